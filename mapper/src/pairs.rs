@@ -1,0 +1,123 @@
+//! Contrastive pairs: JSON lines of `{"positive": .., "negative": ..}`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+/// A text to run through a model.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(untagged)]
+pub enum Text {
+    /// As it is.
+    Plain(String),
+    /// Through the model's chat template.
+    Chat(Vec<Message>),
+}
+
+/// One message of a chat.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// `system`, `user` or `assistant`, as far as the model's template knows them.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+/// Two texts that differ in one concept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// With the concept.
+    pub positive: Text,
+    /// Without it, or with its opposite.
+    pub negative: Text,
+}
+
+impl Text {
+    fn is_blank(&self) -> bool {
+        match self {
+            Self::Plain(text) => text.trim().is_empty(),
+            Self::Chat(messages) => messages.is_empty(),
+        }
+    }
+}
+
+/// Reads all pairs of a file; blank lines are skipped.
+///
+/// # Errors
+///
+/// A file that can't be read or has fewer than two pairs, a line that is no pair, a blank text, two texts that are
+/// the same: each names the file and the line.
+pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
+    let file = File::open(path).with_context(|| format!("{}: can't be read", path.display()))?;
+    let mut pairs = Vec::new();
+    for (index, line) in BufReader::new(file).lines().enumerate() {
+        let at = || format!("{}, line {}", path.display(), index + 1);
+        let line = line.with_context(at)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let pair: Pair = match serde_json::from_str(&line) {
+            Ok(pair) => pair,
+            Err(error) => bail!(
+                "{}: {error}; expected {{\"positive\": TEXT, \"negative\": TEXT}}, where TEXT is a string or a list of \
+                 {{\"role\", \"content\"}}",
+                at()
+            ),
+        };
+        ensure!(!pair.positive.is_blank(), "{}: positive: found nothing, expected a text", at());
+        ensure!(!pair.negative.is_blank(), "{}: negative: found nothing, expected a text", at());
+        ensure!(pair.positive != pair.negative, "{}: positive and negative are the same text", at());
+        pairs.push(pair);
+    }
+    ensure!(pairs.len() >= 2, "{}: found {} pairs, expected two at least", path.display(), pairs.len());
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<Vec<Pair>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pairs.jsonl");
+        std::fs::write(&path, text).unwrap();
+        read_pairs(&path)
+    }
+
+    #[test]
+    fn plain_texts_and_chats() {
+        let text = br#"{"positive": "a", "negative": "b"}
+
+{"positive": [{"role": "user", "content": "c"}], "negative": [{"role": "user", "content": "d"}]}"#;
+        let pairs = read(text).unwrap();
+        assert_eq!(pairs.len(), 2);
+        assert_eq!(pairs[0].positive, Text::Plain("a".into()));
+        assert!(matches!(&pairs[1].negative, Text::Chat(m) if m[0].content == "d"));
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let good = "{\"positive\": \"a\", \"negative\": \"b\"}\n";
+        for (line, word) in [
+            ("{\"positive\": \"a\"}", "negative"),
+            ("{\"positive\": \"a\", \"negative\": 3}", "expected"),
+            ("{\"positive\": \"a\", \"negative\": \"b\", \"neutral\": \"c\"}", "neutral"),
+            ("{\"positive\": \"a\", \"negative\": \"a\"}", "same"),
+            ("{\"positive\": \" \", \"negative\": \"a\"}", "positive"),
+            ("{\"positive\": [], \"negative\": \"a\"}", "positive"),
+            ("not json", "expected"),
+        ] {
+            let error = format!("{:#}", read(format!("{good}{line}\n").as_bytes()).unwrap_err());
+            assert!(error.contains("pairs.jsonl, line 2") && error.contains(word), "{line}: {error}");
+        }
+        assert!(read(good.as_bytes()).unwrap_err().to_string().contains("found 1 pairs"));
+        assert!(read(b"").is_err());
+        assert!(read(b"\xff\xfe\n").is_err());
+        assert!(read_pairs(Path::new("nowhere.jsonl")).unwrap_err().to_string().contains("nowhere.jsonl"));
+    }
+}

@@ -1,0 +1,298 @@
+//! A model loaded in mistral.rs.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use candle_core::{DType, Tensor};
+use mistralrs::core::{RequestMessage, parse_isq_value};
+use mistralrs::{
+    GgufModelBuilder, Model, ModelBuilder, ModelDType, NormalRequest, Request, Response,
+    SamplingParams, TextMessageRole, TextMessages,
+};
+use residual_hooks::HookSlot;
+use steermap_maps::ModelInfo;
+use steermap_plugin::model_files::{ModelFiles, display_name};
+use tokio::sync::mpsc::{Receiver, channel};
+
+use crate::pairs::{Message, Text};
+
+/// Which model to load, and how.
+#[derive(Clone, Debug)]
+pub struct ModelSource {
+    /// A folder, or an id on the model hub.
+    pub model: String,
+    /// GGUF files in it, separated by semicolons; `None` for a model in the Hugging Face format.
+    pub gguf: Option<String>,
+    /// For GGUF: folder or id of the model whose tokenizer is used in place of the files' own.
+    pub tok_model_id: Option<String>,
+    /// The dtype to run in.
+    pub dtype: ModelDType,
+    /// In-situ quantisation, as mistral.rs spells it (`q8_0`, `4`, ...).
+    pub isq: Option<String>,
+    /// Run on the CPU even where there is a GPU.
+    pub cpu: bool,
+    /// Most requests that run at a time.
+    pub batch: usize,
+}
+
+impl ModelSource {
+    /// The model in the Hugging Face format at `model`, as mistral.rs would run it by default.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            gguf: None,
+            tok_model_id: None,
+            dtype: ModelDType::Auto,
+            isq: None,
+            cpu: false,
+            batch: 16,
+        }
+    }
+
+    fn files(&self) -> Option<ModelFiles> {
+        match &self.gguf {
+            Some(names) => ModelFiles::gguf(&self.model, names, self.tok_model_id.as_deref(), None),
+            None => ModelFiles::folder(&self.model, None),
+        }
+    }
+}
+
+/// A model loaded in the engine, without prefix caching: every prompt is run whole, so that a hook sees all of it.
+pub struct Session {
+    model: Model,
+    source: ModelSource,
+    slot: HookSlot,
+}
+
+impl Session {
+    /// Loads the model.
+    ///
+    /// # Errors
+    ///
+    /// A path that leads nowhere, or what mistral.rs says.
+    pub async fn load(source: ModelSource) -> Result<Self> {
+        let looks_like_path = source.model.starts_with(['.', '/']) || source.model.matches('/').count() != 1;
+        if looks_like_path && !Path::new(&source.model).is_dir() {
+            bail!("model: found {:?}, which is no folder; expected one, or an id of the form owner/name", source.model);
+        }
+        let model = match &source.gguf {
+            Some(names) => load_gguf(&source, names).await,
+            None => load_folder(&source).await,
+        };
+        let model = model.map_err(|error| anyhow!("model {:?} could not be loaded: {error:#}", source.model))?;
+        let slot = steermap_plugin::attach::slot(model.inner(), None)?;
+        Ok(Self { model, source, slot })
+    }
+
+    /// The model, to use with the SDK.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Where hooks are installed.
+    pub fn slot(&self) -> &HookSlot {
+        &self.slot
+    }
+
+    /// The model as files name it.
+    ///
+    /// # Errors
+    ///
+    /// A model without a residual stream that can be hooked, or files that can't be read.
+    pub fn info(&self) -> Result<ModelInfo> {
+        let stream = self.slot.stream()?;
+        let files = self.source.files().with_context(|| {
+            format!("the files of {:?} are not where they were looked for, so they have no fingerprint", self.source.model)
+        })?;
+        Ok(ModelInfo {
+            model: display_name(&self.source.model),
+            fingerprint: files.fingerprint()?,
+            hidden_size: stream.hidden_size,
+            num_layers: stream.num_layers,
+        })
+    }
+
+    /// The weights' quantisation, as files name it.
+    pub fn quantization(&self) -> Option<String> {
+        self.source.isq.clone().or_else(|| self.source.gguf.as_ref().map(|_| "gguf".to_string()))
+    }
+
+    /// The tokens of a text, with what the tokenizer adds by itself. A chat goes through the model's template; the
+    /// header of an answer is added unless the last message is an answer.
+    ///
+    /// # Errors
+    ///
+    /// What the tokenizer or the template says; a text without tokens.
+    pub async fn tokenize(&self, text: &Text) -> Result<Vec<u32>> {
+        let tokens = match text {
+            Text::Plain(text) => {
+                let text = either::Either::Right(text.clone());
+                self.model.tokenize(text, None, true, false, None).await
+            }
+            Text::Chat(messages) => {
+                let open = messages.last().is_none_or(|last| last.role != "assistant");
+                let text = either::Either::Left(chat(messages));
+                self.model.tokenize(text, None, true, open, None).await
+            }
+        };
+        let tokens = tokens.with_context(|| format!("could not tokenize {text:?}"))?;
+        ensure!(!tokens.is_empty(), "no tokens in {text:?}");
+        Ok(tokens)
+    }
+
+    /// Runs prompts through the model, as many at a time as the source says, and returns the request id of each.
+    /// Prompts of one length run in one batch, so it pays to pass them in order of length. `done` is called after each.
+    ///
+    /// # Errors
+    ///
+    /// The first error that the engine answers with.
+    pub async fn prefill(&self, prompts: &[&[u32]], mut done: impl FnMut()) -> Result<Vec<usize>> {
+        let mut ids = Vec::with_capacity(prompts.len());
+        for chunk in prompts.chunks(self.source.batch.max(1)) {
+            let mut waiting = Vec::new();
+            for tokens in chunk {
+                let (id, answers) = self.send(tokens, one_token(), Vec::new()).await?;
+                ids.push(id);
+                waiting.push(answers);
+            }
+            for answers in &mut waiting {
+                finish(answers).await?;
+                done();
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The logits of the token that follows each prompt, `[vocabulary]` each, in f32.
+    ///
+    /// # Errors
+    ///
+    /// The first error that the engine answers with.
+    pub async fn next_token_logits(&self, prompts: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
+        let mut logits = Vec::with_capacity(prompts.len());
+        for chunk in prompts.chunks(self.source.batch.max(1)) {
+            let mut waiting = Vec::new();
+            for tokens in chunk {
+                let tap = LogitsTap::default();
+                let (_, answers) = self.send(tokens, one_token(), vec![tap.clone()]).await?;
+                waiting.push((answers, tap));
+            }
+            for (mut answers, tap) in waiting {
+                finish(&mut answers).await?;
+                logits.push(tap.take().pop().context("the engine answered without sampling a token")?);
+            }
+        }
+        Ok(logits)
+    }
+
+    /// Continues a prompt greedily, by at most `max_tokens` tokens. Returns the text and, for each step, the logits
+    /// that its token was picked from.
+    ///
+    /// # Errors
+    ///
+    /// What the engine answers with.
+    pub async fn generate(&self, prompt: &[u32], max_tokens: usize) -> Result<(String, Vec<Vec<f32>>)> {
+        let tap = LogitsTap::default();
+        let sampling = SamplingParams { max_len: Some(max_tokens), ..SamplingParams::deterministic() };
+        let (_, mut answers) = self.send(prompt, sampling, vec![tap.clone()]).await?;
+        Ok((finish(&mut answers).await?, tap.take()))
+    }
+
+    async fn send(
+        &self,
+        tokens: &[u32],
+        sampling: SamplingParams,
+        taps: Vec<LogitsTap>,
+    ) -> Result<(usize, Receiver<Response>)> {
+        let engine = self.model.inner();
+        let id = engine.next_request_id();
+        let (sender, answers) = channel(8);
+        let message = RequestMessage::CompletionTokens(tokens.to_vec());
+        let mut request = NormalRequest::new_simple(message, sampling, sender, id, None, None);
+        if !taps.is_empty() {
+            request.logits_processors = Some(taps.into_iter().map(LogitsTap::processor).collect());
+        }
+        engine.get_sender(None)?.send(Request::Normal(Box::new(request))).await.context("the engine is gone")?;
+        Ok((id, answers))
+    }
+}
+
+/// Keeps the logits of every step of one request.
+#[derive(Clone, Default)]
+struct LogitsTap {
+    steps: Arc<Mutex<Vec<Vec<f32>>>>,
+}
+
+impl LogitsTap {
+    fn processor(self) -> Arc<dyn mistralrs::CustomLogitsProcessor> {
+        Arc::new(move |logits: &Tensor, _: &[u32]| {
+            let values = logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+            self.steps.lock().unwrap_or_else(|e| e.into_inner()).push(values);
+            Ok(logits.clone())
+        })
+    }
+
+    fn take(&self) -> Vec<Vec<f32>> {
+        std::mem::take(&mut self.steps.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+}
+
+fn one_token() -> SamplingParams {
+    SamplingParams { max_len: Some(1), ..SamplingParams::deterministic() }
+}
+
+/// Waits for the end of an answer; its text.
+async fn finish(answers: &mut Receiver<Response>) -> Result<String> {
+    match answers.recv().await {
+        Some(Response::CompletionDone(done)) => {
+            Ok(done.choices.into_iter().next().map(|choice| choice.text).unwrap_or_default())
+        }
+        Some(Response::CompletionModelError(message, _) | Response::ModelError(message, _)) => bail!(message),
+        Some(Response::InternalError(error) | Response::ValidationError(error)) => bail!("{error}"),
+        Some(_) => bail!("the engine gave an answer of another kind than was asked for"),
+        None => bail!("the engine ended without an answer"),
+    }
+}
+
+fn chat(messages: &[Message]) -> TextMessages {
+    messages.iter().fold(TextMessages::new(), |chat, message| {
+        let role = match message.role.as_str() {
+            "user" => TextMessageRole::User,
+            "assistant" => TextMessageRole::Assistant,
+            "system" => TextMessageRole::System,
+            "tool" => TextMessageRole::Tool,
+            other => TextMessageRole::Custom(other.to_string()),
+        };
+        chat.add_message(role, &message.content)
+    })
+}
+
+async fn load_folder(source: &ModelSource) -> Result<Model> {
+    let mut builder = ModelBuilder::new(&source.model)
+        .with_dtype(source.dtype)
+        .with_max_num_seqs(source.batch.max(1))
+        .with_prefix_cache_n(None);
+    if source.cpu {
+        builder = builder.with_force_cpu();
+    }
+    if let Some(isq) = &source.isq {
+        let device = mistralrs::best_device(source.cpu)?;
+        builder = builder.with_isq(parse_isq_value(isq, Some(&device)).map_err(|error| anyhow!("isq: {error}"))?);
+    }
+    builder.build().await
+}
+
+async fn load_gguf(source: &ModelSource, names: &str) -> Result<Model> {
+    ensure!(source.isq.is_none(), "isq: GGUF files are quantised already");
+    let mut builder = GgufModelBuilder::new(&source.model, names.split(';').collect())
+        .with_max_num_seqs(source.batch.max(1))
+        .with_prefix_cache_n(None);
+    if let Some(id) = &source.tok_model_id {
+        builder = builder.with_tok_model_id(id);
+    }
+    if source.cpu {
+        builder = builder.with_force_cpu();
+    }
+    builder.build().await
+}

@@ -1,0 +1,127 @@
+//! Whole-or-nothing writes of one file.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Writes a file so that, whenever anyone looks, `path` holds all of the old content or all of the new.
+///
+/// `fill` writes the content to a temporary file (`.steermap-*.tmp`) in the same folder. That file is synced to the
+/// disk, then renamed to `path` (which replaces a file that is there, or a link to one), then the folder is synced,
+/// so that a later write can't reach the disk before this one. The new file gets the permissions that a freshly made
+/// file gets. A crash can leave a temporary file behind; nothing reads those, and they may be deleted.
+///
+/// ```
+/// use std::io::Write;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("greeting.txt");
+/// steermap_maps::atomic::write(&path, |file| file.write_all(b"hello"))?;
+/// assert_eq!(std::fs::read(&path)?, b"hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Whatever `fill` returns or the operating system says. Then `path` is as it was, and the temporary file is gone.
+/// That the folder could not be synced after the rename is no error: some file systems can't, and the new content is
+/// in place.
+pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let folder = folder_of(path);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".steermap-").suffix(".tmp");
+    // The default is for secrets: readable by the owner alone. The process's umask is applied to what is given here.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temporary = builder.tempfile_in(folder)?;
+    fill(temporary.as_file_mut())?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder);
+    Ok(())
+}
+
+/// The folder that holds `path`: the current one for a bare name.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes renames in a folder durable, as far as the file system can.
+fn sync_folder(folder: &Path) {
+    // Only Unix opens folders as files.
+    if cfg!(unix) {
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn makes_and_replaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        for content in ["one", "two, longer", "3"] {
+            write(&path, |file| file.write_all(content.as_bytes())).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn failed_fill_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "old").unwrap();
+        let error = write(&path, |file| {
+            file.write_all(b"half of the n")?;
+            Err(io::Error::other("disk full"))
+        });
+        assert_eq!(error.unwrap_err().to_string(), "disk full");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn failed_rename_leaves_no_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::create_dir(&path).unwrap();
+        write(&path, |file| file.write_all(b"new")).unwrap_err();
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn folder_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("no/a"), |_| Ok(())).unwrap_err();
+        fs::write(folder.path().join("file"), "").unwrap();
+        write(&folder.path().join("file/a"), |_| Ok(())).unwrap_err();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_of_a_fresh_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
+        write(&ours, |_| Ok(())).unwrap();
+        fs::write(&plain, "").unwrap();
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+}

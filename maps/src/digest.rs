@@ -1,0 +1,74 @@
+//! SHA-256 as the files spell it: 64 lower-case hex digits.
+
+use std::fs::File;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{FileError, Problem};
+use crate::read;
+
+/// The SHA-256 of some bytes, as 64 lower-case hex digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// The SHA-256 of a file's content, as 64 lower-case hex digits. Reads the file in pieces, whatever its size.
+///
+/// # Errors
+///
+/// [`FileError::Missing`], [`FileError::NotAFile`] or [`FileError::Read`].
+pub fn sha256_file(path: &Path) -> Result<String, FileError> {
+    let (mut file, _) = read::open(path, "the file to hash")?;
+    hash_rest(&mut file)
+        .map(|digest| hex(&digest))
+        .map_err(|error| FileError::read(path, error))
+}
+
+/// Hashes a file from where it stands to its end.
+pub(crate) fn hash_rest(file: &mut File) -> std::io::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    std::io::copy(file, &mut hash)?;
+    Ok(hash.finalize().into())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Checks that a text is a SHA-256 as the files spell it.
+pub(crate) fn check(field: &str, text: &str) -> Result<(), Problem> {
+    if text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Ok(());
+    }
+    Err(Problem::value(field, format!("{text:?}"), "64 lower-case hex digits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FIPS 180-2, example B.1.
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn bytes_and_files_hash_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        std::fs::write(&path, "abc").unwrap();
+        assert_eq!(sha256(b"abc"), ABC);
+        assert_eq!(sha256_file(&path).unwrap(), ABC);
+        assert!(matches!(
+            sha256_file(&folder.path().join("no")),
+            Err(FileError::Missing { .. })
+        ));
+    }
+
+    #[test]
+    fn only_64_lower_case_digits_pass() {
+        assert!(check("f", ABC).is_ok());
+        for bad in ["", "abc", &ABC.to_uppercase(), &ABC[1..], &ABC.replace('b', "g")] {
+            assert!(check("f", bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What can go wrong with a file: [`FileError`] says which file, [`Problem`] what is broken in its content.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// A file could not be read, written, or believed. Every variant names the path.
+///
+/// The message says all there is, the cause included, so [`source`](std::error::Error::source) is always `None` and a
+/// chain of messages says nothing twice.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The path given for a TOML file isn't one that this crate reads or writes.
+    #[error("{}: {why}", path.display())]
+    Name {
+        /// The path as given.
+        path: PathBuf,
+        /// What is expected of it.
+        why: &'static str,
+    },
+    /// The file isn't there.
+    #[error("{}: {role} does not exist", path.display())]
+    Missing {
+        /// The path that was looked for.
+        path: PathBuf,
+        /// What the file is for.
+        role: &'static str,
+    },
+    /// There is something at the path, but no regular file (or a link to one).
+    #[error("{}: not a regular file; {role} was expected", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What the file is for.
+        role: &'static str,
+    },
+    /// The file is larger than this crate reads or writes. On reading, found out before its content is read.
+    #[error("{}: {found} bytes; at most {limit} were expected", path.display())]
+    TooLarge {
+        /// The path.
+        path: PathBuf,
+        /// Its length in bytes.
+        found: u64,
+        /// The most bytes it may have.
+        limit: u64,
+    },
+    /// The operating system would not let the file be read.
+    #[error("{}: can't be read: {error}", path.display())]
+    Read {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The operating system would not let the file be written. What was there before is unchanged.
+    #[error("{}: can't be written: {error}", path.display())]
+    Write {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// No weights were found to take a fingerprint of.
+    #[error("{}: holds no weights; expected one *.safetensors file at least", path.display())]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The file was read, and its content is wrong.
+    #[error("{}: {problem}", path.display())]
+    Invalid {
+        /// The file that holds the wrong content.
+        path: PathBuf,
+        /// What is wrong.
+        problem: Problem,
+    },
+}
+
+impl FileError {
+    pub(crate) fn read(path: &Path, error: io::Error) -> Self {
+        Self::Read {
+            path: path.to_owned(),
+            error,
+        }
+    }
+
+    pub(crate) fn write(path: &Path, error: io::Error) -> Self {
+        Self::Write {
+            path: path.to_owned(),
+            error,
+        }
+    }
+}
+
+/// A broken invariant: the field, what was found there, and what was expected.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The TOML file isn't UTF-8.
+    #[error("not text: invalid UTF-8 after byte {valid_up_to}")]
+    NotText {
+        /// How many bytes from the start are valid.
+        valid_up_to: usize,
+    },
+    /// The TOML is malformed, lacks a key, or has a value of the wrong type.
+    #[error("{message}")]
+    Toml {
+        /// The parser's words, with line and column.
+        message: String,
+    },
+    /// The TOML has a key that this kind of file doesn't have.
+    #[error("{message}")]
+    UnknownKey {
+        /// The parser's words, with line and column, and the keys that are known there.
+        message: String,
+    },
+    /// The file is of another kind or version.
+    #[error("format: found {found}, expected \"{expected}\"{hint}")]
+    Format {
+        /// What `format` says, as TOML, or `nothing`.
+        found: String,
+        /// The only value accepted.
+        expected: &'static str,
+        /// What the file seems to be, as the end of a sentence, or empty.
+        hint: &'static str,
+    },
+    /// A single value is out of its range.
+    #[error("{field}: found {found}, expected {expected}")]
+    Value {
+        /// The key, as `table.key`, or `key of layer N`.
+        field: String,
+        /// The value.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// `weights.file` could lead out of the TOML file's folder, or isn't named like a safetensors file.
+    #[error(
+        "weights.file: found {found:?}, expected the bare name of a .safetensors file in the same folder, \
+         not starting with a dot"
+    )]
+    WeightsName {
+        /// The name.
+        found: String,
+    },
+    /// The tensors aren't the ones that the TOML was written with.
+    #[error("weights.sha256: the file's content hashes to {found}, expected {expected}")]
+    Sha256 {
+        /// Hash of the bytes read.
+        found: String,
+        /// Hash that the TOML states.
+        expected: String,
+    },
+    /// The file isn't safetensors, or is cut short, or carries more than its header says.
+    #[error("not a whole safetensors file: {message}")]
+    Safetensors {
+        /// What doesn't fit.
+        message: String,
+    },
+    /// The file isn't GGUF.
+    #[error("not a GGUF file: starts with {found:?}, expected \"GGUF\"")]
+    Gguf {
+        /// The first four bytes.
+        found: String,
+    },
+    /// A listed tensor isn't in the safetensors file.
+    #[error("tensor {tensor:?}: listed in the TOML file, but missing here")]
+    MissingTensor {
+        /// Its name.
+        tensor: String,
+    },
+    /// The safetensors file has a tensor that the TOML doesn't list.
+    #[error("tensor {tensor:?}: not listed in the TOML file, so not expected here")]
+    ExtraTensor {
+        /// Its name.
+        tensor: String,
+    },
+    /// A `[[layer]]` table names another layer's tensor.
+    #[error("tensor of layer {layer}: found {found:?}, expected \"layer.{layer}\"")]
+    TensorName {
+        /// The layer, 0-based.
+        layer: usize,
+        /// The name.
+        found: String,
+    },
+    /// A tensor isn't 32-bit floating point.
+    #[error("tensor {tensor:?}: found dtype {found}, expected F32")]
+    Dtype {
+        /// Its name.
+        tensor: String,
+        /// Its dtype, as safetensors spells it.
+        found: String,
+    },
+    /// A tensor hasn't the shape that the TOML implies.
+    #[error("tensor {tensor:?}: found shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// Its name.
+        tensor: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape it must have.
+        expected: Vec<usize>,
+    },
+    /// A tensor holds a NaN or an infinity.
+    #[error("tensor {tensor:?}: found {found} at index {index}, expected finite numbers")]
+    NotFinite {
+        /// Its name.
+        tensor: String,
+        /// Where, in elements from the tensor's start.
+        index: usize,
+        /// The value.
+        found: f32,
+    },
+    /// A direction has norm 0, so it points nowhere and can't be normalised.
+    #[error("tensor {tensor:?}: found a norm of 0, expected a direction")]
+    ZeroVector {
+        /// Its name.
+        tensor: String,
+    },
+    /// The stated norm isn't that of the tensor.
+    #[error("norm of layer {layer}: found {stated}, expected {actual}, the norm of the tensor (within 0.1%)")]
+    Norm {
+        /// The layer, 0-based.
+        layer: usize,
+        /// What the TOML says.
+        stated: f64,
+        /// L2 norm of the tensor.
+        actual: f64,
+    },
+    /// No layer is listed.
+    #[error("layer: found no [[layer]] table, expected one at least")]
+    NoLayers,
+    /// A layer is listed twice.
+    #[error("layer: found {layer} twice, expected every layer once")]
+    DuplicateLayer {
+        /// The layer, 0-based.
+        layer: usize,
+    },
+    /// A layer that the model doesn't have.
+    #[error("layer: found {layer}, expected less than {num_layers}, the model's num_layers (layers count from 0)")]
+    LayerOutOfRange {
+        /// The layer, 0-based.
+        layer: usize,
+        /// The model's number of layers.
+        num_layers: usize,
+    },
+}
+
+impl Problem {
+    /// Ties the problem to the file it was found in.
+    pub(crate) fn within(self, path: &Path) -> FileError {
+        FileError::Invalid {
+            path: path.to_owned(),
+            problem: self,
+        }
+    }
+
+    /// A value out of its range.
+    pub(crate) fn value(field: impl Into<String>, found: impl ToString, expected: &'static str) -> Self {
+        Self::Value {
+            field: field.into(),
+            found: found.to_string(),
+            expected,
+        }
+    }
+
+    /// Checks that a text says something.
+    pub(crate) fn unless_said(field: &str, text: &str) -> Result<(), Self> {
+        if text.trim().is_empty() {
+            return Err(Self::value(field, format!("{text:?}"), "a text that is not blank"));
+        }
+        Ok(())
+    }
+}

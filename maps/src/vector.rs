@@ -1,0 +1,456 @@
+//! Steering vectors found on one model, one direction per layer.
+//!
+//! On disk: `NAME.toml`, which people read, and the safetensors file that it names and hashes.
+//!
+//! ```toml
+//! format = "steermap-vector/1"
+//! concept = "happy"
+//! method = "mean-difference"
+//! token_position = "last"
+//! pairs = 64
+//!
+//! [model]
+//! model = "SmolLM2-135M-Instruct"
+//! fingerprint = "sm1:…"
+//! hidden_size = 576
+//! num_layers = 30
+//! dtype = "f32"
+//! quantization = "q4_1"           # may be absent
+//!
+//! [weights]
+//! file = "happy-0123456789abcdef.safetensors"
+//! sha256 = "0123456789abcdef…"
+//!
+//! [[layer]]                       # one per layer
+//! layer = 11                      # 0-based: the residual stream after decoder block 11
+//! tensor = "layer.11"             # F32, [hidden_size]
+//! norm = 3.25                     # L2 norm of that tensor
+//! mean_norm = 41.5                # mean L2 norm of the stream there
+//! auroc = 0.97                    # may be absent
+//!
+//! [provenance]
+//! tool = "mapper 0.1.0"
+//! date = "2026-01-31T12:00:00Z"
+//! command = "mapper vector …"
+//! seed = 1                        # may be absent
+//! corpus = "happy-pairs"
+//! corpus_sha256 = "…"
+//! ```
+//!
+//! Unknown keys are errors, and the safetensors file holds the listed tensors and no others.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{FileError, Problem};
+use crate::model::{ModelInfo, ModelTable, Numerics};
+use crate::provenance::Provenance;
+use crate::store::{self, Weights};
+use crate::tensors::{self, Tensor, Tensors};
+
+/// How far the stated norm may be from the tensor's, as a share of the latter. Far more than rounding takes (both are
+/// summed up in `f64`, though a hand-written file may round to a few digits), and less than a slip would.
+const NORM_TOLERANCE: f64 = 1e-3;
+
+/// Which token's residual stream the directions were found on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TokenPosition {
+    /// The last token of each text.
+    Last,
+}
+
+/// All of a vector file but its directions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorHeader {
+    /// What the directions stand for, such as `"happy"`.
+    pub concept: String,
+    /// How they were found, such as `"mean-difference"`.
+    pub method: String,
+    /// Which token they were found on.
+    pub token_position: TokenPosition,
+    /// How many pairs of texts they were found from.
+    pub pairs: u32,
+    /// The model whose stream they live in.
+    pub model: ModelInfo,
+    /// The numerics that model ran at.
+    pub numerics: Numerics,
+    /// How the file came to be.
+    pub provenance: Provenance,
+}
+
+/// One layer's direction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerVector {
+    /// The layer, 0-based: the residual stream after decoder block `layer`.
+    pub layer: usize,
+    /// The direction as it was found, not normalised: `[hidden_size]`, finite, norm above 0.
+    pub direction: Vec<f32>,
+    /// Mean L2 norm of the residual stream at this layer, so that scales can be given relative to it.
+    /// Finite, 0 or more.
+    pub mean_norm: f64,
+    /// How well the direction separates held-out pairs: area under the ROC curve, 0 to 1, where 0.5 is chance.
+    pub auroc: Option<f64>,
+}
+
+impl LayerVector {
+    /// L2 norm of the direction, summed up in `f64`.
+    pub fn norm(&self) -> f64 {
+        norm(&self.direction)
+    }
+
+    /// The direction at norm 1: `[hidden_size]`.
+    pub fn unit(&self) -> Vec<f32> {
+        let norm = self.norm();
+        self.direction
+            .iter()
+            .map(|value| (f64::from(*value) / norm) as f32)
+            .collect()
+    }
+}
+
+/// Steering vectors found on one model. Always valid: see [`VectorFile::new`] for what that means.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorFile {
+    header: VectorHeader,
+    /// In ascending order.
+    layers: Vec<LayerVector>,
+}
+
+impl VectorFile {
+    /// What the key `format` says.
+    pub const FORMAT: &'static str = "steermap-vector/1";
+
+    /// Puts a vector file together. The layers can come in any order.
+    ///
+    /// # Errors
+    ///
+    /// The first of these that doesn't hold:
+    ///
+    /// * all texts say something, hashes are spelled as hashes, `seed` fits TOML ([`Problem::Value`]);
+    /// * `hidden_size` and `num_layers` are 1 to 2147483647 ([`Problem::Value`]);
+    /// * there is a layer ([`Problem::NoLayers`]), every layer is below `num_layers` ([`Problem::LayerOutOfRange`])
+    ///   and there once ([`Problem::DuplicateLayer`]);
+    /// * every `mean_norm` is finite and 0 or more, every `auroc` is 0 to 1 ([`Problem::Value`]);
+    /// * every direction is of `hidden_size` ([`Problem::Shape`]) finite numbers ([`Problem::NotFinite`]), and not all
+    ///   of them are 0 ([`Problem::ZeroVector`]).
+    pub fn new(header: VectorHeader, mut layers: Vec<LayerVector>) -> Result<Self, Problem> {
+        layers.sort_by_key(|layer| layer.layer);
+        let file = Self { header, layers };
+        file.check()?;
+        Ok(file)
+    }
+
+    /// Reads a vector file and checks all of it. `path` is that of the TOML file.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps either file from being read, and [`FileError::Invalid`] with the path of the file that is wrong
+    /// for: malformed TOML or another kind of file ([`Problem::Toml`], [`Problem::UnknownKey`], [`Problem::Format`]);
+    /// tensors elsewhere or other than stated ([`Problem::WeightsName`], [`Problem::Sha256`]); a broken safetensors
+    /// file ([`Problem::Safetensors`]) or one whose tensors aren't those listed ([`Problem::MissingTensor`],
+    /// [`Problem::ExtraTensor`], [`Problem::TensorName`], [`Problem::Dtype`]); a stated norm that isn't the tensor's,
+    /// to one part in a thousand ([`Problem::Norm`]); and all that [`VectorFile::new`] refuses.
+    pub fn load(path: &Path) -> Result<Self, FileError> {
+        let table: VectorTable = store::read_toml(path, Self::FORMAT)?;
+        let (header, listed, weights) = table.split();
+        check_toml(&header, &listed).map_err(|problem| problem.within(path))?;
+
+        let (weights_path, bytes) = weights.read(path)?;
+        let directions = read_directions(&bytes, &listed, header.model.hidden_size);
+        let directions = directions.map_err(|problem| problem.within(&weights_path))?;
+
+        let mut layers = Vec::with_capacity(listed.len());
+        for (listed, direction) in listed.into_iter().zip(directions) {
+            let LayerTable {
+                layer,
+                norm: stated,
+                mean_norm,
+                auroc,
+                ..
+            } = listed;
+            let actual = norm(&direction);
+            // Written so that a NaN fails.
+            let close = (stated - actual).abs() <= NORM_TOLERANCE * actual;
+            if !close {
+                return Err(Problem::Norm { layer, stated, actual }.within(path));
+            }
+            layers.push(LayerVector {
+                layer,
+                direction,
+                mean_norm,
+                auroc,
+            });
+        }
+        Self::new(header, layers).map_err(|problem| problem.within(path))
+    }
+
+    /// Writes the vector file so that, whenever anyone looks, `path` loads as all of what it was or all of what it is
+    /// to be: after an error too, and after a crash at any moment.
+    ///
+    /// `path` is that of the TOML file and ends in `.toml`. The tensors go beside it, to
+    /// `NAME-<first 16 digits of their sha256>.safetensors`. So new tensors never overwrite old ones; they are written
+    /// and synced first, and the rename of the new TOML file over the old one is the single moment of change. With a
+    /// fixed name for the tensors there would be two renames, and a crash between them would leave an old TOML file
+    /// beside new tensors, which doesn't load.
+    ///
+    /// The tensors that the file named before are deleted last, if their name is of this form and no other TOML file
+    /// in the folder mentions them. A crash can leave unused tensors or a `.steermap-*.tmp` behind; both are harmless
+    /// and may be deleted. Writers of the same `path` must take turns. A reader needs no lock; if it meets
+    /// [`FileError::Missing`] for the tensors, the file was replaced just then, and loading again helps.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Name`] if the path isn't one for a TOML file, [`FileError::TooLarge`] if the file would be too
+    /// large to load, [`FileError::Write`] if the operating system refuses. Nothing has changed then.
+    pub fn save(&self, path: &Path) -> Result<(), FileError> {
+        self.check().map_err(|problem| problem.within(path))?;
+        let tensors = self.layers.iter().map(|layer| {
+            (
+                tensor_name(layer.layer),
+                Tensor {
+                    shape: vec![layer.direction.len()],
+                    values: &layer.direction,
+                },
+            )
+        });
+        let bytes = tensors::encode(tensors).map_err(|problem| problem.within(path))?;
+        store::save(path, &bytes, |weights| VectorTable::new(self, weights))
+    }
+
+    /// All but the directions.
+    pub fn header(&self) -> &VectorHeader {
+        &self.header
+    }
+
+    /// The model whose residual stream the directions live in.
+    pub fn model(&self) -> &ModelInfo {
+        &self.header.model
+    }
+
+    /// The layers, one at least, in ascending order.
+    pub fn layers(&self) -> &[LayerVector] {
+        &self.layers
+    }
+
+    /// One layer (0-based), if the file has it.
+    pub fn layer(&self, layer: usize) -> Option<&LayerVector> {
+        let index = self.layers.binary_search_by_key(&layer, |layer| layer.layer).ok()?;
+        Some(&self.layers[index])
+    }
+
+    /// One layer's direction as it was found, not normalised: `[hidden_size]`. `None` if the file hasn't that layer.
+    pub fn direction(&self, layer: usize) -> Option<&[f32]> {
+        self.layer(layer).map(|layer| layer.direction.as_slice())
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        self.header.check()?;
+        let listing = self
+            .layers
+            .iter()
+            .map(|layer| (layer.layer, layer.mean_norm, layer.auroc));
+        check_listing(&self.header.model, listing)?;
+        for layer in &self.layers {
+            check_direction(
+                &tensor_name(layer.layer),
+                &layer.direction,
+                self.header.model.hidden_size,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl VectorHeader {
+    fn check(&self) -> Result<(), Problem> {
+        Problem::unless_said("concept", &self.concept)?;
+        Problem::unless_said("method", &self.method)?;
+        self.model.check("model")?;
+        self.numerics.check("model")?;
+        self.provenance.check()
+    }
+}
+
+/// The tensor that holds a layer's direction.
+fn tensor_name(layer: usize) -> String {
+    format!("layer.{layer}")
+}
+
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
+}
+
+/// Checks what is said of the layers (number, mean norm, AUROC), the tensors aside.
+fn check_listing(
+    model: &ModelInfo,
+    layers: impl IntoIterator<Item = (usize, f64, Option<f64>)>,
+) -> Result<(), Problem> {
+    let mut seen = BTreeSet::new();
+    for (layer, mean_norm, auroc) in layers {
+        if layer >= model.num_layers {
+            return Err(Problem::LayerOutOfRange {
+                layer,
+                num_layers: model.num_layers,
+            });
+        }
+        if !seen.insert(layer) {
+            return Err(Problem::DuplicateLayer { layer });
+        }
+        if !mean_norm.is_finite() || mean_norm < 0.0 {
+            return Err(Problem::value(
+                format!("mean_norm of layer {layer}"),
+                mean_norm,
+                "a finite number, 0 or more",
+            ));
+        }
+        if let Some(auroc) = auroc
+            && !(0.0..=1.0).contains(&auroc)
+        {
+            return Err(Problem::value(format!("auroc of layer {layer}"), auroc, "0 to 1"));
+        }
+    }
+    if seen.is_empty() {
+        Err(Problem::NoLayers)
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks all that the TOML file says, the tensors aside.
+fn check_toml(header: &VectorHeader, listed: &[LayerTable]) -> Result<(), Problem> {
+    header.check()?;
+    check_listing(
+        &header.model,
+        listed.iter().map(|layer| (layer.layer, layer.mean_norm, layer.auroc)),
+    )?;
+    match listed.iter().find(|layer| layer.tensor != tensor_name(layer.layer)) {
+        Some(layer) => Err(Problem::TensorName {
+            layer: layer.layer,
+            found: layer.tensor.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn check_direction(tensor: &str, direction: &[f32], hidden_size: usize) -> Result<(), Problem> {
+    if direction.len() != hidden_size {
+        return Err(Problem::Shape {
+            tensor: tensor.to_owned(),
+            found: vec![direction.len()],
+            expected: vec![hidden_size],
+        });
+    }
+    tensors::check_finite(tensor, direction)?;
+    if direction.iter().all(|value| *value == 0.0) {
+        return Err(Problem::ZeroVector {
+            tensor: tensor.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The directions of the listed layers, in the order listed.
+fn read_directions(bytes: &[u8], listed: &[LayerTable], hidden_size: usize) -> Result<Vec<Vec<f32>>, Problem> {
+    let tensors = Tensors::parse(bytes)?;
+    tensors.check_names(&listed.iter().map(|layer| layer.tensor.clone()).collect())?;
+    listed
+        .iter()
+        .map(|layer| {
+            let direction = tensors.values(&layer.tensor, &[hidden_size])?;
+            check_direction(&layer.tensor, &direction, hidden_size)?;
+            Ok(direction)
+        })
+        .collect()
+}
+
+/// The TOML file, key by key.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VectorTable {
+    format: String,
+    concept: String,
+    method: String,
+    token_position: TokenPosition,
+    pairs: u32,
+    model: ModelTable,
+    weights: Weights,
+    /// None at all is a [`Problem::NoLayers`], with a better message than a missing key's.
+    #[serde(default)]
+    layer: Vec<LayerTable>,
+    provenance: Provenance,
+}
+
+/// One `[[layer]]`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LayerTable {
+    layer: usize,
+    tensor: String,
+    norm: f64,
+    mean_norm: f64,
+    auroc: Option<f64>,
+}
+
+impl VectorTable {
+    fn new(file: &VectorFile, weights: Weights) -> Self {
+        let VectorHeader {
+            concept,
+            method,
+            token_position,
+            pairs,
+            model,
+            numerics,
+            provenance,
+        } = file.header.clone();
+        let layer = file.layers.iter().map(|layer| LayerTable {
+            layer: layer.layer,
+            tensor: tensor_name(layer.layer),
+            norm: layer.norm(),
+            mean_norm: layer.mean_norm,
+            auroc: layer.auroc,
+        });
+        Self {
+            format: VectorFile::FORMAT.to_owned(),
+            concept,
+            method,
+            token_position,
+            pairs,
+            model: ModelTable::new(model, numerics),
+            weights,
+            layer: layer.collect(),
+            provenance,
+        }
+    }
+
+    fn split(self) -> (VectorHeader, Vec<LayerTable>, Weights) {
+        let Self {
+            format: _,
+            concept,
+            method,
+            token_position,
+            pairs,
+            model,
+            weights,
+            layer,
+            provenance,
+        } = self;
+        let (model, numerics) = model.split();
+        let header = VectorHeader {
+            concept,
+            method,
+            token_position,
+            pairs,
+            model,
+            numerics,
+            provenance,
+        };
+        (header, layer, weights)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,677 @@
+//! A test for every check, a round trip, and a fuzzer that knows what a right answer is.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::digest;
+
+fn header() -> VectorHeader {
+    VectorHeader {
+        concept: "happy".into(),
+        method: "mean-difference".into(),
+        token_position: TokenPosition::Last,
+        pairs: 64,
+        model: ModelInfo {
+            model: "tiny".into(),
+            fingerprint: "sm1:00".into(),
+            hidden_size: 4,
+            num_layers: 30,
+        },
+        numerics: Numerics {
+            dtype: "f32".into(),
+            quantization: Some("q4_1".into()),
+        },
+        provenance: Provenance {
+            tool: "mapper 0.1.0".into(),
+            date: "2026-01-31".into(),
+            command: "mapper vector --name \"happy\"".into(),
+            seed: Some(7),
+            corpus: "pairs".into(),
+            corpus_sha256: digest::sha256(b"corpus"),
+        },
+    }
+}
+
+fn layer(layer: usize) -> LayerVector {
+    let direction = vec![1.5, -2.0, f32::MIN_POSITIVE, layer as f32];
+    LayerVector {
+        layer,
+        direction,
+        mean_norm: 40.25,
+        auroc: Some(0.9),
+    }
+}
+
+fn sample() -> VectorFile {
+    VectorFile::new(header(), vec![layer(11), layer(2), layer(9)]).unwrap()
+}
+
+/// A saved [`sample`] to be spoilt.
+struct Saved {
+    folder: TempDir,
+    path: PathBuf,
+}
+
+impl Saved {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("happy.toml");
+        sample().save(&path).unwrap();
+        Self { folder, path }
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.path).unwrap()
+    }
+
+    fn table(&self) -> VectorTable {
+        toml::from_str(&self.text()).unwrap()
+    }
+
+    fn weights(&self) -> PathBuf {
+        let named = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
+        let entries = fs::read_dir(self.folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).find(named).unwrap()
+    }
+
+    /// Puts other text in the place of some that is there once.
+    fn replace(&self, old: &str, new: &str) {
+        let text = self.text();
+        assert_eq!(text.matches(old).count(), 1, "{old:?} in:\n{text}");
+        fs::write(&self.path, text.replace(old, new)).unwrap();
+    }
+
+    /// Puts other tensors in place, hash and all, as someone could who means it.
+    fn forge(&self, bytes: &[u8]) {
+        let old = digest::sha256_file(&self.weights()).unwrap();
+        fs::write(self.weights(), bytes).unwrap();
+        self.replace(&old, &digest::sha256(bytes));
+    }
+
+    /// As [`Saved::forge`], from names and values.
+    fn forge_tensors(&self, tensors: &[(&str, &[f32])]) {
+        let tensors = tensors.iter().map(|(name, values)| {
+            (
+                (*name).to_owned(),
+                Tensor {
+                    shape: vec![values.len()],
+                    values,
+                },
+            )
+        });
+        self.forge(&tensors::encode(tensors).unwrap());
+    }
+
+    fn load(&self) -> Result<VectorFile, FileError> {
+        VectorFile::load(&self.path)
+    }
+
+    /// What is wrong, after checking that the error names the file that is wrong.
+    fn problem(&self, at: &Path) -> Problem {
+        match self.load().unwrap_err() {
+            FileError::Invalid { path, problem } => {
+                assert_eq!(path, at, "{problem}");
+                problem
+            }
+            error => panic!("{error}"),
+        }
+    }
+
+    fn toml_problem(&self) -> Problem {
+        self.problem(&self.path)
+    }
+
+    fn tensor_problem(&self) -> Problem {
+        self.problem(&self.weights())
+    }
+}
+
+/// The problem in a TOML file after one replacement.
+fn after(old: &str, new: &str) -> Problem {
+    let saved = Saved::new();
+    saved.replace(old, new);
+    saved.toml_problem()
+}
+
+/// The problem in a safetensors file with these tensors.
+fn with(tensors: &[(&str, &[f32])]) -> Problem {
+    let saved = Saved::new();
+    saved.forge_tensors(tensors);
+    saved.tensor_problem()
+}
+
+const V2: (&str, &[f32]) = ("layer.2", &[1.5, -2.0, f32::MIN_POSITIVE, 2.0]);
+const V9: (&str, &[f32]) = ("layer.9", &[1.5, -2.0, f32::MIN_POSITIVE, 9.0]);
+const V11: (&str, &[f32]) = ("layer.11", &[1.5, -2.0, f32::MIN_POSITIVE, 11.0]);
+
+#[test]
+fn round_trip() {
+    let saved = Saved::new();
+    let file = saved.load().unwrap();
+    assert_eq!(file, sample());
+    file.save(&saved.path).unwrap();
+    assert_eq!(saved.load().unwrap(), file);
+    // Without what may be absent.
+    let mut header = header();
+    header.numerics.quantization = None;
+    header.provenance.seed = None;
+    // And with text that TOML must quote with care.
+    header.concept = "'\"\"\"\u{1}\\ \r\n[weights] 喜".into();
+    let file = VectorFile::new(
+        header,
+        vec![LayerVector {
+            auroc: None,
+            ..layer(0)
+        }],
+    )
+    .unwrap();
+    file.save(&saved.path).unwrap();
+    assert_eq!(saved.load().unwrap(), file);
+    for key in ["quantization", "seed", "auroc"] {
+        assert!(!saved.text().contains(key));
+    }
+}
+
+#[test]
+fn accessors() {
+    let file = sample();
+    assert_eq!(file.header(), &header());
+    assert_eq!(file.model().hidden_size, 4);
+    assert_eq!(
+        file.layers().iter().map(|layer| layer.layer).collect::<Vec<_>>(),
+        [2, 9, 11]
+    );
+    assert_eq!(file.direction(9), Some(V9.1));
+    assert_eq!(file.layer(11), Some(&layer(11)));
+    assert_eq!(file.direction(3), None);
+    let vector = LayerVector {
+        direction: vec![3.0, 0.0, -4.0, 0.0],
+        ..layer(0)
+    };
+    assert_eq!(vector.norm(), 5.0);
+    assert_eq!(vector.unit(), [0.6, 0.0, -0.8, 0.0]);
+    // Sums of squares that f32 can't hold.
+    for size in [f32::MAX, 1e-44] {
+        let vector = LayerVector {
+            direction: vec![size, -size, size, size],
+            ..layer(0)
+        };
+        assert_eq!(vector.unit(), [0.5, -0.5, 0.5, 0.5]);
+    }
+}
+
+#[test]
+fn the_text_is_as_documented() {
+    let saved = Saved::new();
+    let text = saved.text();
+    let keys: Vec<_> = text
+        .lines()
+        .map(|line| line.split(" = ").next().unwrap())
+        .filter(|key| !key.is_empty())
+        .collect();
+    let layer = ["[[layer]]", "layer", "tensor", "norm", "mean_norm", "auroc"];
+    let expected = [
+        &["format", "concept", "method", "token_position", "pairs"][..],
+        &[
+            "[model]",
+            "model",
+            "fingerprint",
+            "hidden_size",
+            "num_layers",
+            "dtype",
+            "quantization",
+        ],
+        &["[weights]", "file", "sha256"],
+        &layer,
+        &layer,
+        &layer,
+        &[
+            "[provenance]",
+            "tool",
+            "date",
+            "command",
+            "seed",
+            "corpus",
+            "corpus_sha256",
+        ],
+    ];
+    assert_eq!(keys, expected.concat(), "{text}");
+    assert!(
+        text.starts_with("format = \"steermap-vector/1\"\nconcept = \"happy\"\n"),
+        "{text}"
+    );
+    let sha256 = digest::sha256_file(&saved.weights()).unwrap();
+    let file = format!("happy-{}.safetensors", &sha256[..16]);
+    assert!(
+        text.contains(&format!("[weights]\nfile = \"{file}\"\nsha256 = \"{sha256}\"\n")),
+        "{text}"
+    );
+    assert!(
+        text.contains("[[layer]]\nlayer = 2\ntensor = \"layer.2\"\nnorm = 3.2"),
+        "{text}"
+    );
+}
+
+#[test]
+fn missing_files() {
+    let saved = Saved::new();
+    let weights = saved.weights();
+    fs::remove_file(&weights).unwrap();
+    let error = saved.load().unwrap_err();
+    assert!(
+        matches!(&error, FileError::Missing { path, .. } if *path == weights),
+        "{error}"
+    );
+    assert!(error.to_string().contains("weights.file"), "{error}");
+    fs::remove_file(&saved.path).unwrap();
+    let error = saved.load().unwrap_err();
+    assert!(
+        matches!(&error, FileError::Missing { path, .. } if *path == saved.path),
+        "{error}"
+    );
+}
+
+#[test]
+fn not_a_vector_file() {
+    assert!(matches!(
+        after("steermap-vector/1", "steermap-map/1"),
+        Problem::Format { .. }
+    ));
+    assert!(matches!(after("concept = ", "concept "), Problem::Toml { .. }));
+    assert!(matches!(after("pairs = 64\n", ""), Problem::Toml { .. }));
+    assert!(matches!(after("pairs = 64", "pairs = -1"), Problem::Toml { .. }));
+    let problem = after("token_position = \"last\"", "token_position = \"first\"").to_string();
+    assert!(
+        problem.contains("line 4") && problem.contains("`first`, expected `last`"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn unknown_keys_everywhere() {
+    for anchor in [
+        "pairs = 64",
+        "hidden_size = 4",
+        "[weights]",
+        "tensor = \"layer.9\"",
+        "seed = 7",
+    ] {
+        let problem = after(anchor, &format!("{anchor}\nsurprise = 1"));
+        assert!(matches!(&problem, Problem::UnknownKey { .. }), "{anchor}: {problem}");
+        assert!(
+            problem.to_string().contains("unknown field `surprise`, expected"),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn weights_are_elsewhere_or_others() {
+    assert!(matches!(
+        after("file = \"happy", "file = \"../happy"),
+        Problem::WeightsName { .. }
+    ));
+    let saved = Saved::new();
+    let mut bytes = fs::read(saved.weights()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(saved.weights(), &bytes).unwrap();
+    let problem = saved.tensor_problem();
+    assert!(
+        matches!(&problem, Problem::Sha256 { found, .. } if *found == digest::sha256(&bytes)),
+        "{problem}"
+    );
+}
+
+#[test]
+fn broken_safetensors() {
+    let saved = Saved::new();
+    let bytes = fs::read(saved.weights()).unwrap();
+    for length in [0, 7, 8, 100, bytes.len() - 1] {
+        saved.forge(&bytes[..length]);
+        assert!(
+            matches!(saved.tensor_problem(), Problem::Safetensors { .. }),
+            "{length}"
+        );
+    }
+    saved.forge(&[0xff; 400]);
+    assert!(matches!(saved.tensor_problem(), Problem::Safetensors { .. }));
+}
+
+#[test]
+fn wrong_tensors() {
+    assert_eq!(
+        with(&[V2, V11]),
+        Problem::MissingTensor {
+            tensor: "layer.9".into()
+        }
+    );
+    assert_eq!(
+        with(&[V2, V9, V11, ("layer.12", V9.1)]),
+        Problem::ExtraTensor {
+            tensor: "layer.12".into()
+        }
+    );
+    let problem = with(&[V2, V11, ("layer.9", &[1.0; 5])]);
+    assert_eq!(
+        problem,
+        Problem::Shape {
+            tensor: "layer.9".into(),
+            found: vec![5],
+            expected: vec![4]
+        }
+    );
+    let problem = with(&[V2, V11, ("layer.9", &[1.0, 2.0, f32::INFINITY, 0.0])]);
+    assert_eq!(
+        problem,
+        Problem::NotFinite {
+            tensor: "layer.9".into(),
+            index: 2,
+            found: f32::INFINITY
+        }
+    );
+    let problem = with(&[V2, V11, ("layer.9", &[1.0, f32::NAN, 0.0, 0.0])]);
+    assert!(matches!(problem, Problem::NotFinite { index: 1, .. }), "{problem}");
+    assert_eq!(
+        with(&[V2, V11, ("layer.9", &[0.0, -0.0, 0.0, 0.0])]),
+        Problem::ZeroVector {
+            tensor: "layer.9".into()
+        }
+    );
+
+    let saved = Saved::new();
+    let bytes = fs::read(saved.weights()).unwrap();
+    let at = bytes.windows(3).position(|window| window == b"F32").unwrap();
+    saved.forge(&[&bytes[..at], b"I32", &bytes[at + 3..]].concat());
+    assert!(matches!(saved.tensor_problem(), Problem::Dtype { found, .. } if found == "I32"));
+}
+
+#[test]
+fn wrong_layers() {
+    let problem = after("layer = 9\ntensor = \"layer.9\"", "layer = 30\ntensor = \"layer.30\"");
+    assert_eq!(
+        problem,
+        Problem::LayerOutOfRange {
+            layer: 30,
+            num_layers: 30
+        }
+    );
+    let problem = after("layer = 9\ntensor = \"layer.9\"", "layer = 2\ntensor = \"layer.2\"");
+    assert_eq!(problem, Problem::DuplicateLayer { layer: 2 });
+    let problem = after("layer = 9\n", "layer = 10\n");
+    assert_eq!(
+        problem,
+        Problem::TensorName {
+            layer: 10,
+            found: "layer.9".into()
+        }
+    );
+    assert!(matches!(after("layer = 9\n", "layer = -1\n"), Problem::Toml { .. }));
+
+    let saved = Saved::new();
+    let text = saved.text();
+    let (start, end) = (text.find("[[layer]]").unwrap(), text.find("[provenance]").unwrap());
+    fs::write(&saved.path, text[..start].to_owned() + &text[end..]).unwrap();
+    assert_eq!(saved.toml_problem(), Problem::NoLayers);
+}
+
+#[test]
+fn layers_may_be_listed_in_any_order() {
+    let saved = Saved::new();
+    let text = saved.text();
+    let (start, end) = (text.find("[[layer]]").unwrap(), text.find("[provenance]").unwrap());
+    let mut tables: Vec<_> = text[start..end].split_inclusive("\n\n").collect();
+    tables.reverse();
+    let reversed = text[..start].to_owned() + &tables.concat() + &text[end..];
+    assert_ne!(reversed, text);
+    fs::write(&saved.path, reversed).unwrap();
+    assert_eq!(saved.load().unwrap(), sample());
+}
+
+#[test]
+fn stated_norms() {
+    let stated = |factor: f64| {
+        let saved = Saved::new();
+        let norm = layer(9).norm();
+        saved.replace(
+            &format!("norm = {norm:?}\n"),
+            &format!("norm = {}\n", toml::Value::from(norm * factor)),
+        );
+        saved
+    };
+    assert_eq!(stated(1.0009).load().unwrap(), sample());
+    assert_eq!(stated(0.9991).load().unwrap(), sample());
+    for factor in [1.0011, 0.9989, 0.0, -1.0, f64::INFINITY, f64::NAN] {
+        assert!(
+            matches!(stated(factor).toml_problem(), Problem::Norm { layer: 9, .. }),
+            "{factor}"
+        );
+    }
+}
+
+#[test]
+fn values_out_of_range() {
+    type Spoil = fn(&mut VectorHeader, &mut LayerVector);
+    let cases: [(&str, &str, Spoil); 21] = [
+        ("concept", "\" \"", |header, _| header.concept = " ".into()),
+        ("method", "\"\"", |header, _| header.method.clear()),
+        ("model.model", "\"\"", |header, _| header.model.model.clear()),
+        ("model.fingerprint", "\"\"", |header, _| {
+            header.model.fingerprint.clear()
+        }),
+        ("model.hidden_size", "0", |header, _| header.model.hidden_size = 0),
+        ("model.hidden_size", "2147483648", |header, _| {
+            header.model.hidden_size = 1 << 31
+        }),
+        ("model.num_layers", "0", |header, _| header.model.num_layers = 0),
+        ("model.num_layers", "2147483648", |header, _| {
+            header.model.num_layers = 1 << 31
+        }),
+        ("model.dtype", "\"\"", |header, _| header.numerics.dtype.clear()),
+        ("model.quantization", "\"\"", |header, _| {
+            header.numerics.quantization = Some(String::new())
+        }),
+        ("provenance.tool", "\"\"", |header, _| header.provenance.tool.clear()),
+        ("provenance.date", "\"\"", |header, _| header.provenance.date.clear()),
+        ("provenance.command", "\"\"", |header, _| {
+            header.provenance.command.clear()
+        }),
+        ("provenance.corpus", "\"\"", |header, _| {
+            header.provenance.corpus.clear()
+        }),
+        ("provenance.corpus_sha256", "\"ab\"", |header, _| {
+            header.provenance.corpus_sha256 = "ab".into()
+        }),
+        ("mean_norm of layer 3", "-1", |_, layer| layer.mean_norm = -1.0),
+        ("mean_norm of layer 3", "NaN", |_, layer| layer.mean_norm = f64::NAN),
+        ("mean_norm of layer 3", "inf", |_, layer| {
+            layer.mean_norm = f64::INFINITY
+        }),
+        ("auroc of layer 3", "1.5", |_, layer| layer.auroc = Some(1.5)),
+        ("auroc of layer 3", "-0.5", |_, layer| layer.auroc = Some(-0.5)),
+        ("auroc of layer 3", "NaN", |_, layer| layer.auroc = Some(f64::NAN)),
+    ];
+    for (field, found, spoil) in cases {
+        let (mut header, mut layer) = (header(), layer(3));
+        spoil(&mut header, &mut layer);
+        let file = VectorFile {
+            header: header.clone(),
+            layers: vec![layer.clone()],
+        };
+        let refused = |problem: &Problem| {
+            let message = problem.to_string();
+            assert!(
+                message.starts_with(&format!("{field}: found {found}, expected ")),
+                "{message}"
+            );
+        };
+        refused(&VectorFile::new(header, vec![layer]).unwrap_err());
+
+        // Written by someone else: the check on reading must be there too.
+        let saved = Saved::new();
+        let weights = saved.table().weights;
+        fs::write(&saved.path, toml::to_string(&VectorTable::new(&file, weights)).unwrap()).unwrap();
+        refused(&saved.toml_problem());
+
+        // And on writing.
+        let before = saved.text();
+        assert!(matches!(file.save(&saved.path), Err(FileError::Invalid { .. })));
+        assert_eq!(saved.text(), before);
+    }
+    let mut header = header();
+    header.provenance.seed = Some(1 << 63);
+    assert!(matches!(
+        VectorFile::new(header, vec![layer(3)]),
+        Err(Problem::Value { .. })
+    ));
+}
+
+#[test]
+fn parts_that_do_not_fit() {
+    let new = |layers| VectorFile::new(header(), layers).unwrap_err();
+    let direction = |direction: &[f32]| {
+        new(vec![LayerVector {
+            direction: direction.to_vec(),
+            ..layer(3)
+        }])
+    };
+    assert_eq!(new(vec![]), Problem::NoLayers);
+    assert_eq!(
+        new(vec![layer(3), layer(4), layer(3)]),
+        Problem::DuplicateLayer { layer: 3 }
+    );
+    assert_eq!(
+        new(vec![layer(30)]),
+        Problem::LayerOutOfRange {
+            layer: 30,
+            num_layers: 30
+        }
+    );
+    assert!(matches!(direction(&[1.0; 3]), Problem::Shape { .. }));
+    assert!(matches!(direction(&[]), Problem::Shape { .. }));
+    assert!(matches!(
+        direction(&[1.0, 0.0, 0.0, f32::NAN]),
+        Problem::NotFinite { index: 3, .. }
+    ));
+    assert!(matches!(direction(&[0.0; 4]), Problem::ZeroVector { .. }));
+}
+
+/// xorshift64*, so that a failure comes again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % bound
+    }
+
+    /// Flips bits, cuts the end off, or moves, repeats or takes out a piece.
+    fn spoil(&mut self, bytes: &mut Vec<u8>) {
+        match self.below(8) {
+            0 => bytes.truncate(self.below(bytes.len())),
+            1 => {
+                let start = self.below(bytes.len());
+                let end = (start + 1 + self.below(40)).min(bytes.len());
+                let piece: Vec<_> = bytes.drain(start..end).collect();
+                if self.below(2) == 0 {
+                    let at = self.below(bytes.len() + 1);
+                    bytes.splice(at..at, piece);
+                }
+            }
+            2 => {
+                let start = self.below(bytes.len());
+                let end = (start + 1 + self.below(40)).min(bytes.len());
+                let piece = bytes[start..end].to_vec();
+                let at = self.below(bytes.len() + 1);
+                bytes.splice(at..at, piece);
+            }
+            3 => {
+                let at = self.below(bytes.len());
+                bytes[at] = b"0123456789-.\"[]{}= \n"[self.below(20)];
+            }
+            _ => {
+                for _ in 0..=self.below(3) {
+                    let at = self.below(bytes.len());
+                    bytes[at] ^= 1 << self.below(8);
+                }
+            }
+        }
+    }
+}
+
+/// Loads without panicking.
+fn load_calmly(saved: &Saved, round: usize) -> Option<VectorFile> {
+    let loaded = catch_unwind(AssertUnwindSafe(|| saved.load()));
+    let loaded = loaded.unwrap_or_else(|_| panic!("panicked in round {round}"));
+    loaded.inspect_err(|error| assert!(!error.to_string().is_empty())).ok()
+}
+
+#[test]
+fn spoilt_files_never_give_wrong_directions() {
+    let saved = Saved::new();
+    let good = sample();
+    let (text, weights_path) = (fs::read(&saved.path).unwrap(), saved.weights());
+    let tensors = fs::read(&weights_path).unwrap();
+    let mut random = Random(0x5eed);
+    let mut accepted = 0;
+    for round in 0..2000 {
+        let (mut spoilt_text, mut spoilt_tensors) = (text.clone(), tensors.clone());
+        match round % 5 {
+            0..=2 => random.spoil(&mut spoilt_text),
+            3 => random.spoil(&mut spoilt_tensors),
+            _ => {
+                random.spoil(&mut spoilt_text);
+                random.spoil(&mut spoilt_tensors);
+            }
+        }
+        fs::write(&saved.path, &spoilt_text).unwrap();
+        fs::write(&weights_path, &spoilt_tensors).unwrap();
+        let Some(file) = load_calmly(&saved, round) else {
+            continue;
+        };
+        accepted += 1;
+        // The text may say something else of them (their concept, say), but the directions are what they were.
+        assert_eq!(spoilt_tensors, tensors, "round {round}");
+        assert_eq!(file.model().hidden_size, 4, "round {round}");
+        assert_eq!(file.layers().len(), 3, "round {round}");
+        for layer in good.layers() {
+            assert_eq!(file.direction(layer.layer), Some(&layer.direction[..]), "round {round}");
+        }
+    }
+    // Both ways out have been taken, or nothing was tested.
+    assert!((50..1500).contains(&accepted), "{accepted}");
+}
+
+#[test]
+fn forged_files_never_break_an_invariant() {
+    let original = Saved::new();
+    let tensors = fs::read(original.weights()).unwrap();
+    let text = original.text();
+    let sha256 = digest::sha256(&tensors);
+    let mut random = Random(0xf0e9);
+    let mut accepted = 0;
+    for round in 0..1000 {
+        let mut spoilt = tensors.clone();
+        random.spoil(&mut spoilt);
+        // The hash agrees, so it's the parser and the checks behind it that must hold.
+        fs::write(original.weights(), &spoilt).unwrap();
+        fs::write(&original.path, text.replace(&sha256, &digest::sha256(&spoilt))).unwrap();
+        let Some(file) = load_calmly(&original, round) else {
+            continue;
+        };
+        accepted += 1;
+        assert_eq!(file.layers().len(), 3);
+        for (layer, good) in file.layers().iter().zip(sample().layers()) {
+            assert_eq!(layer.layer, good.layer);
+            assert_eq!(layer.direction.len(), 4);
+            assert!(layer.direction.iter().all(|value| value.is_finite()));
+            assert!((layer.norm() - good.norm()).abs() <= NORM_TOLERANCE * layer.norm() * 1.001);
+        }
+    }
+    assert!((20..750).contains(&accepted), "{accepted}");
+}

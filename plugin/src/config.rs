@@ -1,0 +1,230 @@
+//! The `[steering]` table in mistral.rs's own configuration file.
+//!
+//! ```toml
+//! [steering.vectors]
+//! happy = "vectors/happy.toml"       # relative to the configuration file
+//!
+//! [[steering.defaults]]              # applied to every request of a model
+//! model = "HuggingFaceTB/SmolLM2-135M-Instruct"   # a model_id of [[models]]; may be absent if there is only one
+//!
+//! [[steering.defaults.vectors]]
+//! vector = "happy"
+//! scale = 4.0
+//! layers = [14]
+//! ```
+//!
+//! Stock mistral.rs ignores the table, so the same file starts both servers.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mistralrs_cli::{CliConfig, ServeConfig, load_cli_config};
+use serde::Deserialize;
+
+use crate::spec::{SteeringSpec, VectorUse};
+use crate::{SteeringError, VectorLibrary};
+
+/// A configuration file, read and checked as far as it goes by itself.
+pub struct Config {
+    /// The file.
+    pub path: PathBuf,
+    /// mistral.rs's part, as mistral.rs reads it.
+    pub engine: ServeConfig,
+    /// Paths of the vectors, made absolute or relative to the working folder.
+    pub vectors: BTreeMap<String, PathBuf>,
+    /// The default spec of each model that has one.
+    pub defaults: BTreeMap<String, DefaultSpec>,
+}
+
+/// What every request of a model is steered with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DefaultSpec {
+    /// Where it stands in the file, ending with a dot, for messages.
+    pub at: String,
+    /// What is asked for.
+    pub spec: SteeringSpec,
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    steering: Table,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    #[serde(default)]
+    vectors: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    defaults: Vec<DefaultEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DefaultEntry {
+    model: Option<String>,
+    #[serde(default)]
+    vectors: Vec<VectorUse>,
+}
+
+impl Config {
+    /// Reads the configuration file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// A file that can't be read, that mistral.rs refuses, whose command is not `serve`, or whose `[steering]` table
+    /// has an unknown key, a wrong value, or names a model or vector that is not there.
+    pub fn load(path: &Path) -> Result<Self, SteeringError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SteeringError::Read { path: path.to_path_buf(), source })?;
+        // mistral.rs reads first: what stock mistral.rs refuses is refused in its words.
+        let engine = match load_cli_config(path) {
+            Ok(CliConfig::Serve(engine)) => engine,
+            Ok(CliConfig::Run(_)) => {
+                return Err(SteeringError::value("command", "\"run\"", "\"serve\"").within(path));
+            }
+            Err(error) => {
+                return Err(SteeringError::Engine { path: path.to_path_buf(), message: format!("{error:#}") });
+            }
+        };
+        let File { steering } = toml::from_str(&text)
+            .map_err(|error| SteeringError::Toml { path: path.to_path_buf(), message: error.to_string() })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let vectors: BTreeMap<String, PathBuf> =
+            steering.vectors.into_iter().map(|(name, file)| (name, folder.join(file))).collect();
+        let models: Vec<&str> = engine.models.iter().map(|model| model.model_id.as_str()).collect();
+        let defaults = defaults(steering.defaults, &models, &vectors).map_err(|error| error.within(path))?;
+        Ok(Self { path: path.to_path_buf(), engine, vectors, defaults })
+    }
+
+    /// Loads all vectors that the file names.
+    ///
+    /// # Errors
+    ///
+    /// A name that is no name, or a vector file that is not what it should be.
+    pub fn library(&self) -> Result<VectorLibrary, SteeringError> {
+        let mut library = VectorLibrary::default();
+        for (name, file) in &self.vectors {
+            library.load(name, file).map_err(|error| error.within(&self.path))?;
+        }
+        Ok(library)
+    }
+}
+
+fn defaults(
+    entries: Vec<DefaultEntry>,
+    models: &[&str],
+    vectors: &BTreeMap<String, PathBuf>,
+) -> Result<BTreeMap<String, DefaultSpec>, SteeringError> {
+    let mut defaults = BTreeMap::new();
+    for (index, entry) in entries.into_iter().enumerate() {
+        let at = format!("steering.defaults[{index}].");
+        let model = match (entry.model, models) {
+            (Some(model), models) if models.contains(&model.as_str()) => model,
+            (Some(model), models) => {
+                let expected = format!("a model_id of [[models]]: {}", models.join(", "));
+                return Err(SteeringError::value(format!("{at}model"), format!("{model:?}"), expected));
+            }
+            (None, [only]) => only.to_string(),
+            (None, models) => {
+                let expected = format!("one of the {} models: {}", models.len(), models.join(", "));
+                return Err(SteeringError::value(format!("{at}model"), "nothing", expected));
+            }
+        };
+        let spec = SteeringSpec { vectors: entry.vectors };
+        spec.validate(&at)?;
+        for (i, used) in spec.vectors.iter().enumerate() {
+            if !vectors.contains_key(&used.vector) {
+                let known: Vec<_> = vectors.keys().map(String::as_str).collect();
+                let known = if known.is_empty() { "the table has none".to_string() } else { known.join(", ") };
+                return Err(SteeringError::value(
+                    format!("{at}vectors[{i}].vector"),
+                    format!("{:?}", used.vector),
+                    format!("a name of [steering.vectors]: {known}"),
+                ));
+            }
+        }
+        let field = format!("{at}model");
+        if defaults.insert(model.clone(), DefaultSpec { at, spec }).is_some() {
+            return Err(SteeringError::value(
+                field,
+                format!("{model:?} a second time"),
+                "one default for each model",
+            ));
+        }
+    }
+    Ok(defaults)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENGINE: &str = "command = \"serve\"\n[[models]]\nkind = \"text\"\nmodel_id = \"a/one\"\n";
+
+    fn load(text: &str) -> Result<Config, SteeringError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mistralrs.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    fn error(steering: &str) -> String {
+        load(&format!("{ENGINE}{steering}")).err().expect(steering).to_string()
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_the_only_model_needs_no_name() {
+        let text = "[steering.vectors]\nhappy = \"v/happy.toml\"\n[[steering.defaults]]\n\
+                    [[steering.defaults.vectors]]\nvector = \"happy\"\nscale = 2\nlayers = [1]\n";
+        let config = load(&format!("{ENGINE}{text}")).unwrap();
+        let folder = config.path.parent().unwrap();
+        assert_eq!(config.vectors["happy"], folder.join("v/happy.toml"));
+        assert_eq!(config.defaults["a/one"].spec, VectorUse::new("happy", 2.0).at_layers([1]).into());
+    }
+
+    #[test]
+    fn a_file_without_the_table_steers_nothing() {
+        let config = load(ENGINE).unwrap();
+        assert!(config.vectors.is_empty() && config.defaults.is_empty());
+    }
+
+    #[test]
+    fn mistakes_name_file_and_field() {
+        let vectors = "[steering.vectors]\nhappy = \"happy.toml\"\n";
+        let unknown = error("[steering]\nvectorz = 1\n");
+        assert!(unknown.contains("mistralrs.toml") && unknown.contains("vectorz"), "{unknown}");
+        let model = error("[[steering.defaults]]\nmodel = \"b/two\"\n");
+        assert!(
+            model.ends_with("steering.defaults[0].model: found \"b/two\", expected a model_id of [[models]]: a/one"),
+            "{model}"
+        );
+        let name = error(&format!("{vectors}[[steering.defaults]]\nvectors = [{{ vector = \"sad\", scale = 1 }}]\n"));
+        assert!(name.contains("steering.defaults[0].vectors[0].vector: found \"sad\""), "{name}");
+        assert!(name.ends_with("happy"), "{name}");
+        let scale = error(&format!("{vectors}[[steering.defaults]]\nvectors = [{{ vector = \"happy\", scale = nan }}]\n"));
+        assert!(scale.contains("steering.defaults[0].vectors[0].scale: found NaN"), "{scale}");
+        let twice = error("[[steering.defaults]]\n[[steering.defaults]]\n");
+        assert!(twice.contains("a second time"), "{twice}");
+    }
+
+    #[test]
+    fn two_models_need_names() {
+        let two = format!("{ENGINE}[[models]]\nkind = \"text\"\nmodel_id = \"b/two\"\n[[steering.defaults]]\n");
+        let message = load(&two).err().unwrap().to_string();
+        assert!(message.contains("found nothing, expected one of the 2 models: a/one, b/two"), "{message}");
+    }
+
+    #[test]
+    fn the_engines_mistakes_are_told_in_its_words() {
+        let none = load("command = \"serve\"\n").err().unwrap().to_string();
+        assert!(none.contains("at least one model"), "{none}");
+        let kind = load("command = \"serve\"\n[[models]]\nkind = \"txt\"\nmodel_id = \"x\"\n").err().unwrap();
+        assert!(kind.to_string().contains("txt"), "{kind}");
+        let run = load(&ENGINE.replace("serve", "run")).err().unwrap().to_string();
+        assert!(run.contains("command: found \"run\", expected \"serve\""), "{run}");
+        let missing = Config::load(Path::new("nowhere.toml")).err().unwrap().to_string();
+        assert!(missing.starts_with("nowhere.toml: can't be read"), "{missing}");
+    }
+}

@@ -1,0 +1,94 @@
+//! What can go wrong between a configuration file and a steered model.
+
+use std::path::PathBuf;
+
+use residual_hooks::InstallError;
+use steermap_maps::FileError;
+use thiserror::Error;
+
+/// Steering could not be set up. Every variant says where the mistake is.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SteeringError {
+    /// The configuration file can't be read.
+    #[error("{}: can't be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The configuration file is malformed.
+    #[error("{}: {message}", path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words, with line and column.
+        message: String,
+    },
+    /// mistral.rs's own reader refuses the configuration file.
+    #[error("{}: {message}", path.display())]
+    Engine {
+        /// The file.
+        path: PathBuf,
+        /// Its words.
+        message: String,
+    },
+    /// A value can't be right.
+    #[error("{field}: found {found}, expected {expected}")]
+    Value {
+        /// The field, as a path from the top of the spec or of the file.
+        field: String,
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// A mistake in the file at `path`.
+    #[error("{}: {source}", path.display())]
+    In {
+        /// The file.
+        path: PathBuf,
+        /// The mistake.
+        source: Box<SteeringError>,
+    },
+    /// A vector file is not what it should be.
+    #[error("{field}: {source}")]
+    Vector {
+        /// The field that names the file.
+        field: String,
+        /// What is wrong.
+        source: FileError,
+    },
+    /// A model's files can't be read.
+    #[error(transparent)]
+    ModelFiles(#[from] FileError),
+    /// The model can't be steered, or not at a layer that was asked for.
+    #[error("model {model:?}: {source}")]
+    Install {
+        /// The model.
+        model: String,
+        /// Why.
+        source: InstallError,
+    },
+    /// The engine has no such model, or lost it.
+    #[error("model {model:?}: {message}")]
+    NoModel {
+        /// The model asked for.
+        model: String,
+        /// The engine's words.
+        message: String,
+    },
+}
+
+impl SteeringError {
+    /// A value that can't be right.
+    pub(crate) fn value(field: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::Value { field: field.into(), found: found.into(), expected: expected.into() }
+    }
+
+    /// Names the file that a mistake is in.
+    pub(crate) fn within(self, path: impl Into<PathBuf>) -> Self {
+        Self::In { path: path.into(), source: Box::new(self) }
+    }
+}

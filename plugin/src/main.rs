@@ -1,0 +1,64 @@
+//! `mistralrs-steered`: mistral.rs's server, with steering.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use steermap_plugin::config::Config;
+use steermap_plugin::{check, serve};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+#[derive(Parser)]
+#[command(version, about = "mistral.rs's server, with steering")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the models of a mistral.rs configuration file, steered as its [steering] table says
+    Serve(ConfigArgs),
+    /// Check a configuration file and the vectors it names, without loading weights
+    Check(ConfigArgs),
+}
+
+#[derive(clap::Args)]
+struct ConfigArgs {
+    /// The configuration file (.toml): what `mistralrs from-config` takes, plus [steering]
+    #[arg(short, long)]
+    config: PathBuf,
+    /// Use vectors that were found on other weights than the served ones
+    #[arg(long)]
+    ignore_fingerprints: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // As mistral.rs's own command line does; RUST_LOG changes it.
+    tracing_subscriber::registry()
+        .with(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with(tracing_subscriber::fmt::layer())
+        .init();
+    match run(Args::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Check(args) => {
+            let config = Config::load(&args.config)?;
+            print!("{}", check::check(&config, args.ignore_fingerprints)?);
+            Ok(())
+        }
+        Command::Serve(args) => serve::serve(Config::load(&args.config)?, args.ignore_fingerprints).await,
+    }
+}

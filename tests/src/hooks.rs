@@ -1,0 +1,89 @@
+//! Hooks that tests install.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Result, Tensor};
+use residual_hooks::{BatchView, ResidualHook, Row};
+
+/// Adds vectors, then records every real position of every row after every layer.
+#[derive(Default)]
+pub struct Recorder {
+    num_layers: usize,
+    add: BTreeMap<usize, Vec<f32>>,
+    seen: Mutex<Seen>,
+}
+
+/// What a [`Recorder`] has seen.
+#[derive(Clone, Default)]
+pub struct Seen {
+    /// By request and layer, then by absolute position.
+    pub states: HashMap<(usize, usize), BTreeMap<usize, Vec<f32>>>,
+    /// The rows of every forward pass, as told at layer 0.
+    pub passes: Vec<Vec<Row>>,
+}
+
+impl Recorder {
+    /// Records all of `num_layers` layers and changes nothing.
+    pub fn new(num_layers: usize) -> Arc<Self> {
+        Self::adding(num_layers, BTreeMap::new())
+    }
+
+    /// Adds these vectors after their layers, at every position, before it records.
+    pub fn adding(num_layers: usize, add: BTreeMap<usize, Vec<f32>>) -> Arc<Self> {
+        Arc::new(Self { num_layers, add, seen: Mutex::default() })
+    }
+
+    /// What was seen since the last call.
+    pub fn take(&self) -> Seen {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+impl Seen {
+    /// The states of the only request after `layer`, in order of position.
+    pub fn of_only_request(&self, layer: usize) -> BTreeMap<usize, Vec<f32>> {
+        let mut found = self.states.iter().filter(|((_, l), _)| *l == layer);
+        let (_, states) = found.next().expect("a request was seen");
+        assert!(found.next().is_none(), "one request was expected");
+        states.clone()
+    }
+}
+
+impl ResidualHook for Recorder {
+    fn layers(&self) -> Vec<usize> {
+        (0..self.num_layers).collect()
+    }
+
+    fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>> {
+        let stream = match self.add.get(&layer) {
+            Some(vector) => stream.broadcast_add(&Tensor::new(vector.as_slice(), stream.device())?)?,
+            None => stream.clone(),
+        };
+        let states: Vec<Vec<Vec<f32>>> = stream.to_dtype(DType::F32)?.to_vec3()?;
+        let mut seen = self.seen.lock().unwrap();
+        if layer == 0 {
+            seen.passes.push(batch.rows().to_vec());
+        }
+        for (row, states) in batch.rows().iter().zip(states) {
+            let known = seen.states.entry((row.request, layer)).or_default();
+            for (t, state) in states.into_iter().take(row.tokens).enumerate() {
+                known.insert(row.start + t, state);
+            }
+        }
+        Ok(Some(stream))
+    }
+}
+
+/// Fails in every forward pass.
+pub struct Failing;
+
+impl ResidualHook for Failing {
+    fn layers(&self) -> Vec<usize> {
+        vec![1]
+    }
+
+    fn after_block(&self, _: usize, _: &Tensor, _: &BatchView) -> Result<Option<Tensor>> {
+        Err(candle_core::Error::Msg("this hook always fails".to_string()))
+    }
+}

@@ -1,0 +1,130 @@
+//! Several rows in one forward pass.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+use mistralrs::ModelDType;
+use mistralrs::core::text_models_inputs_processor::{FlashParams, ModelInputs};
+use mistralrs::core::{
+    DeviceMapSetting, NormalLoaderBuilder, NormalLoaderType, NormalSpecificConfig, TokenSource,
+};
+use residual_hooks::{Phase, Row};
+use steermap_mapper::session::{ModelSource, Session};
+use steermap_tests::fixture;
+use steermap_tests::hooks::Recorder;
+use steermap_tests::reference::{Reference, assert_rows_close};
+
+/// One forward pass over unequal prompts, padded on the right, as the engine's paged attention batches them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_padded_batch_of_unequal_prompts() {
+    let reference = Reference::load("tiny-llama");
+    let layers = reference.num_layers();
+    let prompts = reference.prompts();
+    let longest = prompts.iter().map(Vec::len).max().unwrap();
+    let all: BTreeMap<usize, Vec<f32>> =
+        (0..layers).map(|layer| (layer, reference.vector(&format!("vector.{layer}")))).collect();
+
+    for (name, add) in [("", BTreeMap::new()), ("all.", all)] {
+        // A fresh pipeline, so that its KV cache is empty.
+        let model = fixture("tiny-llama").to_str().unwrap().to_string();
+        let loader = NormalLoaderBuilder::new(
+            NormalSpecificConfig::default(),
+            None,
+            None,
+            Some(model),
+            false,
+            None,
+        )
+        .build(Some(NormalLoaderType::Llama))
+        .unwrap();
+        let pipeline = loader
+            .load_model_from_hf(
+                None,
+                TokenSource::None,
+                &ModelDType::F32,
+                &Device::Cpu,
+                true,
+                DeviceMapSetting::dummy(),
+                None,
+                None,
+            )
+            .unwrap();
+        let mut pipeline = pipeline.lock().await;
+        let slot = pipeline.get_metadata().residual_hooks.clone();
+        let recorder = Recorder::adding(layers, add);
+        slot.install(recorder.clone()).unwrap();
+
+        let mut padded = Vec::new();
+        for prompt in &prompts {
+            padded.extend(prompt);
+            padded.extend(vec![0u32; longest - prompt.len()]);
+        }
+        let inputs = ModelInputs {
+            input_ids: Tensor::from_vec(padded, (prompts.len(), longest), &Device::Cpu).unwrap(),
+            input_ids_full: None,
+            seqlen_offsets: vec![0; prompts.len()],
+            seqlen_offsets_full: None,
+            context_lens: vec![(0, longest); prompts.len()],
+            position_ids: vec![longest; prompts.len()],
+            paged_attn_meta: None,
+            flash_meta: FlashParams::empty(true),
+            flash_meta_full: None,
+        };
+        let rows = || {
+            let row = |(request, prompt): (usize, &Vec<u32>)| Row {
+                request,
+                start: 0,
+                tokens: prompt.len(),
+                prompt_len: prompt.len(),
+                phase: Phase::Prompt,
+            };
+            prompts.iter().enumerate().map(row).collect()
+        };
+        slot.scope(rows, || pipeline.forward_inputs(Box::new(inputs), true)).unwrap();
+
+        let seen = recorder.take();
+        for i in 0..prompts.len() {
+            for layer in 0..layers {
+                let states: Vec<_> = seen.states[&(i, layer)].values().cloned().collect();
+                let what = format!("padded {name}row {i}, layer {layer}");
+                assert_rows_close(&states, &reference.rows(&format!("p{i}.{name}h.{layer}")), &what);
+                if name.is_empty() {
+                    let batch = reference.tensor(&format!("batch.h.{layer}"));
+                    let row: Vec<Vec<f32>> = batch.get(i).unwrap().to_vec2().unwrap();
+                    assert_rows_close(&states, &row[..prompts[i].len()], &what);
+                }
+            }
+        }
+    }
+}
+
+/// Many requests at once: the engine batches them as it sees fit; every state is the one of the prompt alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_at_once_keep_their_own_states() {
+    let reference = Reference::load("tiny-llama");
+    let layers = reference.num_layers();
+    let source = ModelSource {
+        dtype: ModelDType::F32,
+        cpu: true,
+        ..ModelSource::new(fixture("tiny-llama").to_str().unwrap())
+    };
+    let session = Session::load(source).await.unwrap();
+    let recorder = Recorder::new(layers);
+    session.slot().install(recorder.clone()).unwrap();
+    // Each prompt five times, mixed.
+    let prompts = reference.prompts();
+    let mixed: Vec<&[u32]> = (0..15).map(|i| prompts[i % 3].as_slice()).collect();
+    let ids = session.prefill(&mixed, || ()).await.unwrap();
+    let seen = recorder.take();
+    for (i, id) in ids.iter().enumerate() {
+        for layer in 0..layers {
+            let states: Vec<_> = seen.states[&(*id, layer)].values().cloned().collect();
+            let what = format!("request {i}, layer {layer}");
+            assert_rows_close(&states, &reference.rows(&format!("p{}.h.{layer}", i % 3)), &what);
+        }
+    }
+    assert!(seen.passes.iter().any(|rows| rows.len() > 1), "the engine never batched");
+    let expected: Vec<usize> = seen.passes.iter().flatten().map(|row| row.request).collect();
+    assert_eq!(expected.len(), ids.len(), "every request is one row of one pass");
+    assert!(seen.passes.iter().flatten().all(|row| row.phase == Phase::Prompt && row.start == 0));
+}

@@ -1,0 +1,78 @@
+//! The commands that run something of the main workspace.
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::engine;
+use crate::project::{Project, run};
+
+/// What can be measured.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Bench {
+    /// What the seam costs: the unpatched engine against the patched one, without a hook and with hooks
+    Seam,
+}
+
+/// Runs the demo, with the model it needs.
+pub fn demo(project: &Project, args: &[String]) -> Result<()> {
+    models(project, "smollm2-135m")?;
+    project.run_bin("demo", args)
+}
+
+/// Prepares what the tests need and runs them.
+pub fn test(project: &Project, args: &[String]) -> Result<()> {
+    // Builds also the binaries, which the end-to-end tests start.
+    models(project, "smollm2-135m")?;
+    run(project.cargo("test").args(["--release", "--workspace"]).args(args))?;
+    run(project.cargo("test").args(["--release", "--manifest-path", "xtask/Cargo.toml", "--target-dir", "target/xtask"]))
+}
+
+/// Fetches and converts a real model.
+pub fn models(project: &Project, name: &str) -> Result<()> {
+    build(project)?;
+    project.run_bin("fetch-model", &[name.to_string()])
+}
+
+/// Runs a benchmark.
+pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
+    models(project, "smollm2-135m")?;
+    match what {
+        Bench::Seam => {
+            build_stock(project)?;
+            project.run_bin("bench-seam", args)
+        }
+    }
+}
+
+/// Builds the main workspace. Always all of it: cargo unites the features of what it builds, and with a part of the
+/// workspace the engine would be built with others, so again.
+fn build(project: &Project) -> Result<()> {
+    engine::prepare(project)?;
+    run(project.cargo("build").args(["--release", "--workspace"]))
+}
+
+/// Builds the benchmark's worker on the published engine, with the same versions of everything else.
+fn build_stock(project: &Project) -> Result<()> {
+    let stock = project.root().join("xtask/stock");
+    std::fs::copy(project.root().join("Cargo.lock"), stock.join("Cargo.lock")).context("Cargo.lock")?;
+    run(project.cargo("build").args(["--release", "--target-dir", "target", "--manifest-path"]).arg(stock.join("Cargo.toml")))
+}
+
+/// Format, clippy and rustdoc, warnings denied.
+pub fn lint(project: &Project) -> Result<()> {
+    engine::prepare(project)?;
+    let xtask = ["--manifest-path", "xtask/Cargo.toml"];
+    run(project.cargo("fmt").args(["--all", "--check"]))?;
+    run(project.cargo("fmt").args(xtask).arg("--check"))?;
+    run(project
+        .cargo("clippy")
+        .args(["--release", "--workspace", "--all-targets", "--no-deps", "--", "-D", "warnings"]))?;
+    run(project
+        .cargo("clippy")
+        .args(xtask)
+        .args(["--release", "--target-dir", "target/xtask", "--all-targets", "--", "-D", "warnings"]))?;
+    run(project
+        .cargo("doc")
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .args(["--release", "--workspace", "--no-deps", "--document-private-items"]))
+}

