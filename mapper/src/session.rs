@@ -1,13 +1,17 @@
 //! A model loaded in mistral.rs.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Tensor};
-use mistralrs::core::{RequestMessage, parse_isq_value};
+use mistralrs::core::{
+    AutoDeviceMapParams, DefaultSchedulerMethod, DeviceMapSetting, GGUF_MULTI_FILE_DELIMITER, GGUFLoaderBuilder,
+    GGUFSpecificConfig, MistralRsBuilder, RequestMessage, SchedulerConfig, TokenSource, parse_isq_value,
+};
 use mistralrs::{
-    GgufModelBuilder, Model, ModelBuilder, ModelDType, NormalRequest, Request, Response,
+    Model, ModelBuilder, ModelDType, NormalRequest, Request, Response,
     SamplingParams, TextMessageRole, TextMessages,
 };
 use residual_hooks::HookSlot;
@@ -283,16 +287,24 @@ async fn load_folder(source: &ModelSource) -> Result<Model> {
     builder.build().await
 }
 
+/// As the SDK's builder of GGUF models does it, but in the dtype that was asked for.
 async fn load_gguf(source: &ModelSource, names: &str) -> Result<Model> {
     ensure!(source.isq.is_none(), "isq: GGUF files are quantised already");
-    let mut builder = GgufModelBuilder::new(&source.model, names.split(';').collect())
-        .with_max_num_seqs(source.batch.max(1))
-        .with_prefix_cache_n(None);
-    if let Some(id) = &source.tok_model_id {
-        builder = builder.with_tok_model_id(id);
-    }
-    if source.cpu {
-        builder = builder.with_force_cpu();
-    }
-    builder.build().await
+    let files = names.split(GGUF_MULTI_FILE_DELIMITER).map(str::to_string).collect();
+    let (model, tok_model_id) = (source.model.clone(), source.tok_model_id.clone());
+    let config = GGUFSpecificConfig { topology: None };
+    let loader = GGUFLoaderBuilder::new(None, tok_model_id, model, files, config, false, None).build();
+    let pipeline = loader.load_model_from_hf(
+        None,
+        TokenSource::CacheToken,
+        &source.dtype,
+        &mistralrs::best_device(source.cpu)?,
+        true,
+        DeviceMapSetting::Auto(AutoDeviceMapParams::default_text()),
+        None,
+        None,
+    )?;
+    let method = DefaultSchedulerMethod::Fixed(NonZeroUsize::MIN.saturating_add(source.batch.saturating_sub(1)));
+    let engine = MistralRsBuilder::new(pipeline, SchedulerConfig::DefaultScheduler { method }, false, None);
+    Ok(Model::new(engine.with_no_prefix_cache(true).build().await))
 }

@@ -41,12 +41,27 @@ impl Recorder {
 }
 
 impl Seen {
-    /// The states of the only request after `layer`, in order of position.
-    pub fn of_only_request(&self, layer: usize) -> BTreeMap<usize, Vec<f32>> {
-        let mut found = self.states.iter().filter(|((_, l), _)| *l == layer);
-        let (_, states) = found.next().expect("a request was seen");
-        assert!(found.next().is_none(), "one request was expected");
-        states.clone()
+    /// The latest request that was seen.
+    ///
+    /// A request before it may have been seen once more after it was answered: the engine runs a sequence that ends with
+    /// its prompt through one more pass.
+    pub fn last_request(&self) -> usize {
+        self.states.keys().map(|(request, _)| *request).max().expect("a request was seen")
+    }
+
+    /// The states of `request` after `layer` at its first `count` positions.
+    pub fn first(&self, request: usize, layer: usize, count: usize) -> Vec<Vec<f32>> {
+        self.states[&(request, layer)].range(..count).map(|(_, state)| state.clone()).collect()
+    }
+
+    /// The states of `request` after `layer` from position `start` on.
+    pub fn from(&self, request: usize, layer: usize, start: usize) -> Vec<Vec<f32>> {
+        self.states[&(request, layer)].range(start..).map(|(_, state)| state.clone()).collect()
+    }
+
+    /// The rows of `request`, in the order of the passes.
+    pub fn rows(&self, request: usize) -> Vec<Row> {
+        self.passes.iter().flatten().filter(|row| row.request == request).cloned().collect()
     }
 }
 

@@ -51,9 +51,9 @@ impl Reference {
     }
 }
 
-/// How far two engines may be apart in float32, in units of the largest value of the row: sums of some hundred terms
-/// in another order.
-const TOLERANCE: f32 = 2e-5;
+/// How far two engines may be apart in float32, in units of the largest value of the row: sums in another order, carried
+/// through a few blocks (transformers itself differs by 5e-6 between a pass with and one without its cache).
+const TOLERANCE: f32 = 1e-5;
 
 /// Asserts that `found` equals `expected` up to float32 rounding.
 pub fn assert_close(found: &[f32], expected: &[f32], what: &str) {

@@ -32,7 +32,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_values_t = [14])]
     layers: Vec<usize>,
     /// Length of the offset at each layer, in units of the stream's mean norm there
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.22)]
     strength: f64,
     /// Random directions to compare with
     #[arg(long, default_value_t = 8)]

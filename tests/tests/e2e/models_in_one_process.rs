@@ -47,7 +47,7 @@ async fn two_models_never_see_each_others_hooks() {
     for (recorder, reference, what) in [(&recorders[0], &llama, "llama"), (&recorders[1], &gemma, "gemma")] {
         let seen = recorder.take();
         let expected = reference.rows("p1.h.2");
-        let states: Vec<_> = seen.of_only_request(2).into_values().take(expected.len()).collect();
+        let states = seen.first(seen.last_request(), 2, expected.len());
         assert_rows_close(&states, &expected, what);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mistralrs::ModelDType;
 use mistralrs::core::RequestMessage;
 use mistralrs::{NormalRequest, Request, Response, SamplingParams};
+use residual_hooks::Phase;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::compile::Offsets;
 use steermap_plugin::{SteeringHook, SteeringSpec, VectorLibrary, VectorUse, attach};
@@ -58,9 +59,10 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
         let logits = prompt_logits(&session, prompt).await;
         assert_rows_close(&logits, &reference.rows(&format!("p{i}.logits")), &format!("{model} p{i} logits"));
         let seen = recorder.take();
-        assert_eq!(seen.passes.len(), 1);
+        let request = seen.last_request();
+        assert_eq!(seen.rows(request)[0].tokens, prompt.len());
         for layer in 0..layers {
-            let states: Vec<_> = seen.of_only_request(layer).into_values().collect();
+            let states = seen.first(request, layer, prompt.len());
             let what = format!("{model} p{i} layer {layer}");
             assert_rows_close(&states, &reference.rows(&format!("p{i}.h.{layer}")), &what);
         }
@@ -69,10 +71,13 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
         let (_, steps) = session.generate(prompt, 8).await.unwrap();
         assert_rows_close(&steps, &reference.rows(&format!("p{i}.gen.logits")), &format!("{model} p{i} steps"));
         let seen = recorder.take();
-        assert_eq!(seen.passes.len(), 8);
+        let request = seen.last_request();
+        let rows = seen.rows(request);
+        assert_eq!(rows.len(), 8);
+        assert!(rows[0].phase == Phase::Prompt && rows[1..].iter().all(|row| row.phase == Phase::Generation));
+        assert!(rows.iter().all(|row| row.prompt_len == prompt.len()));
         for layer in 0..layers {
-            let mut states = seen.of_only_request(layer);
-            let generated: Vec<_> = states.split_off(&prompt.len()).into_values().collect();
+            let generated = seen.from(request, layer, prompt.len());
             let expected = reference.rows(&format!("p{i}.gen.h.{layer}"));
             let what = format!("{model} p{i} generated, layer {layer}");
             assert_eq!(generated.len(), 7, "the eighth token is not fed back");
@@ -100,7 +105,7 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
                 prompt_logits(&session, prompt).await;
                 let seen = recorder.take();
                 for layer in 0..layers {
-                    let states: Vec<_> = seen.of_only_request(layer).into_values().collect();
+                    let states = seen.first(seen.last_request(), layer, prompt.len());
                     let what = format!("{model} p{i} all, layer {layer}");
                     assert_rows_close(&states, &reference.rows(&format!("p{i}.all.h.{layer}")), &what);
                 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use steermap_examples::server::Server;
-use steermap_mapper::pairs::Text;
+use steermap_mapper::pairs::{Message, Text};
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::{SteeringSpec, VectorLibrary, VectorUse, attach};
 use steermap_tests::fixture;
@@ -18,8 +18,8 @@ fn model(name: &str) -> String {
     )
 }
 
-/// What `name` answers in this process, steered with `spec`.
-async fn expected(name: &str, spec: Option<SteeringSpec>) -> String {
+/// What `name` answers to [`PROMPT`] in this process, as text or as a user's message, steered with `spec`.
+async fn expected(name: &str, chat: bool, spec: Option<SteeringSpec>) -> String {
     let source = ModelSource {
         dtype: mistralrs::ModelDType::F32,
         cpu: true,
@@ -31,7 +31,11 @@ async fn expected(name: &str, spec: Option<SteeringSpec>) -> String {
         library.insert("test", reference_vector(name)).unwrap();
         attach(session.model().inner(), None, &spec, &library).unwrap();
     }
-    let tokens = session.tokenize(&Text::Plain(PROMPT.into())).await.unwrap();
+    let text = match chat {
+        true => Text::Chat(vec![Message { role: "user".into(), content: PROMPT.into() }]),
+        false => Text::Plain(PROMPT.into()),
+    };
+    let tokens = session.tokenize(&text).await.unwrap();
     session.generate(&tokens, 12).await.unwrap().0
 }
 
@@ -50,15 +54,18 @@ async fn the_default_spec_steers_every_request_of_its_model_and_of_no_other() {
         Server::start(dir.path(), &format!("{}{}{steering}", model("tiny-llama"), model("tiny-gemma2"))).unwrap();
 
     let spec: SteeringSpec = VectorUse::new("test", 1.0).unnormalized().into();
-    let steered = expected("tiny-llama", Some(spec)).await;
-    assert_ne!(steered, expected("tiny-llama", None).await);
+    let steered = expected("tiny-llama", false, Some(spec.clone())).await;
+    let steered_chat = expected("tiny-llama", true, Some(spec)).await;
+    let gemma_chat = expected("tiny-gemma2", true, None).await;
+    assert_ne!(steered, expected("tiny-llama", false, None).await);
     // Twice: the second time with the first's prefix in the cache.
     for _ in 0..2 {
         assert_eq!(server.complete(llama, PROMPT, 12).unwrap(), steered);
-        assert_eq!(server.complete(gemma, PROMPT, 12).unwrap(), expected("tiny-gemma2", None).await);
+        assert_eq!(server.chat(llama, PROMPT, 12).unwrap(), steered_chat);
+        assert_eq!(server.chat(gemma, PROMPT, 12).unwrap(), gemma_chat);
     }
 
-    // The chat route, streaming and not, says the same as itself, steered.
+    // The chat route, streaming and not, says the same.
     let chat = |stream: bool| {
         json!({
             "model": llama, "messages": [{"role": "user", "content": "hi"}],
@@ -91,5 +98,5 @@ async fn a_file_without_steering_is_served_as_by_stock_mistralrs() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &model("tiny-llama")).unwrap();
     let llama = fixture("tiny-llama");
-    assert_eq!(server.complete(llama.to_str().unwrap(), PROMPT, 12).unwrap(), expected("tiny-llama", None).await);
+    assert_eq!(server.complete(llama.to_str().unwrap(), PROMPT, 12).unwrap(), expected("tiny-llama", false, None).await);
 }
