@@ -48,7 +48,9 @@ fn number(text: &str) -> usize {
 fn prompt(length: usize, seed: usize) -> Vec<u32> {
     let mut state = seed as u64;
     let mut next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         1000 + (state >> 33) as u32 % 10_000
     };
     (0..length).map(|_| next()).collect()
@@ -58,16 +60,25 @@ fn prompt(length: usize, seed: usize) -> Vec<u32> {
 async fn run(model: &Model, prompt: &[u32], tokens: usize) -> f64 {
     let engine = model.inner();
     let (sender, mut answers) = tokio::sync::mpsc::channel(1);
-    let sampling = SamplingParams { max_len: Some(tokens), ..SamplingParams::deterministic() };
+    let sampling = SamplingParams {
+        max_len: Some(tokens),
+        ..SamplingParams::deterministic()
+    };
     let message = RequestMessage::CompletionTokens(prompt.to_vec());
     let request = NormalRequest::new_simple(message, sampling, sender, engine.next_request_id(), None, None);
     let engine = engine.get_sender(None).expect("an engine");
     let start = Instant::now();
-    engine.send(Request::Normal(Box::new(request))).await.expect("the engine runs");
+    engine
+        .send(Request::Normal(Box::new(request)))
+        .await
+        .expect("the engine runs");
     match answers.recv().await {
         Some(Response::CompletionDone(done)) => {
             let seconds = start.elapsed().as_secs_f64();
-            assert_eq!(done.usage.completion_tokens, tokens, "the model ended early: another seed is needed");
+            assert_eq!(
+                done.usage.completion_tokens, tokens,
+                "the model ended early: another seed is needed"
+            );
             seconds
         }
         _ => panic!("a completion was expected"),

@@ -16,7 +16,12 @@ use serde_json::Value;
 pub fn binary(name: &str) -> Result<PathBuf> {
     let exe = std::env::current_exe().context("this program does not know where it is")?;
     let name = Path::new(name).with_extension(std::env::consts::EXE_EXTENSION);
-    let found = exe.ancestors().skip(1).take(2).map(|folder| folder.join(&name)).find(|path| path.exists());
+    let found = exe
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(&name))
+        .find(|path| path.exists());
     found.with_context(|| format!("{} is not built: run `cargo build --release`", name.display()))
 }
 
@@ -55,7 +60,10 @@ impl Server {
             text
         });
         // Killed with `server` where it does not come to listen.
-        let server = Self { child, url: format!("http://127.0.0.1:{port}") };
+        let server = Self {
+            child,
+            url: format!("http://127.0.0.1:{port}"),
+        };
         let mut log = String::new();
         while !log.contains("Server listening") {
             if output.read_line(&mut log)? == 0 {
@@ -119,7 +127,9 @@ impl Server {
         ensure!(status == 200, "{route} answered with status {status}: {text}");
         let answer: Value = serde_json::from_str(&text)?;
         let text = answer.pointer(at).and_then(Value::as_str);
-        Ok(text.with_context(|| format!("{route} answered without {at}"))?.to_string())
+        Ok(text
+            .with_context(|| format!("{route} answered without {at}"))?
+            .to_string())
     }
 }
 

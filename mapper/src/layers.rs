@@ -52,7 +52,10 @@ impl LayerSelection {
             Self::All => Ok((0..stream.num_layers - usize::from(!stream.last_block)).collect()),
             Self::List(layers) => {
                 if let Some(layer) = layers.iter().find(|&&layer| layer >= stream.num_layers) {
-                    bail!("layers: found {layer}, expected 0 to {}, the model's layers", stream.num_layers - 1);
+                    bail!(
+                        "layers: found {layer}, expected 0 to {}, the model's layers",
+                        stream.num_layers - 1
+                    );
                 }
                 Ok(layers.clone())
             }
@@ -64,7 +67,11 @@ impl LayerSelection {
 mod tests {
     use super::*;
 
-    const STREAM: StreamInfo = StreamInfo { num_layers: 6, hidden_size: 8, last_block: true };
+    const STREAM: StreamInfo = StreamInfo {
+        num_layers: 6,
+        hidden_size: 8,
+        last_block: true,
+    };
 
     #[test]
     fn lists_and_ranges() {
@@ -76,7 +83,10 @@ mod tests {
 
     #[test]
     fn all_leaves_out_a_last_block_that_can_not_be_seen() {
-        let stream = StreamInfo { last_block: false, ..STREAM };
+        let stream = StreamInfo {
+            last_block: false,
+            ..STREAM
+        };
         assert_eq!(LayerSelection::All.resolve(&stream).unwrap(), [0, 1, 2, 3, 4]);
     }
 
@@ -85,7 +95,10 @@ mod tests {
         for text in ["", "x", "3-", "-1", "5-3", "1,,2", "99999999999999999999", "10000"] {
             assert!(text.parse::<LayerSelection>().is_err(), "{text}");
         }
-        let error = LayerSelection::List(vec![2, 6]).resolve(&STREAM).unwrap_err().to_string();
+        let error = LayerSelection::List(vec![2, 6])
+            .resolve(&STREAM)
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "layers: found 6, expected 0 to 5, the model's layers");
     }
 }

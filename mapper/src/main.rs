@@ -69,8 +69,24 @@ struct ModelArgs {
 
 impl From<ModelArgs> for ModelSource {
     fn from(args: ModelArgs) -> Self {
-        let ModelArgs { model, gguf, tok_model_id, dtype, isq, cpu, batch } = args;
-        Self { model, gguf, tok_model_id, dtype, isq, cpu, batch }
+        let ModelArgs {
+            model,
+            gguf,
+            tok_model_id,
+            dtype,
+            isq,
+            cpu,
+            batch,
+        } = args;
+        Self {
+            model,
+            gguf,
+            tok_model_id,
+            dtype,
+            isq,
+            cpu,
+            batch,
+        }
     }
 }
 
@@ -96,7 +112,13 @@ async fn run(command: Command) -> Result<()> {
 }
 
 async fn vector(args: VectorArgs) -> Result<()> {
-    let VectorArgs { model, pairs, concept, out, layers } = args;
+    let VectorArgs {
+        model,
+        pairs,
+        concept,
+        out,
+        layers,
+    } = args;
     // Found out now, not after the model has run.
     ensure!(
         out.extension().is_some_and(|extension| extension == "toml"),
@@ -104,7 +126,11 @@ async fn vector(args: VectorArgs) -> Result<()> {
         out.display()
     );
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-    ensure!(folder.is_none_or(|folder| folder.is_dir()), "out: the folder of {} does not exist", out.display());
+    ensure!(
+        folder.is_none_or(|folder| folder.is_dir()),
+        "out: the folder of {} does not exist",
+        out.display()
+    );
     let job = VectorJob {
         source: model.into(),
         pairs,

@@ -69,12 +69,29 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
                 at()
             ),
         };
-        ensure!(!pair.positive.is_blank(), "{}: positive: found nothing, expected a text", at());
-        ensure!(!pair.negative.is_blank(), "{}: negative: found nothing, expected a text", at());
-        ensure!(pair.positive != pair.negative, "{}: positive and negative are the same text", at());
+        ensure!(
+            !pair.positive.is_blank(),
+            "{}: positive: found nothing, expected a text",
+            at()
+        );
+        ensure!(
+            !pair.negative.is_blank(),
+            "{}: negative: found nothing, expected a text",
+            at()
+        );
+        ensure!(
+            pair.positive != pair.negative,
+            "{}: positive and negative are the same text",
+            at()
+        );
         pairs.push(pair);
     }
-    ensure!(pairs.len() >= 2, "{}: found {} pairs, expected two at least", path.display(), pairs.len());
+    ensure!(
+        pairs.len() >= 2,
+        "{}: found {} pairs, expected two at least",
+        path.display(),
+        pairs.len()
+    );
     Ok(pairs)
 }
 
@@ -106,18 +123,29 @@ mod tests {
         for (line, word) in [
             ("{\"positive\": \"a\"}", "negative"),
             ("{\"positive\": \"a\", \"negative\": 3}", "expected"),
-            ("{\"positive\": \"a\", \"negative\": \"b\", \"neutral\": \"c\"}", "neutral"),
+            (
+                "{\"positive\": \"a\", \"negative\": \"b\", \"neutral\": \"c\"}",
+                "neutral",
+            ),
             ("{\"positive\": \"a\", \"negative\": \"a\"}", "same"),
             ("{\"positive\": \" \", \"negative\": \"a\"}", "positive"),
             ("{\"positive\": [], \"negative\": \"a\"}", "positive"),
             ("not json", "expected"),
         ] {
             let error = format!("{:#}", read(format!("{good}{line}\n").as_bytes()).unwrap_err());
-            assert!(error.contains("pairs.jsonl, line 2") && error.contains(word), "{line}: {error}");
+            assert!(
+                error.contains("pairs.jsonl, line 2") && error.contains(word),
+                "{line}: {error}"
+            );
         }
         assert!(read(good.as_bytes()).unwrap_err().to_string().contains("found 1 pairs"));
         assert!(read(b"").is_err());
         assert!(read(b"\xff\xfe\n").is_err());
-        assert!(read_pairs(Path::new("nowhere.jsonl")).unwrap_err().to_string().contains("nowhere.jsonl"));
+        assert!(
+            read_pairs(Path::new("nowhere.jsonl"))
+                .unwrap_err()
+                .to_string()
+                .contains("nowhere.jsonl")
+        );
     }
 }

@@ -11,8 +11,7 @@ use mistralrs::core::{
     GGUFSpecificConfig, MistralRsBuilder, RequestMessage, SchedulerConfig, TokenSource, parse_isq_value,
 };
 use mistralrs::{
-    Model, ModelBuilder, ModelDType, NormalRequest, Request, Response,
-    SamplingParams, TextMessageRole, TextMessages,
+    Model, ModelBuilder, ModelDType, NormalRequest, Request, Response, SamplingParams, TextMessageRole, TextMessages,
 };
 use residual_hooks::HookSlot;
 use steermap_maps::ModelInfo;
@@ -78,7 +77,10 @@ impl Session {
     pub async fn load(source: ModelSource) -> Result<Self> {
         let looks_like_path = source.model.starts_with(['.', '/']) || source.model.matches('/').count() != 1;
         if looks_like_path && !Path::new(&source.model).is_dir() {
-            bail!("model: found {:?}, which is no folder; expected one, or an id of the form owner/name", source.model);
+            bail!(
+                "model: found {:?}, which is no folder; expected one, or an id of the form owner/name",
+                source.model
+            );
         }
         let model = match &source.gguf {
             Some(names) => load_gguf(&source, names).await,
@@ -107,7 +109,10 @@ impl Session {
     pub fn info(&self) -> Result<ModelInfo> {
         let stream = self.slot.stream()?;
         let files = self.source.files().with_context(|| {
-            format!("the files of {:?} are not where they were looked for, so they have no fingerprint", self.source.model)
+            format!(
+                "the files of {:?} are not where they were looked for, so they have no fingerprint",
+                self.source.model
+            )
         })?;
         Ok(ModelInfo {
             model: display_name(&self.source.model),
@@ -119,7 +124,10 @@ impl Session {
 
     /// The weights' quantisation, as files name it.
     pub fn quantization(&self) -> Option<String> {
-        self.source.isq.clone().or_else(|| self.source.gguf.as_ref().map(|_| "gguf".to_string()))
+        self.source
+            .isq
+            .clone()
+            .or_else(|| self.source.gguf.as_ref().map(|_| "gguf".to_string()))
     }
 
     /// The tokens of a text, with what the tokenizer adds by itself. A chat goes through the model's template; the
@@ -145,15 +153,15 @@ impl Session {
         Ok(tokens)
     }
 
-    /// Runs prompts through the model, as many at a time as the source says, and returns the request id of each.
-    /// Prompts of one length run in one batch, so it pays to pass them in order of length. `done` is called after each.
+    /// Runs prompts through the model and returns the request id of each. Neighbours of equal length run in one batch,
+    /// at most as many as the source says, so it pays to pass prompts in order of length. `done` is called after each.
     ///
     /// # Errors
     ///
     /// The first error that the engine answers with.
     pub async fn prefill(&self, prompts: &[&[u32]], mut done: impl FnMut()) -> Result<Vec<usize>> {
         let mut ids = Vec::with_capacity(prompts.len());
-        for chunk in prompts.chunks(self.source.batch.max(1)) {
+        for chunk in self.batches(prompts) {
             let mut waiting = Vec::new();
             for tokens in chunk {
                 let (id, answers) = self.send(tokens, one_token(), Vec::new()).await?;
@@ -175,7 +183,7 @@ impl Session {
     /// The first error that the engine answers with.
     pub async fn next_token_logits(&self, prompts: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
         let mut logits = Vec::with_capacity(prompts.len());
-        for chunk in prompts.chunks(self.source.batch.max(1)) {
+        for chunk in self.batches(prompts) {
             let mut waiting = Vec::new();
             for tokens in chunk {
                 let tap = LogitsTap::default();
@@ -184,7 +192,11 @@ impl Session {
             }
             for (mut answers, tap) in waiting {
                 finish(&mut answers).await?;
-                logits.push(tap.take().pop().context("the engine answered without sampling a token")?);
+                logits.push(
+                    tap.take()
+                        .pop()
+                        .context("the engine answered without sampling a token")?,
+                );
             }
         }
         Ok(logits)
@@ -198,9 +210,21 @@ impl Session {
     /// What the engine answers with.
     pub async fn generate(&self, prompt: &[u32], max_tokens: usize) -> Result<(String, Vec<Vec<f32>>)> {
         let tap = LogitsTap::default();
-        let sampling = SamplingParams { max_len: Some(max_tokens), ..SamplingParams::deterministic() };
+        let sampling = SamplingParams {
+            max_len: Some(max_tokens),
+            ..SamplingParams::deterministic()
+        };
         let (_, mut answers) = self.send(prompt, sampling, vec![tap.clone()]).await?;
         Ok((finish(&mut answers).await?, tap.take()))
+    }
+
+    /// Neighbours of equal length, since the engine batches no others: it would run them in turns, and read each again
+    /// from the start at its next turn.
+    fn batches<'a>(&self, prompts: &'a [&'a [u32]]) -> impl Iterator<Item = &'a [&'a [u32]]> {
+        let most = self.source.batch.max(1);
+        prompts
+            .chunk_by(|a, b| a.len() == b.len())
+            .flat_map(move |equal| equal.chunks(most))
     }
 
     async fn send(
@@ -217,7 +241,11 @@ impl Session {
         if !taps.is_empty() {
             request.logits_processors = Some(taps.into_iter().map(LogitsTap::processor).collect());
         }
-        engine.get_sender(None)?.send(Request::Normal(Box::new(request))).await.context("the engine is gone")?;
+        engine
+            .get_sender(None)?
+            .send(Request::Normal(Box::new(request)))
+            .await
+            .context("the engine is gone")?;
         Ok((id, answers))
     }
 }
@@ -243,15 +271,21 @@ impl LogitsTap {
 }
 
 fn one_token() -> SamplingParams {
-    SamplingParams { max_len: Some(1), ..SamplingParams::deterministic() }
+    SamplingParams {
+        max_len: Some(1),
+        ..SamplingParams::deterministic()
+    }
 }
 
 /// Waits for the end of an answer; its text.
 async fn finish(answers: &mut Receiver<Response>) -> Result<String> {
     match answers.recv().await {
-        Some(Response::CompletionDone(done)) => {
-            Ok(done.choices.into_iter().next().map(|choice| choice.text).unwrap_or_default())
-        }
+        Some(Response::CompletionDone(done)) => Ok(done
+            .choices
+            .into_iter()
+            .next()
+            .map(|choice| choice.text)
+            .unwrap_or_default()),
         Some(Response::CompletionModelError(message, _) | Response::ModelError(message, _)) => bail!(message),
         Some(Response::InternalError(error) | Response::ValidationError(error)) => bail!("{error}"),
         Some(_) => bail!("the engine gave an answer of another kind than was asked for"),

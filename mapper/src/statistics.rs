@@ -20,14 +20,21 @@ pub fn auroc(positive: &[f64], negative: &[f64]) -> Option<f64> {
     if positive.is_empty() || negative.is_empty() {
         return None;
     }
-    let mut scores: Vec<(f64, bool)> =
-        positive.iter().map(|&s| (s, true)).chain(negative.iter().map(|&s| (s, false))).collect();
+    let mut scores: Vec<(f64, bool)> = positive
+        .iter()
+        .map(|&s| (s, true))
+        .chain(negative.iter().map(|&s| (s, false)))
+        .collect();
     scores.sort_by(|a, b| a.0.total_cmp(&b.0));
     // The rank sum of the positives, tied scores sharing their mean rank.
     let mut rank_sum = 0.0;
     let mut start = 0;
     while start < scores.len() {
-        let ties = scores[start..].iter().take_while(|s| s.0 == scores[start].0).count().max(1);
+        let ties = scores[start..]
+            .iter()
+            .take_while(|s| s.0 == scores[start].0)
+            .count()
+            .max(1);
         let positives = scores[start..start + ties].iter().filter(|s| s.1).count();
         rank_sum += positives as f64 * (start as f64 + (ties as f64 + 1.0) / 2.0);
         start += ties;
@@ -93,14 +100,22 @@ mod tests {
         // A small linear congruential generator: fixed numbers, many ties.
         let mut state = 7u64;
         let mut next = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             ((state >> 33) % 20) as f64
         };
         let (p, n): (Vec<f64>, Vec<f64>) = ((0..40).map(|_| next()).collect(), (0..33).map(|_| next()).collect());
         let mut couples = 0.0;
         for a in &p {
             for b in &n {
-                couples += if a > b { 1.0 } else if a == b { 0.5 } else { 0.0 };
+                couples += if a > b {
+                    1.0
+                } else if a == b {
+                    0.5
+                } else {
+                    0.0
+                };
             }
         }
         assert!((auroc(&p, &n).unwrap() - couples / (40.0 * 33.0)).abs() < 1e-12);

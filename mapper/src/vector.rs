@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use steermap_maps::{
-    LayerVector, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader, digest::sha256_file,
-};
+use steermap_maps::{LayerVector, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader, digest::sha256_file};
 
 use crate::capture::LastTokenCapture;
 use crate::layers::LayerSelection;
@@ -43,7 +41,10 @@ impl VectorJob {
     pub async fn run(&self) -> Result<VectorFile> {
         // Everything that can be wrong with the input is found before the model is loaded.
         read_pairs(&self.pairs)?;
-        ensure!(!self.concept.trim().is_empty(), "concept: found nothing, expected a name");
+        ensure!(
+            !self.concept.trim().is_empty(),
+            "concept: found nothing, expected a name"
+        );
         let session = Session::load(self.source.clone()).await?;
         self.run_on(&session).await
     }
@@ -60,7 +61,10 @@ impl VectorJob {
         let texts = pairs.iter().flat_map(|pair| [&pair.positive, &pair.negative]);
         let mut prompts = Vec::new();
         for (index, text) in texts.enumerate() {
-            let tokens = session.tokenize(text).await.with_context(|| format!("pair {}", index / 2 + 1))?;
+            let tokens = session
+                .tokenize(text)
+                .await
+                .with_context(|| format!("pair {}", index / 2 + 1))?;
             prompts.push((index, tokens));
         }
         // By length: the engine runs prompts of one length together.
@@ -78,11 +82,19 @@ impl VectorJob {
         let captured = capture.take();
         let mut states: Vec<&[Vec<f32>]> = vec![&[]; prompts.len()];
         for ((index, _), id) in prompts.iter().zip(ids) {
-            let state = captured.last.get(&id).with_context(|| format!("text {index} was not captured"))?;
+            let state = captured
+                .last
+                .get(&id)
+                .with_context(|| format!("text {index} was not captured"))?;
             states[*index] = state;
         }
         let side = |side: usize, layer: usize| -> Vec<&[f32]> {
-            states.iter().skip(side).step_by(2).map(|state| state[layer].as_slice()).collect()
+            states
+                .iter()
+                .skip(side)
+                .step_by(2)
+                .map(|state| state[layer].as_slice())
+                .collect()
         };
         let vectors = layers
             .iter()
@@ -112,7 +124,12 @@ impl VectorJob {
                 date: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
                 command: self.command.clone(),
                 seed: None,
-                corpus: self.pairs.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                corpus: self
+                    .pairs
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
                 corpus_sha256: sha256_file(&self.pairs)?,
             },
         };
@@ -125,7 +142,11 @@ pub fn table(vector: &VectorFile) -> String {
     let mut text = String::from("layer   |vector|   mean |stream|   ratio   held-out AUROC\n");
     for layer in vector.layers() {
         let (norm, mean) = (layer.norm(), layer.mean_norm);
-        let ratio = if mean > 0.0 { format!("{:.3}", norm / mean) } else { "-".to_string() };
+        let ratio = if mean > 0.0 {
+            format!("{:.3}", norm / mean)
+        } else {
+            "-".to_string()
+        };
         let auroc = layer.auroc.map_or("-".to_string(), |auroc| format!("{auroc:.3}"));
         text += &format!("{:>5} {norm:>10.3} {mean:>15.3} {ratio:>7} {auroc:>16}\n", layer.layer);
     }

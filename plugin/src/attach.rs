@@ -41,7 +41,10 @@ pub fn attach_checked(
 ) -> Result<Offsets, SteeringError> {
     let name = model.unwrap_or("(default)").to_string();
     let slot = slot(engine, model)?;
-    let install = |source| SteeringError::Install { model: name.clone(), source };
+    let install = |source| SteeringError::Install {
+        model: name.clone(),
+        source,
+    };
     let stream = slot.stream().map_err(install)?;
     let target = Target {
         model: name.clone(),
@@ -50,7 +53,8 @@ pub fn attach_checked(
         fingerprint,
     };
     let offsets = compile(spec, library, &target, at)?;
-    slot.install(Arc::new(SteeringHook::new(offsets.clone()))).map_err(install)?;
+    slot.install(Arc::new(SteeringHook::new(offsets.clone())))
+        .map_err(install)?;
     Ok(offsets)
 }
 
@@ -71,6 +75,9 @@ pub fn detach(engine: &MistralRs, model: Option<&str>) -> Result<(), SteeringErr
 pub fn slot(engine: &MistralRs, model: Option<&str>) -> Result<HookSlot, SteeringError> {
     match engine.config(model) {
         Ok(config) => Ok(config.residual_hooks),
-        Err(message) => Err(SteeringError::NoModel { model: model.unwrap_or("(default)").to_string(), message }),
+        Err(message) => Err(SteeringError::NoModel {
+            model: model.unwrap_or("(default)").to_string(),
+            message,
+        }),
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use mistralrs_cli::{ModelEntry, model_configs};
+use mistralrs_core::parse_isq_value;
 
 use crate::compile::{Target, compile, ranges};
 use crate::config::Config;
@@ -13,7 +14,7 @@ use crate::{SteeringError, VectorLibrary};
 /// Checks `config` and says what it found, as text for people.
 ///
 /// Checked are: the file itself, that mistral.rs can make a loader of every entry of `[[models]]`, that models given as
-/// paths are there, every vector file, and every default spec against the sizes and the fingerprint of its model's
+/// paths and files that an entry names are there, every vector file, and every default spec against the sizes and the fingerprint of its model's
 /// files. A model that is not on this machine is said to be so; the server will fetch it and check then.
 ///
 /// # Errors
@@ -28,19 +29,35 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<String, Steer
     let library = config.library()?;
     let mut report = format!("{}: as it should be\n", config.path.display());
     for (index, entry) in config.engine.models.iter().enumerate() {
-        model_is_there(entry, index).map_err(within)?;
+        model_is_there(entry, index)
+            .and_then(|()| settings_are_sound(entry, index))
+            .map_err(within)?;
         let files = ModelFiles::of_entry(entry);
-        let place = if files.is_some() { "on this machine" } else { "not on this machine, to be fetched" };
+        let place = if files.is_some() {
+            "on this machine"
+        } else {
+            "not on this machine, to be fetched"
+        };
         line(&mut report, format_args!("model {}: {place}", entry.model_id));
         match (config.defaults.get(&entry.model_id), files) {
             (None, _) => line(&mut report, format_args!("  not steered by default")),
-            (Some(_), None) => line(&mut report, format_args!("  steered by default; checked once it is here")),
+            (Some(_), None) => line(
+                &mut report,
+                format_args!("  steered by default; checked once it is here"),
+            ),
             (Some(default), Some(files)) => {
                 let Some(sizes) = files.sizes() else {
-                    line(&mut report, format_args!("  steered by default; its sizes are not known before it is loaded"));
+                    line(
+                        &mut report,
+                        format_args!("  steered by default; its sizes are not known before it is loaded"),
+                    );
                     continue;
                 };
-                let fingerprint = if ignore_fingerprints { None } else { Some(files.fingerprint()?) };
+                let fingerprint = if ignore_fingerprints {
+                    None
+                } else {
+                    Some(files.fingerprint()?)
+                };
                 let target = Target {
                     model: entry.model_id.clone(),
                     hidden_size: sizes.hidden_size,
@@ -52,7 +69,11 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<String, Steer
                 let names: Vec<&str> = default.spec.vectors.iter().map(|v| v.vector.as_str()).collect();
                 line(
                     &mut report,
-                    format_args!("  steered by default with {} at layers {}", names.join(", "), ranges(&layers)),
+                    format_args!(
+                        "  steered by default with {} at layers {}",
+                        names.join(", "),
+                        ranges(&layers)
+                    ),
                 );
             }
         }
@@ -67,7 +88,11 @@ fn vectors(report: &mut String, library: &VectorLibrary) {
         let (concept, model) = (&vector.header().concept, vector.model());
         line(
             report,
-            format_args!("vector {name}: {concept:?}, found on {}, layers {}", model.model, ranges(&layers)),
+            format_args!(
+                "vector {name}: {concept:?}, found on {}, layers {}",
+                model.model,
+                ranges(&layers)
+            ),
         );
     }
 }
@@ -94,6 +119,39 @@ fn model_is_there(entry: &ModelEntry, index: usize) -> Result<(), SteeringError>
             format!("models[{index}].format.quantized_file"),
             format!("{names:?}, which {id:?} or its tokenizer's folder lacks"),
             "GGUF files in the model's folder",
+        ));
+    }
+    Ok(())
+}
+
+/// The files that an entry names are there, and its quantisation is one.
+fn settings_are_sound(entry: &ModelEntry, index: usize) -> Result<(), SteeringError> {
+    let files = [
+        ("tokenizer", &entry.tokenizer),
+        ("chat_template", &entry.chat_template),
+        ("jinja_explicit", &entry.jinja_explicit),
+        ("device.topology", &entry.device.topology),
+        ("quantization.imatrix", &entry.quantization.imatrix),
+        ("quantization.calibration_file", &entry.quantization.calibration_file),
+        ("adapter.xlora_order", &entry.adapter.xlora_order),
+    ];
+    for (field, file) in files {
+        if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+            let found = format!("{:?}, which is no file", file.display().to_string());
+            return Err(SteeringError::value(
+                format!("models[{index}].{field}"),
+                found,
+                "a file",
+            ));
+        }
+    }
+    let isq = entry.quantization.in_situ_quant.as_deref();
+    if let Some(Err(message)) = isq.map(|isq| parse_isq_value(isq, None)) {
+        let field = format!("models[{index}].quantization.in_situ_quant");
+        return Err(SteeringError::value(
+            field,
+            format!("{:?}", isq.unwrap_or_default()),
+            message,
         ));
     }
     Ok(())

@@ -45,9 +45,17 @@ pub fn compile(
     for (index, used) in spec.vectors.iter().enumerate() {
         let field = |name: &str| format!("{at}vectors[{index}].{name}");
         let Some(vector) = library.get(&used.vector) else {
-            return Err(SteeringError::value(field("vector"), format!("{:?}", used.vector), "a vector's name"));
+            return Err(SteeringError::value(
+                field("vector"),
+                format!("{:?}", used.vector),
+                "a vector's name",
+            ));
         };
-        check_model(vector.model(), target, &format!("{} {:?}", field("vector"), used.vector))?;
+        check_model(
+            vector.model(),
+            target,
+            &format!("{} {:?}", field("vector"), used.vector),
+        )?;
         let available: Vec<usize> = vector.layers().iter().map(|layer| layer.layer).collect();
         for &layer in used.layers.as_ref().unwrap_or(&available) {
             let Some(direction) = vector.direction(layer) else {
@@ -86,7 +94,10 @@ fn check_model(vector: &ModelInfo, target: &Target, field: &str) -> Result<(), S
         Some(fingerprint) if *fingerprint != vector.fingerprint => Err(SteeringError::value(
             format!("{field}: model.fingerprint"),
             format!("{} (made for {:?})", vector.fingerprint, vector.model),
-            format!("{fingerprint}, that of {:?}; --ignore-fingerprints uses it all the same", target.model),
+            format!(
+                "{fingerprint}, that of {:?}; --ignore-fingerprints uses it all the same",
+                target.model
+            ),
         )),
         _ => Ok(()),
     }

@@ -76,8 +76,10 @@ impl Config {
     /// A file that can't be read, that mistral.rs refuses, whose command is not `serve`, or whose `[steering]` table
     /// has an unknown key, a wrong value, or names a model or vector that is not there.
     pub fn load(path: &Path) -> Result<Self, SteeringError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| SteeringError::Read { path: path.to_path_buf(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| SteeringError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
         // mistral.rs reads first: what stock mistral.rs refuses is refused in its words.
         let engine = match load_cli_config(path) {
             Ok(CliConfig::Serve(engine)) => engine,
@@ -85,17 +87,30 @@ impl Config {
                 return Err(SteeringError::value("command", "\"run\"", "\"serve\"").within(path));
             }
             Err(error) => {
-                return Err(SteeringError::Engine { path: path.to_path_buf(), message: format!("{error:#}") });
+                return Err(SteeringError::Engine {
+                    path: path.to_path_buf(),
+                    message: format!("{error:#}"),
+                });
             }
         };
-        let File { steering } = toml::from_str(&text)
-            .map_err(|error| SteeringError::Toml { path: path.to_path_buf(), message: error.to_string() })?;
+        let File { steering } = toml::from_str(&text).map_err(|error| SteeringError::Toml {
+            path: path.to_path_buf(),
+            message: error.to_string(),
+        })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let vectors: BTreeMap<String, PathBuf> =
-            steering.vectors.into_iter().map(|(name, file)| (name, folder.join(file))).collect();
+        let vectors: BTreeMap<String, PathBuf> = steering
+            .vectors
+            .into_iter()
+            .map(|(name, file)| (name, folder.join(file)))
+            .collect();
         let models: Vec<&str> = engine.models.iter().map(|model| model.model_id.as_str()).collect();
         let defaults = defaults(steering.defaults, &models, &vectors).map_err(|error| error.within(path))?;
-        Ok(Self { path: path.to_path_buf(), engine, vectors, defaults })
+        Ok(Self {
+            path: path.to_path_buf(),
+            engine,
+            vectors,
+            defaults,
+        })
     }
 
     /// Loads all vectors that the file names.
@@ -124,7 +139,11 @@ fn defaults(
             (Some(model), models) if models.contains(&model.as_str()) => model,
             (Some(model), models) => {
                 let expected = format!("a model_id of [[models]]: {}", models.join(", "));
-                return Err(SteeringError::value(format!("{at}model"), format!("{model:?}"), expected));
+                return Err(SteeringError::value(
+                    format!("{at}model"),
+                    format!("{model:?}"),
+                    expected,
+                ));
             }
             (None, [only]) => only.to_string(),
             (None, models) => {
@@ -137,7 +156,11 @@ fn defaults(
         for (i, used) in spec.vectors.iter().enumerate() {
             if !vectors.contains_key(&used.vector) {
                 let known: Vec<_> = vectors.keys().map(String::as_str).collect();
-                let known = if known.is_empty() { "the table has none".to_string() } else { known.join(", ") };
+                let known = if known.is_empty() {
+                    "the table has none".to_string()
+                } else {
+                    known.join(", ")
+                };
                 return Err(SteeringError::value(
                     format!("{at}vectors[{i}].vector"),
                     format!("{:?}", used.vector),
@@ -181,7 +204,10 @@ mod tests {
         let config = load(&format!("{ENGINE}{text}")).unwrap();
         let folder = config.path.parent().unwrap();
         assert_eq!(config.vectors["happy"], folder.join("v/happy.toml"));
-        assert_eq!(config.defaults["a/one"].spec, VectorUse::new("happy", 2.0).at_layers([1]).into());
+        assert_eq!(
+            config.defaults["a/one"].spec,
+            VectorUse::new("happy", 2.0).at_layers([1]).into()
+        );
     }
 
     #[test]
@@ -194,17 +220,30 @@ mod tests {
     fn mistakes_name_file_and_field() {
         let vectors = "[steering.vectors]\nhappy = \"happy.toml\"\n";
         let unknown = error("[steering]\nvectorz = 1\n");
-        assert!(unknown.contains("mistralrs.toml") && unknown.contains("vectorz"), "{unknown}");
+        assert!(
+            unknown.contains("mistralrs.toml") && unknown.contains("vectorz"),
+            "{unknown}"
+        );
         let model = error("[[steering.defaults]]\nmodel = \"b/two\"\n");
         assert!(
             model.ends_with("steering.defaults[0].model: found \"b/two\", expected a model_id of [[models]]: a/one"),
             "{model}"
         );
-        let name = error(&format!("{vectors}[[steering.defaults]]\nvectors = [{{ vector = \"sad\", scale = 1 }}]\n"));
-        assert!(name.contains("steering.defaults[0].vectors[0].vector: found \"sad\""), "{name}");
+        let name = error(&format!(
+            "{vectors}[[steering.defaults]]\nvectors = [{{ vector = \"sad\", scale = 1 }}]\n"
+        ));
+        assert!(
+            name.contains("steering.defaults[0].vectors[0].vector: found \"sad\""),
+            "{name}"
+        );
         assert!(name.ends_with("happy"), "{name}");
-        let scale = error(&format!("{vectors}[[steering.defaults]]\nvectors = [{{ vector = \"happy\", scale = nan }}]\n"));
-        assert!(scale.contains("steering.defaults[0].vectors[0].scale: found NaN"), "{scale}");
+        let scale = error(&format!(
+            "{vectors}[[steering.defaults]]\nvectors = [{{ vector = \"happy\", scale = nan }}]\n"
+        ));
+        assert!(
+            scale.contains("steering.defaults[0].vectors[0].scale: found NaN"),
+            "{scale}"
+        );
         let twice = error("[[steering.defaults]]\n[[steering.defaults]]\n");
         assert!(twice.contains("a second time"), "{twice}");
     }
@@ -213,14 +252,19 @@ mod tests {
     fn two_models_need_names() {
         let two = format!("{ENGINE}[[models]]\nkind = \"text\"\nmodel_id = \"b/two\"\n[[steering.defaults]]\n");
         let message = load(&two).err().unwrap().to_string();
-        assert!(message.contains("found nothing, expected one of the 2 models: a/one, b/two"), "{message}");
+        assert!(
+            message.contains("found nothing, expected one of the 2 models: a/one, b/two"),
+            "{message}"
+        );
     }
 
     #[test]
     fn the_engines_mistakes_are_told_in_its_words() {
         let none = load("command = \"serve\"\n").err().unwrap().to_string();
         assert!(none.contains("at least one model"), "{none}");
-        let kind = load("command = \"serve\"\n[[models]]\nkind = \"txt\"\nmodel_id = \"x\"\n").err().unwrap();
+        let kind = load("command = \"serve\"\n[[models]]\nkind = \"txt\"\nmodel_id = \"x\"\n")
+            .err()
+            .unwrap();
         assert!(kind.to_string().contains("txt"), "{kind}");
         let run = load(&ENGINE.replace("serve", "run")).err().unwrap().to_string();
         assert!(run.contains("command: found \"run\", expected \"serve\""), "{run}");

@@ -84,11 +84,18 @@ pub enum SteeringError {
 impl SteeringError {
     /// A value that can't be right.
     pub(crate) fn value(field: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self::Value { field: field.into(), found: found.into(), expected: expected.into() }
+        Self::Value {
+            field: field.into(),
+            found: found.into(),
+            expected: expected.into(),
+        }
     }
 
     /// Names the file that a mistake is in.
     pub(crate) fn within(self, path: impl Into<PathBuf>) -> Self {
-        Self::In { path: path.into(), source: Box::new(self) }
+        Self::In {
+            path: path.into(),
+            source: Box::new(self),
+        }
     }
 }

@@ -29,7 +29,10 @@ impl SteeringHook {
         let count = offsets.layers.keys().max().map_or(0, |last| last + 1);
         let mut layers: Vec<Option<LayerOffset>> = (0..count).map(|_| None).collect();
         for (layer, values) in offsets.layers {
-            layers[layer] = Some(LayerOffset { values, tensor: OnceLock::new() });
+            layers[layer] = Some(LayerOffset {
+                values,
+                tensor: OnceLock::new(),
+            });
         }
         Self { layers, salt }
     }
@@ -51,7 +54,9 @@ impl LayerOffset {
 
 impl ResidualHook for SteeringHook {
     fn layers(&self) -> Vec<usize> {
-        (0..self.layers.len()).filter(|&layer| self.layers[layer].is_some()).collect()
+        (0..self.layers.len())
+            .filter(|&layer| self.layers[layer].is_some())
+            .collect()
     }
 
     fn after_block(&self, layer: usize, stream: &Tensor, _: &BatchView) -> Result<Option<Tensor>> {
@@ -77,7 +82,10 @@ mod tests {
 
     fn hook(fingerprint: &str) -> SteeringHook {
         let layers = BTreeMap::from([(1, vec![0.5, -2.0])]);
-        SteeringHook::new(Offsets { layers, fingerprint: fingerprint.into() })
+        SteeringHook::new(Offsets {
+            layers,
+            fingerprint: fingerprint.into(),
+        })
     }
 
     #[test]
@@ -86,11 +94,26 @@ mod tests {
             let slot = HookSlot::new(Support::EveryBlock, 3, 2);
             slot.install(std::sync::Arc::new(hook(&"a".repeat(64)))).unwrap();
             let stream = Tensor::ones((2, 3, 2), dtype, &Device::Cpu).unwrap();
-            let rows =
-                || (0..2).map(|_| Row { request: 0, start: 0, tokens: 3, prompt_len: 3, phase: Phase::Prompt }).collect();
+            let rows = || {
+                (0..2)
+                    .map(|_| Row {
+                        request: 0,
+                        start: 0,
+                        tokens: 3,
+                        prompt_len: 3,
+                        phase: Phase::Prompt,
+                    })
+                    .collect()
+            };
             let out = slot.scope(rows, || before_block(stream, 2)).unwrap();
             assert_eq!(out.dtype(), dtype);
-            let out: Vec<f32> = out.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            let out: Vec<f32> = out
+                .to_dtype(DType::F32)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1()
+                .unwrap();
             assert_eq!(out, [1.5, -1.0].repeat(6));
         }
     }

@@ -24,8 +24,10 @@ impl VectorLibrary {
     /// As [`insert`](Self::insert), or a file that is not what it should be.
     pub fn load(&mut self, name: &str, path: impl AsRef<Path>) -> Result<(), SteeringError> {
         check_name(name)?;
-        let vector = VectorFile::load(path.as_ref())
-            .map_err(|source| SteeringError::Vector { field: format!("vectors.{name}"), source })?;
+        let vector = VectorFile::load(path.as_ref()).map_err(|source| SteeringError::Vector {
+            field: format!("vectors.{name}"),
+            source,
+        })?;
         self.vectors.insert(name.to_string(), vector);
         Ok(())
     }
@@ -80,7 +82,10 @@ mod tests {
 
     #[test]
     fn a_missing_file_names_its_field() {
-        let error = VectorLibrary::default().load("happy", "nowhere.toml").unwrap_err().to_string();
+        let error = VectorLibrary::default()
+            .load("happy", "nowhere.toml")
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("vectors.happy: nowhere.toml"), "{error}");
     }
 }

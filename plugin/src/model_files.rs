@@ -47,9 +47,16 @@ impl ModelFiles {
     pub fn gguf(model_id: &str, names: &str, tok_model_id: Option<&str>, hf_cache: Option<&Path>) -> Option<Self> {
         let find = |id: &str, name: &str| {
             let local = Path::new(id).join(name);
-            if local.is_file() { Some(local) } else { cached(id, name, hf_cache) }
+            if local.is_file() {
+                Some(local)
+            } else {
+                cached(id, name, hf_cache)
+            }
         };
-        let files = names.split(GGUF_MULTI_FILE_DELIMITER).map(|name| find(model_id, name)).collect::<Option<_>>()?;
+        let files = names
+            .split(GGUF_MULTI_FILE_DELIMITER)
+            .map(|name| find(model_id, name))
+            .collect::<Option<_>>()?;
         let tokenizer = match tok_model_id {
             Some(id) => Some(find(id, "tokenizer.json")?),
             None => None,
@@ -93,7 +100,10 @@ impl ModelFiles {
                     let value = config.get(key).or_else(|| config.get("text_config")?.get(key))?;
                     usize::try_from(value.as_u64()?).ok()
                 };
-                Some(Sizes { hidden_size: get("hidden_size")?, num_layers: get("num_hidden_layers")? })
+                Some(Sizes {
+                    hidden_size: get("hidden_size")?,
+                    num_layers: get("num_hidden_layers")?,
+                })
             }
             Self::Gguf { files, .. } => {
                 let content = gguf_file::Content::read(&mut File::open(files.first()?).ok()?).ok()?;
@@ -102,7 +112,10 @@ impl ModelFiles {
                     let value = content.metadata.get(&format!("{arch}.{key}"))?;
                     value.to_u32().ok().map(|n| n as usize)
                 };
-                Some(Sizes { hidden_size: get("embedding_length")?, num_layers: get("block_count")? })
+                Some(Sizes {
+                    hidden_size: get("embedding_length")?,
+                    num_layers: get("block_count")?,
+                })
             }
         }
     }
@@ -112,7 +125,9 @@ impl ModelFiles {
 pub fn display_name(model_id: &str) -> String {
     let path = Path::new(model_id);
     match path.canonicalize() {
-        Ok(full) => full.file_name().map_or(model_id.to_string(), |name| name.to_string_lossy().into_owned()),
+        Ok(full) => full
+            .file_name()
+            .map_or(model_id.to_string(), |name| name.to_string_lossy().into_owned()),
         Err(_) => model_id.to_string(),
     }
 }
@@ -131,7 +146,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = ModelFiles::folder(dir.path().to_str().unwrap(), None).unwrap();
         assert_eq!(files.sizes(), None);
-        let expected = Some(Sizes { hidden_size: 8, num_layers: 3 });
+        let expected = Some(Sizes {
+            hidden_size: 8,
+            num_layers: 3,
+        });
         for text in [
             r#"{"hidden_size": 8, "num_hidden_layers": 3}"#,
             r#"{"text_config": {"hidden_size": 8, "num_hidden_layers": 3}}"#,
@@ -152,7 +170,10 @@ mod tests {
         std::fs::create_dir_all(repo.join("refs")).unwrap();
         std::fs::write(repo.join("refs/main"), "123").unwrap();
         std::fs::write(snapshot.join("config.json"), "{}").unwrap();
-        assert_eq!(ModelFiles::folder("a/b", Some(cache.path())), Some(ModelFiles::Folder(snapshot)));
+        assert_eq!(
+            ModelFiles::folder("a/b", Some(cache.path())),
+            Some(ModelFiles::Folder(snapshot))
+        );
         assert_eq!(ModelFiles::folder("a/c", Some(cache.path())), None);
     }
 

@@ -21,17 +21,25 @@ use crate::model_files::ModelFiles;
 pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
     check(&config, ignore_fingerprints)?;
     let library = config.library()?;
-    let Config { path, engine, defaults, .. } = config;
+    let Config {
+        path, engine, defaults, ..
+    } = config;
     let models = engine.models.clone();
     let (server, state, app) = prepare_serve(engine).await?;
     for entry in &models {
-        let Some(default) = defaults.get(&entry.model_id) else { continue };
+        let Some(default) = defaults.get(&entry.model_id) else {
+            continue;
+        };
         let fingerprint = if ignore_fingerprints { None } else { fingerprint(entry)? };
         let id = engine_id(&state, entry)?;
         let offsets = attach_checked(&state, Some(&id), &default.spec, &library, fingerprint, &default.at)
             .map_err(|error| error.within(&path))?;
         let layers: Vec<usize> = offsets.layers.keys().copied().collect();
-        info!("Model `{id}` is steered at layers {} (offsets {})", ranges(&layers), &offsets.fingerprint[..16]);
+        info!(
+            "Model `{id}` is steered at layers {} (offsets {})",
+            ranges(&layers),
+            &offsets.fingerprint[..16]
+        );
     }
     listen(server, app).await
 }
@@ -41,7 +49,10 @@ fn fingerprint(entry: &ModelEntry) -> Result<Option<String>, SteeringError> {
     match ModelFiles::of_entry(entry) {
         Some(files) => Ok(Some(files.fingerprint()?)),
         None => {
-            warn!("The files of `{}` are not where they were looked for: fingerprints are not compared", entry.model_id);
+            warn!(
+                "The files of `{}` are not where they were looked for: fingerprints are not compared",
+                entry.model_id
+            );
             Ok(None)
         }
     }

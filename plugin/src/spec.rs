@@ -37,7 +37,12 @@ fn default_normalize() -> bool {
 impl VectorUse {
     /// The vector `vector`, normalised, times `scale`, at all layers of its file.
     pub fn new(vector: impl Into<String>, scale: f64) -> Self {
-        Self { vector: vector.into(), scale, normalize: true, layers: None }
+        Self {
+            vector: vector.into(),
+            scale,
+            normalize: true,
+            layers: None,
+        }
     }
 
     /// The same at these layers only.
@@ -70,14 +75,30 @@ impl SteeringSpec {
             let field = |name: &str| format!("{at}vectors[{index}].{name}");
             // f32, since that is what the offset is made of.
             if !(vector.scale as f32).is_finite() {
-                return Err(SteeringError::value(field("scale"), vector.scale.to_string(), "a finite 32-bit number"));
+                return Err(SteeringError::value(
+                    field("scale"),
+                    vector.scale.to_string(),
+                    "a finite 32-bit number",
+                ));
             }
             let Some(layers) = &vector.layers else { continue };
             if layers.is_empty() {
-                return Err(SteeringError::value(field("layers"), "[]", "one layer at least, or no such key"));
+                return Err(SteeringError::value(
+                    field("layers"),
+                    "[]",
+                    "one layer at least, or no such key",
+                ));
             }
-            if let Some(layer) = layers.iter().enumerate().find_map(|(i, l)| layers[..i].contains(l).then_some(l)) {
-                return Err(SteeringError::value(field("layers"), format!("{layer} twice"), "every layer once"));
+            if let Some(layer) = layers
+                .iter()
+                .enumerate()
+                .find_map(|(i, l)| layers[..i].contains(l).then_some(l))
+            {
+                return Err(SteeringError::value(
+                    field("layers"),
+                    format!("{layer} twice"),
+                    "every layer once",
+                ));
             }
         }
         Ok(())
@@ -100,7 +121,10 @@ mod tests {
         let spec: SteeringSpec = VectorUse::new("happy", -1.5).unnormalized().at_layers([3, 1]).into();
         let json = serde_json::to_string(&spec).unwrap();
         assert_eq!(serde_json::from_str::<SteeringSpec>(&json).unwrap(), spec);
-        assert_eq!(toml::from_str::<SteeringSpec>(&toml::to_string(&spec).unwrap()).unwrap(), spec);
+        assert_eq!(
+            toml::from_str::<SteeringSpec>(&toml::to_string(&spec).unwrap()).unwrap(),
+            spec
+        );
     }
 
     #[test]

@@ -31,7 +31,11 @@ impl Recorder {
 
     /// Adds these vectors after their layers, at every position, before it records.
     pub fn adding(num_layers: usize, add: BTreeMap<usize, Vec<f32>>) -> Arc<Self> {
-        Arc::new(Self { num_layers, add, seen: Mutex::default() })
+        Arc::new(Self {
+            num_layers,
+            add,
+            seen: Mutex::default(),
+        })
     }
 
     /// What was seen since the last call.
@@ -46,22 +50,37 @@ impl Seen {
     /// A request before it may have been seen once more after it was answered: the engine runs a sequence that ends with
     /// its prompt through one more pass.
     pub fn last_request(&self) -> usize {
-        self.states.keys().map(|(request, _)| *request).max().expect("a request was seen")
+        self.states
+            .keys()
+            .map(|(request, _)| *request)
+            .max()
+            .expect("a request was seen")
     }
 
     /// The states of `request` after `layer` at its first `count` positions.
     pub fn first(&self, request: usize, layer: usize, count: usize) -> Vec<Vec<f32>> {
-        self.states[&(request, layer)].range(..count).map(|(_, state)| state.clone()).collect()
+        self.states[&(request, layer)]
+            .range(..count)
+            .map(|(_, state)| state.clone())
+            .collect()
     }
 
     /// The states of `request` after `layer` from position `start` on.
     pub fn from(&self, request: usize, layer: usize, start: usize) -> Vec<Vec<f32>> {
-        self.states[&(request, layer)].range(start..).map(|(_, state)| state.clone()).collect()
+        self.states[&(request, layer)]
+            .range(start..)
+            .map(|(_, state)| state.clone())
+            .collect()
     }
 
     /// The rows of `request`, in the order of the passes.
     pub fn rows(&self, request: usize) -> Vec<Row> {
-        self.passes.iter().flatten().filter(|row| row.request == request).cloned().collect()
+        self.passes
+            .iter()
+            .flatten()
+            .filter(|row| row.request == request)
+            .cloned()
+            .collect()
     }
 }
 

@@ -42,7 +42,9 @@ impl Reference {
 
     /// Number of layers.
     pub fn num_layers(&self) -> usize {
-        (0..).take_while(|l| self.tensors.contains_key(&format!("vector.{l}"))).count()
+        (0..)
+            .take_while(|l| self.tensors.contains_key(&format!("vector.{l}")))
+            .count()
     }
 
     /// The tokens of all prompts.

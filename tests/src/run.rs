@@ -12,7 +12,11 @@ pub fn run(name: &str, args: &[&str]) -> Output {
 
 /// What a run that had to fail printed.
 pub fn error_of(output: &Output) -> String {
-    assert!(!output.status.success(), "an error was expected: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        !output.status.success(),
+        "an error was expected: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!text.contains("panicked"), "{text}");
     text.trim().to_string()

@@ -31,7 +31,10 @@ pub fn reference_vector(model: &str) -> VectorFile {
             hidden_size: layers[0].direction.len(),
             num_layers: layers.len(),
         },
-        numerics: Numerics { dtype: "f32".into(), quantization: None },
+        numerics: Numerics {
+            dtype: "f32".into(),
+            quantization: None,
+        },
         provenance: Provenance {
             tool: "test".into(),
             date: "2026-01-01T00:00:00Z".into(),

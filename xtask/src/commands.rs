@@ -24,7 +24,13 @@ pub fn test(project: &Project, args: &[String]) -> Result<()> {
     // Builds also the binaries, which the end-to-end tests start.
     models(project, "smollm2-135m")?;
     run(project.cargo("test").args(["--release", "--workspace"]).args(args))?;
-    run(project.cargo("test").args(["--release", "--manifest-path", "xtask/Cargo.toml", "--target-dir", "target/xtask"]))
+    run(project.cargo("test").args([
+        "--release",
+        "--manifest-path",
+        "xtask/Cargo.toml",
+        "--target-dir",
+        "target/xtask",
+    ]))
 }
 
 /// Fetches and converts a real model.
@@ -55,7 +61,10 @@ fn build(project: &Project) -> Result<()> {
 fn build_stock(project: &Project) -> Result<()> {
     let stock = project.root().join("xtask/stock");
     std::fs::copy(project.root().join("Cargo.lock"), stock.join("Cargo.lock")).context("Cargo.lock")?;
-    run(project.cargo("build").args(["--release", "--target-dir", "target", "--manifest-path"]).arg(stock.join("Cargo.toml")))
+    run(project
+        .cargo("build")
+        .args(["--release", "--target-dir", "target", "--manifest-path"])
+        .arg(stock.join("Cargo.toml")))
 }
 
 /// Format, clippy and rustdoc, warnings denied.
@@ -64,15 +73,28 @@ pub fn lint(project: &Project) -> Result<()> {
     let xtask = ["--manifest-path", "xtask/Cargo.toml"];
     run(project.cargo("fmt").args(["--all", "--check"]))?;
     run(project.cargo("fmt").args(xtask).arg("--check"))?;
-    run(project
-        .cargo("clippy")
-        .args(["--release", "--workspace", "--all-targets", "--no-deps", "--", "-D", "warnings"]))?;
-    run(project
-        .cargo("clippy")
-        .args(xtask)
-        .args(["--release", "--target-dir", "target/xtask", "--all-targets", "--", "-D", "warnings"]))?;
-    run(project
-        .cargo("doc")
-        .env("RUSTDOCFLAGS", "-D warnings")
-        .args(["--release", "--workspace", "--no-deps", "--document-private-items"]))
+    run(project.cargo("clippy").args([
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--no-deps",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    run(project.cargo("clippy").args(xtask).args([
+        "--release",
+        "--target-dir",
+        "target/xtask",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    run(project.cargo("doc").env("RUSTDOCFLAGS", "-D warnings").args([
+        "--release",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]))
 }

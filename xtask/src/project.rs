@@ -35,13 +35,20 @@ impl Project {
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         // Set, so that binaries are where `run_bin` looks for them whatever the environment says.
-        cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", self.root.join("target")).arg(subcommand);
+        cargo
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", self.root.join("target"))
+            .arg(subcommand);
         cargo
     }
 
     /// Runs the binary `name` of the main workspace, which must have been built, with `args`.
     pub fn run_bin(&self, name: &str, args: &[String]) -> Result<()> {
-        let path = self.root.join("target/release").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+        let path = self
+            .root
+            .join("target/release")
+            .join(name)
+            .with_extension(std::env::consts::EXE_EXTENSION);
         run(Command::new(path).current_dir(&self.root).args(args))
     }
 }

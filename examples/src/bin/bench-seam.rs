@@ -45,7 +45,11 @@ enum Worker {
 }
 
 /// The patched engine's modes, as the worker is told.
-const MODES: [&str; 3] = ["without a hook", "a hook that wants nothing", "an addition at every layer"];
+const MODES: [&str; 3] = [
+    "without a hook",
+    "a hook that wants nothing",
+    "an addition at every layer",
+];
 
 /// Wants no layer.
 struct WantsNothing;
@@ -84,7 +88,10 @@ async fn run_worker(folder: &str) -> Result<()> {
             // Small, so that the model goes on generating text.
             let offset = vec![1e-3; stream.hidden_size];
             let layers: BTreeMap<_, _> = (0..stream.num_layers).map(|layer| (layer, offset.clone())).collect();
-            let hook = SteeringHook::new(Offsets { layers, fingerprint: "1".repeat(64) });
+            let hook = SteeringHook::new(Offsets {
+                layers,
+                fingerprint: "1".repeat(64),
+            });
             slot.install(Arc::new(hook)).expect("the model can be hooked");
         }
         _ => panic!("{mode:?} is nothing that a worker does"),
@@ -110,7 +117,11 @@ impl Process {
             .with_context(|| format!("{command:?}"))?;
         let requests = child.stdin.take().context("stdin")?;
         let answers = BufReader::new(child.stdout.take().context("stdout")?);
-        let mut process = Self { child, requests, answers };
+        let mut process = Self {
+            child,
+            requests,
+            answers,
+        };
         while process.line()? != "ready" {}
         Ok(process)
     }
@@ -118,7 +129,9 @@ impl Process {
     fn ask(&mut self, request: &str) -> Result<f64> {
         writeln!(self.requests, "{request}")?;
         let answer = self.line()?;
-        answer.parse().with_context(|| format!("{request:?} was answered with {answer:?}"))
+        answer
+            .parse()
+            .with_context(|| format!("{request:?} was answered with {answer:?}"))
     }
 
     fn line(&mut self) -> Result<String> {
@@ -173,7 +186,10 @@ fn measure(args: &Args) -> Result<()> {
         println!("{what}, {tokens} tokens, {} paired rounds, {}", args.rounds, args.model);
         let speeds = |mode: usize| quartiles(rounds.iter().map(|round| tokens as f64 / round[mode]).collect());
         let [low, median, high] = speeds(0);
-        println!("  {:<28} {median:>8.1} tokens/s (quartiles {low:.1} to {high:.1})", "published engine");
+        println!(
+            "  {:<28} {median:>8.1} tokens/s (quartiles {low:.1} to {high:.1})",
+            "published engine"
+        );
         for (index, mode) in MODES.iter().enumerate() {
             let [_, speed, _] = speeds(index + 1);
             let ratios = rounds.iter().map(|round| round[0] / round[index + 1]).collect();

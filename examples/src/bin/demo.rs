@@ -13,9 +13,9 @@ use clap::Parser;
 use mistralrs::ModelDType;
 use serde::Deserialize;
 use steermap_examples::server::{Server, binary};
-use steermap_maps::VectorFile;
 use steermap_mapper::pairs::Text;
 use steermap_mapper::session::{ModelSource, Session};
+use steermap_maps::VectorFile;
 use steermap_plugin::compile::Offsets;
 use steermap_plugin::{SteeringHook, SteeringSpec, VectorLibrary, VectorUse, attach, detach};
 
@@ -77,7 +77,9 @@ async fn run(args: Args) -> Result<()> {
         .layers
         .iter()
         .map(|&layer| {
-            let found = vector.layer(layer).with_context(|| format!("layers: the model has no layer {layer}"))?;
+            let found = vector
+                .layer(layer)
+                .with_context(|| format!("layers: the model has no layer {layer}"))?;
             Ok((layer, args.strength * found.mean_norm))
         })
         .collect::<Result<_>>()?;
@@ -90,7 +92,17 @@ fn find_vector(args: &Args) -> Result<VectorFile> {
     let path = args.out.join("happy.toml");
     println!("1. Finding the vector: {PAIRS} through {}", args.model.display());
     let status = Command::new(binary("mapper")?)
-        .args(["vector", "--dtype", "f32", "--cpu", "--concept", "happy", "--pairs", PAIRS, "--model"])
+        .args([
+            "vector",
+            "--dtype",
+            "f32",
+            "--cpu",
+            "--concept",
+            "happy",
+            "--pairs",
+            PAIRS,
+            "--model",
+        ])
         .arg(&args.model)
         .arg("--out")
         .arg(&path)
@@ -114,7 +126,9 @@ async fn measure(args: &Args, vector: VectorFile, scales: &[(usize, f64)]) -> Re
     library.insert("happy", vector)?;
     let spec = |sign: f64| {
         let used = |&(layer, scale): &(usize, f64)| VectorUse::new("happy", sign * scale).at_layers([layer]);
-        SteeringSpec { vectors: scales.iter().map(used).collect() }
+        SteeringSpec {
+            vectors: scales.iter().map(used).collect(),
+        }
     };
     println!(
         "\n2. Propensity: logit of a happy word less that of a sad one, mean over the {} items of {ITEMS}",
@@ -125,7 +139,11 @@ async fn measure(args: &Args, vector: VectorFile, scales: &[(usize, f64)]) -> Re
         attach(engine, None, &spec(sign), &library)?;
         let propensities = items.propensities(&session).await?;
         let happy = propensities.iter().filter(|p| **p > 0.0).count();
-        println!("   {name:<20} {:+7.3}   happier word preferred in {happy} of {}", mean(&propensities), propensities.len());
+        println!(
+            "   {name:<20} {:+7.3}   happier word preferred in {happy} of {}",
+            mean(&propensities),
+            propensities.len()
+        );
     }
     let mut random = Vec::new();
     for seed in 0..args.random {
@@ -133,13 +151,18 @@ async fn measure(args: &Args, vector: VectorFile, scales: &[(usize, f64)]) -> Re
             .iter()
             .map(|&(layer, scale)| (layer, random_direction(hidden, scale, (seed * 1000 + layer) as u64)))
             .collect();
-        let offsets = Offsets { layers, fingerprint: format!("{:064x}", seed + 1) };
+        let offsets = Offsets {
+            layers,
+            fingerprint: format!("{:064x}", seed + 1),
+        };
         session.slot().install(Arc::new(SteeringHook::new(offsets)))?;
         random.push(mean(&items.propensities(&session).await?));
     }
     detach(engine, None)?;
     if !random.is_empty() {
-        let (low, high) = random.iter().fold((f64::MAX, f64::MIN), |(l, h), &p| (l.min(p), h.max(p)));
+        let (low, high) = random
+            .iter()
+            .fold((f64::MAX, f64::MIN), |(l, h), &p| (l.min(p), h.max(p)));
         println!(
             "   {:<20} {:+7.3}   {} directions of the same length, {low:+.3} to {high:+.3}",
             "random directions",
@@ -153,7 +176,8 @@ async fn measure(args: &Args, vector: VectorFile, scales: &[(usize, f64)]) -> Re
 /// Serves the model without and with `[steering]` and prints what the two answer.
 fn serve(args: &Args, scales: &[(usize, f64)]) -> Result<()> {
     let model = std::path::absolute(&args.model)?.display().to_string();
-    let plain = format!("[[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n");
+    let plain =
+        format!("[[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n");
     let steering: String = scales
         .iter()
         .map(|(layer, scale)| {
@@ -161,13 +185,19 @@ fn serve(args: &Args, scales: &[(usize, f64)]) -> Result<()> {
         })
         .collect();
     let steered = format!("{plain}\n[steering.vectors]\nhappy = \"happy.toml\"\n\n[[steering.defaults]]\n{steering}");
-    println!("\n3. Serving over HTTP, without and with this in {}:\n", args.out.join("mistralrs.toml").display());
+    println!(
+        "\n3. Serving over HTTP, without and with this in {}:\n",
+        args.out.join("mistralrs.toml").display()
+    );
     for line in steered.lines().skip_while(|line| !line.starts_with("[steering")) {
         println!("       {line}");
     }
     let ask = |config: &str| -> Result<Vec<String>> {
         let server = Server::start(&args.out, config)?;
-        QUESTIONS.iter().map(|question| server.chat(&model, question, 48)).collect()
+        QUESTIONS
+            .iter()
+            .map(|question| server.chat(&model, question, 48))
+            .collect()
     };
     let (unsteered, steered) = (ask(&plain)?, ask(&steered)?);
     for (question, (left, right)) in QUESTIONS.iter().zip(unsteered.iter().zip(&steered)) {
@@ -187,11 +217,21 @@ struct Items {
 impl Items {
     async fn load(session: &Session) -> Result<Self> {
         let text = std::fs::read_to_string(ITEMS).context(ITEMS)?;
-        let mut items = Self { prompts: Vec::new(), words: Vec::new() };
+        let mut items = Self {
+            prompts: Vec::new(),
+            words: Vec::new(),
+        };
         for (index, line) in text.lines().enumerate() {
             let item: Item = serde_json::from_str(line).with_context(|| format!("{ITEMS}, line {}", index + 1))?;
-            let (positive, negative) = (first_token(session, &item.positive).await?, first_token(session, &item.negative).await?);
-            ensure!(positive != negative, "{ITEMS}, line {}: both words begin with the same token", index + 1);
+            let (positive, negative) = (
+                first_token(session, &item.positive).await?,
+                first_token(session, &item.negative).await?,
+            );
+            ensure!(
+                positive != negative,
+                "{ITEMS}, line {}: both words begin with the same token",
+                index + 1
+            );
             items.prompts.push(session.tokenize(&Text::Plain(item.prompt)).await?);
             items.words.push((positive, negative));
         }
@@ -219,11 +259,14 @@ fn mean(values: &[f64]) -> f64 {
 fn random_direction(size: usize, length: f64, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66;
     let mut uniform = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     };
-    let normal: Vec<f64> =
-        (0..size).map(|_| (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()).collect();
+    let normal: Vec<f64> = (0..size)
+        .map(|_| (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos())
+        .collect();
     let norm = normal.iter().map(|x| x * x).sum::<f64>().sqrt();
     normal.iter().map(|x| (x / norm * length) as f32).collect()
 }

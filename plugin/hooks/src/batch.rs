@@ -3,7 +3,9 @@
 /// Whether a row of a forward pass reads its prompt or generates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The prompt (or the part of it that no cache holds) is being read.
+    /// The prompt (or the part of it that no cache holds) is being read. A sequence that had to make room for others may
+    /// be read again from its start, together with what it has generated: a token belongs to the prompt if its
+    /// position is below [`Row::prompt_len`].
     Prompt,
     /// Tokens are being generated, one a pass (the whole sequence again where the engine keeps no KV cache).
     Generation,
@@ -87,10 +89,7 @@ mod tests {
 
     #[test]
     fn the_longest_row_counts() {
-        assert_eq!(
-            BatchView::new(vec![row(0, 2, 2), row(0, 7, 7)]).longest(),
-            7
-        );
+        assert_eq!(BatchView::new(vec![row(0, 2, 2), row(0, 7, 7)]).longest(), 7);
         assert_eq!(BatchView::new(Vec::new()).longest(), 0);
     }
 }

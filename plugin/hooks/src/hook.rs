@@ -22,12 +22,7 @@ pub trait ResidualHook: Send + Sync {
     /// # Errors
     ///
     /// An error ends this forward pass: every request in the batch is answered with it, and the engine lives on.
-    fn after_block(
-        &self,
-        layer: usize,
-        stream: &Tensor,
-        batch: &BatchView,
-    ) -> Result<Option<Tensor>>;
+    fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>>;
 
     /// What the cached states of `request` depend on beside its tokens: prefixes are shared only between requests of
     /// equal salt. 0, the default, is the salt of a model without a hook: right for a hook that only looks.

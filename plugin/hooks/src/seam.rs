@@ -136,16 +136,8 @@ mod tests {
         fn layers(&self) -> Vec<usize> {
             self.layers.clone()
         }
-        fn after_block(
-            &self,
-            layer: usize,
-            stream: &Tensor,
-            batch: &BatchView,
-        ) -> Result<Option<Tensor>> {
-            self.calls
-                .lock()
-                .unwrap()
-                .push((layer, batch.rows().to_vec()));
+        fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>> {
+            self.calls.lock().unwrap().push((layer, batch.rows().to_vec()));
             (stream + 1.0).map(Some)
         }
     }
@@ -222,8 +214,7 @@ mod tests {
             }
         }
         let slot = HookSlot::new(Support::EveryBlock, 3, 2);
-        let bad: [fn(&Tensor) -> Result<Tensor>; 2] =
-            [|s| s.narrow(1, 0, 1), |s| s.to_dtype(DType::F64)];
+        let bad: [fn(&Tensor) -> Result<Tensor>; 2] = [|s| s.narrow(1, 0, 1), |s| s.to_dtype(DType::F64)];
         for change in bad {
             slot.install(Arc::new(Bad(change))).unwrap();
             let error = slot.scope(|| rows(1, 2), || model(1, 2)).unwrap_err();
@@ -249,9 +240,7 @@ mod tests {
         );
         assert_eq!((outer, inner, none), (112.0, 114.0, 111.0));
 
-        let panicked = std::panic::catch_unwind(|| {
-            slot_a.scope(|| rows(1, 1), || panic!("in the forward pass"))
-        });
+        let panicked = std::panic::catch_unwind(|| slot_a.scope(|| rows(1, 1), || panic!("in the forward pass")));
         assert!(panicked.is_err());
         assert_eq!(value(model(1, 1)), 111.0);
     }

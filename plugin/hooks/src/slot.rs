@@ -93,11 +93,7 @@ struct Installed {
 impl Default for HookSlot {
     /// The slot of a model without a residual stream.
     fn default() -> Self {
-        Self::new(
-            Support::Unsupported("models of this kind or format have no seam"),
-            0,
-            0,
-        )
+        Self::new(Support::Unsupported("models of this kind or format have no seam"), 0, 0)
     }
 }
 
@@ -142,10 +138,7 @@ impl HookSlot {
     ///
     /// [`InstallError::Unsupported`] with the reason.
     pub fn stream(&self) -> Result<StreamInfo, InstallError> {
-        self.read()
-            .stream
-            .clone()
-            .map_err(InstallError::Unsupported)
+        self.read().stream.clone().map_err(InstallError::Unsupported)
     }
 
     /// Whether a hook is installed.
@@ -260,20 +253,14 @@ mod tests {
     fn a_layer_that_does_not_exist_is_refused() {
         let slot = HookSlot::new(Support::EveryBlock, 4, 8);
         let error = slot.install(wants(&[0, 4])).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "layer 4 does not exist: the model has layers 0 to 3"
-        );
+        assert_eq!(error.to_string(), "layer 4 does not exist: the model has layers 0 to 3");
         assert!(!slot.is_installed());
     }
 
     #[test]
     fn the_last_block_is_refused_where_the_architecture_does_not_hand_it_over() {
         let slot = HookSlot::new(Support::BetweenBlocks, 4, 8);
-        assert_eq!(
-            slot.install(wants(&[3])),
-            Err(InstallError::LastBlock { layer: 3 })
-        );
+        assert_eq!(slot.install(wants(&[3])), Err(InstallError::LastBlock { layer: 3 }));
         assert_eq!(slot.install(wants(&[2])), Ok(()));
         let slot = HookSlot::new(Support::EveryBlock, 4, 8);
         assert_eq!(slot.install(wants(&[3])), Ok(()));

@@ -40,7 +40,9 @@ fn edit(path: &Path, from: &str, to: &str) {
 
 fn tensors(folder: &Path) -> std::path::PathBuf {
     let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.find(|path| path.extension().is_some_and(|e| e == "safetensors")).expect("tensors beside the vector")
+    files
+        .find(|path| path.extension().is_some_and(|e| e == "safetensors"))
+        .expect("tensors beside the vector")
 }
 
 #[test]
@@ -60,7 +62,10 @@ fn wrong_files_are_named() {
         std::fs::remove_file(dir.join("test.toml")).unwrap();
         config
     });
-    assert!(missing.contains("test.toml") && missing.contains("vectors.test"), "{missing}");
+    assert!(
+        missing.contains("test.toml") && missing.contains("vectors.test"),
+        "{missing}"
+    );
 
     let no_tensors = error(|dir, config| {
         std::fs::remove_file(tensors(dir)).unwrap();
@@ -74,7 +79,10 @@ fn wrong_files_are_named() {
         std::fs::write(&path, &bytes[..bytes.len() - 7]).unwrap();
         config
     });
-    assert!(truncated.contains(".safetensors") && truncated.contains("sha256"), "{truncated}");
+    assert!(
+        truncated.contains(".safetensors") && truncated.contains("sha256"),
+        "{truncated}"
+    );
 
     let hash = error(|dir, config| {
         let path = tensors(dir);
@@ -109,7 +117,10 @@ fn wrong_vectors_are_named() {
             });
             config
         });
-        assert!(not_finite.contains("layer.3") && not_finite.contains(word), "{not_finite}");
+        assert!(
+            not_finite.contains("layer.3") && not_finite.contains(word),
+            "{not_finite}"
+        );
     }
     let cut = error(|dir, config| {
         forge(dir, |bytes| bytes.truncate(40));
@@ -124,7 +135,10 @@ fn wrong_vectors_are_named() {
     assert!(width.contains("[32]") && width.contains("[33]"), "{width}");
 
     let layer = error(|_, config| config.replace("layers = [1]", "layers = [1, 4]"));
-    assert!(layer.contains("steering.defaults[0].vectors[0].layers: found 4"), "{layer}");
+    assert!(
+        layer.contains("steering.defaults[0].vectors[0].layers: found 4"),
+        "{layer}"
+    );
 
     let key = error(|dir, config| {
         edit(&dir.join("test.toml"), "concept =", "koncept =");
@@ -136,7 +150,10 @@ fn wrong_vectors_are_named() {
         edit(&dir.join("test.toml"), "fingerprint = \"sm1:", "fingerprint = \"sm1:00");
         config
     });
-    assert!(weights.contains("fingerprint") && weights.contains("--ignore-fingerprints"), "{weights}");
+    assert!(
+        weights.contains("fingerprint") && weights.contains("--ignore-fingerprints"),
+        "{weights}"
+    );
 }
 
 #[test]
@@ -145,7 +162,10 @@ fn a_vector_of_another_model_is_refused() {
         save_reference_vector("tiny-gemma3", dir);
         config
     });
-    assert!(other.contains("num_layers: found 6 (made for \"tiny-gemma3\"), expected 4"), "{other}");
+    assert!(
+        other.contains("num_layers: found 6 (made for \"tiny-gemma3\"), expected 4"),
+        "{other}"
+    );
 }
 
 #[test]
@@ -164,14 +184,48 @@ fn a_vector_of_other_weights_is_used_only_on_demand() {
 fn wrong_configurations_are_named() {
     for (from, to, words) in [
         ("scale = 2.0", "scale = 2.0\nscael = 1", ["mistralrs.toml", "scael"]),
-        ("scale = 2.0", "scale = inf", ["steering.defaults[0].vectors[0].scale", "inf"]),
-        ("scale = 2.0", "scale = 1e39", ["steering.defaults[0].vectors[0].scale", "32-bit"]),
-        ("vector = \"test\"", "vector = \"tset\"", ["steering.defaults[0].vectors[0].vector", "tset"]),
-        ("layers = [1]", "layers = []", ["steering.defaults[0].vectors[0].layers", "one layer"]),
-        ("[[steering.defaults]]", "[[steering.defaults]]\nmodel = \"nobody\"", ["steering.defaults[0].model", "nobody"]),
+        (
+            "scale = 2.0",
+            "scale = inf",
+            ["steering.defaults[0].vectors[0].scale", "inf"],
+        ),
+        (
+            "scale = 2.0",
+            "scale = 1e39",
+            ["steering.defaults[0].vectors[0].scale", "32-bit"],
+        ),
+        (
+            "vector = \"test\"",
+            "vector = \"tset\"",
+            ["steering.defaults[0].vectors[0].vector", "tset"],
+        ),
+        (
+            "layers = [1]",
+            "layers = []",
+            ["steering.defaults[0].vectors[0].layers", "one layer"],
+        ),
+        (
+            "[[steering.defaults]]",
+            "[[steering.defaults]]\nmodel = \"nobody\"",
+            ["steering.defaults[0].model", "nobody"],
+        ),
         ("tiny-llama\"", "tiny-lama\"", ["models[0].model_id", "tiny-lama"]),
         ("kind = \"text\"", "kind = \"txet\"", ["mistralrs.toml", "txet"]),
-        ("[steering.vectors]\n", "[steering.vectors]\n\"../x\" = \"test.toml\"\n", ["vectors", "../x"]),
+        (
+            "[steering.vectors]\n",
+            "[steering.vectors]\n\"../x\" = \"test.toml\"\n",
+            ["vectors", "../x"],
+        ),
+        (
+            "dtype = \"f32\"",
+            "tokenizer = \"none.json\"",
+            ["models[0].tokenizer", "none.json"],
+        ),
+        (
+            "dtype = \"f32\"",
+            "quantization = { in_situ_quant = \"q99\" }",
+            ["models[0].quantization.in_situ_quant", "q99"],
+        ),
         ("command = \"serve\"", "command = \"run\"", ["command", "serve"]),
         ("[steering.vectors]", "[steering.vectors", ["mistralrs.toml", "line"]),
     ] {

@@ -13,13 +13,26 @@ fn write_pairs(path: &Path) {
     let text = std::fs::read_to_string(fixture("references/prompts.json")).unwrap();
     let prompts: serde_json::Value = serde_json::from_str(&text).unwrap();
     let text = |i: usize| prompts[i]["text"].as_str().expect("prompts.json has texts").to_string();
-    let lines = [json!({"positive": text(0), "negative": text(1)}), json!({"positive": text(2), "negative": text(0)})];
+    let lines = [
+        json!({"positive": text(0), "negative": text(1)}),
+        json!({"positive": text(2), "negative": text(0)}),
+    ];
     std::fs::write(path, lines.map(|line| line.to_string()).join("\n")).unwrap();
 }
 
 fn mapper(model: &str, pairs: &Path, out: &Path, more: &[&str]) -> std::process::Output {
     let (model, pairs, out) = (fixture(model), pairs.to_str().unwrap(), out.to_str().unwrap());
-    let args = ["vector", "--model", model.to_str().unwrap(), "--pairs", pairs, "--concept", "a test", "--out", out];
+    let args = [
+        "vector",
+        "--model",
+        model.to_str().unwrap(),
+        "--pairs",
+        pairs,
+        "--concept",
+        "a test",
+        "--out",
+        out,
+    ];
     run("mapper", &[&args, more].concat())
 }
 
@@ -40,7 +53,9 @@ fn the_mean_difference_at_the_last_token() {
         assert_eq!(vector.model().model, model);
         assert_eq!(vector.layers().len(), reference.num_layers());
         for layer in vector.layers() {
-            let states: Vec<_> = (0..3).map(|i| reference.rows(&format!("p{i}.h.{}", layer.layer))).collect();
+            let states: Vec<_> = (0..3)
+                .map(|i| reference.rows(&format!("p{i}.h.{}", layer.layer)))
+                .collect();
             let last = |i: usize| states[i].last().unwrap();
             let expected: Vec<f32> = (0..last(0).len())
                 .map(|d| (last(0)[d] - last(1)[d] + last(2)[d] - last(0)[d]) / 2.0)
@@ -53,7 +68,11 @@ fn the_mean_difference_at_the_last_token() {
                 .map(|h| h.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt())
                 .collect();
             let mean = norms.iter().sum::<f64>() / norms.len() as f64;
-            assert!((layer.mean_norm / mean - 1.0).abs() < 1e-4, "{} against {mean}", layer.mean_norm);
+            assert!(
+                (layer.mean_norm / mean - 1.0).abs() < 1e-4,
+                "{} against {mean}",
+                layer.mean_norm
+            );
         }
     }
 }

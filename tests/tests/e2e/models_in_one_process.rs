@@ -12,8 +12,11 @@ use steermap_tests::vectors::reference_vector;
 
 async fn load(name: &str) -> Session {
     let model = fixture(name);
-    let source =
-        ModelSource { dtype: ModelDType::F32, cpu: true, ..ModelSource::new(model.to_str().unwrap()) };
+    let source = ModelSource {
+        dtype: ModelDType::F32,
+        cpu: true,
+        ..ModelSource::new(model.to_str().unwrap())
+    };
     Session::load(source).await.unwrap()
 }
 
@@ -37,8 +40,12 @@ async fn two_models_never_see_each_others_hooks() {
 
     // All four generate at once.
     let (p, q) = (&llama.prompts()[1], &gemma.prompts()[1]);
-    let (a, b, c, d) =
-        tokio::join!(first.generate(p, 8), second.generate(q, 8), third.generate(p, 8), fourth.generate(q, 8));
+    let (a, b, c, d) = tokio::join!(
+        first.generate(p, 8),
+        second.generate(q, 8),
+        third.generate(p, 8),
+        fourth.generate(q, 8)
+    );
     assert_rows_close(&a.unwrap().1, &llama.rows("p1.gen.logits"), "recorded llama");
     assert_rows_close(&b.unwrap().1, &gemma.rows("p1.gen.logits"), "recorded gemma");
     assert_rows_close(&c.unwrap().1, &llama.rows("p1.one.gen.logits"), "steered llama");
@@ -75,7 +82,10 @@ async fn vectors_of_another_model_are_refused() {
     let engine = session.model().inner();
     let refuse = |spec: SteeringSpec| attach(engine, None, &spec, &library).unwrap_err().to_string();
     let sizes = refuse(VectorUse::new("test", 1.0).into());
-    assert!(sizes.contains("num_layers: found 4") && sizes.contains("expected 6"), "{sizes}");
+    assert!(
+        sizes.contains("num_layers: found 4") && sizes.contains("expected 6"),
+        "{sizes}"
+    );
     let unknown = refuse(VectorUse::new("tset", 1.0).into());
     assert!(unknown.contains("vectors[0].vector: found \"tset\""), "{unknown}");
     assert!(!session.slot().is_installed());
@@ -84,7 +94,10 @@ async fn vectors_of_another_model_are_refused() {
     let engine = session.model().inner();
     let spec = VectorUse::new("test", 1.0).at_layers([1, 9]).into();
     let layer = attach(engine, None, &spec, &library).unwrap_err().to_string();
-    assert!(layer.contains("vectors[0].layers: found 9") && layer.contains("0-3"), "{layer}");
+    assert!(
+        layer.contains("vectors[0].layers: found 9") && layer.contains("0-3"),
+        "{layer}"
+    );
     let missing = attach(engine, Some("nobody"), &spec, &library).unwrap_err().to_string();
     assert!(missing.contains("nobody"), "{missing}");
 }
@@ -105,10 +118,18 @@ async fn prefixes_are_shared_only_between_equal_steering() {
     let engine = model.inner();
     let complete = async |tokens: &[u32]| {
         let (sender, mut answers) = tokio::sync::mpsc::channel(1);
-        let sampling = SamplingParams { max_len: Some(8), ..SamplingParams::deterministic() };
+        let sampling = SamplingParams {
+            max_len: Some(8),
+            ..SamplingParams::deterministic()
+        };
         let message = RequestMessage::CompletionTokens(tokens.to_vec());
         let request = NormalRequest::new_simple(message, sampling, sender, engine.next_request_id(), None, None);
-        engine.get_sender(None).unwrap().send(Request::Normal(Box::new(request))).await.unwrap();
+        engine
+            .get_sender(None)
+            .unwrap()
+            .send(Request::Normal(Box::new(request)))
+            .await
+            .unwrap();
         match answers.recv().await {
             Some(Response::CompletionDone(done)) => done.choices[0].text.clone(),
             _ => panic!("a completion was expected"),
@@ -127,7 +148,11 @@ async fn prefixes_are_shared_only_between_equal_steering() {
     attach(engine, None, &spec, &library).unwrap();
     attach(alone.model().inner(), None, &spec, &library).unwrap();
     let steered = alone.generate(&longer, 8).await.unwrap().0;
-    assert_eq!(complete(&longer).await, steered, "with an unsteered prefix in the cache");
+    assert_eq!(
+        complete(&longer).await,
+        steered,
+        "with an unsteered prefix in the cache"
+    );
     assert_eq!(complete(&prompt).await, alone.generate(&prompt, 8).await.unwrap().0);
     alone.slot().remove();
     let unsteered = alone.generate(&longer, 8).await.unwrap().0;
@@ -138,7 +163,10 @@ async fn prefixes_are_shared_only_between_equal_steering() {
     slot.install(recorder.clone()).unwrap();
     assert_eq!(complete(&longer).await, unsteered, "with steered prefixes in the cache");
     let first = recorder.take().passes[0][0].clone();
-    assert_eq!((first.start, first.tokens, first.prompt_len), (prompt.len(), 3, longer.len()));
+    assert_eq!(
+        (first.start, first.tokens, first.prompt_len),
+        (prompt.len(), 3, longer.len())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,22 +9,37 @@ use steermap_tests::project;
 #[tokio::test(flavor = "multi_thread")]
 async fn greedy_text_equals_that_of_transformers() {
     let folder = project("models/smollm2-135m");
-    assert!(folder.is_dir(), "run the tests with `cargo xtask test`, which fetches the model");
+    assert!(
+        folder.is_dir(),
+        "run the tests with `cargo xtask test`, which fetches the model"
+    );
     let text = std::fs::read_to_string(project("examples/real-models/expected/smollm2-135m.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
-    let source = ModelSource { dtype: ModelDType::F32, cpu: true, ..ModelSource::new(folder.to_str().unwrap()) };
+    let source = ModelSource {
+        dtype: ModelDType::F32,
+        cpu: true,
+        ..ModelSource::new(folder.to_str().unwrap())
+    };
     let session = Session::load(source).await.unwrap();
     let prompts = expected["cases"].as_array().expect("the file lists cases");
     assert!(prompts.len() >= 5);
     for prompt in prompts {
         let content = prompt["prompt"].as_str().unwrap().to_string();
         let text = match prompt["kind"].as_str().unwrap() {
-            "chat" => Text::Chat(vec![Message { role: "user".to_string(), content }]),
+            "chat" => Text::Chat(vec![Message {
+                role: "user".to_string(),
+                content,
+            }]),
             _ => Text::Plain(content),
         };
         let tokens = session.tokenize(&text).await.unwrap();
         let ids = |key: &str| -> Vec<u32> {
-            prompt[key].as_array().unwrap().iter().map(|id| u32::try_from(id.as_u64().unwrap()).unwrap()).collect()
+            prompt[key]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|id| u32::try_from(id.as_u64().unwrap()).unwrap())
+                .collect()
         };
         assert_eq!(tokens, ids("prompt_ids"), "{text:?}");
         let generated = ids("generated_ids");
@@ -35,6 +50,8 @@ async fn greedy_text_equals_that_of_transformers() {
 }
 
 fn argmax(logits: &[f32]) -> u32 {
-    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+    let best = (0..logits.len())
+        .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+        .unwrap();
     best as u32
 }

@@ -16,7 +16,11 @@ use steermap_tests::reference::{Reference, assert_close, assert_rows_close};
 use steermap_tests::vectors::reference_vector;
 
 fn source(name: &str) -> ModelSource {
-    ModelSource { dtype: ModelDType::F32, cpu: true, ..ModelSource::new(fixture(name).to_str().unwrap()) }
+    ModelSource {
+        dtype: ModelDType::F32,
+        cpu: true,
+        ..ModelSource::new(fixture(name).to_str().unwrap())
+    }
 }
 
 fn gguf() -> ModelSource {
@@ -35,11 +39,20 @@ async fn prompt_logits(session: &Session, tokens: &[u32]) -> Vec<Vec<f32>> {
     let id = engine.next_request_id();
     let mut request = NormalRequest::new_simple(message, SamplingParams::deterministic(), sender, id, None, None);
     request.return_raw_logits = true;
-    engine.get_sender(None).unwrap().send(Request::Normal(Box::new(request))).await.unwrap();
+    engine
+        .get_sender(None)
+        .unwrap()
+        .send(Request::Normal(Box::new(request)))
+        .await
+        .unwrap();
     match answers.recv().await {
         Some(Response::Raw { logits_chunks, .. }) => {
             let logits = &logits_chunks[0];
-            let logits = if logits.rank() == 3 { logits.squeeze(0).unwrap() } else { logits.clone() };
+            let logits = if logits.rank() == 3 {
+                logits.squeeze(0).unwrap()
+            } else {
+                logits.clone()
+            };
             logits.to_vec2().unwrap()
         }
         _ => panic!("raw logits were expected"),
@@ -57,7 +70,11 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
 
     for (i, prompt) in reference.prompts().iter().enumerate() {
         let logits = prompt_logits(&session, prompt).await;
-        assert_rows_close(&logits, &reference.rows(&format!("p{i}.logits")), &format!("{model} p{i} logits"));
+        assert_rows_close(
+            &logits,
+            &reference.rows(&format!("p{i}.logits")),
+            &format!("{model} p{i} logits"),
+        );
         let seen = recorder.take();
         let request = seen.last_request();
         assert_eq!(seen.rows(request)[0].tokens, prompt.len());
@@ -69,7 +86,11 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
 
         // Generation with the KV cache: one token a pass.
         let (_, steps) = session.generate(prompt, 8).await.unwrap();
-        assert_rows_close(&steps, &reference.rows(&format!("p{i}.gen.logits")), &format!("{model} p{i} steps"));
+        assert_rows_close(
+            &steps,
+            &reference.rows(&format!("p{i}.gen.logits")),
+            &format!("{model} p{i} steps"),
+        );
         let seen = recorder.take();
         let request = seen.last_request();
         let rows = seen.rows(request);
@@ -86,10 +107,19 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
     }
 
     // Vectors added at one layer, at the last, at all: in the prompt and in generation.
-    for (scenario, at) in [("one", vec![1]), ("last", vec![layers - 1]), ("all", (0..layers).collect())] {
-        let vectors: BTreeMap<usize, Vec<f32>> =
-            at.into_iter().map(|layer| (layer, reference.vector(&format!("vector.{layer}")))).collect();
-        let offsets = Offsets { layers: vectors.clone(), fingerprint: "1".repeat(64) };
+    for (scenario, at) in [
+        ("one", vec![1]),
+        ("last", vec![layers - 1]),
+        ("all", (0..layers).collect()),
+    ] {
+        let vectors: BTreeMap<usize, Vec<f32>> = at
+            .into_iter()
+            .map(|layer| (layer, reference.vector(&format!("vector.{layer}"))))
+            .collect();
+        let offsets = Offsets {
+            layers: vectors.clone(),
+            fingerprint: "1".repeat(64),
+        };
         session.slot().install(Arc::new(SteeringHook::new(offsets))).unwrap();
         for (i, prompt) in reference.prompts().iter().enumerate() {
             let what = format!("{model} p{i} {scenario}");
@@ -157,7 +187,9 @@ async fn a_spec_does_what_the_vector_alone_does() {
 
     // Two uses at one layer add up; without `layers`, all layers of the file are steered.
     let half = VectorUse::new("test", 0.5).unnormalized();
-    let spec = SteeringSpec { vectors: vec![half.clone(), half] };
+    let spec = SteeringSpec {
+        vectors: vec![half.clone(), half],
+    };
     attach(engine, None, &spec, &library).unwrap();
     let (_, steps) = session.generate(prompt, 8).await.unwrap();
     assert_rows_close(&steps, &reference.rows("p2.all.gen.logits"), "two halves at all layers");

@@ -32,7 +32,10 @@ async fn expected(name: &str, chat: bool, spec: Option<SteeringSpec>) -> String 
         attach(session.model().inner(), None, &spec, &library).unwrap();
     }
     let text = match chat {
-        true => Text::Chat(vec![Message { role: "user".into(), content: PROMPT.into() }]),
+        true => Text::Chat(vec![Message {
+            role: "user".into(),
+            content: PROMPT.into(),
+        }]),
         false => Text::Plain(PROMPT.into()),
     };
     let tokens = session.tokenize(&text).await.unwrap();
@@ -50,8 +53,11 @@ async fn the_default_spec_steers_every_request_of_its_model_and_of_no_other() {
          [[steering.defaults]]\nmodel = \"{llama}\"\n\
          [[steering.defaults.vectors]]\nvector = \"test\"\nscale = 1.0\nnormalize = false\n"
     );
-    let server =
-        Server::start(dir.path(), &format!("{}{}{steering}", model("tiny-llama"), model("tiny-gemma2"))).unwrap();
+    let server = Server::start(
+        dir.path(),
+        &format!("{}{}{steering}", model("tiny-llama"), model("tiny-gemma2")),
+    )
+    .unwrap();
 
     let spec: SteeringSpec = VectorUse::new("test", 1.0).unnormalized().into();
     let steered = expected("tiny-llama", false, Some(spec.clone())).await;
@@ -86,7 +92,10 @@ async fn the_default_spec_steers_every_request_of_its_model_and_of_no_other() {
 
     // mistral.rs's other routes are there.
     let (status, models) = server.get("/v1/models").unwrap();
-    assert!(status == 200 && models.contains("tiny-llama") && models.contains("tiny-gemma2"), "{models}");
+    assert!(
+        status == 200 && models.contains("tiny-llama") && models.contains("tiny-gemma2"),
+        "{models}"
+    );
     assert_eq!(server.get("/health").unwrap().0, 200);
     assert_eq!(server.get("/no/such/route").unwrap().0, 404);
     let (status, _) = server.post("/v1/completions", &json!({"model": llama})).unwrap();
@@ -98,5 +107,8 @@ async fn a_file_without_steering_is_served_as_by_stock_mistralrs() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &model("tiny-llama")).unwrap();
     let llama = fixture("tiny-llama");
-    assert_eq!(server.complete(llama.to_str().unwrap(), PROMPT, 12).unwrap(), expected("tiny-llama", false, None).await);
+    assert_eq!(
+        server.complete(llama.to_str().unwrap(), PROMPT, 12).unwrap(),
+        expected("tiny-llama", false, None).await
+    );
 }

@@ -29,6 +29,8 @@ struct Record {
 struct CrateRecord {
     name: String,
     version: String,
+    /// The registry's checksum.
+    checksum: String,
     /// Hash of the unpacked source.
     tree: String,
     /// SHA-256 of the patch.
@@ -84,7 +86,11 @@ fn prepare_crate(project: &Project, pin: &Pin, source: &Path, prepared: &Path) -
     let (target, fresh) = (prepared.join(&pin.name), prepared.join(format!("{}.new", pin.name)));
     remove_dir(&fresh)?;
     tree::copy(source, &fresh)?;
-    patch::apply(&patch, &fresh).with_context(|| format!("{}", patch_file.display()))?;
+    let applied = patch::apply(&patch, &fresh).with_context(|| format!("{}", patch_file.display()));
+    if applied.is_err() {
+        remove_dir(&fresh)?;
+    }
+    applied?;
     let hash = tree::hash(&fresh)?;
     // An unchanged file keeps its time stamp, so that cargo rebuilds only what a changed patch touches.
     if tree::hash(&target).ok().as_ref() == Some(&hash) {
@@ -96,6 +102,7 @@ fn prepare_crate(project: &Project, pin: &Pin, source: &Path, prepared: &Path) -
     Ok(CrateRecord {
         name: pin.name.clone(),
         version: pin.version.clone(),
+        checksum: pin.checksum.clone(),
         tree: pin.tree.clone(),
         patch: tree::sha256(patch.as_bytes()),
         prepared: hash,
@@ -109,15 +116,20 @@ fn verify(project: &Project, pins: &Pins) -> Result<()> {
     if !record_file.exists() {
         bail!("nothing is prepared yet");
     }
-    let record: Record =
-        toml::from_str(&read(&record_file)?).with_context(|| format!("{}", record_file.display()))?;
+    let record: Record = toml::from_str(&read(&record_file)?).with_context(|| format!("{}", record_file.display()))?;
     if record.crates.len() != pins.crates.len() {
         bail!("other crates are prepared than plugin/engine/engine.toml names");
     }
     for (pin, done) in pins.crates.iter().zip(&record.crates) {
         let patch = tree::sha256(read(&project.engine().join(&pin.patch))?.as_bytes());
-        if (&done.name, &done.version, &done.tree) != (&pin.name, &pin.version, &pin.tree) {
-            bail!("{} {} is prepared, expected {} {}", done.name, done.version, pin.name, pin.version);
+        if (&done.name, &done.version, &done.checksum, &done.tree)
+            != (&pin.name, &pin.version, &pin.checksum, &pin.tree)
+        {
+            bail!(
+                "{} {} was prepared from other pins than plugin/engine/engine.toml has",
+                done.name,
+                done.version
+            );
         }
         if done.patch != patch {
             bail!("{} has changed since {} was prepared", pin.patch, pin.name);

@@ -12,7 +12,11 @@ pub fn apply(patch: &str, dir: &Path) -> Result<()> {
         let path = dir.join(&name);
         let parsed = diffy::Patch::from_str(&diff).with_context(|| format!("{name}: not a unified diff"))?;
         let is_new = parsed.original() == Some("/dev/null");
-        ensure!(is_new != path.exists(), "{name}: {}", if is_new { "exists already" } else { "is missing" });
+        ensure!(
+            is_new != path.exists(),
+            "{name}: {}",
+            if is_new { "exists already" } else { "is missing" }
+        );
         let original = if is_new {
             String::new()
         } else {

@@ -72,10 +72,9 @@ pub fn obtain(project: &Project, pins: &Pins) -> Result<Vec<PathBuf>> {
     if !output.status.success() {
         bail!("cargo metadata ended with {}", output.status);
     }
-    let metadata: Metadata =
-        serde_json::from_slice(&output.stdout).context("the output of cargo metadata")?;
-    let lock: Lock = toml::from_str(&fs::read_to_string(&lock_file)?)
-        .with_context(|| format!("{}", lock_file.display()))?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("the output of cargo metadata")?;
+    let lock: Lock =
+        toml::from_str(&fs::read_to_string(&lock_file)?).with_context(|| format!("{}", lock_file.display()))?;
     let checksums: HashMap<_, _> = lock
         .package
         .into_iter()
@@ -87,12 +86,13 @@ pub fn obtain(project: &Project, pins: &Pins) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
-fn locate(
-    pin: &Pin,
-    metadata: &Metadata,
-    checksums: &HashMap<(String, String), Option<String>>,
-) -> Result<PathBuf> {
-    let Pin { name, version, checksum, .. } = pin;
+fn locate(pin: &Pin, metadata: &Metadata, checksums: &HashMap<(String, String), Option<String>>) -> Result<PathBuf> {
+    let Pin {
+        name,
+        version,
+        checksum,
+        ..
+    } = pin;
     let found = checksums
         .get(&(name.clone(), version.clone()))
         .with_context(|| format!("cargo did not resolve {name} {version}"))?;

@@ -8,10 +8,7 @@ use sha2::{Digest, Sha256};
 
 /// SHA-256 in hex.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// SHA-256 over the sorted relative paths and contents of all files below `dir`. Cargo's own markers in an unpacked
