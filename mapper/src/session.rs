@@ -215,7 +215,10 @@ impl Session {
             ..SamplingParams::deterministic()
         };
         let (_, mut answers) = self.send(prompt, sampling, vec![tap.clone()]).await?;
-        Ok((finish(&mut answers).await?, tap.take()))
+        let text = finish(&mut answers).await?;
+        let mut steps = tap.take();
+        steps.truncate(max_tokens);
+        Ok((text, steps))
     }
 
     /// Neighbours of equal length, since the engine batches no others: it would run them in turns, and read each again
