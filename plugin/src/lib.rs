@@ -1,6 +1,6 @@
 //! Steering for models served by mistral.rs.
 //!
-//! A [`SteeringSpec`] names vectors and how strongly to add them; a [`VectorLibrary`] holds the vectors; [`attach`]
+//! A [`SteeringSpec`] names vectors and how strongly to add them; a [`VectorLibrary`] holds the vectors; [`attach()`]
 //! compiles the two for one loaded model and installs the result in its residual stream. The server
 //! `mistralrs-steered` does so for the `[steering]` table in mistral.rs's own configuration file; a program that uses
 //! the mistralrs crate does it in a few lines:

@@ -27,8 +27,12 @@ struct Args {
     /// The model's folder
     #[arg(long, default_value = "models/smollm2-135m")]
     model: String,
-    /// Paired rounds
-    #[arg(long, default_value_t = 20)]
+    /// How often all processes are started anew: where one's memory comes to lie makes it several per cent faster or
+    /// slower for its whole life
+    #[arg(long, default_value_t = 6)]
+    launches: usize,
+    /// Paired rounds of each launch
+    #[arg(long, default_value_t = 4)]
     rounds: usize,
     /// Tokens of a prompt
     #[arg(long, default_value_t = 256)]
@@ -148,53 +152,92 @@ impl Drop for Process {
     }
 }
 
-fn measure(args: &Args) -> Result<()> {
-    let mut stock = Process::start({
-        let mut command = Command::new(&args.stock);
-        command.arg(&args.model);
-        command
-    })?;
-    let mut patched = Process::start({
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["worker", &args.model]);
-        command
-    })?;
-    for (what, tokens) in [("prefill", args.prefill), ("decode", args.decode)] {
-        let bar = ProgressBar::new(args.rounds as u64).with_message(what);
-        // Seconds by round: the published engine, then the modes of the patched one.
-        let mut rounds: Vec<[f64; 4]> = Vec::new();
-        for round in 0..=args.rounds {
-            let request = format!("{what} {tokens} {}", 1000 + round);
-            let mut seconds = [0.0; 4];
-            // Another order each round, so that no mode always follows the same other.
-            for turn in 0..4 {
-                let mode = (turn + round) % 4;
-                seconds[mode] = if mode == 0 {
-                    stock.ask(&request)?
-                } else {
-                    patched.ask(MODES[mode - 1])?;
-                    patched.ask(&request)?
-                };
-            }
-            // The first round warms up.
-            if round > 0 {
-                rounds.push(seconds);
-                bar.inc(1);
-            }
+/// What is measured against the published engine: that engine once more, in a second process, which shows the noise; then
+/// the patched engine's modes.
+const OTHERS: usize = 1 + MODES.len();
+
+/// The processes of one launch.
+struct Launch {
+    published: [Process; 2],
+    patched: Process,
+}
+
+impl Launch {
+    fn start(args: &Args, patched_first: bool) -> Result<Self> {
+        let published = || {
+            let mut command = Command::new(&args.stock);
+            command.arg(&args.model);
+            Process::start(command)
+        };
+        let patched = || {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["worker", &args.model]);
+            Process::start(command)
+        };
+        if patched_first {
+            let patched = patched()?;
+            Ok(Self {
+                patched,
+                published: [published()?, published()?],
+            })
+        } else {
+            Ok(Self {
+                published: [published()?, published()?],
+                patched: patched()?,
+            })
         }
-        bar.finish_and_clear();
-        println!("{what}, {tokens} tokens, {} paired rounds, {}", args.rounds, args.model);
-        let speeds = |mode: usize| quartiles(rounds.iter().map(|round| tokens as f64 / round[mode]).collect());
-        let [low, median, high] = speeds(0);
+    }
+
+    /// Seconds that `request` takes: the published engine, then the others.
+    fn round(&mut self, request: &str, turn: usize) -> Result<[f64; 1 + OTHERS]> {
+        let mut seconds = [0.0; 1 + OTHERS];
+        // Another order each time, so that none always follows the same other.
+        for i in 0..=OTHERS {
+            let who = (turn + i) % (1 + OTHERS);
+            seconds[who] = match who {
+                0 | 1 => self.published[who].ask(request)?,
+                _ => {
+                    self.patched.ask(MODES[who - 2])?;
+                    self.patched.ask(request)?
+                }
+            };
+        }
+        Ok(seconds)
+    }
+}
+
+fn measure(args: &Args) -> Result<()> {
+    let kinds = [("prefill", args.prefill), ("decode", args.decode)];
+    let mut rounds: [Vec<[f64; 1 + OTHERS]>; 2] = Default::default();
+    let bar = ProgressBar::new((args.launches * (args.rounds + 1)) as u64);
+    for launch in 0..args.launches {
+        let mut processes = Launch::start(args, launch % 2 == 1)?;
+        for round in 0..=args.rounds {
+            for (kind, (what, tokens)) in kinds.iter().enumerate() {
+                let request = format!("{what} {tokens} {}", 1000 * launch + round);
+                let seconds = processes.round(&request, launch + round)?;
+                // The first round of a launch warms up.
+                if round > 0 {
+                    rounds[kind].push(seconds);
+                }
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    for ((what, tokens), rounds) in kinds.iter().zip(&rounds) {
+        let (launches, model) = (args.launches, &args.model);
         println!(
-            "  {:<28} {median:>8.1} tokens/s (quartiles {low:.1} to {high:.1})",
-            "published engine"
+            "{what}, {tokens} tokens, {} paired rounds in {launches} launches, {model}",
+            rounds.len()
         );
-        for (index, mode) in MODES.iter().enumerate() {
-            let [_, speed, _] = speeds(index + 1);
+        let speed = |who: usize| quartiles(rounds.iter().map(|round| *tokens as f64 / round[who]).collect())[1];
+        println!("  {:<28} {:>7.1} tokens/s", "published engine", speed(0));
+        for (index, name) in std::iter::once("published engine, again").chain(MODES).enumerate() {
             let ratios = rounds.iter().map(|round| round[0] / round[index + 1]).collect();
             let [low, median, high] = quartiles(ratios);
-            println!("  {mode:<28} {speed:>8.1} tokens/s, ratio {median:.3} (quartiles {low:.3} to {high:.3})");
+            let speed = speed(index + 1);
+            println!("  {name:<28} {speed:>7.1} tokens/s, ratio {median:.3} (quartiles {low:.3} to {high:.3})");
         }
     }
     Ok(())

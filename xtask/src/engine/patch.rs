@@ -20,7 +20,7 @@ pub fn apply(patch: &str, dir: &Path) -> Result<()> {
         let original = if is_new {
             String::new()
         } else {
-            fs::read_to_string(&path).with_context(|| format!("{name}"))?
+            fs::read_to_string(&path).with_context(|| name.clone())?
         };
         check_positions(&parsed, &original).with_context(|| name.clone())?;
         let patched = diffy::apply(&original, &parsed).with_context(|| format!("{name}: does not apply"))?;
@@ -58,7 +58,7 @@ fn check_positions(patch: &diffy::Patch<'_, str>, original: &str) -> Result<()> 
     for (index, hunk) in patch.hunks().iter().enumerate() {
         let range = hunk.old_range();
         // An insertion names the line before it; anything else its first line, counted from 1.
-        let start = range.start().saturating_sub(usize::from(range.len() > 0));
+        let start = range.start().saturating_sub(usize::from(!range.is_empty()));
         if start + range.len() > lines.len() {
             bail!("hunk {}: line {} is past the end of the file", index + 1, range.start());
         }
