@@ -39,6 +39,20 @@ impl Project {
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", self.root.join("target"))
             .arg(subcommand);
+        // What `cargo run` says of xtask itself: build scripts that watch it would run again, and the engine be rebuilt,
+        // whenever cargo is called by hand and through xtask in turns.
+        for (name, _) in std::env::vars_os() {
+            let own = [
+                "CARGO_PKG_",
+                "CARGO_MANIFEST_",
+                "CARGO_BIN_",
+                "CARGO_CRATE_",
+                "CARGO_PRIMARY_",
+            ];
+            if own.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                cargo.env_remove(name);
+            }
+        }
         cargo
     }
 

@@ -214,7 +214,8 @@ fn measure(args: &Args) -> Result<()> {
         let mut processes = Launch::start(args, launch % 2 == 1)?;
         for round in 0..=args.rounds {
             for (kind, (what, tokens)) in kinds.iter().enumerate() {
-                let request = format!("{what} {tokens} {}", 1000 * launch + round);
+                // The same prompts in every launch: with these the model generates as long as it is asked to.
+                let request = format!("{what} {tokens} {}", 1000 + round);
                 let seconds = processes.round(&request, launch + round)?;
                 // The first round of a launch warms up.
                 if round > 0 {
