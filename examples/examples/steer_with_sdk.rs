@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 use mistralrs::{ModelBuilder, RequestBuilder, TextMessageRole};
-use steermap_plugin::{SteeringSpec, VectorLibrary, VectorUse};
+use steermap_plugin::{Library, SteeringSpec, VectorUse};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -15,7 +15,7 @@ async fn main() -> Result<()> {
         .build()
         .await?;
 
-    let mut library = VectorLibrary::default();
+    let mut library = Library::default();
     library.load("happy", "target/demo/happy.toml")?;
     let spec = SteeringSpec::from(VectorUse::new("happy", 35.0).at_layers([14]));
     steermap_plugin::attach(model.inner(), None, &spec, &library)?;

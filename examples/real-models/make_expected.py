@@ -7,7 +7,7 @@ MODEL_DIR is a folder made by `cargo xtask models NAME`. The tests load the same
 mistral.rs, generate greedily from the same prompts, and compare with OUT.json.
 
 Needs torch and transformers (versions used are written into OUT.json); runs on a CPU, in float32,
-on one thread, in under a minute.
+on one thread, in about a minute.
 """
 
 import argparse
@@ -29,19 +29,36 @@ MAX_NEW_TOKENS = 40
 # float32 are about 1e-4 in the logits.
 MIN_GAP = 0.02
 
-# Plain completions: no chat template.
-COMPLETIONS = [
-    "The sun rises in the",
-    "def add(a, b):\n    return",
-]
-
-# One user turn each, through the chat template. The first two end by themselves.
-CHATS = [
-    "What is the capital of France?",
-    "Explain what a computer is in one sentence.",
-    "What is gravity?",
-    "List the days of the week.",
-]
+# What each model is asked. "completions" are plain text, without the chat template; "chats" are one
+# user turn each, through the chat template, for a model that has one.
+PROMPTS = {
+    "smollm2-135m": {
+        "completions": [
+            "The sun rises in the",
+            "def add(a, b):\n    return",
+        ],
+        # The first two end by themselves.
+        "chats": [
+            "What is the capital of France?",
+            "Explain what a computer is in one sentence.",
+            "What is gravity?",
+            "List the days of the week.",
+        ],
+    },
+    # The base model: it was not taught to answer, and has no chat template.
+    "gemma3-270m": {
+        "completions": [
+            "The sun rises in the east and",
+            "The quick brown fox",
+            "The three primary colours are",
+            "My favourite food is",
+            "def add(a, b):\n    return",
+            # Longer than the window of 512 tokens that most of its blocks see.
+            "".join(f"{number}, " for number in range(1, 161)).rstrip(),
+        ],
+        "chats": [],
+    },
+}
 
 # Text on which tokenizers go wrong: runs of digits, spaces at the start, at the end and in between,
 # line breaks, contractions, letters outside ASCII, emoji of several code points, control tokens.
@@ -56,6 +73,19 @@ TRICKY_TEXTS = [
     "fn main() { let x = vec![1, 22, 333]; }  // ok",
     "",
 ]
+
+# The same for single models: their control tokens, what they know as whole tokens (runs of spaces,
+# tabs and line breaks, HTML) beyond its longest, and characters that they spell in bytes.
+TRICKY_TEXTS_OF = {
+    "smollm2-135m": [],
+    "gemma3-270m": [
+        "<start_of_turn>user\nhi<end_of_turn>\n<unused42>",
+        "<table><tr><td>1</td></tr></table> <0x41>",
+        "\t\tx\t" + "\n" * 33 + " " * 33 + "y",
+        "\u16a0\u16c7\u16bb \U00013080\U000120d4 \U0010fffd \x00\x7f",
+        "aaaaaaaaaaaaaaaaaaaaaaa hahahahahaha ----------------- ........",
+    ],
+}
 
 
 def generate(model, prompt_ids):
@@ -103,7 +133,11 @@ def make_case(model, tokenizer, kind, prompt):
 def make_tokenizer_case(tokenizer, text):
     """Tokenises one text and makes sure that the tokens spell it."""
     ids = tokenizer(text).input_ids
-    back = tokenizer.decode(ids)
+    # Some tokenizers put a token before every text.
+    first = tokenizer("").input_ids
+    if ids[: len(first)] != first:
+        raise SystemExit(f"{text!r} does not begin with the tokens {first}, as the empty text does")
+    back = tokenizer.decode(ids[len(first) :])
     if back != text:
         raise SystemExit(f"{text!r} comes back from the tokenizer as {back!r}")
     return {"text": text, "ids": ids}
@@ -121,8 +155,10 @@ def main():
     source = json.loads((args.model_dir / "steermap-source.json").read_text(encoding="utf-8"))
     hashes = {file["name"]: file["sha256"] for file in source["files"]}
 
-    cases = [make_case(model, tokenizer, "completion", prompt) for prompt in COMPLETIONS]
-    cases += [make_case(model, tokenizer, "chat", prompt) for prompt in CHATS]
+    prompts = PROMPTS[source["model"]]
+    cases = [make_case(model, tokenizer, "completion", prompt) for prompt in prompts["completions"]]
+    cases += [make_case(model, tokenizer, "chat", prompt) for prompt in prompts["chats"]]
+    texts = TRICKY_TEXTS + TRICKY_TEXTS_OF[source["model"]]
     expected = {
         "model": source["model"],
         # Other weights or another tokenizer would give other text.
@@ -142,14 +178,14 @@ def main():
             "max_new_tokens": MAX_NEW_TOKENS,
         },
         "cases": cases,
-        "tokenizer_cases": [make_tokenizer_case(tokenizer, text) for text in TRICKY_TEXTS],
+        "tokenizer_cases": [make_tokenizer_case(tokenizer, text) for text in texts],
     }
     text = json.dumps(expected, indent=1, ensure_ascii=True)
     # A list of ids goes on one line. (Inside a JSON string no line break follows a bracket.)
     text = re.sub(r"\[\n([\d,\s]+)\n\s*\]", lambda ids: f"[{' '.join(ids[1].split())}]", text)
     args.out.write_text(text + "\n", encoding="utf-8")
     for case in cases:
-        print(case["min_gap"], case["finish"], repr(case["prompt"]), repr(case["generated_text"]))
+        print(case["min_gap"], case["finish"], repr(case["prompt"][:60]), repr(case["generated_text"]))
 
 
 if __name__ == "__main__":

@@ -2,5 +2,9 @@
 
 #![warn(missing_docs)]
 
+pub mod family;
 pub mod real_models;
 pub mod server;
+pub mod show;
+pub mod stories;
+pub mod transfer;

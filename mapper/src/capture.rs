@@ -1,69 +1,87 @@
-//! A hook that keeps states.
+//! A hook that keeps the residual stream of prompts.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use residual_hooks::{BatchView, ResidualHook};
 
-/// Keeps, for every request, the state of its prompt's last token at some layers, and the mean norm of the stream
-/// there. It changes nothing.
-pub struct LastTokenCapture {
+/// Keeps, for every request, the states of its prompt at some layers. It changes nothing.
+pub struct StreamCapture {
     layers: Vec<usize>,
-    captured: Mutex<Captured>,
+    seen: Mutex<Seen>,
 }
 
-/// What a [`LastTokenCapture`] has seen.
-#[derive(Clone, Debug, Default)]
-pub struct Captured {
-    /// By request, then by position in the list of layers: `[hidden_size]`, in f32.
-    pub last: HashMap<usize, Vec<Vec<f32>>>,
-    /// By position in the list of layers.
-    norms: Vec<Mean>,
-    /// The stream's dtype.
-    pub dtype: Option<DType>,
+#[derive(Default)]
+struct Seen {
+    requests: HashMap<usize, Vec<LayerStates>>,
+    dtype: Option<DType>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean {
-    sum: f64,
-    count: u64,
+/// The states of one prompt after one layer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LayerStates {
+    hidden_size: usize,
+    /// `[positions, hidden_size]`, row by row, in f32.
+    values: Vec<f32>,
 }
 
-impl Captured {
-    /// Mean L2 norm of the stream at the `index`-th layer of the list, over all prompt tokens but each prompt's first
-    /// (which carries massive activations in many models); 0 if no prompt had a second token.
-    pub fn mean_norm(&self, index: usize) -> f64 {
-        self.norms
-            .get(index)
-            .map_or(0.0, |mean| mean.sum / (mean.count.max(1)) as f64)
+impl LayerStates {
+    /// States that are known: `[positions, hidden_size]`, row by row.
+    pub fn from_rows(hidden_size: usize, values: Vec<f32>) -> Self {
+        Self { hidden_size, values }
+    }
+
+    /// Number of positions.
+    pub fn len(&self) -> usize {
+        self.values.len().checked_div(self.hidden_size).unwrap_or(0)
+    }
+
+    /// Whether there is no position.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The state at a position, `[hidden_size]`.
+    pub fn at(&self, position: usize) -> &[f32] {
+        &self.values[position * self.hidden_size..(position + 1) * self.hidden_size]
+    }
+
+    /// L2 norm of the state at a position.
+    pub fn norm(&self, position: usize) -> f64 {
+        self.at(position)
+            .iter()
+            .map(|&x| f64::from(x).powi(2))
+            .sum::<f64>()
+            .sqrt()
     }
 }
 
-impl LastTokenCapture {
+impl StreamCapture {
     /// Captures at these layers.
     pub fn new(layers: Vec<usize>) -> Self {
-        let captured = Captured {
-            norms: vec![Mean::default(); layers.len()],
-            ..Captured::default()
-        };
         Self {
             layers,
-            captured: Mutex::new(captured),
+            seen: Mutex::default(),
         }
     }
 
-    /// What was seen since the last call.
-    pub fn take(&self) -> Captured {
-        let fresh = Captured {
-            norms: vec![Mean::default(); self.layers.len()],
-            ..Captured::default()
-        };
-        std::mem::replace(&mut self.captured.lock().unwrap_or_else(|e| e.into_inner()), fresh)
+    /// What was seen of all requests since the last call: by request, then by position in the list of layers.
+    pub fn take(&self) -> HashMap<usize, Vec<LayerStates>> {
+        std::mem::take(&mut self.lock().requests)
+    }
+
+    /// The stream's dtype, once a prompt has been seen.
+    pub fn dtype(&self) -> Option<DType> {
+        self.lock().dtype
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-impl ResidualHook for LastTokenCapture {
+impl ResidualHook for StreamCapture {
     fn layers(&self) -> Vec<usize> {
         self.layers.clone()
     }
@@ -72,30 +90,27 @@ impl ResidualHook for LastTokenCapture {
         let Some(index) = self.layers.iter().position(|&l| l == layer) else {
             return Ok(None);
         };
-        let states = stream.to_dtype(DType::F32)?;
-        let norms: Vec<Vec<f32>> = states.sqr()?.sum(D::Minus1)?.sqrt()?.to_vec2()?;
-        let mut captured = self.captured.lock().unwrap_or_else(|e| e.into_inner());
-        captured.dtype = Some(stream.dtype());
+        let mut seen = self.lock();
+        seen.dtype = Some(stream.dtype());
         for (i, row) in batch.rows().iter().enumerate() {
-            let per_layer = captured.last.get(&row.request);
-            // The engine reads a sequence again from the start when it had to make room for others.
-            if per_layer.is_some_and(|per_layer| !per_layer[index].is_empty()) {
+            let known = seen.requests.get(&row.request).map_or(0, |layers| layers[index].len());
+            // What is known is not read again: the engine starts a sequence anew when it had to make room for others.
+            let end = (row.start + row.tokens).min(row.prompt_len);
+            if row.start > known || end <= known {
                 continue;
             }
-            for (t, &norm) in norms[i].iter().enumerate().take(row.tokens) {
-                let position = row.start + t;
-                if position > 0 && position < row.prompt_len {
-                    captured.norms[index].sum += f64::from(norm);
-                    captured.norms[index].count += 1;
-                }
-            }
-            if let Some(last) = row.last_prompt_token() {
-                let state: Vec<f32> = states.get(i)?.get(last)?.to_vec1()?;
-                let per_layer = captured
-                    .last
-                    .entry(row.request)
-                    .or_insert_with(|| vec![Vec::new(); self.layers.len()]);
-                per_layer[index] = state;
+            let part = stream.get(i)?.narrow(0, known - row.start, end - known)?;
+            let values: Vec<f32> = part.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let layers = seen
+                .requests
+                .entry(row.request)
+                .or_insert_with(|| vec![LayerStates::default(); self.layers.len()]);
+            let states = &mut layers[index];
+            states.hidden_size = stream.dim(2)?;
+            if states.values.is_empty() {
+                states.values = values;
+            } else {
+                states.values.extend(values);
             }
         }
         Ok(None)
@@ -107,58 +122,74 @@ mod tests {
     use std::sync::Arc;
 
     use candle_core::Device;
-    use residual_hooks::{HookSlot, Phase, Row, Support, before_block};
+    use residual_hooks::{HookSlot, Phase, Row, Support, after_last_block, before_block};
 
     use super::*;
 
+    fn row(request: usize, start: usize, tokens: usize, prompt_len: usize) -> Row {
+        Row {
+            request,
+            start,
+            tokens,
+            prompt_len,
+            phase: Phase::Prompt,
+        }
+    }
+
+    fn stream(values: &[[[f32; 2]; 3]]) -> Tensor {
+        let flat: Vec<f32> = values.iter().flatten().flatten().copied().collect();
+        Tensor::from_vec(flat, (values.len(), 3, 2), &Device::Cpu).unwrap()
+    }
+
     #[test]
-    fn the_last_real_token_is_kept_and_padding_and_first_tokens_do_not_count() {
-        let capture = Arc::new(LastTokenCapture::new(vec![1]));
+    fn real_tokens_are_kept_once_and_padding_is_not() {
+        let capture = Arc::new(StreamCapture::new(vec![1]));
         let slot = HookSlot::new(Support::EveryBlock, 3, 2);
         slot.install(capture.clone()).unwrap();
-        let row = |request, tokens| Row {
-            request,
-            start: 0,
-            tokens,
-            prompt_len: tokens,
-            phase: Phase::Prompt,
-        };
         // Row 7: three tokens; row 8: two tokens and one of padding.
-        let stream = Tensor::new(
-            &[[[90f32, 0.], [3., 4.], [6., 8.]], [[90., 0.], [0., 5.], [99., 99.]]],
-            &Device::Cpu,
-        )
-        .unwrap();
+        let seen = stream(&[[[90., 0.], [3., 4.], [6., 8.]], [[90., 0.], [0., 5.], [99., 99.]]]);
         // Read twice, as the engine does when it had to make room.
         for _ in 0..2 {
-            slot.scope(|| vec![row(7, 3), row(8, 2)], || before_block(stream.clone(), 2))
-                .unwrap();
+            slot.scope(
+                || vec![row(7, 0, 3, 3), row(8, 0, 2, 2)],
+                || before_block(seen.clone(), 2),
+            )
+            .unwrap();
         }
-        let captured = capture.take();
-        assert_eq!(captured.last[&7], [[6., 8.]]);
-        assert_eq!(captured.last[&8], [[0., 5.]]);
-        assert!((captured.mean_norm(0) - (5. + 10. + 5.) / 3.).abs() < 1e-6);
-        assert_eq!(captured.dtype, Some(DType::F32));
-        assert!(capture.take().last.is_empty());
+        let states = capture.take();
+        assert_eq!(states[&7][0].len(), 3);
+        assert_eq!(states[&7][0].at(2), [6., 8.]);
+        assert_eq!(states[&7][0].norm(1), 5.0);
+        assert_eq!(states[&8][0].len(), 2);
+        assert_eq!(states[&8][0].at(1), [0., 5.]);
+        assert_eq!(capture.dtype(), Some(DType::F32));
+        assert!(capture.take().is_empty());
+    }
+
+    #[test]
+    fn a_prompt_in_parts_is_put_together() {
+        let capture = Arc::new(StreamCapture::new(vec![0]));
+        let slot = HookSlot::new(Support::EveryBlock, 1, 2);
+        slot.install(capture.clone()).unwrap();
+        let pass = |row: Row, values: [[f32; 2]; 3]| {
+            slot.scope(|| vec![row], || after_last_block(stream(&[values])))
+                .unwrap();
+        };
+        pass(row(1, 0, 3, 5), [[1., 0.], [2., 0.], [3., 0.]]);
+        // The last token behind the prompt was generated; the first was seen before.
+        pass(row(1, 2, 3, 4), [[3., 0.], [4., 0.], [9., 9.]]);
+        let states = capture.take();
+        assert_eq!(states[&1][0].len(), 4);
+        assert_eq!(states[&1][0].at(3), [4., 0.]);
     }
 
     #[test]
     fn generated_tokens_are_not_captured() {
-        let capture = Arc::new(LastTokenCapture::new(vec![0]));
+        let capture = Arc::new(StreamCapture::new(vec![0]));
         let slot = HookSlot::new(Support::EveryBlock, 1, 2);
         slot.install(capture.clone()).unwrap();
-        let row = Row {
-            request: 1,
-            start: 5,
-            tokens: 1,
-            prompt_len: 5,
-            phase: Phase::Generation,
-        };
-        let stream = Tensor::ones((1, 1, 2), DType::F32, &Device::Cpu).unwrap();
-        slot.scope(|| vec![row], || residual_hooks::after_last_block(stream))
-            .unwrap();
-        let captured = capture.take();
-        assert!(captured.last.is_empty());
-        assert_eq!(captured.mean_norm(0), 0.0);
+        let one = Tensor::ones((1, 1, 2), DType::F32, &Device::Cpu).unwrap();
+        slot.scope(|| vec![row(1, 5, 1, 5)], || after_last_block(one)).unwrap();
+        assert!(capture.take().is_empty());
     }
 }

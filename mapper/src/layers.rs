@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use residual_hooks::StreamInfo;
 
 /// Layers as a person names them, before the model is known.
@@ -21,10 +21,8 @@ impl FromStr for LayerSelection {
         if text == "all" {
             return Ok(Self::All);
         }
-        let number = |s: &str| match s.trim().parse::<usize>() {
-            // Far above any model, and a range up to it is still a small list.
-            Ok(n) if n < 10_000 => Ok(n),
-            _ => bail!("found {text:?}, expected `all` or layers such as `3,5-9`"),
+        let number = |s: &str| {
+            layer_number(s).with_context(|| format!("found {text:?}, expected `all` or layers such as `3,5-9`"))
         };
         let mut layers = Vec::new();
         for part in text.split(',') {
@@ -39,6 +37,11 @@ impl FromStr for LayerSelection {
         layers.dedup();
         Ok(Self::List(layers))
     }
+}
+
+/// A layer's number. Below 10,000: far above any model, and a range up to it is still a small list.
+pub(crate) fn layer_number(text: &str) -> Option<usize> {
+    text.trim().parse().ok().filter(|&n: &usize| n < 10_000)
 }
 
 impl LayerSelection {

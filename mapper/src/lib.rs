@@ -4,17 +4,31 @@
 //! | module | role |
 //! | --- | --- |
 //! | [`session`] | a model loaded in the engine: tokenize, run, read logits |
-//! | [`capture`] | a hook that keeps states |
-//! | [`pairs`] | contrastive pairs, read from JSON lines |
-//! | [`layers`] | which layers: `all`, `3,5-9` |
+//! | [`capture`] | a hook that keeps the residual stream of prompts |
+//! | [`layers`], [`layer_pairs`] | which layers: `all`, `3,5-9`; which pairs of them: `relative-depth`, `14:11` |
+//! | [`jsonl`], [`pairs`], [`corpus`] | files of JSON lines; contrastive pairs; the documents of a corpus |
+//! | [`align`] | pairs positions of two models by the text that they end |
+//! | [`collect`] | runs two models over a corpus and takes the statistics of their paired states |
+//! | [`stats`], [`fit`] | those statistics; the maps that follow from them |
+//! | [`map`] | `mapper fit`: from a corpus or from statistics to a map file |
 //! | [`statistics`] | mean difference, area under the ROC curve, cross-validation |
 //! | [`vector`] | `mapper vector` |
+//! | [`behaviour`] | propensities of two-choice items, and how they move with alpha |
 
 #![warn(missing_docs)]
 
+pub mod align;
+pub mod behaviour;
 pub mod capture;
+pub mod collect;
+pub mod corpus;
+pub mod fit;
+pub mod jsonl;
+pub mod layer_pairs;
 pub mod layers;
+pub mod map;
 pub mod pairs;
 pub mod session;
 pub mod statistics;
+pub mod stats;
 pub mod vector;

@@ -1,11 +1,11 @@
 //! Contrastive pairs: JSON lines of `{"positive": .., "negative": ..}`.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde::Deserialize;
+
+use crate::jsonl;
 
 /// A text to run through a model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -53,39 +53,18 @@ impl Text {
 /// A file that can't be read or has fewer than two pairs, a line that is no pair, a blank text, two texts that are
 /// the same: each names the file and the line.
 pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
-    let file = File::open(path).with_context(|| format!("{}: can't be read", path.display()))?;
-    let mut pairs = Vec::new();
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let at = || format!("{}, line {}", path.display(), index + 1);
-        let line = line.with_context(at)?;
-        if line.trim().is_empty() {
-            continue;
+    let expected =
+        "{\"positive\": TEXT, \"negative\": TEXT}, where TEXT is a string or a list of {\"role\", \"content\"}";
+    let pairs: Vec<Pair> = jsonl::read(path, expected, |pair: &Pair| {
+        for (side, text) in [("positive", &pair.positive), ("negative", &pair.negative)] {
+            ensure!(!text.is_blank(), "{side}: found nothing, expected a text");
         }
-        let pair: Pair = match serde_json::from_str(&line) {
-            Ok(pair) => pair,
-            Err(error) => bail!(
-                "{}: {error}; expected {{\"positive\": TEXT, \"negative\": TEXT}}, where TEXT is a string or a list of \
-                 {{\"role\", \"content\"}}",
-                at()
-            ),
-        };
-        ensure!(
-            !pair.positive.is_blank(),
-            "{}: positive: found nothing, expected a text",
-            at()
-        );
-        ensure!(
-            !pair.negative.is_blank(),
-            "{}: negative: found nothing, expected a text",
-            at()
-        );
         ensure!(
             pair.positive != pair.negative,
-            "{}: positive and negative are the same text",
-            at()
+            "positive and negative are the same text"
         );
-        pairs.push(pair);
-    }
+        Ok(())
+    })?;
     ensure!(
         pairs.len() >= 2,
         "{}: found {} pairs, expected two at least",

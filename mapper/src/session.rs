@@ -16,8 +16,10 @@ use mistralrs::{
 use residual_hooks::HookSlot;
 use steermap_maps::ModelInfo;
 use steermap_plugin::model_files::{ModelFiles, display_name};
+use tokenizers::Tokenizer;
 use tokio::sync::mpsc::{Receiver, channel};
 
+use crate::capture::{LayerStates, StreamCapture};
 use crate::pairs::{Message, Text};
 
 /// Which model to load, and how.
@@ -94,6 +96,11 @@ impl Session {
     /// The model, to use with the SDK.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// What was loaded, and how.
+    pub fn source(&self) -> &ModelSource {
+        &self.source
     }
 
     /// Where hooks are installed.
@@ -174,6 +181,55 @@ impl Session {
             }
         }
         Ok(ids)
+    }
+
+    /// Runs prompts as [`prefill`](Self::prefill) does, with `capture` installed, and returns the states of each prompt:
+    /// one [`LayerStates`] for each of the capture's layers, with all of the prompt's positions. What hook the model had
+    /// is gone afterwards.
+    ///
+    /// # Errors
+    ///
+    /// A layer that can't be seen, or the first error that the engine answers with.
+    pub async fn streams(
+        &self,
+        capture: &Arc<StreamCapture>,
+        prompts: &[&[u32]],
+        done: impl FnMut(),
+    ) -> Result<Vec<Vec<LayerStates>>> {
+        self.slot.install(capture.clone())?;
+        let ids = self.prefill(prompts, done).await;
+        self.slot.remove();
+        let mut seen = capture.take();
+        let whole = |(id, prompt): (usize, &&[u32])| {
+            seen.remove(&id)
+                .filter(|layers| layers.iter().all(|states| states.len() == prompt.len()))
+                .context("the engine answered a prompt without running all of it")
+        };
+        ids?.into_iter().zip(prompts).map(whole).collect()
+    }
+
+    /// The tokenizer, for its offsets.
+    ///
+    /// # Errors
+    ///
+    /// A model without one.
+    pub fn tokenizer(&self) -> Result<Arc<Tokenizer>> {
+        let config = self.model.inner().config(None).map_err(|error| anyhow!(error))?;
+        config
+            .tokenizer
+            .with_context(|| format!("model {:?} has no tokenizer", self.source.model))
+    }
+
+    /// Whether the model runs on the CPU.
+    pub fn on_cpu(&self) -> bool {
+        let config = self.model.inner().config(None).ok();
+        config.is_none_or(|config| config.device.is_cpu())
+    }
+
+    /// Longest sequence that the model takes, in tokens.
+    pub fn max_sequence(&self) -> usize {
+        let config = self.model.inner().config(None).ok();
+        config.and_then(|config| config.max_seq_len).unwrap_or(usize::MAX)
     }
 
     /// The logits of the token that follows each prompt, `[vocabulary]` each, in f32.

@@ -3,6 +3,26 @@
 /// Number of parts that pairs are split into for cross-validation, where there are as many.
 const FOLDS: usize = 5;
 
+/// A mean that grows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mean {
+    sum: f64,
+    count: u64,
+}
+
+impl Mean {
+    /// One value more.
+    pub fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    /// The mean; 0 of nothing.
+    pub fn value(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
+    }
+}
+
 /// Mean of `positive[i] - negative[i]`, summed in f64. All rows have the same length; one row at least.
 pub fn mean_difference(positive: &[&[f32]], negative: &[&[f32]]) -> Vec<f32> {
     let mut sums = vec![0f64; positive.first().map_or(0, |row| row.len())];

@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use steermap_maps::{LayerVector, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader, digest::sha256_file};
+use steermap_maps::{LayerVector, Numerics, TokenPosition, VectorFile, VectorHeader, digest::sha256_file};
 
-use crate::capture::LastTokenCapture;
+use crate::capture::{LayerStates, StreamCapture};
 use crate::layers::LayerSelection;
+use crate::map::provenance;
 use crate::pairs::read_pairs;
 use crate::session::{ModelSource, Session};
-use crate::statistics::{held_out_auroc, mean_difference};
+use crate::statistics::{Mean, held_out_auroc, mean_difference};
+
+/// Prompts whose states are held in memory together.
+const PROMPTS_AT_A_TIME: usize = 64;
 
 /// What `mapper vector` is asked to do.
 #[derive(Clone, Debug)]
@@ -24,6 +28,8 @@ pub struct VectorJob {
     pub concept: String,
     /// The layers to find it at.
     pub layers: LayerSelection,
+    /// Which states of a text are compared.
+    pub position: TokenPosition,
     /// The command line, for the file's provenance.
     pub command: String,
     /// Whether to show a progress bar.
@@ -31,8 +37,8 @@ pub struct VectorJob {
 }
 
 impl VectorJob {
-    /// Runs the model over the pairs and computes, for each layer, the mean difference of the states of the last
-    /// tokens. The model is dropped at the end.
+    /// Runs the model over the pairs and computes, for each layer, the mean difference of the states. The model is
+    /// dropped at the end.
     ///
     /// # Errors
     ///
@@ -70,24 +76,24 @@ impl VectorJob {
         // By length: the engine runs prompts of one length together.
         prompts.sort_by_key(|(index, tokens)| (tokens.len(), *index));
 
-        let capture = Arc::new(LastTokenCapture::new(layers.clone()));
-        session.slot().install(capture.clone())?;
+        let capture = Arc::new(StreamCapture::new(layers.clone()));
         let bar = progress_bar(self.progress, prompts.len() as u64);
-        let tokens: Vec<&[u32]> = prompts.iter().map(|(_, tokens)| tokens.as_slice()).collect();
-        let ids = session.prefill(&tokens, || bar.inc(1)).await;
-        session.slot().remove();
-        let ids = ids?;
+        // By text, then by layer: what the vector is made of.
+        let mut states: Vec<Vec<Vec<f32>>> = vec![Vec::new(); prompts.len()];
+        let mut norms = vec![Mean::default(); layers.len()];
+        for part in prompts.chunks(PROMPTS_AT_A_TIME) {
+            let tokens: Vec<&[u32]> = part.iter().map(|(_, tokens)| tokens.as_slice()).collect();
+            let streams = session.streams(&capture, &tokens, || bar.inc(1)).await?;
+            for ((index, _), layers) in part.iter().zip(streams) {
+                for (norm, stream) in norms.iter_mut().zip(&layers) {
+                    // The first position carries massive activations in many models.
+                    (1..stream.len()).for_each(|position| norm.add(stream.norm(position)));
+                }
+                states[*index] = layers.iter().map(|stream| read(stream, self.position)).collect();
+            }
+        }
         bar.finish_and_clear();
 
-        let captured = capture.take();
-        let mut states: Vec<&[Vec<f32>]> = vec![&[]; prompts.len()];
-        for ((index, _), id) in prompts.iter().zip(ids) {
-            let state = captured
-                .last
-                .get(&id)
-                .with_context(|| format!("text {index} was not captured"))?;
-            states[*index] = state;
-        }
         let side = |side: usize, layer: usize| -> Vec<&[f32]> {
             states
                 .iter()
@@ -104,7 +110,7 @@ impl VectorJob {
                 LayerVector {
                     layer,
                     direction: mean_difference(&positive, &negative),
-                    mean_norm: captured.mean_norm(i),
+                    mean_norm: norms[i].value(),
                     auroc: held_out_auroc(&positive, &negative),
                 }
             })
@@ -112,28 +118,44 @@ impl VectorJob {
         let header = VectorHeader {
             concept: self.concept.clone(),
             method: "mean-difference".to_string(),
-            token_position: TokenPosition::Last,
+            token_position: self.position,
             pairs: u32::try_from(pairs.len()).context("too many pairs")?,
             model: session.info()?,
             numerics: Numerics {
-                dtype: captured.dtype.map_or("unknown", |dtype| dtype.as_str()).to_string(),
+                dtype: capture.dtype().map_or("unknown", |dtype| dtype.as_str()).to_string(),
                 quantization: session.quantization(),
             },
-            provenance: Provenance {
-                tool: concat!("mapper ", env!("CARGO_PKG_VERSION")).to_string(),
-                date: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-                command: self.command.clone(),
-                seed: None,
-                corpus: self
-                    .pairs
+            provenance: provenance(
+                self.command.clone(),
+                self.pairs
                     .file_name()
                     .unwrap_or_default()
                     .to_string_lossy()
                     .into_owned(),
-                corpus_sha256: sha256_file(&self.pairs)?,
-            },
+                sha256_file(&self.pairs)?,
+            ),
         };
         VectorFile::new(header, vectors).context("no vector could be made from these pairs")
+    }
+}
+
+/// What a text's states at one layer come to: the last token's, or the mean of all but the first token's (of all, where
+/// there is but one).
+fn read(stream: &LayerStates, position: TokenPosition) -> Vec<f32> {
+    let last = stream.len() - 1;
+    match position {
+        TokenPosition::Mean => {
+            let positions = 1.min(last)..=last;
+            let mut sums = vec![0f64; stream.at(last).len()];
+            let count = positions.clone().count() as f64;
+            for position in positions {
+                for (sum, &x) in sums.iter_mut().zip(stream.at(position)) {
+                    *sum += f64::from(x);
+                }
+            }
+            sums.iter().map(|sum| (sum / count) as f32).collect()
+        }
+        _ => stream.at(last).to_vec(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with a file: [`FileError`] says which file, [`Problem`] what is broken in its content.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -165,15 +166,21 @@ pub enum Problem {
         /// The first four bytes.
         found: String,
     },
-    /// A listed tensor isn't in the safetensors file.
-    #[error("tensor {tensor:?}: listed in the TOML file, but missing here")]
+    /// A tensor that the TOML file lists, or that was asked for, isn't in the safetensors file.
+    #[error("tensor {tensor:?}: expected, but not in this file")]
     MissingTensor {
         /// Its name.
         tensor: String,
     },
-    /// The safetensors file has a tensor that the TOML doesn't list.
-    #[error("tensor {tensor:?}: not listed in the TOML file, so not expected here")]
+    /// The safetensors file has a tensor that the TOML file doesn't list, or that wasn't expected otherwise.
+    #[error("tensor {tensor:?}: in this file, but not expected")]
     ExtraTensor {
+        /// Its name.
+        tensor: String,
+    },
+    /// Two tensors of one name were to be written.
+    #[error("tensor {tensor:?}: found twice, expected every name once")]
+    DuplicateTensor {
         /// Its name.
         tensor: String,
     },
@@ -185,15 +192,25 @@ pub enum Problem {
         /// The name.
         found: String,
     },
-    /// A tensor isn't 32-bit floating point.
-    #[error("tensor {tensor:?}: found dtype {found}, expected F32")]
+    /// A `[[pair]]` table names another tensor than its own.
+    #[error("{expected}: found {found:?}, expected {expected:?} (pairs count from 0, in the order listed)")]
+    PairTensorName {
+        /// The only name accepted, `pair.N.KEY`.
+        expected: String,
+        /// The name.
+        found: String,
+    },
+    /// A tensor isn't of the floating-point type expected: F32 in vectors and maps.
+    #[error("tensor {tensor:?}: found dtype {found}, expected {expected}")]
     Dtype {
         /// Its name.
         tensor: String,
         /// Its dtype, as safetensors spells it.
         found: String,
+        /// The dtype it must have.
+        expected: &'static str,
     },
-    /// A tensor hasn't the shape that the TOML implies.
+    /// A tensor hasn't the shape that the TOML implies, or not as many values as its shape.
     #[error("tensor {tensor:?}: found shape {found:?}, expected {expected:?}")]
     Shape {
         /// Its name.
@@ -208,10 +225,10 @@ pub enum Problem {
     NotFinite {
         /// Its name.
         tensor: String,
-        /// Where, in elements from the tensor's start.
+        /// Where, in elements from the tensor's start, row by row.
         index: usize,
         /// The value.
-        found: f32,
+        found: f64,
     },
     /// A direction has norm 0, so it points nowhere and can't be normalised.
     #[error("tensor {tensor:?}: found a norm of 0, expected a direction")]
@@ -246,11 +263,64 @@ pub enum Problem {
         /// The model's number of layers.
         num_layers: usize,
     },
+    /// No pair of layers is listed.
+    #[error("pair: found no [[pair]] table, expected one at least")]
+    NoPairs,
+    /// The same target layer is mapped twice from the same source layers.
+    #[error("pair: found {layers} twice, expected every pair of source layers and target layer once")]
+    DuplicatePair {
+        /// Its layers, such as `14->11`.
+        layers: String,
+    },
+    /// A pair's map is of a kind that this version doesn't know.
+    #[error("pair.{pair}.kind: found {found}, expected \"affine\", the only kind that this version of steermap knows")]
+    Kind {
+        /// The pair, counted from 0 in the order listed.
+        pair: usize,
+        /// What `kind` says, as TOML.
+        found: String,
+    },
+    /// A pair names a layer that its model doesn't have.
+    #[error("{field}: found {layer}, expected less than {num_layers}, the model's num_layers (layers count from 0)")]
+    PairLayerOutOfRange {
+        /// The key, as `pair.N.key`; pairs count from 0, in the order listed.
+        field: String,
+        /// The layer, 0-based.
+        layer: usize,
+        /// The model's number of layers.
+        num_layers: usize,
+    },
+    /// A list of layers has one twice.
+    #[error("{field}: found {layer} twice, expected every layer once")]
+    RepeatedLayer {
+        /// The key of the list.
+        field: String,
+        /// The layer, 0-based.
+        layer: usize,
+    },
+    /// A list has not one number for each source layer.
+    #[error("{field}: found {found} numbers, expected {expected}, one for each of source_layers")]
+    Count {
+        /// The key of the list.
+        field: String,
+        /// How many numbers it has.
+        found: usize,
+        /// How many it must have.
+        expected: usize,
+    },
+    /// The file is none that steermap writes, or of a version that this one can't read.
+    #[error("format: found {found}, expected \"steermap-map/1\" or \"steermap-vector/1\"{hint}")]
+    UnknownFormat {
+        /// What `format` says, as TOML, or `nothing`.
+        found: String,
+        /// What the file seems to be, as the end of a sentence, or empty.
+        hint: &'static str,
+    },
 }
 
 impl Problem {
     /// Ties the problem to the file it was found in.
-    pub(crate) fn within(self, path: &Path) -> FileError {
+    pub fn within(self, path: &Path) -> FileError {
         FileError::Invalid {
             path: path.to_owned(),
             problem: self,
@@ -263,6 +333,37 @@ impl Problem {
             field: field.into(),
             found: found.to_string(),
             expected,
+        }
+    }
+
+    /// Checks that a count fits a TOML integer (64 bits, signed).
+    pub(crate) fn unless_counted(field: &str, count: u64) -> Result<(), Self> {
+        match i64::try_from(count) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Self::value(field, count, "at most 9223372036854775807")),
+        }
+    }
+
+    /// Checks a mean of norms.
+    pub(crate) fn unless_norm(field: impl Into<String>, norm: f64) -> Result<(), Self> {
+        if norm.is_finite() && norm >= 0.0 {
+            return Ok(());
+        }
+        Err(Self::value(field, norm, "a finite number, 0 or more"))
+    }
+
+    /// Checks a list of layers: one at least, and none twice.
+    pub(crate) fn unless_distinct(field: impl Into<String>, layers: &[usize]) -> Result<(), Self> {
+        if layers.is_empty() {
+            return Err(Self::value(field, "[]", "one layer at least"));
+        }
+        let mut seen = BTreeSet::new();
+        match layers.iter().find(|layer| !seen.insert(**layer)) {
+            Some(layer) => Err(Self::RepeatedLayer {
+                field: field.into(),
+                layer: *layer,
+            }),
+            None => Ok(()),
         }
     }
 

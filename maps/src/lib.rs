@@ -2,38 +2,51 @@
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`vector`] | steering vectors found on one model: [`VectorFile`] |
+//! | [`vector`] | steering vectors in one model's residual stream, native or mapped: [`VectorFile`] |
+//! | [`map`] | maps from one model's residual stream to another's, and carrying vectors through them: [`MapFile`] |
+//! | [`offset`] | how a vector goes through a map: [`OffsetRule`] |
+//! | [`any`], [`describe`] | a file of whatever kind: [`AnyFile`], and what is in it, as text for people |
 //! | [`model`], [`provenance`] | tables that every kind of file has: which model, made how |
 //! | [`fingerprint`] | what identifies a model's weights and tokenizer |
 //! | [`error`] | [`FileError`] (which file) and [`Problem`] (what is wrong in it) |
+//! | [`tensors`] | safetensors bytes to checked values and back: for every file of tensors |
 //! | [`atomic`], [`digest`] | whole-or-nothing writes, SHA-256: small helpers that other crates may use too |
 //!
-//! Two private modules carry what the kinds of file share: `store` (a TOML file and the tensors it names, as one unit)
-//! and `tensors` (safetensors bytes to checked `f32` values and back). A new kind of file is a new module beside
-//! [`vector`] that stands on those two.
+//! Two modules carry what the kinds of file share: `store`, which is private (a TOML file and the tensors it names, as
+//! one unit), and [`tensors`]. A new kind of file is a new module beside [`vector`] and [`map`] that stands on those.
 //!
-//! Every invariant holds for a value in memory too: a [`VectorFile`] can't be made, by whatever way, without passing
-//! all checks, so code that is handed one needn't check again.
+//! Every invariant holds for a value in memory too: a [`VectorFile`] or a [`MapFile`] can't be made, by whatever way,
+//! without passing all checks, so code that is handed one needn't check again.
 //!
 //! This crate knows nothing of mistral.rs, of candle, or of how steering is done.
 
 #![warn(missing_docs)]
 
+pub mod any;
 pub mod atomic;
+pub mod describe;
 pub mod digest;
 pub mod error;
 pub mod fingerprint;
+pub mod map;
 pub mod model;
+pub mod offset;
 pub mod provenance;
+pub mod tensors;
 pub mod vector;
 
 mod read;
 mod store;
-mod tensors;
 
+#[cfg(test)]
+mod testing;
+
+pub use any::AnyFile;
 pub use error::{FileError, Problem};
 pub use fingerprint::{fingerprint_folder, fingerprint_gguf};
+pub use map::{AffineMap, ApplyError, FitReport, LayerPair, MapFile, MapHeader, MappedLayer, MappedVector, Positions};
 pub use model::{ModelInfo, Numerics};
+pub use offset::OffsetRule;
 pub use provenance::Provenance;
 pub use store::{MAX_TOML_BYTES, MAX_WEIGHTS_BYTES};
-pub use vector::{LayerVector, TokenPosition, VectorFile, VectorHeader};
+pub use vector::{LayerVector, Mapped, TokenPosition, VectorFile, VectorHeader};

@@ -30,11 +30,6 @@ impl Provenance {
         Problem::unless_said("provenance.command", &self.command)?;
         Problem::unless_said("provenance.corpus", &self.corpus)?;
         digest::check("provenance.corpus_sha256", &self.corpus_sha256)?;
-        match self.seed {
-            Some(seed) if i64::try_from(seed).is_err() => {
-                Err(Problem::value("provenance.seed", seed, "at most 9223372036854775807"))
-            }
-            _ => Ok(()),
-        }
+        Problem::unless_counted("provenance.seed", self.seed.unwrap_or_default())
     }
 }

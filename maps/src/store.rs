@@ -72,23 +72,56 @@ impl Weights {
 
 /// Reads a TOML file of one kind. `format` is what its key of that name must say.
 pub(crate) fn read_toml<T: DeserializeOwned>(path: &Path, format: &'static str) -> Result<T, FileError> {
-    stem_of(path)?;
-    let bytes = read::whole(path, "the TOML file", MAX_TOML_BYTES)?;
-    parse_toml(&bytes, format).map_err(|problem| problem.within(path))
+    read_toml_after(path, format, |_| Ok(()))
 }
 
-fn parse_toml<T: DeserializeOwned>(bytes: &[u8], format: &'static str) -> Result<T, Problem> {
-    /// Read before all else: of a file of another kind, its kind is what is wrong, not its keys.
+/// As [`read_toml`], with a check of the text that comes after the one of `format` and before any key is judged.
+pub(crate) fn read_toml_after<T: DeserializeOwned>(
+    path: &Path,
+    format: &'static str,
+    check: impl FnOnce(&str) -> Result<(), Problem>,
+) -> Result<T, FileError> {
+    let bytes = read_bytes(path)?;
+    parse_toml(&bytes, format, check).map_err(|problem| problem.within(path))
+}
+
+/// What the key `format` of a TOML file says, whatever else is in it.
+pub(crate) fn read_format(path: &Path) -> Result<Option<toml::Value>, FileError> {
+    let bytes = read_bytes(path)?;
+    let format = text(&bytes).and_then(parse_format);
+    format.map_err(|problem| problem.within(path))
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+    stem_of(path)?;
+    read::whole(path, "the TOML file", MAX_TOML_BYTES)
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(bytes).map_err(|error| Problem::NotText {
+        valid_up_to: error.valid_up_to(),
+    })
+}
+
+/// Read before all else: of a file of another kind, its kind is what is wrong, not its keys.
+fn parse_format(text: &str) -> Result<Option<toml::Value>, Problem> {
     #[derive(Deserialize)]
     struct Head {
         format: Option<toml::Value>,
     }
 
-    let text = std::str::from_utf8(bytes).map_err(|error| Problem::NotText {
-        valid_up_to: error.valid_up_to(),
-    })?;
     let head: Head = toml::from_str(text).map_err(toml_problem)?;
-    check_format(head.format, format)?;
+    Ok(head.format)
+}
+
+fn parse_toml<T: DeserializeOwned>(
+    bytes: &[u8],
+    format: &'static str,
+    check: impl FnOnce(&str) -> Result<(), Problem>,
+) -> Result<T, Problem> {
+    let text = text(bytes)?;
+    check_format(parse_format(text)?, format)?;
+    check(text)?;
     toml::from_str(text).map_err(toml_problem)
 }
 
@@ -97,17 +130,38 @@ fn check_format(found: Option<toml::Value>, expected: &'static str) -> Result<()
     if text == expected {
         return Ok(());
     }
-    let kind = |format: &str| format.split_once('/').map(|(kind, _)| kind.to_owned());
-    let hint = match kind(text).as_deref() {
-        found if found.is_some() && found == kind(expected).as_deref() => {
-            ": it was written by a version of steermap that this one can't read"
-        }
+    let hint = match kind(text) {
+        found if found.is_some() && found == kind(expected) => OTHER_VERSION,
         Some("steermap-map") => ": this is a map file",
         Some("steermap-vector") => ": this is a vector file",
         _ => "",
     };
-    let found = found.map_or_else(|| "nothing".to_owned(), |found| found.to_string());
+    let found = spell(found);
     Err(Problem::Format { found, expected, hint })
+}
+
+/// What to say of a `format` that is none of those known.
+pub(crate) fn unknown_format(found: Option<toml::Value>) -> Problem {
+    let text = found.as_ref().and_then(toml::Value::as_str).unwrap_or_default();
+    let hint = match kind(text) {
+        Some("steermap-map" | "steermap-vector") => OTHER_VERSION,
+        _ => "",
+    };
+    let found = spell(found);
+    Problem::UnknownFormat { found, hint }
+}
+
+/// The end of a message about a file of a known kind.
+const OTHER_VERSION: &str = ": it was written by a version of steermap that this one can't read";
+
+/// `KIND` of `KIND/VERSION`.
+fn kind(format: &str) -> Option<&str> {
+    format.split_once('/').map(|(kind, _)| kind)
+}
+
+/// A value as the TOML file has it.
+fn spell(value: Option<toml::Value>) -> String {
+    value.map_or_else(|| "nothing".to_owned(), |value| value.to_string())
 }
 
 fn toml_problem(error: toml::de::Error) -> Problem {

@@ -1,15 +1,39 @@
-//! Safetensors bytes to checked `f32` values, and back.
+//! Safetensors bytes to checked values, F32 or F64, and back: what every file of tensors goes through.
+//!
+//! For the crate's own kinds of file, and for those of other crates that keep tensors only (a fit's statistics, say):
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use steermap_maps::tensors::{Tensor, Tensors, encode};
+//!
+//! let sums = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+//! let about = BTreeMap::from([("format".to_owned(), "statistics/1".to_owned())]);
+//! let bytes = encode([("xtx".to_owned(), Tensor::f64(vec![2, 3], &sums))], &about)?;
+//!
+//! let tensors = Tensors::parse(&bytes)?;
+//! assert_eq!(tensors.metadata(), about);
+//! assert_eq!(tensors.values_f64("xtx", &[2, 3])?, sums);
+//! # Ok::<(), steermap_maps::Problem>(())
+//! ```
+//!
+//! An error here doesn't know the file; [`Problem::within`] ties it to one.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use safetensors::tensor::{Dtype, Metadata, View, serialize};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::error::Problem;
 
+/// The key of a safetensors header that no tensor can have for a name: it holds the file's own metadata.
+const METADATA: &str = "__metadata__";
+
+/// The most bytes a header may have: what the safetensors crate reads.
+const MAX_HEADER_BYTES: usize = 100_000_000;
+
 /// A safetensors file in memory whose layout has been checked: every tensor lies within the data.
 #[derive(Debug)]
-pub(crate) struct Tensors<'a> {
+pub struct Tensors<'a> {
     metadata: Metadata,
     data: &'a [u8],
 }
@@ -17,11 +41,14 @@ pub(crate) struct Tensors<'a> {
 impl<'a> Tensors<'a> {
     /// Reads the layout.
     ///
-    /// `SafeTensors::deserialize` isn't used, because in safetensors 0.7.0 it adds up the header's offsets unchecked:
-    /// a crafted header makes it panic, or in a release build wrap round and panic later, when a tensor is looked up.
-    /// `Metadata` checks all that the header says of itself (no gaps, no overlap, offsets that fit shape and dtype);
-    /// left to check here is that it fits the bytes that are there.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Problem> {
+    /// # Errors
+    ///
+    /// [`Problem::Safetensors`] if the bytes aren't a whole safetensors file, to the byte.
+    // `SafeTensors::deserialize` isn't used, because in safetensors 0.7.0 it adds up the header's offsets unchecked:
+    // a crafted header makes it panic, or in a release build wrap round and panic later, when a tensor is looked up.
+    // `Metadata` checks all that the header says of itself (no gaps, no overlap, offsets that fit shape and dtype);
+    // left to check here is that it fits the bytes that are there.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Problem> {
         let broken = |message: String| Problem::Safetensors { message };
         let (length, rest) = bytes
             .split_first_chunk()
@@ -48,9 +75,29 @@ impl<'a> Tensors<'a> {
         Ok(Self { metadata, data })
     }
 
+    /// The file's own texts, by key: `__metadata__` of the safetensors header. Empty if it has none.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        let texts = self.metadata.metadata().iter().flatten();
+        texts.map(|(key, text)| (key.clone(), text.clone())).collect()
+    }
+
+    /// The tensors' names.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.metadata.offset_keys().into_iter().collect()
+    }
+
+    /// A tensor's shape, if the file has it.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.metadata.info(name).map(|info| info.shape.as_slice())
+    }
+
     /// Checks that the file has the listed tensors and no others.
-    pub(crate) fn check_names(&self, listed: &BTreeSet<String>) -> Result<(), Problem> {
-        let there: BTreeSet<String> = self.metadata.offset_keys().into_iter().collect();
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::MissingTensor`] or [`Problem::ExtraTensor`].
+    pub fn check_names(&self, listed: &BTreeSet<String>) -> Result<(), Problem> {
+        let there = self.names();
         if let Some(tensor) = listed.difference(&there).next() {
             return Err(Problem::MissingTensor { tensor: tensor.clone() });
         }
@@ -60,16 +107,38 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// One tensor's values, row by row, if it is F32 and of the shape expected. The values themselves aren't checked.
-    pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Problem> {
+    /// One tensor's values, row by row, if it is F32 and of the shape expected. The values themselves aren't checked:
+    /// see [`check_finite`].
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::MissingTensor`], [`Problem::Dtype`] or [`Problem::Shape`].
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Problem> {
+        let (numbers, _) = self.bytes(name, Dtype::F32, "F32", shape)?.as_chunks();
+        Ok(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
+    }
+
+    /// As [`Tensors::values`], of a tensor that is F64.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::MissingTensor`], [`Problem::Dtype`] or [`Problem::Shape`].
+    pub fn values_f64(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>, Problem> {
+        let (numbers, _) = self.bytes(name, Dtype::F64, "F64", shape)?.as_chunks();
+        Ok(numbers.iter().map(|number| f64::from_le_bytes(*number)).collect())
+    }
+
+    /// One tensor's bytes, if it is of the dtype (`expected` is its name) and the shape expected.
+    fn bytes(&self, name: &str, dtype: Dtype, expected: &'static str, shape: &[usize]) -> Result<&'a [u8], Problem> {
         let tensor = name.to_owned();
         let Some(info) = self.metadata.info(name) else {
             return Err(Problem::MissingTensor { tensor });
         };
-        if info.dtype != Dtype::F32 {
+        if info.dtype != dtype {
             return Err(Problem::Dtype {
                 tensor,
                 found: info.dtype.to_string(),
+                expected,
             });
         }
         if info.shape != shape {
@@ -80,188 +149,178 @@ impl<'a> Tensors<'a> {
             });
         }
         let (start, end) = info.data_offsets;
-        let (numbers, _) = self.data[start..end].as_chunks();
-        Ok(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
+        Ok(&self.data[start..end])
     }
 }
 
-/// Checks that all values are numbers.
-pub(crate) fn check_finite(name: &str, values: &[f32]) -> Result<(), Problem> {
-    match values.iter().position(|value| !value.is_finite()) {
-        Some(index) => Err(Problem::NotFinite {
+/// Checks that all values of a tensor are numbers.
+///
+/// # Errors
+///
+/// [`Problem::NotFinite`], with the first that isn't.
+pub fn check_finite<T: Copy + Into<f64>>(name: &str, values: &[T]) -> Result<(), Problem> {
+    let values = values.iter().map(|value| (*value).into());
+    match values.enumerate().find(|(_, value)| !value.is_finite()) {
+        Some((index, found)) => Err(Problem::NotFinite {
             tensor: name.to_owned(),
             index,
-            found: values[index],
+            found,
         }),
         None => Ok(()),
     }
 }
 
-/// A tensor to write: its shape and its values, row by row.
-pub(crate) struct Tensor<'a> {
-    pub(crate) shape: Vec<usize>,
-    pub(crate) values: &'a [f32],
+/// A tensor to write.
+#[derive(Debug, Clone)]
+pub struct Tensor<'a> {
+    shape: Vec<usize>,
+    values: Values<'a>,
 }
 
-/// The bytes of a safetensors file. The same tensors always give the same bytes.
-pub(crate) fn encode<'a>(tensors: impl IntoIterator<Item = (String, Tensor<'a>)>) -> Result<Vec<u8>, Problem> {
-    serialize(tensors, None).map_err(|error| Problem::Safetensors {
-        message: error.to_string(),
-    })
+/// A tensor's values, row by row.
+#[derive(Debug, Clone)]
+enum Values<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
 }
 
-impl View for Tensor<'_> {
+impl<'a> Tensor<'a> {
+    /// A tensor of dtype F32: its shape, and its values row by row.
+    pub fn f32(shape: Vec<usize>, values: &'a [f32]) -> Self {
+        let values = Values::F32(values);
+        Self { shape, values }
+    }
+
+    /// A tensor of dtype F64: its shape, and its values row by row.
+    pub fn f64(shape: Vec<usize>, values: &'a [f64]) -> Self {
+        let values = Values::F64(values);
+        Self { shape, values }
+    }
+
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.values {
+            Values::F32(_) => Dtype::F32,
+            Values::F64(_) => Dtype::F64,
+        }
     }
 
-    fn shape(&self) -> &[usize] {
-        &self.shape
+    /// Number and size in bytes of the values.
+    fn len(&self) -> (usize, usize) {
+        match self.values {
+            Values::F32(values) => (values.len(), size_of_val(values)),
+            Values::F64(values) => (values.len(), size_of_val(values)),
+        }
     }
 
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        match self.values {
+            Values::F32(values) => values.iter().for_each(|value| bytes.extend(value.to_le_bytes())),
+            Values::F64(values) => values.iter().for_each(|value| bytes.extend(value.to_le_bytes())),
+        }
     }
+}
 
-    fn data_len(&self) -> usize {
-        size_of_val(self.values)
+/// The bytes of a safetensors file. The same tensors and texts always give the same bytes, in whatever order the
+/// tensors come. `metadata` goes to the header's `__metadata__`, which is left out if there is none.
+///
+/// # Errors
+///
+/// [`Problem::Shape`] if a tensor has more or fewer values than its shape, [`Problem::DuplicateTensor`],
+/// [`Problem::Value`] if one is called `__metadata__`, [`Problem::Safetensors`] if names and texts take more than
+/// 100 MB.
+// `safetensors::serialize` keeps metadata in a hash map, so that the bytes would be others each time.
+pub fn encode<'a>(
+    tensors: impl IntoIterator<Item = (String, Tensor<'a>)>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, Problem> {
+    let mut tensors: Vec<_> = tensors.into_iter().collect();
+    // As the safetensors crate sorts them: the widest numbers first, so that all are aligned.
+    tensors.sort_by(|(name, tensor), (other_name, other)| {
+        (other.dtype().cmp(&tensor.dtype())).then_with(|| name.cmp(other_name))
+    });
+    check_layout(&tensors)?;
+
+    let mut end = 0;
+    let layout = tensors.iter().map(|(name, tensor)| {
+        let start = end;
+        end += tensor.len().1;
+        let info = TensorInfo {
+            dtype: tensor.dtype(),
+            shape: tensor.shape.clone(),
+            data_offsets: (start, end),
+        };
+        (name.as_str(), info)
+    });
+    let layout: Vec<_> = layout.collect();
+    let mut header = serde_json::to_vec(&Header { metadata, layout }).map_err(|error| Problem::Safetensors {
+        message: format!("its header: {error}"),
+    })?;
+    // The data begins at a multiple of 8 bytes, the size of the widest number.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    check_header(header.len())?;
+
+    let mut bytes = Vec::with_capacity(8 + header.len() + end);
+    bytes.extend((header.len() as u64).to_le_bytes());
+    bytes.extend(header);
+    for (_, tensor) in &tensors {
+        tensor.append_to(&mut bytes);
+    }
+    Ok(bytes)
+}
+
+/// Checks all that [`encode`] asks of its tensors.
+fn check_layout(tensors: &[(String, Tensor)]) -> Result<(), Problem> {
+    let mut seen = BTreeSet::new();
+    for (name, tensor) in tensors {
+        if name == METADATA {
+            let expected = "another name: this one is for the file's metadata";
+            return Err(Problem::value("name of a tensor", format!("{name:?}"), expected));
+        }
+        if !seen.insert(name) {
+            return Err(Problem::DuplicateTensor { tensor: name.clone() });
+        }
+        let (count, _) = tensor.len();
+        let implied = tensor
+            .shape
+            .iter()
+            .try_fold(1usize, |count, size| count.checked_mul(*size));
+        if implied != Some(count) {
+            return Err(Problem::Shape {
+                tensor: name.clone(),
+                found: vec![count],
+                expected: tensor.shape.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_header(length: usize) -> Result<(), Problem> {
+    if length > MAX_HEADER_BYTES {
+        let message = format!("a header of {length} bytes, expected {MAX_HEADER_BYTES} at most");
+        return Err(Problem::Safetensors { message });
+    }
+    Ok(())
+}
+
+/// A safetensors header, in the order in which it is written.
+struct Header<'a> {
+    metadata: &'a BTreeMap<String, String>,
+    layout: Vec<(&'a str, TensorInfo)>,
+}
+
+impl Serialize for Header<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.metadata.is_empty() {
+            map.serialize_entry(METADATA, self.metadata)?;
+        }
+        for (name, info) in &self.layout {
+            map.serialize_entry(name, info)?;
+        }
+        map.end()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(header: &str, data: &[u8]) -> Vec<u8> {
-        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
-    }
-
-    fn sample() -> Vec<u8> {
-        let tensor = |values| Tensor { shape: vec![2], values };
-        encode([
-            ("a".to_owned(), tensor(&[1.0, -2.5])),
-            ("b".to_owned(), tensor(&[0.0, 4.0])),
-        ])
-        .unwrap()
-    }
-
-    #[test]
-    fn round_trip() {
-        let bytes = sample();
-        let tensors = Tensors::parse(&bytes).unwrap();
-        assert_eq!(tensors.values("a", &[2]).unwrap(), [1.0, -2.5]);
-        assert_eq!(tensors.values("b", &[2]).unwrap(), [0.0, 4.0]);
-        assert_eq!(bytes, sample());
-    }
-
-    #[test]
-    fn the_safetensors_crate_reads_what_is_written() {
-        let bytes = sample();
-        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        assert_eq!(
-            tensors.tensor("b").unwrap().data(),
-            [0.0f32, 4.0].map(f32::to_le_bytes).concat()
-        );
-    }
-
-    #[test]
-    fn every_truncation_and_extension_is_refused() {
-        let bytes = sample();
-        for length in 0..bytes.len() {
-            assert!(
-                matches!(Tensors::parse(&bytes[..length]), Err(Problem::Safetensors { .. })),
-                "{length}"
-            );
-        }
-        assert!(matches!(
-            Tensors::parse(&[&bytes[..], &[0]].concat()),
-            Err(Problem::Safetensors { .. })
-        ));
-    }
-
-    #[test]
-    fn header_length_can_not_overflow() {
-        for length in [u64::MAX, u64::MAX - 7, i64::MAX as u64] {
-            let bytes = [&length.to_le_bytes()[..], b"{}"].concat();
-            assert!(matches!(Tensors::parse(&bytes), Err(Problem::Safetensors { .. })));
-        }
-    }
-
-    /// Eight tensors whose sizes add up to just below 2^64: `SafeTensors::deserialize` of 0.7.0 overflows here.
-    #[test]
-    fn offsets_can_not_overflow() {
-        let size = (u64::MAX / 8) as usize & !3;
-        let mut header = String::from("{");
-        for index in 0..8 {
-            let (start, end) = (index * size, (index + 1) * size);
-            header += &format!(
-                "\"t{index}\":{{\"dtype\":\"F32\",\"shape\":[{}],\"data_offsets\":[{start},{end}]}},",
-                size / 4
-            );
-        }
-        let rest = usize::MAX - 8 * size;
-        header += &format!(
-            "\"t8\":{{\"dtype\":\"U8\",\"shape\":[{rest}],\"data_offsets\":[{},{}]}}}}",
-            8 * size,
-            usize::MAX
-        );
-        let error = Tensors::parse(&file(&header, &[])).unwrap_err();
-        assert!(error.to_string().contains("18446744073709551615"), "{error}");
-    }
-
-    #[test]
-    fn headers_that_are_no_layout_are_refused() {
-        let entry = |dtype: &str, shape: &str, offsets: &str| {
-            format!("{{\"a\":{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":{offsets}}}}}")
-        };
-        for header in [
-            String::new(),
-            "[]".to_owned(),
-            "{\"a\":1}".to_owned(),
-            entry("F32", "[2]", "[0,4]"),
-            entry("F32", "[1]", "[4,0]"),
-            entry("F32", "[1]", "[4,8]"),
-            entry("F32", "[1]", "[-4,0]"),
-            entry("Q99", "[1]", "[0,4]"),
-            entry("F32", "[4294967296,4294967296]", "[0,0]"),
-        ] {
-            let error = Tensors::parse(&file(&header, &[0; 4])).unwrap_err();
-            assert!(matches!(error, Problem::Safetensors { .. }), "{header}: {error}");
-        }
-        assert!(Tensors::parse(&file(&entry("F32", "[1]", "[0,4]"), &[0; 4])).is_ok());
-    }
-
-    #[test]
-    fn names_dtypes_and_shapes_are_checked() {
-        let bytes = sample();
-        let tensors = Tensors::parse(&bytes).unwrap();
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        assert_eq!(tensors.check_names(&names(&["a", "b"])), Ok(()));
-        assert_eq!(
-            tensors.check_names(&names(&["a"])),
-            Err(Problem::ExtraTensor { tensor: "b".into() })
-        );
-        let more = tensors.check_names(&names(&["a", "b", "c"]));
-        assert_eq!(more, Err(Problem::MissingTensor { tensor: "c".into() }));
-        assert!(matches!(tensors.values("c", &[2]), Err(Problem::MissingTensor { .. })));
-        assert!(matches!(tensors.values("a", &[1, 2]), Err(Problem::Shape { .. })));
-
-        let bytes = file(
-            "{\"a\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]}}",
-            &[0; 4],
-        );
-        let error = Tensors::parse(&bytes).unwrap().values("a", &[2]).unwrap_err();
-        assert_eq!(error.to_string(), "tensor \"a\": found dtype BF16, expected F32");
-    }
-
-    #[test]
-    fn what_is_not_finite_is_found() {
-        assert_eq!(check_finite("a", &[0.0, -1.0, f32::MAX]), Ok(()));
-        let error = check_finite("a", &[0.0, f32::NEG_INFINITY]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "tensor \"a\": found -inf at index 1, expected finite numbers"
-        );
-        assert!(check_finite("a", &[f32::NAN]).is_err());
-    }
-}
+mod tests;

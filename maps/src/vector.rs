@@ -1,4 +1,5 @@
-//! Steering vectors found on one model, one direction per layer.
+//! Steering vectors in one model's residual stream, one direction per layer: found on that model (native), or carried
+//! over from another through a map (mapped).
 //!
 //! On disk: `NAME.toml`, which people read, and the safetensors file that it names and hashes.
 //!
@@ -6,7 +7,7 @@
 //! format = "steermap-vector/1"
 //! concept = "happy"
 //! method = "mean-difference"
-//! token_position = "last"
+//! token_position = "last"         # or "mean"
 //! pairs = 64
 //!
 //! [model]
@@ -16,6 +17,13 @@
 //! num_layers = 30
 //! dtype = "f32"
 //! quantization = "q4_1"           # may be absent
+//!
+//! [mapped]                        # absent in a vector that was found on the model itself
+//! map = "small-to-large"
+//! map_sha256 = "…"                # of the map's TOML file
+//! source_model = "…"              # the model that the vector was found on
+//! source_fingerprint = "sm1:…"
+//! offset = "linear"               # or "affine"
 //!
 //! [weights]
 //! file = "happy-0123456789abcdef.safetensors"
@@ -27,6 +35,7 @@
 //! norm = 3.25                     # L2 norm of that tensor
 //! mean_norm = 41.5                # mean L2 norm of the stream there
 //! auroc = 0.97                    # may be absent
+//! source_layers = [14]            # there if [mapped] is: the source model's layers that it was made from
 //!
 //! [provenance]
 //! tool = "mapper 0.1.0"
@@ -39,7 +48,7 @@
 //!
 //! Unknown keys are errors, and the safetensors file holds the listed tensors and no others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +58,11 @@ use crate::model::{ModelInfo, ModelTable, Numerics};
 use crate::provenance::Provenance;
 use crate::store::{self, Weights};
 use crate::tensors::{self, Tensor, Tensors};
+
+pub use mapped::Mapped;
+use mapped::MappedTable;
+
+mod mapped;
 
 /// How far the stated norm may be from the tensor's, as a share of the latter. Far more than rounding takes (both are
 /// summed up in `f64`, though a hand-written file may round to a few digits), and less than a slip would.
@@ -61,6 +75,19 @@ const NORM_TOLERANCE: f64 = 1e-3;
 pub enum TokenPosition {
     /// The last token of each text.
     Last,
+    /// The mean over all of a text's tokens but the first, whose state is of another size in most models; of a text of
+    /// one token, that one.
+    Mean,
+}
+
+impl TokenPosition {
+    /// As files spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Mean => "mean",
+        }
+    }
 }
 
 /// All of a vector file but its directions.
@@ -68,9 +95,9 @@ pub enum TokenPosition {
 pub struct VectorHeader {
     /// What the directions stand for, such as `"happy"`.
     pub concept: String,
-    /// How they were found, such as `"mean-difference"`.
+    /// How they were found, such as `"mean-difference"`, or `"mean-difference, mapped (linear)"`.
     pub method: String,
-    /// Which token they were found on.
+    /// Which token they were found on (of a mapped vector: when it was found, on its source).
     pub token_position: TokenPosition,
     /// How many pairs of texts they were found from.
     pub pairs: u32,
@@ -89,8 +116,8 @@ pub struct LayerVector {
     pub layer: usize,
     /// The direction as it was found, not normalised: `[hidden_size]`, finite, norm above 0.
     pub direction: Vec<f32>,
-    /// Mean L2 norm of the residual stream at this layer, so that scales can be given relative to it.
-    /// Finite, 0 or more.
+    /// Mean L2 norm of the residual stream at this layer, so that scales can be given relative to it: over the texts
+    /// that the vector was found on, or over those that its map was fitted on. Finite, 0 or more.
     pub mean_norm: f64,
     /// How well the direction separates held-out pairs: area under the ROC curve, 0 to 1, where 0.5 is chance.
     pub auroc: Option<f64>,
@@ -112,19 +139,21 @@ impl LayerVector {
     }
 }
 
-/// Steering vectors found on one model. Always valid: see [`VectorFile::new`] for what that means.
+/// Steering vectors in one model's residual stream. Always valid: see [`VectorFile::new`] for what that means.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorFile {
     header: VectorHeader,
     /// In ascending order.
     layers: Vec<LayerVector>,
+    /// `None` in a native vector.
+    mapped: Option<Mapped>,
 }
 
 impl VectorFile {
     /// What the key `format` says.
     pub const FORMAT: &'static str = "steermap-vector/1";
 
-    /// Puts a vector file together. The layers can come in any order.
+    /// Puts a native vector's file together. The layers can come in any order.
     ///
     /// # Errors
     ///
@@ -137,9 +166,30 @@ impl VectorFile {
     /// * every `mean_norm` is finite and 0 or more, every `auroc` is 0 to 1 ([`Problem::Value`]);
     /// * every direction is of `hidden_size` ([`Problem::Shape`]) finite numbers ([`Problem::NotFinite`]), and not all
     ///   of them are 0 ([`Problem::ZeroVector`]).
-    pub fn new(header: VectorHeader, mut layers: Vec<LayerVector>) -> Result<Self, Problem> {
+    pub fn new(header: VectorHeader, layers: Vec<LayerVector>) -> Result<Self, Problem> {
+        Self::put_together(header, layers, None)
+    }
+
+    /// Puts a mapped vector's file together: `header.model` is the target, and `mapped` says where the directions came
+    /// from. [`MapFile::apply`](crate::MapFile::apply) and
+    /// [`MappedVector::into_vector_file`](crate::MappedVector::into_vector_file) do this for a whole vector.
+    ///
+    /// # Errors
+    ///
+    /// As [`VectorFile::new`]; and what `mapped` says must be said, its hash spelled as a hash, and `source_layers`
+    /// there for every layer and for no other ([`Problem::Value`]), without a layer twice
+    /// ([`Problem::RepeatedLayer`]).
+    pub fn new_mapped(header: VectorHeader, layers: Vec<LayerVector>, mapped: Mapped) -> Result<Self, Problem> {
+        Self::put_together(header, layers, Some(mapped))
+    }
+
+    fn put_together(
+        header: VectorHeader,
+        mut layers: Vec<LayerVector>,
+        mapped: Option<Mapped>,
+    ) -> Result<Self, Problem> {
         layers.sort_by_key(|layer| layer.layer);
-        let file = Self { header, layers };
+        let file = Self { header, layers, mapped };
         file.check()?;
         Ok(file)
     }
@@ -153,11 +203,13 @@ impl VectorFile {
     /// tensors elsewhere or other than stated ([`Problem::WeightsName`], [`Problem::Sha256`]); a broken safetensors
     /// file ([`Problem::Safetensors`]) or one whose tensors aren't those listed ([`Problem::MissingTensor`],
     /// [`Problem::ExtraTensor`], [`Problem::TensorName`], [`Problem::Dtype`]); a stated norm that isn't the tensor's,
-    /// to one part in a thousand ([`Problem::Norm`]); and all that [`VectorFile::new`] refuses.
+    /// to one part in a thousand ([`Problem::Norm`]); and all that [`VectorFile::new`] and [`VectorFile::new_mapped`]
+    /// refuse.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let table: VectorTable = store::read_toml(path, Self::FORMAT)?;
-        let (header, listed, weights) = table.split();
-        check_toml(&header, &listed).map_err(|problem| problem.within(path))?;
+        let (header, listed, weights, mapped) = table.split();
+        let checked = check_toml(&header, &listed).and_then(|()| join_mapped(mapped, &listed));
+        let mapped = checked.map_err(|problem| problem.within(path))?;
 
         let (weights_path, bytes) = weights.read(path)?;
         let directions = read_directions(&bytes, &listed, header.model.hidden_size);
@@ -185,7 +237,7 @@ impl VectorFile {
                 auroc,
             });
         }
-        Self::new(header, layers).map_err(|problem| problem.within(path))
+        Self::put_together(header, layers, mapped).map_err(|problem| problem.within(path))
     }
 
     /// Writes the vector file so that, whenever anyone looks, `path` loads as all of what it was or all of what it is
@@ -211,13 +263,10 @@ impl VectorFile {
         let tensors = self.layers.iter().map(|layer| {
             (
                 tensor_name(layer.layer),
-                Tensor {
-                    shape: vec![layer.direction.len()],
-                    values: &layer.direction,
-                },
+                Tensor::f32(vec![layer.direction.len()], &layer.direction),
             )
         });
-        let bytes = tensors::encode(tensors).map_err(|problem| problem.within(path))?;
+        let bytes = tensors::encode(tensors, &BTreeMap::new()).map_err(|problem| problem.within(path))?;
         store::save(path, &bytes, |weights| VectorTable::new(self, weights))
     }
 
@@ -229,6 +278,11 @@ impl VectorFile {
     /// The model whose residual stream the directions live in.
     pub fn model(&self) -> &ModelInfo {
         &self.header.model
+    }
+
+    /// Where the directions came from, if not from the model itself.
+    pub fn mapped(&self) -> Option<&Mapped> {
+        self.mapped.as_ref()
     }
 
     /// The layers, one at least, in ascending order.
@@ -261,7 +315,10 @@ impl VectorFile {
                 self.header.model.hidden_size,
             )?;
         }
-        Ok(())
+        match &self.mapped {
+            Some(mapped) => mapped.check(self.layers.iter().map(|layer| layer.layer)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -300,13 +357,7 @@ fn check_listing(
         if !seen.insert(layer) {
             return Err(Problem::DuplicateLayer { layer });
         }
-        if !mean_norm.is_finite() || mean_norm < 0.0 {
-            return Err(Problem::value(
-                format!("mean_norm of layer {layer}"),
-                mean_norm,
-                "a finite number, 0 or more",
-            ));
-        }
+        Problem::unless_norm(format!("mean_norm of layer {layer}"), mean_norm)?;
         if let Some(auroc) = auroc
             && !(0.0..=1.0).contains(&auroc)
         {
@@ -333,6 +384,27 @@ fn check_toml(header: &VectorHeader, listed: &[LayerTable]) -> Result<(), Proble
             found: layer.tensor.clone(),
         }),
         None => Ok(()),
+    }
+}
+
+/// Puts `[mapped]` and the source layers of the `[[layer]]` tables together. There must be both or neither.
+fn join_mapped(mapped: Option<MappedTable>, listed: &[LayerTable]) -> Result<Option<Mapped>, Problem> {
+    let source_layers = listed
+        .iter()
+        .filter_map(|layer| Some((layer.layer, layer.source_layers.clone()?)));
+    let source_layers: BTreeMap<_, _> = source_layers.collect();
+    match (mapped, source_layers.first_key_value()) {
+        (Some(mapped), _) => {
+            let mapped = mapped.with(source_layers);
+            mapped.check(listed.iter().map(|layer| layer.layer))?;
+            Ok(Some(mapped))
+        }
+        (None, Some((layer, source_layers))) => Err(Problem::value(
+            format!("source_layers of layer {layer}"),
+            format!("{source_layers:?}"),
+            "none, as there is no [mapped] table",
+        )),
+        (None, None) => Ok(None),
     }
 }
 
@@ -377,6 +449,7 @@ struct VectorTable {
     token_position: TokenPosition,
     pairs: u32,
     model: ModelTable,
+    mapped: Option<MappedTable>,
     weights: Weights,
     /// None at all is a [`Problem::NoLayers`], with a better message than a missing key's.
     #[serde(default)]
@@ -393,6 +466,7 @@ struct LayerTable {
     norm: f64,
     mean_norm: f64,
     auroc: Option<f64>,
+    source_layers: Option<Vec<usize>>,
 }
 
 impl VectorTable {
@@ -412,6 +486,9 @@ impl VectorTable {
             norm: layer.norm(),
             mean_norm: layer.mean_norm,
             auroc: layer.auroc,
+            source_layers: file
+                .mapped()
+                .and_then(|mapped| mapped.source_layers.get(&layer.layer).cloned()),
         });
         Self {
             format: VectorFile::FORMAT.to_owned(),
@@ -420,13 +497,14 @@ impl VectorTable {
             token_position,
             pairs,
             model: ModelTable::new(model, numerics),
+            mapped: file.mapped().map(Mapped::table),
             weights,
             layer: layer.collect(),
             provenance,
         }
     }
 
-    fn split(self) -> (VectorHeader, Vec<LayerTable>, Weights) {
+    fn split(self) -> (VectorHeader, Vec<LayerTable>, Weights, Option<MappedTable>) {
         let Self {
             format: _,
             concept,
@@ -434,6 +512,7 @@ impl VectorTable {
             token_position,
             pairs,
             model,
+            mapped,
             weights,
             layer,
             provenance,
@@ -448,7 +527,7 @@ impl VectorTable {
             numerics,
             provenance,
         };
-        (header, layer, weights)
+        (header, layer, weights, mapped)
     }
 }
 

@@ -6,7 +6,7 @@ use mistralrs_core::MistralRs;
 use residual_hooks::HookSlot;
 
 use crate::compile::{Offsets, Target, compile};
-use crate::{SteeringError, SteeringHook, SteeringSpec, VectorLibrary};
+use crate::{Library, SteeringError, SteeringHook, SteeringSpec};
 
 /// Steers every request to `model` (the default model if `None`) as `spec` says, from the next request on.
 ///
@@ -20,7 +20,7 @@ pub fn attach(
     engine: &MistralRs,
     model: Option<&str>,
     spec: &SteeringSpec,
-    library: &VectorLibrary,
+    library: &Library,
 ) -> Result<Offsets, SteeringError> {
     attach_checked(engine, model, spec, library, None, "")
 }
@@ -35,7 +35,7 @@ pub fn attach_checked(
     engine: &MistralRs,
     model: Option<&str>,
     spec: &SteeringSpec,
-    library: &VectorLibrary,
+    library: &Library,
     fingerprint: Option<String>,
     at: &str,
 ) -> Result<Offsets, SteeringError> {

@@ -1,5 +1,6 @@
 //! `mistralrs-steered check`: everything that can be known without loading weights.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -9,24 +10,35 @@ use mistralrs_core::parse_isq_value;
 use crate::compile::{Target, compile, ranges};
 use crate::config::Config;
 use crate::model_files::ModelFiles;
-use crate::{SteeringError, VectorLibrary};
+use crate::{Library, SteeringError, VectorUse};
 
-/// Checks `config` and says what it found, as text for people.
+/// What a check found and loaded.
+pub struct Checked {
+    /// What was found, as text for people.
+    pub report: String,
+    /// The vectors and maps.
+    pub library: Library,
+    /// By model id: the fingerprint of its files, where they are here and it's steered and compared.
+    pub fingerprints: BTreeMap<String, String>,
+}
+
+/// Checks `config`.
 ///
 /// Checked are: the file itself, that mistral.rs can make a loader of every entry of `[[models]]`, that models given as
-/// paths and files that an entry names are there, every vector file, and every default spec against the sizes and the fingerprint of its model's
-/// files. A model that is not on this machine is said to be so; the server will fetch it and check then.
+/// paths and files that an entry names are there, every vector and map file, and every default spec against the sizes
+/// and the fingerprint of its model's files. A model that is not on this machine is said to be so; the server will fetch it and check then.
 ///
 /// # Errors
 ///
 /// The first thing that is wrong.
-pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<String, SteeringError> {
+pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, SteeringError> {
     let within = |error: SteeringError| error.within(&config.path);
     model_configs(&config.engine.models).map_err(|error| SteeringError::Engine {
         path: config.path.clone(),
         message: format!("models: {error:#}"),
     })?;
     let library = config.library()?;
+    let mut fingerprints = BTreeMap::new();
     let mut report = format!("{}: as it should be\n", config.path.display());
     for (index, entry) in config.engine.models.iter().enumerate() {
         model_is_there(entry, index)
@@ -56,7 +68,9 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<String, Steer
                 let fingerprint = if ignore_fingerprints {
                     None
                 } else {
-                    Some(files.fingerprint()?)
+                    let fingerprint = files.fingerprint()?;
+                    fingerprints.insert(entry.model_id.clone(), fingerprint.clone());
+                    Some(fingerprint)
                 };
                 let target = Target {
                     model: entry.model_id.clone(),
@@ -66,7 +80,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<String, Steer
                 };
                 let offsets = compile(&default.spec, &library, &target, &default.at).map_err(within)?;
                 let layers: Vec<usize> = offsets.layers.keys().copied().collect();
-                let names: Vec<&str> = default.spec.vectors.iter().map(|v| v.vector.as_str()).collect();
+                let names: Vec<String> = default.spec.vectors.iter().map(used).collect();
                 line(
                     &mut report,
                     format_args!(
@@ -78,11 +92,23 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<String, Steer
             }
         }
     }
-    vectors(&mut report, &library);
-    Ok(report)
+    contents(&mut report, &library);
+    Ok(Checked {
+        report,
+        library,
+        fingerprints,
+    })
 }
 
-fn vectors(report: &mut String, library: &VectorLibrary) {
+/// A vector and its map, in words.
+fn used(used: &VectorUse) -> String {
+    match &used.map {
+        Some(map) => format!("{} through {map} ({})", used.vector, used.offset.unwrap_or_default()),
+        None => used.vector.clone(),
+    }
+}
+
+fn contents(report: &mut String, library: &Library) {
     for (name, vector) in library.iter() {
         let layers: Vec<usize> = vector.layers().iter().map(|layer| layer.layer).collect();
         let (concept, model) = (&vector.header().concept, vector.model());
@@ -92,6 +118,18 @@ fn vectors(report: &mut String, library: &VectorLibrary) {
                 "vector {name}: {concept:?}, found on {}, layers {}",
                 model.model,
                 ranges(&layers)
+            ),
+        );
+    }
+    for (name, map) in library.maps() {
+        let header = map.header();
+        line(
+            report,
+            format_args!(
+                "map {name}: from {} to {}, {} layer pairs",
+                header.source.model,
+                header.target.model,
+                map.pairs().len()
             ),
         );
     }

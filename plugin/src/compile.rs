@@ -1,10 +1,11 @@
 //! A spec and vectors, made into one offset per layer for one model.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use steermap_maps::{ModelInfo, digest};
+use steermap_maps::{ModelInfo, VectorFile, digest};
 
-use crate::{SteeringError, SteeringSpec, VectorLibrary};
+use crate::{Library, SteeringError, SteeringSpec, VectorUse};
 
 /// The model that a spec is compiled for.
 #[derive(Clone, Debug)]
@@ -32,14 +33,9 @@ pub struct Offsets {
 ///
 /// # Errors
 ///
-/// What [`SteeringSpec::validate`] finds, an unknown vector, or a vector that does not fit the model: other sizes,
-/// other weights, or without a layer that is asked for.
-pub fn compile(
-    spec: &SteeringSpec,
-    library: &VectorLibrary,
-    target: &Target,
-    at: &str,
-) -> Result<Offsets, SteeringError> {
+/// What [`SteeringSpec::validate`] finds, an unknown vector or map, or a vector that does not fit the model, itself or
+/// through its map: other sizes, other weights, or without a layer that is asked for.
+pub fn compile(spec: &SteeringSpec, library: &Library, target: &Target, at: &str) -> Result<Offsets, SteeringError> {
     spec.validate(at)?;
     let mut layers: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
     for (index, used) in spec.vectors.iter().enumerate() {
@@ -51,20 +47,16 @@ pub fn compile(
                 "a vector's name",
             ));
         };
-        check_model(
-            vector.model(),
-            target,
-            &format!("{} {:?}", field("vector"), used.vector),
-        )?;
-        let available: Vec<usize> = vector.layers().iter().map(|layer| layer.layer).collect();
+        let (directions, whose) = directions(used, vector, library, target, &field)?;
+        let available: Vec<usize> = directions.keys().copied().collect();
         for &layer in used.layers.as_ref().unwrap_or(&available) {
-            let Some(direction) = vector.direction(layer) else {
-                let expected = format!("layers that {:?} has: {}", used.vector, ranges(&available));
+            let Some(direction) = directions.get(&layer) else {
+                let expected = format!("layers that {whose} has: {}", ranges(&available));
                 return Err(SteeringError::value(field("layers"), layer.to_string(), expected));
             };
             let factor = used.scale / if used.normalize { norm(direction) } else { 1.0 };
             let offset = layers.entry(layer).or_insert_with(|| vec![0.0; target.hidden_size]);
-            for (sum, &x) in offset.iter_mut().zip(direction) {
+            for (sum, &x) in offset.iter_mut().zip(direction.iter()) {
                 *sum += (f64::from(x) * factor) as f32;
             }
             if let Some(bad) = offset.iter().find(|x| !x.is_finite()) {
@@ -73,8 +65,47 @@ pub fn compile(
             }
         }
     }
-    let fingerprint = fingerprint(&layers);
-    Ok(Offsets { layers, fingerprint })
+    Ok(Offsets::new(layers))
+}
+
+impl Offsets {
+    /// These offsets, `[hidden_size]` each, by layer.
+    pub fn new(layers: BTreeMap<usize, Vec<f32>>) -> Self {
+        let fingerprint = fingerprint(&layers);
+        Self { layers, fingerprint }
+    }
+}
+
+/// The directions that a vector gives in the target's stream, by layer, and in words whose they are.
+fn directions<'a>(
+    used: &VectorUse,
+    vector: &'a VectorFile,
+    library: &Library,
+    target: &Target,
+    field: &impl Fn(&str) -> String,
+) -> Result<(BTreeMap<usize, Cow<'a, [f32]>>, String), SteeringError> {
+    let Some(name) = &used.map else {
+        check_model(
+            vector.model(),
+            target,
+            &format!("{} {:?}: model", field("vector"), used.vector),
+        )?;
+        let layers = vector.layers().iter();
+        let directions = layers.map(|layer| (layer.layer, Cow::Borrowed(layer.direction.as_slice())));
+        return Ok((directions.collect(), format!("{:?}", used.vector)));
+    };
+    let Some(map) = library.map(name) else {
+        return Err(SteeringError::value(field("map"), format!("{name:?}"), "a map's name"));
+    };
+    let at = format!("{} {name:?}", field("map"));
+    check_model(&map.header().target, target, &format!("{at}: target"))?;
+    let rule = used.offset.unwrap_or_default();
+    let mapped = map
+        .apply(vector, rule, target.fingerprint.is_some())
+        .map_err(|source| SteeringError::Apply { field: at, source })?;
+    let layers = mapped.layers.into_iter();
+    let directions = layers.map(|layer| (layer.target_layer, Cow::Owned(layer.direction)));
+    Ok((directions.collect(), format!("{:?} through {name:?}", used.vector)))
 }
 
 fn check_model(vector: &ModelInfo, target: &Target, field: &str) -> Result<(), SteeringError> {
@@ -84,7 +115,7 @@ fn check_model(vector: &ModelInfo, target: &Target, field: &str) -> Result<(), S
     ] {
         if found != expected {
             return Err(SteeringError::value(
-                format!("{field}: model.{what}"),
+                format!("{field}.{what}"),
                 format!("{found} (made for {:?})", vector.model),
                 format!("{expected}, as {:?} has", target.model),
             ));
@@ -92,7 +123,7 @@ fn check_model(vector: &ModelInfo, target: &Target, field: &str) -> Result<(), S
     }
     match &target.fingerprint {
         Some(fingerprint) if *fingerprint != vector.fingerprint => Err(SteeringError::value(
-            format!("{field}: model.fingerprint"),
+            format!("{field}.fingerprint"),
             format!("{} (made for {:?})", vector.fingerprint, vector.model),
             format!(
                 "{fingerprint}, that of {:?}; --ignore-fingerprints uses it all the same",

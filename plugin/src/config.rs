@@ -4,11 +4,15 @@
 //! [steering.vectors]
 //! happy = "vectors/happy.toml"       # relative to the configuration file
 //!
+//! [steering.maps]                    # for vectors that were found on another model
+//! small-to-large = "maps/small-to-large.toml"
+//!
 //! [[steering.defaults]]              # applied to every request of a model
 //! model = "HuggingFaceTB/SmolLM2-135M-Instruct"   # a model_id of [[models]]; may be absent if there is only one
 //!
 //! [[steering.defaults.vectors]]
 //! vector = "happy"
+//! map = "small-to-large"             # absent: the vector was found on this very model
 //! scale = 4.0
 //! layers = [14]
 //! ```
@@ -22,7 +26,7 @@ use mistralrs_cli::{CliConfig, ServeConfig, load_cli_config};
 use serde::Deserialize;
 
 use crate::spec::{SteeringSpec, VectorUse};
-use crate::{SteeringError, VectorLibrary};
+use crate::{Library, SteeringError};
 
 /// A configuration file, read and checked as far as it goes by itself.
 pub struct Config {
@@ -32,6 +36,8 @@ pub struct Config {
     pub engine: ServeConfig,
     /// Paths of the vectors, made absolute or relative to the working folder.
     pub vectors: BTreeMap<String, PathBuf>,
+    /// Paths of the maps, as those of the vectors.
+    pub maps: BTreeMap<String, PathBuf>,
     /// The default spec of each model that has one.
     pub defaults: BTreeMap<String, DefaultSpec>,
 }
@@ -56,6 +62,8 @@ struct File {
 struct Table {
     #[serde(default)]
     vectors: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    maps: BTreeMap<String, PathBuf>,
     #[serde(default)]
     defaults: Vec<DefaultEntry>,
 }
@@ -98,30 +106,36 @@ impl Config {
             message: error.to_string(),
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let vectors: BTreeMap<String, PathBuf> = steering
-            .vectors
-            .into_iter()
-            .map(|(name, file)| (name, folder.join(file)))
-            .collect();
+        let within = |table: BTreeMap<String, PathBuf>| -> BTreeMap<String, PathBuf> {
+            table
+                .into_iter()
+                .map(|(name, file)| (name, folder.join(file)))
+                .collect()
+        };
+        let (vectors, maps) = (within(steering.vectors), within(steering.maps));
         let models: Vec<&str> = engine.models.iter().map(|model| model.model_id.as_str()).collect();
-        let defaults = defaults(steering.defaults, &models, &vectors).map_err(|error| error.within(path))?;
+        let defaults = defaults(steering.defaults, &models, &vectors, &maps).map_err(|error| error.within(path))?;
         Ok(Self {
             path: path.to_path_buf(),
             engine,
             vectors,
+            maps,
             defaults,
         })
     }
 
-    /// Loads all vectors that the file names.
+    /// Loads all vectors and maps that the file names.
     ///
     /// # Errors
     ///
-    /// A name that is no name, or a vector file that is not what it should be.
-    pub fn library(&self) -> Result<VectorLibrary, SteeringError> {
-        let mut library = VectorLibrary::default();
+    /// A name that is no name, or a file that is not what it should be.
+    pub fn library(&self) -> Result<Library, SteeringError> {
+        let mut library = Library::default();
         for (name, file) in &self.vectors {
             library.load(name, file).map_err(|error| error.within(&self.path))?;
+        }
+        for (name, file) in &self.maps {
+            library.load_map(name, file).map_err(|error| error.within(&self.path))?;
         }
         Ok(library)
     }
@@ -131,6 +145,7 @@ fn defaults(
     entries: Vec<DefaultEntry>,
     models: &[&str],
     vectors: &BTreeMap<String, PathBuf>,
+    maps: &BTreeMap<String, PathBuf>,
 ) -> Result<BTreeMap<String, DefaultSpec>, SteeringError> {
     let mut defaults = BTreeMap::new();
     for (index, entry) in entries.into_iter().enumerate() {
@@ -154,18 +169,10 @@ fn defaults(
         let spec = SteeringSpec { vectors: entry.vectors };
         spec.validate(&at)?;
         for (i, used) in spec.vectors.iter().enumerate() {
-            if !vectors.contains_key(&used.vector) {
-                let known: Vec<_> = vectors.keys().map(String::as_str).collect();
-                let known = if known.is_empty() {
-                    "the table has none".to_string()
-                } else {
-                    known.join(", ")
-                };
-                return Err(SteeringError::value(
-                    format!("{at}vectors[{i}].vector"),
-                    format!("{:?}", used.vector),
-                    format!("a name of [steering.vectors]: {known}"),
-                ));
+            let field = |name: &str| format!("{at}vectors[{i}].{name}");
+            is_named(&field("vector"), &used.vector, "vectors", vectors)?;
+            if let Some(map) = &used.map {
+                is_named(&field("map"), map, "maps", maps)?;
             }
         }
         let field = format!("{at}model");
@@ -178,6 +185,20 @@ fn defaults(
         }
     }
     Ok(defaults)
+}
+
+/// Checks that a spec names something that the table of that kind has.
+fn is_named(field: &str, name: &str, table: &str, files: &BTreeMap<String, PathBuf>) -> Result<(), SteeringError> {
+    if files.contains_key(name) {
+        return Ok(());
+    }
+    let known: Vec<_> = files.keys().map(String::as_str).collect();
+    let known = match known.is_empty() {
+        true => "the table has none".to_string(),
+        false => known.join(", "),
+    };
+    let expected = format!("a name of [steering.{table}]: {known}");
+    Err(SteeringError::value(field, format!("{name:?}"), expected))
 }
 
 #[cfg(test)]
@@ -237,6 +258,13 @@ mod tests {
             "{name}"
         );
         assert!(name.ends_with("happy"), "{name}");
+        let map = error(&format!(
+            "{vectors}[[steering.defaults]]\nvectors = [{{ vector = \"happy\", scale = 1, map = \"m\" }}]\n"
+        ));
+        assert!(
+            map.ends_with("vectors[0].map: found \"m\", expected a name of [steering.maps]: the table has none"),
+            "{map}"
+        );
         let scale = error(&format!(
             "{vectors}[[steering.defaults]]\nvectors = [{{ vector = \"happy\", scale = nan }}]\n"
         ));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use residual_hooks::InstallError;
-use steermap_maps::FileError;
+use steermap_maps::{ApplyError, FileError};
 use thiserror::Error;
 
 /// Steering could not be set up. Every variant says where the mistake is.
@@ -52,13 +52,21 @@ pub enum SteeringError {
         /// The mistake.
         source: Box<SteeringError>,
     },
-    /// A vector file is not what it should be.
+    /// A vector or map file is not what it should be.
     #[error("{field}: {source}")]
-    Vector {
+    File {
         /// The field that names the file.
         field: String,
         /// What is wrong.
         source: FileError,
+    },
+    /// A map can't carry a vector over.
+    #[error("{field}: {source}")]
+    Apply {
+        /// The field that names the map.
+        field: String,
+        /// Why.
+        source: ApplyError,
     },
     /// A model's files can't be read.
     #[error(transparent)]

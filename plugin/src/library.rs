@@ -1,35 +1,49 @@
-//! Vectors by name.
+//! Vectors and maps by name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use steermap_maps::VectorFile;
+use steermap_maps::{MapFile, VectorFile};
 
 use crate::SteeringError;
 
-/// Longest name of a vector: long enough to describe it, short enough for a log line.
+/// Longest name of a vector or map: long enough to describe it, short enough for a log line.
 const MAX_NAME: usize = 64;
 
-/// The vectors that specs can name.
+/// The vectors and maps that specs can name.
 #[derive(Clone, Default)]
-pub struct VectorLibrary {
+pub struct Library {
     vectors: BTreeMap<String, VectorFile>,
+    maps: BTreeMap<String, MapFile>,
 }
 
-impl VectorLibrary {
+impl Library {
     /// Loads the vector file at `path` as `name`.
     ///
     /// # Errors
     ///
     /// As [`insert`](Self::insert), or a file that is not what it should be.
     pub fn load(&mut self, name: &str, path: impl AsRef<Path>) -> Result<(), SteeringError> {
-        check_name(name)?;
-        let vector = VectorFile::load(path.as_ref()).map_err(|source| SteeringError::Vector {
+        check_name("vectors", name)?;
+        let vector = VectorFile::load(path.as_ref()).map_err(|source| SteeringError::File {
             field: format!("vectors.{name}"),
             source,
         })?;
-        self.vectors.insert(name.to_string(), vector);
-        Ok(())
+        self.insert(name, vector)
+    }
+
+    /// Loads the map file at `path` as `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_map(&mut self, name: &str, path: impl AsRef<Path>) -> Result<(), SteeringError> {
+        check_name("maps", name)?;
+        let map = MapFile::load(path.as_ref()).map_err(|source| SteeringError::File {
+            field: format!("maps.{name}"),
+            source,
+        })?;
+        self.insert_map(name, map)
     }
 
     /// Adds `vector` as `name`, in place of one of that name.
@@ -38,8 +52,19 @@ impl VectorLibrary {
     ///
     /// A name that is empty, longer than 64 bytes, or of other characters than letters, digits, `.`, `_` and `-`.
     pub fn insert(&mut self, name: &str, vector: VectorFile) -> Result<(), SteeringError> {
-        check_name(name)?;
+        check_name("vectors", name)?;
         self.vectors.insert(name.to_string(), vector);
+        Ok(())
+    }
+
+    /// Adds `map` as `name`, in place of one of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Self::insert).
+    pub fn insert_map(&mut self, name: &str, map: MapFile) -> Result<(), SteeringError> {
+        check_name("maps", name)?;
+        self.maps.insert(name.to_string(), map);
         Ok(())
     }
 
@@ -48,17 +73,27 @@ impl VectorLibrary {
         self.vectors.get(name)
     }
 
+    /// The map of that name.
+    pub fn map(&self, name: &str) -> Option<&MapFile> {
+        self.maps.get(name)
+    }
+
+    /// All maps, by name.
+    pub fn maps(&self) -> impl Iterator<Item = (&str, &MapFile)> {
+        self.maps.iter().map(|(name, map)| (name.as_str(), map))
+    }
+
     /// All vectors, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &VectorFile)> {
         self.vectors.iter().map(|(name, vector)| (name.as_str(), vector))
     }
 }
 
-fn check_name(name: &str) -> Result<(), SteeringError> {
+fn check_name(table: &str, name: &str) -> Result<(), SteeringError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(plain) || name.starts_with('.') {
         return Err(SteeringError::value(
-            "vectors",
+            table,
             format!("the name {name:?}"),
             format!("1 to {MAX_NAME} letters, digits, `.`, `_` and `-`, not starting with a dot"),
         ));
@@ -73,19 +108,24 @@ mod tests {
     #[test]
     fn names_are_plain() {
         for name in ["happy", "happy-2.v_1", "7"] {
-            assert!(check_name(name).is_ok(), "{name}");
+            assert!(check_name("vectors", name).is_ok(), "{name}");
         }
         for name in ["", "a/b", "..", ".hidden", "a b", "ä", &"x".repeat(65)] {
-            assert!(check_name(name).is_err(), "{name}");
+            assert!(check_name("maps", name).is_err(), "{name}");
         }
     }
 
     #[test]
     fn a_missing_file_names_its_field() {
-        let error = VectorLibrary::default()
+        let error = Library::default()
             .load("happy", "nowhere.toml")
             .unwrap_err()
             .to_string();
         assert!(error.starts_with("vectors.happy: nowhere.toml"), "{error}");
+        let error = Library::default()
+            .load_map("m", "nowhere.toml")
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("maps.m: nowhere.toml"), "{error}");
     }
 }

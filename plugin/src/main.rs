@@ -56,7 +56,7 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Check(args) => {
             let config = Config::load(&args.config)?;
-            print!("{}", check::check(&config, args.ignore_fingerprints)?);
+            print!("{}", check::check(&config, args.ignore_fingerprints)?.report);
             Ok(())
         }
         Command::Serve(args) => serve::serve(Config::load(&args.config)?, args.ignore_fingerprints).await,

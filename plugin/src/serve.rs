@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::SteeringError;
 use crate::attach::attach_checked;
-use crate::check::check;
+use crate::check::{Checked, check};
 use crate::compile::ranges;
 use crate::config::Config;
 use crate::model_files::ModelFiles;
@@ -19,8 +19,9 @@ use crate::model_files::ModelFiles;
 /// What [`check`] finds, before any weights are loaded; what mistral.rs says while it loads; a model that can't be
 /// steered as asked.
 pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
-    check(&config, ignore_fingerprints)?;
-    let library = config.library()?;
+    let Checked {
+        library, fingerprints, ..
+    } = check(&config, ignore_fingerprints)?;
     let Config {
         path, engine, defaults, ..
     } = config;
@@ -30,7 +31,12 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         let Some(default) = defaults.get(&entry.model_id) else {
             continue;
         };
-        let fingerprint = if ignore_fingerprints { None } else { fingerprint(entry)? };
+        let fingerprint = match fingerprints.get(&entry.model_id) {
+            Some(known) => Some(known.clone()),
+            None if ignore_fingerprints => None,
+            // The model was fetched just now.
+            None => fingerprint(entry)?,
+        };
         let id = engine_id(&state, entry)?;
         let offsets = attach_checked(&state, Some(&id), &default.spec, &library, fingerprint, &default.at)
             .map_err(|error| error.within(&path))?;

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: fixtures, references, hooks that look, and runs of the binaries.
 
 pub mod hooks;
+pub mod maps;
 pub mod reference;
 pub mod run;
 pub mod vectors;

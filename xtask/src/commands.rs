@@ -11,12 +11,26 @@ use crate::project::{Project, run};
 pub enum Bench {
     /// What the seam costs: the unpatched engine against the patched one, without a hook and with hooks
     Seam,
+    /// What taking statistics and fitting a map cost: against faer's own product, and scikit-learn's Ridge
+    Fit,
+    /// What `mapper fit` costs beside the forward passes of both models
+    Collect,
 }
 
-/// Runs the demo, with the model it needs.
-pub fn demo(project: &Project, args: &[String]) -> Result<()> {
-    models(project, "smollm2-135m")?;
+/// Runs the demo: with the embedded models, or with a real one, which is fetched.
+pub fn demo(project: &Project, real: bool, args: &[String]) -> Result<()> {
+    if real {
+        models(project, "smollm2-135m")?;
+        return project.run_bin("demo-real", args);
+    }
+    build(project)?;
     project.run_bin("demo", args)
+}
+
+/// Measures what mapped vectors retain between the embedded models, and writes the table.
+pub fn transfer(project: &Project, args: &[String]) -> Result<()> {
+    build(project)?;
+    project.run_bin("transfer", args)
 }
 
 /// Prepares what the tests need and runs them.
@@ -41,11 +55,19 @@ pub fn models(project: &Project, name: &str) -> Result<()> {
 
 /// Runs a benchmark.
 pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
-    models(project, "smollm2-135m")?;
     match what {
         Bench::Seam => {
+            models(project, "smollm2-135m")?;
             build_stock(project)?;
             project.run_bin("bench-seam", args)
+        }
+        Bench::Fit => {
+            build(project)?;
+            project.run_bin("bench-fit", args)
+        }
+        Bench::Collect => {
+            models(project, "smollm2-135m")?;
+            project.run_bin("bench-collect", args)
         }
     }
 }

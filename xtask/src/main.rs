@@ -26,8 +26,11 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// From nothing to a steered answer: build, fetch a small model, find a vector, serve, ask with and without it
+    /// A small model steers a large one, with the embedded models: fit a map, find a vector, serve, ask with and without
     Demo {
+        /// Steer a real model instead, SmolLM2-135M-Instruct, which is fetched
+        #[arg(long)]
+        real: bool,
         /// Arguments for the demo itself (see `-- --help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -35,6 +38,12 @@ enum Command {
     /// Prepare what is missing and run all tests
     Test {
         /// Arguments for `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Measure what mapped vectors retain between the embedded models, and write examples/family/TRANSFER.md
+    Transfer {
+        /// Arguments for the measurement itself (see `-- --help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -71,7 +80,8 @@ fn execute(command: Command) -> Result<()> {
     match command {
         Command::Engine { check: true } => engine::check(&project),
         Command::Engine { check: false } => engine::prepare(&project),
-        Command::Demo { args } => commands::demo(&project, &args),
+        Command::Demo { real, args } => commands::demo(&project, real, &args),
+        Command::Transfer { args } => commands::transfer(&project, &args),
         Command::Test { args } => commands::test(&project, &args),
         Command::Models { name } => commands::models(&project, &name),
         Command::Bench { what, args } => commands::bench(&project, what, &args),

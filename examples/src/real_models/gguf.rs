@@ -2,24 +2,17 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use candle_core::Device;
-use candle_core::quantized::gguf_file::{Content, Value};
+use anyhow::{Context, Result, ensure};
+use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
+use candle_core::{Device, Shape};
 
 /// An open GGUF file.
 pub struct Gguf {
     content: Content,
     file: BufReader<File>,
-}
-
-/// A tensor, dequantised.
-pub struct Dequantised {
-    /// The sizes of its axes, slowest first (GGUF itself writes them the other way round).
-    pub shape: Vec<usize>,
-    /// Its values, row by row.
-    pub values: Vec<f32>,
 }
 
 impl Gguf {
@@ -74,6 +67,11 @@ impl Gguf {
         self.typed(key, Value::to_f32)
     }
 
+    /// A number of the metadata that need not be there.
+    pub fn float_if_any(&self, key: &str) -> Result<Option<f32>> {
+        self.if_any(key, |key| self.float(key))
+    }
+
     /// A yes or no of the metadata that need not be there.
     pub fn flag_if_any(&self, key: &str) -> Result<Option<bool>> {
         self.if_any(key, |key| self.typed(key, Value::to_bool))
@@ -89,6 +87,11 @@ impl Gguf {
         self.list(key, Value::to_i32)
     }
 
+    /// A list of numbers of the metadata.
+    pub fn floats(&self, key: &str) -> Result<Vec<f32>> {
+        self.list(key, Value::to_f32)
+    }
+
     /// Whether there is a tensor of this name.
     pub fn has_tensor(&self, name: &str) -> bool {
         self.content.tensor_infos.contains_key(name)
@@ -99,16 +102,42 @@ impl Gguf {
         self.content.tensor_infos.keys().map(String::as_str)
     }
 
-    /// Reads and dequantises one tensor.
-    pub fn tensor(&mut self, name: &str) -> Result<Dequantised> {
+    /// The sizes of a tensor's axes, slowest first (GGUF itself writes them the other way round).
+    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+        Ok(self.info(name)?.shape.dims())
+    }
+
+    /// Reads and dequantises some rows of a tensor, a vector counting as one row.
+    ///
+    /// Rows, and not the whole, because one tensor can be most of a model: the embeddings of a
+    /// large vocabulary.
+    pub fn rows(&mut self, name: &str, rows: Range<usize>) -> Result<Vec<f32>> {
+        let whole = self.info(name)?;
+        let kind = whole.ggml_dtype;
+        let row = whole.shape.dims().last().copied().unwrap_or(1);
+        // llama.cpp writes no other files.
+        ensure!(
+            row.is_multiple_of(kind.block_size()),
+            "GGUF tensor {name} has rows of {row} values in blocks of {}",
+            kind.block_size()
+        );
+        let row_bytes = row / kind.block_size() * kind.type_size();
+        let part = TensorInfo {
+            ggml_dtype: kind,
+            shape: Shape::from(rows.len() * row),
+            offset: whole.offset + (rows.start * row_bytes) as u64,
+        };
+        let start = self.content.tensor_data_offset;
         let mut read = || {
-            let quantised = self.content.tensor(&mut self.file, name, &Device::Cpu)?;
-            let shape = quantised.shape().dims().to_vec();
-            let values = quantised.dequantize(&Device::Cpu)?;
-            let values = values.flatten_all()?.to_vec1()?;
-            candle_core::Result::Ok(Dequantised { shape, values })
+            let quantised = part.read(&mut self.file, start, &Device::Cpu)?;
+            quantised.dequantize(&Device::Cpu)?.to_vec1()
         };
         read().with_context(|| format!("cannot read GGUF tensor {name}"))
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo> {
+        let info = self.content.tensor_infos.get(name);
+        info.with_context(|| format!("GGUF tensor {name} is missing"))
     }
 
     fn typed<'a, T>(&'a self, key: &str, get: impl FnOnce(&'a Value) -> candle_core::Result<T>) -> Result<T> {

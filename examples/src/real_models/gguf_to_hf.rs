@@ -1,27 +1,33 @@
 //! Turns a GGUF file into a folder in Hugging Face's layout.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use half::bf16;
 use indicatif::{ProgressBar, ProgressStyle};
-use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use safetensors::tensor::{Dtype, View, serialize_to_file};
 use serde::Serialize;
 
+use super::architecture::{Config, GenerationConfig};
 use super::gguf::Gguf;
-use super::llama::{LlamaConfig, TensorPlan};
+use super::plan::TensorPlan;
 use super::tokenizer::TokenizerFiles;
 
 /// The version of what [`convert`] writes. Raise it whenever the same GGUF file would give other
 /// files, so that folders of an earlier version are made again.
 pub const CONVERTER_VERSION: u32 = 1;
 
+/// About how many values are dequantised at once: few enough that their f32 take 16 MiB.
+const VALUES_AT_ONCE: usize = 1 << 22;
+
 /// Converts the GGUF file at `gguf` into the existing, empty folder `out`.
 pub fn convert(gguf: &Path, out: &Path) -> Result<()> {
-    let mut gguf = Gguf::open(gguf)?;
-    let config = LlamaConfig::from_gguf(&gguf)?;
+    let gguf = Gguf::open(gguf)?;
+    let config = Config::from_gguf(&gguf)?;
     let tokenizer = TokenizerFiles::from_gguf(&gguf, config.context_length())?;
     ensure!(
         tokenizer.vocab_size() <= config.vocab_size(),
@@ -29,57 +35,115 @@ pub fn convert(gguf: &Path, out: &Path) -> Result<()> {
         tokenizer.vocab_size(),
         config.vocab_size()
     );
+    let plans = config.tensors();
+    check(&gguf, &plans, config.architecture())?;
     write_json(out, "config.json", &config)?;
-    write_json(out, "generation_config.json", &config.generation_config())?;
+    write_json(out, "generation_config.json", &GenerationConfig::from_gguf(&gguf)?)?;
     write_json(out, "tokenizer_config.json", &tokenizer.config)?;
     write_json(out, "special_tokens_map.json", &tokenizer.special_tokens)?;
     write(out, "tokenizer.json", &tokenizer.tokenizer_json)?;
-    write_tensors(&mut gguf, &config.tensors(), &out.join("model.safetensors"))
+    drop(tokenizer);
+    write_tensors(gguf, &plans, &out.join("model.safetensors"))
 }
 
-fn write_tensors(gguf: &mut Gguf, plans: &[TensorPlan], to: &Path) -> Result<()> {
+/// Refuses a file whose tensors are not the planned ones.
+fn check(gguf: &Gguf, plans: &[TensorPlan], architecture: &str) -> Result<()> {
     // A tensor that we would leave out (a bias, say) means a model that we do not understand.
     let planned: HashSet<&str> = plans.iter().map(|plan| plan.gguf.as_str()).collect();
     if let Some(name) = gguf.tensor_names().find(|name| !planned.contains(name)) {
-        bail!("GGUF tensor {name} is not part of a plain llama model");
+        bail!("GGUF tensor {name} is not part of a plain {architecture} model");
     }
-
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} tensors")?;
-    let bar = ProgressBar::new(plans.len() as u64).with_style(style);
-    bar.set_message("converting");
-    let mut converted = Vec::with_capacity(plans.len());
     for plan in plans {
-        converted.push(read_as_bf16(gguf, plan)?);
-        bar.inc(1);
+        let shape = gguf.shape(&plan.gguf)?;
+        ensure!(
+            shape == plan.shape,
+            "GGUF tensor {} has shape {shape:?}, expected {:?}",
+            plan.gguf,
+            plan.shape
+        );
     }
-
-    bar.set_message("writing");
-    let mut views = Vec::with_capacity(plans.len());
-    for (plan, bytes) in plans.iter().zip(&converted) {
-        let view = TensorView::new(Dtype::BF16, plan.shape.clone(), bytes)
-            .with_context(|| format!("cannot write tensor {}", plan.hf))?;
-        views.push((plan.hf.as_str(), view));
-    }
-    // transformers refuses a file that does not say what it was made for.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    serialize_to_file(views, Some(metadata), to).with_context(|| format!("cannot write {}", to.display()))?;
-    bar.finish_and_clear();
     Ok(())
 }
 
-/// Reads one tensor, in Hugging Face's row order, as little-endian BF16.
+/// Converts the planned tensors, which are in the file, one after the other.
+fn write_tensors(gguf: Gguf, plans: &[TensorPlan], to: &Path) -> Result<()> {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} tensors")?;
+    let bar = ProgressBar::new(plans.len() as u64).with_style(style);
+    bar.set_message("converting");
+    let source = RefCell::new(Source { gguf, bar, error: None });
+    let views = plans.iter().map(|plan| {
+        let source = &source;
+        (plan.hf.as_str(), ConvertedWhenWritten { plan, source })
+    });
+    // transformers refuses a file that does not say what it was made for.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let written = serialize_to_file(views, Some(metadata), to);
+    let Source { bar, error, .. } = source.into_inner();
+    bar.finish_and_clear();
+    match error {
+        Some(error) => Err(error),
+        None => written.with_context(|| format!("cannot write {}", to.display())),
+    }
+}
+
+/// What tensors are converted from, as they are written.
+struct Source {
+    gguf: Gguf,
+    bar: ProgressBar,
+    /// Why a tensor could not be converted; there is nothing after it then.
+    error: Option<Error>,
+}
+
+/// A tensor that is read only when it is written, so that no two are in memory together.
+struct ConvertedWhenWritten<'a> {
+    plan: &'a TensorPlan,
+    source: &'a RefCell<Source>,
+}
+
+impl View for ConvertedWhenWritten<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::BF16
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.plan.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let source = &mut *self.source.borrow_mut();
+        if source.error.is_none() {
+            match read_as_bf16(&mut source.gguf, self.plan) {
+                Ok(bytes) => {
+                    source.bar.inc(1);
+                    return Cow::Owned(bytes);
+                }
+                Err(error) => source.error = Some(error),
+            }
+        }
+        Cow::Borrowed(&[])
+    }
+
+    fn data_len(&self) -> usize {
+        self.plan.shape.iter().product::<usize>() * size_of::<bf16>()
+    }
+}
+
+/// Reads one tensor, with Hugging Face's values, as little-endian BF16.
 fn read_as_bf16(gguf: &mut Gguf, plan: &TensorPlan) -> Result<Vec<u8>> {
-    let tensor = gguf.tensor(&plan.gguf)?;
-    ensure!(
-        tensor.shape == plan.shape,
-        "GGUF tensor {} has shape {:?}, expected {:?}",
-        plan.gguf,
-        tensor.shape,
-        plan.shape
-    );
-    let values = plan.rows.to_hf(tensor.values, &tensor.shape)?;
-    let bytes = values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes());
-    Ok(bytes.collect())
+    let (rows, columns) = match plan.shape[..] {
+        [columns] => (1, columns),
+        [rows, columns] => (rows, columns),
+        _ => bail!("GGUF tensor {} is neither a vector nor a matrix", plan.gguf),
+    };
+    let together = plan.change.rows_together(&plan.shape)?;
+    let step = (VALUES_AT_ONCE / (together * columns).max(1)).max(1) * together;
+    let mut bytes = Vec::with_capacity(rows * columns * size_of::<bf16>());
+    for first in (0..rows).step_by(step) {
+        let values = gguf.rows(&plan.gguf, first..rows.min(first + step))?;
+        let values = plan.change.to_hf(values, &plan.shape)?;
+        bytes.extend(values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()));
+    }
+    Ok(bytes)
 }
 
 fn write_json(folder: &Path, name: &str, value: &impl Serialize) -> Result<()> {
@@ -95,25 +159,17 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
-    use candle_core::quantized::gguf_file::{self, Value};
-    use candle_core::quantized::{GgmlDType, QTensor};
-    use candle_core::{DType, Device, Tensor};
+    use candle_core::quantized::QTensor;
+    use candle_core::quantized::gguf_file::Value;
     use safetensors::SafeTensors;
-    use serde_json::Value as Json;
 
+    use super::super::testing::{bf16_row, converted, counting, json, strings};
     use super::*;
 
     const HIDDEN: usize = 8;
     const HEADS: usize = 2;
     const INNER: usize = 12;
     const TOKENS: [&str; 5] = ["<eos>", "a", "b", "ab", "Ġ"];
-
-    fn strings(list: &[&str]) -> Value {
-        let list = list.iter().map(|&text| Value::String(text.to_owned()));
-        Value::Array(list.collect())
-    }
 
     fn metadata() -> Vec<(&'static str, Value)> {
         let kinds = [3, 1, 1, 1, 1].map(Value::I32);
@@ -151,41 +207,7 @@ mod tests {
             ("blk.0.ffn_up", &[INNER, HIDDEN]),
             ("blk.0.ffn_down", &[HIDDEN, INNER]),
         ];
-        let tensor = |(name, shape): (&str, &[usize])| {
-            let n: usize = shape.iter().product();
-            let values = Tensor::arange(0u32, n as u32, &Device::Cpu)
-                .and_then(|t| t.to_dtype(DType::F32))
-                .and_then(|t| t.reshape(shape))
-                .and_then(|t| QTensor::quantize(&t, GgmlDType::F32))
-                .expect("a small tensor");
-            (format!("{name}.weight"), values)
-        };
-        shapes.into_iter().map(tensor).collect()
-    }
-
-    /// Writes a GGUF file and converts it into the folder that is returned.
-    fn converted(metadata: &[(&str, Value)], tensors: &[(String, QTensor)]) -> Result<tempfile::TempDir> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("tiny.gguf");
-        let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, value)).collect();
-        let tensors: Vec<_> = tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
-        gguf_file::write(&mut File::create(&path)?, &metadata, &tensors)?;
-        convert(&path, folder.path())?;
-        Ok(folder)
-    }
-
-    fn json(folder: &Path, name: &str) -> Json {
-        let text = fs::read(folder.join(name)).expect("written");
-        serde_json::from_slice(&text).expect("JSON")
-    }
-
-    fn bf16_row(file: &SafeTensors<'_>, name: &str, row: usize) -> Vec<f32> {
-        let tensor = file.tensor(name).expect("there");
-        assert_eq!(tensor.dtype(), Dtype::BF16);
-        let columns = tensor.shape()[1];
-        let bytes = &tensor.data()[row * columns * 2..][..columns * 2];
-        let value = |pair: &[u8]| bf16::from_le_bytes([pair[0], pair[1]]).to_f32();
-        bytes.chunks_exact(2).map(value).collect()
+        shapes.map(|(name, shape)| counting(name, shape)).into()
     }
 
     #[test]
@@ -201,7 +223,7 @@ mod tests {
         assert_eq!(config["head_dim"], 4);
         assert_eq!(config["vocab_size"], TOKENS.len());
         assert_eq!(config["tie_word_embeddings"], true);
-        assert_eq!(config["bos_token_id"], Json::Null);
+        assert!(config["bos_token_id"].is_null());
         assert_eq!(config["eos_token_id"], 0);
         assert_eq!(json(folder.path(), "generation_config.json")["eos_token_id"], 0);
 
@@ -224,16 +246,12 @@ mod tests {
     #[test]
     fn a_model_with_its_own_output_matrix_is_not_tied() {
         let mut tensors = tensors();
-        let output = QTensor::quantize(
-            &Tensor::ones((TOKENS.len(), HIDDEN), DType::F32, &Device::Cpu).expect("small"),
-            GgmlDType::F32,
-        );
-        tensors.push(("output.weight".to_owned(), output.expect("small")));
+        tensors.push(counting("output", &[TOKENS.len(), HIDDEN]));
         let folder = converted(&metadata(), &tensors).expect("converted");
         assert_eq!(json(folder.path(), "config.json")["tie_word_embeddings"], false);
         let bytes = fs::read(folder.path().join("model.safetensors")).expect("written");
         let file = SafeTensors::deserialize(&bytes).expect("safetensors");
-        assert_eq!(bf16_row(&file, "lm_head.weight", 0), [1.0; HIDDEN]);
+        assert_eq!(bf16_row(&file, "lm_head.weight", 0)[..3], [0.0, 1.0, 2.0]);
     }
 
     #[test]
@@ -242,22 +260,28 @@ mod tests {
             let error = converted(metadata, tensors).expect_err("refused");
             format!("{error:#}")
         };
-        let mut gemma = metadata();
-        gemma[0].1 = Value::String("gemma3".to_owned());
-        let error = refused(&gemma, &tensors());
-        assert!(error.contains("architecture \"gemma3\""), "{error}");
+        let mut other = metadata();
+        other[0].1 = Value::String("gpt2".to_owned());
+        let error = refused(&other, &tensors());
+        assert!(error.contains("architecture \"gpt2\""), "{error}");
+
+        let mut stretched = metadata();
+        stretched.push(("llama.rope.scaling.factor", Value::F32(2.0)));
+        let error = refused(&stretched, &tensors());
+        assert_eq!(error, "GGUF metadata llama.rope.scaling.factor is not supported");
 
         let mut missing = tensors();
         missing.retain(|(name, _)| name != "blk.0.attn_v.weight");
         let error = refused(&metadata(), &missing);
-        assert!(error.contains("cannot read GGUF tensor blk.0.attn_v.weight"), "{error}");
+        assert!(error.contains("GGUF tensor blk.0.attn_v.weight is missing"), "{error}");
 
         let mut extra = tensors();
-        let norm = extra.pop().expect("some tensor").1;
-        extra.extend(tensors().pop());
-        extra.push(("blk.0.attn_q.bias".to_owned(), norm));
+        extra.push(("blk.0.attn_q.bias".to_owned(), counting("any", &[HIDDEN]).1));
         let error = refused(&metadata(), &extra);
-        assert!(error.contains("blk.0.attn_q.bias is not part"), "{error}");
+        assert!(
+            error.contains("blk.0.attn_q.bias is not part of a plain llama model"),
+            "{error}"
+        );
 
         let mut narrow = metadata();
         narrow[4].1 = Value::U32(11);

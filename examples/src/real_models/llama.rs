@@ -1,10 +1,12 @@
 //! What is particular to llama models: the names of their tensors, their config, and the order
 //! that llama.cpp gives the rows of the query and key projections.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use super::architecture::{GenerationConfig, refuse};
 use super::gguf::Gguf;
+use super::plan::{Change, TensorPlan};
 
 /// `config.json` of a llama model, as transformers and mistral.rs read it.
 ///
@@ -37,41 +39,11 @@ pub struct LlamaConfig {
     vocab_size: usize,
 }
 
-/// One tensor of the model: what it is called on both sides, and what to do with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorPlan {
-    /// Its name in the GGUF file.
-    pub gguf: String,
-    /// Its name in a Hugging Face folder.
-    pub hf: String,
-    /// The shape it must have (the same on both sides).
-    pub shape: Vec<usize>,
-    /// How its rows are to be reordered.
-    pub rows: Rows,
-}
-
-/// The order of a tensor's rows in a GGUF file, compared with Hugging Face's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
-    /// The same.
-    Same,
-    /// llama.cpp's order for rotary embeddings, in each of this many heads.
-    RotaryPairs { heads: usize },
-}
-
 impl LlamaConfig {
     /// Takes the config from a GGUF file's metadata.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let architecture = gguf.string("general.architecture")?;
-        ensure!(
-            architecture == "llama",
-            "the GGUF file holds a model of architecture {architecture:?}; \
-             only \"llama\" can be converted"
-        );
         // Models with stretched rotary embeddings would need `rope_scaling`.
-        for key in ["llama.rope.scaling.type", "llama.rope.scaling.factor"] {
-            ensure!(!gguf.has(key), "GGUF metadata {key} is not supported");
-        }
+        refuse(gguf, &["llama.rope.scaling.type", "llama.rope.scaling.factor"])?;
 
         let hidden_size = gguf.count("llama.embedding_length")?;
         let heads = gguf.count("llama.attention.head_count")?;
@@ -93,14 +65,16 @@ impl LlamaConfig {
             None => gguf.strings("tokenizer.ggml.tokens")?.len(),
         };
 
+        let ids = GenerationConfig::from_gguf(gguf)?;
+
         Ok(Self {
             architectures: ["LlamaForCausalLM"],
             model_type: "llama",
             attention_bias: false,
             attention_dropout: 0.0,
-            bos_token_id: gguf.id_if_any("tokenizer.ggml.bos_token_id")?,
-            eos_token_id: gguf.id("tokenizer.ggml.eos_token_id")?,
-            pad_token_id: gguf.id_if_any("tokenizer.ggml.padding_token_id")?,
+            bos_token_id: ids.bos_token_id,
+            eos_token_id: ids.eos_token_id,
+            pad_token_id: ids.pad_token_id,
             hidden_act: "silu",
             head_dim,
             hidden_size,
@@ -131,150 +105,36 @@ impl LlamaConfig {
         self.vocab_size
     }
 
-    /// `generation_config.json`: the ids that generation needs. It names no sampling settings,
-    /// so who loads the folder decides about them.
-    pub fn generation_config(&self) -> GenerationConfig {
-        GenerationConfig {
-            bos_token_id: self.bos_token_id,
-            eos_token_id: self.eos_token_id,
-            pad_token_id: self.pad_token_id,
-        }
-    }
-
     /// Every tensor that the model consists of.
     pub fn tensors(&self) -> Vec<TensorPlan> {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
         let (q, kv) = (heads * self.head_dim, kv_heads * self.head_dim);
-        let q_rows = Rows::RotaryPairs { heads };
-        let k_rows = Rows::RotaryPairs { heads: kv_heads };
+        let q_rows = Change::RotaryPairs { heads };
+        let k_rows = Change::RotaryPairs { heads: kv_heads };
+        let vocabulary = [self.vocab_size, hidden];
 
         let mut plans = vec![
-            plan(
-                "token_embd",
-                "model.embed_tokens",
-                &[self.vocab_size, hidden],
-                Rows::Same,
-            ),
-            plan("output_norm", "model.norm", &[hidden], Rows::Same),
+            TensorPlan::new("token_embd", "model.embed_tokens", &vocabulary, Change::None),
+            TensorPlan::new("output_norm", "model.norm", &[hidden], Change::None),
         ];
         if !self.tie_word_embeddings {
-            plans.push(plan("output", "lm_head", &[self.vocab_size, hidden], Rows::Same));
+            plans.push(TensorPlan::new("output", "lm_head", &vocabulary, Change::None));
         }
         for layer in 0..self.num_hidden_layers {
-            let mut add = |gguf: &str, hf: &str, shape: &[usize], rows| {
-                let (gguf, hf) = (format!("blk.{layer}.{gguf}"), format!("model.layers.{layer}.{hf}"));
-                plans.push(plan(&gguf, &hf, shape, rows));
+            let mut add = |gguf: &str, hf: &str, shape: &[usize], change| {
+                plans.push(TensorPlan::of_block(layer, gguf, hf, shape, change));
             };
-            add("attn_norm", "input_layernorm", &[hidden], Rows::Same);
+            add("attn_norm", "input_layernorm", &[hidden], Change::None);
             add("attn_q", "self_attn.q_proj", &[q, hidden], q_rows);
             add("attn_k", "self_attn.k_proj", &[kv, hidden], k_rows);
-            add("attn_v", "self_attn.v_proj", &[kv, hidden], Rows::Same);
-            add("attn_output", "self_attn.o_proj", &[hidden, q], Rows::Same);
-            add("ffn_norm", "post_attention_layernorm", &[hidden], Rows::Same);
-            add("ffn_gate", "mlp.gate_proj", &[inner, hidden], Rows::Same);
-            add("ffn_up", "mlp.up_proj", &[inner, hidden], Rows::Same);
-            add("ffn_down", "mlp.down_proj", &[hidden, inner], Rows::Same);
+            add("attn_v", "self_attn.v_proj", &[kv, hidden], Change::None);
+            add("attn_output", "self_attn.o_proj", &[hidden, q], Change::None);
+            add("ffn_norm", "post_attention_layernorm", &[hidden], Change::None);
+            add("ffn_gate", "mlp.gate_proj", &[inner, hidden], Change::None);
+            add("ffn_up", "mlp.up_proj", &[inner, hidden], Change::None);
+            add("ffn_down", "mlp.down_proj", &[hidden, inner], Change::None);
         }
         plans
-    }
-}
-
-/// `generation_config.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct GenerationConfig {
-    bos_token_id: Option<u32>,
-    eos_token_id: u32,
-    pad_token_id: Option<u32>,
-}
-
-fn plan(gguf: &str, hf: &str, shape: &[usize], rows: Rows) -> TensorPlan {
-    TensorPlan {
-        gguf: format!("{gguf}.weight"),
-        hf: format!("{hf}.weight"),
-        shape: shape.to_vec(),
-        rows,
-    }
-}
-
-impl Rows {
-    /// Puts the rows of a matrix into Hugging Face's order.
-    ///
-    /// Rotary embeddings turn a head's dimensions in pairs. Hugging Face pairs dimension `i` with
-    /// `i + half`, llama.cpp `2 i` with `2 i + 1`; so llama.cpp stores the rows of each head as
-    /// 0, half, 1, half + 1, ... This takes them back to 0, 1, 2, ...
-    pub fn to_hf(self, values: Vec<f32>, shape: &[usize]) -> Result<Vec<f32>> {
-        let Self::RotaryPairs { heads } = self else {
-            return Ok(values);
-        };
-        let &[rows, columns] = shape else {
-            bail!("a tensor of shape {shape:?} has no rows to reorder");
-        };
-        let in_heads = heads > 0 && rows.is_multiple_of(2 * heads) && columns > 0;
-        ensure!(
-            in_heads && values.len() == rows * columns,
-            "a tensor of shape {shape:?} cannot be split into {heads} heads"
-        );
-        let half = rows / heads / 2;
-        let mut ordered = Vec::with_capacity(values.len());
-        for head in values.chunks_exact(2 * half * columns) {
-            for second in [false, true] {
-                for i in 0..half {
-                    let from = (2 * i + usize::from(second)) * columns;
-                    let row = head.get(from..from + columns).context("row outside its head")?;
-                    ordered.extend_from_slice(row);
-                }
-            }
-        }
-        Ok(ordered)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What llama.cpp does when it makes a GGUF file: Hugging Face's row `p * half + i` of a head
-    /// becomes row `2 i + p`.
-    fn llama_cpp_row(row: usize, head_dim: usize) -> usize {
-        let (head, within) = (row / head_dim, row % head_dim);
-        let half = head_dim / 2;
-        head * head_dim + 2 * (within % half) + within / half
-    }
-
-    #[test]
-    fn rows_in_pairs_go_back_to_halves() {
-        // One column; a row's value is its number in Hugging Face's order. Two heads of six.
-        let stored = [0., 3., 1., 4., 2., 5., 6., 9., 7., 10., 8., 11.];
-        let rows = Rows::RotaryPairs { heads: 2 };
-        let ordered = rows.to_hf(stored.to_vec(), &[12, 1]).expect("it fits");
-        let expected: Vec<f32> = (0..12u8).map(f32::from).collect();
-        assert_eq!(ordered, expected);
-    }
-
-    #[test]
-    fn reordering_undoes_llama_cpp_for_whole_rows() {
-        let (heads, head_dim, columns) = (3, 8, 5);
-        let rows = heads * head_dim;
-        let value = |row: usize, column: usize| (row * columns + column) as f32;
-        let mut stored = vec![f32::NAN; rows * columns];
-        for row in 0..rows {
-            for column in 0..columns {
-                stored[llama_cpp_row(row, head_dim) * columns + column] = value(row, column);
-            }
-        }
-        let ordered = Rows::RotaryPairs { heads }
-            .to_hf(stored, &[rows, columns])
-            .expect("it fits");
-        let expected: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
-        assert_eq!(ordered, expected);
-    }
-
-    #[test]
-    fn shapes_that_are_not_whole_heads_are_refused() {
-        let rows = Rows::RotaryPairs { heads: 2 };
-        assert!(rows.to_hf(vec![0.0; 6], &[6, 1]).is_err(), "heads of three");
-        assert!(rows.to_hf(vec![0.0; 8], &[8]).is_err(), "no matrix");
-        assert!(rows.to_hf(vec![0.0; 7], &[8, 1]).is_err(), "a value short");
     }
 }

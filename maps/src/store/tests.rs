@@ -20,6 +20,10 @@ fn table(text: &str) -> impl FnOnce(Weights) -> Table {
     }
 }
 
+fn parse<T: DeserializeOwned>(bytes: &[u8], format: &'static str) -> Result<T, Problem> {
+    parse_toml(bytes, format, |_| Ok(()))
+}
+
 /// The text and the tensors that `path` stands for.
 fn load(path: &Path) -> Result<(String, Vec<u8>), FileError> {
     let table: Table = read_toml(path, FORMAT)?;
@@ -327,7 +331,7 @@ fn sizes_are_checked_before_reading() {
 #[test]
 fn other_kinds_and_versions_are_told_apart() {
     let problem = |text: &str| {
-        parse_toml::<Table>(text.as_bytes(), "steermap-vector/1")
+        parse::<Table>(text.as_bytes(), "steermap-vector/1")
             .unwrap_err()
             .to_string()
     };
@@ -349,13 +353,13 @@ fn other_kinds_and_versions_are_told_apart() {
         problem("format = ''"),
         "format: found \"\", expected \"steermap-vector/1\""
     );
-    let problem = parse_toml::<Table>(b"format = 'steermap-vector/1'", "steermap-map/1").unwrap_err();
+    let problem = parse::<Table>(b"format = 'steermap-vector/1'", "steermap-map/1").unwrap_err();
     assert!(problem.to_string().ends_with(": this is a vector file"), "{problem}");
 }
 
 #[test]
 fn toml_errors_say_where() {
-    let problem = |text: &[u8]| parse_toml::<Table>(text, FORMAT).unwrap_err();
+    let problem = |text: &[u8]| parse::<Table>(text, FORMAT).unwrap_err();
     let syntax = problem(b"format = 'steermap-test/1'\ntext = = 1");
     assert!(matches!(syntax, Problem::Toml { .. }));
     assert!(

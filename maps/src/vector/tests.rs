@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-
-use tempfile::TempDir;
 
 use super::*;
 use crate::digest;
+use crate::offset::OffsetRule;
+use crate::testing::{self, Random};
 
 fn header() -> VectorHeader {
     VectorHeader {
@@ -25,14 +24,7 @@ fn header() -> VectorHeader {
             dtype: "f32".into(),
             quantization: Some("q4_1".into()),
         },
-        provenance: Provenance {
-            tool: "mapper 0.1.0".into(),
-            date: "2026-01-31".into(),
-            command: "mapper vector --name \"happy\"".into(),
-            seed: Some(7),
-            corpus: "pairs".into(),
-            corpus_sha256: digest::sha256(b"corpus"),
-        },
+        provenance: testing::provenance(),
     }
 }
 
@@ -51,82 +43,47 @@ fn sample() -> VectorFile {
 }
 
 /// A saved [`sample`] to be spoilt.
-struct Saved {
-    folder: TempDir,
-    path: PathBuf,
+struct Saved(testing::Saved);
+
+impl std::ops::Deref for Saved {
+    type Target = testing::Saved;
+
+    fn deref(&self) -> &testing::Saved {
+        &self.0
+    }
 }
 
 impl Saved {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("happy.toml");
-        sample().save(&path).unwrap();
-        Self { folder, path }
+        Self::of(&sample())
     }
 
-    fn text(&self) -> String {
-        fs::read_to_string(&self.path).unwrap()
+    fn of(file: &VectorFile) -> Self {
+        Self(testing::Saved::new(|path| file.save(path)))
     }
 
     fn table(&self) -> VectorTable {
         toml::from_str(&self.text()).unwrap()
     }
 
-    fn weights(&self) -> PathBuf {
-        let named = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
-        let entries = fs::read_dir(self.folder.path()).unwrap();
-        entries.map(|entry| entry.unwrap().path()).find(named).unwrap()
-    }
-
-    /// Puts other text in the place of some that is there once.
-    fn replace(&self, old: &str, new: &str) {
-        let text = self.text();
-        assert_eq!(text.matches(old).count(), 1, "{old:?} in:\n{text}");
-        fs::write(&self.path, text.replace(old, new)).unwrap();
-    }
-
-    /// Puts other tensors in place, hash and all, as someone could who means it.
-    fn forge(&self, bytes: &[u8]) {
-        let old = digest::sha256_file(&self.weights()).unwrap();
-        fs::write(self.weights(), bytes).unwrap();
-        self.replace(&old, &digest::sha256(bytes));
-    }
-
-    /// As [`Saved::forge`], from names and values.
+    /// As [`testing::Saved::forge`], from names and values.
     fn forge_tensors(&self, tensors: &[(&str, &[f32])]) {
-        let tensors = tensors.iter().map(|(name, values)| {
-            (
-                (*name).to_owned(),
-                Tensor {
-                    shape: vec![values.len()],
-                    values,
-                },
-            )
-        });
-        self.forge(&tensors::encode(tensors).unwrap());
+        let tensors = tensors
+            .iter()
+            .map(|(name, values)| ((*name).to_owned(), Tensor::f32(vec![values.len()], values)));
+        self.forge(&tensors::encode(tensors, &BTreeMap::new()).unwrap());
     }
 
     fn load(&self) -> Result<VectorFile, FileError> {
         VectorFile::load(&self.path)
     }
 
-    /// What is wrong, after checking that the error names the file that is wrong.
-    fn problem(&self, at: &Path) -> Problem {
-        match self.load().unwrap_err() {
-            FileError::Invalid { path, problem } => {
-                assert_eq!(path, at, "{problem}");
-                problem
-            }
-            error => panic!("{error}"),
-        }
-    }
-
     fn toml_problem(&self) -> Problem {
-        self.problem(&self.path)
+        self.problem(self.load(), &self.path)
     }
 
     fn tensor_problem(&self) -> Problem {
-        self.problem(&self.weights())
+        self.problem(self.load(), &self.weights())
     }
 }
 
@@ -286,7 +243,7 @@ fn not_a_vector_file() {
     assert!(matches!(after("pairs = 64", "pairs = -1"), Problem::Toml { .. }));
     let problem = after("token_position = \"last\"", "token_position = \"first\"").to_string();
     assert!(
-        problem.contains("line 4") && problem.contains("`first`, expected `last`"),
+        problem.contains("line 4") && problem.contains("`first`, expected `last` or `mean`"),
         "{problem}"
     );
 }
@@ -370,7 +327,7 @@ fn wrong_tensors() {
         Problem::NotFinite {
             tensor: "layer.9".into(),
             index: 2,
-            found: f32::INFINITY
+            found: f64::INFINITY
         }
     );
     let problem = with(&[V2, V11, ("layer.9", &[1.0, f32::NAN, 0.0, 0.0])]);
@@ -500,6 +457,7 @@ fn values_out_of_range() {
         let file = VectorFile {
             header: header.clone(),
             layers: vec![layer.clone()],
+            mapped: None,
         };
         let refused = |problem: &Problem| {
             let message = problem.to_string();
@@ -559,49 +517,128 @@ fn parts_that_do_not_fit() {
     assert!(matches!(direction(&[0.0; 4]), Problem::ZeroVector { .. }));
 }
 
-/// xorshift64*, so that a failure comes again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % bound
+fn mapped() -> Mapped {
+    Mapped {
+        map: "small-to-large".into(),
+        map_sha256: digest::sha256(b"map"),
+        source_model: "small".into(),
+        source_fingerprint: "sm1:11".into(),
+        offset: OffsetRule::Affine,
+        source_layers: BTreeMap::from([(2, vec![5]), (9, vec![20, 7])]),
     }
+}
 
-    /// Flips bits, cuts the end off, or moves, repeats or takes out a piece.
-    fn spoil(&mut self, bytes: &mut Vec<u8>) {
-        match self.below(8) {
-            0 => bytes.truncate(self.below(bytes.len())),
-            1 => {
-                let start = self.below(bytes.len());
-                let end = (start + 1 + self.below(40)).min(bytes.len());
-                let piece: Vec<_> = bytes.drain(start..end).collect();
-                if self.below(2) == 0 {
-                    let at = self.below(bytes.len() + 1);
-                    bytes.splice(at..at, piece);
-                }
-            }
-            2 => {
-                let start = self.below(bytes.len());
-                let end = (start + 1 + self.below(40)).min(bytes.len());
-                let piece = bytes[start..end].to_vec();
-                let at = self.below(bytes.len() + 1);
-                bytes.splice(at..at, piece);
-            }
-            3 => {
-                let at = self.below(bytes.len());
-                bytes[at] = b"0123456789-.\"[]{}= \n"[self.below(20)];
-            }
-            _ => {
-                for _ in 0..=self.below(3) {
-                    let at = self.below(bytes.len());
-                    bytes[at] ^= 1 << self.below(8);
-                }
-            }
+fn mapped_sample() -> VectorFile {
+    VectorFile::new_mapped(header(), vec![layer(9), layer(2)], mapped()).unwrap()
+}
+
+#[test]
+fn mapped_vectors_round_trip() {
+    let saved = Saved::of(&mapped_sample());
+    let file = saved.load().unwrap();
+    assert_eq!(file, mapped_sample());
+    assert_eq!(file.mapped(), Some(&mapped()));
+    assert_eq!(sample().mapped(), None);
+    let text = saved.text();
+    let expected = format!(
+        "[mapped]\nmap = \"small-to-large\"\nmap_sha256 = \"{}\"\nsource_model = \"small\"\n\
+         source_fingerprint = \"sm1:11\"\noffset = \"affine\"\n\n[weights]\n",
+        digest::sha256(b"map")
+    );
+    assert!(text.contains(&expected), "{text}");
+    assert!(text.contains("auroc = 0.9\nsource_layers = [20, 7]\n"), "{text}");
+}
+
+#[test]
+fn mean_position_round_trips() {
+    let mut header = header();
+    header.token_position = TokenPosition::Mean;
+    let saved = Saved::of(&VectorFile::new(header.clone(), vec![layer(3)]).unwrap());
+    assert!(saved.text().contains("token_position = \"mean\"\n"));
+    assert_eq!(saved.load().unwrap().header(), &header);
+    for position in [TokenPosition::Last, TokenPosition::Mean] {
+        let spelled = serde_json::to_string(&position).unwrap();
+        assert_eq!(spelled, format!("\"{}\"", position.as_str()));
+    }
+}
+
+#[test]
+fn what_is_said_of_a_map_is_checked() {
+    type Spoil = fn(&mut Mapped);
+    let cases: [(&str, Spoil); 9] = [
+        ("mapped.map: found \"\", expected", |mapped| mapped.map.clear()),
+        ("mapped.map_sha256: found \"ab\", expected", |mapped| {
+            mapped.map_sha256 = "ab".into()
+        }),
+        ("mapped.source_model: found \" \", expected", |mapped| {
+            mapped.source_model = " ".into()
+        }),
+        ("mapped.source_fingerprint: found \"\", expected", |mapped| {
+            mapped.source_fingerprint.clear()
+        }),
+        (
+            "source_layers of layer 2: found nothing, expected a list, as there is a [mapped] table",
+            |mapped| {
+                mapped.source_layers.remove(&2);
+            },
+        ),
+        (
+            "source_layers of layer 9: found [], expected one layer at least",
+            |mapped| {
+                mapped.source_layers.insert(9, vec![]);
+            },
+        ),
+        (
+            "source_layers of layer 9: found 7 twice, expected every layer once",
+            |mapped| {
+                mapped.source_layers.insert(9, vec![7, 3, 7]);
+            },
+        ),
+        ("source_layers of layer 2: found 0 twice", |mapped| {
+            mapped.source_layers.insert(2, vec![0, 0]);
+        }),
+        ("mapped.source_layers: found those of layer 4", |mapped| {
+            mapped.source_layers.insert(4, vec![1]);
+        }),
+    ];
+    for (message, spoil) in cases {
+        let mut mapped = mapped();
+        spoil(&mut mapped);
+        let refused = |problem: Problem| assert!(problem.to_string().starts_with(message), "{problem}");
+        let layers = vec![layer(2), layer(9)];
+        refused(VectorFile::new_mapped(header(), layers.clone(), mapped.clone()).unwrap_err());
+
+        // Written by someone else, or changed since. A layer too many has no table to stand in.
+        let file = VectorFile {
+            header: header(),
+            layers,
+            mapped: Some(mapped),
+        };
+        let saved = Saved::of(&mapped_sample());
+        let weights = saved.table().weights;
+        assert!(matches!(file.save(&saved.path), Err(FileError::Invalid { .. })));
+        fs::write(&saved.path, toml::to_string(&VectorTable::new(&file, weights)).unwrap()).unwrap();
+        if message.contains("those of layer 4") {
+            saved.load().unwrap();
+        } else {
+            refused(saved.toml_problem());
         }
     }
+}
+
+#[test]
+fn a_native_vector_has_no_source_layers() {
+    let problem = after("tensor = \"layer.9\"\n", "tensor = \"layer.9\"\nsource_layers = [3]\n");
+    assert_eq!(
+        problem.to_string(),
+        "source_layers of layer 9: found [3], expected none, as there is no [mapped] table"
+    );
+    let saved = Saved::of(&mapped_sample());
+    saved.replace("offset = \"affine\"", "offset = \"affine\"\nsurprise = 1");
+    assert!(matches!(saved.toml_problem(), Problem::UnknownKey { .. }));
+    let saved = Saved::of(&mapped_sample());
+    saved.replace("offset = \"affine\"", "offset = \"none\"");
+    assert!(matches!(saved.toml_problem(), Problem::Toml { .. }));
 }
 
 /// Loads without panicking.
@@ -645,6 +682,26 @@ fn spoilt_files_never_give_wrong_directions() {
     }
     // Both ways out have been taken, or nothing was tested.
     assert!((50..1500).contains(&accepted), "{accepted}");
+}
+
+#[test]
+fn spoilt_texts_of_mapped_vectors_never_break_an_invariant() {
+    let saved = Saved::of(&mapped_sample());
+    let text = fs::read(&saved.path).unwrap();
+    let mut random = Random(0x3a99);
+    let mut accepted = 0;
+    for round in 0..500 {
+        let mut spoilt = text.clone();
+        random.spoil(&mut spoilt);
+        fs::write(&saved.path, &spoilt).unwrap();
+        let Some(file) = load_calmly(&saved, round) else {
+            continue;
+        };
+        accepted += 1;
+        file.check().unwrap();
+        assert_eq!(file.direction(9), Some(V9.1), "round {round}");
+    }
+    assert!((25..400).contains(&accepted), "{accepted}");
 }
 
 #[test]

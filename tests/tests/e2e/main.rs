@@ -2,6 +2,9 @@
 
 mod batches;
 mod config;
+mod mapped_serving;
+mod mapper_fit;
+mod mapper_fit_killed;
 mod mapper_vector;
 mod models_in_one_process;
 mod real_model;

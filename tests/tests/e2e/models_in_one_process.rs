@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mistralrs::ModelDType;
 use steermap_mapper::session::{ModelSource, Session};
-use steermap_plugin::{SteeringSpec, VectorLibrary, VectorUse, attach};
+use steermap_plugin::{Library, SteeringSpec, VectorUse, attach};
 use steermap_tests::fixture;
 use steermap_tests::hooks::{Failing, Recorder};
 use steermap_tests::reference::{Reference, assert_rows_close};
@@ -33,7 +33,7 @@ async fn two_models_never_see_each_others_hooks() {
         slot.install(recorder.clone()).unwrap();
         recorder
     });
-    let mut library = VectorLibrary::default();
+    let mut library = Library::default();
     library.insert("test", reference_vector("tiny-llama")).unwrap();
     let spec: SteeringSpec = VectorUse::new("test", 1.0).unnormalized().at_layers([1]).into();
     attach(third.model().inner(), None, &spec, &library).unwrap();
@@ -77,7 +77,7 @@ async fn a_failing_hook_fails_its_request_and_the_engine_lives_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn vectors_of_another_model_are_refused() {
     let session = load("tiny-gemma3").await;
-    let mut library = VectorLibrary::default();
+    let mut library = Library::default();
     library.insert("test", reference_vector("tiny-llama")).unwrap();
     let engine = session.model().inner();
     let refuse = |spec: SteeringSpec| attach(engine, None, &spec, &library).unwrap_err().to_string();
@@ -139,7 +139,7 @@ async fn prefixes_are_shared_only_between_equal_steering() {
     let prompt = reference.prompts()[2].clone();
     let longer = [prompt.as_slice(), &prompt[..3]].concat();
     let slot = steermap_plugin::attach::slot(engine, None).unwrap();
-    let mut library = VectorLibrary::default();
+    let mut library = Library::default();
     library.insert("test", reference_vector("tiny-llama")).unwrap();
     let spec: SteeringSpec = VectorUse::new("test", 1.0).unnormalized().into();
 
@@ -174,7 +174,7 @@ async fn a_model_that_is_unloaded_comes_back_steered() {
     let reference = Reference::load("tiny-llama");
     let session = load("tiny-llama").await;
     let engine = session.model().inner();
-    let mut library = VectorLibrary::default();
+    let mut library = Library::default();
     library.insert("test", reference_vector("tiny-llama")).unwrap();
     let spec: SteeringSpec = VectorUse::new("test", 1.0).unnormalized().at_layers([1]).into();
     attach(engine, None, &spec, &library).unwrap();

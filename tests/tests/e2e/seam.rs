@@ -9,7 +9,7 @@ use mistralrs::{NormalRequest, Request, Response, SamplingParams};
 use residual_hooks::Phase;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::compile::Offsets;
-use steermap_plugin::{SteeringHook, SteeringSpec, VectorLibrary, VectorUse, attach};
+use steermap_plugin::{Library, SteeringHook, SteeringSpec, VectorUse, attach};
 use steermap_tests::fixture;
 use steermap_tests::hooks::Recorder;
 use steermap_tests::reference::{Reference, assert_close, assert_rows_close};
@@ -168,7 +168,7 @@ async fn gemma3_with_post_norms() {
 async fn a_spec_does_what_the_vector_alone_does() {
     let reference = Reference::load("tiny-llama");
     let session = Session::load(source("tiny-llama")).await.unwrap();
-    let mut library = VectorLibrary::default();
+    let mut library = Library::default();
     library.insert("test", reference_vector("tiny-llama")).unwrap();
     let engine = session.model().inner();
     let prompt = &reference.prompts()[2];

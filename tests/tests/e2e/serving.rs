@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use steermap_examples::server::Server;
 use steermap_mapper::pairs::{Message, Text};
 use steermap_mapper::session::{ModelSource, Session};
-use steermap_plugin::{SteeringSpec, VectorLibrary, VectorUse, attach};
+use steermap_plugin::{Library, SteeringSpec, VectorUse, attach};
 use steermap_tests::fixture;
 use steermap_tests::vectors::{reference_vector, save_reference_vector};
 
@@ -27,7 +27,7 @@ async fn expected(name: &str, chat: bool, spec: Option<SteeringSpec>) -> String 
     };
     let session = Session::load(source).await.unwrap();
     if let Some(spec) = spec {
-        let mut library = VectorLibrary::default();
+        let mut library = Library::default();
         library.insert("test", reference_vector(name)).unwrap();
         attach(session.model().inner(), None, &spec, &library).unwrap();
     }

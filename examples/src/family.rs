@@ -1,0 +1,58 @@
+//! The embedded models and their concepts: where they are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use mistralrs::ModelDType;
+use steermap_mapper::session::ModelSource;
+
+use crate::stories::Story;
+
+/// Folder of the family, seen from the top of the checkout.
+pub const FOLDER: &str = "examples/family";
+
+/// The models that share a tokenizer, by size.
+pub const SIZES: [&str; 3] = ["stories-260k", "stories-800k", "stories-3m"];
+
+/// The model with a tokenizer of its own.
+pub const OTHER_TOKENIZER: &str = "stories-400k-b";
+
+/// The concepts.
+pub const CONCEPTS: [&str; 7] = ["mood", "topic", "register", "tense", "gender", "time", "voice"];
+
+/// A model's folder.
+pub fn model(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
+/// Pairs of a concept: what its vector is found from.
+pub fn pairs(concept: &str) -> PathBuf {
+    Path::new(FOLDER).join(format!("concepts/{concept}.pairs.jsonl"))
+}
+
+/// Items of a concept: what its vector's effect is measured on.
+pub fn items(concept: &str) -> PathBuf {
+    Path::new(FOLDER).join(format!("concepts/{concept}.items.jsonl"))
+}
+
+/// How the family's models run: in float32, on the CPU.
+pub fn source(name: &str) -> ModelSource {
+    ModelSource {
+        dtype: ModelDType::F32,
+        cpu: true,
+        batch: 64,
+        ..ModelSource::new(model(name).to_string_lossy())
+    }
+}
+
+/// Writes `count` stories of `seed` to `path`, as `stories corpus` does.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn write_corpus(path: &Path, count: usize, seed: u64) -> Result<()> {
+    let lines: Vec<String> = (0..count as u64)
+        .map(|index| serde_json::json!({"text": Story::generate(seed, index).text()}).to_string() + "\n")
+        .collect();
+    Ok(std::fs::write(path, lines.concat())?)
+}

@@ -1,0 +1,96 @@
+//! The architectures that can be converted, behind one face.
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use super::gemma3::Gemma3Config;
+use super::gguf::Gguf;
+use super::llama::LlamaConfig;
+use super::plan::TensorPlan;
+
+/// `config.json`, and through it all that conversion needs to know of a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Config {
+    /// A llama model.
+    Llama(LlamaConfig),
+    /// A text-only Gemma 3 model.
+    Gemma3(Gemma3Config),
+}
+
+impl Config {
+    /// Takes the config from a GGUF file's metadata.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        match gguf.string("general.architecture")? {
+            "llama" => Ok(Self::Llama(LlamaConfig::from_gguf(gguf)?)),
+            "gemma3" => Ok(Self::Gemma3(Gemma3Config::from_gguf(gguf)?)),
+            other => bail!(
+                "the GGUF file holds a model of architecture {other:?}; \
+                 only \"llama\" and \"gemma3\" can be converted"
+            ),
+        }
+    }
+
+    /// What the architecture is called in messages.
+    pub fn architecture(&self) -> &'static str {
+        match self {
+            Self::Llama(_) => "llama",
+            Self::Gemma3(_) => "gemma3",
+        }
+    }
+
+    /// The longest sequence the model was made for.
+    pub fn context_length(&self) -> usize {
+        match self {
+            Self::Llama(config) => config.context_length(),
+            Self::Gemma3(config) => config.context_length(),
+        }
+    }
+
+    /// The number of rows of the embedding matrix.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Self::Llama(config) => config.vocab_size(),
+            Self::Gemma3(config) => config.vocab_size(),
+        }
+    }
+
+    /// Every tensor that the model consists of.
+    pub fn tensors(&self) -> Vec<TensorPlan> {
+        match self {
+            Self::Llama(config) => config.tensors(),
+            Self::Gemma3(config) => config.tensors(),
+        }
+    }
+}
+
+/// `generation_config.json`: the ids that generation needs. It names no sampling settings, so who
+/// loads the folder decides about them. `config.json` repeats the ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct GenerationConfig {
+    /// What a text begins with.
+    pub bos_token_id: Option<u32>,
+    /// What a text ends with.
+    pub eos_token_id: u32,
+    /// What shorter sequences of a batch are filled up with.
+    pub pad_token_id: Option<u32>,
+}
+
+impl GenerationConfig {
+    /// Takes the ids from a GGUF file's metadata.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        Ok(Self {
+            bos_token_id: gguf.id_if_any("tokenizer.ggml.bos_token_id")?,
+            eos_token_id: gguf.id("tokenizer.ggml.eos_token_id")?,
+            pad_token_id: gguf.id_if_any("tokenizer.ggml.padding_token_id")?,
+        })
+    }
+}
+
+/// Refuses a model with any of these metadata keys, which we would otherwise ignore.
+pub fn refuse(gguf: &Gguf, keys: &[&str]) -> Result<()> {
+    match keys.iter().find(|key| gguf.has(key)) {
+        Some(key) => bail!("GGUF metadata {key} is not supported"),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,138 @@
+//! What is made from stories to find a steering vector and to measure it: contrast pairs and two-choice items.
+
+use std::collections::HashSet;
+
+use clap::ValueEnum;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::concepts::Concept;
+use super::story::{Piece, Story};
+
+/// One story told twice, with one label flipped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Pair {
+    /// The telling whose label is true.
+    pub positive: String,
+    /// The telling whose label is false.
+    pub negative: String,
+}
+
+/// A beginning of a story that says nothing about a concept, and the next word under each of its labels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Item {
+    /// The text so far.
+    pub prompt: String,
+    /// The next word if the label is true, with the space before it.
+    pub positive: String,
+    /// The next word if the label is false.
+    pub negative: String,
+}
+
+/// Where the two sides of a pair end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Cut {
+    /// In the middle of a sentence, where the next word will tell the concept.
+    Word,
+    /// At the end of a sentence.
+    Sentence,
+    /// At the end of the story.
+    Story,
+}
+
+/// How often the concept must have been told before a pair's end.
+const TOLD: usize = 3;
+
+/// The fewest words of an item's prompt.
+const PROMPT_WORDS: usize = 3;
+
+/// `count` different pairs for `concept` from the series of stories that belongs to `seed`.
+pub fn pairs(concept: Concept, cut: Cut, count: usize, seed: u64) -> Vec<Pair> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0c07);
+    let made = (0..).filter_map(|index| pair(concept, cut, seed, index, &mut rng));
+    distinct(made, count)
+}
+
+fn pair(concept: Concept, cut: Cut, seed: u64, index: u64, rng: &mut ChaCha8Rng) -> Option<Pair> {
+    let (positive, negative) = tellings(concept, seed, index);
+    let tells = |piece: &Piece| piece.tells.contains(concept);
+    let told_before = |end: usize| positive.pieces[..end].iter().filter(|piece| tells(piece)).count();
+    let length = positive.pieces.len();
+    let allowed = |&end: &usize| match cut {
+        Cut::Word => {
+            end < length
+                && tells(&positive.pieces[end])
+                && positive.pieces[end].spaced
+                && !tells(&positive.pieces[end - 1])
+        }
+        Cut::Sentence => positive.pieces[end - 1].ends_sentence,
+        Cut::Story => end == length,
+    };
+    let ends: Vec<usize> = (1..=length)
+        .filter(allowed)
+        .filter(|&end| told_before(end) >= TOLD)
+        .collect();
+    if ends.is_empty() {
+        return None;
+    }
+    let end = ends[rng.random_range(0..ends.len() as u32) as usize];
+    Some(Pair {
+        positive: positive.text_before(end),
+        negative: negative.text_before(end),
+    })
+}
+
+/// `count` items with different prompts for `concept` from the series of stories that belongs to `seed`.
+pub fn items(concept: Concept, count: usize, seed: u64) -> Vec<Item> {
+    let mut prompts = HashSet::new();
+    let made = (0..).filter_map(|index| item(concept, seed, index));
+    made.filter(|item| prompts.insert(item.prompt.clone()))
+        .take(count)
+        .collect()
+}
+
+fn item(concept: Concept, seed: u64, index: u64) -> Option<Item> {
+    let (positive, negative) = tellings(concept, seed, index);
+    let first = positive.pieces.iter().position(|piece| piece.tells.contains(concept))?;
+    let prompt = positive.text_before(first);
+    let word = |story: &Story| {
+        story.pieces[first]
+            .text
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_string()
+    };
+    let (positive_word, negative_word) = (word(&positive), word(&negative));
+    let differ = initial(&positive_word) != initial(&negative_word);
+    let whole = positive.pieces[first].spaced && prompt.split(' ').count() >= PROMPT_WORDS;
+    (differ && whole).then(|| Item {
+        prompt,
+        positive: format!(" {positive_word}"),
+        negative: format!(" {negative_word}"),
+    })
+}
+
+/// The story with the label of `concept` true and with it false.
+fn tellings(concept: Concept, seed: u64, index: u64) -> (Story, Story) {
+    let (story, flipped) = (
+        Story::generate(seed, index),
+        Story::generate_flipped(seed, index, concept),
+    );
+    if story.labels.contains(concept) {
+        (story, flipped)
+    } else {
+        (flipped, story)
+    }
+}
+
+/// Words with different initials differ in their first token, whatever the tokenizer.
+fn initial(word: &str) -> Option<char> {
+    word.chars().next().map(|first| first.to_ascii_lowercase())
+}
+
+fn distinct(made: impl Iterator<Item = Pair>, count: usize) -> Vec<Pair> {
+    let mut seen = HashSet::new();
+    made.filter(|pair| seen.insert(pair.clone())).take(count).collect()
+}

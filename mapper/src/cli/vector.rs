@@ -1,0 +1,65 @@
+//! `mapper vector`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use steermap_mapper::layers::LayerSelection;
+use steermap_mapper::vector::{VectorJob, table};
+use steermap_maps::TokenPosition;
+
+use super::models::ModelArgs;
+use super::{check_out, command_line};
+
+/// Arguments of `mapper vector`.
+#[derive(clap::Args)]
+pub struct VectorArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Contrastive pairs: lines of {"positive": TEXT, "negative": TEXT}, TEXT a string or chat messages
+    #[arg(long)]
+    pairs: PathBuf,
+    /// What the vector stands for
+    #[arg(long)]
+    concept: String,
+    /// The vector file to write (.toml; its tensors go beside it)
+    #[arg(long)]
+    out: PathBuf,
+    /// Layers to find it at: `all`, or a list such as `3,5-9`
+    #[arg(long, default_value = "all")]
+    layers: LayerSelection,
+    /// Which states of a text are compared
+    #[arg(long, value_enum, default_value_t = Position::Last)]
+    position: Position,
+}
+
+/// [`TokenPosition`] as an argument.
+#[derive(Clone, Copy, ValueEnum)]
+enum Position {
+    /// The last token's
+    Last,
+    /// The mean of all but the first token's
+    Mean,
+}
+
+/// Finds a vector and writes it.
+pub async fn vector(args: VectorArgs) -> Result<()> {
+    check_out(&args.out, "toml")?;
+    let job = VectorJob {
+        source: args.model.into(),
+        pairs: args.pairs,
+        concept: args.concept,
+        layers: args.layers,
+        position: match args.position {
+            Position::Last => TokenPosition::Last,
+            Position::Mean => TokenPosition::Mean,
+        },
+        command: command_line(),
+        progress: true,
+    };
+    let vector = job.run().await?;
+    vector.save(&args.out)?;
+    print!("{}", table(&vector));
+    println!("wrote {}", args.out.display());
+    Ok(())
+}

@@ -1,0 +1,378 @@
+//! What statistics were taken of: written beside them, and compared before they are added up or gone on with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::{Deserialize, Serialize};
+use steermap_maps::{ModelInfo, Numerics};
+
+use super::rows::{Counts, Rules};
+use crate::corpus::CorpusFile;
+
+/// The kind and version of file; [`Header::format`] says it.
+pub const FORMAT: &str = "steermap-stats/1";
+
+/// What statistics were taken of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// [`FORMAT`].
+    pub format: String,
+    /// Name and version of the tool.
+    pub tool: String,
+    /// The model whose states are mapped.
+    pub source: Side,
+    /// The model whose states they are mapped to.
+    pub target: Side,
+    /// Which positions count.
+    pub rules: Rules,
+    /// The text, part by part: one when taken, several when merged.
+    pub parts: Vec<Part>,
+}
+
+/// One of the two models.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Side {
+    /// Id or folder name.
+    pub model: String,
+    /// What identifies the weights and the tokenizer.
+    pub fingerprint: String,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Number of decoder blocks.
+    pub num_layers: usize,
+    /// Dtype of the stream; `unknown` before the first text has run.
+    pub dtype: String,
+    /// The weights' quantisation.
+    pub quantization: Option<String>,
+}
+
+/// A stretch of text, and how much of it has been read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// The files.
+    pub corpus: Vec<CorpusFile>,
+    /// Which of their documents.
+    pub shard: Shard,
+    /// Most pairs of positions.
+    pub limit: Option<u64>,
+    /// What was counted so far.
+    pub counts: Counts,
+    /// Whether all of it has been read.
+    pub complete: bool,
+}
+
+/// Every `count`-th document, from the `index`-th on: document `i` belongs to shard `i % count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// From 0.
+    pub index: usize,
+    /// One at least.
+    pub count: usize,
+}
+
+impl Default for Shard {
+    /// All documents.
+    fn default() -> Self {
+        Self { index: 0, count: 1 }
+    }
+}
+
+impl FromStr for Shard {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || anyhow!("found {text:?}, expected INDEX/COUNT with INDEX from 0 to below COUNT, such as 0/16");
+        let (index, count) = text.split_once('/').ok_or_else(wrong)?;
+        let shard = Self {
+            index: index.parse().map_err(|_| wrong())?,
+            count: count.parse().map_err(|_| wrong())?,
+        };
+        ensure!(shard.index < shard.count, wrong());
+        Ok(shard)
+    }
+}
+
+impl Side {
+    /// From what files say of a model.
+    pub fn new(info: ModelInfo, numerics: Numerics) -> Self {
+        let ModelInfo {
+            model,
+            fingerprint,
+            hidden_size,
+            num_layers,
+        } = info;
+        Self {
+            model,
+            fingerprint,
+            hidden_size,
+            num_layers,
+            dtype: numerics.dtype,
+            quantization: numerics.quantization,
+        }
+    }
+
+    /// The model, as files name it.
+    pub fn info(&self) -> ModelInfo {
+        ModelInfo {
+            model: self.model.clone(),
+            fingerprint: self.fingerprint.clone(),
+            hidden_size: self.hidden_size,
+            num_layers: self.num_layers,
+        }
+    }
+
+    /// The numerics that it ran at.
+    pub fn numerics(&self) -> Numerics {
+        Numerics {
+            dtype: self.dtype.clone(),
+            quantization: self.quantization.clone(),
+        }
+    }
+
+    /// What another run of the same model agrees in: its name may differ with the folder that it was loaded from, and
+    /// the dtype is not known before it has run.
+    fn compare(&self, other: &Self, side: &str) -> Result<()> {
+        let differ = |field: &str, a: &dyn std::fmt::Display, b: &dyn std::fmt::Display| {
+            anyhow!("{side}.{field}: found {a}, expected {b} as in the other")
+        };
+        if self.fingerprint != other.fingerprint {
+            return Err(differ("fingerprint", &self.fingerprint, &other.fingerprint));
+        }
+        if self.quantization != other.quantization {
+            let name = |side: &Self| side.quantization.clone().unwrap_or_else(|| "none".to_string());
+            return Err(differ("quantization", &name(self), &name(other)));
+        }
+        let known = |side: &Self| side.dtype != UNKNOWN_DTYPE;
+        if self.dtype != other.dtype && known(self) && known(other) {
+            return Err(differ("dtype", &self.dtype, &other.dtype));
+        }
+        Ok(())
+    }
+}
+
+/// [`Side::dtype`] before the model has run.
+pub const UNKNOWN_DTYPE: &str = "unknown";
+
+impl Header {
+    /// Reads what was stored beside statistics.
+    ///
+    /// # Errors
+    ///
+    /// Another kind or version of file, or a key that is missing, unknown or wrong.
+    pub fn from_json(value: serde_json::Value) -> Result<Self> {
+        let found = value.get("format").cloned().unwrap_or_default();
+        ensure!(found == FORMAT, "format: found {found}, expected {FORMAT:?}");
+        serde_json::from_value(value).context("header")
+    }
+
+    /// Counts of all parts.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.parts.iter().for_each(|part| counts.add(&part.counts));
+        counts
+    }
+
+    /// All files of all parts, each once.
+    pub fn corpus(&self) -> Vec<CorpusFile> {
+        let mut files: Vec<CorpusFile> = Vec::new();
+        for file in self.parts.iter().flat_map(|part| &part.corpus) {
+            if !files.contains(file) {
+                files.push(file.clone());
+            }
+        }
+        files
+    }
+
+    /// Whether statistics of `self` may go on as those of `job`.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that differs.
+    pub fn resumes(&self, job: &Self) -> Result<()> {
+        self.same_models(job)?;
+        ensure!(
+            self.parts.len() == 1,
+            "parts: found merged statistics, expected those of one run"
+        );
+        let (found, expected) = (&self.parts[0], &job.parts[0]);
+        ensure!(
+            found.corpus == expected.corpus,
+            "corpus: found {}, expected {}",
+            names(&found.corpus),
+            names(&expected.corpus)
+        );
+        ensure!(
+            found.shard == expected.shard && found.limit == expected.limit,
+            "shard or tokens: found {:?} of {:?}, expected {:?} of {:?}",
+            found.limit,
+            found.shard,
+            expected.limit,
+            expected.shard
+        );
+        Ok(())
+    }
+
+    /// Adds the parts of `other`, whose statistics are added to those of `self`.
+    ///
+    /// # Errors
+    ///
+    /// Other models or rules, a part that is not whole, or one that is there already.
+    pub fn merge(&mut self, other: Self) -> Result<()> {
+        self.same_models(&other)?;
+        self.parts.extend(other.parts);
+        self.check_parts()
+    }
+
+    /// Checks that every part has been read to its end and that no document is counted twice.
+    ///
+    /// # Errors
+    ///
+    /// The part that is not so.
+    pub fn check_parts(&self) -> Result<()> {
+        let mut seen: BTreeMap<&str, (&[CorpusFile], usize, BTreeSet<usize>)> = BTreeMap::new();
+        for part in &self.parts {
+            let Part { corpus, shard, .. } = part;
+            let name = format!("{}, shard {}/{}", names(corpus), shard.index, shard.count);
+            ensure!(
+                part.complete,
+                "{name}: found the statistics of a run that has not ended, expected whole ones: run the same command again"
+            );
+            for file in corpus {
+                let first = || (corpus.as_slice(), shard.count, BTreeSet::new());
+                let (files, count, indices) = seen.entry(&file.sha256).or_insert_with(first);
+                // Documents are dealt out in order over all files, so only shards of one deal are apart for sure.
+                if *files != corpus.as_slice() || *count != shard.count || !indices.insert(shard.index) {
+                    bail!("{name}: found documents that another part has too, expected every document once");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn same_models(&self, other: &Self) -> Result<()> {
+        self.source.compare(&other.source, "source")?;
+        self.target.compare(&other.target, "target")?;
+        ensure!(
+            self.rules == other.rules,
+            "rules: found {:?}, expected {:?} as in the other",
+            self.rules,
+            other.rules
+        );
+        Ok(())
+    }
+}
+
+fn names(files: &[CorpusFile]) -> String {
+    let names: Vec<String> = files
+        .iter()
+        .map(|file| format!("{} ({})", file.name, &file.sha256[..8]))
+        .collect();
+    names.join(" + ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(shard: &str, complete: bool) -> Header {
+        let side = |name: &str| Side {
+            model: name.into(),
+            fingerprint: format!("sm1:{name}"),
+            hidden_size: 4,
+            num_layers: 3,
+            dtype: "f32".into(),
+            quantization: None,
+        };
+        Header {
+            format: FORMAT.into(),
+            tool: "mapper".into(),
+            source: side("a"),
+            target: side("b"),
+            rules: Rules::default(),
+            parts: vec![Part {
+                corpus: vec![CorpusFile {
+                    name: "text".into(),
+                    sha256: "0".repeat(64),
+                }],
+                shard: shard.parse().unwrap(),
+                limit: None,
+                counts: Counts {
+                    documents: 3,
+                    ..Counts::default()
+                },
+                complete,
+            }],
+        }
+    }
+
+    #[test]
+    fn json_round_trip_and_other_formats() {
+        let header = header("0/2", true);
+        let json = serde_json::to_value(&header).unwrap();
+        assert_eq!(Header::from_json(json.clone()).unwrap(), header);
+        let mut other = json.clone();
+        other["format"] = "steermap-stats/9".into();
+        assert!(
+            Header::from_json(other)
+                .unwrap_err()
+                .to_string()
+                .contains("steermap-stats/9")
+        );
+        let mut other = json;
+        other["more"] = 1.into();
+        assert!(Header::from_json(other).is_err());
+        assert!(Header::from_json(serde_json::Value::Null).is_err());
+    }
+
+    #[test]
+    fn shards_add_up_once() {
+        let mut all = header("0/2", true);
+        all.merge(header("1/2", true)).unwrap();
+        assert_eq!(all.counts().documents, 6);
+        assert_eq!(all.corpus().len(), 1);
+        let twice = all.clone().merge(header("1/2", true)).unwrap_err().to_string();
+        assert!(
+            twice.contains("shard 1/2: found documents that another part has too"),
+            "{twice}"
+        );
+        let whole = header("0/2", true).merge(header("0/1", true)).unwrap_err().to_string();
+        assert!(whole.contains("another part has too"), "{whole}");
+        let open = header("0/2", true).merge(header("1/2", false)).unwrap_err().to_string();
+        assert!(open.contains("has not ended"), "{open}");
+    }
+
+    #[test]
+    fn other_models_rules_or_text_are_refused() {
+        let job = header("0/2", false);
+        assert!(header("0/2", true).resumes(&job).is_ok());
+        let error = |change: &dyn Fn(&mut Header)| {
+            let mut other = header("0/2", true);
+            change(&mut other);
+            other.resumes(&job).unwrap_err().to_string()
+        };
+        assert!(error(&|h| h.source.fingerprint = "sm1:x".into()).starts_with("source.fingerprint"));
+        assert!(error(&|h| h.target.quantization = Some("q8_0".into())).starts_with("target.quantization"));
+        assert!(error(&|h| h.target.dtype = "bf16".into()).starts_with("target.dtype"));
+        assert!(error(&|h| h.rules.window = 7).starts_with("rules"));
+        assert!(error(&|h| h.parts[0].corpus[0].sha256 = "1".repeat(64)).starts_with("corpus"));
+        assert!(error(&|h| h.parts[0].shard.index = 1).starts_with("shard"));
+        assert!(error(&|h| h.parts[0].limit = Some(7)).starts_with("shard or tokens"));
+        // A run that has not begun does not know its dtype.
+        let mut fresh = job.clone();
+        fresh.target.dtype = UNKNOWN_DTYPE.into();
+        assert!(header("0/2", true).resumes(&fresh).is_ok());
+    }
+
+    #[test]
+    fn shards_are_read() {
+        assert_eq!("3/16".parse::<Shard>().unwrap(), Shard { index: 3, count: 16 });
+        for text in ["", "3", "3/", "/3", "3/3", "-1/2", "a/b", "0/0"] {
+            assert!(text.parse::<Shard>().is_err(), "{text}");
+        }
+    }
+}

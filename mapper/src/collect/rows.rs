@@ -1,0 +1,244 @@
+//! From the streams of one text in two models to rows: paired states, with what is left out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::align::Pairing;
+use crate::capture::LayerStates;
+
+/// Which positions are left out, and how text is cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// Longest stretch of text that runs at once, in tokens of the source model.
+    pub window: usize,
+    /// Positions at the start of either model's tokens that are left out: the first carries massive activations in many
+    /// models.
+    pub skip_first: usize,
+    /// A row is left out if its norm, at any of the captured layers of either model, is more than this many times the
+    /// median of its text's rows at that layer. `None` leaves all in.
+    pub outliers: Option<f64>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            window: 256,
+            skip_first: 1,
+            outliers: Some(10.0),
+        }
+    }
+}
+
+impl Rules {
+    /// The rules in words.
+    pub fn describe(&self) -> String {
+        let first = match self.skip_first {
+            0 => "no first position left out".to_string(),
+            1 => "first position of each text left out".to_string(),
+            n => format!("first {n} positions of each text left out"),
+        };
+        let outliers = match self.outliers {
+            Some(ratio) => format!("rows above {ratio} times their text's median norm at any layer left out"),
+            None => "no outliers left out".to_string(),
+        };
+        format!("{first}; {outliers}; texts of at most {} source tokens", self.window)
+    }
+}
+
+/// How many positions were paired, and why others were not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Documents read.
+    pub documents: u64,
+    /// Texts that ran: documents, or pieces of those longer than a window.
+    pub texts: u64,
+    /// Tokens that the source model read.
+    pub source_tokens: u64,
+    /// Tokens that the target model read.
+    pub target_tokens: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Source tokens that end where no target token does.
+    pub unmatched_source: u64,
+    /// Target tokens that end where no source token does.
+    pub unmatched_target: u64,
+    /// Tokens of either model that stand for no text.
+    pub special: u64,
+    /// Pairs left out as first positions.
+    pub first: u64,
+    /// Pairs left out as outliers.
+    pub outliers: u64,
+}
+
+impl Counts {
+    /// Adds `other`'s.
+    pub fn add(&mut self, other: &Self) {
+        self.documents += other.documents;
+        self.texts += other.texts;
+        self.source_tokens += other.source_tokens;
+        self.target_tokens += other.target_tokens;
+        self.rows += other.rows;
+        self.unmatched_source += other.unmatched_source;
+        self.unmatched_target += other.unmatched_target;
+        self.special += other.special;
+        self.first += other.first;
+        self.outliers += other.outliers;
+    }
+}
+
+/// The rows of one text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TextRows {
+    /// By row: the byte of the text behind it, which names it among the text's rows.
+    pub ends: Vec<usize>,
+    /// By source layer: `[rows, hidden_size]`, row by row.
+    pub source: Vec<Vec<f32>>,
+    /// The same of the target.
+    pub target: Vec<Vec<f32>>,
+}
+
+/// Puts the paired states of one text together, by layer. `source` and `target` have one entry for each captured layer.
+/// Counts what is left out.
+pub fn text_rows(
+    pairing: &Pairing,
+    source: &[LayerStates],
+    target: &[LayerStates],
+    rules: &Rules,
+    counts: &mut Counts,
+) -> TextRows {
+    let (inner, first): (Vec<_>, Vec<_>) = pairing
+        .pairs
+        .iter()
+        .partition(|pair| pair.source >= rules.skip_first && pair.target >= rules.skip_first);
+    counts.first += first.len() as u64;
+    counts.unmatched_source += pairing.unmatched_source as u64;
+    counts.unmatched_target += pairing.unmatched_target as u64;
+    counts.special += pairing.special as u64;
+
+    let mut keep = vec![true; inner.len()];
+    if let Some(ratio) = rules.outliers {
+        let positions = |of: fn(&crate::align::PositionPair) -> usize| inner.iter().map(|p| of(p)).collect::<Vec<_>>();
+        let (at_source, at_target) = (positions(|p| p.source), positions(|p| p.target));
+        let layers = source
+            .iter()
+            .map(|layer| (layer, &at_source))
+            .chain(target.iter().map(|layer| (layer, &at_target)));
+        for (states, positions) in layers {
+            let norms: Vec<f64> = positions.iter().map(|&position| states.norm(position)).collect();
+            let limit = ratio * median(&norms);
+            for (keep, norm) in keep.iter_mut().zip(&norms) {
+                *keep &= *norm <= limit;
+            }
+        }
+    }
+    let kept: Vec<_> = inner
+        .iter()
+        .zip(&keep)
+        .filter(|(_, keep)| **keep)
+        .map(|(pair, _)| *pair)
+        .collect();
+    counts.outliers += (inner.len() - kept.len()) as u64;
+    counts.rows += kept.len() as u64;
+
+    let gather = |layers: &[LayerStates], of: fn(&crate::align::PositionPair) -> usize| -> Vec<Vec<f32>> {
+        layers
+            .iter()
+            .map(|states| kept.iter().flat_map(|pair| states.at(of(pair))).copied().collect())
+            .collect()
+    };
+    TextRows {
+        ends: kept.iter().map(|pair| pair.end).collect(),
+        source: gather(source, |pair| pair.source),
+        target: gather(target, |pair| pair.target),
+    }
+}
+
+/// The middle value, the upper of two; 0 of nothing.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::align::PositionPair;
+    use crate::capture::LayerStates;
+
+    fn states(values: &[[f32; 2]]) -> LayerStates {
+        LayerStates::from_rows(2, values.concat())
+    }
+
+    fn pairing(pairs: &[(usize, usize)]) -> Pairing {
+        Pairing {
+            pairs: pairs
+                .iter()
+                .enumerate()
+                .map(|(i, &(source, target))| PositionPair {
+                    source,
+                    target,
+                    end: i + 1,
+                })
+                .collect(),
+            unmatched_source: 2,
+            unmatched_target: 0,
+            special: 1,
+        }
+    }
+
+    #[test]
+    fn the_first_position_of_either_side_is_left_out() {
+        let source = states(&[[1., 0.], [2., 0.], [3., 0.]]);
+        let target = states(&[[0., 1.], [0., 2.], [0., 3.], [0., 4.]]);
+        let mut counts = Counts::default();
+        // The target has a BOS: its first text token is at position 1.
+        let pairing = pairing(&[(0, 1), (1, 2), (2, 3)]);
+        let rows = text_rows(&pairing, &[source], &[target], &Rules::default(), &mut counts);
+        assert_eq!(rows.ends, [2, 3]);
+        assert_eq!(rows.source, [[2., 0., 3., 0.]]);
+        assert_eq!(rows.target, [[0., 3., 0., 4.]]);
+        assert_eq!(
+            (counts.rows, counts.first, counts.special, counts.unmatched_source),
+            (2, 1, 1, 2)
+        );
+    }
+
+    #[test]
+    fn massive_activations_are_left_out_unless_asked_for() {
+        let calm = states(&[[1., 0.], [2., 0.], [3., 0.], [2., 0.], [2., 0.]]);
+        let mut wild = vec![[1., 0.], [2., 0.], [3., 0.], [2., 0.], [2., 0.]];
+        wild[2] = [0., 900.];
+        let wild = states(&wild);
+        let pairing = pairing(&[(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)]);
+        let mut rules = Rules::default();
+        // In either model, at any layer.
+        for (source, target) in [
+            (vec![calm.clone(), wild.clone()], vec![calm.clone()]),
+            (vec![calm.clone()], vec![wild.clone()]),
+        ] {
+            let mut counts = Counts::default();
+            let rows = text_rows(&pairing, &source, &target, &rules, &mut counts);
+            assert_eq!((rows.ends.as_slice(), counts.outliers), (&[2, 4, 5][..], 1));
+        }
+        rules.outliers = None;
+        rules.skip_first = 0;
+        let mut counts = Counts::default();
+        assert_eq!(text_rows(&pairing, &[calm], &[wild], &rules, &mut counts).ends.len(), 5);
+    }
+
+    #[test]
+    fn a_text_without_pairs_has_no_rows() {
+        let none = LayerStates::default();
+        let mut counts = Counts::default();
+        let rows = text_rows(
+            &Pairing::default(),
+            &[none.clone()],
+            &[none],
+            &Rules::default(),
+            &mut counts,
+        );
+        assert!(rows.ends.is_empty() && rows.source[0].is_empty());
+    }
+}

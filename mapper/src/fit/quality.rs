@@ -1,0 +1,203 @@
+//! How good a map is, on test rows alone.
+//!
+//! From test moments about the test means, a row `a` of `A` and the intercept `p` of dimension `j`:
+//!
+//! ```text
+//! sum (y_j - a x - p)^2 = S_j - 2 a C_j + a G a^T + n (mean_j - a mean_x - p)^2
+//! R2_j = 1 - that / S_j
+//! ```
+//!
+//! which is scikit-learn's `r2_score` (`multioutput="raw_values"`); over all dimensions at once numerator and
+//! denominator are summed first.
+
+use faer::{Mat, MatRef};
+
+use super::FitError;
+use super::ridge::{Solution, matvec, mirrored, product};
+use crate::stats::{Split, Statistics};
+
+/// R² over all dimensions, and the median of the dimensions' own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct R2 {
+    pub all: f64,
+    pub median: f64,
+}
+
+/// The measures of one map.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Quality {
+    pub map: R2,
+    pub mean: R2,
+    pub identity: Option<R2>,
+    pub constant_dimensions: usize,
+    pub cosine: f64,
+}
+
+/// The test rows of one input.
+pub(super) struct TestSet {
+    input: usize,
+    /// The whole Gram matrix. `[d_in, d_in]`
+    gram: Mat<f64>,
+    /// `[d_in]`
+    mean: Vec<f64>,
+    /// The sampled rows' inputs, one a column. `[d_in, rows]`
+    sample: Mat<f64>,
+}
+
+impl TestSet {
+    /// Gathers.
+    pub fn of(statistics: &Statistics, input: usize) -> Self {
+        let (test, plan) = (statistics.moments(Split::Test), statistics.plan());
+        let (rows, hidden) = (statistics.sample().rows(), plan.layout.source_hidden);
+        let sources = &plan.inputs[input].sources;
+        let sample = Mat::from_fn(plan.inputs[input].width, rows.len(), |i, row| {
+            f64::from(rows[row].source[sources[i / hidden] * hidden + i % hidden])
+        });
+        Self {
+            input,
+            gram: mirrored(test.gram[input].view()),
+            mean: test.input_mean(sources),
+            sample,
+        }
+    }
+
+    /// Measures the map of a pair with this input.
+    ///
+    /// # Errors
+    ///
+    /// [`FitError::ConstantTarget`]; [`FitError::NotFinite`] if sums overflowed.
+    pub fn measure(&self, statistics: &Statistics, pair: usize, solution: &Solution) -> Result<Quality, FitError> {
+        let (train, test) = (statistics.moments(Split::Train), statistics.moments(Split::Test));
+        let plan = statistics.plan();
+        let target = plan.pairs[pair].target;
+        let (squares, mean) = (&test.target_squares[target], &test.target_mean[target]);
+        let n = test.count as f64;
+        if squares.iter().all(|&squares| squares == 0.0) {
+            return Err(FitError::ConstantTarget {
+                layer: plan.targets[target],
+            });
+        }
+        let r2 = |errors: &[f64]| r2(errors, squares);
+        let gram_part = row_dots(
+            solution.weight.as_ref(),
+            product(solution.weight.as_ref(), self.gram.as_ref(), 1.0).as_ref(),
+        );
+        let cross_part = row_dots(solution.weight.as_ref(), test.cross[pair].view().transpose());
+        let predicted_mean = matvec(solution.weight.as_ref(), &self.mean);
+        let errors: Vec<f64> = (0..squares.len())
+            .map(|j| {
+                let off = mean[j] - predicted_mean[j] - f64::from(solution.bias[j]);
+                squares[j] - 2.0 * cross_part[j] + gram_part[j] + n * off * off
+            })
+            .collect();
+        let mean_errors: Vec<f64> = (0..squares.len())
+            .map(|j| {
+                let off = mean[j] - train.target_mean[target][j];
+                squares[j] + n * off * off
+            })
+            .collect();
+        let comparable =
+            plan.inputs[self.input].layers.len() == 1 && plan.layout.source_hidden == plan.layout.target_hidden;
+        let identity_errors = comparable.then(|| -> Vec<f64> {
+            let cross = test.cross[pair].view();
+            (0..squares.len())
+                .map(|j| {
+                    let off = mean[j] - self.mean[j];
+                    squares[j] - 2.0 * cross[(j, j)] + self.gram[(j, j)] + n * off * off
+                })
+                .collect()
+        });
+        let quality = Quality {
+            map: r2(&errors),
+            mean: r2(&mean_errors),
+            identity: identity_errors.map(|errors| r2(&errors)),
+            constant_dimensions: squares.iter().filter(|&&squares| squares == 0.0).count(),
+            cosine: self.cosine(statistics, target, solution),
+        };
+        let measures = [quality.map.all, quality.map.median, quality.mean.all, quality.cosine];
+        if measures.iter().any(|measure| !measure.is_finite()) {
+            return Err(FitError::NotFinite {
+                what: "a measure",
+                source_layers: plan.inputs[self.input].layers.clone(),
+            });
+        }
+        Ok(quality)
+    }
+
+    /// Mean cosine of `A x + p` and `y` over the sample; a state of norm 0 counts as 0, as does an empty sample.
+    fn cosine(&self, statistics: &Statistics, target: usize, solution: &Solution) -> f64 {
+        let predicted = product(solution.weight.as_ref(), self.sample.as_ref(), 1.0);
+        let width = statistics.plan().layout.target_hidden;
+        let rows = statistics.sample().rows();
+        let cosines = rows.iter().zip(predicted.col_iter()).map(|(row, predicted)| {
+            let (mut dot, mut ours, mut theirs) = (0.0, 0.0, 0.0);
+            let truth = &row.target[target * width..][..width];
+            for ((predicted, &bias), &truth) in predicted.iter().zip(&solution.bias).zip(truth) {
+                let (a, b) = (predicted + f64::from(bias), f64::from(truth));
+                dot += a * b;
+                ours += a * a;
+                theirs += b * b;
+            }
+            if ours > 0.0 && theirs > 0.0 {
+                dot / (ours.sqrt() * theirs.sqrt())
+            } else {
+                0.0
+            }
+        });
+        cosines.sum::<f64>() / rows.len().max(1) as f64
+    }
+}
+
+/// The dot product of each row of `a` with that of `b`.
+fn row_dots(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Vec<f64> {
+    let mut dots = vec![0.0; a.nrows()];
+    for (a, b) in a.col_iter().zip(b.col_iter()) {
+        let products = a.iter().zip(b.iter()).map(|(a, b)| a * b);
+        dots.iter_mut().zip(products).for_each(|(dot, product)| *dot += product);
+    }
+    dots
+}
+
+/// R² from the sums of squared errors and of squares, per dimension. One dimension at least isn't constant.
+fn r2(errors: &[f64], squares: &[f64]) -> R2 {
+    // A perfect map's error may round to just below 0.
+    let errors = || errors.iter().map(|error| error.max(0.0));
+    let own: Vec<f64> = errors()
+        .zip(squares)
+        .filter(|(_, squares)| **squares > 0.0)
+        .map(|(error, squares)| 1.0 - error / squares)
+        .collect();
+    R2 {
+        all: 1.0 - errors().sum::<f64>() / squares.iter().sum::<f64>(),
+        median: median(own),
+    }
+}
+
+/// The middle value, or the mean of the middle two; NaN of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_by_hand() {
+        assert_eq!(median(vec![3.0, -1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![3.0, -1.0, 2.0, 1.0]), 1.5);
+        assert!(median(Vec::new()).is_nan());
+    }
+
+    #[test]
+    fn constant_dimensions_count_in_the_whole_but_not_in_the_median() {
+        let measured = r2(&[1.0, 3.0, 4.0, -1e-18], &[2.0, 4.0, 0.0, 2.0]);
+        assert_eq!(measured.all, 1.0 - 8.0 / 8.0);
+        assert_eq!(measured.median, 0.5);
+    }
+}

@@ -1,0 +1,422 @@
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use serde::Deserialize;
+
+use super::*;
+use crate::stats::{Layout, Precision, Rows, StatsError};
+
+/// A problem, and what numpy and scikit-learn say of it; made by `fixtures/make_ridge.py`.
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    source_layers: usize,
+    source_hidden: usize,
+    target_hidden: usize,
+    splits: [usize; 3],
+    x: Vec<f32>,
+    y: Vec<f32>,
+    fits: Vec<Fit>,
+    errors: Vec<f64>,
+    auto: f64,
+    r2_mean: [f64; 2],
+    r2_identity: Option<[f64; 2]>,
+    constant_dimensions: usize,
+    source_norm: f64,
+    target_norm: f64,
+}
+
+#[derive(Deserialize)]
+struct Fit {
+    lambda: f64,
+    weight: Vec<f64>,
+    bias: Vec<f64>,
+    r2: [f64; 2],
+    cosine: f64,
+}
+
+impl Case {
+    fn all() -> Vec<Self> {
+        serde_json::from_str(include_str!("fixtures/ridge.json")).unwrap()
+    }
+
+    fn statistics(&self) -> Statistics {
+        let layout = Layout {
+            source_hidden: self.source_hidden,
+            target_hidden: self.target_hidden,
+            pairs: vec![PairSpec {
+                source_layers: (0..self.source_layers).collect(),
+                target_layer: 7,
+            }],
+        };
+        let mut statistics = Statistics::new(layout, Precision::F64).unwrap().with_block_rows(16);
+        let mut start = 0;
+        let (h, d) = (self.source_hidden, self.source_hidden * self.source_layers);
+        for (split, &rows) in Split::ALL.into_iter().zip(&self.splits) {
+            let keys: Vec<u64> = (start..start + rows).map(|row| row as u64).collect();
+            let layers: Vec<Vec<f32>> = (0..self.source_layers)
+                .map(|layer| {
+                    let row = |row: usize| &self.x[row * d + layer * h..][..h];
+                    (start..start + rows).flat_map(row).copied().collect()
+                })
+                .collect();
+            let rows = Rows {
+                keys: &keys,
+                source: layers.iter().map(Vec::as_slice).collect(),
+                target: vec![&self.y[start * self.target_hidden..(start + rows) * self.target_hidden]],
+            };
+            statistics.add(split, &rows).unwrap();
+            start += keys.len();
+        }
+        statistics.flush();
+        statistics
+    }
+}
+
+fn fit(statistics: &Statistics, choice: RidgeChoice) -> FittedPair {
+    let mut told = Vec::new();
+    let fitted = fit_pairs(statistics, choice, |done| told.push(done)).unwrap();
+    assert_eq!(told, (1..=fitted.len()).collect::<Vec<_>>());
+    fitted.into_iter().next().unwrap()
+}
+
+/// Norm of the difference over the norm of what is expected.
+fn off(found: impl IntoIterator<Item = f32>, expected: &[f64]) -> f64 {
+    let difference: f64 = found
+        .into_iter()
+        .zip(expected)
+        .map(|(a, b)| (f64::from(a) - b).powi(2))
+        .sum();
+    (difference / expected.iter().map(|b| b * b).sum::<f64>()).sqrt()
+}
+
+#[test]
+fn maps_and_measures_are_those_of_scikit_learn_and_numpy() {
+    for case in Case::all() {
+        let statistics = case.statistics();
+        for expected in &case.fits {
+            let found = fit(&statistics, RidgeChoice::Fixed(expected.lambda));
+            let at = format!("{}, lambda {}", case.name, expected.lambda);
+            let d = case.source_hidden * case.source_layers;
+            assert_eq!(found.weight.shape(), (case.target_hidden, d), "{at}");
+            // Row by row, as numpy has it.
+            let weight = off(found.weight.transpose().iter().copied(), &expected.weight);
+            // A mean a thousand times the spread makes the intercept large: its own size is the scale.
+            let bias = off(found.bias.iter().copied(), &expected.bias);
+            println!("{at}: weight {weight:.1e} bias {bias:.1e}");
+            let tolerance = if case.name.contains("1e10") { 1e-5 } else { 1e-6 };
+            assert!(
+                weight < tolerance && bias < tolerance,
+                "{at}: weight off by {weight:e}, bias by {bias:e}"
+            );
+            let near = |found: f64, expected: f64| {
+                assert!(
+                    (found - expected).abs() < 2e-6 * (1.0 + expected.abs()),
+                    "{at}: {found}, {expected}"
+                );
+            };
+            near(found.r2, expected.r2[0]);
+            near(found.r2_median, expected.r2[1]);
+            near(found.r2_mean_baseline, case.r2_mean[0]);
+            near(found.r2_mean_baseline_median, case.r2_mean[1]);
+            near(found.cosine, expected.cosine);
+            near(found.source_mean_norms[0], case.source_norm);
+            near(found.target_mean_norm, case.target_norm);
+            assert_eq!(found.source_mean_norms.len(), case.source_layers);
+            assert_eq!(found.r2_identity_baseline.is_some(), case.r2_identity.is_some(), "{at}");
+            if let Some([whole, median]) = case.r2_identity {
+                near(found.r2_identity_baseline.unwrap(), whole);
+                near(found.r2_identity_baseline_median.unwrap(), median);
+            }
+            assert_eq!(found.constant_dimensions, case.constant_dimensions, "{at}");
+            assert_eq!(found.lambda, expected.lambda);
+            let rows = [found.rows, found.validation_rows, found.test_rows];
+            assert_eq!(rows, case.splits.map(|rows| rows as u64));
+            assert_eq!(found.cosine_rows, case.splits[2]);
+        }
+    }
+}
+
+#[test]
+fn lambda_is_the_grid_s_best_on_validation_rows() {
+    for case in Case::all() {
+        let found = fit(&case.statistics(), RidgeChoice::Auto).lambda;
+        println!("{}: {found:e}, {:e}", case.name, case.auto);
+        assert!(
+            (found - case.auto).abs() <= 1e-6 * case.auto,
+            "{}: {found:e}, {:e}",
+            case.name,
+            case.auto
+        );
+    }
+}
+
+#[test]
+fn validation_errors_are_those_of_scikit_learn_s_predictions() {
+    for case in Case::all() {
+        let statistics = case.statistics();
+        let spectrum = Spectrum::of(&statistics, 0).unwrap();
+        let validation = Validation::of(&statistics, 0, &spectrum);
+        let train = statistics.moments(Split::Train);
+        let rotated = spectrum.rotate(train.cross[0].view(), train.count);
+        let found = validation.errors(&statistics, 0, &spectrum, rotated.as_ref());
+        assert_eq!(found.len(), case.errors.len());
+        let squares: f64 = statistics.moments(Split::Validation).target_squares[0].iter().sum();
+        for ((lambda, found), expected) in found.into_iter().zip(&case.errors) {
+            // Which directions lambda 0 leaves out is another choice on states than on their covariance.
+            if lambda == 0.0 && case.name == "states of condition 1e10" {
+                continue;
+            }
+            let off = (found - expected).abs();
+            let at = format!("{}, lambda {lambda:e}: {found}, {expected}", case.name);
+            assert!(off < 1e-6 * expected + 1e-9 * squares, "{at}");
+        }
+    }
+}
+
+/// States of two streams, where the target's are an affine map of the source's.
+struct Planted {
+    weight: DMatrix<f32>,
+    bias: DVector<f32>,
+    statistics: Statistics,
+}
+
+fn planted(precision: Precision, rows: usize) -> Planted {
+    let (d, t) = (24, 17);
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut normal = |_, _| rng.sample::<f32, _>(StandardNormal);
+    let weight = DMatrix::from_fn(t, d, &mut normal);
+    let bias = DVector::from_fn(t, &mut normal) * 10.0;
+    let mean = DVector::from_fn(d, &mut normal) * 100.0;
+    let layout = Layout {
+        source_hidden: d,
+        target_hidden: t,
+        pairs: vec![PairSpec {
+            source_layers: vec![3],
+            target_layer: 4,
+        }],
+    };
+    let mut statistics = Statistics::new(layout, precision).unwrap().with_block_rows(100);
+    for split in Split::ALL {
+        let mut x = DMatrix::from_fn(d, rows, &mut normal);
+        x.column_iter_mut().for_each(|mut column| column += &mean);
+        let y = (weight.clone().cast::<f64>() * x.clone().cast::<f64>()).cast::<f32>();
+        let y = DMatrix::from_fn(t, rows, |i, j| y[(i, j)] + bias[i]);
+        let keys: Vec<u64> = (0..rows as u64).collect();
+        let rows = Rows {
+            keys: &keys,
+            source: vec![x.as_slice()],
+            target: vec![y.as_slice()],
+        };
+        statistics.add(split, &rows).unwrap();
+    }
+    statistics.flush();
+    Planted {
+        weight,
+        bias,
+        statistics,
+    }
+}
+
+#[test]
+fn a_planted_map_is_recovered() {
+    for (precision, tolerance) in [(Precision::F64, 1e-5), (Precision::F32, 1e-4)] {
+        let planted = planted(precision, 1000);
+        for choice in [RidgeChoice::Auto, RidgeChoice::Fixed(0.0)] {
+            let found = fit(&planted.statistics, choice);
+            let weight = (&found.weight - &planted.weight).norm() / planted.weight.norm();
+            let bias = (&found.bias - &planted.bias).norm() / planted.bias.norm();
+            println!(
+                "{precision:?} {choice:?}: weight {weight:.1e} bias {bias:.1e} lambda {:.1e}",
+                found.lambda
+            );
+            // The intercept also carries the weights' errors times the mean, a hundred times the spread.
+            assert!(
+                weight < tolerance && bias < 100.0 * tolerance,
+                "{precision:?}: {weight:e}, {bias:e}"
+            );
+            assert!(found.r2 > 0.999_999 && found.r2_median > 0.999_999 && found.cosine > 0.999_999);
+            assert_eq!(found.rank, 24);
+            assert!(found.r2_mean_baseline.abs() < 0.05);
+        }
+    }
+}
+
+#[test]
+fn pairs_come_in_the_layout_s_order_and_share_inputs() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let pair = |source_layers: &[usize], target_layer| PairSpec {
+        source_layers: source_layers.to_vec(),
+        target_layer,
+    };
+    let layout = Layout {
+        source_hidden: 5,
+        target_hidden: 5,
+        pairs: vec![pair(&[2], 9), pair(&[1, 2], 4), pair(&[2], 4), pair(&[2, 1], 4)],
+    };
+    let mut statistics = Statistics::new(layout.clone(), Precision::F64).unwrap();
+    for split in Split::ALL {
+        let mut states = || (0..5 * 60).map(|_| rng.sample(StandardNormal)).collect::<Vec<f32>>();
+        let (a, b, c) = (states(), states(), states());
+        // Layer 9 is layer 2 twice, layer 4 is noise.
+        let twice: Vec<f32> = b.iter().map(|b| 2.0 * b).collect();
+        let keys: Vec<u64> = (0..60).collect();
+        let rows = Rows {
+            keys: &keys,
+            source: vec![&a, &b],
+            target: vec![&c, &twice],
+        };
+        statistics.add(split, &rows).unwrap();
+    }
+    statistics.flush();
+    let fitted = fit_pairs(&statistics, RidgeChoice::Fixed(1e-9), |_| ()).unwrap();
+    let specs: Vec<_> = fitted.iter().map(|fitted| fitted.spec.clone()).collect();
+    assert_eq!(specs, layout.pairs);
+    assert!((&fitted[0].weight - DMatrix::identity(5, 5) * 2.0).norm() < 1e-5);
+    assert!(fitted[0].r2 > 0.999_999 && fitted[2].r2 < 0.5);
+    assert!(fitted[0].r2_identity_baseline.is_some() && fitted[1].r2_identity_baseline.is_none());
+    // The other order of concatenation is the same map with its blocks exchanged.
+    let exchanged = fitted[3].weight.columns(5, 5) - fitted[1].weight.columns(0, 5);
+    assert!(exchanged.norm() < 1e-5);
+    assert_eq!(fitted[1].source_mean_norms.len(), 2);
+    assert_eq!(fitted[1].source_mean_norms[1], fitted[0].source_mean_norms[0]);
+    assert_eq!(statistics.mean_norm_source(2), Some(fitted[0].source_mean_norms[0]));
+    assert_eq!(statistics.mean_norm_target(9), Some(fitted[0].target_mean_norm));
+}
+
+/// Statistics of one dimension each, with these rows per split.
+fn tiny(rows: [&[[f32; 2]]; 3]) -> Statistics {
+    let layout = Layout {
+        source_hidden: 1,
+        target_hidden: 1,
+        pairs: vec![PairSpec {
+            source_layers: vec![0],
+            target_layer: 0,
+        }],
+    };
+    let mut statistics = Statistics::new(layout, Precision::F64).unwrap();
+    for (split, rows) in Split::ALL.into_iter().zip(rows) {
+        let (x, y): (Vec<f32>, Vec<f32>) = rows.iter().map(|[x, y]| (*x, *y)).unzip();
+        let keys = vec![0; rows.len()];
+        let rows = Rows {
+            keys: &keys,
+            source: vec![&x],
+            target: vec![&y],
+        };
+        statistics.add(split, &rows).unwrap();
+    }
+    statistics.flush();
+    statistics
+}
+
+const LINE: &[[f32; 2]] = &[[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]];
+
+fn error(statistics: &Statistics, choice: RidgeChoice) -> FitError {
+    fit_pairs(statistics, choice, |_| ()).unwrap_err()
+}
+
+#[test]
+fn a_line_by_hand() {
+    let found = fit(&tiny([LINE, LINE, LINE]), RidgeChoice::Fixed(0.0));
+    assert!((found.weight[(0, 0)] - 2.0).abs() < 1e-6 && (found.bias[0] - 1.0).abs() < 1e-6);
+    // Covariance 4/3 over variance 2/3 plus lambda 2/3.
+    let found = fit(&tiny([LINE, LINE, LINE]), RidgeChoice::Fixed(2.0 / 3.0));
+    assert!((found.weight[(0, 0)] - 1.0).abs() < 1e-6 && (found.bias[0] - 2.0).abs() < 1e-6);
+    // Errors -1, 0, 1 about squares 4, 0, 4.
+    assert!((found.r2 - 0.75).abs() < 1e-6 && (found.r2_median - 0.75).abs() < 1e-6);
+    assert_eq!(found.r2_mean_baseline, 0.0);
+    // The identity is off by 1, 2, 3.
+    assert!((found.r2_identity_baseline.unwrap() - (1.0 - 14.0 / 8.0)).abs() < 1e-12);
+}
+
+#[test]
+fn missing_rows_are_named() {
+    let auto = RidgeChoice::Auto;
+    let split = Split::Train;
+    assert_eq!(error(&tiny([&[], LINE, LINE]), auto), FitError::NoRows { split });
+    let split = Split::Validation;
+    assert_eq!(error(&tiny([LINE, &[], LINE]), auto), FitError::NoRows { split });
+    let message = error(&tiny([LINE, LINE, &[]]), auto).to_string();
+    assert!(
+        message.contains("test") && message.contains("more documents"),
+        "{message}"
+    );
+    let (split, found, needed) = (Split::Test, 1, 2);
+    let few = FitError::TooFewRows { split, found, needed };
+    assert_eq!(error(&tiny([LINE, LINE, &LINE[..1]]), auto), few);
+    // A lambda that is given needs no validation rows.
+    assert_eq!(
+        fit(&tiny([LINE, &[], LINE]), RidgeChoice::Fixed(0.0)).validation_rows,
+        0
+    );
+}
+
+#[test]
+fn what_can_not_be_fitted_is_refused() {
+    let good = tiny([LINE, LINE, LINE]);
+    for found in [-1.0, f64::INFINITY, f64::NAN] {
+        assert!(matches!(
+            error(&good, RidgeChoice::Fixed(found)),
+            FitError::Lambda { .. }
+        ));
+    }
+    let flat: &[[f32; 2]] = &[[0.0, 2.0], [1.0, 2.0]];
+    let layer = 0;
+    assert_eq!(
+        error(&tiny([LINE, LINE, flat]), RidgeChoice::Auto),
+        FitError::ConstantTarget { layer }
+    );
+    // A source that never changes has nothing to say: the mean is predicted, without an error.
+    let still: &[[f32; 2]] = &[[1.0, 1.0], [1.0, 3.0], [1.0, 5.0]];
+    for choice in [RidgeChoice::Auto, RidgeChoice::Fixed(0.0), RidgeChoice::Fixed(1.0)] {
+        let found = fit(&tiny([still, still, still]), choice);
+        assert_eq!((found.weight[(0, 0)], found.bias[0], found.rank), (0.0, 3.0, 0));
+    }
+    // Slopes beyond f32.
+    let steep: &[[f32; 2]] = &[[0.0, 0.0], [1e-20, 3e38]];
+    assert!(matches!(
+        error(&tiny([steep, steep, steep]), RidgeChoice::Fixed(0.0)),
+        FitError::NotFinite { .. }
+    ));
+}
+
+#[test]
+fn products_that_overflow_f32_are_refused() {
+    let layout = planted(Precision::F32, 2).statistics.layout().clone();
+    let mut statistics = Statistics::new(layout, Precision::F32).unwrap();
+    let huge: Vec<f32> = (0..48).map(|i| if i < 24 { 1e30 } else { -1e30 }).collect();
+    let target: Vec<f32> = (0..34).map(|i| i as f32).collect();
+    for split in Split::ALL {
+        let rows = Rows {
+            keys: &[1, 2],
+            source: vec![&huge],
+            target: vec![&target],
+        };
+        statistics.add(split, &rows).unwrap();
+    }
+    statistics.flush();
+    assert!(matches!(
+        error(&statistics, RidgeChoice::Auto),
+        FitError::NotFinite { .. }
+    ));
+}
+
+#[test]
+fn a_sample_may_be_empty() {
+    let found = fit(&tiny([LINE, LINE, LINE]).with_sample_rows(0), RidgeChoice::Auto);
+    assert_eq!((found.cosine, found.cosine_rows), (0.0, 0));
+}
+
+#[test]
+fn staged_rows_are_not_forgotten() {
+    let mut statistics = tiny([LINE, LINE, LINE]);
+    let rows = Rows {
+        keys: &[4],
+        source: vec![&[1.0]],
+        target: vec![&[1.0]],
+    };
+    statistics.add(Split::Validation, &rows).unwrap();
+    let (split, rows) = (Split::Validation, 1);
+    let expected = FitError::Statistics(StatsError::Unflushed { split, rows });
+    assert_eq!(error(&statistics, RidgeChoice::Auto), expected);
+}
