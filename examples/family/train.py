@@ -22,8 +22,8 @@ from torch import nn
 # name: tokenizer, width, layers, heads, key-value heads, feed-forward width, stories a step, steps, learning rate
 SHAPES = {
     "stories-260k": dict(tokenizer="a", width=64, layers=4, heads=4, kv=2, ffn=176, batch=32, steps=1800, lr=2e-3),
-    "stories-800k": dict(tokenizer="a", width=96, layers=6, heads=6, kv=6, ffn=256, batch=32, steps=2000, lr=2e-3),
-    "stories-3m": dict(tokenizer="a", width=160, layers=8, heads=5, kv=5, ffn=448, batch=32, steps=1000, lr=2e-3),
+    "stories-800k": dict(tokenizer="a", width=96, layers=6, heads=6, kv=6, ffn=256, batch=32, steps=1500, lr=2e-3),
+    "stories-3m": dict(tokenizer="a", width=160, layers=8, heads=5, kv=5, ffn=448, batch=32, steps=800, lr=2e-3),
     "stories-400k-b": dict(tokenizer="b", width=80, layers=5, heads=5, kv=5, ffn=224, batch=32, steps=900, lr=2e-3),
 }
 VOCABULARY = {"a": 1186, "b": 640}
@@ -291,9 +291,6 @@ def train_model(args):
     encode = lambda path, count: [e.ids + [EOS] for e in tokenizer.encode_batch(texts(path)[:count])]
     rows, held = encode(args.data / "train.jsonl", None), encode(args.data / "held.jsonl", None)
     model = Llama(s)
-    generator = torch.Generator().manual_seed(args.seed)
-    model.embed_tokens.weight.data = cooccurrence_embeddings(
-        rows[:20000], VOCABULARY[s["tokenizer"]], s["width"], args.embedding_rms, generator)
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() < 2 or "embed" in n]
     optimizers = [Muon(matrices, lr=args.muon_lr), torch.optim.AdamW(others, lr=s["lr"], betas=(0.9, 0.95), weight_decay=0.0)]
@@ -309,6 +306,10 @@ def train_model(args):
         for optimizer, state in zip(optimizers, saved["optimizers"]):
             optimizer.load_state_dict(state)
         done, seen, spent = saved["done"], saved["seen"], saved["spent"]
+    else:
+        generator = torch.Generator().manual_seed(args.seed)
+        start = cooccurrence_embeddings(rows[:20000], VOCABULARY[s["tokenizer"]], s["width"], args.embedding_rms, generator)
+        model.embed_tokens.weight.data.copy_(start)
     stream = batches(rows, s["batch"], torch.Generator().manual_seed(args.seed))
     for _ in range(done):
         next(stream)
