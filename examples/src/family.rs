@@ -6,7 +6,7 @@ use anyhow::Result;
 use mistralrs::ModelDType;
 use steermap_mapper::session::ModelSource;
 
-use crate::stories::Story;
+use crate::stories::{Cut, Story};
 
 /// Folder of the family, seen from the top of the checkout.
 pub const FOLDER: &str = "examples/family";
@@ -19,6 +19,13 @@ pub const OTHER_TOKENIZER: &str = "stories-400k-b";
 
 /// The concepts.
 pub const CONCEPTS: [&str; 7] = ["mood", "topic", "register", "tense", "gender", "time", "voice"];
+
+/// Number and seed of a concept's pairs, and where their two sides end.
+pub const PAIRS: (usize, u64) = (128, 3);
+/// See [`PAIRS`].
+pub const CUT: Cut = Cut::Word;
+/// Number and seed of a concept's items.
+pub const ITEMS: (usize, u64) = (60, 4);
 
 /// A model's folder.
 pub fn model(name: &str) -> PathBuf {

@@ -1,16 +1,16 @@
 //! What steering does to a model's choices: propensities of two-choice items, and how they move with alpha.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result, ensure};
+use candle_core::{D, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use residual_hooks::{BatchView, ResidualHook};
 use serde::Deserialize;
-use steermap_plugin::SteeringHook;
-use steermap_plugin::compile::Offsets;
 use tokenizers::Tokenizer;
 
 use crate::align::TokenizedText;
@@ -107,20 +107,33 @@ impl TokenizedItems {
     }
 
     /// The propensity of each item, `logit(positive) - logit(negative)` of the next token, in the order of the prompts'
-    /// lengths.
+    /// lengths, by whatever hook is installed.
     ///
     /// # Errors
     ///
     /// What the engine answers with.
     pub async fn propensities(&self, session: &Session) -> Result<Vec<f64>> {
-        let prompts: Vec<&[u32]> = self.prompts.iter().map(Vec::as_slice).collect();
-        let logits = session.next_token_logits(&prompts).await?;
-        let of = |(logits, &(p, n)): (&Vec<f32>, &(u32, u32))| {
-            let logit = |token: u32| logits.get(token as usize).copied().map(f64::from);
-            Some(logit(p)? - logit(n)?)
-        };
-        let propensities: Option<Vec<f64>> = logits.iter().zip(&self.words).map(of).collect();
-        propensities.context("the model has no logit for a token of its tokenizer")
+        Ok(self.repeated(session, 1, |_, _| ()).await?.remove(0))
+    }
+
+    /// The propensities under each of `offsets`, `[offset][item]`: all in the same batches, row by row with an offset of its
+    /// own at every position. What hook the model had is gone afterwards.
+    ///
+    /// # Errors
+    ///
+    /// A layer that can't be steered, or what the engine answers with.
+    pub async fn propensities_under(&self, session: &Session, offsets: Vec<LayerOffset>) -> Result<Vec<Vec<f64>>> {
+        let count = offsets.len();
+        let hook = Arc::new(RowOffsets {
+            offsets,
+            by_request: Mutex::default(),
+        });
+        session.slot().install(hook.clone())?;
+        let propensities = self
+            .repeated(session, count, |offset, request| hook.steer(request, offset))
+            .await;
+        session.slot().remove();
+        propensities
     }
 
     /// Mean propensity at each of `alphas`, with `alpha * direction` added after `layer` at every position. What hook
@@ -128,20 +141,103 @@ impl TokenizedItems {
     ///
     /// # Errors
     ///
-    /// A layer that can't be steered, or what the engine answers with.
+    /// As [`propensities_under`](Self::propensities_under).
     pub async fn curve(&self, session: &Session, layer: usize, direction: &[f32], alphas: &[f64]) -> Result<Vec<f64>> {
-        let mut means = Vec::with_capacity(alphas.len());
-        for alpha in alphas {
-            let offset = direction.iter().map(|&x| (f64::from(x) * alpha) as f32).collect();
-            let hook = SteeringHook::new(Offsets::new(BTreeMap::from([(layer, offset)])));
-            session.slot().install(Arc::new(hook))?;
-            let propensities = self.propensities(session).await;
-            session.slot().remove();
-            let propensities = propensities?;
-            means.push(propensities.iter().sum::<f64>() / propensities.len() as f64);
-        }
-        Ok(means)
+        let offsets = alphas.iter().map(|&alpha| LayerOffset::new(layer, direction, alpha));
+        let propensities = self.propensities_under(session, offsets.collect()).await?;
+        Ok(propensities.iter().map(|items| mean(items)).collect())
     }
+
+    /// Runs every item `count` times, and tells `known` which time each request is. `[time][item]`
+    async fn repeated(
+        &self,
+        session: &Session,
+        count: usize,
+        mut known: impl FnMut(usize, usize),
+    ) -> Result<Vec<Vec<f64>>> {
+        // Item by item: equal prompts are of equal length and run in one batch.
+        let prompts: Vec<&[u32]> = self
+            .prompts
+            .iter()
+            .flat_map(|prompt| std::iter::repeat_n(prompt.as_slice(), count))
+            .collect();
+        let told = |index: usize, request: usize| known(index % count, request);
+        let logits = session.next_token_logits(&prompts, told).await?;
+        let mut propensities = vec![Vec::with_capacity(self.len()); count];
+        for (index, logits) in logits.iter().enumerate() {
+            let (p, n) = self.words[index / count];
+            let logit = |token: u32| logits.get(token as usize).copied().map(f64::from);
+            let propensity = logit(p).zip(logit(n)).map(|(p, n)| p - n);
+            let propensity = propensity.context("the model has no logit for a token of its tokenizer")?;
+            propensities[index % count].push(propensity);
+        }
+        Ok(propensities)
+    }
+}
+
+/// What is added to the stream after one layer: `[hidden_size]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerOffset {
+    /// The layer, 0-based.
+    pub layer: usize,
+    /// The offset.
+    pub values: Vec<f32>,
+}
+
+impl LayerOffset {
+    /// `alpha * direction`
+    pub fn new(layer: usize, direction: &[f32], alpha: f64) -> Self {
+        Self {
+            layer,
+            values: direction.iter().map(|&x| (f64::from(x) * alpha) as f32).collect(),
+        }
+    }
+}
+
+/// Adds to each row of a batch the offset of its request.
+struct RowOffsets {
+    offsets: Vec<LayerOffset>,
+    by_request: Mutex<HashMap<usize, usize>>,
+}
+
+impl RowOffsets {
+    fn steer(&self, request: usize, offset: usize) {
+        self.lock().insert(request, offset);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, usize>> {
+        self.by_request.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl ResidualHook for RowOffsets {
+    fn layers(&self) -> Vec<usize> {
+        self.offsets.iter().map(|offset| offset.layer).collect()
+    }
+
+    fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> candle_core::Result<Option<Tensor>> {
+        let hidden = stream.dim(D::Minus1)?;
+        let mut values = vec![0f32; batch.rows().len() * hidden];
+        {
+            let by_request = self.lock();
+            for (row, values) in batch.rows().iter().zip(values.chunks_exact_mut(hidden)) {
+                let offset = by_request.get(&row.request).map(|&offset| &self.offsets[offset]);
+                if let Some(offset) = offset.filter(|offset| offset.layer == layer) {
+                    if offset.values.len() != hidden {
+                        candle_core::bail!("an offset of {} values for a stream of {hidden}", offset.values.len());
+                    }
+                    values.copy_from_slice(&offset.values);
+                }
+            }
+        }
+        let offsets = Tensor::from_vec(values, (batch.rows().len(), 1, hidden), stream.device())?;
+        stream.broadcast_add(&offsets.to_dtype(stream.dtype())?).map(Some)
+    }
+}
+
+/// Mean; 0 of nothing.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// The tokens of `prompt`, and the token that follows them in `prompt` + `word`.
@@ -155,8 +251,6 @@ fn next_token(tokenizer: &Tokenizer, prompt: &str, word: &str) -> Result<(Vec<u3
 
 /// Slope of the least-squares line through `(alphas[i], values[i])`, intercept free. `None` if all alphas are equal.
 pub fn slope(alphas: &[f64], values: &[f64]) -> Option<f64> {
-    let count = alphas.len().min(values.len()) as f64;
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / count;
     let (a, v) = (mean(alphas), mean(values));
     let (mut up, mut down) = (0.0, 0.0);
     for (alpha, value) in alphas.iter().zip(values) {
@@ -221,6 +315,38 @@ mod tests {
         assert!(error(item("xa", "b", "c")).contains("depend on the word"));
         assert!(error(item("x", "", "a")).contains("no token of its own"));
         assert!(error(item("", "a", "c")).contains("without tokens"));
+    }
+
+    #[test]
+    fn every_row_gets_the_offset_of_its_request_at_its_layer() {
+        use residual_hooks::{HookSlot, Phase, Row, Support, before_block};
+        let slot = HookSlot::new(Support::EveryBlock, 3, 2);
+        let offsets = vec![
+            LayerOffset::new(0, &[1.0, 2.0], 1.0),
+            LayerOffset::new(1, &[1.0, 2.0], -3.0),
+        ];
+        let hook = Arc::new(RowOffsets {
+            offsets,
+            by_request: Mutex::default(),
+        });
+        hook.steer(7, 0);
+        hook.steer(8, 1);
+        slot.install(hook).unwrap();
+        let row = |request| Row {
+            request,
+            start: 0,
+            tokens: 1,
+            prompt_len: 1,
+            phase: Phase::Prompt,
+        };
+        let at = |layer: usize| -> Vec<f32> {
+            let stream = Tensor::zeros((3, 1, 2), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+            let rows = || vec![row(8), row(9), row(7)];
+            let steered = slot.scope(rows, || before_block(stream, layer + 1)).unwrap();
+            steered.flatten_all().unwrap().to_vec1().unwrap()
+        };
+        assert_eq!(at(0), [0.0, 0.0, 0.0, 0.0, 1.0, 2.0]);
+        assert_eq!(at(1), [-3.0, -6.0, 0.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType, Tensor};
 use mistralrs::core::{
     AutoDeviceMapParams, DefaultSchedulerMethod, DeviceMapSetting, GGUF_MULTI_FILE_DELIMITER, GGUFLoaderBuilder,
     GGUFSpecificConfig, MistralRsBuilder, RequestMessage, SchedulerConfig, TokenSource, parse_isq_value,
@@ -171,7 +171,7 @@ impl Session {
         for chunk in self.batches(prompts) {
             let mut waiting = Vec::new();
             for tokens in chunk {
-                let (id, answers) = self.send(tokens, one_token(), Vec::new()).await?;
+                let (id, answers) = self.send(tokens, one_token(), |_| ()).await?;
                 ids.push(id);
                 waiting.push(answers);
             }
@@ -232,18 +232,30 @@ impl Session {
         config.and_then(|config| config.max_seq_len).unwrap_or(usize::MAX)
     }
 
-    /// The logits of the token that follows each prompt, `[vocabulary]` each, in f32.
+    /// The logits of the token that follows each prompt, `[vocabulary]` each, in f32. `known` is told the index of each
+    /// prompt and the request id that it will have, before it is sent: for a hook that goes by requests.
     ///
     /// # Errors
     ///
     /// The first error that the engine answers with.
-    pub async fn next_token_logits(&self, prompts: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
+    pub async fn next_token_logits(
+        &self,
+        prompts: &[&[u32]],
+        mut known: impl FnMut(usize, usize),
+    ) -> Result<Vec<Vec<f32>>> {
         let mut logits = Vec::with_capacity(prompts.len());
+        let mut index = 0;
         for chunk in self.batches(prompts) {
             let mut waiting = Vec::new();
             for tokens in chunk {
                 let tap = LogitsTap::default();
-                let (_, answers) = self.send(tokens, one_token(), vec![tap.clone()]).await?;
+                let adjust = tap.tapping();
+                let request = |request: &mut NormalRequest| {
+                    known(index, request.id);
+                    adjust(request);
+                };
+                let (_, answers) = self.send(tokens, one_token(), request).await?;
+                index += 1;
                 waiting.push((answers, tap));
             }
             for (mut answers, tap) in waiting {
@@ -258,6 +270,26 @@ impl Session {
         Ok(logits)
     }
 
+    /// The logits at every position of a prompt, `[positions][vocabulary]`, in f32.
+    ///
+    /// # Errors
+    ///
+    /// What the engine answers with.
+    pub async fn prompt_logits(&self, prompt: &[u32]) -> Result<Vec<Vec<f32>>> {
+        let raw = |request: &mut NormalRequest| request.return_raw_logits = true;
+        let (_, mut answers) = self.send(prompt, SamplingParams::deterministic(), raw).await?;
+        match answers.recv().await {
+            Some(Response::Raw { logits_chunks, .. }) => {
+                let logits = logits_chunks.first().context("the engine answered without logits")?;
+                let vocabulary = logits.dim(D::Minus1)?;
+                Ok(logits.reshape(((), vocabulary))?.to_dtype(DType::F32)?.to_vec2()?)
+            }
+            Some(Response::InternalError(error) | Response::ValidationError(error)) => bail!("{error}"),
+            Some(_) => bail!("the engine gave an answer of another kind than was asked for"),
+            None => bail!("the engine ended without an answer"),
+        }
+    }
+
     /// Continues a prompt greedily, by at most `max_tokens` tokens. Returns the text and, for each step, the logits
     /// that its token was picked from.
     ///
@@ -270,7 +302,7 @@ impl Session {
             max_len: Some(max_tokens),
             ..SamplingParams::deterministic()
         };
-        let (_, mut answers) = self.send(prompt, sampling, vec![tap.clone()]).await?;
+        let (_, mut answers) = self.send(prompt, sampling, tap.tapping()).await?;
         let text = finish(&mut answers).await?;
         let mut steps = tap.take();
         steps.truncate(max_tokens);
@@ -290,16 +322,14 @@ impl Session {
         &self,
         tokens: &[u32],
         sampling: SamplingParams,
-        taps: Vec<LogitsTap>,
+        adjust: impl FnOnce(&mut NormalRequest),
     ) -> Result<(usize, Receiver<Response>)> {
         let engine = self.model.inner();
         let id = engine.next_request_id();
         let (sender, answers) = channel(8);
         let message = RequestMessage::CompletionTokens(tokens.to_vec());
         let mut request = NormalRequest::new_simple(message, sampling, sender, id, None, None);
-        if !taps.is_empty() {
-            request.logits_processors = Some(taps.into_iter().map(LogitsTap::processor).collect());
-        }
+        adjust(&mut request);
         engine
             .get_sender(None)?
             .send(Request::Normal(Box::new(request)))
@@ -316,6 +346,12 @@ struct LogitsTap {
 }
 
 impl LogitsTap {
+    /// Puts this tap into a request.
+    fn tapping(&self) -> impl FnOnce(&mut NormalRequest) {
+        let tap = self.clone();
+        move |request| request.logits_processors = Some(vec![tap.processor()])
+    }
+
     fn processor(self) -> Arc<dyn mistralrs::CustomLogitsProcessor> {
         Arc::new(move |logits: &Tensor, _: &[u32]| {
             let values = logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;

@@ -35,8 +35,11 @@ struct Args {
     #[command(flatten)]
     sizes: Sizes,
     /// Rounds of sums against faer's products
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Rounds of whole fits against scikit-learn's
+    #[arg(long, default_value_t = 3)]
+    fits: usize,
     /// Blocks of rows of one round
     #[arg(long, default_value_t = 2)]
     blocks: usize,
@@ -50,9 +53,12 @@ struct Sizes {
     /// Width of the target's stream
     #[arg(long, default_value_t = 3584)]
     target: usize,
-    /// Train rows; an eighth of it for validation, another for the test
-    #[arg(long, default_value_t = 16384)]
+    /// Train rows
+    #[arg(long, default_value_t = 32768)]
     rows: usize,
+    /// Validation rows, and test rows, which steermap sums too: few, so that both do nearly the same work
+    #[arg(long, default_value_t = 256)]
+    held_out: usize,
     /// Seed of the synthetic streams
     #[arg(long, default_value_t = 11)]
     seed: u64,
@@ -64,6 +70,9 @@ enum Worker {
     Worker {
         folder: PathBuf,
         precision: String,
+        /// To be chosen, if there is none
+        #[arg(long)]
+        lambda: Option<f64>,
         #[command(flatten)]
         sizes: Sizes,
     },
@@ -82,11 +91,10 @@ impl Sizes {
     }
 
     fn splits(self) -> [(Split, usize); 3] {
-        let held_out = (self.rows / 8).max(2);
         [
             (Split::Train, self.rows),
-            (Split::Validation, held_out),
-            (Split::Test, held_out),
+            (Split::Validation, self.held_out),
+            (Split::Test, self.held_out),
         ]
     }
 
@@ -95,16 +103,16 @@ impl Sizes {
         2.0 * self.source as f64 * (self.source + self.target) as f64
     }
 
-    fn arguments(self) -> [String; 8] {
+    fn arguments(self) -> Vec<String> {
         let text = |name: &str, value: u64| [format!("--{name}"), value.to_string()];
         let pairs = [
             text("source", self.source as u64),
             text("target", self.target as u64),
             text("rows", self.rows as u64),
+            text("held-out", self.held_out as u64),
             text("seed", self.seed),
         ];
-        let [[a, b], [c, d], [e, f], [g, h]] = pairs;
-        [a, b, c, d, e, f, g, h]
+        pairs.into_iter().flatten().collect()
     }
 }
 
@@ -114,22 +122,25 @@ fn main() -> Result<()> {
         Some(Worker::Worker {
             folder,
             precision,
+            lambda,
             sizes,
         }) => {
-            println!("{}", serde_json::to_string(&run_worker(&folder, &precision, sizes)?)?);
+            let choice = lambda.map_or(RidgeChoice::Auto, RidgeChoice::Fixed);
+            let told = run_worker(&folder, &precision, choice, sizes)?;
+            println!("{}", serde_json::to_string(&told)?);
             Ok(())
         }
         None => {
             let sizes = args.sizes;
             ensure!(sizes.source > 0 && sizes.target > 0, "widths of 1 at least");
             ensure!(
-                sizes.rows >= 2 && args.rounds > 0 && args.blocks > 0,
-                "2 rows, 1 round and 1 block at least"
+                sizes.rows >= 2 && sizes.held_out >= 2 && args.rounds > 0 && args.fits > 0 && args.blocks > 0,
+                "2 rows of each split, 1 round of each kind and 1 block at least"
             );
             let cores = std::thread::available_parallelism()?;
             println!("{} -> {}, {cores} cores", sizes.source, sizes.target);
             sums(&args)?;
-            whole_fits(sizes)
+            whole_fits(sizes, args.fits)
         }
     }
 }
@@ -305,7 +316,7 @@ impl<T: ComplexField + Copy> Ready<T> {
 }
 
 /// What a worker tells.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Told {
     accumulate: f64,
     solve: f64,
@@ -316,8 +327,14 @@ struct Told {
     r2: f64,
 }
 
+impl Told {
+    fn seconds(&self) -> f64 {
+        self.accumulate + self.solve
+    }
+}
+
 /// What scikit-learn's script tells.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Sklearn {
     version: String,
     seconds: f64,
@@ -326,7 +343,7 @@ struct Sklearn {
 }
 
 /// A whole fit from files, in a process of its own so that its memory can be told.
-fn run_worker(folder: &Path, name: &str, sizes: Sizes) -> Result<Told> {
+fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> Result<Told> {
     let precision = match name {
         "f64" => Precision::F64,
         "f32" => Precision::F32,
@@ -354,7 +371,7 @@ fn run_worker(folder: &Path, name: &str, sizes: Sizes) -> Result<Told> {
     statistics.flush();
     accumulate += start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let fitted = fit_pairs(&statistics, RidgeChoice::Auto, |_| ())?.remove(0);
+    let fitted = fit_pairs(&statistics, choice, |_| ())?.remove(0);
     let solve = start.elapsed().as_secs_f64();
     let peak = resident("VmHWM");
     let weight = fitted.weight.transpose();
@@ -370,11 +387,123 @@ fn run_worker(folder: &Path, name: &str, sizes: Sizes) -> Result<Told> {
     })
 }
 
-/// The whole fit in both precisions, and scikit-learn's.
-fn whole_fits(sizes: Sizes) -> Result<()> {
+/// The whole fit in both precisions, and scikit-learn's in the same.
+fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    write_streams(folder, sizes)?;
+    let [(_, train), (_, validation), (_, test)] = sizes.splits();
+    println!(
+        "\nwhole fit: {train} train rows; steermap also sums {validation} validation and {test} test rows and measures on the \
+         latter"
+    );
+    // Chosen in f64, and the same for all after that.
+    let chosen = ours(folder, sizes, "f64", None)?;
+    let lambda = chosen.lambda;
+    let chosen = [chosen, ours(folder, sizes, "f32", None)?];
+    let python = python();
+    println!("lambda {lambda:.2e} given, rounds in turns: medians of {rounds}");
+    println!("                       seconds  (sums + solve)   memory grown by, peak");
+    let mut paper = Vec::new();
+    for ((precision, dtype), chosen) in [("f64", "float64"), ("f32", "float32")].into_iter().zip(chosen) {
+        let (mut given, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..rounds {
+            let mut one = || -> Result<()> {
+                given.push(ours(folder, sizes, precision, Some(lambda))?);
+                Ok(())
+            };
+            let mut other = || -> Result<()> {
+                if let Ok(python) = &python {
+                    theirs.push(sklearn(folder, sizes, python, lambda, dtype)?);
+                }
+                Ok(())
+            };
+            // Each is first in every other round.
+            if round % 2 == 0 {
+                one()?;
+                other()?;
+            } else {
+                other()?;
+                one()?;
+            }
+        }
+        let of = |get: &dyn Fn(&Told) -> f64| median(&given.iter().map(get).collect::<Vec<_>>());
+        let given_median = Told {
+            accumulate: of(&|told| told.accumulate),
+            solve: of(&|told| told.solve),
+            grown: of(&|told| told.grown as f64) as u64,
+            peak: of(&|told| told.peak as f64) as u64,
+            ..given[0]
+        };
+        line(&format!("steermap {precision}"), &given_median);
+        match (&python, theirs.first()) {
+            (Err(why), _) => println!("  scikit-learn         skipped: {why}"),
+            (Ok(_), None) => {}
+            (Ok(_), Some(first)) => {
+                let of = |get: &dyn Fn(&Sklearn) -> f64| median(&theirs.iter().map(get).collect::<Vec<_>>());
+                let (grown, peak) = (of(&|told| told.grown as f64), of(&|told| told.peak as f64));
+                println!(
+                    "  scikit-learn {dtype} {:>6.2}                    {}   version {}",
+                    of(&|told| told.seconds),
+                    memory(grown as u64, peak as u64),
+                    first.version
+                );
+                let pairs = given.iter().zip(&theirs);
+                let ratios: Vec<f64> = pairs.map(|(ours, theirs)| theirs.seconds / ours.seconds()).collect();
+                println!(
+                    "    scikit-learn takes {:.2} times steermap's seconds (each round's: {}), its memory grows by {:.1} times as \
+                     much, peaks at {:.1} times; weights differ by {:.1e}",
+                    median(&ratios),
+                    ratios
+                        .iter()
+                        .map(|ratio| format!("{ratio:.2}"))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                    grown / given_median.grown as f64,
+                    peak / given_median.peak as f64,
+                    difference(folder, sizes, &format!("steermap-{precision}"), "sklearn")?,
+                );
+            }
+        }
+        line(&format!("  lambda of 22, {precision}"), &chosen);
+        let accumulate = given_median.accumulate / (train + validation + test) as f64 * PAPER.0;
+        paper.push((precision, accumulate + given_median.solve, accumulate + chosen.solve));
+    }
+    println!(
+        "  (weights of f32 differ from those of f64 by {:.1e})",
+        difference(folder, sizes, "steermap-f32", "steermap-f64")?
+    );
+    println!(
+        "\n10 million tokens, from the seconds per row above (the paper: {} minutes on a Grace Hopper node)",
+        PAPER.1
+    );
+    for (precision, given, chosen) in paper {
+        println!(
+            "  steermap {precision}  {:>7.1} minutes, with lambda chosen {:.1}",
+            given / 60.0,
+            chosen / 60.0
+        );
+    }
+    Ok(())
+}
+
+/// Prints a fit of steermap.
+fn line(name: &str, told: &Told) {
+    println!(
+        "  {name:<20} {:>6.2}  ({:.2} + {:.2})    {}   lambda {:.2e}, R2 {:.4}",
+        told.seconds(),
+        told.accumulate,
+        told.solve,
+        memory(told.grown, told.peak),
+        told.lambda,
+        told.r2
+    );
+}
+
+/// Writes the rows of all splits to `source.f32` and `target.f32`.
+fn write_streams(folder: &Path, sizes: Sizes) -> Result<()> {
     let mut streams = Streams::new(sizes);
-    let create = |name: &str| File::create(folder.path().join(format!("{name}.f32"))).map(BufWriter::new);
+    let create = |name: &str| File::create(folder.join(format!("{name}.f32"))).map(BufWriter::new);
     let mut files = [create("source")?, create("target")?];
     for (_, rows) in sizes.splits() {
         for first in (0..rows).step_by(BATCH) {
@@ -384,71 +513,30 @@ fn whole_fits(sizes: Sizes) -> Result<()> {
             }
         }
     }
-    for file in &mut files {
-        file.flush()?;
-    }
-    let [(_, train), (_, validation), (_, test)] = sizes.splits();
-    println!(
-        "\nwhole fit: {train} train rows; steermap also sums {validation} validation and {test} test rows, chooses lambda and \
-         measures"
-    );
-    println!("                       seconds  (sums + solve)   memory grown by, peak");
-    let mut lambda = None;
-    let mut paper = Vec::new();
-    for precision in ["f64", "f32"] {
-        let output = Command::new(std::env::current_exe()?)
-            .args(["worker".as_ref(), folder.path().as_os_str(), precision.as_ref()])
-            .args(sizes.arguments())
-            .output()?;
-        let told: Told = parse("the worker", &output)?;
-        println!(
-            "  steermap {precision}        {:>8.1}  ({:.1} + {:.1})   {}   lambda {:.2e}, R2 {:.4}",
-            told.accumulate + told.solve,
-            told.accumulate,
-            told.solve,
-            memory(told.grown, told.peak),
-            told.lambda,
-            told.r2
-        );
-        let rows = (train + validation + test) as f64;
-        paper.push((precision, told.accumulate / rows * PAPER.0 + told.solve));
-        // scikit-learn gets the same penalty.
-        lambda = lambda.or(Some(told.lambda));
-    }
-    println!(
-        "  (weights of f32 differ from those of f64 by {:.1e})",
-        difference(folder.path(), sizes, "steermap-f32", "steermap-f64")?
-    );
-    match python() {
-        Err(why) => println!("  scikit-learn         skipped: {why}"),
-        Ok(python) => {
-            let alpha = lambda.unwrap_or(0.0) * train as f64;
-            for dtype in ["float64", "float32"] {
-                let output = Command::new(&python)
-                    .args(["-c", include_str!("../../bench/ridge_sklearn.py")])
-                    .arg(folder.path())
-                    .args([sizes.source, sizes.target, train].map(|n| n.to_string()))
-                    .args([alpha.to_string(), dtype.to_owned()])
-                    .output()?;
-                let told: Sklearn = parse("scikit-learn", &output)?;
-                println!(
-                    "  scikit-learn {dtype} {:>5.1}                   {}   weights differ by {:.1e}, version {}",
-                    told.seconds,
-                    memory(told.grown, told.peak),
-                    difference(folder.path(), sizes, "steermap-f64", "sklearn")?,
-                    told.version
-                );
-            }
-        }
-    }
-    println!(
-        "\n10 million tokens, from the seconds per row above (the paper: {} minutes on a Grace Hopper node)",
-        PAPER.1
-    );
-    for (precision, seconds) in paper {
-        println!("  steermap {precision}  {:>7.1} minutes", seconds / 60.0);
-    }
     Ok(())
+}
+
+/// One fit of steermap, in a process of its own; lambda is chosen if none is given.
+fn ours(folder: &Path, sizes: Sizes, precision: &str, lambda: Option<f64>) -> Result<Told> {
+    let lambda = lambda.map(|lambda| format!("--lambda={lambda:e}"));
+    let output = Command::new(std::env::current_exe()?)
+        .args(["worker".as_ref(), folder.as_os_str(), precision.as_ref()])
+        .args(lambda)
+        .args(sizes.arguments())
+        .output()?;
+    parse("the worker", &output)
+}
+
+/// One fit of scikit-learn, in a process of its own.
+fn sklearn(folder: &Path, sizes: Sizes, python: &str, lambda: f64, dtype: &str) -> Result<Sklearn> {
+    let alpha = lambda * sizes.rows as f64;
+    let output = Command::new(python)
+        .args(["-c", include_str!("../../bench/ridge_sklearn.py")])
+        .arg(folder)
+        .args([sizes.source, sizes.target, sizes.rows].map(|n| n.to_string()))
+        .args([alpha.to_string(), dtype.to_owned()])
+        .output()?;
+    parse("scikit-learn", &output)
 }
 
 /// Norm of the difference of two fits' weights over that of the second's.

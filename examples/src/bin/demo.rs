@@ -4,7 +4,6 @@
 //! one, measures how it moves the large one, then serves the large one over HTTP and asks it to go on with stories:
 //! unsteered, with the mapped vector, with its own native vector, and with a random direction.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -38,17 +37,22 @@ const SOURCE: &str = family::SIZES[0];
 const TARGET: &str = family::SIZES[2];
 const CONCEPT: &str = "mood";
 /// Where the vector is found on the source, and where it steers the target (from examples/family/TRANSFER.md).
-const SOURCE_LAYER: usize = 2;
-const TARGET_LAYER: usize = 4;
-const STRENGTH: f64 = 0.5;
+const SOURCE_LAYER: usize = 3;
+const TARGET_LAYER: usize = 7;
+const STRENGTH: f64 = 0.3;
+/// Names of the files that are made. The first two also ship in maps/.
+const MAP: &str = "stories-260k--stories-3m.toml";
+const VECTOR: &str = "stories-260k-mood.toml";
+const NATIVE: &str = "stories-3m-mood.toml";
+const RANDOM_VECTOR: &str = "random.toml";
 /// Seed of the stories that the map is fitted on: no model was trained on them.
 const SEED: u64 = 7;
 
 /// What the served model goes on with.
 const PROMPTS: [&str; 3] = [
-    "This morning, Emma walked to the",
     "In the garden, Tom saw the",
-    "The old house by the sea was",
+    "Her coat was blue, and her",
+    "After the lunch, the gardener",
 ];
 
 #[tokio::main]
@@ -65,7 +69,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let file = |name: &str| args.out.join(name);
-    let (map, vector, native) = (file("small--large.toml"), file("mood.toml"), file("mood-native.toml"));
+    let (map, vector, native) = (file(MAP), file(VECTOR), file(NATIVE));
 
     println!(
         "1. Fitting the map from {SOURCE} to {TARGET}, on {} stories that neither was trained on\n",
@@ -123,7 +127,7 @@ async fn run(args: Args) -> Result<()> {
     let mean_norm = mapped.mean_norm;
     measure(&native, &mapped.direction, mean_norm).await?;
 
-    random_vector(&native)?.save(&file("random.toml"))?;
+    random_vector(&native)?.save(&file(RANDOM_VECTOR))?;
     serve(&args.out, args.strength * mean_norm)?;
     println!(
         "\nThe map, the vectors and the last configuration file are in {}.",
@@ -148,13 +152,11 @@ async fn measure(native: &VectorFile, mapped: &[f32], mean_norm: f64) -> Result<
     let bench = Bench {
         session: &session,
         items: &items,
-        layer: TARGET_LAYER,
-        mean_norm,
     };
     let native = native
         .direction(TARGET_LAYER)
         .context("the native vector lacks the layer")?;
-    let measured = bench.measure(native, mapped).await?;
+    let measured = bench.measure(TARGET_LAYER, mean_norm, native, mapped).await?;
     let alphas: Vec<f64> = [ALPHAS[0], 0.0, ALPHAS[ALPHAS.len() - 1]]
         .map(|alpha| alpha * mean_norm)
         .to_vec();
@@ -193,23 +195,24 @@ fn serve(out: &Path, scale: f64) -> Result<()> {
     let model = std::path::absolute(family::model(TARGET))?.display().to_string();
     let models =
         format!("[[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n");
-    let steered = |vector: &str, map: &str| {
+    let steered = |name: &str, file: &str, maps: &str, map: &str| {
         format!(
-            "[steering.vectors]\n{vector} = \"{vector}.toml\"\n\n[steering.maps]\nsmall-to-large = \"small--large.toml\"\n\n\
-             [[steering.defaults]]\n[[steering.defaults.vectors]]\nvector = \"{vector}\"\n{map}scale = {scale:.3}\n"
+            "[steering.vectors]\n{name} = \"{file}\"\n{maps}\n[[steering.defaults]]\n[[steering.defaults.vectors]]\n\
+             vector = \"{name}\"\n{map}scale = {scale:.3}\n"
         )
     };
-    let through = steered("mood", "map = \"small-to-large\"\n");
+    let maps = format!("\n[steering.maps]\nsmall-to-large = \"{MAP}\"\n");
+    let through = steered("mood", VECTOR, &maps, "map = \"small-to-large\"\n");
     println!("\n4. Serving {TARGET} over HTTP, unsteered, then with this (the map reaches layer {TARGET_LAYER}):\n");
     through.lines().for_each(|line| println!("       {line}"));
-    let configurations = BTreeMap::from([
-        (0, String::new()),
-        (1, through),
-        (2, steered("mood-native", "")),
-        (3, steered("random", "")),
-    ]);
+    let configurations = [
+        String::new(),
+        steered("native", NATIVE, "", ""),
+        steered("random", RANDOM_VECTOR, "", ""),
+        through,
+    ];
     let mut answers: Vec<Vec<String>> = Vec::new();
-    for steering in configurations.values() {
+    for steering in &configurations {
         let server = Server::start(out, &format!("{models}\n{steering}"))?;
         let answer = |prompt: &&str| server.complete(&model, prompt, 40);
         answers.push(PROMPTS.iter().map(answer).collect::<Result<_>>()?);
@@ -220,7 +223,7 @@ fn serve(out: &Path, scale: f64) -> Result<()> {
         print!(
             "{}",
             columns(
-                &["unsteered", "mapped vector", "native vector", "random direction"],
+                &["unsteered", "native vector", "random direction", "mapped vector"],
                 &texts,
                 26
             )

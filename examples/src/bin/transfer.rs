@@ -11,13 +11,13 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use steermap_examples::family;
-use steermap_examples::transfer::{Bench, Measured};
-use steermap_mapper::behaviour::{TokenizedItems, read_items};
+use steermap_examples::transfer::Transfer;
+use steermap_mapper::behaviour::read_items;
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
 use steermap_mapper::collect::{CollectJob, Outcome};
@@ -28,7 +28,7 @@ use steermap_mapper::map::fit_map;
 use steermap_mapper::session::Session;
 use steermap_mapper::stats::Precision;
 use steermap_mapper::vector::VectorJob;
-use steermap_maps::{LayerPair, MapFile, TokenPosition, VectorFile};
+use steermap_maps::{MapFile, TokenPosition, VectorFile};
 
 #[derive(Parser)]
 #[command(
@@ -42,7 +42,7 @@ struct Args {
     #[arg(long, default_value = "target/transfer")]
     work: PathBuf,
     /// Stories to fit on
-    #[arg(long, default_value_t = 4000)]
+    #[arg(long, default_value_t = 2000)]
     stories: usize,
     /// Seed of those stories (the models were trained on others)
     #[arg(long, default_value_t = 7)]
@@ -63,25 +63,14 @@ fn all_models() -> Vec<String> {
         .collect()
 }
 
-/// Alphas that layer pairs are chosen with, in units of the mean stream norm.
-const FINDING_ALPHAS: [f64; 2] = [-0.1, 0.1];
-
 /// One concept from one model to another.
 #[derive(Serialize)]
 struct Row {
     source: String,
     target: String,
     concept: String,
-    source_layer: usize,
-    target_layer: usize,
-    r2: f64,
-    cosine: f64,
-    native_slope: f64,
-    mapped_slope: f64,
-    retention: f64,
-    random_share: f64,
-    random_half_width: f64,
-    random_slopes: Vec<f64>,
+    #[serde(flatten)]
+    transfer: Transfer,
 }
 
 #[tokio::main]
@@ -125,22 +114,15 @@ async fn run(args: Args) -> Result<()> {
         for concept in &args.concepts {
             let found = &vectors[&(source.as_str(), concept.as_str())];
             let native = &vectors[&(target.as_str(), concept.as_str())];
-            let row = measure(&sessions[target], &map, concept, found, native).await?;
+            let items = read_items(&family::items(concept))?;
+            let transfer = Transfer::measure(&sessions[target], &map, &items, found, native).await?;
+            println!("{source} -> {target}  {concept:<9} {transfer}");
             let row = Row {
                 source: source.clone(),
                 target: target.clone(),
-                ..row
+                concept: concept.clone(),
+                transfer,
             };
-            println!(
-                "{source} -> {target}  {concept:<9} {:>2} -> {:<2} R² {:.3}  cosine {:.3}  retention {:.3}  random {:+.3} ± {:.3}",
-                row.source_layer,
-                row.target_layer,
-                row.r2,
-                row.cosine,
-                row.retention,
-                row.random_share,
-                row.random_half_width
-            );
             rows.push(row);
         }
     }
@@ -168,13 +150,13 @@ async fn find_vector(session: &Session, concept: &str) -> Result<VectorFile> {
 /// Where vectors are read: see examples/family/README.md.
 const POSITION: TokenPosition = TokenPosition::Mean;
 
-/// The map between all layers of the same relative depth.
+/// The map between the layers of the same relative depth.
 async fn fit(args: &Args, corpus: &Path, source: &Session, target: &Session) -> Result<MapFile> {
     let job = CollectJob {
         source: source.source().clone(),
         target: target.source().clone(),
         corpus: vec![corpus.to_path_buf()],
-        pairs: PairSelection::All,
+        pairs: PairSelection::RelativeDepth,
         rules: Rules::default(),
         precision: Precision::F64,
         limit: None,
@@ -189,62 +171,6 @@ async fn fit(args: &Args, corpus: &Path, source: &Session, target: &Session) -> 
     let map = fit_map(*collected, RidgeChoice::Auto, "transfer".to_string(), |_| ())?;
     std::fs::remove_file(&job.checkpoint)?;
     Ok(map)
-}
-
-/// Chooses the layer pair on the first half of the items and measures on the second.
-async fn measure(
-    session: &Session,
-    map: &MapFile,
-    concept: &str,
-    found: &VectorFile,
-    native: &VectorFile,
-) -> Result<Row> {
-    let items = read_items(&family::items(concept))?;
-    ensure!(items.len() >= 2, "{concept}: found one item, expected two at least");
-    let (finding, measuring) = items.split_at(items.len() / 2);
-    let tokenizer = session.tokenizer()?;
-    let (finding, measuring) = (
-        TokenizedItems::new(&tokenizer, finding)?,
-        TokenizedItems::new(&tokenizer, measuring)?,
-    );
-    let bench = |items, pair: &LayerPair| Bench {
-        session,
-        items,
-        layer: pair.target_layer,
-        mean_norm: pair.fit.target_mean_norm,
-    };
-    let mut best: Option<(f64, &LayerPair, Vec<f32>)> = None;
-    for pair in map.pairs() {
-        let direction = found
-            .direction(pair.source_layers[0])
-            .context("a vector without that layer")?;
-        let mapped = pair.map.linear(direction);
-        let slope = bench(&finding, pair).slope(&mapped, &FINDING_ALPHAS).await?;
-        if best.as_ref().is_none_or(|(other, ..)| slope > *other) {
-            best = Some((slope, pair, mapped));
-        }
-    }
-    let (_, pair, mapped) = best.context("a map without pairs")?;
-    let native = native
-        .direction(pair.target_layer)
-        .context("a vector without that layer")?;
-    let measured: Measured = bench(&measuring, pair).measure(native, &mapped).await?;
-    let (random_share, random_half_width) = measured.random_share();
-    Ok(Row {
-        source: String::new(),
-        target: String::new(),
-        concept: concept.to_string(),
-        source_layer: pair.source_layers[0],
-        target_layer: pair.target_layer,
-        r2: pair.fit.r2,
-        cosine: measured.cosine,
-        native_slope: measured.native,
-        mapped_slope: measured.mapped,
-        retention: measured.retention(),
-        random_share,
-        random_half_width,
-        random_slopes: measured.random,
-    })
 }
 
 fn table(rows: &[Row], args: &Args) -> String {
@@ -272,19 +198,7 @@ fn table(rows: &[Row], args: &Args) -> String {
         ));
         line(format_args!("| --- | --- | --- | --- | --- | --- | --- | --- |"));
         for row in rows.iter().filter(|row| row.source == source && row.target == target) {
-            line(format_args!(
-                "| {} | {} -> {} | {:.3} | {:.3} | {:.2} | {:.2} | {:.3} | {:+.3} ± {:.3} |",
-                row.concept,
-                row.source_layer,
-                row.target_layer,
-                row.r2,
-                row.cosine,
-                row.native_slope,
-                row.mapped_slope,
-                row.retention,
-                row.random_share,
-                row.random_half_width
-            ));
+            line(format_args!("| {} | {} |", row.concept, row.transfer.cells()));
         }
     }
     text

@@ -13,7 +13,7 @@
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`ridge`] | one eigendecomposition per input, then every pair and lambda from it |
+//! | [`ridge`] | one decomposition per input, then every pair from it |
 //! | [`quality`] | how good a map is on test rows, and how good doing nothing is |
 //! | [`error`] | what can go wrong |
 //!
@@ -35,7 +35,7 @@ pub use error::FitError;
 pub use ridge::RidgeChoice;
 
 use quality::{Quality, TestSet};
-use ridge::{Spectrum, Validation};
+use ridge::Solver;
 
 /// A map, what it was fitted on, and how good it is. Every measure is of the map with its weights as they are here,
 /// rounded to f32.
@@ -50,7 +50,8 @@ pub struct FittedPair {
     /// The penalty: given, or the grid's best on validation rows.
     pub lambda: f64,
     /// Directions of the input that its train rows span: eigenvalues of their covariance above the cut-off. Below
-    /// `d_in`, lambda 0 means the least-squares map of minimum norm.
+    /// `d_in`, lambda 0 means the least-squares map of minimum norm. Solved by Cholesky (see [`fit_pairs`]) no
+    /// eigenvalue is known; with the penalty all directions count, and it is `d_in`.
     pub rank: usize,
     /// Train rows.
     pub rows: u64,
@@ -84,8 +85,11 @@ pub struct FittedPair {
 
 /// Fits the map of every pair, in the layout's order. `progress` is told after each how many are done.
 ///
-/// Takes per input one symmetric eigendecomposition and two products of `[d_in, d_in]` matrices, per pair five of
-/// `[d_in, d_in]` with `[d_in, d_T]`, on all cores, whatever the number of rows and lambdas.
+/// A lambda that is given, above 0 and not so small that the covariance's rounding matters takes per input one Cholesky
+/// factorisation and per pair two triangular solves of `[d_in, d_in]` with `[d_in, d_T]`. Else it is one symmetric
+/// eigendecomposition per input and two products of `[d_in, d_T]` per pair; [`RidgeChoice::Auto`] adds two products of
+/// `[d_in, d_in]` matrices per input and two with `[d_in, d_T]` per pair, whatever the number of lambdas. The measures
+/// cost half such a product per pair. All on all cores, and independent of the number of rows.
 ///
 /// # Errors
 ///
@@ -102,16 +106,12 @@ pub fn fit_pairs(
     let mut fitted: Vec<Option<FittedPair>> = vec![None; plan.pairs.len()];
     let mut done = 0;
     for input in 0..plan.inputs.len() {
-        let spectrum = Spectrum::of(statistics, input)?;
-        let validation = match choice {
-            RidgeChoice::Auto => Some(Validation::of(statistics, input, &spectrum)),
-            RidgeChoice::Fixed(_) => None,
-        };
+        let solver = Solver::of(statistics, input, choice)?;
         let test = TestSet::of(statistics, input);
         for place in (0..plan.pairs.len()).filter(|&place| plan.pairs[place].input == input) {
-            let solution = spectrum.solve(statistics, place, choice, validation.as_ref())?;
+            let solution = solver.solve(statistics, place)?;
             let quality = test.measure(statistics, place, &solution)?;
-            fitted[place] = Some(report(statistics, plan, place, &spectrum, solution, quality));
+            fitted[place] = Some(report(statistics, plan, place, solver.rank(), solution, quality));
             done += 1;
             progress(done);
         }
@@ -124,7 +124,7 @@ fn report(
     statistics: &Statistics,
     plan: &Plan,
     place: usize,
-    spectrum: &Spectrum,
+    rank: usize,
     solution: ridge::Solution,
     quality: Quality,
 ) -> FittedPair {
@@ -135,7 +135,7 @@ fn report(
     let sources = &plan.inputs[pair.input].sources;
     FittedPair {
         lambda: solution.lambda,
-        rank: spectrum.rank(),
+        rank,
         rows: statistics.rows(Split::Train),
         validation_rows: statistics.rows(Split::Validation),
         test_rows: statistics.rows(Split::Test),

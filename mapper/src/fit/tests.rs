@@ -3,6 +3,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use serde::Deserialize;
 
+use super::ridge::{Cholesky, Spectrum, Validation};
 use super::*;
 use crate::stats::{Layout, Precision, Rows, StatsError};
 
@@ -134,6 +135,78 @@ fn maps_and_measures_are_those_of_scikit_learn_and_numpy() {
             assert_eq!(rows, case.splits.map(|rows| rows as u64));
             assert_eq!(found.cosine_rows, case.splits[2]);
         }
+    }
+}
+
+/// The factorisation of a case, if it may be trusted.
+fn cholesky(statistics: &Statistics, lambda: f64) -> Option<Cholesky> {
+    let train = statistics.moments(Split::Train);
+    Cholesky::of(train.gram[0].view(), train.count, statistics.precision(), lambda)
+}
+
+#[test]
+fn both_routes_give_the_same_map() {
+    for case in Case::all() {
+        let statistics = case.statistics();
+        let (cross, rows) = (&statistics.moments(Split::Train).cross[0], case.splits[0] as u64);
+        let spectrum = Spectrum::of(&statistics, 0).unwrap();
+        for Fit { lambda, .. } in case.fits {
+            let solver = Solver::of(&statistics, 0, RidgeChoice::Fixed(lambda)).unwrap();
+            let (by_cholesky, rank) = (matches!(solver, Solver::Cholesky(_)), solver.rank());
+            let at = format!("{}, lambda {lambda}", case.name);
+            // One of the ill-conditioned case's penalties is too small beside its largest eigenvalue.
+            assert_eq!(by_cholesky, lambda > 1e-9, "{at}");
+            let Some(cholesky) = cholesky(&statistics, lambda) else {
+                assert!(!by_cholesky, "{at}");
+                continue;
+            };
+            assert_eq!(rank, case.source_hidden * case.source_layers, "{at}");
+            let short = cholesky.weight(cross.view(), rows);
+            let long = spectrum.weight(spectrum.rotate(cross.view(), rows), lambda);
+            let off = (&short - &long).norm_l2() / long.norm_l2();
+            println!("{at}: {off:.1e}");
+            assert!(off < 1e-9, "{at}: {off:e}");
+        }
+    }
+}
+
+#[test]
+fn what_is_too_near_to_singular_goes_by_the_spectrum() {
+    let gram = |off: f64| faer::mat![[1.0, 0.0], [off, 1.0]];
+    let trusted = |off, lambda| Cholesky::of(gram(off).as_ref(), 1, Precision::F64, lambda).is_some();
+    assert!(trusted(0.5, 1e-3) && trusted(1.0, 1e-3));
+    // No penalty; one lost in rounding; an indefinite sum; one whose second pivot is below half the penalty.
+    assert!(!trusted(0.5, 0.0) && !trusted(1.0, 1e-8) && !trusted(2.0, 0.5) && !trusted(1.2, 0.25));
+    // In f32 the covariance itself is less exact.
+    let single = |lambda| Cholesky::of(gram(0.5).as_ref(), 1, Precision::F32, lambda).is_some();
+    assert!(single(1e-5) && !single(1e-7));
+
+    // A small penalty on states of which one dimension is another's double: solved, though not by Cholesky.
+    let layout = Layout {
+        source_hidden: 2,
+        target_hidden: 1,
+        pairs: vec![PairSpec {
+            source_layers: vec![0],
+            target_layer: 0,
+        }],
+    };
+    let mut statistics = Statistics::new(layout, Precision::F64).unwrap();
+    for split in Split::ALL {
+        let rows = Rows {
+            keys: &[0, 1, 2],
+            source: vec![&[0.0, 0.0, 1.0, 2.0, 2.0, 4.0]],
+            target: vec![&[1.0, 6.0, 11.0]],
+        };
+        statistics.add(split, &rows).unwrap();
+    }
+    statistics.flush();
+    for (lambda, rank) in [(0.0, 1), (1e-14, 1), (1e-6, 2)] {
+        assert_eq!(cholesky(&statistics, lambda).is_some(), rank == 2);
+        let found = fit(&statistics, RidgeChoice::Fixed(lambda));
+        assert_eq!((found.rank, found.lambda), (rank, lambda));
+        // Of all that fit, the smallest.
+        assert!((found.weight[(0, 0)] - 1.0).abs() < 1e-5 && (found.weight[(0, 1)] - 2.0).abs() < 1e-5);
+        assert!((found.bias[0] - 1.0).abs() < 1e-5 && found.r2 > 0.999_999);
     }
 }
 
@@ -368,9 +441,13 @@ fn what_can_not_be_fitted_is_refused() {
     );
     // A source that never changes has nothing to say: the mean is predicted, without an error.
     let still: &[[f32; 2]] = &[[1.0, 1.0], [1.0, 3.0], [1.0, 5.0]];
-    for choice in [RidgeChoice::Auto, RidgeChoice::Fixed(0.0), RidgeChoice::Fixed(1.0)] {
+    for (choice, rank) in [
+        (RidgeChoice::Auto, 0),
+        (RidgeChoice::Fixed(0.0), 0),
+        (RidgeChoice::Fixed(1.0), 1),
+    ] {
         let found = fit(&tiny([still, still, still]), choice);
-        assert_eq!((found.weight[(0, 0)], found.bias[0], found.rank), (0.0, 3.0, 0));
+        assert_eq!((found.weight[(0, 0)], found.bias[0], found.rank), (0.0, 3.0, rank));
     }
     // Slopes beyond f32.
     let steep: &[[f32; 2]] = &[[0.0, 0.0], [1e-20, 3e38]];

@@ -3,7 +3,8 @@
 //! The block's means are subtracted, so that what is multiplied is small and products don't cancel; then one product
 //! per Gram matrix (lower triangle alone) and one per cross matrix adds to the moments, by the update of
 //! [`moments`](super::moments). In f64 the update's rank-one term is one more row of the block, `sqrt(weight) * shift`,
-//! so that it costs no pass over the matrices.
+//! so that it costs no pass over the matrices. Every product is cut into parts that each core multiplies by itself:
+//! none waits for another before the end, which is what costs most where cores are shared.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
@@ -12,11 +13,16 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::layout::Plan;
-use super::matrix::Matrix;
 use super::moments::{Moments, Step, shift};
 
 /// Rows that a thread centres at a time: enough to be worth a task, and the sums' order doesn't depend on the threads.
 const CHUNK: usize = 128;
+
+/// Parts of a product per thread: few, since each reads its factors anew, and enough that one that is held up doesn't
+/// hold up all.
+const PARTS: usize = 2;
+/// No part is cut that is no wider and no higher than this.
+const SMALLEST_PART: usize = 256;
 
 /// Rows that wait until there are enough for an efficient product.
 #[derive(Clone, Debug, Default)]
@@ -47,20 +53,70 @@ impl Stage {
 pub(super) trait Number: ComplexField + Copy + Default + Send + Sync {
     fn from_f64(value: f64) -> Self;
 
-    /// Makes a centred block ready for [`add_product`](Self::add_product).
+    /// Makes a centred block ready to be multiplied.
     fn finish(block: &mut Centred<Self>, step: Step);
 
-    /// Adds `left^T right` and `weight * left.shift right.shift^T` to the part of `to` whose first row and column are
-    /// `at`; only its lower triangle if `lower`.
-    fn add_product(
-        to: &mut Matrix<f64>,
-        at: (usize, usize),
-        left: &Centred<Self>,
-        right: &Centred<Self>,
-        lower: bool,
-        step: Step,
-        product: &mut Vec<Self>,
-    );
+    /// Adds one part of a product, in this thread; only its lower triangle if `lower`.
+    fn add_part(to: MatMut<'_, f64>, factors: Factors<'_, Self>, lower: bool);
+}
+
+/// What is multiplied: `left right + weight * left_shift right_shift^T`, the last of which in f64 is in the first.
+#[derive(Clone, Copy)]
+pub(super) struct Factors<'a, T> {
+    left: MatRef<'a, T>,
+    right: MatRef<'a, T>,
+    left_shift: &'a [f64],
+    right_shift: &'a [f64],
+    weight: f64,
+}
+
+impl<'a, T> Factors<'a, T> {
+    fn new(left: &'a Centred<T>, right: &'a Centred<T>, step: Step) -> Self {
+        fn view<T>(block: &Centred<T>) -> MatRef<'_, T> {
+            MatRef::from_row_major_slice(&block.values, block.values.len() / block.width, block.width)
+        }
+        Self {
+            left: view(left).transpose(),
+            right: view(right),
+            left_shift: &left.shift,
+            right_shift: &right.shift,
+            weight: step.weight,
+        }
+    }
+
+    /// Those of the first rows of the product, and of the others.
+    fn split_rows(self, at: usize) -> (Self, Self) {
+        let (left, below) = self.left.split_at_row(at);
+        let (left_shift, shift_below) = self.left_shift.split_at(at);
+        let above = Self {
+            left,
+            left_shift,
+            ..self
+        };
+        let below = Self {
+            left: below,
+            left_shift: shift_below,
+            ..self
+        };
+        (above, below)
+    }
+
+    /// Those of the first columns of the product, and of the others.
+    fn split_columns(self, at: usize) -> (Self, Self) {
+        let (right, after) = self.right.split_at_col(at);
+        let (right_shift, shift_after) = self.right_shift.split_at(at);
+        let before = Self {
+            right,
+            right_shift,
+            ..self
+        };
+        let after = Self {
+            right: after,
+            right_shift: shift_after,
+            ..self
+        };
+        (before, after)
+    }
 }
 
 /// One layer's rows of a block, less their mean.
@@ -82,7 +138,6 @@ pub(super) struct Centred<T> {
 pub(super) struct Buffers<T> {
     sources: Vec<Centred<T>>,
     target: Centred<T>,
-    product: Vec<T>,
 }
 
 /// Joins all staged rows to the moments and empties the stage.
@@ -99,12 +154,15 @@ pub(super) fn absorb<T: Number>(plan: &Plan, stage: &mut Stage, moments: &mut Mo
         step.mean(&mut moments.source_mean[s], &centred.shift);
         moments.source_norms[s] += centred.norms;
     }
-    let (sources, product) = (&buffers.sources, &mut buffers.product);
+    let sources = &buffers.sources;
+    let parts = PARTS * rayon::current_num_threads();
     for (input, gram) in plan.inputs.iter().zip(&mut moments.gram) {
         for (a, &left) in input.sources.iter().enumerate() {
             for (b, &right) in input.sources[..=a].iter().enumerate() {
-                let at = (a * source_hidden, b * source_hidden);
-                T::add_product(gram, at, &sources[left], &sources[right], a == b, step, product);
+                let (row, column) = (a * source_hidden, b * source_hidden);
+                let to = gram.view_mut().submatrix_mut(row, column, source_hidden, source_hidden);
+                let factors = Factors::new(&sources[left], &sources[right], step);
+                add_product(to, factors, a == b, parts);
             }
         }
     }
@@ -115,8 +173,8 @@ pub(super) fn absorb<T: Number>(plan: &Plan, stage: &mut Stage, moments: &mut Mo
         for (pair, cross) in plan.pairs.iter().zip(&mut moments.cross) {
             if pair.target == t {
                 for (a, &source) in plan.inputs[pair.input].sources.iter().enumerate() {
-                    let at = (a * source_hidden, 0);
-                    T::add_product(cross, at, &sources[source], centred, false, step, product);
+                    let to = cross.view_mut().subrows_mut(a * source_hidden, source_hidden);
+                    add_product(to, Factors::new(&sources[source], centred, step), false, parts);
                 }
             }
         }
@@ -200,18 +258,52 @@ fn add_to(to: &mut [f64], from: &[f64]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
-/// `to (+)= left^T right`
-fn multiply<T: Number>(to: MatMut<'_, T>, how: Accum, left: &Centred<T>, right: &Centred<T>, lower: bool, one: T) {
-    fn view<T>(block: &Centred<T>) -> MatRef<'_, T> {
-        MatRef::from_row_major_slice(&block.values, block.values.len() / block.width, block.width)
+/// Adds a product on all cores, cut into about as many parts; only its lower triangle if `lower`.
+fn add_product<T: Number>(to: MatMut<'_, f64>, factors: Factors<'_, T>, lower: bool, parts: usize) {
+    let (rows, columns) = (to.nrows(), to.ncols());
+    if parts <= 1 || rows.max(columns) <= SMALLEST_PART {
+        return T::add_part(to, factors, lower);
     }
-    let (left, right) = (view(left).transpose(), view(right));
-    let all = BlockStructure::Rectangular;
+    // Whole vectors of any width.
+    let half = |length: usize| (length / 2).next_multiple_of(32);
     if lower {
-        let half = BlockStructure::TriangularLower;
-        triangular::matmul(to, half, how, left, all, right, all, one, Par::rayon(0));
+        // The square below is as much work as both triangles.
+        let at = half(rows);
+        let (first, _, square, second) = to.split_at_mut(at, at);
+        let (above, below) = factors.split_rows(at);
+        let (below_before, below_after) = below.split_columns(at);
+        let triangles = || {
+            rayon::join(
+                || add_product(first, above.split_columns(at).0, true, parts / 4),
+                || add_product(second, below_after, true, parts / 4),
+            )
+        };
+        rayon::join(|| add_product(square, below_before, false, parts / 2), triangles);
+    } else if rows >= columns {
+        let (above, below) = to.split_at_row_mut(half(rows));
+        let (of_above, of_below) = factors.split_rows(half(rows));
+        rayon::join(
+            || add_product(above, of_above, false, parts / 2),
+            || add_product(below, of_below, false, parts / 2),
+        );
     } else {
-        matmul(to, how, left, right, one, Par::rayon(0));
+        let (before, after) = to.split_at_col_mut(half(columns));
+        let (of_before, of_after) = factors.split_columns(half(columns));
+        rayon::join(
+            || add_product(before, of_before, false, parts / 2),
+            || add_product(after, of_after, false, parts / 2),
+        );
+    }
+}
+
+/// `to (+)= left right`, in this thread.
+fn multiply<T: Number>(to: MatMut<'_, T>, how: Accum, factors: Factors<'_, T>, lower: bool, one: T) {
+    let (left, right) = (factors.left, factors.right);
+    let (all, half) = (BlockStructure::Rectangular, BlockStructure::TriangularLower);
+    if lower {
+        triangular::matmul(to, half, how, left, all, right, all, one, Par::Seq);
+    } else {
+        matmul(to, how, left, right, one, Par::Seq);
     }
 }
 
@@ -227,17 +319,8 @@ impl Number for f64 {
         }
     }
 
-    fn add_product(
-        to: &mut Matrix<f64>,
-        (row, column): (usize, usize),
-        left: &Centred<Self>,
-        right: &Centred<Self>,
-        lower: bool,
-        _: Step,
-        _: &mut Vec<Self>,
-    ) {
-        let part = to.view_mut().submatrix_mut(row, column, left.width, right.width);
-        multiply(part, Accum::Add, left, right, lower, 1.0);
+    fn add_part(to: MatMut<'_, f64>, factors: Factors<'_, Self>, lower: bool) {
+        multiply(to, Accum::Add, factors, lower, 1.0);
     }
 }
 
@@ -248,30 +331,19 @@ impl Number for f32 {
 
     fn finish(_: &mut Centred<Self>, _: Step) {}
 
-    fn add_product(
-        to: &mut Matrix<f64>,
-        (row, column): (usize, usize),
-        left: &Centred<Self>,
-        right: &Centred<Self>,
-        lower: bool,
-        step: Step,
-        product: &mut Vec<Self>,
-    ) {
-        product.resize(left.width * right.width, 0.0);
-        let part = MatMut::from_column_major_slice_mut(product.as_mut_slice(), left.width, right.width);
-        multiply(part, Accum::Replace, left, right, lower, 1.0);
-        let rows = to.rows();
-        let columns = to.values_mut()[column * rows..].par_chunks_mut(rows);
-        columns
-            .zip(product.par_chunks(left.width))
-            .enumerate()
-            .for_each(|(column, (to, product))| {
-                let start = if lower { column } else { 0 };
-                let factor = step.weight * right.shift[column];
-                let to = &mut to[row + start..];
-                for ((to, &product), shift) in to.iter_mut().zip(&product[start..]).zip(&left.shift[start..]) {
-                    *to += f64::from(product) + factor * shift;
-                }
-            });
+    fn add_part(to: MatMut<'_, f64>, factors: Factors<'_, Self>, lower: bool) {
+        let rows = to.nrows();
+        let mut product = vec![0f32; rows * to.ncols()];
+        let part = MatMut::from_column_major_slice_mut(product.as_mut_slice(), rows, to.ncols());
+        multiply(part, Accum::Replace, factors, lower, 1.0);
+        let to = to.try_as_col_major_mut().expect("moments are kept column by column");
+        for (j, (to, product)) in to.col_iter_mut().zip(product.chunks_exact(rows)).enumerate() {
+            let start = if lower { j } else { 0 };
+            let factor = factors.weight * factors.right_shift[j];
+            let shifts = &factors.left_shift[start..];
+            for ((to, &product), shift) in to.as_slice_mut()[start..].iter_mut().zip(&product[start..]).zip(shifts) {
+                *to += f64::from(product) + factor * shift;
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod batches;
 mod config;
+mod family;
 mod mapped_serving;
 mod mapper_fit;
 mod mapper_fit_killed;

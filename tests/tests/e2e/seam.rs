@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mistralrs::ModelDType;
-use mistralrs::core::RequestMessage;
-use mistralrs::{NormalRequest, Request, Response, SamplingParams};
 use residual_hooks::Phase;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::compile::Offsets;
@@ -31,34 +29,6 @@ fn gguf() -> ModelSource {
     }
 }
 
-/// The logits of all positions of a prompt.
-async fn prompt_logits(session: &Session, tokens: &[u32]) -> Vec<Vec<f32>> {
-    let engine = session.model().inner();
-    let (sender, mut answers) = tokio::sync::mpsc::channel(1);
-    let message = RequestMessage::CompletionTokens(tokens.to_vec());
-    let id = engine.next_request_id();
-    let mut request = NormalRequest::new_simple(message, SamplingParams::deterministic(), sender, id, None, None);
-    request.return_raw_logits = true;
-    engine
-        .get_sender(None)
-        .unwrap()
-        .send(Request::Normal(Box::new(request)))
-        .await
-        .unwrap();
-    match answers.recv().await {
-        Some(Response::Raw { logits_chunks, .. }) => {
-            let logits = &logits_chunks[0];
-            let logits = if logits.rank() == 3 {
-                logits.squeeze(0).unwrap()
-            } else {
-                logits.clone()
-            };
-            logits.to_vec2().unwrap()
-        }
-        _ => panic!("raw logits were expected"),
-    }
-}
-
 /// Compares everything that the references of `model` hold with what `source` does in the engine.
 async fn agrees_with_transformers(model: &str, source: ModelSource) {
     let reference = Reference::load(model);
@@ -69,7 +39,7 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
     session.slot().install(recorder.clone()).unwrap();
 
     for (i, prompt) in reference.prompts().iter().enumerate() {
-        let logits = prompt_logits(&session, prompt).await;
+        let logits = session.prompt_logits(prompt).await.unwrap();
         assert_rows_close(
             &logits,
             &reference.rows(&format!("p{i}.logits")),
@@ -123,7 +93,7 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
         session.slot().install(Arc::new(SteeringHook::new(offsets))).unwrap();
         for (i, prompt) in reference.prompts().iter().enumerate() {
             let what = format!("{model} p{i} {scenario}");
-            let logits = prompt_logits(&session, prompt).await;
+            let logits = session.prompt_logits(prompt).await.unwrap();
             assert_rows_close(&logits, &reference.rows(&format!("p{i}.{scenario}.logits")), &what);
             let (_, steps) = session.generate(prompt, 8).await.unwrap();
             assert_rows_close(&steps, &reference.rows(&format!("p{i}.{scenario}.gen.logits")), &what);
@@ -132,7 +102,7 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
             let recorder = Recorder::adding(layers, vectors);
             session.slot().install(recorder.clone()).unwrap();
             for (i, prompt) in reference.prompts().iter().enumerate() {
-                prompt_logits(&session, prompt).await;
+                session.prompt_logits(prompt).await.unwrap();
                 let seen = recorder.take();
                 for layer in 0..layers {
                     let states = seen.first(seen.last_request(), layer, prompt.len());
