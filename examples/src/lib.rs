@@ -2,9 +2,22 @@
 
 #![warn(missing_docs)]
 
+use std::process::ExitCode;
+
 pub mod family;
 pub mod real_models;
 pub mod server;
 pub mod show;
 pub mod stories;
 pub mod transfer;
+
+/// How a program ends: an error is printed with its causes.
+pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -76,6 +76,9 @@ impl Offsets {
     }
 }
 
+/// Directions by layer, `[hidden_size]` each: a file's own, or mapped ones.
+type Directions<'a> = BTreeMap<usize, Cow<'a, [f32]>>;
+
 /// The directions that a vector gives in the target's stream, by layer, and in words whose they are.
 fn directions<'a>(
     used: &VectorUse,
@@ -83,7 +86,7 @@ fn directions<'a>(
     library: &Library,
     target: &Target,
     field: &impl Fn(&str) -> String,
-) -> Result<(BTreeMap<usize, Cow<'a, [f32]>>, String), SteeringError> {
+) -> Result<(Directions<'a>, String), SteeringError> {
     let Some(name) = &used.map else {
         check_model(
             vector.model(),

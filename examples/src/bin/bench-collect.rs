@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use mistralrs::ModelDType;
+use steermap_examples::exit_code;
 use steermap_mapper::align::{TokenizedText, windows};
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
@@ -45,13 +46,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<()> {
@@ -59,7 +54,7 @@ async fn run(args: Args) -> Result<()> {
     let corpus = folder.path().join("corpus.jsonl");
     match &args.corpus {
         Some(path) => {
-            let lines = Corpus::open(&[path.clone()])?;
+            let lines = Corpus::open(std::slice::from_ref(path))?;
             let documents = lines.documents().take(args.documents);
             let text: Result<String> = documents
                 .map(|document| Ok(serde_json::json!({"text": document?.text}).to_string() + "\n"))

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use mistralrs::ModelDType;
+use steermap_examples::exit_code;
 use steermap_examples::server::{Server, binary};
 use steermap_examples::show::columns;
 use steermap_mapper::behaviour::{TokenizedItems, random_direction, read_items};
@@ -52,13 +53,7 @@ const QUESTIONS: [&str; 4] = [
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<()> {

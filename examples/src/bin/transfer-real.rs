@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use mistralrs::ModelDType;
+use steermap_examples::exit_code;
 use steermap_examples::transfer::Transfer;
 use steermap_mapper::behaviour::read_items;
 use steermap_mapper::layers::LayerSelection;
@@ -38,13 +39,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<()> {

@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use steermap_examples::exit_code;
 use steermap_examples::family;
 use steermap_examples::transfer::Transfer;
 use steermap_mapper::behaviour::read_items;
@@ -75,13 +76,7 @@ struct Row {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::align::Pairing;
+use crate::align::{Pairing, PositionPair};
 use crate::capture::LayerStates;
 
 /// Which positions are left out, and how text is cut.
@@ -118,7 +118,7 @@ pub fn text_rows(
 
     let mut keep = vec![true; inner.len()];
     if let Some(ratio) = rules.outliers {
-        let positions = |of: fn(&crate::align::PositionPair) -> usize| inner.iter().map(|p| of(p)).collect::<Vec<_>>();
+        let positions = |of: fn(&PositionPair) -> usize| -> Vec<usize> { inner.iter().map(|&pair| of(pair)).collect() };
         let (at_source, at_target) = (positions(|p| p.source), positions(|p| p.target));
         let layers = source
             .iter()
@@ -141,7 +141,7 @@ pub fn text_rows(
     counts.outliers += (inner.len() - kept.len()) as u64;
     counts.rows += kept.len() as u64;
 
-    let gather = |layers: &[LayerStates], of: fn(&crate::align::PositionPair) -> usize| -> Vec<Vec<f32>> {
+    let gather = |layers: &[LayerStates], of: fn(&PositionPair) -> usize| -> Vec<Vec<f32>> {
         layers
             .iter()
             .map(|states| kept.iter().flat_map(|pair| states.at(of(pair))).copied().collect())
@@ -164,8 +164,6 @@ fn median(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::align::PositionPair;
-    use crate::capture::LayerStates;
 
     fn states(values: &[[f32; 2]]) -> LayerStates {
         LayerStates::from_rows(2, values.concat())
@@ -234,8 +232,8 @@ mod tests {
         let mut counts = Counts::default();
         let rows = text_rows(
             &Pairing::default(),
-            &[none.clone()],
-            &[none],
+            std::slice::from_ref(&none),
+            std::slice::from_ref(&none),
             &Rules::default(),
             &mut counts,
         );

@@ -4,7 +4,7 @@
 //! `A^T = (G/n + lambda I)^-1 C/n` and `p = mean_y - A mean_x` (Hastie, Tibshirani & Friedman, "The Elements of
 //! Statistical Learning", 3.4.1). With `G/n = Q S Q^T` and `B = Q^T C/n` it is `A^T = Q diag(f) B`, `f = 1/(s + lambda)`,
 //! for any lambda; with lambda given, a Cholesky factorisation of `G/n + lambda I` costs a small part of that.
-//! [`Solver::of`] decides.
+//! `Solver::of` decides.
 //!
 //! The error on other rows needs no solution either. With their moments `G', C'` and squares `t'` about the *train*
 //! means,
