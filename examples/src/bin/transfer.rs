@@ -170,8 +170,8 @@ async fn fit(args: &Args, corpus: &Path, source: &Session, target: &Session) -> 
 
 fn table(rows: &[Row], args: &Args) -> String {
     let mut text = format!(
-        "# Does it transfer?\n\nMade by `cargo xtask transfer`; the numbers are in `transfer.json` too. Maps were fitted on {} stories \
-         (seed {}), ridge, lambda chosen on held-out stories. A concept's layer pair is the one at which the mapped vector\n\
+        "# Does it transfer?\n\nMade by `cargo xtask transfer`; the numbers are in `transfer.json` too. Maps were fitted on {} stories (seed\n\
+         {}), ridge, lambda chosen on held-out stories. A concept's layer pair is the one at which the mapped vector\n\
          steers most on the first half of the concept's items; all numbers are from the second half. Slopes are of the mean\n\
          propensity, `logit(positive) - logit(negative)`, against alpha in units of the layer's mean stream norm. Retention is\n\
          the mapped vector's slope over the native one's; `random` is the mean slope of {} random directions over the native\n\
