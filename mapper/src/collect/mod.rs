@@ -28,7 +28,7 @@ use crate::layer_pairs::PairSelection;
 use crate::session::{ModelSource, Session};
 use crate::stats::{Layout, Precision, Rows, Split, Statistics};
 
-/// Bytes of captured states that are held at a time, as far as single texts allow.
+/// Bytes of captured states of one group of texts, as far as single texts allow; two groups are held at a time.
 const GROUP_BYTES: usize = 1 << 30;
 /// Most source tokens that run between two looks at the clock, however narrow the models.
 const GROUP_TOKENS: usize = 1 << 15;
