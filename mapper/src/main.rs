@@ -62,5 +62,5 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Apply(args) => cli::files::apply(args)?,
         Command::Inspect(args) => cli::files::inspect(args)?,
     }
-    Ok(cli::done())
+    Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,7 @@ use steermap_mapper::stats::Precision;
 use steermap_maps::describe;
 
 use super::models::ModelPairArgs;
-use super::{STOPPED, check_out, command_line, done, stop_flag};
+use super::{STOPPED, check_out, command_line, stop_flag};
 
 /// What statistics are taken of, and how.
 #[derive(clap::Args)]
@@ -214,7 +214,7 @@ pub async fn fit(args: FitArgs) -> Result<ExitCode> {
     }
     print!("{}", describe::map(&map));
     println!("wrote {}", args.out.display());
-    Ok(done())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Takes the statistics of a shard and writes them.
@@ -226,7 +226,7 @@ pub async fn stats(args: StatsArgs) -> Result<ExitCode> {
         Outcome::Whole(collected) => {
             print!("{}", collected.describe());
             println!("wrote {}", args.out.display());
-            Ok(done())
+            Ok(ExitCode::SUCCESS)
         }
         Outcome::Stopped => Ok(stopped(&args.out)),
     }

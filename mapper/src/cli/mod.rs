@@ -6,7 +6,6 @@ pub mod models;
 pub mod vector;
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -53,9 +52,4 @@ pub fn stop_flag() -> Arc<AtomicBool> {
         }
     });
     flag
-}
-
-/// How a command that did its work ends.
-pub fn done() -> ExitCode {
-    ExitCode::SUCCESS
 }

@@ -320,7 +320,7 @@ impl CollectJob {
                 bytes += document.bytes;
                 for text in self.texts(models, &document)? {
                     tokens += text.source.ids.len();
-                    paired += self.pairs_of(&text);
+                    paired += text.pairing.pairs.iter().filter(|pair| self.rules.admits(pair)).count() as u64;
                     group.push(text);
                 }
             }
@@ -391,7 +391,7 @@ impl CollectJob {
             let mut target = TokenizedText::new(b, piece)?;
             target.truncate(models.target.max_sequence());
             Ok(Text {
-                // The second half of the hash says the split.
+                // Mixed, since the same bytes of the hash say the split.
                 key: mix(key.wrapping_add((index as u64) << 32)),
                 split: Split::of(&document.hash),
                 pairing: pair_positions(&source, &target),
@@ -400,13 +400,6 @@ impl CollectJob {
             })
         };
         pieces.into_iter().enumerate().map(text).collect()
-    }
-
-    /// Pairs of a text that are rows unless they are outliers.
-    fn pairs_of(&self, text: &Text) -> u64 {
-        let first = self.rules.skip_first;
-        let counts = |pair: &&crate::align::PositionPair| pair.source >= first && pair.target >= first;
-        text.pairing.pairs.iter().filter(counts).count() as u64
     }
 }
 

@@ -30,6 +30,11 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// Whether a pair is a row unless it's an outlier: behind the first positions of both models.
+    pub fn admits(&self, pair: &PositionPair) -> bool {
+        pair.source >= self.skip_first && pair.target >= self.skip_first
+    }
+
     /// The rules in words.
     pub fn describe(&self) -> String {
         let first = match self.skip_first {
@@ -107,10 +112,7 @@ pub fn text_rows(
     rules: &Rules,
     counts: &mut Counts,
 ) -> TextRows {
-    let (inner, first): (Vec<_>, Vec<_>) = pairing
-        .pairs
-        .iter()
-        .partition(|pair| pair.source >= rules.skip_first && pair.target >= rules.skip_first);
+    let (inner, first): (Vec<_>, Vec<_>) = pairing.pairs.iter().partition(|pair| rules.admits(pair));
     counts.first += first.len() as u64;
     counts.unmatched_source += pairing.unmatched_source as u64;
     counts.unmatched_target += pairing.unmatched_target as u64;
