@@ -278,7 +278,10 @@ impl Session {
     pub async fn prompt_logits(&self, prompt: &[u32]) -> Result<Vec<Vec<f32>>> {
         let raw = |request: &mut NormalRequest| request.return_raw_logits = true;
         let (_, mut answers) = self.send(prompt, SamplingParams::deterministic(), raw).await?;
-        match answers.recv().await {
+        let answer = answers.recv().await;
+        // The engine runs the sequence once more and panics if nobody is there to be told.
+        tokio::spawn(async move { while answers.recv().await.is_some() {} });
+        match answer {
             Some(Response::Raw { logits_chunks, .. }) => {
                 let logits = logits_chunks.first().context("the engine answered without logits")?;
                 let vocabulary = logits.dim(D::Minus1)?;
