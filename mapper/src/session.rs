@@ -260,11 +260,9 @@ impl Session {
             }
             for (mut answers, tap) in waiting {
                 finish(&mut answers).await?;
-                logits.push(
-                    tap.take()
-                        .pop()
-                        .context("the engine answered without sampling a token")?,
-                );
+                // The first: the engine may run the sequence once more before this is read.
+                let first = tap.take().into_iter().next();
+                logits.push(first.context("the engine answered without sampling a token")?);
             }
         }
         Ok(logits)
