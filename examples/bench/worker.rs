@@ -7,18 +7,9 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use mistralrs::core::RequestMessage;
-use mistralrs::{Model, ModelBuilder, ModelDType, NormalRequest, Request, Response, SamplingParams};
+use mistralrs::{Model, NormalRequest, Request, Response, SamplingParams};
 
-/// Loads the model that all workers measure: `folder`, on the CPU, in float32, without prefix caching.
-pub async fn load(folder: &str) -> Model {
-    ModelBuilder::new(folder)
-        .with_dtype(ModelDType::F32)
-        .with_force_cpu()
-        .with_prefix_cache_n(None)
-        .build()
-        .await
-        .expect("the model loads")
-}
+use crate::model::{number, prompt};
 
 /// Answers lines of `prefill TOKENS SEED` and `decode TOKENS SEED` with the seconds they took; any other line is given
 /// to `other`, and answered when that returns.
@@ -38,22 +29,6 @@ pub async fn serve(model: &Model, mut other: impl FnMut(&str)) {
         println!("{seconds}");
         std::io::stdout().flush().expect("stdout is open");
     }
-}
-
-fn number(text: &str) -> usize {
-    text.parse().expect("a number")
-}
-
-/// Ordinary tokens in an order that depends on `seed`.
-fn prompt(length: usize, seed: usize) -> Vec<u32> {
-    let mut state = seed as u64;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        1000 + (state >> 33) as u32 % 10_000
-    };
-    (0..length).map(|_| next()).collect()
 }
 
 /// Seconds from sending a prompt to the end of an answer of `tokens` tokens.

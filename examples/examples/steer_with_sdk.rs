@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 use mistralrs::{ModelBuilder, RequestBuilder, TextMessageRole};
-use steermap_plugin::{Library, SteeringSpec, VectorUse};
+use steermap_plugin::{Library, RequestSteering, Steering, SteeringSpec, VectorUse};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -17,23 +17,29 @@ async fn main() -> Result<()> {
 
     let mut library = Library::default();
     library.load("happy", "target/demo/happy.toml")?;
-    let spec = SteeringSpec::from(VectorUse::new("happy", 35.0).at_layers([14]));
-    steermap_plugin::attach(model.inner(), None, &spec, &library)?;
+    let steering = Steering::new(model.inner(), library)?;
+    let happy = SteeringSpec::from(VectorUse::new("happy", 35.0).at_layers([14]));
 
     let question = "How was your day?";
     // The order matters: the deterministic sampler resets every other field.
-    let request = || {
+    let messages = || {
         RequestBuilder::new()
             .add_message(TextMessageRole::User, question)
             .set_deterministic_sampler()
             .set_sampler_max_len(48)
     };
-    let steered = model.send_chat_request(request()).await?;
-    steermap_plugin::detach(model.inner(), None)?;
-    let unsteered = model.send_chat_request(request()).await?;
+    let (steered, unsteered) = (
+        steering.request(None, Some(&happy.into()))?,
+        steering.request(None, Some(&RequestSteering::off()))?,
+    );
+    // Both at once, in one batch where they can be.
+    let (happy, plain) = tokio::try_join!(
+        steered.scope(model.send_chat_request(messages())),
+        unsteered.scope(model.send_chat_request(messages())),
+    )?;
 
     println!("> {question}");
-    for (name, answer) in [("unsteered", unsteered), ("steered", steered)] {
+    for (name, answer) in [("unsteered", plain), ("steered", happy)] {
         println!(
             "{name}: {}",
             answer.choices[0].message.content.as_deref().unwrap_or_default()

@@ -9,6 +9,7 @@ pub mod real_models;
 pub mod server;
 pub mod show;
 pub mod stories;
+pub mod traffic;
 pub mod transfer;
 
 /// How a program ends: an error is printed with its causes.

@@ -1,9 +1,12 @@
 //! `mistralrs-steered` as a child process.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -29,6 +32,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 pub struct Server {
     child: Child,
     url: String,
+    log: Arc<Log>,
 }
 
 impl Server {
@@ -39,15 +43,25 @@ impl Server {
     ///
     /// A server that ends before it listens; the error holds what it printed.
     pub fn start(folder: &Path, config: &str) -> Result<Self> {
+        Self::start_with(folder, config, &[])
+    }
+
+    /// As [`start`](Self::start), with environment variables.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with(folder: &Path, config: &str, environment: &[(&str, &str)]) -> Result<Self> {
         // A port that was free a moment ago.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let path = folder.join("mistralrs.toml");
-        let text = format!("command = \"serve\"\n{config}\n[server]\nhost = \"127.0.0.1\"\nport = {port}\n");
+        let text = serve_config(config, port);
         std::fs::write(&path, text).with_context(|| format!("{}", path.display()))?;
         let mut child = Command::new(binary("mistralrs-steered")?)
             .args(["serve", "--config"])
             .arg(&path)
             .env("NO_COLOR", "1")
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -63,6 +77,7 @@ impl Server {
         let server = Self {
             child,
             url: format!("http://127.0.0.1:{port}"),
+            log: Arc::default(),
         };
         let mut log = String::new();
         while !log.contains("Server listening") {
@@ -70,8 +85,44 @@ impl Server {
                 bail!("the server ended:\n{log}\n{}", errors.join().unwrap_or_default());
             }
         }
-        drain(output);
+        keep(output, server.log.clone());
         Ok(server)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok());
+        port.expect("made of a port")
+    }
+
+    /// How many lines it has logged since it came to listen.
+    pub fn log_lines(&self) -> usize {
+        let lines = self.log.lock();
+        lines.first + lines.lines.len()
+    }
+
+    /// The first logged line from number `from` on that `wanted` makes something of, waited for at most `patience`. The
+    /// last lines alone are kept, see [`MAX_LOG_LINES`].
+    pub fn logged<T>(&self, from: usize, patience: Duration, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let end = Instant::now() + patience;
+        let mut lines = self.log.lock();
+        loop {
+            let skip = from.saturating_sub(lines.first);
+            if let Some(found) = lines.lines.iter().skip(skip).find_map(|line| wanted(line)) {
+                return Some(found);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let waited = self.log.more.wait_timeout(lines, left);
+            lines = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Its address, without a slash at the end.
@@ -140,12 +191,46 @@ impl Drop for Server {
     }
 }
 
+/// A whole configuration file: `config`, served on `port` of this machine.
+pub fn serve_config(config: &str, port: u16) -> String {
+    format!("command = \"serve\"\n{config}\n[server]\nhost = \"127.0.0.1\"\nport = {port}\n")
+}
+
+/// Lines of a server's log that are kept: hours of its figures every few seconds.
+pub const MAX_LOG_LINES: usize = 10_000;
+
+/// What a server logs.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Lines>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    /// The number of the first line that is kept.
+    first: usize,
+    lines: VecDeque<String>,
+}
+
+impl Log {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Reads on, so that the server never waits for its log to be read.
-fn drain(mut output: BufReader<ChildStdout>) {
+fn keep(mut output: BufReader<ChildStdout>, log: Arc<Log>) {
     std::thread::spawn(move || {
         let mut line = String::new();
         while output.read_line(&mut line).is_ok_and(|n| n > 0) {
-            line.clear();
+            let mut kept = log.lock();
+            if kept.lines.len() == MAX_LOG_LINES {
+                kept.lines.pop_front();
+                kept.first += 1;
+            }
+            kept.lines.push_back(std::mem::take(&mut line));
+            log.more.notify_all();
         }
     });
 }

@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn every_row_gets_the_offset_of_its_request_at_its_layer() {
-        use residual_hooks::{HookSlot, Phase, Row, Support, before_block};
+        use residual_hooks::{HookSlot, Row, Support, before_block};
         let slot = HookSlot::new(Support::EveryBlock, 3, 2);
         let offsets = vec![
             LayerOffset::new(0, &[1.0, 2.0], 1.0),
@@ -332,13 +332,7 @@ mod tests {
         hook.steer(7, 0);
         hook.steer(8, 1);
         slot.install(hook).unwrap();
-        let row = |request| Row {
-            request,
-            start: 0,
-            tokens: 1,
-            prompt_len: 1,
-            phase: Phase::Prompt,
-        };
+        let row = |request| Row::prompt(request, vec![0]);
         let at = |layer: usize| -> Vec<f32> {
             let stream = Tensor::zeros((3, 1, 2), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
             let rows = || vec![row(8), row(9), row(7)];

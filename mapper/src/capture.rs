@@ -95,7 +95,7 @@ impl ResidualHook for StreamCapture {
         for (i, row) in batch.rows().iter().enumerate() {
             let known = seen.requests.get(&row.request).map_or(0, |layers| layers[index].len());
             // What is known is not read again: the engine starts a sequence anew when it had to make room for others.
-            let end = (row.start + row.tokens).min(row.prompt_len);
+            let end = (row.start + row.tokens()).min(row.prompt_len);
             if row.start > known || end <= known {
                 continue;
             }
@@ -122,17 +122,15 @@ mod tests {
     use std::sync::Arc;
 
     use candle_core::Device;
-    use residual_hooks::{HookSlot, Phase, Row, Support, after_last_block, before_block};
+    use residual_hooks::{HookSlot, Row, Support, after_last_block, before_block};
 
     use super::*;
 
     fn row(request: usize, start: usize, tokens: usize, prompt_len: usize) -> Row {
         Row {
-            request,
             start,
-            tokens,
             prompt_len,
-            phase: Phase::Prompt,
+            ..Row::prompt(request, vec![0; tokens])
         }
     }
 

@@ -5,57 +5,33 @@ use std::sync::Arc;
 use mistralrs_core::MistralRs;
 use residual_hooks::HookSlot;
 
-use crate::compile::{Offsets, Target, compile};
+use crate::compile::Program;
+use crate::steering::Model;
 use crate::{Library, SteeringError, SteeringHook, SteeringSpec};
 
-/// Steers every request to `model` (the default model if `None`) as `spec` says, from the next request on.
+/// Steers every request to `model` (the default model if `None`) as `spec` says, from the next request on. For requests
+/// that differ, see [`Steering`](crate::Steering).
 ///
-/// The vectors' sizes are checked against the model; their fingerprints are not: see
-/// [`attach_checked`] for that.
+/// The vectors' sizes are checked against the model; their fingerprints are not.
 ///
 /// # Errors
 ///
-/// As [`compile`], or a model that is not there or can't be steered; then nothing is changed.
+/// As [`compile`](crate::compile::compile), or a model that is not there or can't be steered; then nothing is changed.
 pub fn attach(
     engine: &MistralRs,
     model: Option<&str>,
     spec: &SteeringSpec,
     library: &Library,
-) -> Result<Offsets, SteeringError> {
-    attach_checked(engine, model, spec, library, None, "")
-}
-
-/// As [`attach`], with the fingerprint of the model's files to compare the vectors' with, and the path of the spec for
-/// messages.
-///
-/// # Errors
-///
-/// As [`attach`], or a vector that was found on other weights.
-pub fn attach_checked(
-    engine: &MistralRs,
-    model: Option<&str>,
-    spec: &SteeringSpec,
-    library: &Library,
-    fingerprint: Option<String>,
-    at: &str,
-) -> Result<Offsets, SteeringError> {
-    let name = model.unwrap_or("(default)").to_string();
+) -> Result<Arc<Program>, SteeringError> {
     let slot = slot(engine, model)?;
-    let install = |source| SteeringError::Install {
-        model: name.clone(),
-        source,
+    let id = match model {
+        Some(id) => id.to_string(),
+        None => engine.get_default_model_id().ok().flatten().unwrap_or_default(),
     };
-    let stream = slot.stream().map_err(install)?;
-    let target = Target {
-        model: name.clone(),
-        hidden_size: stream.hidden_size,
-        num_layers: stream.num_layers,
-        fingerprint,
-    };
-    let offsets = compile(spec, library, &target, at)?;
-    slot.install(Arc::new(SteeringHook::new(offsets.clone())))
-        .map_err(install)?;
-    Ok(offsets)
+    let program = Arc::new(Model::loaded(engine, &id, &[], None)?.compile(spec, library, "")?);
+    slot.install(Arc::new(SteeringHook::fixed(program.clone())))
+        .map_err(|source| SteeringError::Install { model: id, source })?;
+    Ok(program)
 }
 
 /// Stops steering `model` (the default model if `None`).

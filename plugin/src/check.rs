@@ -7,7 +7,7 @@ use std::path::Path;
 use mistralrs_cli::{ModelEntry, model_configs};
 use mistralrs_core::parse_isq_value;
 
-use crate::compile::{Target, compile, ranges};
+use crate::compile::{Target, compile, ranges, token_of};
 use crate::config::Config;
 use crate::model_files::ModelFiles;
 use crate::{Library, SteeringError, VectorUse};
@@ -78,8 +78,10 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, Stee
                     num_layers: sizes.num_layers,
                     fingerprint,
                 };
-                let offsets = compile(&default.spec, &library, &target, &default.at).map_err(within)?;
-                let layers: Vec<usize> = offsets.layers.keys().copied().collect();
+                let tokenizer = files.tokenizer();
+                let token = |text: &str| token_of(tokenizer.as_ref(), text);
+                let program = compile(&default.spec, &library, &target, &token, &default.at).map_err(within)?;
+                let layers = program.layers();
                 let names: Vec<String> = default.spec.vectors.iter().map(used).collect();
                 line(
                     &mut report,

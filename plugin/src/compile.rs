@@ -1,11 +1,18 @@
-//! A spec and vectors, made into one offset per layer for one model.
+//! A spec and vectors, made into what is done at each layer of one model.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+mod directions;
+mod identity;
 
-use steermap_maps::{ModelInfo, VectorFile, digest};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Library, SteeringError, SteeringSpec, VectorUse};
+use residual_hooks::Phase;
+use tokenizers::Tokenizer;
+
+use crate::select::{ResolveToken, Selector};
+use crate::spec::{Conflict, NormRule, Op, SteeringSpec, TokenState, VectorUse, When};
+use crate::{Library, SteeringError};
+
+use directions::{Direction, Source, norm};
 
 /// The model that a spec is compiled for.
 #[derive(Clone, Debug)]
@@ -20,135 +27,358 @@ pub struct Target {
     pub fingerprint: Option<String>,
 }
 
-/// What is added to the residual stream of one model.
+/// What is done to the residual stream of one model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Offsets {
-    /// By layer: the sum of all vectors' offsets there, `[hidden_size]`.
-    pub layers: BTreeMap<usize, Vec<f32>>,
-    /// SHA-256 over layers and values, in hex: two models' worth of steering is the same exactly if this is.
+pub struct Program {
+    /// SHA-256, in hex, over all that decides what is done: steering is the same if this is. Names are not part of it.
     pub fingerprint: String,
+    /// One per vector of the spec, in its order.
+    pub steps: Vec<Step>,
+    /// What steps depend on, each once.
+    pub conditions: Vec<Condition>,
+    /// What happens where several steps act at one layer and position.
+    pub conflict: Conflict,
+    /// What happens to the stream's norm.
+    pub norm: NormRule,
+    /// A hash over all that changes the states of the prompt; 0 exactly if nothing does.
+    pub prompt_salt: u64,
+    /// Whether how the prompt's states change depends on how long it is.
+    pub prompt_len_matters: bool,
+    /// Whether tokens of the prompt and generated ones are steered alike, wherever they stand: then the state of a
+    /// generated token is the one that the same token has as part of a prompt.
+    pub uniform: bool,
+    /// The name of each step's vector.
+    pub used: Vec<String>,
 }
 
-/// Compiles `spec`. `at` is the path of the spec, for messages.
+/// What one vector does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What is done.
+    pub op: Op,
+    /// By layer, with what it is done.
+    pub layers: BTreeMap<usize, StepLayer>,
+    /// On which tokens of the prompt.
+    pub prompt: Selector,
+    /// On which generated tokens.
+    pub generation: Selector,
+    /// The index of the condition on which it is done, if there is one.
+    pub condition: Option<usize>,
+}
+
+/// What a step works with at one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepLayer {
+    /// `[hidden_size]`, finite: for [`Op::Add`] the offset, scale and all, else the unit direction.
+    pub direction: Vec<f32>,
+    /// For [`Op::Ablate`] the share of the component that is removed, for [`Op::Set`] what it becomes; for [`Op::Add`] 1,
+    /// as the offset is to be added as it is. Finite.
+    pub scale: f32,
+}
+
+/// What is asked of a prompt's state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    /// At which layer.
+    pub layer: usize,
+    /// The unit direction along which the state's component is taken: `[hidden_size]`, finite.
+    pub direction: Vec<f32>,
+    /// Whether the state is the mean over the prompt's tokens, not that of the last.
+    pub mean: bool,
+    /// Whether the component must be greater than the threshold, not less.
+    pub above: bool,
+    /// The threshold, finite.
+    pub threshold: f32,
+}
+
+impl Condition {
+    /// Whether a state with this component along the condition's direction meets it. NaN never does.
+    pub fn is_met(&self, component: f64) -> bool {
+        let threshold = f64::from(self.threshold);
+        if self.above {
+            component > threshold
+        } else {
+            component < threshold
+        }
+    }
+}
+
+/// Compiles `spec`. `tokens` says which id a text is as a token of the model's tokenizer, and `at` is the path of the
+/// spec, ending with a dot or empty, for messages.
 ///
 /// # Errors
 ///
-/// What [`SteeringSpec::validate`] finds, an unknown vector or map, or a vector that does not fit the model, itself or
-/// through its map: other sizes, other weights, or without a layer that is asked for.
-pub fn compile(spec: &SteeringSpec, library: &Library, target: &Target, at: &str) -> Result<Offsets, SteeringError> {
-    spec.validate(at)?;
-    let mut layers: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
-    for (index, used) in spec.vectors.iter().enumerate() {
-        let field = |name: &str| format!("{at}vectors[{index}].{name}");
-        let Some(vector) = library.get(&used.vector) else {
-            return Err(SteeringError::value(
-                field("vector"),
-                format!("{:?}", used.vector),
-                "a vector's name",
-            ));
-        };
-        let (directions, whose) = directions(used, vector, library, target, &field)?;
-        let available: Vec<usize> = directions.keys().copied().collect();
-        for &layer in used.layers.as_ref().unwrap_or(&available) {
-            let Some(direction) = directions.get(&layer) else {
-                let expected = format!("layers that {whose} has: {}", ranges(&available));
-                return Err(SteeringError::value(field("layers"), layer.to_string(), expected));
-            };
-            let factor = used.scale / if used.normalize { norm(direction) } else { 1.0 };
-            let offset = layers.entry(layer).or_insert_with(|| vec![0.0; target.hidden_size]);
-            for (sum, &x) in offset.iter_mut().zip(direction.iter()) {
-                *sum += (f64::from(x) * factor) as f32;
-            }
-            if let Some(bad) = offset.iter().find(|x| !x.is_finite()) {
-                let found = format!("{}, which makes an offset of {bad}", used.scale);
-                return Err(SteeringError::value(field("scale"), found, "a finite 32-bit offset"));
-            }
-        }
-    }
-    Ok(Offsets::new(layers))
-}
-
-impl Offsets {
-    /// These offsets, `[hidden_size]` each, by layer.
-    pub fn new(layers: BTreeMap<usize, Vec<f32>>) -> Self {
-        let fingerprint = fingerprint(&layers);
-        Self { layers, fingerprint }
-    }
-}
-
-/// Directions by layer, `[hidden_size]` each: a file's own, or mapped ones.
-type Directions<'a> = BTreeMap<usize, Cow<'a, [f32]>>;
-
-/// The directions that a vector gives in the target's stream, by layer, and in words whose they are.
-fn directions<'a>(
-    used: &VectorUse,
-    vector: &'a VectorFile,
+/// What [`SteeringSpec::validate`] finds; an unknown vector or map; a vector that does not fit the model, itself or
+/// through its map: other sizes, other weights, or without a layer that is asked for; a relative scale where the
+/// stream's mean norm is not known; an offset that 32-bit numbers can't hold; a text that is not one token, or exclusions
+/// that leave nothing; vectors that can meet where the spec says that this is an error.
+pub fn compile(
+    spec: &SteeringSpec,
     library: &Library,
     target: &Target,
-    field: &impl Fn(&str) -> String,
-) -> Result<(Directions<'a>, String), SteeringError> {
-    let Some(name) = &used.map else {
-        check_model(
-            vector.model(),
-            target,
-            &format!("{} {:?}: model", field("vector"), used.vector),
-        )?;
-        let layers = vector.layers().iter();
-        let directions = layers.map(|layer| (layer.layer, Cow::Borrowed(layer.direction.as_slice())));
-        return Ok((directions.collect(), format!("{:?}", used.vector)));
-    };
-    let Some(map) = library.map(name) else {
-        return Err(SteeringError::value(field("map"), format!("{name:?}"), "a map's name"));
-    };
-    let at = format!("{} {name:?}", field("map"));
-    check_model(&map.header().target, target, &format!("{at}: target"))?;
-    let rule = used.offset.unwrap_or_default();
-    let mapped = map
-        .apply(vector, rule, target.fingerprint.is_some())
-        .map_err(|source| SteeringError::Apply { field: at, source })?;
-    let layers = mapped.layers.into_iter();
-    let directions = layers.map(|layer| (layer.target_layer, Cow::Owned(layer.direction)));
-    Ok((directions.collect(), format!("{:?} through {name:?}", used.vector)))
+    tokens: ResolveToken<'_>,
+    at: &str,
+) -> Result<Program, SteeringError> {
+    spec.validate(at)?;
+    let mut conditions: Vec<Condition> = Vec::new();
+    let mut steps = Vec::with_capacity(spec.vectors.len());
+    for (index, used) in spec.vectors.iter().enumerate() {
+        let at = format!("{at}vectors[{index}]");
+        let layers = step_layers(used, library, target, &at)?;
+        let selector = |tokens_of, phase, name| {
+            let at = format!("{at}.apply.{name}");
+            Selector::new(tokens_of, phase, &at, tokens)
+        };
+        let prompt = selector(used.in_prompt(), Phase::Prompt, "prompt")?;
+        let generation = selector(used.in_generation(), Phase::Generation, "generation")?;
+        let condition = match &used.when {
+            Some(when) => {
+                let condition = condition(when, library, target, &format!("{at}.when"))?;
+                let known = conditions.iter().position(|other| *other == condition);
+                Some(known.unwrap_or_else(|| {
+                    conditions.push(condition);
+                    conditions.len() - 1
+                }))
+            }
+            None => None,
+        };
+        steps.push(Step {
+            op: used.op,
+            layers,
+            prompt,
+            generation,
+            condition,
+        });
+    }
+    if spec.conflict == Conflict::Error {
+        refuse_conflicts(spec, &steps, at)?;
+    }
+    let used = spec.vectors.iter().map(|used| used.vector.clone()).collect();
+    Ok(Program::new(steps, conditions, spec.conflict, spec.norm, used))
 }
 
-fn check_model(vector: &ModelInfo, target: &Target, field: &str) -> Result<(), SteeringError> {
-    for (what, found, expected) in [
-        ("hidden_size", vector.hidden_size, target.hidden_size),
-        ("num_layers", vector.num_layers, target.num_layers),
-    ] {
-        if found != expected {
+impl Program {
+    /// The program of `steps`, whose conditions are indices into `conditions`.
+    fn new(
+        steps: Vec<Step>,
+        conditions: Vec<Condition>,
+        conflict: Conflict,
+        norm: NormRule,
+        used: Vec<String>,
+    ) -> Self {
+        let (fingerprint, prompt_salt) = identity::identify(&steps, &conditions, conflict, norm);
+        let alike = |step: &Step| {
+            step.condition.is_none() && step.prompt.ignores_position() && step.prompt.is_alike(&step.generation)
+        };
+        Self {
+            prompt_len_matters: steps.iter().any(|step| step.prompt.depends_on_prompt_len()),
+            uniform: steps.iter().all(alike),
+            fingerprint,
+            steps,
+            conditions,
+            conflict,
+            norm,
+            prompt_salt,
+            used,
+        }
+    }
+
+    /// The program that adds `offsets` (by layer, `[hidden_size]`) to every token.
+    pub fn adding(offsets: BTreeMap<usize, Vec<f32>>) -> Self {
+        let layers = offsets.into_iter();
+        let step = Step {
+            op: Op::Add,
+            layers: layers
+                .map(|(layer, direction)| (layer, StepLayer { direction, scale: 1.0 }))
+                .collect(),
+            prompt: Selector::all(Phase::Prompt),
+            generation: Selector::all(Phase::Generation),
+            condition: None,
+        };
+        let used = vec!["(offsets)".to_string()];
+        Self::new(vec![step], Vec::new(), Conflict::default(), NormRule::default(), used)
+    }
+
+    /// What the states of a prompt of `prompt_len` tokens depend on beside the tokens: equal salts, equal states; 0 where
+    /// nothing acts on the prompt.
+    pub fn salt(&self, prompt_len: usize) -> u64 {
+        match self.prompt_len_matters {
+            // An odd factor: no two lengths give one salt, but for the one in 2^64 that would be 0.
+            true => self
+                .prompt_salt
+                .wrapping_add((prompt_len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                .max(1),
+            false => self.prompt_salt,
+        }
+    }
+
+    /// Whether a prompt may lack what the program selects of it.
+    pub fn looks_at_prompt(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| !step.prompt.is_all() && !step.prompt.is_none())
+    }
+
+    /// The layers that are acted on, ascending.
+    pub fn layers(&self) -> Vec<usize> {
+        let layers: BTreeSet<usize> = self.steps.iter().flat_map(|step| step.layers.keys().copied()).collect();
+        layers.into_iter().collect()
+    }
+
+    /// Checks that each clause of the spec's selectors selects a token of `prompt`.
+    ///
+    /// # Errors
+    ///
+    /// The first clause that selects nothing, with its path from the request's top; vectors count from those of the
+    /// default, where a request extends it.
+    pub fn validate_prompt(&self, prompt: &[u32]) -> Result<(), String> {
+        for (index, step) in self.steps.iter().enumerate() {
+            step.prompt
+                .selects_something(prompt)
+                .map_err(|clause| format!("steering.vectors[{index}].apply.prompt.{clause}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the vector of `used` works with at each of its layers.
+fn step_layers(
+    used: &VectorUse,
+    library: &Library,
+    target: &Target,
+    at: &str,
+) -> Result<BTreeMap<usize, StepLayer>, SteeringError> {
+    let source = Source {
+        vector: &used.vector,
+        map: used.map.as_deref(),
+        offset: used.offset.unwrap_or_default(),
+    };
+    let found = source.directions(library, target, at)?;
+    let available: Vec<usize> = found.layers.keys().copied().collect();
+    let mut layers = BTreeMap::new();
+    for &layer in used.layers.as_ref().unwrap_or(&available) {
+        let direction = found.layer(layer, &format!("{at}.layers"))?;
+        let scale = scale(used, layer, direction, at)?;
+        let norm = norm(&direction.values);
+        let times = |factor: f64| -> Vec<f32> {
+            direction
+                .values
+                .iter()
+                .map(|&x| (f64::from(x) * factor) as f32)
+                .collect()
+        };
+        let step = match used.op {
+            Op::Add => StepLayer {
+                direction: times(if used.normalize { scale / norm } else { scale }),
+                scale: 1.0,
+            },
+            Op::Ablate | Op::Set => StepLayer {
+                direction: times(norm.recip()),
+                scale: scale as f32,
+            },
+        };
+        let bad = std::iter::once(&step.scale)
+            .chain(&step.direction)
+            .find(|x| !x.is_finite());
+        if let Some(bad) = bad {
+            let (name, given) = match (used.scale, used.relative_scale) {
+                (None, Some(given)) => ("relative_scale", given),
+                (given, _) => ("scale", given.unwrap_or(scale)),
+            };
+            let found = format!("{given}, which makes an offset of {bad}");
             return Err(SteeringError::value(
-                format!("{field}.{what}"),
-                format!("{found} (made for {:?})", vector.model),
-                format!("{expected}, as {:?} has", target.model),
+                format!("{at}.{name}"),
+                found,
+                "a finite 32-bit offset",
+            ));
+        }
+        layers.insert(layer, step);
+    }
+    Ok(layers)
+}
+
+/// The scale of `used` at a layer, not relative to anything.
+fn scale(used: &VectorUse, layer: usize, direction: &Direction<'_>, at: &str) -> Result<f64, SteeringError> {
+    let Some(relative) = used.relative_scale else {
+        // Absent only for ablate, which then removes all.
+        return Ok(used.scale.unwrap_or(1.0));
+    };
+    if direction.mean_norm > 0.0 {
+        return Ok(relative * direction.mean_norm);
+    }
+    Err(SteeringError::value(
+        format!("{at}.relative_scale"),
+        format!("{relative} at layer {layer}, where the stream's mean norm is not known"),
+        "scale, or a file that says the mean norm",
+    ))
+}
+
+fn condition(when: &When, library: &Library, target: &Target, at: &str) -> Result<Condition, SteeringError> {
+    let source = Source {
+        vector: &when.vector,
+        map: when.map.as_deref(),
+        offset: Default::default(),
+    };
+    let found = source.directions(library, target, at)?;
+    let direction = &found.layer(when.layer, &format!("{at}.layer"))?.values;
+    let norm = norm(direction);
+    Ok(Condition {
+        layer: when.layer,
+        direction: direction.iter().map(|&x| (f64::from(x) / norm) as f32).collect(),
+        mean: when.token == TokenState::Mean,
+        above: when.above.is_some(),
+        threshold: when.above.or(when.below).unwrap_or_default() as f32,
+    })
+}
+
+/// Refuses two steps that can meet. Conditions may both be met, so they keep nothing apart.
+fn refuse_conflicts(spec: &SteeringSpec, steps: &[Step], at: &str) -> Result<(), SteeringError> {
+    for (index, later) in steps.iter().enumerate() {
+        for (other, earlier) in steps[..index].iter().enumerate() {
+            let Some(layer) = later.layers.keys().find(|layer| earlier.layers.contains_key(layer)) else {
+                continue;
+            };
+            let tokens = if earlier.prompt.may_overlap(&later.prompt) {
+                "tokens of the prompt"
+            } else if earlier.generation.may_overlap(&later.generation) {
+                "generated tokens"
+            } else {
+                continue;
+            };
+            let [first, second] = [other, index].map(|i| format!("{:?} (vectors[{i}])", spec.vectors[i].vector));
+            return Err(SteeringError::value(
+                format!("{at}conflict"),
+                format!("{first} and {second}, which can both act at layer {layer} on {tokens}"),
+                "vectors that never do, as conflict = \"error\" says",
             ));
         }
     }
-    match &target.fingerprint {
-        Some(fingerprint) if *fingerprint != vector.fingerprint => Err(SteeringError::value(
-            format!("{field}.fingerprint"),
-            format!("{} (made for {:?})", vector.fingerprint, vector.model),
-            format!(
-                "{fingerprint}, that of {:?}; --ignore-fingerprints uses it all the same",
-                target.model
-            ),
-        )),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-fn norm(v: &[f32]) -> f64 {
-    v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
-}
-
-fn fingerprint(layers: &BTreeMap<usize, Vec<f32>>) -> String {
-    let mut bytes = Vec::new();
-    for (layer, values) in layers {
-        bytes.extend((*layer as u64).to_le_bytes());
-        bytes.extend((values.len() as u64).to_le_bytes());
-        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+/// The id of the token that `text` is for `tokenizer`; the error says what it is instead.
+///
+/// # Errors
+///
+/// No tokenizer, or a text that is none or several tokens.
+pub fn token_of(tokenizer: Option<&Tokenizer>, text: &str) -> Result<u32, String> {
+    let tokenizer = tokenizer.ok_or("for which the model has no tokenizer")?;
+    if let Some(id) = tokenizer.token_to_id(text) {
+        return Ok(id);
     }
-    digest::sha256(&bytes)
+    let encoding = tokenizer
+        .encode_fast(text, false)
+        .map_err(|error| format!("which the tokenizer does not take: {error}"))?;
+    match encoding.get_ids() {
+        [id] => Ok(*id),
+        ids => {
+            let tokens: Vec<String> = ids
+                .iter()
+                .map(|&id| format!("{:?}", tokenizer.id_to_token(id).unwrap_or_default()))
+                .collect();
+            Err(format!("which is {} tokens: {}", ids.len(), tokens.join(", ")))
+        }
+    }
 }
 
 /// Ascending numbers, runs written as `3-7`.
@@ -163,3 +393,6 @@ pub(crate) fn ranges(numbers: &[usize]) -> String {
     let part = |&(a, b): &(usize, usize)| if a == b { a.to_string() } else { format!("{a}-{b}") };
     parts.iter().map(part).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests;

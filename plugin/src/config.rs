@@ -15,6 +15,10 @@
 //! map = "small-to-large"             # absent: the vector was found on this very model
 //! scale = 4.0
 //! layers = [14]
+//!
+//! [steering.admin]                   # see `server::AdminTable`
+//! token_env = "STEERMAP_TOKEN"
+//! uploads = true
 //! ```
 //!
 //! Stock mistral.rs ignores the table, so the same file starts both servers.
@@ -25,7 +29,8 @@ use std::path::{Path, PathBuf};
 use mistralrs_cli::{CliConfig, ServeConfig, load_cli_config};
 use serde::Deserialize;
 
-use crate::spec::{SteeringSpec, VectorUse};
+use crate::server::{AdminOptions, AdminTable, is_loopback};
+use crate::spec::{Conflict, NormRule, SteeringSpec, VectorUse};
 use crate::{Library, SteeringError};
 
 /// A configuration file, read and checked as far as it goes by itself.
@@ -40,6 +45,8 @@ pub struct Config {
     pub maps: BTreeMap<String, PathBuf>,
     /// The default spec of each model that has one.
     pub defaults: BTreeMap<String, DefaultSpec>,
+    /// Who may change the steering while the server runs.
+    pub admin: AdminOptions,
 }
 
 /// What every request of a model is steered with.
@@ -66,6 +73,8 @@ struct Table {
     maps: BTreeMap<String, PathBuf>,
     #[serde(default)]
     defaults: Vec<DefaultEntry>,
+    #[serde(default)]
+    admin: AdminTable,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +83,10 @@ struct DefaultEntry {
     model: Option<String>,
     #[serde(default)]
     vectors: Vec<VectorUse>,
+    #[serde(default)]
+    conflict: Conflict,
+    #[serde(default)]
+    norm: NormRule,
 }
 
 impl Config {
@@ -115,12 +128,17 @@ impl Config {
         let (vectors, maps) = (within(steering.vectors), within(steering.maps));
         let models: Vec<&str> = engine.models.iter().map(|model| model.model_id.as_str()).collect();
         let defaults = defaults(steering.defaults, &models, &vectors, &maps).map_err(|error| error.within(path))?;
+        let admin = steering
+            .admin
+            .resolve(is_loopback(&engine.server.host), folder)
+            .map_err(|error| error.within(path))?;
         Ok(Self {
             path: path.to_path_buf(),
             engine,
             vectors,
             maps,
             defaults,
+            admin,
         })
     }
 
@@ -166,13 +184,23 @@ fn defaults(
                 return Err(SteeringError::value(format!("{at}model"), "nothing", expected));
             }
         };
-        let spec = SteeringSpec { vectors: entry.vectors };
+        let spec = SteeringSpec {
+            vectors: entry.vectors,
+            conflict: entry.conflict,
+            norm: entry.norm,
+        };
         spec.validate(&at)?;
         for (i, used) in spec.vectors.iter().enumerate() {
             let field = |name: &str| format!("{at}vectors[{i}].{name}");
             is_named(&field("vector"), &used.vector, "vectors", vectors)?;
             if let Some(map) = &used.map {
                 is_named(&field("map"), map, "maps", maps)?;
+            }
+            if let Some(when) = &used.when {
+                is_named(&field("when.vector"), &when.vector, "vectors", vectors)?;
+                if let Some(map) = &when.map {
+                    is_named(&field("when.map"), map, "maps", maps)?;
+                }
             }
         }
         let field = format!("{at}model");

@@ -79,6 +79,26 @@ pub enum SteeringError {
         /// Why.
         source: InstallError,
     },
+    /// A name that nothing has.
+    #[error("{field}: found {found}, expected {expected}")]
+    NotFound {
+        /// The field that names it.
+        field: String,
+        /// The name.
+        found: String,
+        /// The names that there are.
+        expected: String,
+    },
+    /// What was asked for does not go with what is there.
+    #[error("{field}: found {found}, expected {expected}")]
+    Conflict {
+        /// The field.
+        field: String,
+        /// What is there.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
     /// The engine has no such model, or lost it.
     #[error("model {model:?}: {message}")]
     NoModel {

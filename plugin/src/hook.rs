@@ -1,129 +1,134 @@
-//! Adds offsets in the forward pass.
+//! The hook that steers one model's residual stream.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use candle_core::{Result, Tensor};
-use residual_hooks::{BatchView, ResidualHook};
+use residual_hooks::{Admission, BatchView, Phase, RequestState, ResidualHook, Row};
 
-use crate::compile::Offsets;
+use crate::apply::Applier;
+use crate::apply::plan::Plan;
+use crate::apply::sequence::SequenceState;
+use crate::compile::Program;
+use crate::metrics::Metrics;
+use crate::steering::{Claimed, Inner, Model, admission};
 
-/// Adds one offset per layer to every position of every row.
+/// Steers every row of a batch by its own program.
 pub struct SteeringHook {
-    /// By layer; `None` where nothing is added.
-    layers: Vec<Option<LayerOffset>>,
-    salt: u64,
+    layers: Vec<usize>,
+    programs: Programs,
+    applier: Applier,
 }
 
-struct LayerOffset {
-    values: Vec<f32>,
-    /// `values` in the stream's dtype, on the layer's device: both are the same in every pass.
-    tensor: OnceLock<Tensor>,
+/// Where a sequence's program comes from.
+enum Programs {
+    /// One for all.
+    Fixed(Arc<Program>),
+    /// What its request asked for, or the model's default.
+    Served { steering: Weak<Inner>, model: String },
 }
 
 impl SteeringHook {
-    /// The hook that adds `offsets`.
-    pub fn new(offsets: Offsets) -> Self {
-        // Equal offsets make equal states, so their hash is what cached states depend on. Never 0, the salt of an
-        // unsteered model.
-        let salt = u64::from_str_radix(&offsets.fingerprint[..16], 16).unwrap_or(1).max(1);
-        let count = offsets.layers.keys().max().map_or(0, |last| last + 1);
-        let mut layers: Vec<Option<LayerOffset>> = (0..count).map(|_| None).collect();
-        for (layer, values) in offsets.layers {
-            layers[layer] = Some(LayerOffset {
-                values,
-                tensor: OnceLock::new(),
-            });
+    /// The hook that steers every request with `program`.
+    pub fn fixed(program: impl Into<Arc<Program>>) -> Self {
+        let program = program.into();
+        let mut layers = program.layers();
+        layers.extend(program.conditions.iter().map(|condition| condition.layer));
+        Self {
+            layers,
+            programs: Programs::Fixed(program),
+            applier: Applier::default(),
         }
-        Self { layers, salt }
     }
-}
 
-impl LayerOffset {
-    /// The offset as `stream` needs it.
-    fn like(&self, stream: &Tensor) -> Result<Tensor> {
-        let fits = |t: &&Tensor| t.dtype() == stream.dtype() && t.device().same_device(stream.device());
-        if let Some(tensor) = self.tensor.get().filter(fits) {
-            return Ok(tensor.clone());
+    /// The hook that steers each request to `model` as it asked for.
+    pub(crate) fn serving(steering: Weak<Inner>, model: &Model) -> Self {
+        Self {
+            layers: model.layers.clone(),
+            programs: Programs::Served {
+                steering,
+                model: model.id.clone(),
+            },
+            applier: Applier::default(),
         }
-        let tensor = Tensor::new(self.values.as_slice(), stream.device())?.to_dtype(stream.dtype())?;
-        // Lost only if another thread was first, or if a layer's stream changed its dtype; then this one is made anew.
-        let _ = self.tensor.set(tensor.clone());
-        Ok(tensor)
     }
 }
 
 impl ResidualHook for SteeringHook {
     fn layers(&self) -> Vec<usize> {
-        (0..self.layers.len())
-            .filter(|&layer| self.layers[layer].is_some())
-            .collect()
+        self.layers.clone()
     }
 
-    fn after_block(&self, layer: usize, stream: &Tensor, _: &BatchView) -> Result<Option<Tensor>> {
-        match self.layers.get(layer) {
-            Some(Some(offset)) => stream.broadcast_add(&offset.like(stream)?).map(Some),
-            _ => Ok(None),
+    fn claim(&self, request: usize) -> std::result::Result<Option<RequestState>, String> {
+        match &self.programs {
+            Programs::Fixed(_) => Ok(None),
+            Programs::Served { steering, model } => match steering.upgrade() {
+                Some(steering) => steering.claim(model, request),
+                None => Err("steering: its library is gone".to_string()),
+            },
         }
     }
 
-    fn cache_salt(&self, _: usize) -> u64 {
-        self.salt
+    fn admit(&self, claimed: Option<&RequestState>, prompt: &[u32]) -> std::result::Result<Admission, String> {
+        match &self.programs {
+            Programs::Fixed(program) => Ok(admission(program, prompt.len(), |_| ())),
+            Programs::Served { steering, .. } => {
+                let claimed = claimed.and_then(|state| state.downcast_ref::<Claimed>());
+                match (claimed, steering.upgrade()) {
+                    (Some(claimed), Some(steering)) => claimed.admit(prompt, steering.metrics()),
+                    _ => Err("steering: its library is gone".to_string()),
+                }
+            }
+        }
+    }
+
+    fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>> {
+        let metrics = match &self.programs {
+            Programs::Fixed(_) => None,
+            Programs::Served { steering, .. } => steering.upgrade(),
+        };
+        let Some(steering) = metrics else {
+            return self.applier.after_block(layer, stream, batch, |_| ());
+        };
+        let start = Instant::now();
+        let steered = self.applier.after_block(layer, stream, batch, |plan| {
+            count(plan, batch.rows(), steering.metrics())
+        });
+        if let Ok(Some(_)) = &steered {
+            steering.metrics().applied(start.elapsed());
+        }
+        steered
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use candle_core::{DType, Device};
-    use residual_hooks::{HookSlot, Phase, Row, Support, before_block};
-
-    use super::*;
-
-    fn hook(fingerprint: &str) -> SteeringHook {
-        let layers = BTreeMap::from([(1, vec![0.5, -2.0])]);
-        SteeringHook::new(Offsets {
-            layers,
-            fingerprint: fingerprint.into(),
-        })
+/// Counts the tokens that a forward pass steers.
+fn count(plan: &Plan, rows: &[Row], metrics: &Metrics) {
+    if plan.kinds().is_empty() {
+        return;
     }
-
-    #[test]
-    fn the_offset_is_added_everywhere_in_the_streams_dtype() {
-        for dtype in [DType::F32, DType::BF16, DType::F16] {
-            let slot = HookSlot::new(Support::EveryBlock, 3, 2);
-            slot.install(std::sync::Arc::new(hook(&"a".repeat(64)))).unwrap();
-            let stream = Tensor::ones((2, 3, 2), dtype, &Device::Cpu).unwrap();
-            let rows = || {
-                (0..2)
-                    .map(|_| Row {
-                        request: 0,
-                        start: 0,
-                        tokens: 3,
-                        prompt_len: 3,
-                        phase: Phase::Prompt,
-                    })
-                    .collect()
+    let width = plan.index().len() / rows.len().max(1);
+    for (row, index) in rows.iter().zip(plan.index().chunks(width.max(1))) {
+        let Some(program) = SequenceState::of(row).map(SequenceState::program) else {
+            continue;
+        };
+        let (mut prompt, mut generated) = (0, 0);
+        let mut by_step = vec![0; program.steps.len()];
+        for (offset, &kind) in index.iter().take(row.tokens()).enumerate() {
+            let Some(kind) = (kind as usize).checked_sub(1).and_then(|kind| plan.kinds().get(kind)) else {
+                continue;
             };
-            let out = slot.scope(rows, || before_block(stream, 2)).unwrap();
-            assert_eq!(out.dtype(), dtype);
-            let out: Vec<f32> = out
-                .to_dtype(DType::F32)
-                .unwrap()
-                .flatten_all()
-                .unwrap()
-                .to_vec1()
-                .unwrap();
-            assert_eq!(out, [1.5, -1.0].repeat(6));
+            match row.start + offset < row.prompt_len {
+                true => prompt += 1,
+                false => generated += 1,
+            }
+            for (number, tokens) in by_step.iter_mut().enumerate() {
+                *tokens += u64::from(kind.steps >> number & 1);
+            }
         }
-    }
-
-    #[test]
-    fn it_asks_for_its_layers_and_salts_by_its_offsets() {
-        let (a, b) = (hook(&"a".repeat(64)), hook(&"b".repeat(64)));
-        assert_eq!(a.layers(), [1]);
-        assert_ne!(a.cache_salt(0), b.cache_salt(0));
-        assert_eq!(a.cache_salt(0), a.cache_salt(7));
-        assert_ne!(hook(&"0".repeat(64)).cache_salt(0), 0);
+        metrics.tokens(Phase::Prompt, prompt);
+        metrics.tokens(Phase::Generation, generated);
+        for (name, tokens) in program.used.iter().zip(by_step).filter(|(_, tokens)| *tokens > 0) {
+            metrics.vector(name).tokens.inc_by(tokens);
+        }
     }
 }

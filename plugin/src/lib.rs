@@ -18,32 +18,68 @@
 //! # }
 //! ```
 //!
+//! Requests that differ are steered one by one ([`Steering`]):
+//!
+//! ```no_run
+//! # async fn f() -> anyhow::Result<()> {
+//! # let engine: &mistralrs_core::MistralRs = todo!("the engine of a loaded model: `model.inner()` in the SDK");
+//! # async fn send() {}
+//! use steermap_plugin::{Library, RequestSteering, Steering, VectorUse};
+//!
+//! let mut library = Library::default();
+//! library.load("happy", "happy.toml")?;
+//! let steering = Steering::new(engine, library)?;
+//! let request = steering.request(None, Some(&RequestSteering::from(VectorUse::new("happy", 4.0))))?;
+//! let answer = request.scope(async { send().await }).await; // `model.send_chat_request(..)` in the SDK
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | module | role |
 //! | --- | --- |
 //! | [`spec`] | what is asked for |
+//! | [`select`] | on which tokens a vector acts |
 //! | [`config`] | the `[steering]` table |
 //! | [`library`] | vectors and maps by name |
-//! | [`compile`] | a spec and vectors, made into offsets for one model |
-//! | [`hook`] | adds the offsets in the forward pass |
-//! | [`attach`](mod@attach) | puts a hook into a loaded model |
-//! | [`model_files`] | what a model on disk is: sizes and fingerprint |
+//! | [`compile`](mod@compile) | a spec and vectors, made into a program for one model |
+//! | [`apply`] | runs the programs of a batch in the forward pass |
+//! | [`hook`] | ties [`apply`] to the seam |
+//! | [`steering`] | what holds at a moment, and what a request got of it |
+//! | [`attach`](mod@attach) | puts one program into a loaded model |
+//! | [`model_files`] | what a model on disk is: sizes, tokenizer and fingerprint |
+//! | [`gguf`] | control vectors of llama.cpp and repeng |
+//! | [`server`] | the HTTP side: requests, administration |
+//! | [`metrics`] | what is counted |
 //! | [`check`], [`serve`] | the two commands of `mistralrs-steered` |
 
 #![warn(missing_docs)]
 
+pub mod apply;
 pub mod attach;
 pub mod check;
 pub mod compile;
 pub mod config;
 pub mod error;
+pub mod gguf;
 pub mod hook;
 pub mod library;
+pub mod metrics;
 pub mod model_files;
+#[cfg(test)]
+mod reference;
+pub mod select;
 pub mod serve;
+pub mod server;
 pub mod spec;
+pub mod steering;
+#[cfg(test)]
+mod testing;
 
 pub use attach::{attach, detach};
+pub use compile::{Program, Target};
 pub use error::SteeringError;
 pub use hook::SteeringHook;
 pub use library::Library;
-pub use spec::{SteeringSpec, VectorUse};
+pub use metrics::Metrics;
+pub use spec::{RequestSteering, SteeringSpec, VectorUse};
+pub use steering::{SteeredRequest, Steering};

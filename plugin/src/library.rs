@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use steermap_maps::{MapFile, VectorFile};
 
@@ -10,11 +11,11 @@ use crate::SteeringError;
 /// Longest name of a vector or map: long enough to describe it, short enough for a log line.
 const MAX_NAME: usize = 64;
 
-/// The vectors and maps that specs can name.
+/// The vectors and maps that specs can name. Clones share them.
 #[derive(Clone, Default)]
 pub struct Library {
-    vectors: BTreeMap<String, VectorFile>,
-    maps: BTreeMap<String, MapFile>,
+    vectors: BTreeMap<String, Arc<VectorFile>>,
+    maps: BTreeMap<String, Arc<MapFile>>,
 }
 
 impl Library {
@@ -52,9 +53,23 @@ impl Library {
     ///
     /// A name that is empty, longer than 64 bytes, or of other characters than letters, digits, `.`, `_` and `-`.
     pub fn insert(&mut self, name: &str, vector: VectorFile) -> Result<(), SteeringError> {
+        self.insert_shared(name, Arc::new(vector))
+    }
+
+    /// As [`insert`](Self::insert), for a vector that another library has too.
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Self::insert).
+    pub fn insert_shared(&mut self, name: &str, vector: Arc<VectorFile>) -> Result<(), SteeringError> {
         check_name("vectors", name)?;
         self.vectors.insert(name.to_string(), vector);
         Ok(())
+    }
+
+    /// Takes the vector of that name out, if there is one.
+    pub fn remove(&mut self, name: &str) {
+        self.vectors.remove(name);
     }
 
     /// Adds `map` as `name`, in place of one of that name.
@@ -64,41 +79,57 @@ impl Library {
     /// As [`insert`](Self::insert).
     pub fn insert_map(&mut self, name: &str, map: MapFile) -> Result<(), SteeringError> {
         check_name("maps", name)?;
-        self.maps.insert(name.to_string(), map);
+        self.maps.insert(name.to_string(), Arc::new(map));
         Ok(())
     }
 
     /// The vector of that name.
     pub fn get(&self, name: &str) -> Option<&VectorFile> {
-        self.vectors.get(name)
+        self.vectors.get(name).map(Arc::as_ref)
+    }
+
+    /// The vector of that name, to be shared.
+    pub fn shared(&self, name: &str) -> Option<Arc<VectorFile>> {
+        self.vectors.get(name).cloned()
     }
 
     /// The map of that name.
     pub fn map(&self, name: &str) -> Option<&MapFile> {
-        self.maps.get(name)
+        self.maps.get(name).map(Arc::as_ref)
     }
 
     /// All maps, by name.
     pub fn maps(&self) -> impl Iterator<Item = (&str, &MapFile)> {
-        self.maps.iter().map(|(name, map)| (name.as_str(), map))
+        self.maps.iter().map(|(name, map)| (name.as_str(), map.as_ref()))
     }
 
     /// All vectors, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &VectorFile)> {
-        self.vectors.iter().map(|(name, vector)| (name.as_str(), vector))
+        self.vectors
+            .iter()
+            .map(|(name, vector)| (name.as_str(), vector.as_ref()))
     }
 }
 
-fn check_name(table: &str, name: &str) -> Result<(), SteeringError> {
+/// Checks that `name` is one that a vector or map can have; `field` is where it stands, for messages.
+pub(crate) fn check_name(field: &str, name: &str) -> Result<(), SteeringError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(plain) || name.starts_with('.') {
         return Err(SteeringError::value(
-            table,
-            format!("the name {name:?}"),
+            field,
+            format!("the name {}", quoted(name)),
             format!("1 to {MAX_NAME} letters, digits, `.`, `_` and `-`, not starting with a dot"),
         ));
     }
     Ok(())
+}
+
+/// `text` in quotation marks, cut where it is longer than a name may be.
+pub(crate) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(MAX_NAME) {
+        Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
+        None => format!("{text:?}"),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use hf_hub::{Cache, Repo};
 use mistralrs_cli::ModelEntry;
 use mistralrs_core::{GGUF_MULTI_FILE_DELIMITER, hf_hub_cache_dir};
 use steermap_maps::{FileError, fingerprint_folder, fingerprint_gguf};
+use tokenizers::Tokenizer;
 
 /// The files of a model, found on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +86,14 @@ impl ModelFiles {
                 let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
                 fingerprint_gguf(&files, tokenizer.as_deref())
             }
+        }
+    }
+
+    /// The tokenizer that lies beside the weights as `tokenizer.json`; `None` where there is none that can be read.
+    pub fn tokenizer(&self) -> Option<Tokenizer> {
+        match self {
+            Self::Folder(folder) => Tokenizer::from_file(folder.join("tokenizer.json")).ok(),
+            Self::Gguf { tokenizer, .. } => Tokenizer::from_file(tokenizer.as_ref()?).ok(),
         }
     }
 

@@ -6,11 +6,12 @@ use mistralrs_core::MistralRs;
 use tracing::{info, warn};
 
 use crate::SteeringError;
-use crate::attach::attach_checked;
 use crate::check::{Checked, check};
 use crate::compile::ranges;
 use crate::config::Config;
 use crate::model_files::ModelFiles;
+use crate::server::wrap;
+use crate::steering::{Model, Snapshot, Source, Steering};
 
 /// Loads the models of `config`, steers them, and serves them until the process ends.
 ///
@@ -23,31 +24,53 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         library, fingerprints, ..
     } = check(&config, ignore_fingerprints)?;
     let Config {
-        path, engine, defaults, ..
+        path,
+        engine,
+        defaults,
+        admin,
+        ..
     } = config;
-    let models = engine.models.clone();
+    let entries = engine.models.clone();
     let (server, state, app) = prepare_serve(engine).await?;
-    for entry in &models {
-        let Some(default) = defaults.get(&entry.model_id) else {
-            continue;
-        };
+    let mut models = Vec::new();
+    let mut asked = Vec::new();
+    for entry in &entries {
         let fingerprint = match fingerprints.get(&entry.model_id) {
             Some(known) => Some(known.clone()),
             None if ignore_fingerprints => None,
-            // The model was fetched just now.
+            // The model was fetched just now, or has no default that was checked.
             None => fingerprint(entry)?,
         };
         let id = engine_id(&state, entry)?;
-        let offsets = attach_checked(&state, Some(&id), &default.spec, &library, fingerprint, &default.at)
-            .map_err(|error| error.within(&path))?;
-        let layers: Vec<usize> = offsets.layers.keys().copied().collect();
-        info!(
-            "Model `{id}` is steered at layers {} (offsets {})",
-            ranges(&layers),
-            &offsets.fingerprint[..16]
-        );
+        models.push(Model::loaded(&state, &id, &[&entry.model_id], fingerprint)?);
+        asked.extend(defaults.get(&entry.model_id).map(|default| (id, default)));
     }
-    listen(server, app).await
+    let default_model = state.get_default_model_id().ok().flatten();
+    let mut snapshot = Snapshot::new(library, models, default_model);
+    for (id, default) in asked {
+        snapshot
+            .set_default(&id, Some(&default.spec), &default.at)
+            .map_err(|error| error.within(&path))?;
+    }
+    let source = Source {
+        path,
+        ignore_fingerprints,
+    };
+    let steering = Steering::with_snapshot(snapshot, Some(source));
+    steering.install(&state)?;
+    for model in steering.snapshot().models.values() {
+        match (&model.refusal, &model.default) {
+            (Some(refusal), _) => warn!("Model `{}` can't be steered: {refusal}", model.id),
+            (None, None) => info!("Model `{}` is steered by request", model.id),
+            (None, Some(default)) => info!(
+                "Model `{}` is steered by default at layers {} (fingerprint {})",
+                model.id,
+                ranges(&default.program.layers()),
+                default.program.fingerprint
+            ),
+        }
+    }
+    listen(server, wrap(app, steering, admin)).await
 }
 
 /// The fingerprint of the files that were loaded.

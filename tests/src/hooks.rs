@@ -101,7 +101,7 @@ impl ResidualHook for Recorder {
         }
         for (row, states) in batch.rows().iter().zip(states) {
             let known = seen.states.entry((row.request, layer)).or_default();
-            for (t, state) in states.into_iter().take(row.tokens).enumerate() {
+            for (t, state) in states.into_iter().take(row.tokens()).enumerate() {
                 // The first is kept: a sequence that ends with its prompt is run once more, from its last token on.
                 known.entry(row.start + t).or_insert(state);
             }

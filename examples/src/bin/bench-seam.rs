@@ -11,9 +11,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 use residual_hooks::{BatchView, ResidualHook};
-use steermap_plugin::SteeringHook;
-use steermap_plugin::compile::Offsets;
+use steermap_plugin::{Program, SteeringHook};
 
+#[path = "../../bench/model.rs"]
+mod model;
 #[path = "../../bench/worker.rs"]
 mod worker;
 
@@ -82,7 +83,7 @@ async fn main() -> Result<()> {
 }
 
 async fn run_worker(folder: &str) -> Result<()> {
-    let model = worker::load(folder).await;
+    let model = model::load(folder).await;
     let slot = steermap_plugin::attach::slot(model.inner(), None)?;
     let stream = slot.stream()?;
     worker::serve(&model, |mode| match MODES.iter().position(|m| *m == mode) {
@@ -92,10 +93,7 @@ async fn run_worker(folder: &str) -> Result<()> {
             // Small, so that the model goes on generating text.
             let offset = vec![1e-3; stream.hidden_size];
             let layers: BTreeMap<_, _> = (0..stream.num_layers).map(|layer| (layer, offset.clone())).collect();
-            let hook = SteeringHook::new(Offsets {
-                layers,
-                fingerprint: "1".repeat(64),
-            });
+            let hook = SteeringHook::fixed(Program::adding(layers));
             slot.install(Arc::new(hook)).expect("the model can be hooked");
         }
         _ => panic!("{mode:?} is nothing that a worker does"),

@@ -17,8 +17,7 @@ use steermap_examples::show::columns;
 use steermap_mapper::behaviour::{TokenizedItems, random_direction, read_items};
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_maps::VectorFile;
-use steermap_plugin::compile::Offsets;
-use steermap_plugin::{Library, SteeringHook, SteeringSpec, VectorUse, attach, detach};
+use steermap_plugin::{Library, Program, SteeringHook, SteeringSpec, VectorUse, attach, detach};
 
 #[derive(Parser)]
 #[command(about = "Find a steering vector on SmolLM2-135M-Instruct, serve the model with it, ask with and without it")]
@@ -112,9 +111,7 @@ async fn measure(args: &Args, vector: VectorFile, scales: &[(usize, f64)]) -> Re
     library.insert("happy", vector)?;
     let spec = |sign: f64| {
         let used = |&(layer, scale): &(usize, f64)| VectorUse::new("happy", sign * scale).at_layers([layer]);
-        SteeringSpec {
-            vectors: scales.iter().map(used).collect(),
-        }
+        SteeringSpec::from(scales.iter().map(used).collect::<Vec<_>>())
     };
     println!(
         "\n2. Propensity: logit of a happy word less that of a sad one, mean over the {} items of {ITEMS}",
@@ -142,7 +139,7 @@ async fn measure(args: &Args, vector: VectorFile, scales: &[(usize, f64)]) -> Re
             .collect();
         session
             .slot()
-            .install(Arc::new(SteeringHook::new(Offsets::new(layers))))?;
+            .install(Arc::new(SteeringHook::fixed(Program::adding(layers))))?;
         random.push(mean(&items.propensities(&session).await?));
     }
     detach(engine, None)?;

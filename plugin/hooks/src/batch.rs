@@ -1,5 +1,12 @@
 //! What a forward pass computes: the rows of its batch.
 
+use std::any::Any;
+use std::cell::OnceCell;
+use std::fmt;
+use std::rc::Rc;
+
+use crate::RequestState;
+
 /// Whether a row of a forward pass reads its prompt or generates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -12,54 +19,94 @@ pub enum Phase {
 }
 
 /// One row of a batch: the tokens of one sequence that this forward pass computes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Row {
     /// The caller's request id; several rows share it when a request asks for several answers.
     pub request: usize,
     /// Absolute position, in the sequence, of the row's first token: 0, or the length of what a cache already holds.
     pub start: usize,
-    /// Number of real tokens. The stream may be wider: what lies behind is padding and means nothing.
-    pub tokens: usize,
+    /// Ids of the row's tokens. The stream may be wider: what lies behind is padding and means nothing.
+    pub ids: Vec<u32>,
     /// Length of the prompt in tokens, cached part included. Positions from here on are generated.
     pub prompt_len: usize,
     /// Prompt or generation.
     pub phase: Phase,
+    /// What the hook gave the sequence when it was admitted ([`Admission::state`](crate::Admission::state)).
+    pub state: Option<RequestState>,
 }
 
 impl Row {
+    /// A prompt's row, without state.
+    ///
+    /// ```
+    /// use residual_hooks::Row;
+    /// let row = Row::prompt(1, vec![5, 6, 7]);
+    /// assert_eq!((row.start, row.tokens(), row.prompt_len), (0, 3, 3));
+    /// ```
+    pub fn prompt(request: usize, ids: Vec<u32>) -> Self {
+        Self {
+            request,
+            start: 0,
+            prompt_len: ids.len(),
+            ids,
+            phase: Phase::Prompt,
+            state: None,
+        }
+    }
+
+    /// Number of real tokens.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
     /// Index, in this row, of the prompt's last token, if this pass computes it.
     ///
     /// ```
-    /// use residual_hooks::{Phase, Row};
-    /// let row = Row { request: 1, start: 4, tokens: 3, prompt_len: 7, phase: Phase::Prompt };
+    /// use residual_hooks::Row;
+    /// let row = Row { start: 4, prompt_len: 7, ..Row::prompt(1, vec![0; 3]) };
     /// assert_eq!(row.last_prompt_token(), Some(2));
     /// ```
     pub fn last_prompt_token(&self) -> Option<usize> {
         self.prompt_len
             .checked_sub(1 + self.start)
-            .filter(|&index| index < self.tokens)
+            .filter(|&index| index < self.tokens())
     }
 }
 
 /// The rows of one forward pass, in the order of the stream's first dimension.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchView {
     rows: Vec<Row>,
+    plan: OnceCell<Rc<dyn Any>>,
+}
+
+impl fmt::Debug for BatchView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchView").field("rows", &self.rows).finish()
+    }
 }
 
 impl BatchView {
     pub(crate) fn new(rows: Vec<Row>) -> Self {
-        Self { rows }
+        Self {
+            rows,
+            plan: OnceCell::new(),
+        }
     }
 
-    /// The rows; row `i` is `stream[i, ..rows[i].tokens, ..]`.
+    /// The rows; row `i` is `stream[i, ..rows[i].tokens(), ..]`.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
     /// Number of tokens of the longest row.
     pub fn longest(&self) -> usize {
-        self.rows.iter().map(|row| row.tokens).max().unwrap_or(0)
+        self.rows.iter().map(Row::tokens).max().unwrap_or(0)
+    }
+
+    /// What the hook works out once for a forward pass and needs after every block: `make` is called the first time,
+    /// what it returned is handed out afterwards. `None` if it was made as another type.
+    pub fn plan<T: 'static>(&self, make: impl FnOnce() -> T) -> Option<Rc<T>> {
+        self.plan.get_or_init(|| Rc::new(make())).clone().downcast().ok()
     }
 }
 
@@ -69,11 +116,9 @@ mod tests {
 
     fn row(start: usize, tokens: usize, prompt_len: usize) -> Row {
         Row {
-            request: 0,
             start,
-            tokens,
             prompt_len,
-            phase: Phase::Prompt,
+            ..Row::prompt(0, vec![0; tokens])
         }
     }
 
@@ -91,5 +136,13 @@ mod tests {
     fn the_longest_row_counts() {
         assert_eq!(BatchView::new(vec![row(0, 2, 2), row(0, 7, 7)]).longest(), 7);
         assert_eq!(BatchView::new(Vec::new()).longest(), 0);
+    }
+
+    #[test]
+    fn a_plan_is_made_once() {
+        let batch = BatchView::new(Vec::new());
+        assert_eq!(batch.plan(|| 7).as_deref(), Some(&7));
+        assert_eq!(batch.plan(|| 8).as_deref(), Some(&7));
+        assert!(batch.plan(|| "a plan of another type").is_none());
     }
 }

@@ -1,8 +1,14 @@
 //! What a hook is.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor};
 
 use crate::BatchView;
+
+/// What a hook keeps of a request or of one of its sequences; the engine carries it and looks at nothing of it.
+pub type RequestState = Arc<dyn Any + Send + Sync>;
 
 /// Sees, and may replace, the residual stream of the model it is installed in.
 ///
@@ -24,12 +30,81 @@ pub trait ResidualHook: Send + Sync {
     /// An error ends this forward pass: every request in the batch is answered with it, and the engine lives on.
     fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>>;
 
-    /// What the cached states of `request` depend on beside its tokens: prefixes are shared only between requests of
-    /// equal salt. 0, the default, is the salt of a model without a hook: right for a hook that only looks.
+    /// Asked once when the engine takes up the request `request` (the caller's id): what holds for it from now on,
+    /// whatever happens to the hook meanwhile. It is handed to [`admit`](Self::admit).
     ///
-    /// Asked when the request is admitted.
-    fn cache_salt(&self, request: usize) -> u64 {
+    /// # Errors
+    ///
+    /// The request is answered with the reason, and not run.
+    fn claim(&self, request: usize) -> std::result::Result<Option<RequestState>, String> {
         let _ = request;
-        0
+        Ok(None)
+    }
+
+    /// Asked for each of the request's sequences (several where it asks for several answers), with what
+    /// [`claim`](Self::claim) returned and the prompt's tokens.
+    ///
+    /// # Errors
+    ///
+    /// The request is answered with the reason, and not run.
+    fn admit(&self, claimed: Option<&RequestState>, prompt: &[u32]) -> std::result::Result<Admission, String> {
+        let _ = (claimed, prompt);
+        Ok(Admission::default())
+    }
+}
+
+/// How a sequence runs and what of its cached states others may use. The default is right for a hook that only looks.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// What the cached states of the prompt depend on beside its tokens: a prefix is shared only between sequences of
+    /// equal salt. 0 is the salt of a model without a hook.
+    pub salt: u64,
+    /// Whether the states of generated tokens are what they would be had the tokens stood in a prompt of this salt;
+    /// if not, only the prompt's are shared.
+    pub share_generated: bool,
+    /// Whether the sequence may start from cached states. Not if the hook must see every token of the prompt.
+    pub read_cache: bool,
+    /// Comes back in every [`Row`](crate::Row) of the sequence.
+    pub state: Option<RequestState>,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            salt: 0,
+            share_generated: true,
+            read_cache: true,
+            state: None,
+        }
+    }
+}
+
+impl Admission {
+    /// Number of leading tokens whose states others may use, of a sequence of `tokens` tokens with a prompt of
+    /// `prompt_len`. The last token is not counted once it was generated: no forward pass has read it yet.
+    pub fn shared(&self, prompt_len: usize, tokens: usize) -> usize {
+        match self.share_generated {
+            true => tokens.saturating_sub(1).max(prompt_len.min(tokens)),
+            false => prompt_len.min(tokens),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_states_that_exist_and_mean_the_same_are_shared() {
+        let all = Admission::default();
+        assert_eq!(all.shared(5, 9), 8);
+        assert_eq!(all.shared(5, 6), 5);
+        assert_eq!(all.shared(5, 5), 5);
+        let prompt = Admission {
+            share_generated: false,
+            ..Admission::default()
+        };
+        assert_eq!(prompt.shared(5, 9), 5);
+        assert_eq!(prompt.shared(5, 3), 3);
     }
 }

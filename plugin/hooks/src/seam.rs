@@ -112,12 +112,12 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::{HookSlot, Phase, Row, Support};
+    use crate::{HookSlot, Row, Support};
 
     /// Adds 1 after its layers and notes every call.
     struct AddOne {
         layers: Vec<usize>,
-        calls: Mutex<Vec<(usize, Vec<Row>)>>,
+        calls: Mutex<Vec<(usize, Vec<usize>)>>,
     }
 
     impl AddOne {
@@ -137,7 +137,8 @@ mod tests {
             self.layers.clone()
         }
         fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>> {
-            self.calls.lock().unwrap().push((layer, batch.rows().to_vec()));
+            let tokens = batch.rows().iter().map(Row::tokens).collect();
+            self.calls.lock().unwrap().push((layer, tokens));
             (stream + 1.0).map(Some)
         }
     }
@@ -157,15 +158,7 @@ mod tests {
     }
 
     fn rows(n: usize, tokens: usize) -> Vec<Row> {
-        (0..n)
-            .map(|request| Row {
-                request,
-                start: 0,
-                tokens,
-                prompt_len: tokens,
-                phase: Phase::Prompt,
-            })
-            .collect()
+        (0..n).map(|request| Row::prompt(request, vec![0; tokens])).collect()
     }
 
     #[test]
@@ -176,7 +169,7 @@ mod tests {
         let out = slot.scope(|| rows(2, 4), || model(2, 4));
         assert_eq!(value(out), 113.0);
         assert_eq!(hook.layers_called(), [0, 2]);
-        assert_eq!(hook.calls.lock().unwrap()[0].1, rows(2, 4));
+        assert_eq!(hook.calls.lock().unwrap()[0].1, [4, 4]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 
 use crate::seam::{self, Active};
-use crate::{BatchView, ResidualHook, Row};
+use crate::{Admission, BatchView, RequestState, ResidualHook, Row};
 
 /// What a model's code lets a hook see. Declared by the model beside the code that calls the seam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,26 @@ struct State {
 struct Installed {
     hook: Arc<dyn ResidualHook>,
     wanted: Arc<[bool]>,
+}
+
+/// A request that was taken up, with the hook that will admit its sequences.
+pub struct Claim {
+    hook: Option<Arc<dyn ResidualHook>>,
+    state: Option<RequestState>,
+}
+
+impl Claim {
+    /// How a sequence with this prompt runs.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the hook refuses it.
+    pub fn admit(&self, prompt: &[u32]) -> Result<Admission, String> {
+        match &self.hook {
+            Some(hook) => hook.admit(self.state.as_ref(), prompt),
+            None => Ok(Admission::default()),
+        }
+    }
 }
 
 impl Default for HookSlot {
@@ -190,10 +210,18 @@ impl HookSlot {
         }
     }
 
-    /// The installed hook's [`ResidualHook::cache_salt`] for `request`; 0 without a hook.
-    pub fn cache_salt(&self, request: usize) -> u64 {
+    /// What holds for the request `request` from now on; asked once when the engine takes it up.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the hook refuses the request.
+    pub fn claim(&self, request: usize) -> Result<Claim, String> {
         let hook = self.read().installed.as_ref().map(|i| i.hook.clone());
-        hook.map_or(0, |hook| hook.cache_salt(request))
+        let state = match &hook {
+            Some(hook) => hook.claim(request)?,
+            None => None,
+        };
+        Ok(Claim { hook, state })
     }
 
     /// Runs `forward`, one forward pass of this slot's model on the calling thread, with the hook in place. `rows` says
@@ -240,8 +268,19 @@ mod tests {
         fn after_block(&self, _: usize, _: &Tensor, _: &BatchView) -> Result<Option<Tensor>> {
             Ok(None)
         }
-        fn cache_salt(&self, request: usize) -> u64 {
-            request as u64 + 100
+        fn claim(&self, request: usize) -> std::result::Result<Option<RequestState>, String> {
+            match request {
+                0 => Err("not that one".to_string()),
+                _ => Ok(Some(Arc::new(request))),
+            }
+        }
+        fn admit(&self, claimed: Option<&RequestState>, prompt: &[u32]) -> std::result::Result<Admission, String> {
+            let request = claimed.and_then(|state| state.downcast_ref::<usize>());
+            let salt = request.ok_or("no state")? + 100 * prompt.len();
+            Ok(Admission {
+                salt: salt as u64,
+                ..Admission::default()
+            })
         }
     }
 
@@ -287,9 +326,19 @@ mod tests {
         slot.install(wants(&[1])).unwrap();
         slot.install(wants(&[9])).unwrap_err();
         assert!(slot.is_installed());
-        assert_eq!(slot.cache_salt(5), 105);
+        assert_eq!(slot.claim(5).unwrap().admit(&[1]).unwrap().salt, 105);
+    }
+
+    #[test]
+    fn a_request_keeps_the_hook_that_it_was_claimed_under() {
+        let slot = HookSlot::new(Support::EveryBlock, 4, 8);
+        assert_eq!(slot.claim(5).unwrap().admit(&[1]).unwrap().salt, 0);
+        slot.install(wants(&[1])).unwrap();
+        assert_eq!(slot.claim(0).err().unwrap(), "not that one");
+        let claim = slot.claim(7).unwrap();
         slot.remove();
-        assert_eq!(slot.cache_salt(5), 0);
+        assert_eq!(claim.admit(&[1, 2]).unwrap().salt, 207);
+        assert_eq!(slot.claim(7).unwrap().admit(&[1, 2]).unwrap().salt, 0);
     }
 
     #[test]

@@ -63,13 +63,7 @@ async fn a_padded_batch_of_unequal_prompts() {
             flash_meta_full: None,
         };
         let rows = || {
-            let row = |(request, prompt): (usize, &Vec<u32>)| Row {
-                request,
-                start: 0,
-                tokens: prompt.len(),
-                prompt_len: prompt.len(),
-                phase: Phase::Prompt,
-            };
+            let row = |(request, prompt): (usize, &Vec<u32>)| Row::prompt(request, prompt.clone());
             prompts.iter().enumerate().map(row).collect()
         };
         slot.scope(rows, || pipeline.forward_inputs(Box::new(inputs), true))
@@ -117,7 +111,7 @@ async fn requests_at_once_keep_their_own_states() {
             assert_rows_close(&states, &reference.rows(&format!("p{}.h.{layer}", which[i])), &what);
         }
         let first = &seen.rows(*id)[0];
-        assert!(first.phase == Phase::Prompt && first.start == 0 && first.tokens == mixed[i].len());
+        assert!(first.phase == Phase::Prompt && first.start == 0 && first.tokens() == mixed[i].len());
     }
     assert!(
         seen.passes.iter().any(|rows| rows.len() > 1),

@@ -20,8 +20,7 @@ use steermap_mapper::session::{ModelSource, Session};
 use steermap_mapper::stats::Precision;
 use steermap_mapper::vector::VectorJob;
 use steermap_maps::{AffineMap, MapFile, OffsetRule, TokenPosition, VectorFile, fingerprint_folder};
-use steermap_plugin::SteeringHook;
-use steermap_plugin::compile::Offsets;
+use steermap_plugin::{Program, SteeringHook};
 use steermap_tests::project;
 
 fn in_project(path: &Path) -> PathBuf {
@@ -164,8 +163,8 @@ async fn a_small_models_vector_steers_a_larger_one_and_a_broken_map_does_not() {
             .await
             .unwrap();
         let plain = items.propensities(&target).await.unwrap();
-        let offsets = Offsets::new([(5, offset.values)].into());
-        target.slot().install(Arc::new(SteeringHook::new(offsets))).unwrap();
+        let hook = SteeringHook::fixed(Program::adding([(5, offset.values)].into()));
+        target.slot().install(Arc::new(hook)).unwrap();
         let steered = items.propensities(&target).await.unwrap();
         target.slot().remove();
         for (together, alone) in together.iter().zip([plain, steered]) {

@@ -1,13 +1,17 @@
 //! The whole, through the real engine. One binary, since each links all of mistral.rs.
 
+mod bad_requests;
 mod batches;
 mod config;
 mod family;
+mod isolation;
 mod mapped_serving;
 mod mapper_fit;
 mod mapper_fit_killed;
 mod mapper_vector;
 mod models_in_one_process;
+mod openai_client;
 mod real_model;
+mod requests;
 mod seam;
 mod serving;

@@ -63,9 +63,9 @@ async fn a_mapped_vector_steers_as_its_offset_does() {
         library.insert("test", vector.clone()).unwrap();
         library.insert_map("across", map.clone()).unwrap();
         let used = VectorUse::new("test", 9.0).through("across").offset(rule);
-        let offsets = attach(session.model().inner(), None, &SteeringSpec::from(used), &library).unwrap();
+        let program = attach(session.model().inner(), None, &SteeringSpec::from(used), &library).unwrap();
         // By hand: the pair's product with the vector, at length 9.
-        assert_eq!(offsets.layers.keys().copied().collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(program.layers(), [2, 3]);
         for pair in map.pairs() {
             let v = nalgebra::DVector::from_column_slice(vector.direction(pair.source_layers[0]).unwrap());
             let mut expected = &pair.map.weight * v;
@@ -73,7 +73,8 @@ async fn a_mapped_vector_steers_as_its_offset_does() {
                 expected += &pair.map.bias;
             }
             expected *= 9.0 / expected.norm();
-            steermap_tests::reference::assert_close(&offsets.layers[&pair.target_layer], expected.as_slice(), "offset");
+            let offset = &program.steps[0].layers[&pair.target_layer].direction;
+            steermap_tests::reference::assert_close(offset, expected.as_slice(), "offset");
         }
         let steered = session.generate(&tokens, 12).await.unwrap().0;
         assert_ne!(steered, plain);

@@ -164,7 +164,7 @@ async fn prefixes_are_shared_only_between_equal_steering() {
     assert_eq!(complete(&longer).await, unsteered, "with steered prefixes in the cache");
     let first = recorder.take().passes[0][0].clone();
     assert_eq!(
-        (first.start, first.tokens, first.prompt_len),
+        (first.start, first.tokens(), first.prompt_len),
         (prompt.len(), 3, longer.len())
     );
 }

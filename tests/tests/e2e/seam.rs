@@ -6,8 +6,7 @@ use std::sync::Arc;
 use mistralrs::ModelDType;
 use residual_hooks::Phase;
 use steermap_mapper::session::{ModelSource, Session};
-use steermap_plugin::compile::Offsets;
-use steermap_plugin::{Library, SteeringHook, SteeringSpec, VectorUse, attach};
+use steermap_plugin::{Library, Program, SteeringHook, SteeringSpec, VectorUse, attach};
 use steermap_tests::fixture;
 use steermap_tests::hooks::Recorder;
 use steermap_tests::reference::{Reference, assert_close, assert_rows_close};
@@ -47,7 +46,7 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
         );
         let seen = recorder.take();
         let request = seen.last_request();
-        assert_eq!(seen.rows(request)[0].tokens, prompt.len());
+        assert_eq!(seen.rows(request)[0].tokens(), prompt.len());
         for layer in 0..layers {
             let states = seen.first(request, layer, prompt.len());
             let what = format!("{model} p{i} layer {layer}");
@@ -86,11 +85,8 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
             .into_iter()
             .map(|layer| (layer, reference.vector(&format!("vector.{layer}"))))
             .collect();
-        let offsets = Offsets {
-            layers: vectors.clone(),
-            fingerprint: "1".repeat(64),
-        };
-        session.slot().install(Arc::new(SteeringHook::new(offsets))).unwrap();
+        let hook = SteeringHook::fixed(Program::adding(vectors.clone()));
+        session.slot().install(Arc::new(hook)).unwrap();
         for (i, prompt) in reference.prompts().iter().enumerate() {
             let what = format!("{model} p{i} {scenario}");
             let logits = session.prompt_logits(prompt).await.unwrap();
@@ -157,9 +153,7 @@ async fn a_spec_does_what_the_vector_alone_does() {
 
     // Two uses at one layer add up; without `layers`, all layers of the file are steered.
     let half = VectorUse::new("test", 0.5).unnormalized();
-    let spec = SteeringSpec {
-        vectors: vec![half.clone(), half],
-    };
+    let spec = SteeringSpec::from(vec![half.clone(), half]);
     attach(engine, None, &spec, &library).unwrap();
     let (_, steps) = session.generate(prompt, 8).await.unwrap();
     assert_rows_close(&steps, &reference.rows("p2.all.gen.logits"), "two halves at all layers");

@@ -1,0 +1,300 @@
+//! What steering costs while it serves: tokens per second at 1, 8 and 32 concurrent requests, on the published engine and
+//! with requests steered in every way, as ratios. Run by `cargo xtask bench serve`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use indicatif::ProgressBar;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use serde_json::json;
+use steermap_maps::{LayerVector, ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader};
+use steermap_plugin::{Library, RequestSteering, SteeredRequest, Steering};
+
+use process::{Process, quartiles};
+use serve_worker::{Sending, Traffic};
+
+#[path = "../../bench/model.rs"]
+mod model;
+#[path = "../../bench/process.rs"]
+mod process;
+#[path = "../../bench/serve_worker.rs"]
+mod serve_worker;
+
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    worker: Option<Worker>,
+    /// The worker that was built against the published engine
+    #[arg(long, default_value = "target/release/bench-stock")]
+    stock: PathBuf,
+    /// The model's folder
+    #[arg(long, default_value = "models/smollm2-135m")]
+    model: String,
+    /// How often all processes are started anew: where one's memory comes to lie makes it several per cent faster or
+    /// slower for its whole life
+    #[arg(long, default_value_t = 4)]
+    launches: usize,
+    /// Paired rounds of each launch
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Concurrent requests
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32])]
+    at_once: Vec<usize>,
+    /// Tokens of each answer
+    #[arg(long, default_value_t = 32)]
+    tokens: usize,
+    /// Where to write the figures, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Worker {
+    /// (used by the benchmark itself)
+    Worker { model: String },
+}
+
+/// The plugin's modes, as the worker is told.
+const MODES: [&str; 6] = [
+    "plugin idle",
+    "all steered alike",
+    "all steered differently",
+    "half steered",
+    "conditional",
+    "windowed",
+];
+
+/// What is measured against the published engine: that engine once more, in a second process, which shows the noise; then
+/// the plugin's modes.
+const OTHERS: usize = 1 + MODES.len();
+
+/// Random vectors, each at every layer.
+const VECTORS: usize = 8;
+
+/// Sends requests as the mode says.
+struct Steered {
+    steering: Steering,
+    mode: String,
+    requests: Vec<Option<SteeredRequest>>,
+}
+
+impl Traffic for Steered {
+    fn mode(&mut self, mode: &str) {
+        assert!(MODES.contains(&mode), "{mode:?} is nothing that a worker does");
+        self.mode = mode.to_string();
+    }
+
+    fn begin(&mut self, count: usize) {
+        let request = |index| {
+            let asked = asked(&self.mode, index)?;
+            Some(
+                self.steering
+                    .request(None, Some(&asked))
+                    .expect("the spec fits the model"),
+            )
+        };
+        self.requests = (0..count).map(request).collect();
+    }
+
+    fn send<'a>(&'a self, index: usize, send: Sending<'a>) -> Sending<'a> {
+        match &self.requests[index] {
+            Some(request) => Box::pin(request.scope(send)),
+            None => send,
+        }
+    }
+}
+
+/// What request number `index` asks for. The scales are small, so that the text stays ordinary.
+fn asked(mode: &str, index: usize) -> Option<RequestSteering> {
+    let own = json!({"vector": format!("v{}", index % VECTORS), "scale": 1e-3 * (index + 1) as f64});
+    let vector = match mode {
+        "all steered alike" => json!({"vector": "v0", "scale": 1e-3}),
+        "all steered differently" => own,
+        "half steered" if index.is_multiple_of(2) => own,
+        "conditional" => json!({"vector": "v0", "scale": 1e-3, "when": {"vector": "v1", "layer": 10, "above": 0.0}}),
+        "windowed" => json!({"vector": "v0", "scale": 1e-3, "apply": {
+            "prompt": {"windows": [[2, 9]], "exclude_positions": [-1]},
+            "generation": {"windows": [[0, 8], [16]], "exclude_tokens": [1000 + index]},
+        }}),
+        _ => return None,
+    };
+    let asked = serde_json::from_value(json!({"vectors": [vector]}));
+    Some(asked.expect("a spec"))
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    match &args.worker {
+        Some(Worker::Worker { model }) => run_worker(model).await,
+        None => measure(&args),
+    }
+}
+
+async fn run_worker(folder: &str) -> Result<()> {
+    let loaded = model::load(folder).await;
+    let stream = steermap_plugin::attach::slot(loaded.inner(), None)?.stream()?;
+    let mut library = Library::default();
+    for index in 0..VECTORS {
+        library.insert(
+            &format!("v{index}"),
+            vector(index as u64, stream.hidden_size, stream.num_layers)?,
+        )?;
+    }
+    let traffic = Steered {
+        steering: Steering::new(loaded.inner(), library)?,
+        mode: MODES[0].to_string(),
+        requests: Vec::new(),
+    };
+    serve_worker::serve(&loaded, traffic).await;
+    Ok(())
+}
+
+/// A random vector at every layer.
+fn vector(seed: u64, hidden_size: usize, num_layers: usize) -> Result<VectorFile> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let layers = (0..num_layers).map(|layer| LayerVector {
+        layer,
+        direction: (0..hidden_size).map(|_| rng.random_range(-1.0..1.0)).collect(),
+        mean_norm: 0.0,
+        auroc: None,
+    });
+    let layers = layers.collect();
+    let header = VectorHeader {
+        concept: format!("random {seed}"),
+        method: "random".into(),
+        token_position: TokenPosition::Last,
+        pairs: 0,
+        model: ModelInfo {
+            model: "the measured model".into(),
+            fingerprint: "not compared".into(),
+            hidden_size,
+            num_layers,
+        },
+        numerics: Numerics {
+            dtype: "f32".into(),
+            quantization: None,
+        },
+        provenance: Provenance {
+            tool: "bench-serve".into(),
+            date: "2026-11-24".into(),
+            command: "bench-serve".into(),
+            seed: Some(seed),
+            corpus: "none".into(),
+            corpus_sha256: "0".repeat(64),
+        },
+    };
+    Ok(VectorFile::new(header, layers)?)
+}
+
+/// The processes of one launch.
+struct Launch {
+    published: [Process; 2],
+    patched: Process,
+}
+
+impl Launch {
+    fn start(args: &Args, patched_first: bool) -> Result<Self> {
+        let published = || {
+            let mut command = Command::new(&args.stock);
+            command.args([&args.model, "serve"]);
+            Process::start(command)
+        };
+        let patched = || {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["worker", &args.model]);
+            Process::start(command)
+        };
+        if patched_first {
+            let patched = patched()?;
+            Ok(Self {
+                patched,
+                published: [published()?, published()?],
+            })
+        } else {
+            Ok(Self {
+                published: [published()?, published()?],
+                patched: patched()?,
+            })
+        }
+    }
+
+    /// Seconds that `request` takes: the published engine, then the others.
+    fn round(&mut self, request: &str, turn: usize) -> Result<[f64; 1 + OTHERS]> {
+        let mut seconds = [0.0; 1 + OTHERS];
+        // Another order each time, so that none always follows the same other.
+        for i in 0..=OTHERS {
+            let who = (turn + i) % (1 + OTHERS);
+            seconds[who] = match who {
+                0 | 1 => self.published[who].ask(request)?,
+                _ => {
+                    self.patched.ask(MODES[who - 2])?;
+                    self.patched.ask(request)?
+                }
+            };
+        }
+        Ok(seconds)
+    }
+}
+
+/// The speed of one mode.
+#[derive(Serialize)]
+struct Speed {
+    mode: &'static str,
+    at_once: usize,
+    tokens_per_second: f64,
+    /// First quartile, median and third quartile of the paired ratios to the published engine.
+    ratio: [f64; 3],
+}
+
+fn measure(args: &Args) -> Result<()> {
+    let mut rounds: Vec<Vec<[f64; 1 + OTHERS]>> = vec![Vec::new(); args.at_once.len()];
+    let bar = ProgressBar::new((args.launches * (args.rounds + 1) * args.at_once.len()) as u64);
+    for launch in 0..args.launches {
+        let mut processes = Launch::start(args, launch % 2 == 1)?;
+        for round in 0..=args.rounds {
+            for (index, at_once) in args.at_once.iter().enumerate() {
+                let request = format!("together {at_once} {} {}", args.tokens, round + 1);
+                let seconds = processes.round(&request, launch + round)?;
+                // The first round of a launch warms up.
+                if round > 0 {
+                    rounds[index].push(seconds);
+                }
+                bar.inc(1);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    let mut speeds = Vec::new();
+    for (&at_once, rounds) in args.at_once.iter().zip(&rounds) {
+        let (launches, model, tokens) = (args.launches, &args.model, args.tokens);
+        println!(
+            "{at_once} at once, {tokens} tokens each, {} paired rounds in {launches} launches, {model}",
+            rounds.len()
+        );
+        let names = ["published engine", "published engine, again"].into_iter().chain(MODES);
+        for (who, mode) in names.enumerate() {
+            let per_second = rounds.iter().map(|round| (at_once * tokens) as f64 / round[who]);
+            let ratio = quartiles(rounds.iter().map(|round| round[0] / round[who]).collect());
+            let tokens_per_second = quartiles(per_second.collect())[1];
+            let [low, median, high] = ratio;
+            println!(
+                "  {mode:<26}{tokens_per_second:>8.1} tokens/s, ratio {median:.3} (quartiles {low:.3} to {high:.3})"
+            );
+            speeds.push(Speed {
+                mode,
+                at_once,
+                tokens_per_second,
+                ratio,
+            });
+        }
+    }
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&speeds)? + "\n")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! Whether a request's steering ever touches another's answer: a thousand requests, alone and in storms. Run by
+//! `cargo xtask isolation`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use steermap_examples::exit_code;
+use steermap_examples::traffic::isolation::{Plan, run};
+
+#[derive(Parser)]
+struct Args {
+    /// Number of requests
+    #[arg(long, default_value_t = 1000)]
+    requests: usize,
+    /// Number of requests under way at once
+    #[arg(long, default_value_t = 64)]
+    at_once: usize,
+    /// Seed of all that is random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where to write the figures, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    exit_code(isolation(&Args::parse()))
+}
+
+fn isolation(args: &Args) -> Result<()> {
+    let plan = Plan {
+        requests: args.requests,
+        at_once: args.at_once,
+        seed: args.seed,
+    };
+    let folder = tempfile::tempdir()?;
+    let report = run(&plan, Path::new("."), folder.path())?;
+    print!("{}", report.describe());
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    ensure!(
+        report.is_right(),
+        "an answer is not the one that its request gets alone"
+    );
+    Ok(())
+}

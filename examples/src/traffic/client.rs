@@ -1,0 +1,440 @@
+//! One connection's requests to a server.
+
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value, json};
+
+/// The header that says what an answer was steered with: 64 hexadecimal digits, or `none`.
+pub const FINGERPRINT_HEADER: &str = "x-steering-fingerprint";
+
+/// A connection to a server, kept between requests.
+pub struct Client {
+    agent: ureq::Agent,
+    url: String,
+    token: Option<String>,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body as text.
+    pub body: String,
+    /// The header [`FINGERPRINT_HEADER`].
+    pub fingerprint: Option<String>,
+}
+
+impl Reply {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    ///
+    /// A body that is none.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.body).with_context(|| format!("status {}: {}", self.status, self.body))
+    }
+
+    /// The JSON body of a success.
+    ///
+    /// # Errors
+    ///
+    /// Another status, or a body that is no JSON.
+    pub fn success(&self) -> Result<Value> {
+        ensure!(
+            (200..300).contains(&self.status),
+            "status {}: {}",
+            self.status,
+            self.body
+        );
+        self.json()
+    }
+
+    /// What an error says: its `message`, or its whole body.
+    pub fn message(&self) -> String {
+        let body: Option<Value> = serde_json::from_str(&self.body).ok();
+        let message = body.as_ref().and_then(|body| body.pointer("/message")?.as_str());
+        message.unwrap_or(&self.body).to_string()
+    }
+}
+
+/// When a client gives an answer up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cancel {
+    /// After so many events of a stream.
+    AfterEvents(usize),
+    /// After this time, whatever came until then.
+    After(Duration),
+}
+
+/// A greedy completion that is asked for with the logits of its tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// The served model.
+    pub model: String,
+    /// The text to go on with.
+    pub prompt: String,
+    /// The most tokens to generate.
+    pub max_tokens: usize,
+    /// The field `steering`; absent, the server's default applies.
+    pub steering: Option<Value>,
+    /// Whether the answer is to come token by token.
+    pub stream: bool,
+    /// Whether it is given up midway.
+    pub cancel: Option<Cancel>,
+}
+
+impl Ask {
+    fn body(&self) -> Value {
+        let mut body = json!({
+            "model": self.model, "prompt": self.prompt, "max_tokens": self.max_tokens, "temperature": 0.0, "logprobs": 2,
+        });
+        let fields = body.as_object_mut().expect("made as an object");
+        if self.stream {
+            fields.insert("stream".into(), true.into());
+        }
+        if let Some(steering) = &self.steering {
+            fields.insert("steering".into(), steering.clone());
+        }
+        body
+    }
+}
+
+/// A generated token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// Its id.
+    pub id: u64,
+    /// Its logit. The engine states the decimal logarithm of it, which a logit of 0 or less has none of.
+    pub logit: Option<f64>,
+    /// The logit of the second best token.
+    pub second: Option<f64>,
+}
+
+/// A completion, or as much of it as came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The text, without the white space that it starts with: the engine leaves that out of answers that are not streamed.
+    pub text: String,
+    /// The tokens. A streamed token without a text of its own (half of a character) has no event, so it is missing here.
+    pub tokens: Vec<Token>,
+    /// Tokens of the prompt, as far as the engine states it: not for a streamed completion.
+    pub prompt_tokens: Option<usize>,
+    /// The header [`FINGERPRINT_HEADER`].
+    pub fingerprint: Option<String>,
+    /// `usage.steering.fingerprint`, where there is a `usage`.
+    pub usage_fingerprint: Option<String>,
+}
+
+/// How an [`Ask`] ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// With the whole answer.
+    Whole(Answer),
+    /// Given up with this much of it.
+    Cut(Answer),
+    /// With a status that is no success, and its message.
+    Refused(u16, String),
+}
+
+impl Client {
+    /// A connection to the server at `url`.
+    pub fn new(url: &str) -> Self {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        Self {
+            agent,
+            url: url.to_string(),
+            token: None,
+        }
+    }
+
+    /// The same with a bearer token.
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_string());
+        self
+    }
+
+    /// A GET.
+    ///
+    /// # Errors
+    ///
+    /// A connection that fails; a status that is no success is none. So with all methods here.
+    pub fn get(&self, route: &str) -> Result<Reply> {
+        self.bare("GET", route)
+    }
+
+    /// A DELETE.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn delete(&self, route: &str) -> Result<Reply> {
+        self.bare("DELETE", route)
+    }
+
+    /// A POST of JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn post(&self, route: &str, body: &Value) -> Result<Reply> {
+        self.send("POST", route, "application/json", body.to_string().as_bytes())
+    }
+
+    /// A PUT of JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn put(&self, route: &str, body: &Value) -> Result<Reply> {
+        self.send("PUT", route, "application/json", body.to_string().as_bytes())
+    }
+
+    /// A POST of a form with these fields, each with a file's bytes, as browsers send it.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn post_form(&self, route: &str, fields: &[(&str, &[u8])]) -> Result<Reply> {
+        let (content_type, body) = form(fields);
+        self.send("POST", route, &content_type, &body)
+    }
+
+    /// A request with a body of any kind.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn send(&self, method: &str, route: &str, content_type: &str, body: &[u8]) -> Result<Reply> {
+        let mut request = match method {
+            "PUT" => self.agent.put(self.at(route)),
+            _ => self.agent.post(self.at(route)),
+        };
+        request = request.header("content-type", content_type);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        read(request.send(body))
+    }
+
+    fn bare(&self, method: &str, route: &str) -> Result<Reply> {
+        let mut request = match method {
+            "DELETE" => self.agent.delete(self.at(route)),
+            _ => self.agent.get(self.at(route)),
+        };
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        read(request.call())
+    }
+
+    fn at(&self, route: &str) -> String {
+        format!("{}{route}", self.url)
+    }
+
+    /// Asks for a completion.
+    ///
+    /// # Errors
+    ///
+    /// A connection that fails without having been given up, or an answer that is not what a completion looks like.
+    pub fn complete(&self, ask: &Ask) -> Result<Outcome> {
+        let request = self.agent.post(self.at("/v1/completions"));
+        let limit = match ask.cancel {
+            Some(Cancel::After(time)) => Some(time),
+            _ => None,
+        };
+        let request = request.config().timeout_global(limit).build();
+        let reply = match request.send_json(ask.body()) {
+            Err(ureq::Error::Timeout(_)) if limit.is_some() => return Ok(Outcome::Cut(Answer::empty(None))),
+            other => other?,
+        };
+        let status = reply.status().as_u16();
+        let fingerprint = header(&reply);
+        if status != 200 {
+            let body = reply.into_body().read_to_string()?;
+            let reply = Reply {
+                status,
+                body,
+                fingerprint,
+            };
+            return Ok(Outcome::Refused(status, reply.message()));
+        }
+        if ask.stream {
+            return streamed(BufReader::new(reply.into_body().into_reader()), ask.cancel, fingerprint);
+        }
+        match reply.into_body().read_to_string() {
+            Err(ureq::Error::Timeout(_)) if limit.is_some() => Ok(Outcome::Cut(Answer::empty(fingerprint))),
+            body => Ok(Outcome::Whole(whole(&serde_json::from_str(&body?)?, fingerprint)?)),
+        }
+    }
+}
+
+impl Answer {
+    fn empty(fingerprint: Option<String>) -> Self {
+        Self {
+            text: String::new(),
+            tokens: Vec::new(),
+            prompt_tokens: None,
+            fingerprint,
+            usage_fingerprint: None,
+        }
+    }
+}
+
+fn whole(body: &Value, fingerprint: Option<String>) -> Result<Answer> {
+    let text = body.pointer("/choices/0/text").and_then(Value::as_str);
+    let tokens = body.pointer("/choices/0/logprobs/content").and_then(Value::as_array);
+    let tokens: Option<Vec<_>> = tokens.context("no logprobs")?.iter().map(token).collect();
+    Ok(Answer {
+        text: text.context("no text")?.trim_start().to_string(),
+        tokens: tokens.context("a token without its best two")?,
+        prompt_tokens: number(body, "/usage/prompt_tokens"),
+        fingerprint,
+        usage_fingerprint: usage_fingerprint(body),
+    })
+}
+
+/// Reads a stream of events to its end, or until it is given up.
+fn streamed(mut events: impl BufRead, cancel: Option<Cancel>, fingerprint: Option<String>) -> Result<Outcome> {
+    let mut answer = Answer::empty(fingerprint);
+    let (mut line, mut count) = (String::new(), 0);
+    let mut raw = String::new();
+    let done = loop {
+        if cancel == Some(Cancel::AfterEvents(count)) {
+            break false;
+        }
+        line.clear();
+        match events.read_line(&mut line) {
+            Ok(0) => bail!("a stream ended without [DONE] after {count} events: {raw:?}"),
+            Ok(_) => {}
+            Err(_) if matches!(cancel, Some(Cancel::After(_))) => break false,
+            Err(error) => return Err(error).context("a stream broke off"),
+        }
+        let Some(data) = line.strip_prefix("data:").map(str::trim) else {
+            continue;
+        };
+        if data == "[DONE]" {
+            break true;
+        }
+        let Ok(chunk) = serde_json::from_str::<Value>(data) else {
+            bail!("an event that is no JSON: {data}");
+        };
+        count += 1;
+        raw += chunk
+            .pointer("/choices/0/text")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        answer
+            .tokens
+            .extend(chunk.pointer("/choices/0/logprobs").and_then(token));
+        answer.usage_fingerprint = answer.usage_fingerprint.or_else(|| usage_fingerprint(&chunk));
+    };
+    answer.text = raw.trim_start().to_string();
+    Ok(match done {
+        true => Outcome::Whole(answer),
+        false => Outcome::Cut(answer),
+    })
+}
+
+/// A token and the best two at its place.
+fn token(entry: &Value) -> Option<Token> {
+    let logit = |at: &str| entry.pointer(at)?.as_f64().map(|log| 10f64.powf(log));
+    Some(Token {
+        id: entry.pointer("/top_logprobs/0/token")?.as_u64()?,
+        logit: logit("/top_logprobs/0/logprob"),
+        second: logit("/top_logprobs/1/logprob"),
+    })
+}
+
+fn usage_fingerprint(body: &Value) -> Option<String> {
+    Some(body.pointer("/usage/steering/fingerprint")?.as_str()?.to_string())
+}
+
+fn number(body: &Value, at: &str) -> Option<usize> {
+    usize::try_from(body.pointer(at)?.as_u64()?).ok()
+}
+
+fn header<T>(reply: &ureq::http::Response<T>) -> Option<String> {
+    let value = reply.headers().get(FINGERPRINT_HEADER)?;
+    Some(value.to_str().ok()?.to_string())
+}
+
+fn read(reply: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Reply> {
+    let mut reply = reply?;
+    Ok(Reply {
+        status: reply.status().as_u16(),
+        fingerprint: header(&reply),
+        body: reply.body_mut().read_to_string()?,
+    })
+}
+
+/// A form's content type and body. A field is sent as a file if its bytes are more than a name's.
+pub fn form(fields: &[(&str, &[u8])]) -> (String, Vec<u8>) {
+    const BOUNDARY: &str = "steermap-form-boundary-7d1e0c5b";
+    let mut body = Vec::new();
+    for (name, bytes) in fields {
+        let file = match *name {
+            "toml" | "safetensors" | "gguf" => {
+                format!("; filename=\"{name}\"\r\nContent-Type: application/octet-stream")
+            }
+            _ => String::new(),
+        };
+        body.extend(format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n").bytes());
+        body.extend(*bytes);
+        body.extend(b"\r\n");
+    }
+    body.extend(format!("--{BOUNDARY}--\r\n").bytes());
+    (format!("multipart/form-data; boundary={BOUNDARY}"), body)
+}
+
+/// A JSON object with the fields of both, `more`'s where both have one.
+pub fn merged(base: &Value, more: &Value) -> Value {
+    let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    Value::Object(fields(base).into_iter().chain(fields(more)).collect::<Map<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(text: &str, id: u64) -> String {
+        let token = json!({"token": text, "logprob": 1.0, "top_logprobs": [{"token": id, "logprob": 1.0},
+            {"token": 9, "logprob": null}]});
+        format!("data: {}\n\n", json!({"choices": [{"text": text, "logprobs": token}]}))
+    }
+
+    #[test]
+    fn a_stream_is_put_together_and_may_be_given_up() {
+        let events = format!(
+            "{}: keep-alive\n\n{}data: [DONE]\n\n",
+            chunk(" one", 1),
+            chunk(" two", 2)
+        );
+        let Outcome::Whole(answer) = streamed(events.as_bytes(), None, None).unwrap() else {
+            panic!("it is whole");
+        };
+        assert_eq!(answer.text, "one two");
+        assert_eq!(answer.tokens.iter().map(|token| token.id).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((answer.tokens[0].logit, answer.tokens[0].second), (Some(10.0), None));
+        let cut = streamed(events.as_bytes(), Some(Cancel::AfterEvents(1)), None).unwrap();
+        assert!(matches!(cut, Outcome::Cut(answer) if answer.text == "one"));
+        let broken = streamed(chunk("x", 1).as_bytes(), None, None).unwrap_err();
+        assert!(broken.to_string().contains("[DONE]"), "{broken}");
+        let message = streamed("data: no such thing\n".as_bytes(), None, None).unwrap_err();
+        assert!(message.to_string().contains("no such thing"), "{message}");
+    }
+
+    #[test]
+    fn a_form_is_as_browsers_send_it() {
+        let (content_type, body) = form(&[("name", b"v"), ("toml", b"a = 1")]);
+        let boundary = content_type.split_once("boundary=").unwrap().1;
+        let text = String::from_utf8(body).unwrap();
+        assert!(text.starts_with(&format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nv\r\n"
+        )));
+        assert!(text.contains("filename=\"toml\""));
+        assert!(text.ends_with(&format!("a = 1\r\n--{boundary}--\r\n")));
+    }
+}

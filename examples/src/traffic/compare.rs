@@ -1,0 +1,223 @@
+//! An answer in the storm against the one that the request gets alone.
+//!
+//! Batching itself changes the last bits of a logit, since sums are taken in another order. So two greedy answers may
+//! part where the best two tokens are nearly equally good, and only there. How far apart logits come is measured on
+//! every token that both have, for unsteered requests too, which nothing of ours touches: it is what batching does.
+
+use serde::Serialize;
+
+use super::client::{Answer, Outcome, Token};
+use super::exchanges::Exchange;
+
+/// How near two tokens' logits must be for batching to be allowed to swap them, relative to the logit.
+pub const NEAR_TIE: f64 = 1e-4;
+
+/// What was found of one kind of requests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Kind {
+    /// Whole answers that were compared.
+    pub whole: usize,
+    /// Answers that were given up with at least a token, of which that much was compared.
+    pub cut: usize,
+    /// Answers that were given up before anything came.
+    pub nothing: usize,
+    /// Tokens that were compared.
+    pub tokens: usize,
+    /// Answers that part from the solo one where two tokens were nearly equally good.
+    pub near_ties: usize,
+    /// The largest relative difference between a token's logit in the storm and alone, before any parting.
+    pub largest_deviation: f64,
+    /// Answers without the same fingerprint as the solo one in the header, or with none.
+    pub fingerprints: Vec<String>,
+    /// Answers that part elsewhere, or were refused: what was asked, and where.
+    pub wrong: Vec<String>,
+}
+
+/// Both kinds of requests in one run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Those that nothing of ours touches.
+    pub unsteered: Kind,
+    /// The others.
+    pub steered: Kind,
+}
+
+/// Compares a storm's outcomes with the answers that the requests get alone.
+pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome]) -> Comparison {
+    let mut comparison = Comparison::default();
+    for (index, ((exchange, alone), outcome)) in exchanges.iter().zip(alone).zip(outcomes).enumerate() {
+        let kind = match exchange.steered {
+            true => &mut comparison.steered,
+            false => &mut comparison.unsteered,
+        };
+        let asked = || format!("request {index}, {}", serde_json::json!(exchange.ask.steering));
+        let (answer, whole) = match outcome {
+            Outcome::Whole(answer) => (answer, true),
+            Outcome::Cut(answer) => (answer, false),
+            Outcome::Refused(status, message) => {
+                kind.wrong.push(format!("{}: status {status}: {message}", asked()));
+                continue;
+            }
+        };
+        // One that is given up early may not have got as far as the header.
+        let told = answer.fingerprint.is_some() || whole;
+        if told && (answer.fingerprint.is_none() || answer.fingerprint != alone.fingerprint) {
+            let both = format!("{:?}, alone {:?}", answer.fingerprint, alone.fingerprint);
+            kind.fingerprints.push(format!("{}: {both}", asked()));
+        }
+        match (whole, answer.tokens.is_empty()) {
+            (true, _) => kind.whole += 1,
+            (false, false) => kind.cut += 1,
+            (false, true) => {
+                kind.nothing += 1;
+                continue;
+            }
+        }
+        match parting(&alone.tokens, &answer.tokens, whole, kind) {
+            // With equal tokens the texts are equal but for tokens that a stream has no event for.
+            None if whole && alone.text != answer.text => {
+                let texts = format!("{:?}, alone {:?}", answer.text, alone.text);
+                kind.wrong.push(format!("{}: {texts}", asked()));
+            }
+            None => {}
+            Some(at) if alone.tokens.get(at).is_some_and(is_near_tie) => kind.near_ties += 1,
+            Some(at) => {
+                let tokens = format!("{:?}, alone {:?}", answer.tokens.get(at), alone.tokens.get(at));
+                kind.wrong.push(format!("{} differs at token {at}: {tokens}", asked()));
+            }
+        }
+    }
+    comparison
+}
+
+/// Where an answer parts from the solo one. What they have in common is added to `kind`.
+fn parting(alone: &[Token], answer: &[Token], whole: bool, kind: &mut Kind) -> Option<usize> {
+    for (at, (alone, token)) in alone.iter().zip(answer).enumerate() {
+        if let (Some(logit), Some(other)) = (alone.logit, token.logit)
+            && alone.id == token.id
+        {
+            kind.largest_deviation = kind.largest_deviation.max((other - logit).abs() / logit);
+        }
+        if alone.id != token.id {
+            return Some(at);
+        }
+        kind.tokens += 1;
+    }
+    let ends_wrongly = answer.len() > alone.len() || (whole && answer.len() < alone.len());
+    ends_wrongly.then(|| alone.len().min(answer.len()))
+}
+
+/// Whether the best two tokens at this one's place are so near that batching may swap them.
+pub fn is_near_tie(token: &Token) -> bool {
+    matches!((token.logit, token.second), (Some(best), Some(second)) if best - second <= NEAR_TIE * best)
+}
+
+impl Kind {
+    /// Whether no answer differs from the solo one but by near ties.
+    pub fn is_right(&self) -> bool {
+        self.wrong.is_empty() && self.fingerprints.is_empty()
+    }
+
+    /// One line for people.
+    pub fn describe(&self) -> String {
+        format!(
+            "{} whole and {} cut answers ({} given up before anything came), {} tokens: {} wrong, {} parted at a near tie, \
+             {} fingerprints wrong; logits at most {:.1e} apart",
+            self.whole,
+            self.cut,
+            self.nothing,
+            self.tokens,
+            self.wrong.len(),
+            self.near_ties,
+            self.fingerprints.len(),
+            self.largest_deviation
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::client::Ask;
+
+    fn token(id: u64, logit: f64, second: f64) -> Token {
+        Token {
+            id,
+            logit: Some(logit),
+            second: Some(second),
+        }
+    }
+
+    fn answer(tokens: &[Token], fingerprint: &str) -> Answer {
+        Answer {
+            text: tokens.iter().map(|token| token.id.to_string()).collect(),
+            tokens: tokens.to_vec(),
+            prompt_tokens: None,
+            fingerprint: Some(fingerprint.into()),
+            usage_fingerprint: None,
+        }
+    }
+
+    fn exchange() -> Exchange {
+        Exchange {
+            ask: Ask {
+                model: "m".into(),
+                prompt: "p".into(),
+                max_tokens: 3,
+                steering: None,
+                stream: false,
+                cancel: None,
+            },
+            steered: true,
+            prompt_tokens: 1,
+            pause: std::time::Duration::ZERO,
+        }
+    }
+
+    fn compared(alone: &[Token], outcome: Outcome) -> Kind {
+        let comparison = compare(&[exchange()], &[answer(alone, "f")], &[outcome]);
+        assert_eq!(comparison.unsteered, Kind::default());
+        comparison.steered
+    }
+
+    #[test]
+    fn equal_answers_are_right_and_their_deviation_is_measured() {
+        let alone = [token(1, 8.0, 2.0), token(2, 8.0, 2.0)];
+        let kind = compared(
+            &alone,
+            Outcome::Whole(answer(&[token(1, 8.0, 2.0), token(2, 8.002, 2.0)], "f")),
+        );
+        assert!(kind.is_right() && kind.whole == 1 && kind.tokens == 2, "{kind:?}");
+        assert!((kind.largest_deviation - 2.5e-4).abs() < 1e-9, "{kind:?}");
+        let cut = compared(&alone, Outcome::Cut(answer(&alone[..1], "f")));
+        assert!(
+            cut.is_right() && (cut.whole, cut.cut, cut.tokens) == (0, 1, 1),
+            "{cut:?}"
+        );
+        let nothing = compared(&alone, Outcome::Cut(answer(&[], "f")));
+        assert!(nothing.is_right() && nothing.nothing == 1, "{nothing:?}");
+    }
+
+    #[test]
+    fn other_answers_are_wrong_unless_two_tokens_were_equally_good() {
+        let alone = [token(1, 8.0, 2.0), token(2, 8.0, 7.9999)];
+        let wrong = [
+            Outcome::Whole(answer(&[token(7, 8.0, 2.0), token(2, 8.0, 2.0)], "f")),
+            Outcome::Whole(answer(&alone[..1], "f")).clone(),
+            Outcome::Whole(answer(&[alone[0].clone(), alone[1].clone(), token(3, 8.0, 2.0)], "f")),
+            Outcome::Cut(answer(&[token(7, 8.0, 2.0)], "f")),
+            Outcome::Whole(answer(&alone, "g")),
+            Outcome::Refused(500, "no".into()),
+        ];
+        for (index, outcome) in wrong.into_iter().enumerate() {
+            // The second one ends where two tokens are equally good.
+            let expected = index == 1;
+            assert_eq!(compared(&alone, outcome.clone()).is_right(), expected, "{outcome:?}");
+        }
+        let tie = compared(
+            &alone,
+            Outcome::Whole(answer(&[alone[0].clone(), token(9, 8.0, 2.0)], "f")),
+        );
+        assert!(tie.is_right() && tie.near_ties == 1, "{tie:?}");
+    }
+}

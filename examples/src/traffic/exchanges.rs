@@ -1,0 +1,99 @@
+//! What is asked: prompts, specs, lengths, ways to ask and arrival times, all from one seed.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::client::{Ask, Cancel};
+use super::prompts::{Prompt, prompts};
+use super::served::Served;
+use super::specs::{Specs, Steering};
+
+/// Tokens of the prompts: few different ones, since the engine's scheduler batches sequences of equal length alone.
+pub const LENGTHS: [usize; 4] = [6, 12, 18, 36];
+/// Stories that the prompts begin. Few, so that many requests have a beginning in common.
+const STORIES: usize = 12;
+/// Seed of the stories.
+pub const STORIES_SEED: u64 = 71;
+/// The most tokens that are asked for.
+pub const MAX_TOKENS: usize = 24;
+/// The longest that a request comes after the one before it on its connection was answered.
+const LONGEST_PAUSE: Duration = Duration::from_millis(12);
+
+/// A request, and what there is to know about it.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// The request.
+    pub ask: Ask,
+    /// Whether it is steered, by its field or by the default.
+    pub steered: bool,
+    /// Tokens of its prompt.
+    pub prompt_tokens: usize,
+    /// How long its connection waits before it sends it.
+    pub pause: Duration,
+}
+
+/// Makes exchanges, the same ones for the same seed.
+pub struct Exchanges {
+    model: String,
+    prompts: Vec<Prompt>,
+    specs: Specs,
+    rng: ChaCha8Rng,
+}
+
+impl Exchanges {
+    /// A series for a served model.
+    ///
+    /// # Errors
+    ///
+    /// A model without a tokenizer.
+    pub fn new(served: &Served, seed: u64) -> Result<Self> {
+        let folder = served.model_folder();
+        let all: Result<Vec<_>> = LENGTHS
+            .iter()
+            .map(|&length| prompts(&folder, STORIES_SEED, length, STORIES))
+            .collect();
+        Ok(Self {
+            model: served.model.clone(),
+            prompts: all?.concat(),
+            specs: Specs::new(seed),
+            rng: ChaCha8Rng::seed_from_u64(seed.wrapping_add(1)),
+        })
+    }
+
+    fn exchange(&mut self) -> Exchange {
+        let rng = &mut self.rng;
+        let prompt = self.prompts.choose(rng).expect("there are prompts");
+        let steering = self.specs.steering(prompt);
+        let stream = rng.random_bool(0.4);
+        let cancel = match rng.random_range(0..20) {
+            0 | 1 if stream => Some(Cancel::AfterEvents(rng.random_range(0..6))),
+            2 => Some(Cancel::After(Duration::from_millis(rng.random_range(1..60)))),
+            _ => None,
+        };
+        Exchange {
+            ask: Ask {
+                model: self.model.clone(),
+                prompt: prompt.text.clone(),
+                max_tokens: rng.random_range(1..=MAX_TOKENS),
+                steering: steering.field(),
+                stream,
+                cancel,
+            },
+            steered: steering != Steering::Off,
+            prompt_tokens: prompt.tokens.len(),
+            pause: rng.random_range(Duration::ZERO..LONGEST_PAUSE),
+        }
+    }
+}
+
+impl Iterator for Exchanges {
+    type Item = Exchange;
+
+    fn next(&mut self) -> Option<Exchange> {
+        Some(self.exchange())
+    }
+}

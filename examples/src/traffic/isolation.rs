@@ -1,0 +1,166 @@
+//! Whether a request's steering ever touches another's answer: all requests one at a time, then in storms, without a
+//! prefix cache, with an empty one, and with one that the requests have filled already.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::client::Answer;
+use super::compare::{Comparison, compare};
+use super::exchanges::{Exchange, Exchanges};
+use super::prefix_cache::{self, Figures};
+use super::served::{Served, Settings};
+use super::storm::{alone, storm};
+use crate::server::Server;
+
+/// How much is asked.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Number of requests.
+    pub requests: usize,
+    /// Number of requests under way at once.
+    pub at_once: usize,
+    /// Seed of all that is random.
+    pub seed: u64,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Number of requests of each storm.
+    pub requests: usize,
+    /// Number of requests under way at once.
+    pub at_once: usize,
+    /// Seed of all that is random.
+    pub seed: u64,
+    /// The storms.
+    pub storms: Vec<Storm>,
+}
+
+/// One storm.
+#[derive(Clone, Debug, Serialize)]
+pub struct Storm {
+    /// What the prefix cache held.
+    pub prefix_cache: &'static str,
+    /// Seconds from the first request to the last answer.
+    pub seconds: f64,
+    /// The share of sequences that found a part of themselves in the prefix cache, as far as the engine logged it.
+    pub hit_rate: Option<f64>,
+    /// The most sequences that the engine ran together whenever it logged it.
+    pub largest_batch: usize,
+    /// Against the answers of the requests alone.
+    pub answers: Comparison,
+}
+
+/// The scale of the default spec: the requests without a field are steered with it.
+const DEFAULT_SCALE: f64 = 136.0;
+
+/// Asks all of it. `checkout` is the top of this project's, `folder` an empty one.
+///
+/// # Errors
+///
+/// A server that does not start, a connection that fails, a request that is refused when it is asked alone.
+pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
+    let served = Served::prepare(checkout, folder)?;
+    let exchanges: Vec<Exchange> = Exchanges::new(&served, plan.seed)?.take(plan.requests).collect();
+    let settings = |prefix_cache| Settings {
+        prefix_cache,
+        default_scale: Some(DEFAULT_SCALE),
+        admin: None,
+    };
+    let uncached = Server::start(folder, &served.config(&settings(false)))?;
+    let bar = ProgressBar::new(4 * plan.requests as u64);
+    let answers = alone(uncached.url(), &exchanges, || bar.inc(1))?;
+    let cached = Server::start(folder, &served.config(&settings(true)))?;
+    let mut storms = Vec::new();
+    for (turn, (prefix_cache, server)) in [("off", &uncached), ("on, empty", &cached), ("on, filled", &cached)]
+        .into_iter()
+        .enumerate()
+    {
+        storms.push(one_storm(plan, turn, (prefix_cache, server), &exchanges, &answers)?);
+        bar.inc(plan.requests as u64);
+    }
+    bar.finish_and_clear();
+    Ok(Report {
+        requests: plan.requests,
+        at_once: plan.at_once,
+        seed: plan.seed,
+        storms,
+    })
+}
+
+fn one_storm(
+    plan: &Plan,
+    turn: usize,
+    (prefix_cache, server): (&'static str, &Server),
+    exchanges: &[Exchange],
+    answers: &[Answer],
+) -> Result<Storm> {
+    let mut order: Vec<usize> = (0..exchanges.len()).collect();
+    // Another order each time, so that others meet.
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(plan.seed.wrapping_add(turn as u64)));
+    let (from, start) = (server.log_lines(), std::time::Instant::now());
+    let outcomes = storm(server.url(), exchanges, &order, plan.at_once).context(prefix_cache)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let logged = logged(server, from);
+    Ok(Storm {
+        prefix_cache,
+        seconds,
+        hit_rate: logged.last().map(|figures| figures.hit_rate),
+        largest_batch: logged.iter().map(|figures| figures.running).max().unwrap_or(0),
+        answers: compare(exchanges, answers, &outcomes),
+    })
+}
+
+/// All figures that the server has logged since line `from`.
+fn logged(server: &Server, from: usize) -> Vec<Figures> {
+    let all = std::cell::RefCell::new(Vec::new());
+    server.logged(from, std::time::Duration::ZERO, |line| {
+        all.borrow_mut().extend(prefix_cache::parse(line));
+        None::<()>
+    });
+    all.into_inner()
+}
+
+impl Report {
+    /// Whether every answer is the one that its request gets alone.
+    pub fn is_right(&self) -> bool {
+        let mut kinds = self
+            .storms
+            .iter()
+            .flat_map(|storm| [&storm.answers.unsteered, &storm.answers.steered]);
+        kinds.all(|kind| kind.is_right())
+    }
+
+    /// For people.
+    pub fn describe(&self) -> String {
+        let mut text = format!(
+            "{} requests, {} at once, against their answers alone\n",
+            self.requests, self.at_once
+        );
+        for storm in &self.storms {
+            let rate = storm
+                .hit_rate
+                .map_or("no".into(), |rate| format!("{:.1}%", 100.0 * rate));
+            text += &format!(
+                "prefix cache {}: {:.1} s, up to {} sequences in a batch, {rate} prefix hits\n",
+                storm.prefix_cache, storm.seconds, storm.largest_batch
+            );
+            for (name, kind) in [
+                ("unsteered", &storm.answers.unsteered),
+                ("steered", &storm.answers.steered),
+            ] {
+                text += &format!("  {name:<10}{}\n", kind.describe());
+                for wrong in kind.wrong.iter().chain(&kind.fingerprints).take(5) {
+                    text += &format!("    {wrong}\n");
+                }
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,413 @@
+//! Minutes of everything at once: requests of every kind, a reload of the configuration every second, uploads and
+//! deletions of vectors, and requests that must fail. What failed that should not have, and what the server's memory did.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::Serialize;
+use serde_json::json;
+
+use super::client::{Answer, Ask, Client, Outcome};
+use super::compare::is_near_tie;
+use super::exchanges::{Exchange, Exchanges};
+use super::memory::{resident, thirds};
+use super::served::{Served, Settings, random_vector};
+use super::storm::alone;
+use crate::server::{Server, serve_config};
+
+/// How much.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How long.
+    pub time: Duration,
+    /// Number of requests under way at once.
+    pub at_once: usize,
+    /// Seed of all that is random.
+    pub seed: u64,
+    /// Whether computed prefixes are kept.
+    pub prefix_cache: bool,
+}
+
+/// Requests whose answers are known, and asked again and again.
+const KNOWN: usize = 60;
+/// Every so many-th request is one that was never asked before. With a prefix cache none is, since mistral.rs never
+/// evicts from it on the CPU: it would grow with the texts.
+const FRESH: usize = 4;
+/// The two scales of the default spec, between which the reloads go back and forth.
+const SCALES: [f64; 2] = [136.0, -136.0];
+/// Every so many-th reload finds a configuration that must be refused.
+const BROKEN: usize = 10;
+/// Names that uploads use in turns.
+const UPLOADS: usize = 3;
+/// Time between two reloads, and between two looks at the memory.
+const SECOND: Duration = Duration::from_secs(1);
+/// Failures whose text is kept, of each kind.
+const MAX_TOLD: usize = 10;
+
+/// What was found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// How long, in seconds.
+    pub seconds: f64,
+    /// Whether computed prefixes were kept.
+    pub prefix_cache: bool,
+    /// How often each kind of thing was done, and went as it had to.
+    pub done: BTreeMap<&'static str, usize>,
+    /// How often it did not.
+    pub failed: BTreeMap<&'static str, usize>,
+    /// What the first failures of each kind were.
+    pub failures: Vec<String>,
+    /// Resident memory of the server, in MiB, once a second.
+    pub memory: Vec<f64>,
+    /// Mean and standard deviation of the memory, in MiB, in the middle third of the time.
+    pub middle: Option<(f64, f64)>,
+    /// The same in the last third.
+    pub last: Option<(f64, f64)>,
+}
+
+impl Report {
+    /// Whether nothing failed but what had to.
+    pub fn is_right(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// By how much the memory grew from the middle to the last third, as a share of the former.
+    pub fn growth(&self) -> Option<f64> {
+        Some((self.last?.0 - self.middle?.0) / self.middle?.0)
+    }
+
+    /// For people.
+    pub fn describe(&self) -> String {
+        let cache = if self.prefix_cache { "on" } else { "off" };
+        let mut text = format!("{:.0} s, prefix cache {cache}\n", self.seconds);
+        for (kind, count) in &self.done {
+            let failed = self.failed.get(kind).copied().unwrap_or(0);
+            text += &format!("  {kind:<34}{count:>8} as they had to, {failed} not\n");
+        }
+        for failure in &self.failures {
+            text += &format!("    {failure}\n");
+        }
+        if let (Some(middle), Some(last), Some(growth)) = (self.middle, self.last, self.growth()) {
+            text += &format!(
+                "  resident memory: {:.1} ± {:.1} MiB in the middle third, {:.1} ± {:.1} MiB in the last: {:+.2}%\n",
+                middle.0,
+                middle.1,
+                last.0,
+                last.1,
+                100.0 * growth
+            );
+        }
+        text
+    }
+}
+
+/// What all threads share.
+struct Load<'a> {
+    server: &'a Server,
+    served: &'a Served,
+    known: &'a [Exchange],
+    /// Of each known request: its answers under each of the two defaults.
+    answers: &'a [Vec<Answer>; 2],
+    fresh: Mutex<Exchanges>,
+    prefix_cache: bool,
+    asked: AtomicUsize,
+    over: AtomicBool,
+    report: Mutex<Report>,
+}
+
+/// Runs it. `checkout` is the top of this project's, `folder` an empty one.
+///
+/// # Errors
+///
+/// A server that does not start, a known request that is refused when it is asked alone.
+pub fn run(plan: &Plan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) -> Result<Report> {
+    let served = Served::prepare(checkout, folder)?;
+    let known: Vec<Exchange> = Exchanges::new(&served, plan.seed)?.take(KNOWN).collect();
+    let config = |scale| {
+        served.config(&Settings {
+            prefix_cache: plan.prefix_cache,
+            default_scale: Some(scale),
+            admin: Some("uploads = true".into()),
+        })
+    };
+    let server = Server::start(folder, &config(SCALES[0]))?;
+    let client = Client::new(server.url());
+    let first = alone(server.url(), &known, || ())?;
+    write_config(&served, &serve_config(&config(SCALES[1]), server.port()))?;
+    client
+        .post("/v1/steering/reload", &json!({}))?
+        .success()
+        .context("reload")?;
+    let second = alone(server.url(), &known, || ())?;
+    let load = Load {
+        server: &server,
+        served: &served,
+        known: &known,
+        answers: &[first, second],
+        fresh: Mutex::new(Exchanges::new(&served, plan.seed.wrapping_add(1000))?),
+        prefix_cache: plan.prefix_cache,
+        asked: AtomicUsize::new(0),
+        over: AtomicBool::new(false),
+        report: Mutex::default(),
+    };
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..plan.at_once {
+            scope.spawn(|| load.until_over("a thread of requests", |client, _| load.request(client)));
+        }
+        scope.spawn(|| {
+            load.until_over("the thread of reloads", |client, turn| {
+                load.reload(client, turn, &config)
+            })
+        });
+        scope.spawn(|| {
+            load.until_over("the thread of uploads", |client, turn| {
+                load.upload(client, turn, checkout)
+            })
+        });
+        scope.spawn(|| load.until_over("the thread of refusals", |client, turn| load.refused(client, turn)));
+        // The clock of the measurement: one look a second.
+        while start.elapsed() < plan.time {
+            std::thread::sleep(SECOND);
+            if let (Ok(memory), Ok(mut report)) = (resident(server.pid()), load.report.lock()) {
+                report.memory.push(memory);
+            }
+            tick();
+        }
+        load.over.store(true, Ordering::Relaxed);
+    });
+    let mut report = load.report.into_inner().map_err(|_| anyhow!("a thread panicked"))?;
+    report.seconds = start.elapsed().as_secs_f64();
+    report.prefix_cache = plan.prefix_cache;
+    if let Some([middle, last]) = thirds(&report.memory) {
+        (report.middle, report.last) = (Some(middle), Some(last));
+    }
+    Ok(report)
+}
+
+impl Load<'_> {
+    /// Does `one` thing after another, with a connection of its own.
+    fn until_over(&self, what: &'static str, mut one: impl FnMut(&Client, usize) -> Result<()>) {
+        let client = Client::new(self.server.url());
+        for turn in 0.. {
+            if self.over.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(error) = one(&client, turn) {
+                self.count(what, Err(error));
+            }
+        }
+    }
+
+    fn count(&self, kind: &'static str, result: Result<()>) {
+        let Ok(mut report) = self.report.lock() else { return };
+        match result {
+            Ok(()) => *report.done.entry(kind).or_default() += 1,
+            Err(error) => {
+                report.done.entry(kind).or_default();
+                let failed = report.failed.entry(kind).or_default();
+                *failed += 1;
+                if *failed <= MAX_TOLD {
+                    report.failures.push(format!("{kind}: {error:#}"));
+                }
+            }
+        }
+    }
+
+    /// A request whose answer is known, or a new one.
+    fn request(&self, client: &Client) -> Result<()> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        if !self.prefix_cache && number.is_multiple_of(FRESH) {
+            let fresh = self.fresh.lock().map_err(|_| anyhow!("a thread panicked"))?.next();
+            let fresh = fresh.context("the series is endless")?;
+            let kind = if fresh.ask.cancel.is_some() {
+                "new requests, some given up"
+            } else {
+                "new requests"
+            };
+            self.count(kind, accepted(client.complete(&fresh.ask)).map(drop));
+            return Ok(());
+        }
+        let index = number % KNOWN;
+        let ask = &self.known[index].ask;
+        let kind = match (ask.cancel, ask.stream) {
+            (Some(_), _) => "known requests given up",
+            (None, true) => "known requests, streamed",
+            (None, false) => "known requests",
+        };
+        let expected = [&self.answers[0][index], &self.answers[1][index]];
+        self.count(
+            kind,
+            accepted(client.complete(ask)).and_then(|outcome| is_one_of(&outcome, &expected, ask)),
+        );
+        Ok(())
+    }
+
+    /// Another configuration, and a reload of it; now and then one that must be refused and change nothing.
+    fn reload(&self, client: &Client, turn: usize, config: &impl Fn(f64) -> String) -> Result<()> {
+        std::thread::sleep(SECOND);
+        let port = self.server.port();
+        if turn % BROKEN == BROKEN - 1 {
+            let broken = config(SCALES[0]).replace("\"three.toml\"", "\"no-such-file.toml\"");
+            write_config(self.served, &serve_config(&broken, port))?;
+            let before = client.get("/v1/steering")?.success()?;
+            let reply = client.post("/v1/steering/reload", &json!({}))?;
+            let unchanged = client.get("/v1/steering")?.success()?["defaults"] == before["defaults"];
+            let right = (400..500).contains(&reply.status) && reply.message().contains("no-such-file") && unchanged;
+            self.count(
+                "reloads that had to be refused",
+                right
+                    .then_some(())
+                    .with_context(|| format!("{reply:?}, defaults unchanged: {unchanged}")),
+            );
+        } else {
+            write_config(self.served, &serve_config(&config(SCALES[turn % 2]), port))?;
+            let reply = client.post("/v1/steering/reload", &json!({}))?;
+            self.count("reloads", reply.success().map(drop));
+        }
+        Ok(())
+    }
+
+    /// A vector is uploaded, used, and deleted.
+    fn upload(&self, client: &Client, turn: usize, checkout: &Path) -> Result<()> {
+        let name = format!("uploaded-{}", turn % UPLOADS);
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join(format!("{name}.toml"));
+        random_vector(checkout, (turn % UPLOADS) as u64 + 100, &[3, 4])?.save(&path)?;
+        let (toml, tensors) = (std::fs::read(&path)?, tensors(folder.path())?);
+        let fields: [(&str, &[u8]); 3] = [("name", name.as_bytes()), ("toml", &toml), ("safetensors", &tensors)];
+        let reply = client.post_form("/v1/steering/vectors", &fields)?;
+        self.count("uploads", reply.success().map(drop));
+        let ask = Ask {
+            steering: Some(json!({"vectors": [{"vector": name, "scale": 20.0}]})),
+            stream: false,
+            cancel: None,
+            ..self.known[turn % KNOWN].ask.clone()
+        };
+        self.count(
+            "requests with an uploaded vector",
+            accepted(client.complete(&ask)).map(drop),
+        );
+        let reply = client.delete(&format!("/v1/steering/vectors/{name}"))?;
+        self.count("deletions", reply.success().map(drop));
+        let gone = client.complete(&ask)?;
+        let refused = matches!(&gone, Outcome::Refused(status, message) if (400..500).contains(status) && message.contains(&name));
+        self.count(
+            "requests with a deleted vector",
+            refused.then_some(()).with_context(|| format!("{gone:?}")),
+        );
+        Ok(())
+    }
+
+    /// Requests that must be refused.
+    fn refused(&self, client: &Client, turn: usize) -> Result<()> {
+        std::thread::sleep(SECOND / 4);
+        let (steering, field) = [
+            (json!({"vectors": [{"vector": "nobody", "scale": 1.0}]}), "nobody"),
+            (
+                json!({"vectors": [{"vector": "one", "scale": 1.0, "layers": [99]}]}),
+                "99",
+            ),
+            (
+                json!({"vectors": [{"vector": "one", "scale": 1.0, "apply": {"prompt": {"positions": [9999]}}}]}),
+                "9999",
+            ),
+            (json!({"vectors": "one"}), "vectors"),
+        ][turn % 4]
+            .clone();
+        let ask = Ask {
+            steering: Some(steering),
+            stream: turn.is_multiple_of(2),
+            cancel: None,
+            ..self.known[turn % KNOWN].ask.clone()
+        };
+        let outcome = client.complete(&ask)?;
+        let right = matches!(&outcome, Outcome::Refused(status, message) if (400..500).contains(status) && message.contains(field));
+        self.count(
+            "requests that had to be refused",
+            right.then_some(()).with_context(|| format!("{field}: {outcome:?}")),
+        );
+        Ok(())
+    }
+}
+
+/// The bytes of the only safetensors file in a folder.
+fn tensors(folder: &Path) -> Result<Vec<u8>> {
+    let mut entries = std::fs::read_dir(folder)?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path());
+    let path = entries.find(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    Ok(std::fs::read(path.context("no tensors")?)?)
+}
+
+/// Puts a configuration in the place of the server's, whole.
+fn write_config(served: &Served, text: &str) -> Result<()> {
+    let (new, path) = (
+        served.folder.join("mistralrs.toml.new"),
+        served.folder.join("mistralrs.toml"),
+    );
+    std::fs::write(&new, text)?;
+    Ok(std::fs::rename(new, path)?)
+}
+
+fn accepted(outcome: Result<Outcome>) -> Result<Outcome> {
+    let outcome = outcome?;
+    ensure!(!matches!(outcome, Outcome::Refused(..)), "{outcome:?}");
+    Ok(outcome)
+}
+
+/// Whether an answer is one of those, or parts from one of them where two tokens are nearly equally good.
+fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &Ask) -> Result<()> {
+    let (answer, whole) = match outcome {
+        Outcome::Whole(answer) => (answer, true),
+        Outcome::Cut(answer) => (answer, false),
+        Outcome::Refused(..) => return accepted(Ok(outcome.clone())).map(drop),
+    };
+    let fits = |alone: &&&Answer| {
+        let parted = alone
+            .tokens
+            .iter()
+            .zip(&answer.tokens)
+            .find(|(alone, token)| alone.id != token.id);
+        match parted {
+            Some((alone, _)) => is_near_tie(alone),
+            None if whole => alone.tokens.len() == answer.tokens.len(),
+            None => alone.tokens.len() >= answer.tokens.len(),
+        }
+    };
+    let found = expected.iter().find(fits);
+    found.map(drop).with_context(|| {
+        let ids = |answer: &Answer| answer.tokens.iter().map(|token| token.id).collect::<Vec<_>>();
+        let expected: Vec<_> = expected.iter().map(|answer| ids(answer)).collect();
+        format!("{:?} is none of {expected:?}: {ask:?}", ids(answer))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_tells_failures_and_growth() {
+        let report = Report {
+            seconds: 9.0,
+            done: BTreeMap::from([("reloads", 8)]),
+            failed: BTreeMap::from([("reloads", 1)]),
+            failures: vec!["reloads: no".into()],
+            middle: Some((100.0, 1.0)),
+            last: Some((102.0, 1.0)),
+            ..Report::default()
+        };
+        assert!(!report.is_right());
+        let text = report.describe();
+        assert!(
+            text.contains("8 as they had to, 1 not") && text.contains("+2.00%"),
+            "{text}"
+        );
+        assert!(Report::default().is_right() && Report::default().growth().is_none());
+    }
+}

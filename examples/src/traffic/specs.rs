@@ -1,0 +1,380 @@
+//! Random values of the field `steering` that a server must accept: all operations, selectors, conditions, norms and
+//! conflicts, alone and combined.
+//!
+//! A selector of the prompt is made for one prompt, since a clause that selects none of its positions is an error.
+
+use std::collections::BTreeSet;
+
+use rand::seq::{IndexedRandom, IteratorRandom};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Map, Value, json};
+
+use super::prompts::Prompt;
+use super::served::{Steerable, VECTORS};
+
+/// Specs that fit every prompt, so that requests with equal ones meet.
+const SHARED: usize = 12;
+
+/// Makes fields, the same ones for the same seed and prompts.
+pub struct Specs {
+    rng: ChaCha8Rng,
+    shared: Vec<Value>,
+}
+
+/// What a request is steered with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Steering {
+    /// By the server's default: no field.
+    Default,
+    /// Not at all: `{"mode": "off"}`.
+    Off,
+    /// By a field that replaces or extends the default.
+    Field(Value),
+}
+
+impl Steering {
+    /// The field `steering`.
+    pub fn field(&self) -> Option<Value> {
+        match self {
+            Self::Default => None,
+            Self::Off => Some(json!({"mode": "off"})),
+            Self::Field(field) => Some(field.clone()),
+        }
+    }
+}
+
+impl Specs {
+    /// A series.
+    pub fn new(seed: u64) -> Self {
+        let mut specs = Self {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            shared: Vec::new(),
+        };
+        specs.shared = (0..SHARED).map(|_| specs.spec(None)).collect();
+        specs
+    }
+
+    /// What a request with this prompt is steered with: four in ten not at all or by the default, three by a spec that
+    /// others have too, three by one of its own.
+    pub fn steering(&mut self, prompt: &Prompt) -> Steering {
+        match self.rng.random_range(0..10) {
+            0..3 => Steering::Off,
+            3 => Steering::Default,
+            4..7 => Steering::Field(self.shared.choose(&mut self.rng).expect("some are shared").clone()),
+            _ => Steering::Field(self.spec(Some(prompt))),
+        }
+    }
+
+    /// A field for this prompt; without one, for all prompts.
+    fn spec(&mut self, prompt: Option<&Prompt>) -> Value {
+        let mut field = Map::new();
+        match self.rng.random_range(0..4) {
+            0 => {
+                field.insert("mode".into(), "extend".into());
+            }
+            1 => {
+                field.insert("mode".into(), "replace".into());
+            }
+            _ => {}
+        }
+        let extends = field.get("mode").is_some_and(|mode| mode == "extend");
+        let mut vectors: Vec<Value> = (0..self.rng.random_range(1..=3))
+            .map(|_| self.vector_use(prompt))
+            .collect();
+        match self.rng.random_range(0..4) {
+            0 => {
+                field.insert("conflict".into(), "first".into());
+            }
+            // Two vectors might act at one place, and the default's is one already.
+            1 if !extends => {
+                vectors.truncate(1);
+                field.insert("conflict".into(), "error".into());
+            }
+            2 => {
+                field.insert("conflict".into(), "sequential".into());
+            }
+            _ => {}
+        }
+        if self.rng.random_bool(0.3) {
+            field.insert("norm".into(), "preserve".into());
+        }
+        field.insert("vectors".into(), vectors.into());
+        field.into()
+    }
+
+    fn vector_use(&mut self, prompt: Option<&Prompt>) -> Value {
+        let vector = *VECTORS.choose(&mut self.rng).expect("there are some");
+        let mut used = Map::new();
+        used.insert("vector".into(), vector.name.into());
+        if let Some(map) = vector.map {
+            used.insert("map".into(), map.into());
+            if self.rng.random_bool(0.3) {
+                used.insert("offset".into(), "affine".into());
+            }
+        }
+        match self.rng.random_range(0..4) {
+            0 => {
+                used.insert("op".into(), "ablate".into());
+                if self.rng.random_bool(0.5) {
+                    let scale = self.number(0.2, 1.5);
+                    used.insert("scale".into(), scale.into());
+                }
+            }
+            1 => {
+                used.insert("op".into(), "set".into());
+                let scale = self.number(-60.0, 60.0);
+                used.insert("scale".into(), scale.into());
+            }
+            2 => {
+                let scale = self.number(-0.6, 0.6);
+                used.insert("relative_scale".into(), scale.into());
+            }
+            _ if self.rng.random_bool(0.2) => {
+                let scale = self.number(-4.0, 4.0);
+                used.insert("normalize".into(), false.into());
+                used.insert("scale".into(), scale.into());
+            }
+            _ => {
+                let scale = self.number(-60.0, 60.0);
+                used.insert("scale".into(), scale.into());
+            }
+        }
+        if self.rng.random_bool(0.6) {
+            let layers = self.some_of(vector.layers);
+            used.insert("layers".into(), layers.into());
+        }
+        if self.rng.random_bool(0.2) {
+            used.insert("when".into(), self.when());
+            if self.rng.random_bool(0.5) {
+                let generation = self.generation();
+                used.insert("apply".into(), json!({"generation": generation}));
+            }
+        } else if self.rng.random_bool(0.7) {
+            let apply = self.apply(prompt);
+            used.insert("apply".into(), apply);
+        }
+        used.into()
+    }
+
+    /// A condition on one of the vectors, which holds for some prompts and not for others.
+    fn when(&mut self) -> Value {
+        let Steerable { name, map, layers } = VECTORS.choose(&mut self.rng).expect("there are some");
+        let layer = layers.choose(&mut self.rng).expect("each has a layer");
+        let side = if self.rng.random_bool(0.5) { "above" } else { "below" };
+        let mut when = json!({"vector": name, "layer": layer, side: self.number(-20.0, 20.0)});
+        let fields = when.as_object_mut().expect("made as an object");
+        if let Some(map) = map {
+            fields.insert("map".into(), (*map).into());
+        }
+        if self.rng.random_bool(0.5) {
+            fields.insert("token".into(), "mean".into());
+        }
+        when
+    }
+
+    fn apply(&mut self, prompt: Option<&Prompt>) -> Value {
+        let (start, rest) = (self.prompt_phase(prompt), self.generation());
+        match self.rng.random_range(0..4) {
+            0 => json!({"prompt": start}),
+            1 => json!({"prompt": "none", "generation": rest}),
+            _ => json!({"prompt": start, "generation": rest}),
+        }
+    }
+
+    /// Where a vector acts in the prompt: somewhere.
+    fn prompt_phase(&mut self, prompt: Option<&Prompt>) -> Value {
+        let Some(prompt) = prompt.filter(|_| self.rng.random_bool(0.8)) else {
+            return "all".into();
+        };
+        loop {
+            let (value, selected) = self.prompt_selector(prompt);
+            if !selected.is_empty() {
+                return value;
+            }
+        }
+    }
+
+    /// A selector and the positions of the prompt that it selects. Every clause that includes selects some.
+    fn prompt_selector(&mut self, prompt: &Prompt) -> (Value, BTreeSet<usize>) {
+        let length = prompt.tokens.len();
+        let (mut table, mut included, mut excluded) = (Map::new(), BTreeSet::new(), BTreeSet::new());
+        for (prefix, selected) in [("", &mut included), ("exclude_", &mut excluded)] {
+            let likely = if prefix.is_empty() { 0.45 } else { 0.25 };
+            if self.rng.random_bool(likely) {
+                let positions = self.positions(length);
+                selected.extend(positions.iter().map(|&position| absolute(position, length)));
+                table.insert(format!("{prefix}positions"), positions.into());
+            }
+            if self.rng.random_bool(likely) {
+                let (window, start, end) = self.window(length);
+                selected.extend(start..end);
+                table.insert(format!("{prefix}windows"), json!([window]));
+            }
+            if self.rng.random_bool(likely) {
+                let (tokens, ids) = self.tokens(prompt);
+                selected.extend((0..length).filter(|&at| ids.contains(&prompt.tokens[at])));
+                table.insert(format!("{prefix}tokens"), tokens);
+            }
+        }
+        if table.is_empty() {
+            return ("all".into(), (0..length).collect());
+        }
+        if !table.keys().any(|key| !key.starts_with("exclude_")) {
+            included = (0..length).collect();
+        }
+        (table.into(), &included - &excluded)
+    }
+
+    fn positions(&mut self, length: usize) -> Vec<i64> {
+        let length = length as i64;
+        let count = self.rng.random_range(1..=4);
+        (0..count).map(|_| self.rng.random_range(-length..length)).collect()
+    }
+
+    /// A window in one of its spellings, and what it is in a prompt of that length.
+    fn window(&mut self, length: usize) -> (Vec<i64>, usize, usize) {
+        let start = self.rng.random_range(0..length);
+        let end = self.rng.random_range(start + 1..=length);
+        let from_end = |position: usize| position as i64 - length as i64;
+        match self.rng.random_range(0..4) {
+            0 => (vec![start as i64], start, length),
+            1 => (vec![from_end(start)], start, length),
+            // Counted from the end, the end itself has no number.
+            2 if end < length => (vec![from_end(start), from_end(end)], start, end),
+            _ => (vec![start as i64, end as i64], start, end),
+        }
+    }
+
+    /// Some of the prompt's tokens, each by its number or spelled out, and their ids.
+    fn tokens(&mut self, prompt: &Prompt) -> (Value, BTreeSet<u32>) {
+        let mut ids = BTreeSet::new();
+        let count = self.rng.random_range(1..=3);
+        let tokens = (0..count).map(|_| match prompt.spelled.choose(&mut self.rng) {
+            Some((id, text)) if self.rng.random_bool(0.5) => {
+                ids.insert(*id);
+                Value::from(text.as_str())
+            }
+            _ => {
+                let id = *prompt.tokens.choose(&mut self.rng).expect("a prompt has tokens");
+                ids.insert(id);
+                Value::from(id)
+            }
+        });
+        (tokens.collect(), ids)
+    }
+
+    /// Where a vector acts on generated tokens: somewhere, if they are enough.
+    fn generation(&mut self) -> Value {
+        match self.rng.random_range(0..6) {
+            0 => {
+                let positions: Vec<u32> = (0..3).map(|_| self.rng.random_range(0..16)).collect();
+                json!({"positions": positions})
+            }
+            1 => {
+                let start = self.rng.random_range(0..10);
+                let end = start + self.rng.random_range(1..10);
+                json!({"windows": [[start, end], [end + 3]]})
+            }
+            2 => {
+                let tokens: Vec<u32> = (0..40).map(|_| self.rng.random_range(3..1000)).collect();
+                json!({"exclude_tokens": tokens, "exclude_positions": [0]})
+            }
+            3 => {
+                let tokens: Vec<u32> = (0..200).map(|_| self.rng.random_range(3..1000)).collect();
+                json!({"tokens": tokens, "exclude_windows": [[2, 4]]})
+            }
+            _ => "all".into(),
+        }
+    }
+
+    fn some_of(&mut self, layers: &[usize]) -> Vec<usize> {
+        let count = self.rng.random_range(1..=layers.len());
+        let mut some = layers.iter().copied().choose_multiple(&mut self.rng, count);
+        some.sort_unstable();
+        some
+    }
+
+    /// A number with two digits after the point that is not 0.
+    fn number(&mut self, low: f64, high: f64) -> f64 {
+        let number = (self.rng.random_range(low..high) * 100.0).round() / 100.0;
+        if number == 0.0 { high } else { number }
+    }
+}
+
+fn absolute(position: i64, length: usize) -> usize {
+    let position = if position < 0 {
+        position + length as i64
+    } else {
+        position
+    };
+    usize::try_from(position).expect("made within the prompt")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prompt() -> Prompt {
+        Prompt {
+            text: "a b a c".into(),
+            tokens: vec![0, 5, 6, 5, 7],
+            spelled: vec![(5, "a".into()), (7, "c".into())],
+        }
+    }
+
+    #[test]
+    fn a_series_has_everything_and_can_be_made_again() {
+        let make = || {
+            let mut specs = Specs::new(3);
+            (0..400).map(|_| specs.steering(&prompt())).collect::<Vec<_>>()
+        };
+        let made = make();
+        assert_eq!(made, make());
+        let text = format!("{}", made.iter().filter_map(Steering::field).collect::<Value>());
+        for word in [
+            "off",
+            "extend",
+            "replace",
+            "first",
+            "sequential",
+            "\"error\"",
+            "preserve",
+            "ablate",
+            "\"set\"",
+            "relative_scale",
+            "normalize",
+            "affine",
+            "above",
+            "below",
+            "mean",
+            "positions",
+            "windows",
+            "tokens",
+            "exclude_positions",
+            "exclude_windows",
+            "exclude_tokens",
+            "layers",
+        ] {
+            assert!(text.contains(word), "no {word}");
+        }
+        assert!(made.contains(&Steering::Default));
+        let fields: Vec<_> = made.iter().filter_map(Steering::field).collect();
+        let repeated = fields
+            .iter()
+            .filter(|field| fields.iter().filter(|other| other == field).count() > 1);
+        assert!(repeated.count() > 50);
+    }
+
+    #[test]
+    fn a_prompts_selector_selects_some_of_it() {
+        let mut specs = Specs::new(4);
+        for _ in 0..500 {
+            let (start, _, end) = specs.window(5);
+            assert!(!start.is_empty() && end <= 5);
+            let (value, selected) = specs.prompt_selector(&prompt());
+            assert!(selected.iter().all(|&at| at < 5), "{value}");
+        }
+        assert_eq!((absolute(-1, 5), absolute(-5, 5), absolute(4, 5)), (4, 0, 4));
+    }
+}

@@ -1,0 +1,366 @@
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use proptest::prelude::*;
+use residual_hooks::{HookSlot, Phase, Row, Support, before_block};
+
+use super::*;
+use crate::compile::{Program, compile};
+use crate::reference::steer;
+use crate::spec::{Conflict, NormRule, Op, SteeringSpec, TokenState, VectorUse, When};
+use crate::steering::admission;
+use crate::testing::{HIDDEN, cases, library, places, target, token};
+use crate::{SteeringHook, spec::Apply};
+
+/// The hook that the tests install: like [`SteeringHook`], with states that rows bring along.
+struct Hook(Applier);
+
+impl residual_hooks::ResidualHook for Hook {
+    fn layers(&self) -> Vec<usize> {
+        (0..6).collect()
+    }
+
+    fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>> {
+        self.0.after_block(layer, stream, batch, |_| ())
+    }
+}
+
+fn uses() -> impl Strategy<Value = VectorUse> {
+    let vector = prop_oneof![
+        Just(VectorUse::new("a", 0.0)),
+        Just(VectorUse::new("b", 0.0)),
+        Just(VectorUse::new("c", 0.0)),
+        Just(VectorUse::new("small", 0.0).through("up")),
+    ];
+    let op = prop_oneof![3 => Just(Op::Add), 1 => Just(Op::Ablate), 1 => Just(Op::Set)];
+    let when = (0..2usize, any::<bool>(), -2.0..2.0f64).prop_map(|(vector, mean, threshold)| When {
+        vector: ["a", "b"][vector].into(),
+        map: None,
+        layer: 2,
+        token: if mean { TokenState::Mean } else { TokenState::Last },
+        above: (threshold > 0.0).then_some(threshold),
+        below: (threshold <= 0.0).then_some(threshold),
+    });
+    let everywhere = (places(false), places(true)).prop_map(|(prompt, generation)| Apply {
+        prompt: Some(prompt),
+        generation: Some(generation),
+    });
+    (
+        vector,
+        op,
+        -3.0..3.0f64,
+        prop::option::weighted(0.8, everywhere),
+        prop::option::weighted(0.2, when),
+    )
+        .prop_map(|(vector, op, scale, apply, when)| {
+            let mut used = VectorUse {
+                scale: Some(scale),
+                ..vector.op(op)
+            };
+            match when {
+                Some(when) => used.when = Some(when),
+                None => used.apply = apply,
+            }
+            used
+        })
+}
+
+fn programs() -> impl Strategy<Value = Arc<Program>> {
+    let conflict = prop_oneof![Just(Conflict::Sequential), Just(Conflict::First)];
+    let norm = prop_oneof![3 => Just(NormRule::Free), 1 => Just(NormRule::Preserve)];
+    (prop::collection::vec(uses(), 1..4), conflict, norm).prop_filter_map("not a spec", |(vectors, conflict, norm)| {
+        let spec = SteeringSpec {
+            vectors,
+            conflict,
+            norm,
+        };
+        compile(&spec, &library(), &target(), &token, "").ok().map(Arc::new)
+    })
+}
+
+/// A sequence: its program (`None`: unsteered), its prompt's length, its tokens, and where the first pass ends.
+type Sequence = (Option<Arc<Program>>, usize, Vec<u32>, usize);
+
+fn sequences() -> impl Strategy<Value = Sequence> {
+    let lengths = (1..7usize, 0..5usize);
+    (
+        prop::option::weighted(0.8, programs()),
+        lengths,
+        any::<prop::sample::Index>(),
+    )
+        .prop_flat_map(|(program, (prompt, generated), cut)| {
+            let ids = prop::collection::vec(0..5u32, prompt + generated);
+            ids.prop_map(move |ids| (program.clone(), prompt, ids, 1 + cut.index(prompt)))
+        })
+}
+
+/// The state of the token at `position` of sequence `number` after `layer`, made up, in eighths: exact in every dtype.
+fn made_up(number: usize, layer: usize, position: usize) -> Vec<f32> {
+    (0..HIDDEN)
+        .map(|i| ((number * 31 + layer * 17 + position * 7 + i * 5) % 23) as f32 / 8.0 - 1.25)
+        .collect()
+}
+
+/// One forward pass over tokens `from..to` of each sequence (as far as they go): the steered states, by sequence, layer
+/// and position.
+fn pass(
+    slot: &HookSlot,
+    dtype: DType,
+    sequences: &[Sequence],
+    states: &[Option<residual_hooks::RequestState>],
+    spans: &[(usize, usize)],
+) -> Vec<Vec<Vec<Vec<f32>>>> {
+    // Padded to the longest, and by one more: the stream may be wider than any row.
+    let width = spans.iter().map(|(from, to)| to - from).max().unwrap() + 1;
+    let rows = || {
+        let row = |number: usize| {
+            let ((_, prompt_len, ids, _), (from, to)) = (&sequences[number], spans[number]);
+            Row {
+                start: from,
+                prompt_len: *prompt_len,
+                phase: if from < *prompt_len {
+                    Phase::Prompt
+                } else {
+                    Phase::Generation
+                },
+                state: states[number].clone(),
+                ..Row::prompt(number, ids[from..to].to_vec())
+            }
+        };
+        (0..sequences.len()).map(row).collect()
+    };
+    let forward = || {
+        let layer = |layer: usize| {
+            let values: Vec<f32> = spans
+                .iter()
+                .enumerate()
+                .flat_map(|(number, (from, _))| (0..width).flat_map(move |i| made_up(number, layer, from + i)))
+                .collect();
+            let stream = Tensor::from_vec(values, (spans.len(), width, HIDDEN), &Device::Cpu)
+                .and_then(|stream| stream.to_dtype(dtype))
+                .unwrap();
+            let out = before_block(stream, layer + 1).unwrap();
+            out.to_dtype(DType::F32).unwrap().to_vec3::<f32>().unwrap()
+        };
+        (0..6).map(layer).collect::<Vec<_>>()
+    };
+    let by_layer = slot.scope(rows, forward);
+    (0..sequences.len())
+        .map(|number| {
+            let tokens = spans[number].1 - spans[number].0;
+            by_layer.iter().map(|rows| rows[number][..tokens].to_vec()).collect()
+        })
+        .collect()
+}
+
+/// What each condition of `program` decides on the sequence `number`.
+fn decisions(program: &Program, number: usize, prompt_len: usize) -> Vec<bool> {
+    let component = |condition: &crate::compile::Condition, position: usize| -> f64 {
+        // The stream that a condition sees is the one that reaches its layer.
+        let state = made_up(number, condition.layer, position);
+        state
+            .iter()
+            .zip(&condition.direction)
+            .map(|(&h, &v)| f64::from(h) * f64::from(v))
+            .sum()
+    };
+    program
+        .conditions
+        .iter()
+        .map(|condition| match condition.mean {
+            true => {
+                let sum: f64 = (0..prompt_len).map(|position| component(condition, position)).sum();
+                condition.is_met(sum / prompt_len as f64)
+            }
+            false => condition.is_met(component(condition, prompt_len - 1)),
+        })
+        .collect()
+}
+
+fn agrees_with_the_reference(sequences: &[Sequence], dtype: DType, tolerance: f32) {
+    let slot = HookSlot::new(Support::EveryBlock, 7, HIDDEN);
+    slot.install(Arc::new(Hook(Applier::default()))).unwrap();
+    let states: Vec<Option<residual_hooks::RequestState>> = sequences
+        .iter()
+        .map(|(program, prompt_len, ..)| admission(program.as_ref()?, *prompt_len, |_| ()).state)
+        .collect();
+    let mut found: Vec<Vec<Vec<Vec<f32>>>> = vec![vec![Vec::new(); 6]; sequences.len()];
+    // The prompt in two parts, the first of which comes twice; then token by token, as far as each sequence goes.
+    let longest = sequences
+        .iter()
+        .map(|(_, prompt, ids, _)| ids.len() - prompt)
+        .max()
+        .unwrap();
+    for step in 0..longest + 3 {
+        let spans: Vec<(usize, usize)> = sequences
+            .iter()
+            .map(|(_, prompt, ids, cut)| match step {
+                0 | 1 => (0, *cut),
+                2 => (*cut, *prompt),
+                _ => ((prompt + step - 3).min(ids.len()), (prompt + step - 2).min(ids.len())),
+            })
+            .collect();
+        let steered = pass(&slot, dtype, sequences, &states, &spans);
+        if step == 0 {
+            continue;
+        }
+        for (found, steered) in found.iter_mut().zip(steered) {
+            for (found, steered) in found.iter_mut().zip(steered) {
+                found.extend(steered);
+            }
+        }
+    }
+    for (number, (program, prompt_len, ids, _)) in sequences.iter().enumerate() {
+        for layer in 0..6 {
+            assert_eq!(found[number][layer].len(), ids.len());
+            for (position, state) in found[number][layer].iter().enumerate() {
+                let mut expected = made_up(number, layer, position);
+                if let Some(program) = program {
+                    let decided = decisions(program, number, *prompt_len);
+                    steer(
+                        program,
+                        &mut expected,
+                        layer,
+                        position,
+                        *prompt_len,
+                        ids[position],
+                        &decided,
+                    );
+                }
+                for (a, b) in state.iter().zip(&expected) {
+                    assert!(
+                        (a - b).abs() <= tolerance * (1.0 + b.abs()),
+                        "sequence {number}, layer {layer}, position {position}: {state:?}, expected {expected:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn the_fast_way_does_what_the_reference_says(sequences in prop::collection::vec(sequences(), 1..6)) {
+        agrees_with_the_reference(&sequences, DType::F32, 2e-5);
+    }
+
+    #[test]
+    fn also_in_half_precision(sequences in prop::collection::vec(sequences(), 1..4)) {
+        // Each step may round once: 3 of them at 2^-8.
+        agrees_with_the_reference(&sequences, DType::BF16, 0.03);
+    }
+}
+
+fn compiled(spec: impl Into<SteeringSpec>) -> Arc<Program> {
+    Arc::new(compile(&spec.into(), &library(), &target(), &token, "").unwrap())
+}
+
+#[test]
+fn what_is_not_steered_stays_bit_for_bit() {
+    // Row 0 is ablated in f32 with its norm preserved, row 1 is not steered at all.
+    let slot = HookSlot::new(Support::EveryBlock, 7, HIDDEN);
+    slot.install(Arc::new(Hook(Applier::default()))).unwrap();
+    let program = compiled(SteeringSpec::from(VectorUse::ablate("a")).norm(NormRule::Preserve));
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let awkward = [1.0e-3, -7.7e-5, 3.1415, 65000.0, 0.0, -1.0, 2.5e-7, 1.0 / 3.0];
+        let stream = Tensor::new(&awkward, &Device::Cpu).unwrap().reshape((2, 1, 4)).unwrap();
+        let stream = stream.to_dtype(dtype).unwrap();
+        let rows = || {
+            let mut rows = vec![Row::prompt(0, vec![1]), Row::prompt(1, vec![1])];
+            rows[0].state = admission(&program, 1, |_| ()).state;
+            rows
+        };
+        let out = slot.scope(rows, || before_block(stream.clone(), 2)).unwrap();
+        let bits = |t: &Tensor| {
+            t.get(1)
+                .unwrap()
+                .to_dtype(DType::F32)
+                .unwrap()
+                .to_vec2::<f32>()
+                .unwrap()
+        };
+        assert_eq!(bits(&out), bits(&stream), "{dtype:?}");
+        assert_ne!(
+            out.to_dtype(DType::F32).unwrap().to_vec3::<f32>().unwrap()[0],
+            bits(&stream)
+        );
+    }
+}
+
+#[test]
+fn ablation_leaves_no_component_and_set_leaves_just_one() {
+    let slot = HookSlot::new(Support::EveryBlock, 7, HIDDEN);
+    for (used, expected) in [
+        (VectorUse::ablate("a"), 0.0),
+        (VectorUse::new("a", 2.5).op(Op::Set), 2.5),
+        (
+            VectorUse {
+                scale: Some(0.5),
+                ..VectorUse::ablate("a")
+            },
+            2.5,
+        ),
+    ] {
+        slot.install(Arc::new(SteeringHook::fixed(compiled(used)))).unwrap();
+        let stream = Tensor::new(&[[[3.0f32, 1.0, 4.0, -2.0]]], &Device::Cpu).unwrap();
+        let rows = || {
+            let admitted = slot.claim(0).unwrap().admit(&[1]).unwrap();
+            vec![Row {
+                state: admitted.state,
+                ..Row::prompt(0, vec![1])
+            }]
+        };
+        let out = slot
+            .scope(rows, || before_block(stream, 2))
+            .unwrap()
+            .to_vec3::<f32>()
+            .unwrap();
+        // `a` is (3, 0, 4, 0), of norm 5: the component of the state is 5.
+        let component = 0.6 * out[0][0][0] + 0.8 * out[0][0][2];
+        assert!((component - expected).abs() < 1e-6, "{component} against {expected}");
+        assert_eq!((out[0][0][1], out[0][0][3]), (1.0, -2.0));
+    }
+}
+
+#[test]
+fn salts_say_what_prompts_share() {
+    let all = compiled(VectorUse::new("a", 1.0));
+    let generated = |json: &str| {
+        let apply: Apply = serde_json::from_str(json).unwrap();
+        compiled(VectorUse::new("a", 1.0).apply(apply))
+    };
+    // Generated tokens alone: the unsteered prompt, and nothing of what follows.
+    let only_generated = admission(&generated(r#"{"generation": "all"}"#), 7, |_| ());
+    assert_eq!((only_generated.salt, only_generated.share_generated), (0, false));
+    // Everywhere alike: all of it, under a salt of its own.
+    let everywhere = admission(&all, 7, |_| ());
+    assert!(everywhere.salt != 0 && everywhere.share_generated);
+    assert_eq!(everywhere.salt, admission(&all, 9, |_| ()).salt);
+    assert_eq!(
+        everywhere.salt,
+        admission(&compiled(VectorUse::new("a", 1.0)), 7, |_| ()).salt
+    );
+    assert_ne!(
+        everywhere.salt,
+        admission(&compiled(VectorUse::new("a", 1.1)), 7, |_| ()).salt
+    );
+    // Counted from the prompt's end: nothing across lengths.
+    let last = generated(r#"{"prompt": {"positions": [-1]}}"#);
+    assert_ne!(admission(&last, 7, |_| ()).salt, admission(&last, 8, |_| ()).salt);
+    assert!(!admission(&last, 7, |_| ()).share_generated);
+    let first = generated(r#"{"prompt": {"positions": [0]}}"#);
+    assert_eq!(admission(&first, 7, |_| ()).salt, admission(&first, 8, |_| ()).salt);
+    // A mean over the prompt must see all of it.
+    let when = |token| When {
+        vector: "b".into(),
+        map: None,
+        layer: 2,
+        token,
+        above: Some(0.0),
+        below: None,
+    };
+    let on = |token| admission(&compiled(VectorUse::new("a", 1.0).when(when(token))), 7, |_| ()).read_cache;
+    assert!(on(TokenState::Last) && !on(TokenState::Mean));
+}

@@ -1,0 +1,110 @@
+//! What steering is, in canonical bytes, hashed.
+//!
+//! Hashed is, layer by layer, what is done there in which order. So it makes no difference how a spec is spelled: the
+//! order of keys and layers, defaults written out, a vector named once with two layers or twice with one each, a scale of
+//! 2 or a vector twice as long.
+
+use steermap_maps::digest::sha256;
+
+use super::{Condition, Step};
+use crate::select::Selector;
+use crate::spec::{Conflict, NormRule, Op};
+
+/// Says what the hash is of and how: steering of another version never has the same fingerprint.
+const VERSION: &str = "steermap-steering/1\n";
+
+/// Fingerprint and prompt salt of `steps`.
+pub(super) fn identify(steps: &[Step], conditions: &[Condition], conflict: Conflict, norm: NormRule) -> (String, u64) {
+    let hashed: Vec<Hashed<'_>> = steps.iter().map(|step| Hashed::new(step, conditions)).collect();
+    let both: [Phase; 2] = [|step| &step.prompt, |step| &step.generation];
+    let fingerprint = hash(&hashed, &both, conflict, norm);
+    if steps.iter().all(|step| step.prompt.is_none()) {
+        return (fingerprint, 0);
+    }
+    let in_prompt = hash(&hashed, &both[..1], conflict, norm);
+    // 0 is the salt of prompts that nothing acts on.
+    let salt = u64::from_str_radix(&in_prompt[..16], 16).unwrap_or(1).max(1);
+    (fingerprint, salt)
+}
+
+/// A step's selector of one phase.
+type Phase = fn(&Step) -> &Selector;
+
+/// A step and the parts of it that are hashed more than once.
+struct Hashed<'a> {
+    step: &'a Step,
+    /// By layer, in the order of the step's layers.
+    layers: Vec<String>,
+    condition: Vec<u8>,
+}
+
+impl<'a> Hashed<'a> {
+    fn new(step: &'a Step, conditions: &[Condition]) -> Self {
+        let layers = step.layers.values().map(|layer| {
+            let op = match step.op {
+                Op::Add => 0,
+                Op::Ablate => 1,
+                Op::Set => 2,
+            };
+            let mut bytes = vec![op];
+            bytes.extend(canonical(layer.scale));
+            bytes.extend(layer.direction.iter().copied().flat_map(canonical));
+            sha256(&bytes)
+        });
+        let condition = step.condition.and_then(|index| conditions.get(index)).map(|condition| {
+            let mut bytes = vec![u8::from(condition.mean), u8::from(condition.above)];
+            bytes.extend((condition.layer as u64).to_le_bytes());
+            bytes.extend(canonical(condition.threshold));
+            bytes.extend(condition.direction.iter().copied().flat_map(canonical));
+            bytes
+        });
+        Self {
+            step,
+            layers: layers.collect(),
+            condition: condition.unwrap_or_default(),
+        }
+    }
+}
+
+/// The hash of what `steps` do at each layer in `phases`.
+fn hash(steps: &[Hashed<'_>], phases: &[Phase], conflict: Conflict, norm: NormRule) -> String {
+    let mut lines: Vec<(usize, String)> = Vec::new();
+    for step in steps {
+        let selectors = || phases.iter().map(|phase| phase(step.step));
+        if selectors().all(Selector::is_none) {
+            continue;
+        }
+        let mut place = selectors().flat_map(Selector::canonical).collect::<Vec<_>>();
+        place.extend(&step.condition);
+        let place = sha256(&place);
+        for (layer, what) in step.step.layers.keys().zip(&step.layers) {
+            lines.push((*layer, format!("{layer} {what} {place}\n")));
+        }
+    }
+    // Stable, so that the steps of one layer stay in their order.
+    lines.sort_by_key(|(layer, _)| *layer);
+    let mut text = VERSION.to_string();
+    text.extend(lines.iter().map(|(_, line)| line.as_str()));
+    // With `error` no two steps meet, so it does what `sequential` does; so does `first` where none can.
+    if conflict == Conflict::First && may_meet(steps, phases) {
+        text.push_str("first\n");
+    }
+    if norm == NormRule::Preserve && !lines.is_empty() {
+        text.push_str("preserve\n");
+    }
+    sha256(text.as_bytes())
+}
+
+fn may_meet(steps: &[Hashed<'_>], phases: &[Phase]) -> bool {
+    let meet = |a: &Step, b: &Step| {
+        a.layers.keys().any(|layer| b.layers.contains_key(layer))
+            && phases.iter().any(|phase| phase(a).may_overlap(phase(b)))
+    };
+    let mut pairs = (0..steps.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
+    pairs.any(|(i, j)| meet(steps[i].step, steps[j].step))
+}
+
+/// The bytes of a number; those of 0 for -0.
+fn canonical(number: f32) -> [u8; 4] {
+    (number + 0.0).to_le_bytes()
+}

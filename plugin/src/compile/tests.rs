@@ -1,0 +1,583 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::reference::steer;
+use crate::spec::{Apply, RequestSteering, Selection, TokenRef, Where, Window, from_json};
+use crate::testing::{HIDDEN, cases, library, model, places, target, token, vector};
+
+fn program(spec: impl Into<SteeringSpec>) -> Program {
+    compile(&spec.into(), &library(), &target(), &token, "s.").unwrap()
+}
+
+fn refusal(spec: impl Into<SteeringSpec>) -> String {
+    compile(&spec.into(), &library(), &target(), &token, "s.")
+        .unwrap_err()
+        .to_string()
+}
+
+fn at(positions: &[i64]) -> Where {
+    let positions = Some(positions.to_vec());
+    Selection {
+        positions,
+        ..Selection::default()
+    }
+    .into()
+}
+
+fn of_tokens(tokens: &[u32]) -> Where {
+    let tokens = Some(tokens.iter().map(|&id| TokenRef::Id(id)).collect());
+    Selection {
+        tokens,
+        ..Selection::default()
+    }
+    .into()
+}
+
+fn both(tokens: Where) -> Apply {
+    Apply {
+        prompt: Some(tokens.clone()),
+        generation: Some(tokens),
+    }
+}
+
+fn directions(program: &Program, step: usize) -> Vec<(usize, Vec<f32>, f32)> {
+    let layers = program.steps[step].layers.iter();
+    layers
+        .map(|(layer, with)| (*layer, with.direction.clone(), with.scale))
+        .collect()
+}
+
+#[test]
+fn offsets_are_scaled_directions() {
+    let used = program(VectorUse::new("a", 10.0).at_layers([2, 1]));
+    let offset = vec![6.0, 0.0, 8.0, 0.0];
+    assert_eq!(directions(&used, 0), [(1, offset.clone(), 1.0), (2, offset, 1.0)]);
+    assert_eq!(used.layers(), [1, 2]);
+    let raw = program(VectorUse::new("a", 0.5).unnormalized().at_layers([1]));
+    assert_eq!(directions(&raw, 0), [(1, vec![1.5, 0.0, 2.0, 0.0], 1.0)]);
+    let relative = program(VectorUse::relative("b", -0.5).at_layers([3]));
+    assert_eq!(directions(&relative, 0), [(3, vec![0.0, 0.0, 0.0, 5.0], 1.0)]);
+    let step = &used.steps[0];
+    assert!(step.prompt.is_all() && step.generation.is_all() && step.condition.is_none());
+}
+
+#[test]
+fn ablate_and_set_have_unit_directions() {
+    let spec = SteeringSpec::from(vec![
+        VectorUse::ablate("a").at_layers([1]),
+        VectorUse::new("a", 0.25).op(Op::Ablate).at_layers([1]),
+        VectorUse::new("b", -3.0).op(Op::Set).at_layers([3]),
+        VectorUse::relative("b", 0.5).op(Op::Set).at_layers([2]),
+    ]);
+    let program = program(spec);
+    let unit = [0.6, 0.0, 0.8, 0.0].map(|x: f64| x as f32).to_vec();
+    assert_eq!(directions(&program, 0), [(1, unit.clone(), 1.0)]);
+    assert_eq!(directions(&program, 1), [(1, unit, 0.25)]);
+    assert_eq!(directions(&program, 2), [(3, vec![0.0, 0.0, 0.0, -1.0], -3.0)]);
+    assert_eq!(directions(&program, 3), [(2, vec![0.0, 1.0, 0.0, 0.0], 5.0)]);
+    assert_eq!(program.used, ["a", "a", "b", "b"]);
+}
+
+#[test]
+fn mapped_vectors_go_where_the_map_leads() {
+    let linear = program(VectorUse::new("small", 1.0).unnormalized().through("up"));
+    assert_eq!(directions(&linear, 0), [(4, vec![2.0, 0.0, 2.0, 0.0], 1.0)]);
+    let affine = VectorUse::new("small", 1.0)
+        .through("up")
+        .offset(steermap_maps::OffsetRule::Affine);
+    assert_eq!(directions(&program(affine), 0)[0].1[3], 1.0 / 3.0);
+    let relative = program(VectorUse::relative("small", 0.5).op(Op::Set).through("up"));
+    assert_eq!(directions(&relative, 0)[0].2, 4.0);
+}
+
+#[test]
+fn what_does_not_fit_names_its_field() {
+    let (a, small) = (|| VectorUse::new("a", 1.0), || VectorUse::new("small", 1.0));
+    for (spec, message) in [
+        (
+            VectorUse::new("nobody", 1.0),
+            "s.vectors[0].vector: found \"nobody\", expected a vector's name",
+        ),
+        (
+            a().through("down"),
+            "s.vectors[0].map: found \"down\", expected a map's name",
+        ),
+        (
+            a().at_layers([1, 9]),
+            "s.vectors[0].layers: found 9, expected layers that \"a\" has: 1-2",
+        ),
+        (
+            small().through("up").at_layers([1]),
+            "s.vectors[0].layers: found 1, expected layers that \"small\" through \"up\" has: 4",
+        ),
+        (
+            small(),
+            "s.vectors[0].vector \"small\": model.hidden_size: found 2 (made for \"small\"), expected 4, as \"large\" \
+             has",
+        ),
+        (
+            a().through("up"),
+            "s.vectors[0].map \"up\": the vector lives in large with hidden_size 4, but the map's source small has \
+             hidden_size 2",
+        ),
+        (
+            VectorUse::relative("c", 0.5),
+            "s.vectors[0].relative_scale: found 0.5 at layer 1, where the stream's mean norm is not known, expected \
+             scale, or a file that says the mean norm",
+        ),
+        (
+            a().when(When::above("nobody", 1, 0.0)),
+            "s.vectors[0].when.vector: found \"nobody\", expected a vector's name",
+        ),
+        (
+            a().when(When::above("b", 1, 0.0)),
+            "s.vectors[0].when.layer: found 1, expected layers that \"b\" has: 2-3",
+        ),
+        (
+            a().when(When::above("b", 1, 0.0).through("down")),
+            "s.vectors[0].when.map: found \"down\", expected a map's name",
+        ),
+        (
+            VectorUse::new("a", 3e38).unnormalized(),
+            "s.vectors[0].scale: found 300000000000000000000000000000000000000, which makes an offset of inf, expected \
+             a finite 32-bit offset",
+        ),
+        (
+            VectorUse::relative("a", 2e38).op(Op::Set),
+            "s.vectors[0].relative_scale: found 200000000000000000000000000000000000000, which makes an offset of inf, \
+             expected a finite 32-bit offset",
+        ),
+    ] {
+        assert_eq!(refusal(spec), message);
+    }
+    assert!(refusal(VectorUse::new("a", f64::NAN)).starts_with("s.vectors[0].scale: found NaN"));
+    let dog = Selection {
+        tokens: Some(vec![TokenRef::Text(" dog".into())]),
+        ..Selection::default()
+    };
+    assert_eq!(
+        refusal(a().apply(Apply::generation(dog))),
+        "s.vectors[0].apply.generation.tokens[0]: found \" dog\", which is 4 tokens, expected one token of the \
+         model's tokenizer"
+    );
+}
+
+#[test]
+fn other_weights_are_refused_unless_they_are_not_compared() {
+    let mut library = library();
+    let other = vector(model("other", HIDDEN, 6), true, &[(1, &[1.0; HIDDEN])]);
+    library.insert("other", other).unwrap();
+    let spec = SteeringSpec::from(VectorUse::new("other", 1.0));
+    let compiled = |target| compile(&spec, &library, &target, &token, "");
+    let message = compiled(target()).unwrap_err().to_string();
+    assert!(
+        message.contains("vector \"other\": model.fingerprint: found"),
+        "{message}"
+    );
+    let fingerprint = None;
+    assert!(
+        compiled(Target {
+            fingerprint,
+            ..target()
+        })
+        .is_ok()
+    );
+}
+
+#[test]
+fn conditions_are_shared_and_only_they_decide() {
+    let spec = SteeringSpec::from(vec![
+        VectorUse::new("a", 1.0).when(When::above("b", 3, 2.5)),
+        VectorUse::new("b", 1.0),
+        VectorUse::new("b", 1.0).when(When::above("b", 3, 2.5)),
+        VectorUse::new("c", 1.0).when(When::below("b", 3, 2.5).mean()),
+    ]);
+    let program = program(spec);
+    let indices: Vec<_> = program.steps.iter().map(|step| step.condition).collect();
+    assert_eq!(indices, [Some(0), None, Some(0), Some(1)]);
+    let [above, below] = &program.conditions[..] else {
+        panic!("{:?}", program.conditions)
+    };
+    assert_eq!(above.direction, [0.0, 0.0, 0.0, -1.0]);
+    assert_eq!(
+        (above.layer, above.mean, above.above, above.threshold),
+        (3, false, true, 2.5)
+    );
+    assert_eq!((below.mean, below.above), (true, false));
+    assert!(above.is_met(2.6) && !above.is_met(2.5) && !above.is_met(f64::NAN));
+    assert!(below.is_met(2.4) && !below.is_met(2.5) && !below.is_met(f64::NAN));
+    assert!(program.steps[0].prompt.is_none() && program.steps[0].generation.is_all());
+    assert!(!program.uniform);
+}
+
+#[test]
+fn what_the_prefix_cache_must_know() {
+    let a = || VectorUse::new("a", 1.0);
+    let of = |apply: Apply| program(a().apply(apply));
+    let said = |program: Program| (program.prompt_salt != 0, program.prompt_len_matters, program.uniform);
+    assert_eq!(said(program(SteeringSpec::default())), (false, false, true));
+    assert_eq!(said(program(a())), (true, false, true));
+    assert_eq!(said(of(both(of_tokens(&[1, 2])))), (true, false, true));
+    assert_eq!(said(of(both(at(&[0])))), (true, false, false));
+    assert_eq!(said(of(Apply::prompt(Where::All))), (true, false, false));
+    assert_eq!(said(of(Apply::prompt(at(&[-1])))), (true, true, false));
+    assert_eq!(said(of(Apply::generation(Where::All))), (false, false, false));
+    assert_eq!(said(program(a().when(When::above("b", 3, 0.0)))), (false, false, false));
+
+    let salt = |apply: Apply| of(apply).prompt_salt;
+    let alike = [
+        Apply::prompt(Where::All),
+        both(Where::All),
+        Apply {
+            prompt: Some(Where::All),
+            generation: Some(at(&[3])),
+        },
+    ];
+    assert!(alike.into_iter().all(|apply| salt(apply) == program(a()).prompt_salt));
+    assert_ne!(salt(Apply::prompt(at(&[0]))), program(a()).prompt_salt);
+    // What acts on generated tokens alone changes the fingerprint and not the salt, be there one salted or none.
+    let later = VectorUse::new("b", 1.0).apply(Apply::generation(Where::All));
+    let more = program(vec![a(), later]);
+    assert_eq!(more.prompt_salt, program(a()).prompt_salt);
+    assert_ne!(more.fingerprint, program(a()).fingerprint);
+}
+
+#[test]
+fn conflict_and_norm_count_where_they_matter() {
+    let prompt = |name: &str| {
+        VectorUse::new(name, 1.0)
+            .at_layers([2])
+            .apply(Apply::prompt(Where::All))
+    };
+    let generation = |name: &str| {
+        VectorUse::new(name, 1.0)
+            .at_layers([2])
+            .apply(Apply::generation(Where::All))
+    };
+    let id = |vectors: Vec<VectorUse>, conflict| {
+        let program = program(SteeringSpec::from(vectors).conflict(conflict));
+        (program.fingerprint, program.prompt_salt)
+    };
+    let (sequential, first, error) = (Conflict::Sequential, Conflict::First, Conflict::Error);
+    let apart = || vec![prompt("a"), generation("b")];
+    assert_eq!(id(apart(), sequential), id(apart(), first));
+    assert_eq!(id(apart(), sequential), id(apart(), error));
+    let meet = || vec![prompt("a"), prompt("b")];
+    assert_ne!(id(meet(), sequential).0, id(meet(), first).0);
+    assert_ne!(id(meet(), sequential).1, id(meet(), first).1);
+    let later = || vec![prompt("a"), generation("a"), generation("b")];
+    assert_ne!(id(later(), sequential).0, id(later(), first).0);
+    assert_eq!(id(later(), sequential).1, id(later(), first).1);
+
+    let preserve = |spec: SteeringSpec| program(spec.norm(NormRule::Preserve));
+    let free = program(prompt("a"));
+    let preserved = preserve(prompt("a").into());
+    assert_ne!(free.fingerprint, preserved.fingerprint);
+    assert_ne!(free.prompt_salt, preserved.prompt_salt);
+    let empty = SteeringSpec::default;
+    assert_eq!(preserve(empty()).fingerprint, program(empty()).fingerprint);
+}
+
+#[test]
+fn vectors_that_can_meet_are_refused_where_asked() {
+    let strict = |vectors: Vec<VectorUse>| SteeringSpec::from(vectors).conflict(Conflict::Error);
+    let (a, b) = (|| VectorUse::new("a", 1.0), || VectorUse::new("b", 1.0));
+    assert_eq!(
+        refusal(strict(vec![
+            VectorUse::new("c", 1.0).at_layers([1]),
+            a().at_layers([2]),
+            b()
+        ])),
+        "s.conflict: found \"a\" (vectors[1]) and \"b\" (vectors[2]), which can both act at layer 2 on tokens of the \
+         prompt, expected vectors that never do, as conflict = \"error\" says"
+    );
+    let when = |threshold| When::above("b", 3, threshold);
+    let conditional = vec![a().when(when(1.0)), b().when(when(2.0))];
+    assert!(refusal(strict(conditional)).contains("at layer 2 on generated tokens"));
+    program(strict(vec![a().at_layers([1]), b()]));
+    program(strict(vec![
+        a().apply(Apply::prompt(Where::All)),
+        b().apply(Apply::generation(Where::All)),
+    ]));
+    program(strict(vec![
+        a().apply(Apply::prompt(at(&[0]))),
+        b().apply(Apply::prompt(at(&[1]))),
+    ]));
+}
+
+#[test]
+fn fingerprints_do_not_depend_on_spelling() {
+    let id = |text: &str| {
+        let spec: SteeringSpec = toml::from_str(text).unwrap();
+        let program = program(spec);
+        assert_eq!(program.fingerprint.len(), 64);
+        (program.fingerprint, program.prompt_salt, program.prompt_len_matters)
+    };
+    let plain = id("[[vectors]]\nvector = 'a'\nscale = 5");
+    for same in [
+        "norm = 'free'\nconflict = 'sequential'\n[[vectors]]\nop = 'add'\nscale = 5.0\nnormalize = true\nvector = 'a'",
+        "[[vectors]]\nvector = 'a'\nscale = 5\nlayers = [2, 1]",
+        "[[vectors]]\nvector = 'a'\nscale = 5\nlayers = [1]\n[[vectors]]\nvector = 'a'\nscale = 5\nlayers = [2]",
+        "[[vectors]]\nvector = 'a'\nscale = 5\nlayers = [2]\n[[vectors]]\nvector = 'a'\nscale = 5\nlayers = [1]",
+        "[[vectors]]\nvector = 'a'\nscale = 1\nnormalize = false",
+        "[[vectors]]\nvector = 'a'\nrelative_scale = 0.5",
+        "[[vectors]]\nvector = 'a'\nscale = 5\napply = { generation = 'all', prompt = { windows = [[0]] } }",
+        "conflict = 'first'\n[[vectors]]\nvector = 'a'\nscale = 5",
+    ] {
+        assert_eq!(id(same), plain, "{same}");
+    }
+    for other in [
+        "[[vectors]]\nvector = 'a'\nscale = 5.5",
+        "[[vectors]]\nvector = 'b'\nscale = 5",
+        "[[vectors]]\nvector = 'a'\nscale = 5\nlayers = [1]",
+        "[[vectors]]\nvector = 'a'\nscale = 5\nop = 'set'",
+        "[[vectors]]\nvector = 'a'\nscale = 5\nop = 'ablate'",
+        "[[vectors]]\nvector = 'a'\nscale = 5\napply = { prompt = 'all' }",
+        "[[vectors]]\nvector = 'a'\nscale = 5\napply = { generation = 'all' }",
+        "[[vectors]]\nvector = 'a'\nscale = 5\nwhen = { vector = 'b', layer = 3, above = 1 }",
+        "[[vectors]]\nvector = 'a'\nscale = 5\nwhen = { vector = 'b', layer = 3, below = 1 }",
+        "[[vectors]]\nvector = 'a'\nscale = 5\nwhen = { vector = 'b', layer = 3, below = 2 }",
+        "[[vectors]]\nvector = 'a'\nscale = 5\nwhen = { vector = 'b', layer = 3, token = 'mean', below = 1 }",
+        "norm = 'preserve'\n[[vectors]]\nvector = 'a'\nscale = 5",
+        "",
+    ] {
+        assert_ne!(id(other).0, plain.0, "{other}");
+    }
+}
+
+#[test]
+fn what_a_component_becomes_is_part_of_the_fingerprint() {
+    let id = |op, scale| program(VectorUse::new("a", scale).op(op)).fingerprint;
+    for op in [Op::Add, Op::Ablate, Op::Set] {
+        assert_ne!(id(op, 1.0), id(op, 2.0));
+        assert_eq!(id(op, 0.0), id(op, -0.0));
+    }
+}
+
+#[test]
+fn fingerprints_go_by_values_not_by_names() {
+    let mut library = library();
+    library.insert("again", library.get("a").unwrap().clone()).unwrap();
+    let id = |name: &str| {
+        let spec = SteeringSpec::from(VectorUse::new(name, 1.0));
+        compile(&spec, &library, &target(), &token, "").unwrap().fingerprint
+    };
+    assert_eq!(id("a"), id("again"));
+    let changed = vector(
+        model("large", HIDDEN, 6),
+        true,
+        &[(1, &[3.0, 0.0, 4.0, 0.0]), (2, &[1.0; HIDDEN])],
+    );
+    let before = id("a");
+    library.insert("a", changed).unwrap();
+    let spec = SteeringSpec::from(VectorUse::new("a", 1.0));
+    assert_ne!(
+        compile(&spec, &library, &target(), &token, "").unwrap().fingerprint,
+        before
+    );
+}
+
+#[test]
+fn the_order_of_vectors_at_a_layer_matters() {
+    let (set, add) = (|| VectorUse::new("a", 1.0).op(Op::Set), || VectorUse::new("a", 2.0));
+    assert_ne!(
+        program(vec![set(), add()]).fingerprint,
+        program(vec![add(), set()]).fingerprint
+    );
+}
+
+#[test]
+fn prompts_are_checked_against_every_clause() {
+    let program = program(vec![
+        VectorUse::new("a", 1.0),
+        VectorUse::new("b", 1.0).apply(Apply::prompt(at(&[0, 5]))),
+    ]);
+    assert_eq!(program.validate_prompt(&[7; 6]), Ok(()));
+    assert_eq!(
+        program.validate_prompt(&[7; 5]).unwrap_err(),
+        "steering.vectors[1].apply.prompt.positions[1]: found 5, expected one of the prompt's 5 positions"
+    );
+    let generation = Selection {
+        windows: Some(vec![Window { start: 900, end: None }]),
+        ..Selection::default()
+    };
+    let later = VectorUse::new("a", 1.0).apply(Apply::generation(generation));
+    assert_eq!(self::program(later).validate_prompt(&[7]), Ok(()));
+}
+
+proptest! {
+    #![proptest_config(cases(500))]
+
+    #[test]
+    fn a_spec_read_back_from_its_text_is_the_same_program(
+        prompt in places(false),
+        generation in places(true),
+        op in prop::sample::select(vec![Op::Add, Op::Ablate, Op::Set]),
+        scale in -4.0..4.0f64,
+        conflict in prop::sample::select(vec![Conflict::Sequential, Conflict::First, Conflict::Error]),
+        norm in prop::sample::select(vec![NormRule::Free, NormRule::Preserve]),
+    ) {
+        let apply = Apply { prompt: Some(prompt), generation: Some(generation) };
+        let vectors = vec![VectorUse::new("a", scale).op(op).apply(apply.clone()), VectorUse::ablate("b").apply(apply)];
+        let spec = SteeringSpec::from(vectors).conflict(conflict).norm(norm);
+        let compiled = |spec: &SteeringSpec| compile(spec, &library(), &target(), &token, "s.").ok();
+        let program = compiled(&spec);
+        let json = serde_json::to_value(&spec).unwrap();
+        prop_assert_eq!(&compiled(&serde_json::from_value(json).unwrap()), &program);
+        let toml = toml::to_string(&spec).unwrap();
+        prop_assert_eq!(&compiled(&toml::from_str(&toml).unwrap()), &program);
+        if let Some(program) = program {
+            let on_prompt = program.steps.iter().any(|step| !step.prompt.is_none());
+            prop_assert_eq!(program.prompt_salt != 0, on_prompt);
+        }
+    }
+
+    #[test]
+    fn whatever_is_sent_is_a_program_or_a_mistake_in_a_field(steering in tables(), prompt in prop::collection::vec(0..6u32, 1..9)) {
+        let read = from_json::<RequestSteering>(&steering, "steering.");
+        let made = read.and_then(|request| {
+            request.validate("steering.")?;
+            compile(&request.resolve(None), &library(), &target(), &token, "steering.")
+        });
+        match made {
+            Ok(program) => {
+                let _ = program.validate_prompt(&prompt);
+                for position in 0..20 {
+                    let mut state = [1.0; HIDDEN];
+                    steer(&program, &mut state, 2, position, prompt.len(), 1, &[true]);
+                    prop_assert!(state.iter().all(|x| !x.is_nan()), "{:?}", state);
+                }
+            }
+            Err(error) => prop_assert!(error.to_string().starts_with("steering"), "{}", error),
+        }
+    }
+}
+
+/// Steering of the right keys, mostly, with values of any kind: one in a few is as it should be.
+fn tables() -> impl Strategy<Value = Value> {
+    let leaf = || {
+        prop::sample::select(vec![
+            json!(null),
+            json!(true),
+            json!(-1),
+            json!(1),
+            json!(2),
+            json!(1.5),
+            json!(1e39),
+            json!(i64::MIN),
+            json!(u64::MAX),
+            json!("all"),
+            json!("none"),
+            json!("a"),
+            json!("b"),
+            json!("up"),
+            json!("the"),
+            json!("../x"),
+            json!(""),
+            json!([]),
+            json!({}),
+            json!([1]),
+            json!([2, 1]),
+            json!([1, -1, 1]),
+            json!(["the", 3]),
+            json!([[1], [-2, -1]]),
+        ])
+    };
+    let table = |keys: &'static [&'static str], likely: fn(&str) -> Value, value: BoxedStrategy<Value>| {
+        let entry = (prop::sample::select(keys), prop::option::weighted(0.2, value));
+        prop::collection::vec(entry, 0..5).prop_map(move |entries| {
+            let entries = entries.into_iter();
+            let value = |(key, value): (&str, Option<Value>)| (key.to_string(), value.unwrap_or_else(|| likely(key)));
+            Value::Object(entries.map(value).collect())
+        })
+    };
+    let place = table(
+        &[
+            "positions",
+            "windows",
+            "tokens",
+            "exclude_positions",
+            "exclude_windows",
+            "exclude_tokens",
+        ],
+        |key| {
+            if key.ends_with("windows") {
+                json!([[0, 2], [-1]])
+            } else {
+                json!([2, 0])
+            }
+        },
+        leaf().boxed(),
+    );
+    let apply = table(
+        &["prompt", "generation"],
+        |_| json!("all"),
+        prop_oneof![leaf(), place].boxed(),
+    );
+    let when = table(
+        &["vector", "map", "layer", "token", "above", "below"],
+        |key| match key {
+            "vector" => json!("b"),
+            "layer" => json!(3),
+            "token" => json!("mean"),
+            _ => json!(null),
+        },
+        leaf().boxed(),
+    );
+    let keys = [
+        "op",
+        "scale",
+        "relative_scale",
+        "layers",
+        "apply",
+        "when",
+        "map",
+        "offset",
+        "normalize",
+        "surprise",
+    ];
+    let vector = (
+        prop::sample::subsequence(keys.to_vec(), 0..4),
+        prop_oneof![3 => Just(json!("a")), 1 => leaf()],
+        prop_oneof![3 => Just(json!(1)), 1 => leaf()],
+        leaf(),
+        apply,
+        when,
+    );
+    let vector = vector.prop_map(|(keys, name, scale, other, apply, when)| {
+        let mut table = json!({"vector": name, "scale": scale});
+        for key in keys {
+            table[key] = match key {
+                "apply" => apply.clone(),
+                "when" => when.clone(),
+                "op" => json!("set"),
+                _ => other.clone(),
+            };
+        }
+        table
+    });
+    let vectors = prop_oneof![4 => prop::collection::vec(vector, 0..3).prop_map(Value::Array), 1 => leaf()];
+    let mode = prop::sample::select(vec![
+        json!("replace"),
+        json!("extend"),
+        json!("off"),
+        json!(null),
+        json!(3),
+    ]);
+    (
+        vectors,
+        prop::option::weighted(0.2, mode),
+        prop::option::weighted(0.2, leaf()),
+    )
+        .prop_map(|(vectors, mode, norm)| {
+            let mut steering = json!({"vectors": vectors});
+            if let Some(mode) = mode {
+                steering["mode"] = mode;
+            }
+            if let Some(norm) = norm {
+                steering["norm"] = norm;
+            }
+            steering
+        })
+}

@@ -1,0 +1,366 @@
+//! What the server counts, for Prometheus.
+//!
+//! Label values are names from the configuration and the library, or words from here, never a client's text: so there
+//! are as many series as there are models and vectors, and [`Metrics::forget_vector`] ends those of a vector.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use residual_hooks::Phase;
+
+/// Upper bounds of the buckets of compile times, in seconds: from a spec of native vectors to many mapped ones.
+const COMPILE_BUCKETS: [f64; 8] = [0.0001, 0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 5.0];
+
+/// The counters of one server. A clone counts into the same.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    vector_requests: Family<VectorLabels, Counter>,
+    vector_tokens: Family<VectorLabels, Counter>,
+    prompt_tokens: Counter,
+    generated_tokens: Counter,
+    compile: Histogram,
+    apply: Counter<f64, AtomicU64>,
+    cache_hits: Counter,
+    cache_misses: Counter,
+    reloads_done: Counter,
+    reloads_refused: Counter,
+    refusals: Family<Labels, Counter>,
+    conditions_met: Counter,
+    conditions_unmet: Counter,
+    vectors: Gauge<i64, AtomicI64>,
+}
+
+/// The counters of one vector, to be kept where it is used: counting then takes one atomic addition.
+#[derive(Clone, Debug)]
+pub struct VectorMetrics {
+    /// Requests that use the vector.
+    pub requests: Counter,
+    /// Tokens whose states it changed.
+    pub tokens: Counter,
+}
+
+/// How a request went, as far as steering goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It was answered, steered.
+    Steered,
+    /// It was answered as by stock mistral.rs.
+    Unsteered,
+    /// It was refused for its steering.
+    Refused,
+}
+
+/// Why a request was refused for its steering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Its body is too large or can't be read.
+    Body,
+    /// Its `steering` field is none.
+    Field,
+    /// The field stands on a route that can't be steered.
+    Route,
+    /// The field stands beside `background`.
+    Background,
+    /// It names a vector, map or model that is not there.
+    Unknown,
+    /// It does not go with what is there.
+    Conflict,
+    /// A value of its spec can't be right, or the model can't be steered so.
+    Spec,
+    /// Its spec does not fit its prompt.
+    Prompt,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Steered => "steered",
+            Self::Unsteered => "unsteered",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Reason {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Field => "field",
+            Self::Route => "route",
+            Self::Background => "background",
+            Self::Unknown => "unknown",
+            Self::Conflict => "conflict",
+            Self::Spec => "spec",
+            Self::Prompt => "prompt",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    model: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VectorLabels {
+    vector: String,
+}
+
+impl Metrics {
+    /// Counters that stand at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("steering");
+        let requests = Family::default();
+        registry.register(
+            "requests",
+            "Requests by model and what became of them",
+            requests.clone(),
+        );
+        let vector_requests = Family::default();
+        let help = "Requests that use a vector";
+        registry.register("vector_requests", help, vector_requests.clone());
+        let vector_tokens = Family::default();
+        let help = "Tokens whose states a vector changed";
+        registry.register("vector_tokens", help, vector_tokens.clone());
+        let tokens = Family::default();
+        registry.register("tokens", "Tokens whose states were steered", tokens.clone());
+        let compile = Histogram::new(COMPILE_BUCKETS);
+        registry.register("compile_seconds", "Time to compile a spec for a model", compile.clone());
+        let apply = Counter::default();
+        registry.register("apply_seconds", "Time spent in the forward passes' hook", apply.clone());
+        let cache = Family::default();
+        registry.register("program_cache", "Look-ups of compiled specs", cache.clone());
+        let reloads = Family::default();
+        registry.register("reloads", "Reloads of the configuration", reloads.clone());
+        let refusals = Family::default();
+        registry.register("refusals", "Requests refused for their steering", refusals.clone());
+        let conditions = Family::default();
+        registry.register("conditions", "Decisions of conditional vectors", conditions.clone());
+        let vectors = Gauge::default();
+        registry.register("vectors", "Vectors that requests can name", vectors.clone());
+        Self(Arc::new(Inner {
+            registry,
+            requests,
+            vector_requests,
+            vector_tokens,
+            prompt_tokens: labelled(&tokens, "phase", "prompt"),
+            generated_tokens: labelled(&tokens, "phase", "generation"),
+            compile,
+            apply,
+            cache_hits: labelled(&cache, "result", "hit"),
+            cache_misses: labelled(&cache, "result", "miss"),
+            reloads_done: labelled(&reloads, "result", "done"),
+            reloads_refused: labelled(&reloads, "result", "refused"),
+            refusals,
+            conditions_met: labelled(&conditions, "decision", "met"),
+            conditions_unmet: labelled(&conditions, "decision", "unmet"),
+            vectors,
+        }))
+    }
+
+    /// Counts a request to `model`, a name that the engine knows.
+    pub fn request(&self, model: &str, outcome: Outcome) {
+        let labels = RequestLabels {
+            model: escaped(model),
+            outcome: outcome.word(),
+        };
+        self.0.requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request to `model` that was refused, and why.
+    pub fn refused(&self, model: &str, reason: Reason) {
+        self.request(model, Outcome::Refused);
+        self.0.refusals.get_or_create(&[("reason", reason.word())]).inc();
+    }
+
+    /// The counters of `vector`, a name of the library.
+    pub fn vector(&self, vector: &str) -> VectorMetrics {
+        let labels = VectorLabels {
+            vector: vector.to_string(),
+        };
+        VectorMetrics {
+            requests: self.0.vector_requests.get_or_create(&labels).clone(),
+            tokens: self.0.vector_tokens.get_or_create(&labels).clone(),
+        }
+    }
+
+    /// Ends the series of a vector that is gone. [`VectorMetrics`] still held count on, unseen.
+    pub fn forget_vector(&self, vector: &str) {
+        let labels = VectorLabels {
+            vector: vector.to_string(),
+        };
+        self.0.vector_requests.remove(&labels);
+        self.0.vector_tokens.remove(&labels);
+    }
+
+    /// Counts tokens of the prompt or of what was generated whose states were changed.
+    pub fn tokens(&self, phase: Phase, count: u64) {
+        let counter = match phase {
+            Phase::Prompt => &self.0.prompt_tokens,
+            Phase::Generation => &self.0.generated_tokens,
+        };
+        counter.inc_by(count);
+    }
+
+    /// Records how long the compilation of a spec took.
+    pub fn compiled(&self, took: Duration) {
+        self.0.compile.observe(took.as_secs_f64());
+    }
+
+    /// Adds to the time spent in the hook: once per forward pass is enough.
+    pub fn applied(&self, took: Duration) {
+        self.0.apply.inc_by(took.as_secs_f64());
+    }
+
+    /// Counts a look-up of a compiled spec.
+    pub fn program_cache(&self, hit: bool) {
+        let counter = if hit { &self.0.cache_hits } else { &self.0.cache_misses };
+        counter.inc();
+    }
+
+    /// Counts a reload of the configuration: one that was `done`, or one that was refused and changed nothing.
+    pub fn reload(&self, done: bool) {
+        let counter = if done {
+            &self.0.reloads_done
+        } else {
+            &self.0.reloads_refused
+        };
+        counter.inc();
+    }
+
+    /// Counts the decision of a conditional vector for one sequence.
+    pub fn condition(&self, met: bool) {
+        let counter = if met {
+            &self.0.conditions_met
+        } else {
+            &self.0.conditions_unmet
+        };
+        counter.inc();
+    }
+
+    /// Says how many vectors there are.
+    pub fn set_vectors(&self, count: usize) {
+        self.0.vectors.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// All of it in OpenMetrics' text format, which Prometheus reads: [`CONTENT_TYPE`](Self::CONTENT_TYPE).
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        text::encode(&mut text, &self.0.registry).expect("writing to a string does not fail");
+        text
+    }
+
+    /// What [`render`](Self::render) writes.
+    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// A label's value as the text format wants it; prometheus-client writes values as they are.
+fn escaped(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}
+
+/// One label, whose value is a word from here.
+type Labels = [(&'static str, &'static str); 1];
+
+/// The counter of one label's value, made now so that it is shown before it is first counted.
+fn labelled(family: &Family<Labels, Counter>, label: &'static str, value: &'static str) -> Counter {
+    family.get_or_create(&[(label, value)]).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_counted_is_shown() {
+        let metrics = Metrics::new();
+        metrics.request("tiny", Outcome::Steered);
+        metrics.request("tiny", Outcome::Steered);
+        metrics.clone().request("tiny", Outcome::Unsteered);
+        metrics.refused("tiny", Reason::Prompt);
+        let happy = metrics.vector("happy");
+        happy.requests.inc();
+        happy.tokens.inc_by(7);
+        metrics.tokens(Phase::Prompt, 5);
+        metrics.tokens(Phase::Generation, 2);
+        metrics.compiled(Duration::from_micros(300));
+        metrics.applied(Duration::from_millis(250));
+        metrics.applied(Duration::from_millis(250));
+        metrics.program_cache(true);
+        metrics.program_cache(false);
+        metrics.reload(true);
+        metrics.reload(false);
+        metrics.condition(true);
+        metrics.condition(false);
+        metrics.set_vectors(3);
+        let text = metrics.render();
+        for line in [
+            "steering_requests_total{model=\"tiny\",outcome=\"steered\"} 2",
+            "steering_requests_total{model=\"tiny\",outcome=\"unsteered\"} 1",
+            "steering_requests_total{model=\"tiny\",outcome=\"refused\"} 1",
+            "steering_refusals_total{reason=\"prompt\"} 1",
+            "steering_vector_requests_total{vector=\"happy\"} 1",
+            "steering_vector_tokens_total{vector=\"happy\"} 7",
+            "steering_tokens_total{phase=\"prompt\"} 5",
+            "steering_tokens_total{phase=\"generation\"} 2",
+            "steering_compile_seconds_bucket{le=\"0.0005\"} 1",
+            "steering_compile_seconds_count 1",
+            "steering_apply_seconds_total 0.5",
+            "steering_program_cache_total{result=\"hit\"} 1",
+            "steering_program_cache_total{result=\"miss\"} 1",
+            "steering_reloads_total{result=\"done\"} 1",
+            "steering_reloads_total{result=\"refused\"} 1",
+            "steering_conditions_total{decision=\"met\"} 1",
+            "steering_conditions_total{decision=\"unmet\"} 1",
+            "steering_vectors 3",
+            "# TYPE steering_apply_seconds counter",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_vector_that_is_gone_is_not_shown() {
+        let metrics = Metrics::new();
+        let sad = metrics.vector("sad");
+        metrics.vector("happy").requests.inc();
+        metrics.forget_vector("sad");
+        sad.requests.inc();
+        let text = metrics.render();
+        assert!(!text.contains("sad") && text.contains("happy"), "{text}");
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let metrics = Metrics::new();
+        metrics.request("a\"b\\c\nd", Outcome::Steered);
+        let text = metrics.render();
+        assert!(text.contains(r#"model="a\"b\\c\nd""#), "{text}");
+    }
+}

@@ -1,0 +1,285 @@
+//! Which tokens a vector acts on, made fast to ask.
+//!
+//! A [`Selector`] is a [`Where`] with the texts of tokens replaced by ids, in a form where selectors of the same tokens
+//! mostly look the same: positions and windows are ranges, merged, with what is excluded taken out as far as possible.
+
+mod ranges;
+mod set;
+
+use residual_hooks::Phase;
+
+use crate::SteeringError;
+use crate::spec::{Selection, TokenRef, Where, Window};
+
+use set::Set;
+
+/// Says which id a text is as a token; the error says what it is instead, as in `which is 2 tokens: "ha", "ppy"`.
+pub type ResolveToken<'a> = &'a dyn Fn(&str) -> Result<u32, String>;
+
+/// The tokens of one phase that a vector acts on.
+#[derive(Clone, Debug)]
+pub struct Selector {
+    phase: Phase,
+    include: Set,
+    exclude: Set,
+    /// What was asked for, to check a prompt against; `None` for all and none.
+    clauses: Option<Box<Clauses>>,
+}
+
+/// The lists of a [`Selection`], token texts resolved.
+#[derive(Clone, Debug, Default)]
+struct Clauses {
+    positions: Vec<i64>,
+    windows: Vec<Window>,
+    tokens: Vec<u32>,
+    exclude_positions: Vec<i64>,
+    exclude_windows: Vec<Window>,
+    exclude_tokens: Vec<u32>,
+}
+
+impl PartialEq for Selector {
+    /// Whether they are known to select the same tokens.
+    fn eq(&self, other: &Self) -> bool {
+        self.phase == other.phase && self.include == other.include && self.exclude == other.exclude
+    }
+}
+
+impl Selector {
+    /// The selector of `tokens` in `phase`. `at` is the path of `tokens`, for messages.
+    ///
+    /// # Errors
+    ///
+    /// A text that is not one token; exclusions that leave nothing of any prompt or generation.
+    pub fn new(tokens: &Where, phase: Phase, at: &str, resolve: ResolveToken<'_>) -> Result<Self, SteeringError> {
+        let (include, clauses) = match tokens {
+            Where::None => (Set::default(), None),
+            Where::All => (Set::all(), None),
+            Where::Only(selection) => {
+                let clauses = Clauses::new(selection, at, resolve)?;
+                let include = Set::new(&clauses.positions, &clauses.windows, &clauses.tokens);
+                (
+                    if clauses.includes_all() { Set::all() } else { include },
+                    Some(Box::new(clauses)),
+                )
+            }
+        };
+        let exclude = clauses.as_ref().map_or_else(Set::default, |clauses| {
+            Set::new(
+                &clauses.exclude_positions,
+                &clauses.exclude_windows,
+                &clauses.exclude_tokens,
+            )
+        });
+        let (include, exclude) = include.without(exclude);
+        if include.is_empty() && *tokens != Where::None {
+            return Err(SteeringError::value(
+                at,
+                "exclusions that leave nothing",
+                "one token at least, or \"none\"",
+            ));
+        }
+        Ok(Self {
+            phase,
+            include,
+            exclude,
+            clauses,
+        })
+    }
+
+    /// The selector of all tokens of `phase`.
+    pub fn all(phase: Phase) -> Self {
+        Self {
+            phase,
+            include: Set::all(),
+            exclude: Set::default(),
+            clauses: None,
+        }
+    }
+
+    /// Whether the token `token` at `position` of a sequence, counted from its first token, is selected.
+    #[inline]
+    pub fn contains(&self, position: usize, prompt_len: usize, token: u32) -> bool {
+        let index = match self.phase {
+            Phase::Prompt if position < prompt_len => position,
+            Phase::Generation if position >= prompt_len => position - prompt_len,
+            Phase::Prompt | Phase::Generation => return false,
+        };
+        // Positions are far below 2^63.
+        let (index, len) = (index as i64, prompt_len as i64);
+        self.include.contains(index, len, token) && !self.exclude.contains(index, len, token)
+    }
+
+    /// Whether every token is selected.
+    pub fn is_all(&self) -> bool {
+        self.include.is_all() && self.exclude.is_empty()
+    }
+
+    /// Whether no token is selected.
+    pub fn is_none(&self) -> bool {
+        self.include.is_empty()
+    }
+
+    /// Whether what is selected of a prompt depends on how long it is.
+    pub fn depends_on_prompt_len(&self) -> bool {
+        self.include.counts_from_end() || self.exclude.counts_from_end()
+    }
+
+    /// Whether a token's selection depends on the token alone, not on where it stands.
+    pub fn ignores_position(&self) -> bool {
+        self.include.ignores_position() && self.exclude.ignores_position()
+    }
+
+    /// Whether the same indices and tokens are selected by `other`, be it of another phase. May miss it.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        self.include == other.include && self.exclude == other.exclude
+    }
+
+    /// Whether a token of some sequence may be selected by both. False only if there is provably none.
+    pub fn may_overlap(&self, other: &Self) -> bool {
+        // What each excludes is out of its own already.
+        let left = |a: &Self, b: &Self| a.include.clone().minus(&b.exclude);
+        self.phase == other.phase && left(self, other).may_meet(&left(other, self))
+    }
+
+    /// Bytes that are equal exactly for equal selectors.
+    pub fn canonical(&self) -> Vec<u8> {
+        let mut bytes = vec![match self.phase {
+            Phase::Prompt => 0,
+            Phase::Generation => 1,
+        }];
+        self.include.write(&mut bytes);
+        self.exclude.write(&mut bytes);
+        bytes
+    }
+
+    /// Checks that each clause of a selector of the prompt selects a token of `prompt`, and that some are left after
+    /// exclusions.
+    ///
+    /// A clause is one position, one window, or the list of tokens: that not every token of a list is in a prompt is
+    /// as it should be.
+    ///
+    /// # Errors
+    ///
+    /// The clause that selects nothing, as in `positions[1]: found 40, expected one of the prompt's 12 positions`.
+    pub fn selects_something(&self, prompt: &[u32]) -> Result<(), String> {
+        match (&self.clauses, self.phase) {
+            (Some(clauses), Phase::Prompt) => clauses.select_something(prompt),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Clauses {
+    fn new(selection: &Selection, at: &str, resolve: ResolveToken<'_>) -> Result<Self, SteeringError> {
+        let ids = |name: &str, tokens: &Option<Vec<TokenRef>>| -> Result<Vec<u32>, SteeringError> {
+            let id = |(index, token): (usize, &TokenRef)| match token {
+                TokenRef::Id(id) => Ok(*id),
+                TokenRef::Text(text) => resolve(text).map_err(|instead| {
+                    let found = format!("{text:?}, {instead}");
+                    SteeringError::value(
+                        format!("{at}.{name}[{index}]"),
+                        found,
+                        "one token of the model's tokenizer",
+                    )
+                }),
+            };
+            tokens.iter().flatten().enumerate().map(id).collect()
+        };
+        Ok(Self {
+            positions: selection.positions.clone().unwrap_or_default(),
+            windows: selection.windows.clone().unwrap_or_default(),
+            tokens: ids("tokens", &selection.tokens)?,
+            exclude_positions: selection.exclude_positions.clone().unwrap_or_default(),
+            exclude_windows: selection.exclude_windows.clone().unwrap_or_default(),
+            exclude_tokens: ids("exclude_tokens", &selection.exclude_tokens)?,
+        })
+    }
+
+    fn includes_all(&self) -> bool {
+        self.positions.is_empty() && self.windows.is_empty() && self.tokens.is_empty()
+    }
+
+    fn select_something(&self, prompt: &[u32]) -> Result<(), String> {
+        let len = prompt.len() as i64;
+        let mut selected = vec![self.includes_all(); prompt.len()];
+        for (index, &position) in self.positions.iter().enumerate() {
+            match from_start(position, len) {
+                Some(at) if at < len => selected[at as usize] = true,
+                _ => {
+                    return Err(format!(
+                        "positions[{index}]: found {position}, expected one of the prompt's {len} positions"
+                    ));
+                }
+            }
+        }
+        for (index, window) in self.windows.iter().enumerate() {
+            let range = within(window, len);
+            if range.is_empty() {
+                return Err(format!(
+                    "windows[{index}]: found {window}, expected one with any of the prompt's {len} positions"
+                ));
+            }
+            selected[range].fill(true);
+        }
+        let mut tokens = self.tokens.clone();
+        tokens.sort_unstable();
+        let of = |ids: &[u32], token: &u32| ids.binary_search(token).is_ok();
+        if !tokens.is_empty() {
+            let mut found = false;
+            for (selected, _) in selected.iter_mut().zip(prompt).filter(|(_, token)| of(&tokens, token)) {
+                (*selected, found) = (true, true);
+            }
+            if !found {
+                return Err(format!(
+                    "tokens: found none of them in the prompt's {len} tokens, expected one at least"
+                ));
+            }
+        }
+
+        let none_left = |clause: &str| {
+            Err(format!(
+                "{clause}: found none of the prompt's {len} positions left, expected one at least"
+            ))
+        };
+        for &position in &self.exclude_positions {
+            if let Some(at) = from_start(position, len).filter(|at| *at < len) {
+                selected[at as usize] = false;
+            }
+        }
+        if !selected.contains(&true) {
+            return none_left("exclude_positions");
+        }
+        for window in &self.exclude_windows {
+            selected[within(window, len)].fill(false);
+        }
+        if !selected.contains(&true) {
+            return none_left("exclude_windows");
+        }
+        let mut tokens = self.exclude_tokens.clone();
+        tokens.sort_unstable();
+        let mut left = selected
+            .iter()
+            .zip(prompt)
+            .filter(|(selected, token)| **selected && !of(&tokens, token));
+        if left.next().is_none() {
+            return none_left("exclude_tokens");
+        }
+        Ok(())
+    }
+}
+
+/// A position counted from the prompt's start; `None` if it lies before it.
+fn from_start(position: i64, len: i64) -> Option<i64> {
+    let at = if position < 0 { position + len } else { position };
+    (at >= 0).then_some(at)
+}
+
+/// The part of a window that lies in a prompt of `len` tokens, as indices; empty if there is none.
+fn within(window: &Window, len: i64) -> std::ops::Range<usize> {
+    let start = from_start(window.start, len).unwrap_or(0).min(len);
+    let end = window.end.map_or(len, |end| from_start(end, len).unwrap_or(0)).min(len);
+    start as usize..end.max(start) as usize
+}
+
+#[cfg(test)]
+mod tests;

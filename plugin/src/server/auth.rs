@@ -1,0 +1,359 @@
+//! Who may use the admin routes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use steermap_maps::digest;
+use subtle::ConstantTimeEq;
+
+use super::refusal::Refusal;
+use crate::SteeringError;
+
+/// The most bytes an upload may have unless configured otherwise: 64 MiB, nine times the vectors of 100 layers of 16,384.
+const DEFAULT_UPLOAD_BYTES: usize = 64 << 20;
+
+/// The most vectors unless configured otherwise: at 7 MB for the largest, they still fit a small machine's memory.
+const DEFAULT_VECTORS: usize = 1024;
+
+/// A bearer token, kept as its hash.
+#[derive(Clone)]
+pub struct Token {
+    sha256: String,
+}
+
+impl Token {
+    /// The token `text`, without the white space around it. `at` names where it comes from, for messages.
+    ///
+    /// # Errors
+    ///
+    /// A token that is empty, or has other characters than visible ASCII, since a header could not carry it.
+    pub fn new(text: &str, at: &str) -> Result<Self, SteeringError> {
+        let token = text.trim();
+        if token.is_empty() {
+            return Err(SteeringError::value(
+                at,
+                "an empty token",
+                "a token of one character at least",
+            ));
+        }
+        // The message says nothing of the token.
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(SteeringError::value(
+                at,
+                "a token with other characters than visible ASCII",
+                "letters, digits and signs, without spaces between them",
+            ));
+        }
+        let sha256 = digest::sha256(token.as_bytes());
+        Ok(Self { sha256 })
+    }
+
+    /// Whether `text` is the token. Hashes are compared, so neither length nor content shows in the time it takes.
+    fn is(&self, text: &[u8]) -> bool {
+        let sha256 = digest::sha256(text);
+        self.sha256.as_bytes().ct_eq(sha256.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// What the admin routes allow, and to whom.
+#[derive(Clone, Debug)]
+pub struct AdminOptions {
+    /// What a request must bear; `None`: nothing, and then they answer only on a server that listens on loopback alone.
+    pub token: Option<Token>,
+    /// Whether the server listens on loopback alone.
+    pub loopback: bool,
+    /// Whether vectors may be uploaded.
+    pub uploads: bool,
+    /// The most bytes of an upload's body.
+    pub max_upload_bytes: usize,
+    /// The most vectors that there may be after an upload.
+    pub max_vectors: usize,
+}
+
+impl Default for AdminOptions {
+    /// As for an absent `[steering.admin]`, on a server that others can reach.
+    fn default() -> Self {
+        Self {
+            token: None,
+            loopback: false,
+            uploads: false,
+            max_upload_bytes: DEFAULT_UPLOAD_BYTES,
+            max_vectors: DEFAULT_VECTORS,
+        }
+    }
+}
+
+/// `[steering.admin]` of the configuration file.
+///
+/// ```toml
+/// [steering.admin]
+/// token_env = "STEERING_TOKEN"    # or token_file = "token.txt", relative to the configuration file
+/// uploads = true                  # absent: false
+/// max_upload_bytes = 67108864     # absent: 64 MiB
+/// max_vectors = 1024              # absent: 1024
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminTable {
+    token_env: Option<String>,
+    token_file: Option<PathBuf>,
+    #[serde(default)]
+    uploads: bool,
+    max_upload_bytes: Option<usize>,
+    max_vectors: Option<usize>,
+}
+
+impl AdminTable {
+    /// The options that the table stands for. The token is read now, once; a file's path is taken from `folder` on.
+    ///
+    /// # Errors
+    ///
+    /// A token that is named twice over, is not there or is none, or a limit of 0.
+    pub fn resolve(self, loopback: bool, folder: &Path) -> Result<AdminOptions, SteeringError> {
+        let token = match (self.token_env, self.token_file) {
+            (None, None) => None,
+            (Some(name), None) => Some(token_from_env(&name)?),
+            (None, Some(file)) => Some(token_from_file(&folder.join(file))?),
+            (Some(_), Some(_)) => {
+                return Err(SteeringError::value(
+                    "steering.admin.token_file",
+                    "it beside token_env",
+                    "one of the two",
+                ));
+            }
+        };
+        for (key, limit) in [
+            ("max_upload_bytes", self.max_upload_bytes),
+            ("max_vectors", self.max_vectors),
+        ] {
+            if limit == Some(0) {
+                return Err(SteeringError::value(
+                    format!("steering.admin.{key}"),
+                    "0",
+                    "1 at least; uploads = false allows none",
+                ));
+            }
+        }
+        let default = AdminOptions::default();
+        Ok(AdminOptions {
+            token,
+            loopback,
+            uploads: self.uploads,
+            max_upload_bytes: self.max_upload_bytes.unwrap_or(default.max_upload_bytes),
+            max_vectors: self.max_vectors.unwrap_or(default.max_vectors),
+        })
+    }
+}
+
+fn token_from_env(name: &str) -> Result<Token, SteeringError> {
+    let at = "steering.admin.token_env";
+    match std::env::var(name) {
+        Ok(text) => Token::new(&text, &format!("{at} {name:?}")),
+        Err(error) => Err(SteeringError::value(
+            at,
+            format!("{name:?}: {error}"),
+            "the name of an environment variable that holds the token",
+        )),
+    }
+}
+
+fn token_from_file(path: &Path) -> Result<Token, SteeringError> {
+    let at = "steering.admin.token_file";
+    match std::fs::read_to_string(path) {
+        Ok(text) => Token::new(&text, &format!("{at} {:?}", path.display().to_string())),
+        Err(error) => Err(SteeringError::value(
+            at,
+            format!("{:?}: {error}", path.display().to_string()),
+            "a text file that holds the token",
+        )),
+    }
+}
+
+/// The middleware of the admin routes: lets a request through that may use them.
+pub(super) async fn require(State(options): State<Arc<AdminOptions>>, request: Request, next: Next) -> Response {
+    match allowed(&options, request.uri().authority(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => {
+            let unauthorized = refusal.status == StatusCode::UNAUTHORIZED;
+            let mut response = refusal.into_response();
+            if unauthorized {
+                let scheme = HeaderValue::from_static("Bearer realm=\"steering\"");
+                response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+            }
+            response
+        }
+    }
+}
+
+fn allowed(options: &AdminOptions, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(token) = &options.token else {
+        return local(options, authority, headers);
+    };
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let unauthorized = |found: &str| {
+        let message = format!("authorization: found {found}, expected \"Bearer \" and the token of the admin routes");
+        Refusal::new(StatusCode::UNAUTHORIZED, message)
+    };
+    match (given.next().map(bearer), given.next()) {
+        (None, _) => Err(unauthorized("nothing")),
+        (_, Some(_)) => Err(unauthorized("the header twice")),
+        (Some(None), _) => Err(unauthorized("another scheme")),
+        (Some(Some(text)), _) if token.is(text) => Ok(()),
+        (Some(Some(_)), _) => Err(unauthorized("another token")),
+    }
+}
+
+/// The token in a header's value.
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// Without a token only programs on this machine may use the admin routes; web pages open on it may not.
+fn local(options: &AdminOptions, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let forbidden = |found: &str| {
+        let message = format!(
+            "admin routes: found {found}, expected a token: set steering.admin.token_env or steering.admin.token_file"
+        );
+        Refusal::new(StatusCode::FORBIDDEN, message)
+    };
+    if !options.loopback {
+        return Err(forbidden("a server without a token that listens beyond this machine"));
+    }
+    if headers.contains_key(ORIGIN) {
+        return Err(forbidden("a web page's request to a server without a token"));
+    }
+    // A page can reach this machine under a name of its own, which then stands here.
+    let host = match authority {
+        Some(authority) => Some(authority.clone()),
+        None => match headers.get(HOST) {
+            Some(host) => match Authority::try_from(host.as_bytes()) {
+                Ok(host) => Some(host),
+                Err(_) => return Err(forbidden("a host that is none")),
+            },
+            None => None,
+        },
+    };
+    match host {
+        Some(host) if !is_loopback(host.host()) => Err(forbidden("a request under another machine's name")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `host`, a name or an address, means this machine alone.
+pub fn is_loopback(host: &str) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    match bare.parse::<std::net::IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => bare.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> AdminTable {
+        toml::from_str(text).unwrap()
+    }
+
+    fn error(text: &str, folder: &Path) -> String {
+        table(text).resolve(true, folder).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_table_allows_no_uploads() {
+        let options = table("").resolve(true, Path::new("")).unwrap();
+        assert!(options.token.is_none() && options.loopback && !options.uploads);
+        assert_eq!((options.max_upload_bytes, options.max_vectors), (64 << 20, 1024));
+        assert!(toml::from_str::<AdminTable>("upload = true").is_err());
+        assert!(toml::from_str::<AdminTable>("max_vectors = -1").is_err());
+    }
+
+    #[test]
+    fn tokens_come_from_a_file_or_the_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), "  s3cret\n").unwrap();
+        let options = table("token_file = \"token\"\nuploads = true\nmax_vectors = 2")
+            .resolve(false, folder.path())
+            .unwrap();
+        let token = options.token.unwrap();
+        assert!(token.is(b"s3cret") && !token.is(b"s3cre") && !token.is(b"") && !token.is(b"s3cret\n"));
+        assert!(options.uploads && options.max_vectors == 2 && !options.loopback);
+        assert_eq!(format!("{token:?}"), "Token(..)");
+
+        // Cargo sets this one when it runs tests.
+        let options = table("token_env = \"CARGO_PKG_NAME\"")
+            .resolve(true, folder.path())
+            .unwrap();
+        assert!(options.token.unwrap().is(env!("CARGO_PKG_NAME").as_bytes()));
+    }
+
+    #[test]
+    fn a_token_that_is_none_is_an_error_that_names_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("empty"), " \n").unwrap();
+        std::fs::write(folder.path().join("two"), "a b").unwrap();
+        let found = error("token_file = \"empty\"", folder.path());
+        assert!(
+            found.contains("token_file") && found.contains("found an empty token"),
+            "{found}"
+        );
+        let found = error("token_file = \"two\"", folder.path());
+        assert!(found.contains("visible ASCII") && !found.contains("a b"), "{found}");
+        let found = error("token_file = \"none\"", folder.path());
+        assert!(found.starts_with("steering.admin.token_file: found"), "{found}");
+        let found = error("token_env = \"STEERMAP_NO_SUCH_VARIABLE\"", folder.path());
+        assert!(
+            found.starts_with("steering.admin.token_env: found \"STEERMAP_NO_SUCH_VARIABLE\""),
+            "{found}"
+        );
+        let found = error("token_env = \"A\"\ntoken_file = \"B\"", folder.path());
+        assert!(found.ends_with("expected one of the two"), "{found}");
+        assert!(error("max_vectors = 0", folder.path()).contains("max_vectors: found 0"));
+        assert!(error("max_upload_bytes = 0", folder.path()).contains("max_upload_bytes: found 0"));
+    }
+
+    #[test]
+    fn this_machine_has_several_names() {
+        for host in [
+            "localhost",
+            "LocalHost",
+            "127.0.0.1",
+            "127.8.0.1",
+            "::1",
+            "[::1]",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "0.0.0.0",
+            "::",
+            "10.0.0.1",
+            "localhost.example.org",
+            "example.org",
+            "",
+            "127.0.0.1.example.org",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The HTTP side: mistral.rs's own router with steering around it.
+//!
+//! | module | role |
+//! | --- | --- |
+//! | `requests` | the middleware: the `steering` field of a request, and what the answer says of it |
+//! | `usage`, `sse`, `object` | the answer's usage block, in documents and in streamed events, byte for byte otherwise |
+//! | `admin`, `upload`, `openapi` | the admin routes, the form of an upload, their description |
+//! | `auth` | who may use them: the token, and the rule without one |
+//! | `refusal` | answers that refuse, in the shape of mistral.rs's own |
+
+use axum::{Router, middleware};
+
+use crate::Steering;
+
+mod admin;
+mod auth;
+mod object;
+mod openapi;
+mod refusal;
+mod requests;
+mod sse;
+mod upload;
+mod usage;
+
+pub use auth::{AdminOptions, AdminTable, Token, is_loopback};
+pub use requests::FINGERPRINT_HEADER;
+
+/// Puts steering around mistral.rs's router.
+///
+/// `POST` on `/v1/chat/completions`, `/v1/completions` and `/v1/responses` takes a `steering` field; every answer from
+/// there has the header [`FINGERPRINT_HEADER`]. Beside mistral.rs's routes there are then those under `/v1/steering`,
+/// which `admin` says who may use, and two open ones: `/metrics` and `/api-doc/steering.json`.
+pub fn wrap(router: Router, steering: Steering, admin: AdminOptions) -> Router {
+    let steered = router.layer(middleware::from_fn_with_state(steering.clone(), requests::steer));
+    steered.merge(admin::router(steering, admin))
+}
+
+#[cfg(test)]
+mod tests;

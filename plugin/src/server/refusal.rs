@@ -1,0 +1,109 @@
+//! Answers that refuse a request, in the shape of mistral.rs's own errors.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::SteeringError;
+
+/// A request that is not answered: `{"message": "..."}`, as mistral.rs's own errors are.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        let message = shortened(message.into());
+        Self { status, message }
+    }
+
+    /// A value that can't be right: 422.
+    pub(super) fn value(field: &str, found: impl AsRef<str>, expected: impl AsRef<str>) -> Self {
+        let message = format!("{field}: found {}, expected {}", found.as_ref(), expected.as_ref());
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+
+    /// A body of another kind: 415.
+    pub(super) fn content_type(found: &str, expected: &str) -> Self {
+        let message = format!("content-type: found {found:?}, expected {expected}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
+    /// A body of more than `limit` bytes: 413.
+    pub(super) fn too_large(field: &str, limit: usize) -> Self {
+        let message = format!("{field}: found more than {limit} bytes, expected at most {limit}");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    }
+}
+
+/// A message that names a client's value may be as long as that: what is kept is where it is, and what was expected.
+fn shortened(message: String) -> String {
+    const MOST: usize = 1000;
+    let count = message.chars().count();
+    if count <= MOST {
+        return message;
+    }
+    let start = message.chars().take(MOST / 2);
+    let end = message.chars().skip(count - MOST / 2);
+    start.chain("...".chars()).chain(end).collect()
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "message": self.message }))).into_response()
+    }
+}
+
+impl From<SteeringError> for Refusal {
+    fn from(error: SteeringError) -> Self {
+        Self::new(status(&error), error.to_string())
+    }
+}
+
+/// The status of an answer that is refused for `error`.
+///
+/// 404 for what is not there, 409 for what does not go with what is there, else 422: all mistakes that steering finds are
+/// in what it was asked or configured to do.
+pub(super) fn status(error: &SteeringError) -> StatusCode {
+    match error {
+        SteeringError::In { source, .. } => status(source),
+        SteeringError::NotFound { .. } | SteeringError::NoModel { .. } => StatusCode::NOT_FOUND,
+        SteeringError::Conflict { .. } => StatusCode::CONFLICT,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_cut_out_of_messages() {
+        let refusal = Refusal::value("steering", "ä".repeat(1 << 20), "a map");
+        assert_eq!(refusal.message.chars().count(), 1003);
+        assert!(refusal.message.starts_with("steering: found ä") && refusal.message.ends_with("ä, expected a map"));
+        assert_eq!(Refusal::value("a", "b", "c").message, "a: found b, expected c");
+    }
+
+    #[test]
+    fn errors_have_the_status_of_their_cause() {
+        let missing = || SteeringError::NotFound {
+            field: "name".into(),
+            found: "\"x\"".into(),
+            expected: "a name".into(),
+        };
+        let within = SteeringError::In {
+            path: "a.toml".into(),
+            source: Box::new(missing()),
+        };
+        assert_eq!(status(&missing()), StatusCode::NOT_FOUND);
+        assert_eq!(status(&within), StatusCode::NOT_FOUND);
+        assert_eq!(
+            status(&SteeringError::value("a", "b", "c")),
+            StatusCode::UNPROCESSABLE_ENTITY
+        );
+    }
+}

@@ -1,0 +1,362 @@
+//! Steering of a request: the `steering` field of its body, around mistral.rs's own handlers.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body::{Frame, SizeHint};
+use http_body_util::LengthLimitError;
+use serde_json::json;
+use tracing::{Instrument, Span, field, info_span};
+
+use super::object::{self, Object};
+use super::refusal::{Refusal, status};
+use super::sse::{EventBody, Start};
+use super::usage;
+use crate::metrics::{Outcome, Reason};
+use crate::{RequestSteering, SteeredRequest, Steering};
+
+/// The header that says what an answer was steered with: the fingerprint, or `none`.
+pub const FINGERPRINT_HEADER: HeaderName = HeaderName::from_static("x-steering-fingerprint");
+
+/// The most bytes a request's body may have: mistral.rs's own limit, so that no request is refused here that it takes.
+const MAX_BODY_BYTES: usize = 50 << 20;
+
+/// The label of a model that the request names and steering doesn't know.
+const OTHER_MODEL: &str = "other";
+
+/// Where the `steering` field is for.
+const STEERED: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/responses"];
+
+/// Where it is a mistake.
+const NOT_STEERED: [&str; 3] = ["/v1/embeddings", "/v1/images/generations", "/v1/audio/speech"];
+
+/// The middleware: takes the field out of the body, steers the request, and says so in the answer.
+///
+/// Bodies that are no JSON object are handed on untouched, for mistral.rs to answer; so are all other routes.
+pub(super) async fn steer(State(steering): State<Steering>, request: Request, next: Next) -> Response {
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_string());
+    let route = route.as_deref().unwrap_or_default();
+    let steered = STEERED.contains(&route);
+    let concerned = steered || NOT_STEERED.contains(&route);
+    if request.method() != Method::POST || !concerned || !is_json(request.headers()) {
+        return next.run(request).await;
+    }
+    let (mut parts, body) = request.into_parts();
+    let body = match read_body(&parts.headers, body, MAX_BODY_BYTES).await {
+        Ok(body) => body,
+        Err(refusal) => return refuse(&steering, None, refusal, Reason::Body),
+    };
+    let asked = match Asked::read(&body) {
+        Ok(Some(asked)) => asked,
+        Ok(None) => return next.run(Request::from_parts(parts, Body::from(body))).await,
+        Err((model, refusal)) => return refuse(&steering, model.as_deref(), refusal, Reason::Field),
+    };
+    let model = asked.model.as_deref();
+    let field = asked.steering.as_ref();
+    if field.is_some() && !steered {
+        let expected = format!("it on {}", STEERED.join(", "));
+        let refusal = Refusal::value("steering", format!("the field on {route}"), expected);
+        return refuse(&steering, model, refusal, Reason::Route);
+    }
+    if field.is_some() && asked.background {
+        let refusal = Refusal::value(
+            "steering",
+            "the field beside \"background\": true",
+            "no background, since a task of its own runs such a response, which can't be steered per request",
+        );
+        return refuse(&steering, model, refusal, Reason::Background);
+    }
+    let body = match asked.rest {
+        Some(rest) => {
+            parts.headers.remove(TRANSFER_ENCODING);
+            parts.headers.insert(CONTENT_LENGTH, rest.len().into());
+            Bytes::from(rest)
+        }
+        None => body,
+    };
+    let request = Request::from_parts(parts, Body::from(body));
+    if !steered {
+        return next.run(request).await;
+    }
+    match steering.request(model, field) {
+        Ok(steered) => run(&steering, steered, request, next).await,
+        // mistral.rs knows best which models there are, and says so.
+        Err(error) if field.is_none() && status(&error) == StatusCode::NOT_FOUND => {
+            steering.metrics().request(OTHER_MODEL, Outcome::Unsteered);
+            next.run(request).await
+        }
+        Err(error) => {
+            let reason = match status(&error) {
+                StatusCode::NOT_FOUND => Reason::Unknown,
+                StatusCode::CONFLICT => Reason::Conflict,
+                _ => Reason::Spec,
+            };
+            let refusal = Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
+            refuse(&steering, model, refusal, reason)
+        }
+    }
+}
+
+/// What a body asks for, as far as it concerns steering.
+struct Asked {
+    /// `None` for mistral.rs's default model.
+    model: Option<String>,
+    steering: Option<RequestSteering>,
+    background: bool,
+    /// The body without the field; `None` if it has none.
+    rest: Option<String>,
+}
+
+impl Asked {
+    /// `None` if the body is no JSON object.
+    ///
+    /// # Errors
+    ///
+    /// A body that is no UTF-8, or a `steering` field that is there twice, is none, or stands beside a model that is no
+    /// name. With the model, where it is known.
+    fn read(body: &[u8]) -> Result<Option<Self>, (Option<String>, Refusal)> {
+        // mistral.rs's reader skips fields that it doesn't know without looking at their bytes: `steering` would be lost.
+        if let Err(error) = std::str::from_utf8(body) {
+            let found = format!("bytes that are no UTF-8, from byte {} on", error.valid_up_to());
+            return Err((
+                None,
+                Refusal::new(StatusCode::BAD_REQUEST, format!("body: found {found}, expected JSON")),
+            ));
+        }
+        let Some(mut object) = Object::parse(body) else {
+            return Ok(None);
+        };
+        let fields = object.take("steering");
+        let written = object.get("model").unwrap_or("\"default\"");
+        let name = serde_json::from_str::<String>(written);
+        let model = name.as_ref().ok().filter(|name| *name != "default").cloned();
+        let asked = Self {
+            model,
+            steering: None,
+            background: object.get("background") == Some("true"),
+            rest: None,
+        };
+        let field = match fields.as_slice() {
+            [] => return Ok(Some(asked)),
+            [field] => *field,
+            _ => {
+                let refusal = Refusal::value("steering", "the key twice", "it once");
+                return Err((asked.model, refusal));
+            }
+        };
+        if name.is_err() {
+            return Err((None, Refusal::value("model", written, "a model's name")));
+        }
+        match object::read(field.as_bytes(), "steering") {
+            Ok(steering) => Ok(Some(Self {
+                steering: Some(steering),
+                rest: Some(object.to_json()),
+                ..asked
+            })),
+            Err(mistake) => {
+                let refusal = Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, mistake.message);
+                Err((asked.model, refusal))
+            }
+        }
+    }
+}
+
+/// Has mistral.rs answer the request, steered.
+async fn run(steering: &Steering, steered: SteeredRequest, request: Request, next: Next) -> Response {
+    let (model, fingerprint) = (steered.model().to_string(), steered.fingerprint().map(str::to_string));
+    let span = info_span!(
+        "steered_request",
+        model,
+        fingerprint = fingerprint.as_deref().unwrap_or("none"),
+        request_id = field::Empty,
+    );
+    let outcome = match fingerprint {
+        Some(_) => Outcome::Steered,
+        None => Outcome::Unsteered,
+    };
+    let mut response = steered.scope(next.run(request)).instrument(span.clone()).await;
+    let said = fingerprint
+        .as_ref()
+        .map(|fingerprint| json!({ "fingerprint": fingerprint }).to_string());
+    let refused = steered.prompt_error().is_some() && response.status() == StatusCode::UNPROCESSABLE_ENTITY;
+    let header = match &fingerprint {
+        Some(fingerprint) => HeaderValue::try_from(fingerprint).ok(),
+        None => Some(HeaderValue::from_static("none")),
+    };
+    if let Some(header) = header {
+        response.headers_mut().insert(FINGERPRINT_HEADER, header);
+        let exposed = HeaderValue::from_name(FINGERPRINT_HEADER);
+        response.headers_mut().append(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
+    let answered = match said {
+        _ if refused => Err(response),
+        Some(said) if response.status() == StatusCode::OK => match kind(response.headers()) {
+            Kind::Events => events(response, said, steered, span).await,
+            Kind::Json => Ok(document(response, &said).await),
+            Kind::Other => Ok(guarded(response, steered, span)),
+        },
+        _ => Ok(guarded(response, steered, span)),
+    };
+    match answered {
+        Ok(response) => {
+            steering.metrics().request(&model, outcome);
+            response
+        }
+        Err(response) => {
+            steering.metrics().refused(&model, Reason::Prompt);
+            response
+        }
+    }
+}
+
+/// A streamed answer; `Err` with another answer if the spec turned out not to fit the prompt.
+async fn events(response: Response, said: String, steered: SteeredRequest, span: Span) -> Result<Response, Response> {
+    let (mut parts, body) = response.into_parts();
+    parts.headers.remove(CONTENT_LENGTH);
+    let mut body = EventBody::new(body, Some(said), (steered, span));
+    if body.guard().0.may_fail_on_prompt() {
+        // The status is held back until the engine has seen the prompt.
+        let start = body.start().await;
+        let cause = body.guard().0.prompt_error();
+        match start {
+            Ok(Start::Failed(message)) if cause.is_some_and(|cause| cause == message) => {
+                return Err(readable(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)));
+            }
+            Ok(_) => (),
+            Err(error) => {
+                let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+                return Ok(refusal.into_response());
+            }
+        }
+    }
+    Ok(Response::from_parts(parts, Body::new(body)))
+}
+
+/// An answer that is one JSON document. It is complete, so nothing of the request need be kept for it.
+async fn document(response: Response, said: &str) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let bytes = match to_bytes(body, usize::MAX).await {
+        Ok(bytes) => bytes,
+        Err(error) => return Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    };
+    let body = match usage::with_steering(&bytes, said) {
+        Some(json) => Bytes::from(json),
+        None => bytes,
+    };
+    parts.headers.insert(CONTENT_LENGTH, body.len().into());
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// An answer as it is, with the request kept until it has ended.
+fn guarded(response: Response, steered: SteeredRequest, span: Span) -> Response {
+    response.map(|inner| {
+        Body::new(Guarded {
+            inner,
+            _guard: (steered, span),
+        })
+    })
+}
+
+/// A body that keeps something until it is dropped.
+struct Guarded<G> {
+    inner: Body,
+    _guard: G,
+}
+
+impl<G: Unpin> http_body::Body for Guarded<G> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+enum Kind {
+    Json,
+    Events,
+    Other,
+}
+
+fn kind(headers: &HeaderMap) -> Kind {
+    match media_type(headers).as_str() {
+        "text/event-stream" => Kind::Events,
+        "application/json" => Kind::Json,
+        _ => Kind::Other,
+    }
+}
+
+/// Whether axum's `Json`, which reads the bodies in mistral.rs, takes such a body for JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = media_type(headers);
+    let subtype = media_type.strip_prefix("application/");
+    subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+}
+
+/// The media type of a body, in lower case and without parameters; empty if it isn't said.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = value.split(';').next().unwrap_or_default();
+    media_type.trim().to_ascii_lowercase()
+}
+
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+///
+/// A body that is larger (413), or that the client doesn't send whole (400).
+pub(super) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Refusal> {
+    let too_large = || Refusal::too_large("body", limit);
+    if stated_length(headers).is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    to_bytes(body, limit).await.map_err(|error| {
+        let error = error.into_inner();
+        if error.is::<LengthLimitError>() {
+            return too_large();
+        }
+        Refusal::new(StatusCode::BAD_REQUEST, format!("body: can't be read: {error}"))
+    })
+}
+
+/// What `Content-Length` says.
+pub(super) fn stated_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn refuse(steering: &Steering, model: Option<&str>, refusal: Refusal, reason: Reason) -> Response {
+    // A label is a name that steering knows, never the client's text.
+    let model = steering
+        .model_info(model)
+        .map_or(OTHER_MODEL.to_string(), |info| info.model);
+    steering.metrics().refused(&model, reason);
+    readable(refusal)
+}
+
+/// A refusal that web pages can read, as they can all answers of mistral.rs's routes: its rule for them is inside.
+fn readable(refusal: Refusal) -> Response {
+    let any = HeaderValue::from_static("*");
+    ([(ACCESS_CONTROL_ALLOW_ORIGIN, any)], refusal).into_response()
+}

@@ -1,0 +1,315 @@
+//! Server-sent events, taken apart and passed on without delay.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, Bytes};
+use http_body::Frame;
+
+use super::usage;
+
+/// A byte stream of server-sent events, split after the blank line that ends each.
+///
+/// Lines end in `\n` or `\r\n`; axum, which writes the events here, uses the former.
+#[derive(Default)]
+struct Splitter {
+    buffer: Vec<u8>,
+    /// How many bytes of `buffer` are known not to end an event.
+    scanned: usize,
+}
+
+impl Splitter {
+    fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole event, its blank line included.
+    fn next(&mut self) -> Option<Bytes> {
+        let ends = |at: &usize| {
+            let line = &self.buffer[..*at];
+            self.buffer[*at] == b'\n' && (line.ends_with(b"\n") || line.ends_with(b"\n\r"))
+        };
+        let Some(end) = (self.scanned..self.buffer.len()).find(ends) else {
+            self.scanned = self.buffer.len();
+            return None;
+        };
+        let rest = self.buffer.split_off(end + 1);
+        self.scanned = 0;
+        Some(std::mem::replace(&mut self.buffer, rest).into())
+    }
+
+    /// What is left when the stream has ended.
+    fn rest(&mut self) -> Option<Bytes> {
+        self.scanned = 0;
+        let rest = std::mem::take(&mut self.buffer);
+        (!rest.is_empty()).then(|| rest.into())
+    }
+}
+
+/// The text of an event's `data` lines, joined as the standard says; `None` for a comment.
+fn data(event: &[u8]) -> Option<Vec<u8>> {
+    let lines = event.split(|byte| *byte == b'\n').filter_map(|line| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line).strip_prefix(b"data:")?;
+        Some(line.strip_prefix(b" ").unwrap_or(line))
+    });
+    let lines: Vec<&[u8]> = lines.collect();
+    (!lines.is_empty()).then(|| lines.join(&b'\n'))
+}
+
+/// The event with the steering in its usage block, or as it is if it has none.
+fn extended(event: Bytes, steering: &str) -> Bytes {
+    // Nearly all events have neither word, and then they needn't be parsed.
+    let has = |word: &[u8]| event.windows(word.len()).any(|window| window == word);
+    if !has(b"\"usage\"") && !has(b"\"finish_reason\":\"") {
+        return event;
+    }
+    // The server writes JSON as one line; only then is it clear where the new text goes.
+    let mut lines: Vec<&[u8]> = event.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut of_data = lines.iter().enumerate().filter(|(_, line)| line.starts_with(b"data:"));
+    let (Some((index, line)), None) = (of_data.next(), of_data.next()) else {
+        return event;
+    };
+    let Some(json) = usage::with_steering(&line[b"data:".len()..], steering) else {
+        return event;
+    };
+    let line = format!("data: {json}\n");
+    lines[index] = line.as_bytes();
+    lines.concat().into()
+}
+
+/// What the first events of a stream say of the request.
+#[derive(Debug, PartialEq)]
+pub(super) enum Start {
+    /// The request failed, and this is why.
+    Failed(String),
+    /// An answer has begun, or there is none.
+    Begun,
+}
+
+/// The body of a streamed answer, with the steering in its usage block.
+///
+/// Events go on as soon as they are whole; all others than those extended go on byte for byte. `guard` lives until the
+/// body is dropped, which is when the answer has ended or the client has gone.
+pub(super) struct EventBody<G> {
+    inner: Body,
+    splitter: Splitter,
+    /// Events that were read to see how the stream starts.
+    held: VecDeque<Bytes>,
+    ended: bool,
+    /// What the usage block gets, as JSON; `None` for nothing.
+    steering: Option<String>,
+    guard: G,
+}
+
+impl<G: Unpin> EventBody<G> {
+    pub(super) fn new(inner: Body, steering: Option<String>, guard: G) -> Self {
+        Self {
+            inner,
+            splitter: Splitter::default(),
+            held: VecDeque::new(),
+            ended: false,
+            steering,
+            guard,
+        }
+    }
+
+    /// What lives as long as the body.
+    pub(super) fn guard(&self) -> &G {
+        &self.guard
+    }
+
+    /// Waits for the event that shows whether the request was accepted. The events stay in the body.
+    ///
+    /// # Errors
+    ///
+    /// What ends the stream.
+    pub(super) async fn start(&mut self) -> Result<Start, axum::Error> {
+        while let Some(frame) = poll_fn(|cx| self.poll_inner(cx)).await {
+            let Ok(event) = frame?.into_data() else { continue };
+            self.held.push_back(event.clone());
+            // Comments keep the connection alive, and `response.created` is sent before the engine has seen the prompt.
+            if let Some(start) = data(&event).and_then(|data| judge(&data)) {
+                return Ok(start);
+            }
+        }
+        Ok(Start::Begun)
+    }
+
+    /// The next event, or what is no data.
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        loop {
+            if let Some(event) = self.splitter.next() {
+                return Poll::Ready(Some(Ok(Frame::data(event))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(http_body::Body::poll_frame(Pin::new(&mut self.inner), cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => self.splitter.push(&bytes),
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    self.ended = true;
+                    if let Some(rest) = self.splitter.rest() {
+                        return Poll::Ready(Some(Ok(Frame::data(rest))));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<G: Unpin> http_body::Body for EventBody<G> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let frame = match this.held.pop_front() {
+            Some(event) => Frame::data(event),
+            None => match ready!(this.poll_inner(cx)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            },
+        };
+        Poll::Ready(Some(Ok(match &this.steering {
+            Some(steering) => frame.map_data(|event| extended(event, steering)),
+            None => frame,
+        })))
+    }
+}
+
+/// What one event's data says of how the stream starts; `None` if nothing yet.
+///
+/// mistral.rs sends an error as plain text, and on `/v1/responses` as `{"type": "error", "error": {"message": ..}}`.
+fn judge(data: &[u8]) -> Option<Start> {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        r#type: Option<String>,
+        error: Option<Cause>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Cause {
+        message: String,
+    }
+    if serde_json::from_slice::<serde::de::IgnoredAny>(data).is_err() {
+        return Some(Start::Failed(String::from_utf8_lossy(data).into_owned()));
+    }
+    let Ok(Event { r#type, error }) = serde_json::from_slice(data) else {
+        return Some(Start::Begun);
+    };
+    match (r#type.as_deref(), error) {
+        (Some("response.created"), _) => None,
+        (Some("error"), Some(cause)) => Some(Start::Failed(cause.message)),
+        _ => Some(Start::Begun),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use futures::stream;
+
+    use super::*;
+
+    const STREAM: &str = ": hello\n\ndata: {\"usage\":null}\n\nevent: x\nid: 3\ndata: {\"usage\":{\"n\":1}}\n\n\
+                          data: two\ndata: {\"usage\":{}}\n\ndata: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n\
+                          data: \u{e4}\"usage\"\n\ndata: [DONE]\n\ndata: cut {\"usage\"";
+
+    fn chunks(parts: Vec<&[u8]>) -> Body {
+        let parts: Vec<Result<Bytes, axum::Error>> =
+            parts.into_iter().map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+        Body::from_stream(stream::iter(parts))
+    }
+
+    async fn text(body: EventBody<()>) -> String {
+        String::from_utf8(to_bytes(Body::new(body), usize::MAX).await.unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn events_split_anywhere_are_extended_and_the_rest_is_byte_for_byte() {
+        let expected = STREAM
+            .replace("{\"n\":1}", "{\"n\":1,\"steering\":S}")
+            .replace("\"stop\"}]}", "\"stop\"}],\"steering\":S}");
+        for at in 0..=STREAM.len() {
+            let (a, b) = STREAM.as_bytes().split_at(at);
+            let body = EventBody::new(chunks(vec![a, b]), Some("S".into()), ());
+            assert_eq!(text(body).await, expected, "split at {at}");
+        }
+        let single = STREAM.as_bytes().chunks(1).collect();
+        assert_eq!(
+            text(EventBody::new(chunks(single), Some("S".into()), ())).await,
+            expected
+        );
+        let plain = chunks(STREAM.as_bytes().chunks(3).collect());
+        assert_eq!(text(EventBody::new(plain, None, ())).await, STREAM);
+    }
+
+    #[tokio::test]
+    async fn lines_may_end_in_carriage_returns() {
+        let stream = b"data: {\"usage\":{\"n\":1}}\r\n\r\ndata: a\r\n\r\n";
+        let body = EventBody::new(chunks(stream.chunks(1).collect()), Some("S".into()), ());
+        assert_eq!(
+            text(body).await,
+            "data: {\"usage\":{\"n\":1,\"steering\":S}}\n\r\ndata: a\r\n\r\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_event_goes_on_before_the_next_one_is_there() {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<Result<Bytes, axum::Error>>();
+        let source = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+        let mut body = EventBody::new(Body::from_stream(Box::pin(source)), Some("S".into()), ());
+        let mut next = async || poll_fn(|cx| Poll::Ready(http_body::Body::poll_frame(Pin::new(&mut body), cx))).await;
+        assert!(next().await.is_pending());
+        sender.send(Ok("data: 1\n\ndata: 2".into())).unwrap();
+        match next().await {
+            Poll::Ready(Some(Ok(frame))) => assert_eq!(frame.into_data().unwrap(), "data: 1\n\n"),
+            other => panic!("{other:?}"),
+        }
+        assert!(next().await.is_pending());
+        sender.send(Ok("\n\n".into())).unwrap();
+        assert!(matches!(next().await, Poll::Ready(Some(Ok(_)))));
+        drop(sender);
+        assert!(matches!(next().await, Poll::Ready(None)));
+    }
+
+    #[tokio::test]
+    async fn the_start_of_a_stream_is_judged_and_kept() {
+        for (stream, expected) in [
+            (
+                ": \n\ndata: no such\ndata: position\n\ndata: [DONE]\n\n",
+                Start::Failed("no such\nposition".into()),
+            ),
+            ("data: {\"choices\":[]}\n\ndata: [DONE]\n\n", Start::Begun),
+            (
+                "event: response.created\ndata: {\"type\":\"response.created\"}\n\n\
+                 event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"v\",\"message\":\"no\"}}\n\n",
+                Start::Failed("no".into()),
+            ),
+            (
+                "data: {\"type\":\"response.created\"}\n\ndata: {\"type\":\"response.in_progress\"}\n\n",
+                Start::Begun,
+            ),
+            ("data: 3\n\n", Start::Begun),
+            ("", Start::Begun),
+        ] {
+            let mut body = EventBody::new(chunks(stream.as_bytes().chunks(2).collect()), None, ());
+            assert_eq!(body.start().await.unwrap(), expected, "{stream}");
+            assert_eq!(text(body).await, stream);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_stream_goes_on() {
+        let parts: Vec<Result<Bytes, std::io::Error>> =
+            vec![Ok("data: 1\n\n".into()), Err(std::io::Error::other("gone"))];
+        let mut body = EventBody::new(Body::from_stream(stream::iter(parts)), None, ());
+        assert_eq!(body.start().await.unwrap(), Start::Begun);
+        assert!(to_bytes(Body::new(body), usize::MAX).await.is_err());
+    }
+}

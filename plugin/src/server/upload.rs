@@ -1,0 +1,208 @@
+//! A vector that is sent as a form.
+
+use std::io;
+use std::path::Path;
+
+use axum::extract::Multipart;
+use axum::extract::multipart::{Field, MultipartError};
+use axum::http::StatusCode;
+use steermap_maps::{FileError, MAX_TOML_BYTES, VectorFile};
+
+use super::refusal::Refusal;
+use crate::library::check_name;
+use crate::{Steering, gguf};
+
+/// The most bytes of `name` and `model`: far above any name, and no load for memory.
+const MAX_TEXT_BYTES: usize = 1024;
+
+/// The fields of the form, as they were sent.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    name: Option<Vec<u8>>,
+    toml: Option<Vec<u8>>,
+    safetensors: Option<Vec<u8>>,
+    gguf: Option<Vec<u8>>,
+    model: Option<Vec<u8>>,
+}
+
+/// A form that is whole.
+#[derive(Debug)]
+pub(super) struct Form {
+    /// The name that the vector is to have.
+    pub(super) name: String,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// steermap's own two files.
+    Files { toml: Vec<u8>, safetensors: Vec<u8> },
+    /// A control vector of llama.cpp or repeng, and the served model that it is native to.
+    Gguf { gguf: Vec<u8>, model: Option<String> },
+}
+
+impl Upload {
+    /// Reads the form, whose body is limited to `limit` bytes. File names that the client gives are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// A field that is not known, there twice, or too large; a form that is cut short, or too large as a whole.
+    pub(super) async fn read(mut form: Multipart, limit: usize) -> Result<Self, Refusal> {
+        let mut upload = Self::default();
+        while let Some(field) = form.next_field().await.map_err(|error| broken(&error, limit))? {
+            let key = field.name().unwrap_or_default().to_string();
+            let text = MAX_TEXT_BYTES.min(limit);
+            let (place, most) = match key.as_str() {
+                "name" => (&mut upload.name, text),
+                "model" => (&mut upload.model, text),
+                "toml" => (&mut upload.toml, limit.min(MAX_TOML_BYTES as usize)),
+                "safetensors" => (&mut upload.safetensors, limit),
+                "gguf" => (&mut upload.gguf, limit),
+                _ => {
+                    let known = "one of name, toml, safetensors, gguf, model";
+                    let key: String = key.chars().take(64).collect();
+                    return Err(Refusal::value("form", format!("the field {key:?}"), known));
+                }
+            };
+            if place.is_some() {
+                return Err(Refusal::value(&key, "the field twice", "it once"));
+            }
+            *place = Some(read_field(field, &key, most, limit).await?);
+        }
+        Ok(upload)
+    }
+
+    /// Checks that the form has what it must have, and no more.
+    ///
+    /// # Errors
+    ///
+    /// A field that is missing, or does not go with the others; a text that is none.
+    pub(super) fn check(self) -> Result<Form, Refusal> {
+        let Some(name) = self.name else {
+            return Err(Refusal::value("name", "nothing", "the vector's name"));
+        };
+        let name = text("name", name)?;
+        check_name("name", &name)?;
+        let content = match (self.gguf, self.toml, self.safetensors) {
+            (Some(gguf), None, None) => Content::Gguf {
+                gguf,
+                model: self.model.map(|model| text("model", model)).transpose()?,
+            },
+            (Some(_), _, _) => {
+                return Err(Refusal::value(
+                    "gguf",
+                    "it beside toml or safetensors",
+                    "one kind of file",
+                ));
+            }
+            (None, Some(toml), Some(safetensors)) => {
+                if self.model.is_some() {
+                    return Err(Refusal::value(
+                        "model",
+                        "it beside toml",
+                        "it with gguf alone: the TOML says which model",
+                    ));
+                }
+                Content::Files { toml, safetensors }
+            }
+            (None, Some(_), None) => {
+                return Err(Refusal::value("safetensors", "nothing", "the file that goes with toml"));
+            }
+            (None, None, Some(_)) => {
+                return Err(Refusal::value("toml", "nothing", "the file that goes with safetensors"));
+            }
+            (None, None, None) => return Err(Refusal::value("toml", "nothing", "toml and safetensors, or gguf")),
+        };
+        Ok(Form { name, content })
+    }
+}
+
+impl Form {
+    /// The vector. Reads and writes temporary files, so it must not run where others wait.
+    ///
+    /// # Errors
+    ///
+    /// A file that is not what it should be, or a model that is not there.
+    pub(super) fn vector(self, steering: &Steering) -> Result<VectorFile, Refusal> {
+        match self.content {
+            Content::Files { toml, safetensors } => load(&toml, &safetensors),
+            Content::Gguf { gguf, model } => {
+                let model = steering.model_info(model.as_deref())?;
+                gguf::read(&gguf, &self.name, model)
+                    .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("gguf: {error}")))
+            }
+        }
+    }
+}
+
+/// Loads the two files as [`VectorFile::load`] does, from a folder of their own.
+fn load(toml: &[u8], safetensors: &[u8]) -> Result<VectorFile, Refusal> {
+    let folder = tempfile::tempdir().map_err(|error| unwritable(&error))?;
+    let path = folder.path().join("vector.toml");
+    std::fs::write(&path, toml).map_err(|error| unwritable(&error))?;
+    // The reader checks all of the TOML before it looks for the tensors, so with these not there yet, it says under
+    // which name it looks for them; a name that is none is refused by then, and this one leads out of no folder.
+    let tensors = match VectorFile::load(&path) {
+        Err(FileError::Missing { path: tensors, .. }) if tensors.parent() == Some(folder.path()) => tensors,
+        Err(error) => return Err(wrong(&error, &path)),
+        Ok(_) => return Err(Refusal::value("toml", "a file that needs no tensors", "a vector's")),
+    };
+    std::fs::write(&tensors, safetensors).map_err(|error| unwritable(&error))?;
+    VectorFile::load(&path).map_err(|error| wrong(&error, &path))
+}
+
+/// Says what is wrong with an uploaded file, by the field it came in and not by where it lay.
+fn wrong(error: &FileError, toml: &Path) -> Refusal {
+    let field = |path: &Path| if path == toml { "toml" } else { "safetensors" };
+    let message = match error {
+        FileError::Invalid { path, problem } => format!("{}: {problem}", field(path)),
+        FileError::TooLarge { path, found, limit } => {
+            format!("{}: found {found} bytes, expected at most {limit}", field(path))
+        }
+        FileError::Missing { path, .. } | FileError::NotAFile { path, .. } | FileError::Name { path, .. } => {
+            format!("{}: found no regular file, expected one", field(path))
+        }
+        FileError::Read { path, error } | FileError::Write { path, error } => {
+            format!("{}: can't be read: {error}", field(path))
+        }
+        _ => "toml: found a file that can't be read, expected a vector's".to_string(),
+    };
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+}
+
+fn unwritable(error: &io::Error) -> Refusal {
+    // A long name is the client's mistake; what else can happen is the server's.
+    let status = match error.kind() {
+        io::ErrorKind::InvalidFilename | io::ErrorKind::InvalidInput => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Refusal::new(status, format!("the upload can't be stored: {error}"))
+}
+
+async fn read_field(mut field: Field<'_>, key: &str, most: usize, limit: usize) -> Result<Vec<u8>, Refusal> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error, limit))? {
+        if bytes.len() + chunk.len() > most {
+            return Err(Refusal::too_large(key, most));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn text(field: &str, bytes: Vec<u8>) -> Result<String, Refusal> {
+    String::from_utf8(bytes).map_err(|_| Refusal::value(field, "bytes that are no UTF-8", "text"))
+}
+
+fn broken(error: &MultipartError, limit: usize) -> Refusal {
+    match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large("body", limit),
+        status => Refusal::new(
+            status,
+            format!(
+                "body: found a broken form ({}), expected multipart/form-data",
+                error.body_text()
+            ),
+        ),
+    }
+}

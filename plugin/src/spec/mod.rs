@@ -1,0 +1,308 @@
+//! What is asked for: one schema for the configuration file (TOML) and requests (JSON).
+//!
+//! ```toml
+//! conflict = "sequential"             # or "first", "error"
+//! norm = "free"                       # or "preserve"
+//!
+//! [[vectors]]
+//! vector = "happy"
+//! map = "small-to-large"              # absent: the vector is native to the served model
+//! op = "add"                          # or "ablate", "set"
+//! scale = 4.0                         # or relative_scale, in units of the stream's mean norm
+//! layers = [11]
+//! apply = { prompt = { positions = [-1] }, generation = "all" }
+//!
+//! [[vectors]]
+//! vector = "polite"
+//! relative_scale = 0.1
+//! when = { vector = "rude", layer = 9, above = 2.5 }
+//! ```
+//!
+//! | module | role |
+//! | --- | --- |
+//! | [`apply`] | where a vector acts: [`Apply`], [`Where`] |
+//! | [`when`] | on what condition: [`When`] |
+//! | [`request`] | what a request asks for, and how it combines with the default: [`RequestSteering`] |
+//! | [`schema()`](mod@schema) | the JSON Schema of all of it |
+
+pub mod apply;
+pub mod request;
+pub mod schema;
+mod table;
+mod validate;
+pub mod when;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use steermap_maps::OffsetRule;
+
+pub use apply::{Apply, Selection, TokenRef, Where, Window};
+pub use request::{Mode, RequestSteering, from_json};
+pub use schema::schema;
+pub use when::{TokenState, When};
+
+use table::from_table;
+
+/// Most vectors in one spec: more than any published method combines, few enough that a spec compiles in a moment.
+pub const MAX_VECTORS: usize = 32;
+
+/// Most entries in one list of a selector: a request of usual size can't hold many more, and every prompt is checked
+/// against each.
+pub const MAX_ENTRIES: usize = 1024;
+
+/// Most entries in a list of layers: several times the depth of the deepest models.
+pub const MAX_LAYERS: usize = 4096;
+
+/// Largest position, and largest bound of a window, either way: beyond any model's context.
+pub const MAX_POSITION: i64 = i32::MAX as i64;
+
+/// Longest text of a token, in bytes: the longest tokens of known tokenizers, runs of spaces, have a few hundred.
+pub const MAX_TOKEN_TEXT: usize = 1024;
+
+/// Vectors that act on the residual stream, in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct SteeringSpec {
+    /// The vectors, in the order in which they act at each layer.
+    #[serde(default)]
+    #[schemars(length(max = MAX_VECTORS))]
+    pub vectors: Vec<VectorUse>,
+    /// What happens where several vectors act at one layer and position.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub conflict: Conflict,
+    /// What happens to the stream's norm.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub norm: NormRule,
+}
+
+from_table!(SteeringSpec, "a steering spec: a table");
+
+/// What happens where several vectors act at one layer and position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Conflict {
+    /// They are applied one after the other, in the order of the list.
+    #[default]
+    Sequential,
+    /// Only the first of the list that acts there is applied.
+    First,
+    /// A spec in which two vectors can meet is refused.
+    Error,
+}
+
+/// What happens to the stream's norm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NormRule {
+    /// It becomes what the vectors make of it.
+    #[default]
+    Free,
+    /// After all vectors of a layer, a state that was steered is scaled back to the L2 norm that it had before.
+    Preserve,
+}
+
+/// What a vector does to a state `h`; `v^` is `v / ||v||`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    /// `h += scale * v^`, or `scale * v` where `normalize` is false.
+    #[default]
+    Add,
+    /// `h -= scale * (h . v^) v^`: a scale of 1, the default, removes all of the component along `v`.
+    Ablate,
+    /// `h += (scale - h . v^) v^`: the component along `v` becomes `scale`.
+    Set,
+}
+
+/// One vector and how it is used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct VectorUse {
+    /// Name of the vector in the library.
+    pub vector: String,
+    /// Name of the map that carries the vector from the model it was found on; absent: the vector is native to the
+    /// served model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<String>,
+    /// How the map carries it: by its linear part (absent or `linear`), or as the paper does, bias included (`affine`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::OffsetRuleSchema>")]
+    pub offset: Option<OffsetRule>,
+    /// What the vector does.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub op: Op,
+    /// alpha: for `add`, the length of the offset where `normalize` is set, else the factor of the vector as it is in
+    /// its file, and negative values steer the other way; for `ablate`, the share of the component that is removed
+    /// (absent: 1); for `set`, what the component becomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
+    /// In place of `scale`: the same in units of the stream's mean norm at each layer. Not for `ablate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_scale: Option<f64>,
+    /// Whether the vector is first divided by its norm, layer by layer. Can be false for `add` with `scale` alone.
+    #[serde(default = "default_normalize", skip_serializing_if = "is_true")]
+    pub normalize: bool,
+    /// The layers to steer, 0-based; absent, all that the vector's file has or, with a map, that the map reaches from
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_LAYERS))]
+    pub layers: Option<Vec<usize>>,
+    /// The tokens that are steered; absent: all of them or, with `when`, all that are generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply: Option<Apply>,
+    /// The condition on which the vector is used; absent: always. It is decided after the prompt, so the vector then
+    /// acts on generated tokens alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+}
+
+from_table!(VectorUse, "a vector: a table");
+
+fn default_normalize() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl VectorUse {
+    /// The vector `vector`, normalised, times `scale`, added at all layers of its file to all tokens.
+    pub fn new(vector: impl Into<String>, scale: f64) -> Self {
+        Self {
+            scale: Some(scale),
+            ..Self::unscaled(vector.into(), Op::Add)
+        }
+    }
+
+    /// The vector `vector`, normalised, times `scale` times the mean norm of each layer's stream, added to all tokens.
+    pub fn relative(vector: impl Into<String>, scale: f64) -> Self {
+        Self {
+            relative_scale: Some(scale),
+            ..Self::unscaled(vector.into(), Op::Add)
+        }
+    }
+
+    /// Removes all of the component along the vector `vector`, at all layers of its file, of all tokens.
+    pub fn ablate(vector: impl Into<String>) -> Self {
+        Self::unscaled(vector.into(), Op::Ablate)
+    }
+
+    fn unscaled(vector: String, op: Op) -> Self {
+        Self {
+            vector,
+            map: None,
+            offset: None,
+            op,
+            scale: None,
+            relative_scale: None,
+            normalize: true,
+            layers: None,
+            apply: None,
+            when: None,
+        }
+    }
+
+    /// The same at these layers only.
+    pub fn at_layers(mut self, layers: impl IntoIterator<Item = usize>) -> Self {
+        self.layers = Some(layers.into_iter().collect());
+        self
+    }
+
+    /// The same carried over by the map `map`, linearly.
+    pub fn through(mut self, map: impl Into<String>) -> Self {
+        self.map = Some(map.into());
+        self
+    }
+
+    /// The same carried over as `rule` says. Only for a vector that goes [`through`](Self::through) a map.
+    pub fn offset(mut self, rule: OffsetRule) -> Self {
+        self.offset = Some(rule);
+        self
+    }
+
+    /// The same with the vector as it is in its file.
+    pub fn unnormalized(mut self) -> Self {
+        self.normalize = false;
+        self
+    }
+
+    /// The same doing `op`.
+    pub fn op(mut self, op: Op) -> Self {
+        self.op = op;
+        self
+    }
+
+    /// The same where `apply` says only.
+    pub fn apply(mut self, apply: Apply) -> Self {
+        self.apply = Some(apply);
+        self
+    }
+
+    /// The same on the condition `when` only.
+    pub fn when(mut self, when: When) -> Self {
+        self.when = Some(when);
+        self
+    }
+
+    /// Where in the prompt it acts, with what an absent key means spelled out.
+    pub fn in_prompt(&self) -> &Where {
+        match (&self.apply, &self.when) {
+            (Some(apply), _) => apply.prompt.as_ref().unwrap_or(&Where::None),
+            (None, Some(_)) => &Where::None,
+            (None, None) => &Where::All,
+        }
+    }
+
+    /// Where among the generated tokens it acts, with what an absent key means spelled out.
+    pub fn in_generation(&self) -> &Where {
+        match &self.apply {
+            Some(apply) => apply.generation.as_ref().unwrap_or(&Where::None),
+            None => &Where::All,
+        }
+    }
+}
+
+impl From<VectorUse> for SteeringSpec {
+    fn from(vector: VectorUse) -> Self {
+        Self::from(vec![vector])
+    }
+}
+
+impl From<Vec<VectorUse>> for SteeringSpec {
+    fn from(vectors: Vec<VectorUse>) -> Self {
+        Self {
+            vectors,
+            ..Self::default()
+        }
+    }
+}
+
+impl SteeringSpec {
+    /// The names of all vectors that it needs, conditions' included.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.vectors.iter().flat_map(|used| {
+            let condition = used.when.as_ref().map(|when| when.vector.as_str());
+            std::iter::once(used.vector.as_str()).chain(condition)
+        })
+    }
+
+    /// The same with `conflict`.
+    pub fn conflict(mut self, conflict: Conflict) -> Self {
+        self.conflict = conflict;
+        self
+    }
+
+    /// The same with `norm`.
+    pub fn norm(mut self, norm: NormRule) -> Self {
+        self.norm = norm;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! The JSON Schema of steering specs, which ships as `steering.schema.json`.
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::{Value, json};
+
+use super::{RequestSteering, SteeringSpec};
+
+/// The JSON Schema (draft 2020-12) of a [`RequestSteering`] or a [`SteeringSpec`]; each also has a schema of its own
+/// under `$defs`.
+///
+/// It says less than [`SteeringSpec::validate`] checks: nothing of keys that exclude each other.
+pub fn schema() -> Value {
+    let mut generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
+    let any_of = [
+        generator.subschema_for::<RequestSteering>(),
+        generator.subschema_for::<SteeringSpec>(),
+    ];
+    let mut schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "steermap steering",
+        "description": "How a request or a model's default is steered: the `steering` field of a request \
+                        (RequestSteering), or a default in the configuration file (SteeringSpec).",
+        "anyOf": any_of,
+        "$defs": generator.take_definitions(true),
+    });
+    unwrap_lines(&mut schema);
+    schema
+}
+
+/// Makes one line of each paragraph of the descriptions, which are the code's comments.
+fn unwrap_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(table) => {
+            if let Some(Value::String(text)) = table.get_mut("description") {
+                let paragraphs: Vec<String> = text.split("\n\n").map(|text| text.replace('\n', " ")).collect();
+                *text = paragraphs.join("\n\n");
+            }
+            table.values_mut().for_each(unwrap_lines);
+        }
+        Value::Array(list) => list.iter_mut().for_each(unwrap_lines),
+        _ => {}
+    }
+}
+
+/// [`steermap_maps::OffsetRule`], for the schema alone.
+#[derive(JsonSchema)]
+#[schemars(
+    rename = "OffsetRule",
+    rename_all = "lowercase",
+    description = "How a map carries a vector over."
+)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum OffsetRuleSchema {
+    /// `A v`: a vector is a difference of states, so it moves by the map's linear part.
+    Linear,
+    /// `A v + p`, as the paper has it.
+    Affine,
+}

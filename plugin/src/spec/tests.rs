@@ -1,0 +1,529 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::testing::{cases, places};
+
+/// One spec with every key.
+const FULL: &str = r#"
+conflict = "first"
+norm = "preserve"
+
+[[vectors]]
+vector = "happy"
+map = "small-to-large"
+offset = "affine"
+op = "set"
+scale = -1.5
+normalize = true
+layers = [3, 1]
+
+[vectors.apply]
+generation = "all"
+
+[vectors.apply.prompt]
+positions = [0, -1]
+windows = [[2, -3], [-2]]
+tokens = [17, " cat"]
+exclude_positions = [5]
+exclude_windows = [[7, 9]]
+exclude_tokens = ["\n"]
+
+[[vectors]]
+vector = "polite"
+relative_scale = 0.25
+when = { vector = "rude", map = "small-to-large", layer = 4, token = "mean", below = 0.5 }
+"#;
+
+fn full() -> SteeringSpec {
+    let selection = Selection {
+        positions: Some(vec![0, -1]),
+        windows: Some(vec![
+            Window {
+                start: 2,
+                end: Some(-3),
+            },
+            Window { start: -2, end: None },
+        ]),
+        tokens: Some(vec![TokenRef::Id(17), TokenRef::Text(" cat".into())]),
+        exclude_positions: Some(vec![5]),
+        exclude_windows: Some(vec![Window { start: 7, end: Some(9) }]),
+        exclude_tokens: Some(vec![TokenRef::Text("\n".into())]),
+    };
+    let apply = Apply {
+        prompt: Some(selection.into()),
+        generation: Some(Where::All),
+    };
+    let happy = VectorUse::new("happy", -1.5)
+        .through("small-to-large")
+        .offset(OffsetRule::Affine)
+        .op(Op::Set)
+        .at_layers([3, 1])
+        .apply(apply);
+    let when = When::below("rude", 4, 0.5).mean().through("small-to-large");
+    let polite = VectorUse::relative("polite", 0.25).when(when);
+    SteeringSpec::from(vec![happy, polite])
+        .conflict(Conflict::First)
+        .norm(NormRule::Preserve)
+}
+
+/// What is wrong with a spec of one vector, given as JSON without its name.
+fn wrong(vector: serde_json::Value) -> String {
+    let mut vector = vector;
+    vector["vector"] = json!("v");
+    match from_json::<SteeringSpec>(&json!({"vectors": [vector]}), "s.") {
+        Ok(spec) => spec.validate("s.").unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// As [`wrong`], for a selector of the prompt.
+fn wrong_place(selection: serde_json::Value) -> String {
+    wrong(json!({"scale": 1, "apply": {"prompt": selection}}))
+}
+
+#[test]
+fn the_default_is_normalised_and_everywhere() {
+    let spec: SteeringSpec = toml::from_str("[[vectors]]\nvector = \"happy\"\nscale = 4").unwrap();
+    assert_eq!(spec, VectorUse::new("happy", 4.0).into());
+    assert!(spec.validate("").is_ok());
+    let used = &spec.vectors[0];
+    assert_eq!((used.in_prompt(), used.in_generation()), (&Where::All, &Where::All));
+    let used = VectorUse::new("v", 1.0).when(When::above("c", 1, 0.0));
+    assert_eq!((used.in_prompt(), used.in_generation()), (&Where::None, &Where::All));
+    let used = VectorUse::new("v", 1.0).apply(Apply::prompt(Where::All));
+    assert_eq!((used.in_prompt(), used.in_generation()), (&Where::All, &Where::None));
+}
+
+#[test]
+fn every_key_is_read() {
+    let spec: SteeringSpec = toml::from_str(FULL).unwrap();
+    assert_eq!(spec, full());
+    assert_eq!(spec.validate("").map_err(|error| error.to_string()), Ok(()));
+}
+
+#[test]
+fn json_and_toml_are_one_schema() {
+    let used = VectorUse::new("happy", -1.5).unnormalized().at_layers([3, 1]);
+    for spec in [
+        full(),
+        used.into(),
+        VectorUse::ablate("v").into(),
+        SteeringSpec::default(),
+    ] {
+        let json = serde_json::to_value(&spec).unwrap();
+        assert_eq!(from_json::<SteeringSpec>(&json, "").unwrap(), spec);
+        let toml = toml::to_string(&spec).unwrap();
+        assert_eq!(toml::from_str::<SteeringSpec>(&toml).unwrap(), spec);
+        // Read as the other's values, which is what decides whether the two are one.
+        assert_eq!(toml::from_str::<serde_json::Value>(&toml).unwrap(), json);
+    }
+}
+
+#[test]
+fn unknown_and_missing_keys_are_errors() {
+    for text in [
+        "[[vectors]]\nvector = \"happy\"\nscale = 4\nlayer = 3",
+        "[[vectors]]\nscale = 4",
+        "[[vectors]]\nvector = \"happy\"\nscale = \"4\"",
+        "[[vectors]]\nvector = \"happy\"\nscale = 4\nlayers = [-1]",
+        "[[vectors]]\nvector = \"happy\"\nscale = 4\nmap = \"m\"\noffset = \"sideways\"",
+        "vector = 1",
+        "conflict = \"last\"",
+        "norm = true",
+        "surprise = 1",
+    ] {
+        assert!(toml::from_str::<SteeringSpec>(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn values_of_the_wrong_type_name_their_field() {
+    let expected = "expected \"all\", \"none\" or a table of positions, windows and tokens";
+    for (vector, message) in [
+        (
+            json!({"scale": "4"}),
+            "s.vectors[0].scale: found string \"4\", expected f64".to_string(),
+        ),
+        (
+            json!({"scale": 1, "apply": {"prompt": "some"}}),
+            format!("s.vectors[0].apply.prompt: found string \"some\", {expected}"),
+        ),
+        (
+            json!({"scale": 1, "apply": {"generation": [1]}}),
+            format!("s.vectors[0].apply.generation: found sequence, {expected}"),
+        ),
+        (
+            json!({"scale": 1, "apply": {"prompt": {"positions": [1.5]}}}),
+            "s.vectors[0].apply.prompt.positions[0]: found floating point `1.5`, expected i64".to_string(),
+        ),
+        (
+            json!({"scale": 1, "apply": {"prompt": {"tokens": [3, -1]}}}),
+            "s.vectors[0].apply.prompt.tokens[1]: found integer `-1`, expected a token's id (0 to 4294967295) or its \
+             text"
+                .to_string(),
+        ),
+        (
+            json!({"scale": 1, "apply": {"prompt": {"tokens": [4_294_967_296_u64]}}}),
+            "s.vectors[0].apply.prompt.tokens[0]: found integer `4294967296`, expected a token's id (0 to 4294967295) \
+             or its text"
+                .to_string(),
+        ),
+    ] {
+        assert_eq!(wrong(vector), message);
+    }
+    for windows in [json!([[]]), json!([[1, 2, 3]]), json!([7]), json!([["a"]])] {
+        let message = wrong_place(json!({"windows": windows}));
+        assert!(message.starts_with("s.vectors[0].apply.prompt.windows[0]"), "{message}");
+    }
+    let message = wrong_place(json!({"windows": [[1, 2, 3]]}));
+    assert!(
+        message.ends_with("expected a window of positions: [start, end] or [start]"),
+        "{message}"
+    );
+    let message = wrong_place(json!({"position": [1]}));
+    assert!(
+        message.starts_with(
+            "s.vectors[0].apply.prompt.position: found unknown field `position`, expected one of `positions`"
+        ),
+        "{message}"
+    );
+    let message = from_json::<SteeringSpec>(&json!({"vectors": [{"scale": 1}]}), "s.").unwrap_err();
+    assert_eq!(
+        message.to_string(),
+        "s.vectors[0]: found missing field `vector`, expected all keys there"
+    );
+    for list in [json!([]), json!(["off"]), json!("off"), json!(null), json!(7)] {
+        let message = from_json::<RequestSteering>(&list, "steering.")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.starts_with("steering: found ") && message.ends_with("expected a steering spec: a table"),
+            "{message}"
+        );
+    }
+    let lists = json!({"vectors": [["v", null, null, "add", 1.0]]});
+    assert_eq!(
+        from_json::<SteeringSpec>(&lists, "s.").unwrap_err().to_string(),
+        "s.vectors[0]: found sequence, expected a vector: a table"
+    );
+    assert_eq!(
+        wrong(json!({"scale": 1, "apply": ["all"]})),
+        "s.vectors[0].apply: found sequence, expected a table of prompt and generation"
+    );
+    assert!(toml::from_str::<SteeringSpec>("vectors = [['v']]").is_err());
+}
+
+#[test]
+fn values_that_can_not_be_right_name_their_field() {
+    let bad = |vector: VectorUse| SteeringSpec::from(vector).validate("s.").unwrap_err().to_string();
+    assert_eq!(
+        bad(VectorUse::new("v", f64::NAN)),
+        "s.vectors[0].scale: found NaN, expected a finite 32-bit number"
+    );
+    assert!(bad(VectorUse::new("v", f64::INFINITY)).contains("scale"));
+    assert!(bad(VectorUse::new("v", 1e300)).contains("scale"));
+    assert!(bad(VectorUse::relative("v", f64::NEG_INFINITY)).contains("[0].relative_scale: found -inf"));
+    assert!(bad(VectorUse::new("v", 1.0).at_layers([])).contains("vectors[0].layers"));
+    assert!(bad(VectorUse::new("v", 1.0).at_layers([2, 3, 2])).contains("2 twice"));
+    assert!(bad(VectorUse::new("v", 1.0).at_layers(0..4097)).contains("found 4097 layers, expected 4096 at most"));
+    assert_eq!(
+        bad(VectorUse::new("v", 1.0).offset(OffsetRule::Affine)),
+        "s.vectors[0].offset: found \"affine\" without a map, expected a map beside it, or no such key"
+    );
+    for name in ["", "../v", "a/b", ".v", "ä"] {
+        assert!(bad(VectorUse::new(name, 1.0)).starts_with("s.vectors[0].vector: found the name"));
+        assert!(bad(VectorUse::new("v", 1.0).through(name)).starts_with("s.vectors[0].map: found the name"));
+    }
+    let long = bad(VectorUse::new("x".repeat(100_000), 1.0));
+    assert!(long.contains("(100000 bytes)") && long.len() < 300, "{long}");
+    let many = SteeringSpec::from(vec![VectorUse::new("v", 1.0); 33]).validate("s.");
+    assert_eq!(
+        many.unwrap_err().to_string(),
+        "s.vectors: found 33 vectors, expected 32 at most"
+    );
+    assert!(
+        SteeringSpec::from(vec![VectorUse::new("v", 1.0); 32])
+            .validate("")
+            .is_ok()
+    );
+}
+
+#[test]
+fn scales_are_one_of_two_and_fit_the_op() {
+    for (vector, message) in [
+        (json!({}), "scale: found neither, expected scale or relative_scale"),
+        (
+            json!({"scale": 1, "relative_scale": 1}),
+            "relative_scale: found both, expected either scale or relative_scale",
+        ),
+        (
+            json!({"op": "set"}),
+            "scale: found neither, expected scale or relative_scale",
+        ),
+        (
+            json!({"op": "ablate", "relative_scale": 0.5}),
+            "relative_scale: found 0.5 for op = \"ablate\", expected scale, the share that is removed",
+        ),
+        (
+            json!({"relative_scale": 1, "normalize": false}),
+            "normalize: found false beside relative_scale, which is that of a direction, expected true or no such key",
+        ),
+        (
+            json!({"op": "ablate", "normalize": false}),
+            "normalize: found false beside op = \"ablate\", which goes by the direction alone, expected true or no \
+             such key",
+        ),
+        (
+            json!({"op": "set", "scale": 1, "normalize": false}),
+            "normalize: found false beside op = \"set\", which goes by the direction alone, expected true or no such \
+             key",
+        ),
+    ] {
+        assert_eq!(wrong(vector), format!("s.vectors[0].{message}"));
+    }
+    for vector in [
+        VectorUse::ablate("v"),
+        VectorUse::new("v", 0.5).op(Op::Ablate),
+        VectorUse::new("v", 0.0).op(Op::Set),
+        VectorUse::relative("v", 0.5).op(Op::Set),
+    ] {
+        assert!(SteeringSpec::from(vector).validate("").is_ok());
+    }
+    assert!(wrong(json!({"op": "clamp", "scale": 1})).starts_with("s.vectors[0].op: found unknown variant `clamp`"));
+}
+
+#[test]
+fn selectors_that_select_nothing_are_refused() {
+    let at = "s.vectors[0].apply.prompt";
+    for name in [
+        "positions",
+        "windows",
+        "tokens",
+        "exclude_positions",
+        "exclude_windows",
+        "exclude_tokens",
+    ] {
+        let message = wrong_place(json!({name: []}));
+        assert_eq!(
+            message,
+            format!("{at}.{name}: found [], expected one entry at least, or no such key")
+        );
+    }
+    assert!(wrong_place(json!({})).starts_with(&format!("{at}: found {{}}, expected positions")));
+    for apply in [
+        json!({}),
+        json!({"prompt": "none"}),
+        json!({"generation": "none", "prompt": "none"}),
+    ] {
+        let message = wrong(json!({"scale": 1, "apply": apply}));
+        assert!(
+            message.starts_with("s.vectors[0].apply: found none at all"),
+            "{message}"
+        );
+    }
+    for window in [[3, 3], [4, 3], [-1, -1], [-1, -2], [-3, 0], [0, 0]] {
+        assert_eq!(
+            wrong_place(json!({"windows": [[1], window]})),
+            format!("{at}.windows[1]: found {window:?}, expected a window with an end after its start")
+        );
+    }
+    assert_eq!(
+        wrong_place(json!({"exclude_tokens": [""]})),
+        format!("{at}.exclude_tokens[0]: found \"\", expected a token's id or its text")
+    );
+}
+
+#[test]
+fn selectors_have_limits() {
+    let message = wrong_place(json!({"positions": vec![1; 1025]}));
+    assert!(
+        message.contains("positions: found 1025 entries, expected 1024 at most"),
+        "{message}"
+    );
+    let message = wrong_place(json!({"tokens": ["x".repeat(1025)]}));
+    assert!(message.contains("tokens[0]: found 1025 bytes"), "{message}");
+    let message = wrong_place(json!({"positions": [0, 1_i64 << 31]}));
+    assert!(
+        message.contains("positions[1]: found 2147483648, expected -2147483647 to 2147483647"),
+        "{message}"
+    );
+    let message = wrong_place(json!({"exclude_windows": [[0, i64::MIN]]}));
+    assert!(
+        message.contains("exclude_windows[0]: found [0, -9223372036854775808]"),
+        "{message}"
+    );
+}
+
+#[test]
+fn generated_positions_have_no_end_to_count_from() {
+    let generation = |selection| wrong(json!({"scale": 1, "apply": {"generation": selection}}));
+    for selection in [json!({"positions": [-1]}), json!({"exclude_positions": [-1]})] {
+        let message = generation(selection);
+        assert!(
+            message.contains("positions[0]: found -1, expected 0 or more"),
+            "{message}"
+        );
+    }
+    for window in [json!([-1]), json!([1, -1])] {
+        let message = generation(json!({"windows": [window]}));
+        assert!(
+            message.contains("apply.generation.windows[0]: found [") && message.contains("expected 0 or more"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn conditions_are_decided_after_the_prompt() {
+    let when = json!({"vector": "c", "layer": 1, "above": 0});
+    let message = wrong(json!({"scale": 1, "when": when, "apply": {"prompt": "all", "generation": "all"}}));
+    assert_eq!(
+        message,
+        "s.vectors[0].apply.prompt: found a place beside `when`, which is decided after the prompt, expected \"none\" \
+         or no such key"
+    );
+    let spec = json!({"vectors": [{"vector": "v", "scale": 1, "when": when, "apply": {"prompt": "none",
+        "generation": {"positions": [0]}}}]});
+    let spec: SteeringSpec = from_json(&spec, "").unwrap();
+    assert!(spec.validate("").is_ok());
+    for (when, message) in [
+        (
+            json!({"vector": "c", "layer": 1}),
+            "above: found neither, expected above or below",
+        ),
+        (
+            json!({"vector": "c", "layer": 1, "above": 1, "below": 2}),
+            "below: found both, expected either above or below",
+        ),
+        (
+            json!({"vector": "c", "layer": 1, "below": 1e39}),
+            "below: found 1000000000000000000000000000000000000000, expected a finite 32-bit number",
+        ),
+        (
+            json!({"vector": "c", "layer": -1, "above": 1}),
+            "layer: found integer `-1`, expected usize",
+        ),
+    ] {
+        assert_eq!(
+            wrong(json!({"scale": 1, "when": when})),
+            format!("s.vectors[0].when.{message}")
+        );
+    }
+    let message = wrong(json!({"scale": 1, "when": {"vector": "/c", "layer": 1, "above": 1}}));
+    assert!(
+        message.starts_with("s.vectors[0].when.vector: found the name"),
+        "{message}"
+    );
+}
+
+#[test]
+fn requests_replace_extend_or_switch_off_the_default() {
+    let default = SteeringSpec::from(VectorUse::new("a", 1.0))
+        .conflict(Conflict::First)
+        .norm(NormRule::Preserve);
+    let resolve = |request: serde_json::Value, default| {
+        let request: RequestSteering = from_json(&request, "steering.").unwrap();
+        request.validate("steering.").unwrap();
+        request.resolve(default)
+    };
+    let b = json!([{"vector": "b", "scale": 2}]);
+    let (a, only_b) = (VectorUse::new("a", 1.0), VectorUse::new("b", 2.0));
+    let replaced = resolve(json!({"vectors": b}), Some(&default));
+    assert_eq!(replaced, only_b.clone().into());
+    let extended = resolve(json!({"mode": "extend", "vectors": b, "norm": "free"}), Some(&default));
+    let both = SteeringSpec::from(vec![a, only_b.clone()]);
+    assert_eq!(extended, both.conflict(Conflict::First));
+    let extended = resolve(json!({"mode": "extend", "vectors": b, "conflict": "error"}), None);
+    assert_eq!(extended, SteeringSpec::from(only_b).conflict(Conflict::Error));
+    let extended = resolve(json!({"mode": "extend", "conflict": "sequential"}), Some(&default));
+    assert_eq!(extended, default.clone().conflict(Conflict::Sequential));
+    assert_eq!(resolve(json!({"mode": "off"}), Some(&default)), SteeringSpec::default());
+    assert_eq!(resolve(json!({"vectors": []}), Some(&default)), SteeringSpec::default());
+    assert_eq!(RequestSteering::from(default.clone()).resolve(None), default);
+}
+
+#[test]
+fn requests_that_say_nothing_are_refused() {
+    let wrong = |request: serde_json::Value| match from_json::<RequestSteering>(&request, "steering.") {
+        Ok(request) => request.validate("steering.").unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(
+        wrong(json!({})),
+        "steering.vectors: found no such key, expected vectors, or mode = \"off\" for none"
+    );
+    assert!(wrong(json!({"mode": "extend"})).starts_with("steering.vectors: found no such key"));
+    assert!(wrong(json!({"norm": "preserve"})).starts_with("steering.vectors: found no such key"));
+    assert_eq!(
+        wrong(json!({"mode": "off", "vectors": []})),
+        "steering.vectors: found this key beside mode = \"off\", expected no other key there"
+    );
+    assert!(wrong(json!({"mode": "off", "norm": "free"})).starts_with("steering.norm: "));
+    assert!(wrong(json!({"mode": "on"})).starts_with("steering.mode: found unknown variant `on`"));
+    assert!(wrong(json!({"vectors": [{"vector": "v"}]})).starts_with("steering.vectors[0].scale: found neither"));
+}
+
+#[test]
+fn the_schema_that_ships_is_that_of_the_code() {
+    let shipped: serde_json::Value = serde_json::from_str(include_str!("../../steering.schema.json")).unwrap();
+    assert_eq!(
+        shipped,
+        schema(),
+        "steering.schema.json should be:\n{}",
+        serde_json::to_string_pretty(&schema()).unwrap()
+    );
+}
+
+#[test]
+fn the_schema_has_every_key_and_no_other() {
+    let schema = schema();
+    let definitions = &schema["$defs"];
+    let keys = |name: &str| -> Vec<String> {
+        let table = &definitions[name];
+        assert_eq!(table["additionalProperties"], json!(false), "{name}");
+        table["properties"].as_object().unwrap().keys().cloned().collect()
+    };
+    let of_json = |value: &serde_json::Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let json = serde_json::to_value(full()).unwrap();
+    let vectors = &json["vectors"];
+    let same = |name: &str, mut expected: Vec<String>| {
+        let mut found = keys(name);
+        found.sort();
+        expected.sort();
+        expected.dedup();
+        assert_eq!(found, expected, "{name}");
+    };
+    same("SteeringSpec", of_json(&json));
+    same("Apply", of_json(&vectors[0]["apply"]));
+    same("Selection", of_json(&vectors[0]["apply"]["prompt"]));
+    let mut used = of_json(&vectors[0]);
+    used.extend(of_json(&vectors[1]));
+    // A default, which is not written.
+    used.push("normalize".into());
+    same("VectorUse", used);
+    let mut when = of_json(&vectors[1]["when"]);
+    when.push("above".into());
+    same("When", when);
+    assert_eq!(definitions["VectorUse"]["required"], json!(["vector"]));
+    same(
+        "RequestSteering",
+        ["mode", "vectors", "conflict", "norm"].map(String::from).into(),
+    );
+}
+
+proptest! {
+    #![proptest_config(cases(500))]
+
+    #[test]
+    fn places_survive_json_and_toml(prompt in places(false), generation in places(true)) {
+        let apply = Apply { prompt: Some(prompt), generation: Some(generation) };
+        let json = serde_json::to_string(&apply).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<Apply>(&json).unwrap(), &apply);
+        let toml = toml::to_string(&apply).unwrap();
+        prop_assert_eq!(&toml::from_str::<Apply>(&toml).unwrap(), &apply);
+        let nothing = (apply.prompt.as_ref(), apply.generation.as_ref()) == (Some(&Where::None), Some(&Where::None));
+        let spec = SteeringSpec::from(VectorUse::new("v", 1.0).apply(apply));
+        prop_assert_eq!(spec.validate("").is_err(), nothing);
+    }
+}

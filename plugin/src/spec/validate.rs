@@ -1,0 +1,269 @@
+//! What can be known to be wrong in a spec without vectors, a model or a prompt.
+
+use std::collections::BTreeSet;
+
+use residual_hooks::Phase;
+
+use super::apply::{Apply, Selection, TokenRef, Where, Window};
+use super::when::When;
+use super::{MAX_ENTRIES, MAX_LAYERS, MAX_POSITION, MAX_TOKEN_TEXT, MAX_VECTORS, Op, SteeringSpec, VectorUse};
+use crate::SteeringError;
+use crate::library::check_name;
+
+impl SteeringSpec {
+    /// Checks what can be checked without vectors, a model or a prompt. `at` is the path of the spec, ending with a dot
+    /// or empty, for messages.
+    ///
+    /// # Errors
+    ///
+    /// A name that no vector or map can have, a scale or threshold that is not a finite 32-bit number, keys that are
+    /// missing or exclude each other, an empty, repeated or overlong list, or a selector that selects nothing.
+    pub fn validate(&self, at: &str) -> Result<(), SteeringError> {
+        at_most(&format!("{at}vectors"), self.vectors.len(), MAX_VECTORS, "vectors")?;
+        self.vectors
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, vector)| vector.validate(&format!("{at}vectors[{index}]")))
+    }
+}
+
+impl VectorUse {
+    fn validate(&self, at: &str) -> Result<(), SteeringError> {
+        let field = |name: &str| format!("{at}.{name}");
+        check_name(&field("vector"), &self.vector)?;
+        if let Some(map) = &self.map {
+            check_name(&field("map"), map)?;
+        }
+        self.validate_scale(at)?;
+        if let (Some(rule), None) = (self.offset, &self.map) {
+            return Err(SteeringError::value(
+                field("offset"),
+                format!("{rule:?} without a map", rule = rule.to_string()),
+                "a map beside it, or no such key",
+            ));
+        }
+        if let Some(layers) = &self.layers {
+            validate_layers(&field("layers"), layers)?;
+        }
+        if let Some(apply) = &self.apply {
+            apply.validate(&field("apply"))?;
+        }
+        if let Some(when) = &self.when {
+            when.validate(&field("when"))?;
+            if *self.in_prompt() != Where::None {
+                return Err(SteeringError::value(
+                    field("apply.prompt"),
+                    "a place beside `when`, which is decided after the prompt",
+                    "\"none\" or no such key",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_scale(&self, at: &str) -> Result<(), SteeringError> {
+        let field = |name: &str| format!("{at}.{name}");
+        for (name, scale) in [("scale", self.scale), ("relative_scale", self.relative_scale)] {
+            if let Some(scale) = scale {
+                finite(&field(name), scale)?;
+            }
+        }
+        match (self.scale, self.relative_scale) {
+            (Some(_), Some(_)) => {
+                let expected = "either scale or relative_scale";
+                return Err(SteeringError::value(field("relative_scale"), "both", expected));
+            }
+            (None, None) if self.op != Op::Ablate => {
+                let expected = "scale or relative_scale";
+                return Err(SteeringError::value(field("scale"), "neither", expected));
+            }
+            (None, Some(scale)) if self.op == Op::Ablate => {
+                let (found, expected) = (
+                    format!("{scale} for op = \"ablate\""),
+                    "scale, the share that is removed",
+                );
+                return Err(SteeringError::value(field("relative_scale"), found, expected));
+            }
+            _ => {}
+        }
+        if !self.normalize {
+            let reason = match (self.op, self.relative_scale) {
+                (Op::Ablate, _) => Some("op = \"ablate\", which goes by the direction alone"),
+                (Op::Set, _) => Some("op = \"set\", which goes by the direction alone"),
+                (Op::Add, Some(_)) => Some("relative_scale, which is that of a direction"),
+                (Op::Add, None) => None,
+            };
+            if let Some(reason) = reason {
+                let found = format!("false beside {reason}");
+                return Err(SteeringError::value(field("normalize"), found, "true or no such key"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Apply {
+    fn validate(&self, at: &str) -> Result<(), SteeringError> {
+        let phases = [
+            ("prompt", Phase::Prompt, &self.prompt),
+            ("generation", Phase::Generation, &self.generation),
+        ];
+        for (name, phase, tokens) in phases {
+            if let Some(Where::Only(selection)) = tokens {
+                selection.validate(&format!("{at}.{name}"), phase)?;
+            }
+        }
+        let nowhere = |tokens: &Option<Where>| matches!(tokens, None | Some(Where::None));
+        if nowhere(&self.prompt) && nowhere(&self.generation) {
+            let expected = "tokens of the prompt, of the generation, or no such key";
+            return Err(SteeringError::value(at, "none at all", expected));
+        }
+        Ok(())
+    }
+}
+
+impl Selection {
+    fn validate(&self, at: &str, phase: Phase) -> Result<(), SteeringError> {
+        if *self == Self::default() {
+            return Err(SteeringError::value(
+                at,
+                "{}",
+                "positions, windows, tokens or their exclude_* twins",
+            ));
+        }
+        let include = ("positions", &self.positions, "windows", &self.windows);
+        let exclude = (
+            "exclude_positions",
+            &self.exclude_positions,
+            "exclude_windows",
+            &self.exclude_windows,
+        );
+        for (positions_name, positions, windows_name, windows) in [include, exclude] {
+            each(at, positions_name, positions, |field, position| {
+                bound(field, *position, *position, phase)
+            })?;
+            each(at, windows_name, windows, |field, window| window.validate(field, phase))?;
+        }
+        for (name, tokens) in [("tokens", &self.tokens), ("exclude_tokens", &self.exclude_tokens)] {
+            each(at, name, tokens, |field, token| token.validate(field))?;
+        }
+        Ok(())
+    }
+}
+
+impl Window {
+    fn validate(self, at: &str, phase: Phase) -> Result<(), SteeringError> {
+        bound(at, self.start, self, phase)?;
+        let Some(end) = self.end else { return Ok(()) };
+        bound(at, end, self, phase)?;
+        // An end of 0 is no position's, whichever end the start counts from.
+        if end == 0 || ((self.start < 0) == (end < 0) && self.start >= end) {
+            let expected = "a window with an end after its start";
+            return Err(SteeringError::value(at, self.to_string(), expected));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.end {
+            Some(end) => write!(f, "[{}, {end}]", self.start),
+            None => write!(f, "[{}]", self.start),
+        }
+    }
+}
+
+impl TokenRef {
+    fn validate(&self, at: &str) -> Result<(), SteeringError> {
+        let Self::Text(text) = self else { return Ok(()) };
+        if text.is_empty() {
+            return Err(SteeringError::value(at, "\"\"", "a token's id or its text"));
+        }
+        at_most(at, text.len(), MAX_TOKEN_TEXT, "bytes")
+    }
+}
+
+impl When {
+    fn validate(&self, at: &str) -> Result<(), SteeringError> {
+        check_name(&format!("{at}.vector"), &self.vector)?;
+        if let Some(map) = &self.map {
+            check_name(&format!("{at}.map"), map)?;
+        }
+        match (self.above, self.below) {
+            (Some(threshold), None) => finite(&format!("{at}.above"), threshold),
+            (None, Some(threshold)) => finite(&format!("{at}.below"), threshold),
+            (Some(_), Some(_)) => Err(SteeringError::value(
+                format!("{at}.below"),
+                "both",
+                "either above or below",
+            )),
+            (None, None) => Err(SteeringError::value(format!("{at}.above"), "neither", "above or below")),
+        }
+    }
+}
+
+fn validate_layers(at: &str, layers: &[usize]) -> Result<(), SteeringError> {
+    if layers.is_empty() {
+        return Err(SteeringError::value(at, "[]", "one layer at least, or no such key"));
+    }
+    at_most(at, layers.len(), MAX_LAYERS, "layers")?;
+    let mut seen = BTreeSet::new();
+    match layers.iter().find(|layer| !seen.insert(**layer)) {
+        Some(layer) => Err(SteeringError::value(at, format!("{layer} twice"), "every layer once")),
+        None => Ok(()),
+    }
+}
+
+/// Checks each entry of the list `name`, and that it is neither empty nor too long.
+fn each<T>(
+    at: &str,
+    name: &str,
+    list: &Option<Vec<T>>,
+    check: impl Fn(&str, &T) -> Result<(), SteeringError>,
+) -> Result<(), SteeringError> {
+    let Some(list) = list else { return Ok(()) };
+    let at = format!("{at}.{name}");
+    if list.is_empty() {
+        return Err(SteeringError::value(at, "[]", "one entry at least, or no such key"));
+    }
+    at_most(&at, list.len(), MAX_ENTRIES, "entries")?;
+    list.iter()
+        .enumerate()
+        .try_for_each(|(index, entry)| check(&format!("{at}[{index}]"), entry))
+}
+
+/// Checks a position or a window's bound; `found` is what it is part of.
+fn bound(at: &str, position: i64, found: impl ToString, phase: Phase) -> Result<(), SteeringError> {
+    let least = match phase {
+        Phase::Prompt => -MAX_POSITION,
+        Phase::Generation => 0,
+    };
+    if (least..=MAX_POSITION).contains(&position) {
+        return Ok(());
+    }
+    let expected = match phase {
+        Phase::Generation if position < 0 => "0 or more, as it is not known where a generation ends".to_string(),
+        _ => format!("{least} to {MAX_POSITION}"),
+    };
+    Err(SteeringError::value(at, found.to_string(), expected))
+}
+
+/// Checks that a number fits f32, which is what offsets, components and thresholds are made of.
+fn finite(at: &str, number: f64) -> Result<(), SteeringError> {
+    if (number as f32).is_finite() {
+        return Ok(());
+    }
+    Err(SteeringError::value(at, number.to_string(), "a finite 32-bit number"))
+}
+
+fn at_most(at: &str, count: usize, limit: usize, what: &str) -> Result<(), SteeringError> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(SteeringError::value(
+        at,
+        format!("{count} {what}"),
+        format!("{limit} at most"),
+    ))
+}

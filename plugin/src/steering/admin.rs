@@ -1,0 +1,288 @@
+//! Changes while requests run: each makes a new snapshot of the old one, or an error and nothing.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use steermap_maps::{ModelInfo, VectorFile};
+use tracing::{info, warn};
+
+use super::{ModelDefault, Snapshot, Steering, lock};
+use crate::config::Config;
+use crate::{SteeringError, SteeringSpec};
+
+impl Steering {
+    /// Replaces the snapshot by what `change` makes of it. Changes wait for each other; requests wait for none.
+    fn change<T>(&self, change: impl FnOnce(&mut Snapshot) -> Result<T, SteeringError>) -> Result<T, SteeringError> {
+        let _one_at_a_time = lock(&self.inner.changing);
+        let mut next = (*self.snapshot()).clone();
+        let done = change(&mut next)?;
+        next.generation += 1;
+        self.inner.metrics.set_vectors(next.library.iter().count());
+        *self.inner.current.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(next);
+        Ok(done)
+    }
+
+    /// What can be asked for, in the terms of the HTTP interface.
+    pub fn describe(&self) -> Value {
+        let snapshot = self.snapshot();
+        let models = snapshot.models.values().map(|model| {
+            json!({
+                "model": model.id,
+                "hidden_size": model.target.hidden_size,
+                "num_layers": model.target.num_layers,
+                "fingerprint": model.target.fingerprint,
+                "steerable": model.refusal.is_none(),
+                "reason": model.refusal.as_ref().map(ToString::to_string),
+                "default": model.default.as_ref().map(describe_default),
+            })
+        });
+        let vectors = snapshot.library.iter().map(|(name, vector)| {
+            let layers: Vec<usize> = vector.layers().iter().map(|layer| layer.layer).collect();
+            let header = vector.header();
+            json!({
+                "name": name,
+                "concept": header.concept,
+                "method": header.method,
+                "model": vector.model().model,
+                "model_fingerprint": vector.model().fingerprint,
+                "hidden_size": vector.model().hidden_size,
+                "layers": layers,
+                "uploaded": snapshot.uploaded.contains(name),
+            })
+        });
+        let maps = snapshot.library.maps().map(|(name, map)| {
+            let header = map.header();
+            let pairs: Vec<Value> = map
+                .pairs()
+                .iter()
+                .map(|pair| json!({"source_layers": pair.source_layers, "target_layer": pair.target_layer, "r2": pair.fit.r2}))
+                .collect();
+            json!({"name": name, "source": header.source.model, "target": header.target.model, "pairs": pairs})
+        });
+        json!({
+            "generation": snapshot.generation,
+            "models": models.collect::<Vec<_>>(),
+            "vectors": vectors.collect::<Vec<_>>(),
+            "maps": maps.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Sets the default of `model` (the engine's default model if `None`), or takes it away.
+    ///
+    /// # Errors
+    ///
+    /// An unknown model, or a spec that can't be compiled for it.
+    pub fn set_default(&self, model: Option<&str>, spec: Option<SteeringSpec>) -> Result<Value, SteeringError> {
+        let (model, default) = self.change(|next| {
+            let id = next.model(model)?.id.clone();
+            next.set_default(&id, spec.as_ref(), "spec.")?;
+            let default = next.models.get(&id).and_then(|model| model.default.clone());
+            Ok((id, default))
+        })?;
+        let fingerprint = default.as_ref().map(|default| default.program.fingerprint.as_str());
+        info!(model, fingerprint, "steering: the default was set");
+        Ok(json!({"model": model, "default": default.as_ref().map(describe_default)}))
+    }
+
+    /// Adds an uploaded vector, where less than `max_vectors` are there, or replaces one.
+    ///
+    /// # Errors
+    ///
+    /// A name that is no name ([`SteeringError::Value`]) or the configuration's ([`SteeringError::Conflict`]), a vector
+    /// that fits neither a served model nor the source of a map, or that a default which uses it can't take.
+    pub fn insert_vector(&self, name: &str, vector: VectorFile, max_vectors: usize) -> Result<Value, SteeringError> {
+        let layers: Vec<usize> = vector.layers().iter().map(|layer| layer.layer).collect();
+        let replaced = self.change(|next| {
+            let known = next.library.get(name).is_some();
+            if known && !next.uploaded.contains(name) {
+                return Err(conflict(
+                    "name",
+                    format!("{name:?}, which the configuration names"),
+                    "another name",
+                ));
+            }
+            let count = next.library.iter().count();
+            if !known && count >= max_vectors {
+                return Err(conflict(
+                    "name",
+                    format!("{count} vectors already"),
+                    format!("less than max_vectors, {max_vectors}"),
+                ));
+            }
+            next.usable(&vector)?;
+            next.library.insert(name, vector)?;
+            next.uploaded.insert(name.to_string());
+            next.compile_defaults_with(name)?;
+            Ok(known)
+        })?;
+        info!(vector = name, replaced, "steering: a vector was uploaded");
+        Ok(json!({"vector": name, "layers": layers, "replaced": replaced}))
+    }
+
+    /// Takes an uploaded vector away.
+    ///
+    /// # Errors
+    ///
+    /// A vector that is not there, that the configuration names, or that a default uses.
+    pub fn remove_vector(&self, name: &str) -> Result<Value, SteeringError> {
+        self.change(|next| {
+            if next.library.get(name).is_none() {
+                return Err(SteeringError::NotFound {
+                    field: "name".to_string(),
+                    found: format!("{name:?}"),
+                    expected: "the name of a vector".to_string(),
+                });
+            }
+            if !next.uploaded.contains(name) {
+                return Err(conflict(
+                    "name",
+                    format!("{name:?}, which the configuration names"),
+                    "an uploaded one; take it out of the configuration and reload",
+                ));
+            }
+            let user = next.models.values().find(|model| {
+                let default = model.default.as_ref();
+                default.is_some_and(|default| default.spec.names().any(|used| used == name))
+            });
+            if let Some(model) = user {
+                return Err(conflict(
+                    "name",
+                    format!("{name:?}, which the default of {:?} uses", model.id),
+                    "one that is not in use: change that default first",
+                ));
+            }
+            next.library.remove(name);
+            next.uploaded.remove(name);
+            Ok(())
+        })?;
+        self.inner.metrics.forget_vector(name);
+        info!(vector = name, "steering: a vector was taken away");
+        Ok(json!({"vector": name, "deleted": true}))
+    }
+
+    /// Reads `[steering]` of the configuration file again: vectors, maps and defaults. Uploaded vectors stay. What the
+    /// file says of the engine is not looked at, but its models must be those that are served.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file or with what it names; then nothing is changed.
+    pub fn reload(&self) -> Result<Value, SteeringError> {
+        let reloaded = self.change(|next| self.reread(next));
+        match &reloaded {
+            Ok(_) => info!("steering: the configuration was read again"),
+            Err(error) => warn!("steering: the configuration stays as it was: {error}"),
+        }
+        reloaded?;
+        Ok(self.describe())
+    }
+
+    fn reread(&self, next: &mut Snapshot) -> Result<(), SteeringError> {
+        let Some(source) = &self.inner.source else {
+            return Err(conflict("reload", "no configuration file", "one to read again"));
+        };
+        let config = Config::load(&source.path)?;
+        let within = |error: SteeringError| error.within(&source.path);
+        let mut library = config.library()?;
+        for name in &next.uploaded {
+            if library.get(name).is_some() {
+                return Err(within(conflict(
+                    format!("steering.vectors.{name}"),
+                    "the name of an uploaded vector",
+                    "a new name, or that the uploaded one is deleted first",
+                )));
+            }
+            if let Some(vector) = next.library.shared(name) {
+                library.insert_shared(name, vector)?;
+            }
+        }
+        let served = |id: &str| next.model(Some(id)).map(|model| model.id.clone());
+        let mut defaults = Vec::new();
+        for entry in &config.engine.models {
+            let id = served(&entry.model_id).map_err(|_| {
+                within(SteeringError::value(
+                    "models",
+                    format!("{:?}, which is not served", entry.model_id),
+                    "the models that the server was started with",
+                ))
+            })?;
+            defaults.push((id, config.defaults.get(&entry.model_id)));
+        }
+        next.library = library;
+        for (id, default) in defaults {
+            let (spec, at) = match default {
+                Some(default) => (Some(&default.spec), default.at.as_str()),
+                None => (None, ""),
+            };
+            next.set_default(&id, spec, at).map_err(within)?;
+        }
+        Ok(())
+    }
+
+    /// What a served model is, as vector files say it.
+    ///
+    /// # Errors
+    ///
+    /// An unknown model.
+    pub fn model_info(&self, model: Option<&str>) -> Result<ModelInfo, SteeringError> {
+        let snapshot = self.snapshot();
+        let model = snapshot.model(model)?;
+        Ok(ModelInfo {
+            model: model.id.clone(),
+            fingerprint: model.target.fingerprint.clone().unwrap_or_default(),
+            hidden_size: model.target.hidden_size,
+            num_layers: model.target.num_layers,
+        })
+    }
+}
+
+fn describe_default(default: &ModelDefault) -> Value {
+    json!({
+        "spec": default.spec,
+        "fingerprint": default.program.fingerprint,
+        "layers": default.program.layers(),
+    })
+}
+
+fn conflict(field: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> SteeringError {
+    SteeringError::Conflict {
+        field: field.into(),
+        found: found.into(),
+        expected: expected.into(),
+    }
+}
+
+impl Snapshot {
+    /// Whether some model could be steered with `vector`.
+    fn usable(&self, vector: &VectorFile) -> Result<(), SteeringError> {
+        let info = vector.model();
+        let alike = |hidden_size: usize, num_layers: usize, fingerprint: Option<&String>| {
+            info.hidden_size == hidden_size
+                && info.num_layers == num_layers
+                && fingerprint.is_none_or(|known| *known == info.fingerprint)
+        };
+        let native = self.models.values().any(|model| {
+            let target = &model.target;
+            alike(target.hidden_size, target.num_layers, target.fingerprint.as_ref())
+        });
+        let compared = self.models.values().any(|model| model.target.fingerprint.is_some());
+        let mapped = self.library.maps().any(|(_, map)| {
+            let source = &map.header().source;
+            alike(
+                source.hidden_size,
+                source.num_layers,
+                compared.then_some(&source.fingerprint),
+            )
+        });
+        if native || mapped {
+            return Ok(());
+        }
+        Err(SteeringError::value(
+            "model",
+            format!(
+                "a vector of {:?} (hidden_size {}, num_layers {}, fingerprint {})",
+                info.model, info.hidden_size, info.num_layers, info.fingerprint
+            ),
+            "one of a served model, or of the source of a map",
+        ))
+    }
+}

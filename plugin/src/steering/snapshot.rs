@@ -1,0 +1,211 @@
+//! What can be asked for at one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mistralrs_core::MistralRs;
+use residual_hooks::InstallError;
+use tokenizers::Tokenizer;
+
+use crate::compile::{Program, Target, compile, token_of};
+use crate::{Library, SteeringError, SteeringSpec};
+
+/// Vectors, maps, models and their defaults. Never changed, only replaced.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// The vectors and maps.
+    pub library: Library,
+    /// The names of the vectors that were uploaded, not named in the configuration.
+    pub uploaded: BTreeSet<String>,
+    /// The models, by the engine's name.
+    pub models: BTreeMap<String, Model>,
+    /// The engine's default model.
+    pub default_model: Option<String>,
+    /// Grows with each change.
+    pub generation: u64,
+}
+
+/// One loaded model.
+#[derive(Clone)]
+pub struct Model {
+    /// The engine's name of it.
+    pub id: String,
+    /// Other names that requests or the configuration may use.
+    pub names: Vec<String>,
+    /// Its sizes, and the fingerprint to compare vectors' with.
+    pub target: Target,
+    /// The layers that can be steered.
+    pub layers: Vec<usize>,
+    /// Its tokenizer, where it has one.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Why it can't be steered.
+    pub refusal: Option<InstallError>,
+    /// What its requests are steered with if they don't say.
+    pub default: Option<ModelDefault>,
+}
+
+/// A model's default.
+#[derive(Clone)]
+pub struct ModelDefault {
+    /// What is asked for.
+    pub spec: SteeringSpec,
+    /// The same compiled.
+    pub program: Arc<Program>,
+}
+
+impl Snapshot {
+    /// What can be asked for at first.
+    pub fn new(library: Library, models: Vec<Model>, default_model: Option<String>) -> Self {
+        Self {
+            library,
+            uploaded: BTreeSet::new(),
+            models: models.into_iter().map(|model| (model.id.clone(), model)).collect(),
+            default_model,
+            generation: 0,
+        }
+    }
+
+    /// The model that a request names; the engine's default one for `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::NotFound`]
+    pub fn model(&self, name: Option<&str>) -> Result<&Model, SteeringError> {
+        let name = match (name, &self.default_model) {
+            (Some(name), _) => name,
+            (None, Some(name)) => name,
+            (None, None) => match self.models.values().next() {
+                Some(only) if self.models.len() == 1 => return Ok(only),
+                _ => "(default)",
+            },
+        };
+        let by_name = || self.models.values().find(|model| model.names.iter().any(|n| n == name));
+        self.models.get(name).or_else(by_name).ok_or_else(|| {
+            let known: Vec<&str> = self.models.keys().map(String::as_str).collect();
+            SteeringError::NotFound {
+                field: "model".to_string(),
+                found: format!("{name:?}"),
+                expected: format!("one of {}", known.join(", ")),
+            }
+        })
+    }
+
+    /// The program of a model's default.
+    pub fn default_program(&self, model: &str) -> Option<Arc<Program>> {
+        Some(self.models.get(model)?.default.as_ref()?.program.clone())
+    }
+
+    /// The same with `model`'s default replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::compile`].
+    pub fn set_default(&mut self, model: &str, spec: Option<&SteeringSpec>, at: &str) -> Result<(), SteeringError> {
+        let id = self.model(Some(model))?.id.clone();
+        let Some(model) = self.models.get_mut(&id) else {
+            return Ok(());
+        };
+        model.default = match spec {
+            Some(spec) if !spec.vectors.is_empty() => Some(ModelDefault {
+                spec: spec.clone(),
+                program: Arc::new(model.compile(spec, &self.library, at)?),
+            }),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    /// Compiles the defaults that use the vector `name` again, since it was replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::compile`].
+    pub fn compile_defaults_with(&mut self, name: &str) -> Result<(), SteeringError> {
+        let using: Vec<(String, SteeringSpec)> = self
+            .models
+            .values()
+            .filter_map(|model| Some((model.id.clone(), model.default.as_ref()?.spec.clone())))
+            .filter(|(_, spec)| spec.names().any(|used| used == name))
+            .collect();
+        for (model, spec) in using {
+            self.set_default(&model, Some(&spec), "default.")?;
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    /// The model that `engine` holds as `id`. `fingerprint` is that of its files, if vectors' are to be compared with it.
+    ///
+    /// # Errors
+    ///
+    /// A model that is not there.
+    pub fn loaded(
+        engine: &MistralRs,
+        id: &str,
+        names: &[&str],
+        fingerprint: Option<String>,
+    ) -> Result<Self, SteeringError> {
+        let config = engine.config(Some(id)).map_err(|message| SteeringError::NoModel {
+            model: id.to_string(),
+            message,
+        })?;
+        let stream = config.residual_hooks.stream();
+        let (sizes, refusal) = match stream {
+            Ok(stream) => (
+                (
+                    stream.hidden_size,
+                    stream.num_layers,
+                    stream.num_layers - usize::from(!stream.last_block),
+                ),
+                None,
+            ),
+            Err(refusal) => ((0, 0, 0), Some(refusal)),
+        };
+        Ok(Self {
+            id: id.to_string(),
+            names: names
+                .iter()
+                .map(ToString::to_string)
+                .filter(|name| name != id)
+                .collect(),
+            target: Target {
+                model: id.to_string(),
+                hidden_size: sizes.0,
+                num_layers: sizes.1,
+                fingerprint,
+            },
+            layers: (0..sizes.2).collect(),
+            tokenizer: config.tokenizer,
+            refusal,
+            default: None,
+        })
+    }
+
+    /// `spec` compiled for this model. `at` is the path of the spec, for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`compile`], or a model that can't be steered, or not at a layer that is asked for.
+    pub fn compile(&self, spec: &SteeringSpec, library: &Library, at: &str) -> Result<Program, SteeringError> {
+        let install = |source| SteeringError::Install {
+            model: self.id.clone(),
+            source,
+        };
+        if let Some(refusal) = &self.refusal {
+            return Err(install(refusal.clone()));
+        }
+        let token = |text: &str| token_of(self.tokenizer.as_deref(), text);
+        let program = compile(spec, library, &self.target, &token, at)?;
+        let mut wanted = program.layers();
+        wanted.extend(program.conditions.iter().map(|condition| condition.layer));
+        match wanted.into_iter().find(|layer| !self.layers.contains(layer)) {
+            Some(layer) if layer < self.target.num_layers => Err(install(InstallError::LastBlock { layer })),
+            Some(layer) => Err(install(InstallError::NoSuchLayer {
+                layer,
+                num_layers: self.target.num_layers,
+            })),
+            None => Ok(program),
+        }
+    }
+}

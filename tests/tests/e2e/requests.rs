@@ -1,0 +1,336 @@
+//! Every request with a steering of its own, in one batch with others, through the SDK.
+
+use mistralrs::ModelDType;
+use mistralrs::core::{
+    MultiModalFeature, NormalRequest, Request, RequestMessage, Response, SamplingParams, block_features,
+    compute_block_hashes,
+};
+use residual_hooks::Admission;
+use steermap_mapper::session::{ModelSource, Session};
+use steermap_plugin::spec::{Apply, TokenState, When, Where};
+use steermap_plugin::{Library, RequestSteering, Steering, SteeringSpec, VectorUse};
+use steermap_tests::fixture;
+use steermap_tests::reference::{Reference, assert_rows_close};
+use steermap_tests::vectors::reference_vector;
+use tokio::task::JoinSet;
+
+async fn load() -> Session {
+    let source = ModelSource {
+        dtype: ModelDType::F32,
+        cpu: true,
+        ..ModelSource::new(fixture("tiny-llama").to_str().unwrap())
+    };
+    Session::load(source).await.unwrap()
+}
+
+fn library() -> Library {
+    let mut library = Library::default();
+    library.insert("test", reference_vector("tiny-llama")).unwrap();
+    library
+}
+
+fn asked(used: VectorUse) -> RequestSteering {
+    SteeringSpec::from(used).into()
+}
+
+/// The vector as it is, added after these layers.
+fn at(layers: impl IntoIterator<Item = usize>) -> VectorUse {
+    VectorUse::new("test", 1.0).unnormalized().at_layers(layers)
+}
+
+/// Unsteered requests and three kinds of steered ones at once, each prompt several times: every step's logits are those
+/// that transformers gives for the same steering alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_batch_are_steered_each_in_its_own_way() {
+    let reference = std::sync::Arc::new(Reference::load("tiny-llama"));
+    let session = std::sync::Arc::new(load().await);
+    let steering = Steering::new(session.model().inner(), library()).unwrap();
+    let layers = reference.num_layers();
+    let scenarios = [
+        ("gen.logits", None),
+        ("one.gen.logits", Some(at([1]))),
+        ("last.gen.logits", Some(at([layers - 1]))),
+        ("all.gen.logits", Some(at(0..layers))),
+    ];
+    let mut running = JoinSet::new();
+    for round in 0..3 {
+        for (name, used) in &scenarios {
+            for (i, prompt) in reference.prompts().into_iter().enumerate() {
+                let field = used.clone().map(asked);
+                let request = steering.request(None, field.as_ref()).unwrap();
+                let (session, reference, name) = (session.clone(), reference.clone(), name.to_string());
+                running.spawn(async move {
+                    let (_, steps) = request.scope(session.generate(&prompt, 8)).await.unwrap();
+                    let what = format!("round {round}, p{i}.{name}");
+                    assert_rows_close(&steps, &reference.rows(&format!("p{i}.{name}")), &what);
+                });
+            }
+        }
+    }
+    while let Some(done) = running.join_next().await {
+        done.unwrap();
+    }
+    let counted = steering.metrics().render();
+    assert!(
+        counted.contains("steering_vector_requests_total{vector=\"test\"} 27"),
+        "{counted}"
+    );
+    // Three of the nine of each kind are equal: compiled once, found again twice for each of the three prompts.
+    assert!(
+        counted.contains("steering_program_cache_total{result=\"miss\"} 3"),
+        "{counted}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn defaults_are_replaced_extended_and_switched_off() {
+    let reference = Reference::load("tiny-llama");
+    let session = load().await;
+    let steering = Steering::new(session.model().inner(), library()).unwrap();
+    let prompt = reference.prompts().remove(1);
+    let answer = async |field: Option<RequestSteering>| {
+        let request = steering.request(None, field.as_ref()).unwrap();
+        request.scope(session.generate(&prompt, 8)).await.unwrap().1
+    };
+    let expect = |steps: &[Vec<f32>], name: &str, what: &str| {
+        assert_rows_close(steps, &reference.rows(&format!("p1.{name}")), what);
+    };
+    expect(&answer(None).await, "gen.logits", "no default yet");
+    steering.set_default(None, Some(at([1]).into())).unwrap();
+    expect(&answer(None).await, "one.gen.logits", "the default");
+    // Requests that nobody marked get it too.
+    expect(
+        &session.generate(&prompt, 8).await.unwrap().1,
+        "one.gen.logits",
+        "outside a scope",
+    );
+    let last = reference.num_layers() - 1;
+    expect(&answer(Some(asked(at([last])))).await, "last.gen.logits", "replaced");
+    expect(&answer(Some(RequestSteering::off())).await, "gen.logits", "off");
+    let others: Vec<usize> = (0..=last).filter(|layer| *layer != 1).collect();
+    expect(
+        &answer(Some(RequestSteering::extend(vec![at(others)]))).await,
+        "all.gen.logits",
+        "extended",
+    );
+
+    // What was admitted stays as it was.
+    let before = steering.request(None, None).unwrap();
+    steering.set_default(None, None).unwrap();
+    expect(
+        &before.scope(session.generate(&prompt, 8)).await.unwrap().1,
+        "one.gen.logits",
+        "admitted before",
+    );
+    expect(&answer(None).await, "gen.logits", "taken away");
+    assert_eq!(
+        before.fingerprint(),
+        steering.request(None, Some(&asked(at([1])))).unwrap().fingerprint()
+    );
+
+    // A request runs with its steering even if whoever prepared it is gone.
+    let given_up = steering.request(None, Some(&asked(at([1])))).unwrap();
+    let sender = given_up
+        .scope(async { session.model().inner().get_sender(None).unwrap() })
+        .await;
+    drop(given_up);
+    let (answers, mut received) = tokio::sync::mpsc::channel(1);
+    let message = RequestMessage::CompletionTokens(prompt.clone());
+    let sampling = SamplingParams {
+        max_len: Some(8),
+        ..SamplingParams::deterministic()
+    };
+    let request = NormalRequest::new_simple(message, sampling, answers, 0, None, None);
+    sender.send(Request::Normal(Box::new(request))).await.unwrap();
+    // The sender kept it alive.
+    let Some(Response::CompletionDone(done)) = received.recv().await else {
+        panic!("a completion was expected");
+    };
+    let again = steering.request(None, Some(&asked(at([1])))).unwrap();
+    let expected = again.scope(session.generate(&prompt, 8)).await.unwrap().0;
+    assert_eq!(done.choices[0].text, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_decide_after_the_prompt() {
+    let reference = Reference::load("tiny-llama");
+    let session = load().await;
+    let steering = Steering::new(session.model().inner(), library()).unwrap();
+    let prompt = reference.prompts().remove(2);
+    let answer = async |used: VectorUse| {
+        let request = steering.request(None, Some(&asked(used))).unwrap();
+        request.scope(session.generate(&prompt, 8)).await.unwrap().1
+    };
+    let generated = answer(at([2]).apply(Apply::generation(Where::All))).await;
+    assert_rows_close(
+        &generated[..1],
+        &reference.rows("p2.gen.logits")[..1],
+        "the prompt is as it was",
+    );
+    let plain = reference.rows("p2.gen.logits");
+
+    // Transformers' states say on which side of a threshold the prompt is.
+    let states = reference.rows("p2.h.1");
+    let direction = reference.vector("vector.1");
+    let norm = direction.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let along = |state: &[f32]| state.iter().zip(&direction).map(|(h, v)| h * v).sum::<f32>() / norm;
+    let last = f64::from(along(states.last().unwrap()));
+    let mean = f64::from(states.iter().map(|state| along(state)).sum::<f32>() / states.len() as f32);
+    for (token, value) in [(TokenState::Last, last), (TokenState::Mean, mean)] {
+        for (above, threshold, met) in [
+            (true, value - 0.01, true),
+            (true, value + 0.01, false),
+            (false, value - 0.01, false),
+            (false, value + 0.01, true),
+        ] {
+            let when = When {
+                vector: "test".into(),
+                map: None,
+                layer: 1,
+                token,
+                above: above.then_some(threshold),
+                below: (!above).then_some(threshold),
+            };
+            let steps = answer(at([2]).when(when)).await;
+            let expected = if met { &generated } else { &plain };
+            assert_rows_close(&steps, expected, &format!("{token:?}, above {above}, met {met}"));
+        }
+    }
+}
+
+/// Prefix caching as a server does it: what each request shares is seen in how many prompt tokens were computed.
+#[tokio::test(flavor = "multi_thread")]
+async fn prefixes_are_shared_as_far_as_steering_allows() {
+    let reference = Reference::load("tiny-llama");
+    let model = mistralrs::ModelBuilder::new(fixture("tiny-llama").to_str().unwrap())
+        .with_dtype(ModelDType::F32)
+        .with_force_cpu()
+        .with_prefix_cache_n(Some(16))
+        .build()
+        .await
+        .unwrap();
+    let steering = Steering::new(model.inner(), library()).unwrap();
+    let steered_prompt_tokens = || -> u64 {
+        let text = steering.metrics().render();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("steering_tokens_total{phase=\"prompt\"}"))
+            .unwrap();
+        line.split_whitespace().last().unwrap().parse().unwrap()
+    };
+    let complete = async |used: Option<VectorUse>, tokens: &[u32]| {
+        let field = used.map_or(RequestSteering::off(), asked);
+        let request = steering.request(None, Some(&field)).unwrap();
+        let send = async {
+            let (sender, mut answers) = tokio::sync::mpsc::channel(1);
+            let sampling = SamplingParams {
+                max_len: Some(6),
+                ..SamplingParams::deterministic()
+            };
+            let message = RequestMessage::CompletionTokens(tokens.to_vec());
+            let request = NormalRequest::new_simple(message, sampling, sender, 0, None, None);
+            let engine = model.inner().get_sender(None).unwrap();
+            engine.send(Request::Normal(Box::new(request))).await.unwrap();
+            match answers.recv().await {
+                Some(Response::CompletionDone(done)) => done.choices[0].text.clone(),
+                Some(Response::ValidationError(error)) => panic!("{error}"),
+                _ => panic!("a completion was expected"),
+            }
+        };
+        let before = steered_prompt_tokens();
+        let text = request.scope(send).await;
+        (text, steered_prompt_tokens() - before)
+    };
+    let prompt = reference.prompts().remove(2);
+    let longer = [prompt.as_slice(), &prompt[..3]].concat();
+    let long = longer.len() as u64;
+    let solo = load().await;
+    let alone = Steering::new(solo.model().inner(), library()).unwrap();
+    let expected = async |used: Option<VectorUse>, tokens: &[u32]| {
+        let field = used.map_or(RequestSteering::off(), asked);
+        let request = alone.request(None, Some(&field)).unwrap();
+        request.scope(solo.generate(tokens, 6)).await.unwrap().0
+    };
+
+    // Steered everywhere: nothing from the unsteered prefix, all of an equal one's.
+    complete(None, &prompt).await;
+    let (text, computed) = complete(Some(at([1])), &longer).await;
+    assert_eq!((text, computed), (expected(Some(at([1])), &longer).await, long));
+    let further = [longer.as_slice(), &prompt[..2]].concat();
+    let (text, computed) = complete(Some(at([1])), &further).await;
+    assert_eq!((text, computed), (expected(Some(at([1])), &further).await, 2));
+    // Counted from the end of the prompt: only the last token is steered, and no prefix is taken from another length.
+    let last = || {
+        at([1]).apply(Apply::prompt(Where::Only(
+            serde_json::from_str(r#"{"windows": [[-2]]}"#).unwrap(),
+        )))
+    };
+    for tokens in [&prompt, &longer, &further, &longer] {
+        let (text, _) = complete(Some(last()), tokens).await;
+        assert_eq!(text, expected(Some(last()), tokens).await);
+    }
+    // Generated tokens alone: the unsteered prompt is shared in both directions, the generated tokens in none.
+    let generated = || at([2]).apply(Apply::generation(Where::All));
+    let (text, computed) = complete(Some(generated()), &longer).await;
+    assert_eq!((text, computed), (expected(Some(generated()), &longer).await, 0));
+    let (text, _) = complete(None, &further).await;
+    assert_eq!(text, expected(None, &further).await);
+}
+
+/// Paged attention finds blocks by their hashes: equal salts share, others don't, and blocks with generated tokens that
+/// mean something else to others are nobody's.
+#[test]
+fn block_hashes_follow_the_admission() {
+    let tokens: Vec<u32> = (0..16).collect();
+    let hashes = |admission: &Admission, id| {
+        let image = MultiModalFeature {
+            identifier: "img:1".into(),
+            offset: 0,
+            length: 2,
+        };
+        let features = block_features(&[image], admission, 8, id);
+        compute_block_hashes(&tokens, 4, &features, &[])
+    };
+    let plain = Admission::default();
+    let salted = |salt| Admission {
+        salt,
+        ..Admission::default()
+    };
+    let prompt_only = Admission {
+        share_generated: false,
+        ..salted(0)
+    };
+    let unread = Admission {
+        read_cache: false,
+        ..salted(0)
+    };
+    assert_eq!(hashes(&plain, 1), hashes(&plain, 2));
+    assert_eq!(hashes(&salted(5), 1), hashes(&salted(5), 2));
+    assert!(
+        hashes(&salted(5), 1)
+            .iter()
+            .zip(hashes(&salted(6), 1))
+            .all(|(a, b)| *a != b)
+    );
+    assert!(
+        hashes(&salted(5), 1)
+            .iter()
+            .zip(hashes(&plain, 1))
+            .all(|(a, b)| *a != b)
+    );
+    // The prompt's two blocks are the unsteered ones; what follows is this sequence's alone.
+    assert_eq!(hashes(&prompt_only, 1)[..2], hashes(&plain, 1)[..2]);
+    assert!(
+        hashes(&prompt_only, 1)[2..]
+            .iter()
+            .zip(&hashes(&prompt_only, 2)[2..])
+            .all(|(a, b)| a != b)
+    );
+    assert!(
+        hashes(&prompt_only, 1)[2..]
+            .iter()
+            .zip(&hashes(&plain, 1)[2..])
+            .all(|(a, b)| a != b)
+    );
+    assert!(hashes(&unread, 1).iter().zip(hashes(&unread, 2)).all(|(a, b)| *a != b));
+}
