@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 use mistralrs::{ModelBuilder, RequestBuilder, TextMessageRole};
-use steermap_plugin::{Library, RequestSteering, Steering, SteeringSpec, VectorUse};
+use steermap_plugin::{Library, RequestSteering, Steering, VectorUse};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -18,7 +18,7 @@ async fn main() -> Result<()> {
     let mut library = Library::default();
     library.load("happy", "target/demo/happy.toml")?;
     let steering = Steering::new(model.inner(), library)?;
-    let happy = SteeringSpec::from(VectorUse::new("happy", 35.0).at_layers([14]));
+    let happy = VectorUse::new("happy", 35.0).at_layers([14]);
 
     let question = "How was your day?";
     // The order matters: the deterministic sampler resets every other field.

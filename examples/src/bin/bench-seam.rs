@@ -2,19 +2,22 @@
 //! and with an addition at every layer. Run by `cargo xtask bench seam`.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 use residual_hooks::{BatchView, ResidualHook};
 use steermap_plugin::{Program, SteeringHook};
 
+use process::{Process, quartiles};
+
 #[path = "../../bench/model.rs"]
 mod model;
+#[path = "../../bench/process.rs"]
+mod process;
 #[path = "../../bench/worker.rs"]
 mod worker;
 
@@ -100,54 +103,6 @@ async fn run_worker(folder: &str) -> Result<()> {
     })
     .await;
     Ok(())
-}
-
-/// A worker process.
-struct Process {
-    child: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Process {
-    fn start(mut command: Command) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("{command:?}"))?;
-        let requests = child.stdin.take().context("stdin")?;
-        let answers = BufReader::new(child.stdout.take().context("stdout")?);
-        let mut process = Self {
-            child,
-            requests,
-            answers,
-        };
-        while process.line()? != "ready" {}
-        Ok(process)
-    }
-
-    fn ask(&mut self, request: &str) -> Result<f64> {
-        writeln!(self.requests, "{request}")?;
-        let answer = self.line()?;
-        answer
-            .parse()
-            .with_context(|| format!("{request:?} was answered with {answer:?}"))
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        anyhow::ensure!(self.answers.read_line(&mut line)? > 0, "a worker ended");
-        Ok(line.trim_end().to_string())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// What is measured against the published engine: that engine once more, in a second process, which shows the noise; then
@@ -240,14 +195,4 @@ fn measure(args: &Args) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// First quartile, median and third quartile, by linear interpolation.
-fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [0.25, 0.5, 0.75].map(|q| {
-        let at = q * (values.len() - 1) as f64;
-        let (low, high) = (values[at.floor() as usize], values[at.ceil() as usize]);
-        low + (high - low) * at.fract()
-    })
 }

@@ -14,8 +14,11 @@ const KEPT: usize = 8;
 /// The tables made last, by layer.
 #[derive(Default)]
 pub struct Tables {
-    layers: Vec<Vec<(Vec<Kind>, Option<Arc<Table>>)>>,
+    layers: Vec<Vec<Known>>,
 }
+
+/// A mix and its table; `None` if it does nothing there.
+type Known = (Vec<Kind>, Option<Arc<Table>>);
 
 impl Tables {
     /// The table of `kinds` at `layer`, for `stream`'s dtype and device; `None` if none of them acts there.

@@ -112,6 +112,13 @@ impl RequestSteering {
     }
 }
 
+impl From<VectorUse> for RequestSteering {
+    /// In place of the default.
+    fn from(vector: VectorUse) -> Self {
+        SteeringSpec::from(vector).into()
+    }
+}
+
 impl From<SteeringSpec> for RequestSteering {
     /// Takes the place of the default.
     fn from(spec: SteeringSpec) -> Self {

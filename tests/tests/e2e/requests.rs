@@ -8,7 +8,7 @@ use mistralrs::core::{
 use residual_hooks::Admission;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::spec::{Apply, TokenState, When, Where};
-use steermap_plugin::{Library, RequestSteering, Steering, SteeringSpec, VectorUse};
+use steermap_plugin::{Library, RequestSteering, Steering, VectorUse};
 use steermap_tests::fixture;
 use steermap_tests::reference::{Reference, assert_rows_close};
 use steermap_tests::vectors::reference_vector;
@@ -30,7 +30,7 @@ fn library() -> Library {
 }
 
 fn asked(used: VectorUse) -> RequestSteering {
-    SteeringSpec::from(used).into()
+    used.into()
 }
 
 /// The vector as it is, added after these layers.

@@ -522,6 +522,8 @@ async fn bad_requests_are_refused_by_name_and_do_no_harm() {
             "after {case}"
         );
     }
-    assert_eq!(steering.describe()["vectors"], serde_json::json!(["happy", "sad"]));
-    assert_eq!(steering.describe()["default"], serde_json::json!(null));
+    let snapshot = steering.snapshot();
+    let names: Vec<&str> = snapshot.library.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["happy", "sad"]);
+    assert!(snapshot.models.values().all(|model| model.default.is_none()));
 }
