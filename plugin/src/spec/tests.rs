@@ -527,3 +527,36 @@ proptest! {
         prop_assert_eq!(spec.validate("").is_err(), nothing);
     }
 }
+
+/// The corpus that fuzzing left behind (plugin/fuzz), read once more.
+#[test]
+fn what_fuzzing_found_is_read_or_refused() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
+    let files = |target: &str| {
+        let folder = std::fs::read_dir(format!("{corpus}/{target}")).unwrap();
+        folder.map(|file| std::fs::read(file.unwrap().path()).unwrap())
+    };
+    let (mut read, mut refused) = (0, 0);
+    let mut count = |sound: bool| *if sound { &mut read } else { &mut refused } += 1;
+    for bytes in files("spec_json") {
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
+            count(false);
+            continue;
+        };
+        let asked = from_json::<RequestSteering>(&value, "steering.");
+        count(asked.is_ok_and(|asked| asked.validate("steering.").is_ok()));
+    }
+    for bytes in files("spec_toml") {
+        let table = std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|text| text.parse::<toml::Table>().ok());
+        let defaults = table
+            .as_ref()
+            .and_then(|table| table.get("steering")?.get("defaults")?.as_array());
+        for default in defaults.into_iter().flatten() {
+            let spec = default.clone().try_into::<SteeringSpec>();
+            count(spec.is_ok_and(|spec| spec.validate("").is_ok()));
+        }
+    }
+    assert!(read > 20 && refused > 20, "{read} read, {refused} refused");
+}

@@ -1,0 +1,107 @@
+//! The target `spec_json`: bytes as the `steering` field of a request, or as a default that is set by a request.
+
+use std::sync::LazyLock;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::object::{Object, read};
+use crate::spec::{MAX_VECTORS, Mode, from_json};
+use crate::{RequestSteering, SteeringSpec, fixture, program};
+
+/// Reads `bytes` as a [`RequestSteering`] and as a [`SteeringSpec`], and checks what must hold of both.
+///
+/// # Panics
+///
+/// If something does not hold.
+pub fn check(bytes: &[u8]) {
+    object_keeps_its_values(bytes);
+    if let Some(asked) = read_both_ways::<RequestSteering>(bytes) {
+        request(&asked);
+    }
+    if let Some(spec) = read_both_ways::<SteeringSpec>(bytes)
+        && spec.validate("spec.").is_ok()
+    {
+        assert_eq!(again(&spec), spec);
+        program::check(&spec, Some(&again(&spec)));
+    }
+}
+
+/// Reads as the server does and as [`from_json`] does, which must agree.
+fn read_both_ways<T: DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Option<T> {
+    let plainly = |bytes: &[u8]| {
+        read::<T>(bytes, "steering").map_err(|mistake| {
+            assert!(mistake.message.starts_with("steering"), "{}", mistake.message);
+        })
+    };
+    let asked = plainly(bytes).ok();
+    let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
+        assert!(asked.is_none(), "read what is no JSON");
+        return None;
+    };
+    let of_value = from_json::<T>(&value, "steering.").map_err(|error| {
+        let message = error.to_string();
+        assert!(message.starts_with("steering"), "{message}");
+    });
+    // Of a key that is there twice, a value has the last, so what it says is not always what the bytes say.
+    assert_eq!(plainly(value.to_string().as_bytes()), of_value);
+    assert!(asked.is_none() || asked == of_value.ok());
+    asked
+}
+
+fn request(asked: &RequestSteering) {
+    if let Err(error) = asked.validate("steering.") {
+        assert!(error.to_string().starts_with("steering."), "{error}");
+        return;
+    }
+    let written = again(asked);
+    assert_eq!(written, *asked);
+    static DEFAULT: LazyLock<SteeringSpec> = LazyLock::new(fixture::default_spec);
+    for default in [None, Some(&*DEFAULT)] {
+        let spec = asked.resolve(default);
+        let own = asked.vectors.as_ref().map_or(0, Vec::len);
+        let expected = match (asked.mode, default) {
+            (Mode::Off, _) => 0,
+            (Mode::Replace, _) | (Mode::Extend, None) => own,
+            (Mode::Extend, Some(default)) => default.vectors.len() + own,
+        };
+        assert_eq!(spec.vectors.len(), expected);
+        // Two valid specs can only be too many vectors together.
+        assert_eq!(spec.validate("").is_ok(), spec.vectors.len() <= MAX_VECTORS);
+        program::check(&spec, Some(&written.resolve(default)));
+        if asked.mode != Mode::Extend {
+            break;
+        }
+    }
+}
+
+/// Writes `value` as JSON and reads it again.
+fn again<T: Serialize + DeserializeOwned>(value: &T) -> T {
+    let json = serde_json::to_vec(value).expect("JSON of a valid spec");
+    read(&json, "steering").expect("what was written")
+}
+
+/// Checks that an object is written with the members that it was read with.
+fn object_keeps_its_values(bytes: &[u8]) {
+    let Some(mut object) = Object::parse(bytes) else { return };
+    let json = object.to_json();
+    let value = |json: &str| serde_json::from_str::<Value>(json).ok();
+    // A number out of range is one as long as nobody looks at it.
+    if let Ok(before) = serde_json::from_slice::<Value>(bytes) {
+        assert_eq!(value(&json), Some(before));
+    }
+    assert_eq!(
+        Object::parse(json.as_bytes()).expect("what was written").to_json(),
+        json
+    );
+    let taken = object.take("vectors");
+    assert!(object.get("vectors").is_none());
+    if let [vectors] = taken[..] {
+        let back = object.with("vectors", vectors);
+        assert_eq!(
+            Object::parse(back.as_bytes()).expect("what was written").get("vectors"),
+            Some(vectors)
+        );
+    }
+}

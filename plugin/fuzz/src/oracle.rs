@@ -1,0 +1,94 @@
+//! What selectors and prompts mean, spelled out: slow and plain, what the plugin's fast way is compared with.
+
+use crate::fixture::token;
+use crate::spec::{Selection, TokenRef, Where, Window};
+
+/// Whether the token `id` at `index` of a phase's `len` is among `tokens`. Generations have no end, so no negative
+/// numbers: whatever `len` is said to be then makes no difference.
+pub fn selects(tokens: &Where, index: usize, len: usize, id: u32) -> bool {
+    let selection = match tokens {
+        Where::All => return true,
+        Where::None => return false,
+        Where::Only(selection) => selection,
+    };
+    let (index, len) = (index as i128, len as i128);
+    let includes = [
+        at_positions(&selection.positions, index, len),
+        in_windows(&selection.windows, index, len),
+        of_tokens(&selection.tokens, id),
+    ];
+    let excludes = [
+        at_positions(&selection.exclude_positions, index, len),
+        in_windows(&selection.exclude_windows, index, len),
+        of_tokens(&selection.exclude_tokens, id),
+    ];
+    let included = includes.contains(&Some(true)) || includes == [None; 3];
+    included && !excludes.contains(&Some(true))
+}
+
+/// The name of the first clause of `tokens` that selects nothing of `prompt`, or that excludes the rest of it.
+pub fn idle_clause(tokens: &Where, prompt: &[u32]) -> Option<String> {
+    let Where::Only(selection) = tokens else { return None };
+    let any = |selection: Selection| {
+        let tokens = Where::Only(selection);
+        (prompt.iter().enumerate()).any(|(index, id)| selects(&tokens, index, prompt.len(), *id))
+    };
+    let none = Selection::default;
+    for (index, &position) in selection.positions.iter().flatten().enumerate() {
+        let positions = Some(vec![position]);
+        if !any(Selection { positions, ..none() }) {
+            return Some(format!("positions[{index}]"));
+        }
+    }
+    for (index, &window) in selection.windows.iter().flatten().enumerate() {
+        let windows = Some(vec![window]);
+        if !any(Selection { windows, ..none() }) {
+            return Some(format!("windows[{index}]"));
+        }
+    }
+    if let tokens @ Some(_) = selection.tokens.clone()
+        && !any(Selection { tokens, ..none() })
+    {
+        return Some("tokens".into());
+    }
+    let mut left = Selection {
+        exclude_positions: None,
+        exclude_windows: None,
+        exclude_tokens: None,
+        ..selection.clone()
+    };
+    left.exclude_positions = selection.exclude_positions.clone();
+    if !any(left.clone()) {
+        return Some("exclude_positions".into());
+    }
+    left.exclude_windows = selection.exclude_windows.clone();
+    if !any(left.clone()) {
+        return Some("exclude_windows".into());
+    }
+    (!any(selection.clone())).then(|| "exclude_tokens".into())
+}
+
+fn at_positions(positions: &Option<Vec<i64>>, index: i128, len: i128) -> Option<bool> {
+    let positions = positions.as_ref()?;
+    Some(positions.iter().any(|&position| from_start(position, len) == index))
+}
+
+fn in_windows(windows: &Option<Vec<Window>>, index: i128, len: i128) -> Option<bool> {
+    let within = |window: &Window| {
+        from_start(window.start, len) <= index && window.end.is_none_or(|end| index < from_start(end, len))
+    };
+    Some(windows.as_ref()?.iter().any(within))
+}
+
+fn of_tokens(tokens: &Option<Vec<TokenRef>>, id: u32) -> Option<bool> {
+    let is = |token_ref: &TokenRef| match token_ref {
+        TokenRef::Id(other) => *other == id,
+        TokenRef::Text(text) => token(text) == Ok(id),
+    };
+    Some(tokens.as_ref()?.iter().any(is))
+}
+
+fn from_start(position: i64, len: i128) -> i128 {
+    let position = i128::from(position);
+    if position < 0 { position + len } else { position }
+}

@@ -1,0 +1,75 @@
+//! The target `spec_toml`: bytes as a configuration file with `[[steering.defaults]]`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::spec::{Conflict, NormRule};
+use crate::{SteeringSpec, VectorUse, program};
+
+/// The `[steering]` table as `config.rs` reads it, without `admin`; that module can't be included, as it has mistral.rs
+/// read the file too.
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    steering: Table,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only read")]
+struct Table {
+    #[serde(default)]
+    vectors: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    maps: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    defaults: Vec<DefaultEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`model` is only read")]
+struct DefaultEntry {
+    model: Option<String>,
+    #[serde(default)]
+    vectors: Vec<VectorUse>,
+    #[serde(default)]
+    conflict: Conflict,
+    #[serde(default)]
+    norm: NormRule,
+}
+
+/// Reads `bytes` as a configuration file, and checks what must hold of its defaults.
+///
+/// # Panics
+///
+/// If something does not hold.
+pub fn check(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let File { steering } = match toml::from_str(text) {
+        Ok(file) => file,
+        Err(error) => {
+            // What the user gets to see.
+            let _ = error.to_string();
+            return;
+        }
+    };
+    for (index, entry) in steering.defaults.into_iter().enumerate() {
+        let at = format!("steering.defaults[{index}].");
+        let spec = SteeringSpec {
+            vectors: entry.vectors,
+            conflict: entry.conflict,
+            norm: entry.norm,
+        };
+        if let Err(error) = spec.validate(&at) {
+            assert!(error.to_string().starts_with(&at), "{error}");
+            continue;
+        }
+        let written = toml::to_string(&spec).expect("TOML of a valid spec");
+        let again: SteeringSpec = toml::from_str(&written).expect("what was written");
+        assert_eq!(again, spec, "{written}");
+        program::check(&spec, Some(&again));
+    }
+}
