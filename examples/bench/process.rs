@@ -1,12 +1,13 @@
 //! Worker processes and what is said of their times.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result};
 
 /// A worker process; killed when dropped.
-pub struct Process {
+struct Process {
     child: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -14,7 +15,7 @@ pub struct Process {
 
 impl Process {
     /// Starts a worker and waits until it has loaded its model.
-    pub fn start(mut command: Command) -> Result<Self> {
+    fn start(mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -33,7 +34,7 @@ impl Process {
     }
 
     /// The seconds that a worker answers a line with.
-    pub fn ask(&mut self, request: &str) -> Result<f64> {
+    fn ask(&mut self, request: &str) -> Result<f64> {
         writeln!(self.requests, "{request}")?;
         let answer = self.line()?;
         answer
@@ -52,6 +53,57 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The processes of one launch: two of the published engine, and this program's own worker.
+pub struct Launch {
+    published: [Process; 2],
+    patched: Process,
+}
+
+impl Launch {
+    /// Starts `stock` with `stock_args` twice, and this program's `worker` with `model`, first or last.
+    pub fn start(stock: &Path, stock_args: &[&str], model: &str, patched_first: bool) -> Result<Self> {
+        let published = || {
+            let mut command = Command::new(stock);
+            command.args(stock_args);
+            Process::start(command)
+        };
+        let patched = || {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["worker", model]);
+            Process::start(command)
+        };
+        if patched_first {
+            let patched = patched()?;
+            Ok(Self {
+                patched,
+                published: [published()?, published()?],
+            })
+        } else {
+            Ok(Self {
+                published: [published()?, published()?],
+                patched: patched()?,
+            })
+        }
+    }
+
+    /// Seconds that `request` takes: the published engine, that engine again, then the patched one in each of `modes`.
+    pub fn round<const N: usize>(&mut self, modes: &[&str], request: &str, turn: usize) -> Result<[f64; N]> {
+        let mut seconds = [0.0; N];
+        // Another order each time, so that none always follows the same other.
+        for i in 0..N {
+            let who = (turn + i) % N;
+            seconds[who] = match who {
+                0 | 1 => self.published[who].ask(request)?,
+                _ => {
+                    self.patched.ask(modes[who - 2])?;
+                    self.patched.ask(request)?
+                }
+            };
+        }
+        Ok(seconds)
     }
 }
 

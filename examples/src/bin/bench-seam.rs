@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -12,7 +11,7 @@ use indicatif::ProgressBar;
 use residual_hooks::{BatchView, ResidualHook};
 use steermap_plugin::{Program, SteeringHook};
 
-use process::{Process, quartiles};
+use process::{Launch, quartiles};
 
 #[path = "../../bench/model.rs"]
 mod model;
@@ -105,71 +104,21 @@ async fn run_worker(folder: &str) -> Result<()> {
     Ok(())
 }
 
-/// What is measured against the published engine: that engine once more, in a second process, which shows the noise; then
-/// the patched engine's modes.
-const OTHERS: usize = 1 + MODES.len();
-
-/// The processes of one launch.
-struct Launch {
-    published: [Process; 2],
-    patched: Process,
-}
-
-impl Launch {
-    fn start(args: &Args, patched_first: bool) -> Result<Self> {
-        let published = || {
-            let mut command = Command::new(&args.stock);
-            command.arg(&args.model);
-            Process::start(command)
-        };
-        let patched = || {
-            let mut command = Command::new(std::env::current_exe()?);
-            command.args(["worker", &args.model]);
-            Process::start(command)
-        };
-        if patched_first {
-            let patched = patched()?;
-            Ok(Self {
-                patched,
-                published: [published()?, published()?],
-            })
-        } else {
-            Ok(Self {
-                published: [published()?, published()?],
-                patched: patched()?,
-            })
-        }
-    }
-
-    /// Seconds that `request` takes: the published engine, then the others.
-    fn round(&mut self, request: &str, turn: usize) -> Result<[f64; 1 + OTHERS]> {
-        let mut seconds = [0.0; 1 + OTHERS];
-        // Another order each time, so that none always follows the same other.
-        for i in 0..=OTHERS {
-            let who = (turn + i) % (1 + OTHERS);
-            seconds[who] = match who {
-                0 | 1 => self.published[who].ask(request)?,
-                _ => {
-                    self.patched.ask(MODES[who - 2])?;
-                    self.patched.ask(request)?
-                }
-            };
-        }
-        Ok(seconds)
-    }
-}
+/// What is measured: the published engine, that engine once more, in a second process, which shows the noise; then the
+/// patched engine's modes.
+const MEASURED: usize = 2 + MODES.len();
 
 fn measure(args: &Args) -> Result<()> {
     let kinds = [("prefill", args.prefill), ("decode", args.decode)];
-    let mut rounds: [Vec<[f64; 1 + OTHERS]>; 2] = Default::default();
+    let mut rounds: [Vec<[f64; MEASURED]>; 2] = Default::default();
     let bar = ProgressBar::new((args.launches * (args.rounds + 1)) as u64);
     for launch in 0..args.launches {
-        let mut processes = Launch::start(args, launch % 2 == 1)?;
+        let mut processes = Launch::start(&args.stock, &[&args.model], &args.model, launch % 2 == 1)?;
         for round in 0..=args.rounds {
             for (kind, (what, tokens)) in kinds.iter().enumerate() {
                 // The same prompts in every launch: with these the model generates as long as it is asked to.
                 let request = format!("{what} {tokens} {}", 1000 + round);
-                let seconds = processes.round(&request, launch + round)?;
+                let seconds = processes.round(&MODES, &request, launch + round)?;
                 // The first round of a launch warms up.
                 if round > 0 {
                     rounds[kind].push(seconds);

@@ -2,7 +2,6 @@
 //! with requests steered in every way, as ratios. Run by `cargo xtask bench serve`.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -14,7 +13,7 @@ use serde_json::json;
 use steermap_maps::{LayerVector, ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader};
 use steermap_plugin::{Library, RequestSteering, SteeredRequest, Steering};
 
-use process::{Process, quartiles};
+use process::{Launch, quartiles};
 use serve_worker::{Sending, Traffic};
 
 #[path = "../../bench/model.rs"]
@@ -68,9 +67,9 @@ const MODES: [&str; 6] = [
     "windowed",
 ];
 
-/// What is measured against the published engine: that engine once more, in a second process, which shows the noise; then
-/// the plugin's modes.
-const OTHERS: usize = 1 + MODES.len();
+/// What is measured: the published engine, that engine once more, in a second process, which shows the noise; then the
+/// plugin's modes.
+const MEASURED: usize = 2 + MODES.len();
 
 /// Random vectors, each at every layer.
 const VECTORS: usize = 8;
@@ -191,56 +190,6 @@ fn vector(seed: u64, hidden_size: usize, num_layers: usize) -> Result<VectorFile
     Ok(VectorFile::new(header, layers)?)
 }
 
-/// The processes of one launch.
-struct Launch {
-    published: [Process; 2],
-    patched: Process,
-}
-
-impl Launch {
-    fn start(args: &Args, patched_first: bool) -> Result<Self> {
-        let published = || {
-            let mut command = Command::new(&args.stock);
-            command.args([&args.model, "serve"]);
-            Process::start(command)
-        };
-        let patched = || {
-            let mut command = Command::new(std::env::current_exe()?);
-            command.args(["worker", &args.model]);
-            Process::start(command)
-        };
-        if patched_first {
-            let patched = patched()?;
-            Ok(Self {
-                patched,
-                published: [published()?, published()?],
-            })
-        } else {
-            Ok(Self {
-                published: [published()?, published()?],
-                patched: patched()?,
-            })
-        }
-    }
-
-    /// Seconds that `request` takes: the published engine, then the others.
-    fn round(&mut self, request: &str, turn: usize) -> Result<[f64; 1 + OTHERS]> {
-        let mut seconds = [0.0; 1 + OTHERS];
-        // Another order each time, so that none always follows the same other.
-        for i in 0..=OTHERS {
-            let who = (turn + i) % (1 + OTHERS);
-            seconds[who] = match who {
-                0 | 1 => self.published[who].ask(request)?,
-                _ => {
-                    self.patched.ask(MODES[who - 2])?;
-                    self.patched.ask(request)?
-                }
-            };
-        }
-        Ok(seconds)
-    }
-}
-
 /// The speed of one mode.
 #[derive(Serialize)]
 struct Speed {
@@ -252,14 +201,14 @@ struct Speed {
 }
 
 fn measure(args: &Args) -> Result<()> {
-    let mut rounds: Vec<Vec<[f64; 1 + OTHERS]>> = vec![Vec::new(); args.at_once.len()];
+    let mut rounds: Vec<Vec<[f64; MEASURED]>> = vec![Vec::new(); args.at_once.len()];
     let bar = ProgressBar::new((args.launches * (args.rounds + 1) * args.at_once.len()) as u64);
     for launch in 0..args.launches {
-        let mut processes = Launch::start(args, launch % 2 == 1)?;
+        let mut processes = Launch::start(&args.stock, &[&args.model, "serve"], &args.model, launch % 2 == 1)?;
         for round in 0..=args.rounds {
             for (index, at_once) in args.at_once.iter().enumerate() {
                 let request = format!("together {at_once} {} {}", args.tokens, round + 1);
-                let seconds = processes.round(&request, launch + round)?;
+                let seconds = processes.round(&MODES, &request, launch + round)?;
                 // The first round of a launch warms up.
                 if round > 0 {
                     rounds[index].push(seconds);

@@ -38,6 +38,10 @@ pub struct Plan {
     width: usize,
     /// Whether all positions of each row have one kind: always so in generation.
     by_row: bool,
+    /// Whether there is one kind, and all positions are of it.
+    same: bool,
+    /// `index`, or one number a row where that says it all.
+    lookup: Vec<u32>,
     acts: Vec<bool>,
     decides: Vec<bool>,
 }
@@ -50,6 +54,8 @@ impl Plan {
             index: vec![0; rows.len() * width],
             width,
             by_row: true,
+            same: false,
+            lookup: Vec::new(),
             acts: Vec::new(),
             decides: Vec::new(),
         };
@@ -101,6 +107,11 @@ impl Plan {
             *slot = renumbered[*slot as usize];
         }
         plan.kinds = order.iter().map(|&i| found[i].clone()).collect();
+        plan.same = plan.kinds.len() == 1 && plan.index.iter().all(|kind| *kind == 1);
+        plan.lookup = match plan.by_row {
+            true => plan.index.iter().step_by(width.max(1)).copied().collect(),
+            false => plan.index.clone(),
+        };
         for kind in &plan.kinds {
             for (number, step) in kind.program.steps.iter().enumerate() {
                 if kind.steps & (1 << number) != 0 {
@@ -178,25 +189,21 @@ impl IndexTensors {
     ///
     /// What candle says.
     pub fn get(&mut self, plan: &Plan, device: &Device) -> Result<Index> {
-        if plan.kinds.len() == 1 && plan.index.iter().all(|kind| *kind == 1) {
+        if plan.same {
             return Ok(Index::Same);
         }
-        let index: Vec<u32> = match plan.by_row {
-            true => plan.index.iter().step_by(plan.width.max(1)).copied().collect(),
-            false => plan.index.clone(),
-        };
         let wrap = |tensor| match plan.by_row {
             true => Index::Rows(tensor),
             false => Index::Positions(tensor),
         };
         if let Some((.., tensor)) = self.known.iter().find(|(known, width, tensor)| {
-            *known == index && *width == plan.width && tensor.device().same_device(device)
+            *known == plan.lookup && *width == plan.width && tensor.device().same_device(device)
         }) {
             return Ok(wrap(tensor.clone()));
         }
-        let tensor = Tensor::new(index.as_slice(), device)?;
+        let tensor = Tensor::new(plan.lookup.as_slice(), device)?;
         self.known.retain(|(.., tensor)| !tensor.device().same_device(device));
-        self.known.push((index, plan.width, tensor.clone()));
+        self.known.push((plan.lookup.clone(), plan.width, tensor.clone()));
         Ok(wrap(tensor))
     }
 }

@@ -86,10 +86,7 @@ impl SequenceState {
                 },
             };
             if from == row.prompt_len {
-                let holds = match condition.above {
-                    true => value > f64::from(condition.threshold),
-                    false => value < f64::from(condition.threshold),
-                };
+                let holds = condition.is_met(value);
                 if decision.made.set(holds).is_ok() {
                     (self.on_decision)(holds);
                 }
