@@ -30,7 +30,7 @@ pub fn attach(
     };
     let program = Arc::new(Model::loaded(engine, &id, &[], None)?.compile(spec, library, "")?);
     slot.install(Arc::new(SteeringHook::fixed(program.clone())))
-        .map_err(|source| SteeringError::Install { model: id, source })?;
+        .map_err(|reason| SteeringError::Install { model: id, reason })?;
     Ok(program)
 }
 

@@ -8,7 +8,7 @@ use mistralrs_cli::{ModelEntry, model_configs};
 use mistralrs_core::parse_isq_value;
 
 use crate::compile::{Target, compile, ranges, token_of};
-use crate::config::Config;
+use crate::config::{Config, DefaultSpec};
 use crate::model_files::ModelFiles;
 use crate::{Library, SteeringError, VectorUse};
 
@@ -16,7 +16,7 @@ use crate::{Library, SteeringError, VectorUse};
 pub struct Checked {
     /// What was found, as text for people.
     pub report: String,
-    /// The vectors and maps.
+    /// The vectors and maps, but for control vectors of models whose sizes are not known yet.
     pub library: Library,
     /// By model id: the fingerprint of its files, where they are here and it's steered and compared.
     pub fingerprints: BTreeMap<String, String>,
@@ -37,47 +37,57 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, Stee
         path: config.path.clone(),
         message: format!("models: {error:#}"),
     })?;
-    let library = config.library()?;
+    let mut library = config.library()?;
     let mut fingerprints = BTreeMap::new();
-    let mut report = format!("{}: as it should be\n", config.path.display());
+    let mut models = Vec::new();
     for (index, entry) in config.engine.models.iter().enumerate() {
         model_is_there(entry, index)
             .and_then(|()| settings_are_sound(entry, index))
             .map_err(within)?;
         let files = ModelFiles::of_entry(entry);
+        let has_control_vectors = config.vectors.has_control_of(&entry.model_id);
+        let target = match &files {
+            Some(files) if has_control_vectors || config.defaults.contains_key(&entry.model_id) => {
+                target(entry, files, ignore_fingerprints)?
+            }
+            _ => None,
+        };
+        if let Some(target) = &target {
+            if let Some(fingerprint) = &target.fingerprint {
+                fingerprints.insert(entry.model_id.clone(), fingerprint.clone());
+            }
+            config
+                .vectors
+                .load_control(&mut library, &entry.model_id, &target.info())
+                .map_err(within)?;
+        }
+        models.push((entry, files, target));
+    }
+    let mut report = format!("{}: as it should be\n", config.path.display());
+    for (entry, files, target) in models {
         let place = if files.is_some() {
             "on this machine"
         } else {
             "not on this machine, to be fetched"
         };
         line(&mut report, format_args!("model {}: {place}", entry.model_id));
-        match (config.defaults.get(&entry.model_id), files) {
-            (None, _) => line(&mut report, format_args!("  not steered by default")),
-            (Some(_), None) => line(
+        // Those of a model whose sizes are not known yet are loaded after it.
+        let awaited = |default: &DefaultSpec| default.spec.names().any(|name| library.get(name).is_none());
+        match (config.defaults.get(&entry.model_id), files, target) {
+            (None, ..) => line(&mut report, format_args!("  not steered by default")),
+            (Some(_), None, _) => line(
                 &mut report,
                 format_args!("  steered by default; checked once it is here"),
             ),
-            (Some(default), Some(files)) => {
-                let Some(sizes) = files.sizes() else {
-                    line(
-                        &mut report,
-                        format_args!("  steered by default; its sizes are not known before it is loaded"),
-                    );
-                    continue;
-                };
-                let fingerprint = if ignore_fingerprints {
-                    None
-                } else {
-                    let fingerprint = files.fingerprint()?;
-                    fingerprints.insert(entry.model_id.clone(), fingerprint.clone());
-                    Some(fingerprint)
-                };
-                let target = Target {
-                    model: entry.model_id.clone(),
-                    hidden_size: sizes.hidden_size,
-                    num_layers: sizes.num_layers,
-                    fingerprint,
-                };
+            (Some(_), Some(_), None) => line(
+                &mut report,
+                format_args!("  steered by default; its sizes are not known before it is loaded"),
+            ),
+            (Some(default), ..) if awaited(default) => line(
+                &mut report,
+                format_args!("  steered by default; checked once the models of its control vectors are loaded"),
+            ),
+            (Some(default), Some(files), Some(target)) => {
                 let tokenizer = files.tokenizer();
                 let token = |text: &str| token_of(tokenizer.as_ref(), text);
                 let program = compile(&default.spec, &library, &target, &token, &default.at).map_err(within)?;
@@ -94,12 +104,26 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, Stee
             }
         }
     }
-    contents(&mut report, &library);
+    contents(&mut report, config, &library);
     Ok(Checked {
         report,
         library,
         fingerprints,
     })
+}
+
+/// What its files say of a model; `None` if its sizes are not known before it is loaded.
+fn target(entry: &ModelEntry, files: &ModelFiles, ignore_fingerprints: bool) -> Result<Option<Target>, SteeringError> {
+    let Some(sizes) = files.sizes() else { return Ok(None) };
+    Ok(Some(Target {
+        model: entry.model_id.clone(),
+        hidden_size: sizes.hidden_size,
+        num_layers: sizes.num_layers,
+        fingerprint: match ignore_fingerprints {
+            true => None,
+            false => Some(files.fingerprint()?),
+        },
+    }))
 }
 
 /// A vector and its map, in words.
@@ -110,7 +134,7 @@ fn used(used: &VectorUse) -> String {
     }
 }
 
-fn contents(report: &mut String, library: &Library) {
+fn contents(report: &mut String, config: &Config, library: &Library) {
     for (name, vector) in library.iter() {
         let layers: Vec<usize> = vector.layers().iter().map(|layer| layer.layer).collect();
         let (concept, model) = (&vector.header().concept, vector.model());
@@ -122,6 +146,14 @@ fn contents(report: &mut String, library: &Library) {
                 ranges(&layers)
             ),
         );
+    }
+    for (name, source) in &config.vectors.0 {
+        if let (None, Some(model)) = (library.get(name), &source.control_of) {
+            line(
+                report,
+                format_args!("vector {name}: a control vector, checked once {model} is loaded"),
+            );
+        }
     }
     for (name, map) in library.maps() {
         let header = map.header();

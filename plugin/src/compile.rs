@@ -6,6 +6,7 @@ mod identity;
 use std::collections::{BTreeMap, BTreeSet};
 
 use residual_hooks::Phase;
+use steermap_maps::ModelInfo;
 use tokenizers::Tokenizer;
 
 use crate::select::{ResolveToken, Selector};
@@ -25,6 +26,18 @@ pub struct Target {
     pub num_layers: usize,
     /// What identifies its weights and tokenizer; `None` where that is not known or not to be compared.
     pub fingerprint: Option<String>,
+}
+
+impl Target {
+    /// The same as vector files say it; a fingerprint that is not compared is left empty.
+    pub fn info(&self) -> ModelInfo {
+        ModelInfo {
+            model: self.model.clone(),
+            fingerprint: self.fingerprint.clone().unwrap_or_default(),
+            hidden_size: self.hidden_size,
+            num_layers: self.num_layers,
+        }
+    }
 }
 
 /// What is done to the residual stream of one model.

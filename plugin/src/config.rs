@@ -3,6 +3,8 @@
 //! ```toml
 //! [steering.vectors]
 //! happy = "vectors/happy.toml"       # relative to the configuration file
+//! calm = "vectors/calm.gguf"         # a control vector of the only model; of several:
+//! # calm = { file = "vectors/calm.gguf", model = "HuggingFaceTB/SmolLM2-135M-Instruct" }
 //!
 //! [steering.maps]                    # for vectors that were found on another model
 //! small-to-large = "maps/small-to-large.toml"
@@ -31,6 +33,7 @@ use serde::Deserialize;
 
 use crate::server::{AdminOptions, AdminTable, is_loopback};
 use crate::spec::{Conflict, NormRule, SteeringSpec, VectorUse};
+use crate::vector_source::{VectorEntry, VectorSources};
 use crate::{Library, SteeringError};
 
 /// A configuration file, read and checked as far as it goes by itself.
@@ -39,8 +42,8 @@ pub struct Config {
     pub path: PathBuf,
     /// mistral.rs's part, as mistral.rs reads it.
     pub engine: ServeConfig,
-    /// Paths of the vectors, made absolute or relative to the working folder.
-    pub vectors: BTreeMap<String, PathBuf>,
+    /// The vectors, their paths made absolute or relative to the working folder.
+    pub vectors: VectorSources,
     /// Paths of the maps, as those of the vectors.
     pub maps: BTreeMap<String, PathBuf>,
     /// The default spec of each model that has one.
@@ -68,7 +71,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Table {
     #[serde(default)]
-    vectors: BTreeMap<String, PathBuf>,
+    vectors: BTreeMap<String, VectorEntry>,
     #[serde(default)]
     maps: BTreeMap<String, PathBuf>,
     #[serde(default)]
@@ -97,9 +100,9 @@ impl Config {
     /// A file that can't be read, that mistral.rs refuses, whose command is not `serve`, or whose `[steering]` table
     /// has an unknown key, a wrong value, or names a model or vector that is not there.
     pub fn load(path: &Path) -> Result<Self, SteeringError> {
-        let text = std::fs::read_to_string(path).map_err(|source| SteeringError::Read {
+        let text = std::fs::read_to_string(path).map_err(|reason| SteeringError::Read {
             path: path.to_path_buf(),
-            source,
+            reason,
         })?;
         // mistral.rs reads first: what stock mistral.rs refuses is refused in its words.
         let engine = match load_cli_config(path) {
@@ -119,14 +122,10 @@ impl Config {
             message: error.to_string(),
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let within = |table: BTreeMap<String, PathBuf>| -> BTreeMap<String, PathBuf> {
-            table
-                .into_iter()
-                .map(|(name, file)| (name, folder.join(file)))
-                .collect()
-        };
-        let (vectors, maps) = (within(steering.vectors), within(steering.maps));
         let models: Vec<&str> = engine.models.iter().map(|model| model.model_id.as_str()).collect();
+        let vectors = VectorSources::resolve(steering.vectors, folder, &models).map_err(|error| error.within(path))?;
+        let maps = steering.maps.into_iter();
+        let maps: BTreeMap<String, PathBuf> = maps.map(|(name, file)| (name, folder.join(file))).collect();
         let defaults = defaults(steering.defaults, &models, &vectors, &maps).map_err(|error| error.within(path))?;
         let admin = steering
             .admin
@@ -142,18 +141,18 @@ impl Config {
         })
     }
 
-    /// Loads all vectors and maps that the file names.
+    /// Loads all maps that the file names, and all vectors but the control vectors, which need their model to be known:
+    /// [`VectorSources::load_control`].
     ///
     /// # Errors
     ///
     /// A name that is no name, or a file that is not what it should be.
     pub fn library(&self) -> Result<Library, SteeringError> {
         let mut library = Library::default();
-        for (name, file) in &self.vectors {
-            library.load(name, file).map_err(|error| error.within(&self.path))?;
-        }
+        let within = |error: SteeringError| error.within(&self.path);
+        self.vectors.load(&mut library).map_err(within)?;
         for (name, file) in &self.maps {
-            library.load_map(name, file).map_err(|error| error.within(&self.path))?;
+            library.load_map(name, file).map_err(within)?;
         }
         Ok(library)
     }
@@ -162,7 +161,7 @@ impl Config {
 fn defaults(
     entries: Vec<DefaultEntry>,
     models: &[&str],
-    vectors: &BTreeMap<String, PathBuf>,
+    vectors: &VectorSources,
     maps: &BTreeMap<String, PathBuf>,
 ) -> Result<BTreeMap<String, DefaultSpec>, SteeringError> {
     let mut defaults = BTreeMap::new();
@@ -192,12 +191,12 @@ fn defaults(
         spec.validate(&at)?;
         for (i, used) in spec.vectors.iter().enumerate() {
             let field = |name: &str| format!("{at}vectors[{i}].{name}");
-            is_named(&field("vector"), &used.vector, "vectors", vectors)?;
+            is_named(&field("vector"), &used.vector, "vectors", &vectors.0)?;
             if let Some(map) = &used.map {
                 is_named(&field("map"), map, "maps", maps)?;
             }
             if let Some(when) = &used.when {
-                is_named(&field("when.vector"), &when.vector, "vectors", vectors)?;
+                is_named(&field("when.vector"), &when.vector, "vectors", &vectors.0)?;
                 if let Some(map) = &when.map {
                     is_named(&field("when.map"), map, "maps", maps)?;
                 }
@@ -216,7 +215,7 @@ fn defaults(
 }
 
 /// Checks that a spec names something that the table of that kind has.
-fn is_named(field: &str, name: &str, table: &str, files: &BTreeMap<String, PathBuf>) -> Result<(), SteeringError> {
+fn is_named<T>(field: &str, name: &str, table: &str, files: &BTreeMap<String, T>) -> Result<(), SteeringError> {
     if files.contains_key(name) {
         return Ok(());
     }
@@ -252,7 +251,7 @@ mod tests {
                     [[steering.defaults.vectors]]\nvector = \"happy\"\nscale = 2\nlayers = [1]\n";
         let config = load(&format!("{ENGINE}{text}")).unwrap();
         let folder = config.path.parent().unwrap();
-        assert_eq!(config.vectors["happy"], folder.join("v/happy.toml"));
+        assert_eq!(config.vectors.0["happy"].path, folder.join("v/happy.toml"));
         assert_eq!(
             config.defaults["a/one"].spec,
             VectorUse::new("happy", 2.0).at_layers([1]).into()
@@ -262,7 +261,7 @@ mod tests {
     #[test]
     fn a_file_without_the_table_steers_nothing() {
         let config = load(ENGINE).unwrap();
-        assert!(config.vectors.is_empty() && config.defaults.is_empty());
+        assert!(config.vectors.0.is_empty() && config.defaults.is_empty());
     }
 
     #[test]

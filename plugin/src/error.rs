@@ -6,17 +6,20 @@ use residual_hooks::InstallError;
 use steermap_maps::{ApplyError, FileError};
 use thiserror::Error;
 
-/// Steering could not be set up. Every variant says where the mistake is.
+use crate::gguf::GgufError;
+
+/// Steering could not be set up. Every variant says where the mistake is, and its message is whole: the cause is in it, and not
+/// [`source`](std::error::Error::source) as well, which would be printed twice.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SteeringError {
     /// The configuration file can't be read.
-    #[error("{}: can't be read: {source}", path.display())]
+    #[error("{}: can't be read: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The configuration file is malformed.
     #[error("{}: {message}", path.display())]
@@ -45,39 +48,49 @@ pub enum SteeringError {
         expected: String,
     },
     /// A mistake in the file at `path`.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     In {
         /// The file.
         path: PathBuf,
         /// The mistake.
-        source: Box<SteeringError>,
+        reason: Box<SteeringError>,
     },
     /// A vector or map file is not what it should be.
-    #[error("{field}: {source}")]
+    #[error("{field}: {reason}")]
     File {
         /// The field that names the file.
         field: String,
         /// What is wrong.
-        source: FileError,
+        reason: FileError,
+    },
+    /// A control vector is not one, or not one for its model.
+    #[error("{field}: {}: {reason}", path.display())]
+    ControlVector {
+        /// The field that names the file.
+        field: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: Box<GgufError>,
     },
     /// A map can't carry a vector over.
-    #[error("{field}: {source}")]
+    #[error("{field}: {reason}")]
     Apply {
         /// The field that names the map.
         field: String,
         /// Why.
-        source: ApplyError,
+        reason: ApplyError,
     },
     /// A model's files can't be read.
     #[error(transparent)]
     ModelFiles(#[from] FileError),
     /// The model can't be steered, or not at a layer that was asked for.
-    #[error("model {model:?}: {source}")]
+    #[error("model {model:?}: {reason}")]
     Install {
         /// The model.
         model: String,
         /// Why.
-        source: InstallError,
+        reason: InstallError,
     },
     /// A name that nothing has.
     #[error("{field}: found {found}, expected {expected}")]
@@ -123,7 +136,7 @@ impl SteeringError {
     pub(crate) fn within(self, path: impl Into<PathBuf>) -> Self {
         Self::In {
             path: path.into(),
-            source: Box::new(self),
+            reason: Box::new(self),
         }
     }
 }

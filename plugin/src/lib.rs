@@ -40,6 +40,7 @@
 //! | [`spec`] | what is asked for |
 //! | [`select`] | on which tokens a vector acts |
 //! | [`config`] | the `[steering]` table |
+//! | [`vector_source`] | the vectors in that table: files, or control vectors and their models |
 //! | [`library`] | vectors and maps by name |
 //! | [`compile`](mod@compile) | a spec and vectors, made into a program for one model |
 //! | [`apply`] | runs the programs of a batch in the forward pass |
@@ -74,6 +75,7 @@ pub mod spec;
 pub mod steering;
 #[cfg(test)]
 mod testing;
+pub mod vector_source;
 
 pub use attach::{attach, detach};
 pub use compile::{Program, Target};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use steermap_maps::{MapFile, VectorFile};
+use steermap_maps::{MAX_WEIGHTS_BYTES, MapFile, ModelInfo, VectorFile, read};
 
-use crate::SteeringError;
+use crate::{SteeringError, gguf};
 
 /// Longest name of a vector or map: long enough to describe it, short enough for a log line.
 const MAX_NAME: usize = 64;
@@ -26,9 +26,29 @@ impl Library {
     /// As [`insert`](Self::insert), or a file that is not what it should be.
     pub fn load(&mut self, name: &str, path: impl AsRef<Path>) -> Result<(), SteeringError> {
         check_name("vectors", name)?;
-        let vector = VectorFile::load(path.as_ref()).map_err(|source| SteeringError::File {
+        let vector = VectorFile::load(path.as_ref()).map_err(|reason| SteeringError::File {
             field: format!("vectors.{name}"),
-            source,
+            reason,
+        })?;
+        self.insert(name, vector)
+    }
+
+    /// Loads the GGUF control vector at `path` as `name`: a native vector of `model`, which the file does not state.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_gguf(&mut self, name: &str, path: impl AsRef<Path>, model: ModelInfo) -> Result<(), SteeringError> {
+        check_name("vectors", name)?;
+        let (path, field) = (path.as_ref(), format!("vectors.{name}"));
+        let bytes = match read::whole(path, "the control vector", MAX_WEIGHTS_BYTES) {
+            Ok(bytes) => bytes,
+            Err(reason) => return Err(SteeringError::File { field, reason }),
+        };
+        let vector = gguf::read(&bytes, name, model).map_err(|reason| SteeringError::ControlVector {
+            field,
+            path: path.to_path_buf(),
+            reason: Box::new(reason),
         })?;
         self.insert(name, vector)
     }
@@ -40,9 +60,9 @@ impl Library {
     /// As [`load`](Self::load).
     pub fn load_map(&mut self, name: &str, path: impl AsRef<Path>) -> Result<(), SteeringError> {
         check_name("maps", name)?;
-        let map = MapFile::load(path.as_ref()).map_err(|source| SteeringError::File {
+        let map = MapFile::load(path.as_ref()).map_err(|reason| SteeringError::File {
             field: format!("maps.{name}"),
-            source,
+            reason,
         })?;
         self.insert_map(name, map)
     }
@@ -147,6 +167,21 @@ mod tests {
     }
 
     #[test]
+    fn a_control_vector_is_read_as_one_of_the_model() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("happy.gguf");
+        std::fs::write(&path, crate::gguf::tests::good()).unwrap();
+        let mut library = Library::default();
+        let model = crate::gguf::tests::model(3, 4);
+        library.load_gguf("happy", &path, model.clone()).unwrap();
+        assert_eq!(library.get("happy").unwrap().model(), &model);
+        std::fs::write(&path, "GGUX").unwrap();
+        let error = library.load_gguf("happy", &path, model).unwrap_err().to_string();
+        let expected = format!("vectors.happy: {}: magic: found", path.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
+
+    #[test]
     fn a_missing_file_names_its_field() {
         let error = Library::default()
             .load("happy", "nowhere.toml")
@@ -158,5 +193,9 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.starts_with("maps.m: nowhere.toml"), "{error}");
+        let model = crate::gguf::tests::model(3, 4);
+        let error = Library::default().load_gguf("happy", "nowhere.gguf", model);
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("vectors.happy: nowhere.gguf"), "{error}");
     }
 }

@@ -21,11 +21,14 @@ use crate::steering::{Model, Snapshot, Source, Steering};
 /// steered as asked.
 pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
     let Checked {
-        library, fingerprints, ..
+        mut library,
+        fingerprints,
+        ..
     } = check(&config, ignore_fingerprints)?;
     let Config {
         path,
         engine,
+        vectors,
         defaults,
         admin,
         ..
@@ -42,7 +45,11 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
             None => fingerprint(entry)?,
         };
         let id = engine_id(&state, entry)?;
-        models.push(Model::loaded(&state, &id, &[&entry.model_id], fingerprint)?);
+        let model = Model::loaded(&state, &id, &[&entry.model_id], fingerprint)?;
+        vectors
+            .load_control(&mut library, &entry.model_id, &model.target.info())
+            .map_err(|error| error.within(&path))?;
+        models.push(model);
         asked.extend(defaults.get(&entry.model_id).map(|default| (id, default)));
     }
     let default_model = state.get_default_model_id().ok().flatten();

@@ -26,10 +26,12 @@ pub mod table;
 mod plugin {
     pub mod compile;
     pub mod error;
+    pub mod gguf;
     pub mod library;
     pub mod reference;
     pub mod select;
     pub mod spec;
+    pub mod vector_source;
 }
 
 #[allow(dead_code)]
@@ -39,5 +41,5 @@ mod object;
 pub use compile::{Program, Target};
 pub use error::SteeringError;
 pub use library::Library;
-pub use plugin::{compile, error, library, reference, select, spec};
+pub use plugin::{compile, error, gguf, library, reference, select, spec, vector_source};
 pub use spec::{RequestSteering, SteeringSpec, VectorUse};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::spec::{Conflict, NormRule};
+use crate::vector_source::VectorEntry;
 use crate::{SteeringSpec, VectorUse, program};
 
 /// The `[steering]` table as `config.rs` reads it, without `admin`; that module can't be included, as it has mistral.rs
@@ -21,7 +22,7 @@ struct File {
 #[expect(dead_code, reason = "only read")]
 struct Table {
     #[serde(default)]
-    vectors: BTreeMap<String, PathBuf>,
+    vectors: BTreeMap<String, VectorEntry>,
     #[serde(default)]
     maps: BTreeMap<String, PathBuf>,
     #[serde(default)]

@@ -61,7 +61,7 @@ impl Source<'_> {
         check_model(&map.header().target, target, &format!("{at}: target"))?;
         let mapped = map
             .apply(vector, self.offset, target.fingerprint.is_some())
-            .map_err(|source| SteeringError::Apply { field: at, source })?;
+            .map_err(|reason| SteeringError::Apply { field: at, reason })?;
         let layers = mapped.layers.into_iter().map(|layer| {
             let values = Cow::Owned(layer.direction);
             let mean_norm = layer.mean_norm;

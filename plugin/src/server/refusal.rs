@@ -69,7 +69,7 @@ impl From<SteeringError> for Refusal {
 /// in what it was asked or configured to do.
 pub(super) fn status(error: &SteeringError) -> StatusCode {
     match error {
-        SteeringError::In { source, .. } => status(source),
+        SteeringError::In { reason, .. } => status(reason),
         SteeringError::NotFound { .. } | SteeringError::NoModel { .. } => StatusCode::NOT_FOUND,
         SteeringError::Conflict { .. } => StatusCode::CONFLICT,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
@@ -97,7 +97,7 @@ mod tests {
         };
         let within = SteeringError::In {
             path: "a.toml".into(),
-            source: Box::new(missing()),
+            reason: Box::new(missing()),
         };
         assert_eq!(status(&missing()), StatusCode::NOT_FOUND);
         assert_eq!(status(&within), StatusCode::NOT_FOUND);

@@ -183,6 +183,21 @@ impl Steering {
         let config = Config::load(&source.path)?;
         let within = |error: SteeringError| error.within(&source.path);
         let mut library = config.library()?;
+        let mut served = Vec::new();
+        for entry in &config.engine.models {
+            let model = next.model(Some(&entry.model_id)).map_err(|_| {
+                within(SteeringError::value(
+                    "models",
+                    format!("{:?}, which is not served", entry.model_id),
+                    "the models that the server was started with",
+                ))
+            })?;
+            config
+                .vectors
+                .load_control(&mut library, &entry.model_id, &model.target.info())
+                .map_err(within)?;
+            served.push((model.id.clone(), config.defaults.get(&entry.model_id)));
+        }
         for name in &next.uploaded {
             if library.get(name).is_some() {
                 return Err(within(conflict(
@@ -195,20 +210,8 @@ impl Steering {
                 library.insert_shared(name, vector)?;
             }
         }
-        let served = |id: &str| next.model(Some(id)).map(|model| model.id.clone());
-        let mut defaults = Vec::new();
-        for entry in &config.engine.models {
-            let id = served(&entry.model_id).map_err(|_| {
-                within(SteeringError::value(
-                    "models",
-                    format!("{:?}, which is not served", entry.model_id),
-                    "the models that the server was started with",
-                ))
-            })?;
-            defaults.push((id, config.defaults.get(&entry.model_id)));
-        }
         next.library = library;
-        for (id, default) in defaults {
+        for (id, default) in served {
             let (spec, at) = match default {
                 Some(default) => (Some(&default.spec), default.at.as_str()),
                 None => (None, ""),
@@ -224,14 +227,7 @@ impl Steering {
     ///
     /// An unknown model.
     pub fn model_info(&self, model: Option<&str>) -> Result<ModelInfo, SteeringError> {
-        let snapshot = self.snapshot();
-        let model = snapshot.model(model)?;
-        Ok(ModelInfo {
-            model: model.id.clone(),
-            fingerprint: model.target.fingerprint.clone().unwrap_or_default(),
-            hidden_size: model.target.hidden_size,
-            num_layers: model.target.num_layers,
-        })
+        Ok(self.snapshot().model(model)?.target.info())
     }
 }
 

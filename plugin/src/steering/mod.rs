@@ -101,9 +101,9 @@ impl Steering {
             let hook = SteeringHook::serving(Arc::downgrade(&self.inner), model);
             crate::attach::slot(engine, Some(&model.id))?
                 .install(Arc::new(hook))
-                .map_err(|source| SteeringError::Install {
+                .map_err(|reason| SteeringError::Install {
                     model: model.id.clone(),
-                    source,
+                    reason,
                 })?;
         }
         Ok(())

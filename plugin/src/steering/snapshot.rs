@@ -188,9 +188,9 @@ impl Model {
     ///
     /// As [`compile`], or a model that can't be steered, or not at a layer that is asked for.
     pub fn compile(&self, spec: &SteeringSpec, library: &Library, at: &str) -> Result<Program, SteeringError> {
-        let install = |source| SteeringError::Install {
+        let install = |reason| SteeringError::Install {
             model: self.id.clone(),
-            source,
+            reason,
         };
         if let Some(refusal) = &self.refusal {
             return Err(install(refusal.clone()));

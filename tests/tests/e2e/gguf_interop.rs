@@ -1,9 +1,11 @@
-//! `mapper convert`: against the gguf package and repeng, where they are installed; and what it refuses.
+//! GGUF control vectors: `mapper convert` against the gguf package and repeng, where they are installed, and what it
+//! refuses; and the configuration's.
 
 use std::path::Path;
 use std::process::Command;
 
-use steermap_examples::server::binary;
+use serde_json::{Value, json};
+use steermap_examples::server::{Server, binary};
 use steermap_maps::VectorFile;
 use steermap_tests::maps::printed;
 use steermap_tests::run::{error_of, run};
@@ -69,6 +71,65 @@ fn a_vector_comes_back_from_gguf_as_it_went() {
     assert_eq!(back.layers().len(), vector.layers().len() - 1);
     for layer in back.layers() {
         assert_eq!(vector.direction(layer.layer), Some(&layer.direction[..]));
+    }
+}
+
+#[test]
+fn a_control_vector_of_the_configuration_steers_as_the_vector_file_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = fixture("tiny-llama").display().to_string();
+    save_reference_vector("tiny-llama", dir.path());
+    printed(&convert(dir.path(), "test.toml", "test.gguf", &["--hint", "llama"]));
+    let config = |used: &str| {
+        format!(
+            "[[models]]\nkind = \"text\"\nmodel_id = \"{model}\"\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n\
+             [steering.vectors]\nfile = \"test.toml\"\ncontrol = \"test.gguf\"\nagain = {{ file = \"test.gguf\", \
+             model = \"{model}\" }}\n[[steering.defaults]]\nvectors = [{{ vector = \"control\", {used} }}]\n"
+        )
+    };
+    let server = Server::start(dir.path(), &config("scale = 9.0, layers = [1]")).unwrap();
+    let ask = |steering: Value| {
+        let mut body = json!({"model": model, "prompt": "Once upon a time", "max_tokens": 12, "temperature": 0.0});
+        if !steering.is_null() {
+            body["steering"] = steering;
+        }
+        let (status, text) = server.post("/v1/completions", &body).unwrap();
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let at = |pointer: &str| answer.pointer(pointer).cloned().unwrap_or_default();
+        (at("/choices/0/text"), at("/usage/steering/fingerprint"))
+    };
+    let with = |name: &str| ask(json!({"vectors": [{"vector": name, "scale": 9.0, "layers": [1]}]}));
+    let by_file = with("file");
+    assert!(
+        by_file.1.is_string() && by_file.0 != ask(json!({"mode": "off"})).0,
+        "{by_file:?}"
+    );
+    for reloaded in [false, true] {
+        assert_eq!(ask(Value::Null), by_file, "the default, reloaded: {reloaded}");
+        assert_eq!(with("control"), by_file, "reloaded: {reloaded}");
+        assert_eq!(with("again"), by_file, "reloaded: {reloaded}");
+        assert_eq!(server.post("/v1/steering/reload", &json!({})).unwrap().0, 200);
+    }
+
+    for (content, used, expected) in [
+        (&b"GGUX"[..], "scale = 9.0", "magic: found \"GGUX\""),
+        (b"GGUF", "scale = 9.0", "version: found 0 bytes left"),
+        (
+            &std::fs::read(dir.path().join("test.gguf")).unwrap(),
+            "relative_scale = 0.1",
+            "relative_scale",
+        ),
+    ] {
+        std::fs::write(dir.path().join("test.gguf"), content).unwrap();
+        let path = dir.path().join("wrong.toml");
+        std::fs::write(&path, format!("command = \"serve\"\n{}", config(used))).unwrap();
+        let error = error_of(&run(
+            "mistralrs-steered",
+            &["check", "--config", path.to_str().unwrap()],
+        ));
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(error.matches("wrong.toml").count(), 1, "said once: {error}");
     }
 }
 

@@ -1,0 +1,225 @@
+//! The files of `[steering.vectors]`, as they stand in the configuration.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use steermap_maps::ModelInfo;
+
+use crate::{Library, SteeringError};
+
+/// Where a vector is, and of which model, if its file does not say so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VectorSource {
+    /// The vector file (`.toml`), or the GGUF control vector (`.gguf`).
+    pub path: PathBuf,
+    /// Of a control vector: the `model_id` of the model that it was found on.
+    pub control_of: Option<String>,
+}
+
+/// The vectors of a configuration, by name.
+pub struct VectorSources(pub BTreeMap<String, VectorSource>);
+
+/// A path, or a table with a path and the model of a control vector: `{ file = "happy.gguf", model = "a/one" }`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VectorEntry {
+    file: PathBuf,
+    model: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    file: PathBuf,
+    model: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for VectorEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PathOrTable;
+
+        impl<'de> Visitor<'de> for PathOrTable {
+            type Value = VectorEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path, or a table of file and model")
+            }
+
+            fn visit_str<E: Error>(self, file: &str) -> Result<VectorEntry, E> {
+                Ok(VectorEntry {
+                    file: file.into(),
+                    model: None,
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VectorEntry, A::Error> {
+                let Table { file, model } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(VectorEntry { file, model })
+            }
+        }
+
+        deserializer.deserialize_any(PathOrTable)
+    }
+}
+
+impl VectorSources {
+    /// Makes paths relative to `folder`, and finds the model of each control vector; `models` are the served ones.
+    ///
+    /// # Errors
+    ///
+    /// A control vector that may be of several models, or of one that isn't served; a model beside a vector file, which
+    /// states its own.
+    pub fn resolve(
+        entries: BTreeMap<String, VectorEntry>,
+        folder: &Path,
+        models: &[&str],
+    ) -> Result<Self, SteeringError> {
+        let source = |(name, entry): (String, VectorEntry)| {
+            let source = entry.resolve(&name, folder, models)?;
+            Ok((name, source))
+        };
+        entries.into_iter().map(source).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Loads the vector files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Library::load`].
+    pub fn load(&self, library: &mut Library) -> Result<(), SteeringError> {
+        for (name, source) in self.0.iter().filter(|(_, source)| source.control_of.is_none()) {
+            library.load(name, &source.path)?;
+        }
+        Ok(())
+    }
+
+    /// Loads the control vectors of the model that the configuration calls `model_id`, which is `info`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Library::load_gguf`].
+    pub fn load_control(&self, library: &mut Library, model_id: &str, info: &ModelInfo) -> Result<(), SteeringError> {
+        let of_model = |source: &VectorSource| source.control_of.as_deref() == Some(model_id);
+        for (name, source) in self.0.iter().filter(|(_, source)| of_model(source)) {
+            library.load_gguf(name, &source.path, info.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Whether there are control vectors of that model.
+    pub fn has_control_of(&self, model_id: &str) -> bool {
+        let mut sources = self.0.values();
+        sources.any(|source| source.control_of.as_deref() == Some(model_id))
+    }
+}
+
+impl VectorEntry {
+    fn resolve(self, name: &str, folder: &Path, models: &[&str]) -> Result<VectorSource, SteeringError> {
+        let path = folder.join(&self.file);
+        let wrong = |found: String, expected: String| {
+            Err(SteeringError::value(
+                format!("steering.vectors.{name}.model"),
+                found,
+                expected,
+            ))
+        };
+        let control_of = match (
+            path.extension().is_some_and(|extension| extension == "gguf"),
+            self.model,
+        ) {
+            (false, None) => None,
+            (false, Some(model)) => {
+                return wrong(
+                    format!("{model:?}"),
+                    "none: a vector file says which it is of".to_string(),
+                );
+            }
+            (true, Some(model)) if models.contains(&model.as_str()) => Some(model),
+            (true, Some(model)) => {
+                return wrong(
+                    format!("{model:?}"),
+                    format!("a model_id of [[models]]: {}", models.join(", ")),
+                );
+            }
+            (true, None) => match models {
+                [only] => Some(only.to_string()),
+                several => {
+                    return wrong(
+                        "nothing".to_string(),
+                        format!(
+                            "one of the {} models, as in {{ file = {:?}, model = {:?} }}",
+                            several.len(),
+                            self.file.display().to_string(),
+                            several.first().copied().unwrap_or_default()
+                        ),
+                    );
+                }
+            },
+        };
+        Ok(VectorSource { path, control_of })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(entry: &str, models: &[&str]) -> Result<VectorSource, String> {
+        #[derive(Deserialize)]
+        struct File {
+            v: VectorEntry,
+        }
+        let File { v } = toml::from_str(&format!("v = {entry}")).map_err(|error| error.to_string())?;
+        v.resolve("v", Path::new("folder"), models)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_control_vector_is_of_a_served_model() {
+        let source = |path: &str, control_of: Option<&str>| VectorSource {
+            path: Path::new("folder").join(path),
+            control_of: control_of.map(String::from),
+        };
+        assert_eq!(resolve("\"a.toml\"", &["x/1", "x/2"]), Ok(source("a.toml", None)));
+        assert_eq!(resolve("{ file = \"a.toml\" }", &["x/1"]), Ok(source("a.toml", None)));
+        assert_eq!(resolve("\"a.gguf\"", &["x/1"]), Ok(source("a.gguf", Some("x/1"))));
+        assert_eq!(
+            resolve("{ file = \"a.gguf\", model = \"x/2\" }", &["x/1", "x/2"]),
+            Ok(source("a.gguf", Some("x/2")))
+        );
+    }
+
+    #[test]
+    fn mistakes_name_the_field() {
+        for (entry, models, message) in [
+            (
+                "\"a.gguf\"",
+                ["x/1", "x/2"].as_slice(),
+                "steering.vectors.v.model: found nothing, expected one of the 2 models, as in { file = \"a.gguf\", model = \"x/1\" }",
+            ),
+            (
+                "{ file = \"a.gguf\", model = \"y\" }",
+                &["x/1"],
+                "steering.vectors.v.model: found \"y\", expected a model_id of [[models]]: x/1",
+            ),
+            (
+                "{ file = \"a.toml\", model = \"x/1\" }",
+                &["x/1"],
+                "steering.vectors.v.model: found \"x/1\", expected none: a vector file says which it is of",
+            ),
+            ("7", &["x/1"], "expected a path, or a table of file and model"),
+            (
+                "{ file = \"a.gguf\", modle = \"x/1\" }",
+                &["x/1"],
+                "unknown field `modle`",
+            ),
+            ("{ model = \"x/1\" }", &["x/1"], "missing field `file`"),
+        ] {
+            let found = resolve(entry, models).unwrap_err();
+            assert!(found.contains(message), "{entry}: {found}");
+        }
+    }
+}
