@@ -156,7 +156,7 @@ impl EvalJob {
         bar.set_message("representation");
         let measured = representation::measure(&source, &target, &inputs.map, &inputs.text, self.positions, &bar);
         let representation = journal.unit("representation", measured).await?;
-        notes.extend(verdict::of_pairs(&representation.pairs));
+        notes.extend(verdict::of_pairs(&representation));
         bar.set_message("vectors");
         let mut prepared = Vec::new();
         for (index, (task, finding, measuring)) in halves.into_iter().enumerate() {
@@ -261,8 +261,8 @@ impl EvalJob {
                 device: target.device().to_string(),
                 seconds: started.elapsed().as_secs_f64(),
             },
+            summary: self.summary(&tasks, &representation),
             representation,
-            summary: self.summary(&tasks),
             tasks,
             notes,
         };

@@ -6,7 +6,7 @@ use steermap_maps::{MapFile, OffsetRule};
 use super::analysis::{self, Propensities};
 use super::job::{EvalJob, file_stem};
 use super::measure::{Bench, Prepared};
-use super::result::{Curve, Estimate, Kind, Perplexity, Summary, TaskResult};
+use super::result::{Curve, Estimate, Kind, Perplexity, Representation, Summary, TaskResult};
 use super::search::Names;
 use super::{vectors, verdict};
 use crate::behaviour::cosine;
@@ -171,7 +171,7 @@ impl EvalJob {
     }
 
     /// All tasks together; means are over those whose native vector steers.
-    pub(super) fn summary(&self, tasks: &[TaskResult]) -> Summary {
+    pub(super) fn summary(&self, tasks: &[TaskResult], representation: &Representation) -> Summary {
         let steering: Vec<&TaskResult> = tasks.iter().filter(|task| verdict::native_steers(task)).collect();
         let over = |of: fn(&TaskResult) -> f64| -> Option<Estimate> {
             let values: Vec<f64> = steering.iter().map(|task| of(task)).collect();
@@ -184,7 +184,7 @@ impl EvalJob {
             pearson: over(|task| task.pearson.mean),
             mse: over(|task| task.mse.mean),
             mse_probability: over(|task| task.mse_probability.mean),
-            verdict: verdict::of_all(tasks, retention.as_ref()),
+            verdict: verdict::of_map(tasks, retention.as_ref(), representation),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use steermap_maps::map::spell_source_layers;
 
-use super::result::{Estimate, Kind, PairResult, Spread, TaskResult, Verdict};
+use super::result::{Estimate, Kind, PairResult, Representation, Spread, TaskResult, Verdict};
 
 /// Between texts of one kind R² differs by some hundredths.
 const FAR_WORSE: f64 = 0.25;
@@ -52,8 +52,32 @@ pub fn of_task(positive: &str, native: &Estimate, retention: &Estimate, random: 
     Verdict { carried, sentence }
 }
 
-/// Of all tasks; `retention` is of those whose native vector steers.
-pub fn of_all(tasks: &[TaskResult], retention: Option<&Estimate>) -> Verdict {
+/// Of the map: broken, if it does not predict the very text that its fit held out; else what its tasks say. `retention` is of
+/// those whose native vector steers.
+pub fn of_map(tasks: &[TaskResult], retention: Option<&Estimate>, representation: &Representation) -> Verdict {
+    let steering = of_all(tasks, retention);
+    let used = |pair: &&PairResult| {
+        tasks
+            .iter()
+            .any(|task| (&task.source_layers, task.target_layer) == (&pair.source_layers, pair.target_layer))
+    };
+    let misfit = representation.pairs.iter().filter(used).find(|pair| far_worse(pair));
+    match misfit.filter(|_| representation.held_out) {
+        Some(pair) => Verdict {
+            carried: false,
+            sentence: format!(
+                "This map is broken: {}. Something may be steered through it all the same, since directions change little from \
+                 layer to layer: {}",
+                misfits(pair, true),
+                steering.sentence
+            ),
+        },
+        None => steering,
+    }
+}
+
+/// Of all tasks.
+fn of_all(tasks: &[TaskResult], retention: Option<&Estimate>) -> Verdict {
     let count = tasks.len();
     let carried = tasks.iter().filter(|task| task.verdict.carried).count();
     let Some(retention) = retention else {
@@ -87,21 +111,28 @@ pub fn of_all(tasks: &[TaskResult], retention: Option<&Estimate>) -> Verdict {
     }
 }
 
-/// Of the map itself: the layer pairs that predict this text's states far worse than their file states, which retention need
-/// not show, as a direction is much the same after many layers.
-pub fn of_pairs(pairs: &[PairResult]) -> Vec<String> {
-    let worse = pairs.iter().filter(|pair| pair.r2 < pair.stated_r2 - FAR_WORSE);
-    let sentence = |pair: &PairResult| {
-        format!(
-            "layers {} -> {}: the map predicts the target's states with R² {:.3} on this text, and its file states {:.3}: it is not \
-             a map of these layers, or the text is unlike what it was fitted on",
-            spell_source_layers(&pair.source_layers),
-            pair.target_layer,
-            pair.r2,
-            pair.stated_r2
-        )
-    };
-    worse.map(sentence).collect()
+/// The layer pairs that predict this text's states far worse than their file states, which retention need not show.
+pub fn of_pairs(representation: &Representation) -> Vec<String> {
+    let worse = representation.pairs.iter().filter(|pair| far_worse(pair));
+    worse.map(|pair| misfits(pair, representation.held_out)).collect()
+}
+
+fn far_worse(pair: &PairResult) -> bool {
+    pair.r2 < pair.stated_r2 - FAR_WORSE
+}
+
+fn misfits(pair: &PairResult, held_out: bool) -> String {
+    format!(
+        "at layers {} -> {} its R² is {:.3} instead of the {:.3} that its file states, on {}",
+        spell_source_layers(&pair.source_layers),
+        pair.target_layer,
+        pair.r2,
+        pair.stated_r2,
+        match held_out {
+            true => "the documents that its fit held out: it is not a map of these layers",
+            false => "this text: it is not a map of these layers, or the text is unlike what it was fitted on",
+        }
+    )
 }
 
 /// Whether the target's own vector steers clearly enough for retention to mean something.
@@ -126,6 +157,7 @@ fn percents([low, high]: [f64; 2]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::sample::{Size, sample};
 
     fn estimate(value: f64, low: f64, high: f64) -> Estimate {
         Estimate { value, low, high }
@@ -183,23 +215,33 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_far_below_what_its_file_states_is_named() {
-        let pair = |r2| PairResult {
-            source_layers: vec![0],
-            target_layer: 7,
-            stated_r2: 0.79,
-            r2,
-            r2_quantiles: [r2; 5],
-            cosine: 0.5,
-            cka: 0.5,
-        };
-        let told = of_pairs(&[pair(0.77), pair(0.06)]);
-        assert_eq!(told.len(), 1);
-        assert!(
-            told[0].starts_with("layers 0 -> 7: ") && told[0].contains("R² 0.060"),
-            "{}",
-            told[0]
-        );
+    fn a_map_far_below_what_its_file_states_is_named() {
+        let mut sample = sample(&Size::single());
+        let used = (sample.tasks[0].source_layers.clone(), sample.tasks[0].target_layer);
+        let retention = sample.summary.retention;
+        let representation = &mut sample.representation;
+        let of = |representation: &Representation| of_map(&sample.tasks, retention.as_ref(), representation);
+        assert_eq!(of_pairs(representation), Vec::<String>::new());
+        assert!(of(representation).carried);
+        let pair = representation
+            .pairs
+            .iter_mut()
+            .find(|pair| (&pair.source_layers, pair.target_layer) == (&used.0, used.1))
+            .unwrap();
+        (pair.r2, pair.stated_r2) = (0.06, 0.79);
+        for (held_out, carried, words) in [(false, true, "unlike"), (true, false, "held out")] {
+            representation.held_out = held_out;
+            let told = of_pairs(representation);
+            assert_eq!(told.len(), 1);
+            assert!(
+                told[0].contains("R² is 0.060") && told[0].contains(words),
+                "{}",
+                told[0]
+            );
+            let verdict = of(representation);
+            assert_eq!(verdict.carried, carried, "{}", verdict.sentence);
+            assert_eq!(verdict.sentence.starts_with("This map is broken: "), held_out);
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod svg;
 mod theme;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 

@@ -466,6 +466,25 @@ fn a_wrong_layer_is_seen_in_the_representation() {
     let expected = reference.representation.r2_wrong_layer;
     close(pair.r2, expected, SHARE * expected.abs().max(1.0), "R²");
     assert!(pair.r2 < pair.stated_r2 - 0.5, "{} of {}", pair.r2, pair.stated_r2);
+
+    // On the text of the fit nothing else can be the reason. The demo made the map from these stories.
+    let folder = &folder.join("same-text");
+    write_task(&folder.join("tasks"), "mood", "");
+    family::write_corpus(&folder.join("text.jsonl"), 3000, 7).unwrap();
+    for (map, carried, sentence) in [
+        (&map, false, "This map is broken: at layers 0 -> 7"),
+        (
+            &project(MAP).canonicalize().unwrap(),
+            true,
+            "The map carries 1 of 1 tasks",
+        ),
+    ] {
+        let found = coarse(folder, map);
+        assert!(found.representation.held_out);
+        let verdict = found.summary.verdict;
+        assert!(verdict.sentence.starts_with(sentence), "{}", verdict.sentence);
+        assert_eq!(verdict.carried, carried, "{}", verdict.sentence);
+    }
 }
 
 #[test]
