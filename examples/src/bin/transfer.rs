@@ -186,7 +186,8 @@ fn row(evaluation: &Evaluation, task: &TaskResult) -> String {
         .iter()
         .find(|pair| pair.source_layers == task.source_layers && pair.target_layer == task.target_layer);
     let r2 = pair.map_or("-".to_string(), |pair| format!("{:.3}", pair.r2));
-    let spread = |spread: &Spread| format!("{:.3} ± {:.3}", spread.mean, spread.deviation);
+    // Between these models the errors span four orders of magnitude.
+    let error = |spread: &Spread| format!("{:.1e} ± {:.1e}", spread.mean, spread.deviation);
     let [low, high] = task.random_retention.range;
     format!(
         "| {} | {} -> {} | {r2} | {:.3} | {:.3} ({:.3} to {:.3}) | {low:+.2} to {high:+.2} | {} | {} | {} |",
@@ -197,8 +198,8 @@ fn row(evaluation: &Evaluation, task: &TaskResult) -> String {
         task.retention.value,
         task.retention.low,
         task.retention.high,
-        spread(&task.pearson),
-        spread(&task.mse),
-        spread(&task.mse_probability),
+        format_args!("{:.3} ± {:.3}", task.pearson.mean, task.pearson.deviation),
+        error(&task.mse),
+        error(&task.mse_probability),
     )
 }
