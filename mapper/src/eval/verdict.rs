@@ -66,8 +66,7 @@ pub fn of_map(tasks: &[TaskResult], retention: Option<&Estimate>, representation
         Some(pair) => Verdict {
             carried: false,
             sentence: format!(
-                "This map is broken: {}. Something may be steered through it all the same, since directions change little from \
-                 layer to layer: {}",
+                "This map is broken: {}. Steered through it all the same (a direction changes little from layer to layer): {}",
                 misfits(pair, true),
                 steering.sentence
             ),
