@@ -6,6 +6,7 @@ are the answers, or their numbers of tokens where that is all an engine tells.
 """
 
 import ctypes
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -210,16 +211,13 @@ class OurServer:
         self.words = [text.replace("Ġ", " ") for token, text in sorted(words.items()) if 1000 <= token < 11_000]
         architecture, layers, hidden = folder_sizes(Path(folder))
         write_control_vector(work / "v.gguf", architecture, control_vector(layers, hidden))
-        subprocess.run([programs / "mapper", "convert", work / "v.gguf", work / "v.toml", "--model", folder], check=True,
-                       capture_output=True)
         said = subprocess.run([programs / "mistralrs-steered", "--version"], capture_output=True, text=True, check=True)
-        self.version, self.model, self.on = said.stdout.strip(), str(folder), False
+        self.version, self.model, self.on = said.stdout.strip(), str(Path(folder).resolve()), False
         port = free_port()
         (work / "serve.toml").write_text(
             f'command = "serve"\n[server]\nhost = "127.0.0.1"\nport = {port}\n[runtime]\nmax_seqs = 64\nprefix_cache_n = 0\n'
-            f'[[models]]\nkind = "text"\nmodel_id = "{Path(folder).resolve()}"\ndtype = "f32"\n[models.device]\ncpu = true\n'
-            f'[steering.vectors]\nv = "v.toml"\n')
-        self.model = str(Path(folder).resolve())
+            f'[[models]]\nkind = "text"\nmodel_id = "{self.model}"\ndtype = "f32"\n[models.device]\ncpu = true\n'
+            f'[steering.vectors]\nv = "v.gguf"\n')
         self.server = HttpServer([programs / "mistralrs-steered", "serve", "--config", work / "serve.toml"], port)
 
     def steer(self, on):
@@ -248,7 +246,5 @@ class OurServer:
 
 def folder_sizes(folder):
     """Architecture, number of layers and hidden size of a model of the hub's layout."""
-    import json
-
     config = json.loads((folder / "config.json").read_text())
     return config["model_type"], config["num_hidden_layers"], config["hidden_size"]

@@ -12,7 +12,7 @@ added after every block (after all but the first in llama.cpp and over HTTP: it 
 - libllama in this process, where llama_cpp (llama-cpp-python) is installed, on a GGUF made of the same weights;
 - with `--llama-server`, llama.cpp's HTTP server with `--control-vector-scaled`, on `--gguf`: the same model in F32 with its
   vocabulary, as convert_hf_to_gguf.py of llama.cpp writes it (`--outtype f32`);
-- with `--steermap`, the folder of mapper and mistralrs-steered: that server, the vector named in each request. It takes text,
+- with `--steermap`, the folder of mistralrs-steered: that server, the vector named in each request. It takes text,
   so its prompts are other words, as many; answers that end early count as long as they are;
 - with `--ours`, what `cargo xtask bench serve -- --json FILE` wrote on the same machine: the engine in process.
 """
