@@ -44,7 +44,9 @@ mod testing;
 pub use any::AnyFile;
 pub use error::{FileError, Problem};
 pub use fingerprint::{fingerprint_folder, fingerprint_gguf};
-pub use map::{AffineMap, ApplyError, FitReport, LayerPair, MapFile, MapHeader, MappedLayer, MappedVector, Positions};
+pub use map::{
+    AffineMap, ApplyError, FitReport, LayerPair, MapFile, MapHeader, MappedLayer, MappedVector, Positions, Reach,
+};
 pub use model::{ModelInfo, Numerics};
 pub use offset::OffsetRule;
 pub use provenance::Provenance;

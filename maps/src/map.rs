@@ -70,7 +70,7 @@ use crate::store;
 use crate::tensors::{self, Tensor, Tensors};
 
 pub use affine::AffineMap;
-pub use apply::{ApplyError, MappedLayer, MappedVector};
+pub use apply::{ApplyError, MappedLayer, MappedVector, Reach};
 pub use fit::FitReport;
 pub use positions::Positions;
 

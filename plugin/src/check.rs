@@ -123,6 +123,8 @@ fn target(entry: &ModelEntry, files: &ModelFiles, ignore_fingerprints: bool) -> 
             true => None,
             false => Some(files.fingerprint()?),
         },
+        // `auto` is decided when the model is loaded.
+        dtype: None,
     }))
 }
 

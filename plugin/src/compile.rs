@@ -2,18 +2,22 @@
 
 mod directions;
 mod identity;
+mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use candle_core::DType;
 use residual_hooks::Phase;
 use steermap_maps::ModelInfo;
 use tokenizers::Tokenizer;
 
+use crate::directions::{Direction, Found};
 use crate::select::{ResolveToken, Selector};
 use crate::spec::{Conflict, NormRule, Op, SteeringSpec, TokenState, VectorUse, When};
 use crate::{Library, SteeringError};
 
-use directions::{Direction, Source, norm};
+use directions::Source;
 
 /// The model that a spec is compiled for.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub struct Target {
     pub num_layers: usize,
     /// What identifies its weights and tokenizer; `None` where that is not known or not to be compared.
     pub fingerprint: Option<String>,
+    /// The dtype of its stream; `None` where that is not known: what no dtype can hold is refused all the same.
+    pub dtype: Option<DType>,
 }
 
 impl Target {
@@ -82,10 +88,10 @@ pub struct Step {
 /// What a step works with at one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepLayer {
-    /// `[hidden_size]`, finite: for [`Op::Add`] the offset, scale and all, else the unit direction.
-    pub direction: Vec<f32>,
-    /// For [`Op::Ablate`] the share of the component that is removed, for [`Op::Set`] what it becomes; for [`Op::Add`] 1,
-    /// as the offset is to be added as it is. Finite.
+    /// `[hidden_size]`, finite: the unit direction, which programs share; of any length in what [`Program::adding`] makes.
+    pub direction: Arc<Direction>,
+    /// For [`Op::Add`] how often the direction is added, for [`Op::Ablate`] the share of the component that is removed, for
+    /// [`Op::Set`] what it becomes. Finite.
     pub scale: f32,
 }
 
@@ -95,7 +101,7 @@ pub struct Condition {
     /// At which layer.
     pub layer: usize,
     /// The unit direction along which the state's component is taken: `[hidden_size]`, finite.
-    pub direction: Vec<f32>,
+    pub direction: Arc<Direction>,
     /// Whether the state is the mean over the prompt's tokens, not that of the last.
     pub mean: bool,
     /// Whether the component must be greater than the threshold, not less.
@@ -123,7 +129,8 @@ impl Condition {
 ///
 /// What [`SteeringSpec::validate`] finds; an unknown vector or map; a vector that does not fit the model, itself or
 /// through its map: other sizes, other weights, or without a layer that is asked for; a relative scale where the
-/// stream's mean norm is not known; an offset that 32-bit numbers can't hold; a text that is not one token, or exclusions
+/// stream's mean norm is not known; an offset that 32-bit numbers can't hold, or that takes the stream beyond what the
+/// target's dtype holds; a text that is not one token, or exclusions
 /// that leave nothing; vectors that can meet where the spec says that this is an error.
 pub fn compile(
     spec: &SteeringSpec,
@@ -135,9 +142,10 @@ pub fn compile(
     spec.validate(at)?;
     let mut conditions: Vec<Condition> = Vec::new();
     let mut steps = Vec::with_capacity(spec.vectors.len());
+    let mut mean_norms = BTreeMap::new();
     for (index, used) in spec.vectors.iter().enumerate() {
         let at = format!("{at}vectors[{index}]");
-        let layers = step_layers(used, library, target, &at)?;
+        let layers = step_layers(used, library, target, &at, &mut mean_norms)?;
         let selector = |tokens_of, phase, name| {
             let at = format!("{at}.apply.{name}");
             Selector::new(tokens_of, phase, &at, tokens)
@@ -166,6 +174,7 @@ pub fn compile(
     if spec.conflict == Conflict::Error {
         refuse_conflicts(spec, &steps, at)?;
     }
+    reach::refuse_overflow(spec, &steps, &mean_norms, target, at)?;
     let used = spec.vectors.iter().map(|used| used.vector.clone()).collect();
     Ok(Program::new(steps, conditions, spec.conflict, spec.norm, used))
 }
@@ -202,7 +211,10 @@ impl Program {
         let step = Step {
             op: Op::Add,
             layers: layers
-                .map(|(layer, direction)| (layer, StepLayer { direction, scale: 1.0 }))
+                .map(|(layer, offset)| {
+                    let direction = Arc::new(Direction::new(offset));
+                    (layer, StepLayer { direction, scale: 1.0 })
+                })
                 .collect(),
             prompt: Selector::all(Phase::Prompt),
             generation: Selector::all(Phase::Generation),
@@ -223,6 +235,36 @@ impl Program {
                 .max(1),
             false => self.prompt_salt,
         }
+    }
+
+    /// The position of the first token of `prompt` that a step acts on: states before it are those of an unsteered prompt.
+    /// The prompt's length if there is none.
+    pub fn first_in_prompt(&self, prompt: &[u32]) -> usize {
+        let acts = |(position, &token): (usize, &u32)| {
+            let mut steps = self.steps.iter();
+            steps.any(|step| step.prompt.contains(position, prompt.len(), token))
+        };
+        prompt.iter().enumerate().position(acts).unwrap_or(prompt.len())
+    }
+
+    /// What it costs to steer a prompt of `prompt_len` tokens: positions times steps times layers. Nothing if the prompt
+    /// is left alone.
+    pub fn work(&self, prompt_len: usize) -> u64 {
+        let steps = self.steps.iter().filter(|step| !step.prompt.is_none());
+        let layers: usize = steps.map(|step| step.layers.len()).sum();
+        (layers as u64).saturating_mul(prompt_len as u64)
+    }
+
+    /// What it takes in memory, its directions included, though other programs may share them.
+    pub fn bytes(&self) -> usize {
+        let direction = |direction: &Direction| size_of::<StepLayer>() + direction.bytes();
+        let step = |step: &Step| {
+            let layers: usize = step.layers.values().map(|layer| direction(&layer.direction)).sum();
+            size_of::<Step>() + layers + step.prompt.bytes() + step.generation.bytes()
+        };
+        let conditions = self.conditions.iter().map(|condition| direction(&condition.direction));
+        let names: usize = self.used.iter().map(|name| size_of::<String>() + name.len()).sum();
+        size_of::<Self>() + self.steps.iter().map(step).sum::<usize>() + conditions.sum::<usize>() + names
     }
 
     /// Whether a prompt may lack what the program selects of it.
@@ -254,70 +296,67 @@ impl Program {
     }
 }
 
-/// What the vector of `used` works with at each of its layers.
+/// What the vector of `used` works with at each of its layers. The mean norms of the stream that are known there are noted
+/// in `mean_norms`.
 fn step_layers(
     used: &VectorUse,
     library: &Library,
     target: &Target,
     at: &str,
+    mean_norms: &mut BTreeMap<usize, f64>,
 ) -> Result<BTreeMap<usize, StepLayer>, SteeringError> {
     let source = Source {
         vector: &used.vector,
         map: used.map.as_deref(),
         offset: used.offset.unwrap_or_default(),
     };
-    let found = source.directions(library, target, at)?;
-    let available: Vec<usize> = found.layers.keys().copied().collect();
+    let directions = source.directions(library, target, at)?;
+    let available = directions.layers();
     let mut layers = BTreeMap::new();
     for &layer in used.layers.as_ref().unwrap_or(&available) {
-        let direction = found.layer(layer, &format!("{at}.layers"))?;
-        let scale = scale(used, layer, direction, at)?;
-        let norm = norm(&direction.values);
-        let times = |factor: f64| -> Vec<f32> {
-            direction
-                .values
-                .iter()
-                .map(|&x| (f64::from(x) * factor) as f32)
-                .collect()
+        let found = directions.layer(layer, &format!("{at}.layers"))?;
+        let given = scale(used, layer, &found, at)?;
+        let scale = match used.op {
+            Op::Add if !used.normalize => given * found.norm,
+            Op::Add | Op::Ablate | Op::Set => given,
         };
-        let step = match used.op {
-            Op::Add => StepLayer {
-                direction: times(if used.normalize { scale / norm } else { scale }),
-                scale: 1.0,
-            },
-            Op::Ablate | Op::Set => StepLayer {
-                direction: times(norm.recip()),
-                scale: scale as f32,
-            },
+        let step = StepLayer {
+            direction: found.direction.clone(),
+            scale: scale as f32,
         };
-        let bad = std::iter::once(&step.scale)
-            .chain(&step.direction)
-            .find(|x| !x.is_finite());
-        if let Some(bad) = bad {
-            let (name, given) = match (used.scale, used.relative_scale) {
-                (None, Some(given)) => ("relative_scale", given),
-                (given, _) => ("scale", given.unwrap_or(scale)),
-            };
-            let found = format!("{given}, which makes an offset of {bad}");
+        if !step.scale.is_finite() {
+            let (field, given) = spelled_scale(used, given);
+            let found = format!("{given}, which makes an offset of {}", step.scale);
             return Err(SteeringError::value(
-                format!("{at}.{name}"),
+                format!("{at}.{field}"),
                 found,
                 "a finite 32-bit offset",
             ));
+        }
+        if found.mean_norm > 0.0 {
+            mean_norms.insert(layer, found.mean_norm);
         }
         layers.insert(layer, step);
     }
     Ok(layers)
 }
 
+/// The field that says how strongly `used` acts, and its value; `absent` where neither field is there.
+fn spelled_scale(used: &VectorUse, absent: f64) -> (&'static str, f64) {
+    match (used.scale, used.relative_scale) {
+        (None, Some(given)) => ("relative_scale", given),
+        (given, _) => ("scale", given.unwrap_or(absent)),
+    }
+}
+
 /// The scale of `used` at a layer, not relative to anything.
-fn scale(used: &VectorUse, layer: usize, direction: &Direction<'_>, at: &str) -> Result<f64, SteeringError> {
+fn scale(used: &VectorUse, layer: usize, found: &Found, at: &str) -> Result<f64, SteeringError> {
     let Some(relative) = used.relative_scale else {
         // Absent only for ablate, which then removes all.
         return Ok(used.scale.unwrap_or(1.0));
     };
-    if direction.mean_norm > 0.0 {
-        return Ok(relative * direction.mean_norm);
+    if found.mean_norm > 0.0 {
+        return Ok(relative * found.mean_norm);
     }
     Err(SteeringError::value(
         format!("{at}.relative_scale"),
@@ -332,12 +371,11 @@ fn condition(when: &When, library: &Library, target: &Target, at: &str) -> Resul
         map: when.map.as_deref(),
         offset: Default::default(),
     };
-    let found = source.directions(library, target, at)?;
-    let direction = &found.layer(when.layer, &format!("{at}.layer"))?.values;
-    let norm = norm(direction);
+    let directions = source.directions(library, target, at)?;
+    let found = directions.layer(when.layer, &format!("{at}.layer"))?;
     Ok(Condition {
         layer: when.layer,
-        direction: direction.iter().map(|&x| (f64::from(x) / norm) as f32).collect(),
+        direction: found.direction.clone(),
         mean: when.token == TokenState::Mean,
         above: when.above.is_some(),
         threshold: when.above.or(when.below).unwrap_or_default() as f32,

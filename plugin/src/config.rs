@@ -21,6 +21,11 @@
 //! [steering.admin]                   # see `server::AdminTable`
 //! token_env = "STEERMAP_TOKEN"
 //! uploads = true
+//!
+//! [steering.limits]                  # see `server::LimitsTable`; these are the defaults
+//! body_bytes = 52428800
+//! choices = 16
+//! # prompt_bytes: absent, 16 for each token of the model's context, 65536 at least
 //! ```
 //!
 //! Stock mistral.rs ignores the table, so the same file starts both servers.
@@ -31,7 +36,7 @@ use std::path::{Path, PathBuf};
 use mistralrs_cli::{CliConfig, ServeConfig, load_cli_config};
 use serde::Deserialize;
 
-use crate::server::{AdminOptions, AdminTable, is_loopback};
+use crate::server::{AdminOptions, AdminTable, Limits, LimitsTable, is_loopback};
 use crate::spec::{Conflict, NormRule, SteeringSpec, VectorUse};
 use crate::vector_source::{VectorEntry, VectorSources};
 use crate::{Library, SteeringError};
@@ -50,6 +55,8 @@ pub struct Config {
     pub defaults: BTreeMap<String, DefaultSpec>,
     /// Who may change the steering while the server runs.
     pub admin: AdminOptions,
+    /// What a request may cost.
+    pub limits: Limits,
 }
 
 /// What every request of a model is steered with.
@@ -78,6 +85,8 @@ struct Table {
     defaults: Vec<DefaultEntry>,
     #[serde(default)]
     admin: AdminTable,
+    #[serde(default)]
+    limits: LimitsTable,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +140,7 @@ impl Config {
             .admin
             .resolve(is_loopback(&engine.server.host), folder)
             .map_err(|error| error.within(path))?;
+        let limits = steering.limits.resolve().map_err(|error| error.within(path))?;
         Ok(Self {
             path: path.to_path_buf(),
             engine,
@@ -138,6 +148,7 @@ impl Config {
             maps,
             defaults,
             admin,
+            limits,
         })
     }
 

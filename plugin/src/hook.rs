@@ -4,14 +4,14 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use candle_core::{Result, Tensor};
-use residual_hooks::{Admission, BatchView, Phase, RequestState, ResidualHook, Row};
+use residual_hooks::{Admission, BatchView, MARKED, Phase, RequestState, ResidualHook, Row};
 
 use crate::apply::Applier;
 use crate::apply::plan::Plan;
 use crate::apply::sequence::SequenceState;
 use crate::compile::Program;
 use crate::metrics::Metrics;
-use crate::steering::{Claimed, Inner, Model, admission};
+use crate::steering::{Claimed, GIVEN_UP, Inner, Model, admission};
 
 /// Steers every row of a batch by its own program.
 pub struct SteeringHook {
@@ -64,21 +64,20 @@ impl ResidualHook for SteeringHook {
             Programs::Fixed(_) => Ok(None),
             Programs::Served { steering, model } => match steering.upgrade() {
                 Some(steering) => steering.claim(model, request),
-                None => Err("steering: its library is gone".to_string()),
+                // Whoever steered the model no longer does.
+                None if request & MARKED == 0 => Ok(None),
+                None => Err(GIVEN_UP.to_string()),
             },
         }
     }
 
     fn admit(&self, claimed: Option<&RequestState>, prompt: &[u32]) -> std::result::Result<Admission, String> {
         match &self.programs {
-            Programs::Fixed(program) => Ok(admission(program, prompt.len(), |_| ())),
-            Programs::Served { steering, .. } => {
-                let claimed = claimed.and_then(|state| state.downcast_ref::<Claimed>());
-                match (claimed, steering.upgrade()) {
-                    (Some(claimed), Some(steering)) => claimed.admit(prompt, steering.metrics()),
-                    _ => Err("steering: its library is gone".to_string()),
-                }
-            }
+            Programs::Fixed(program) => Ok(admission(program, prompt, |_| ())),
+            Programs::Served { .. } => match claimed.and_then(|state| state.downcast_ref::<Claimed>()) {
+                Some(claimed) => claimed.admit(prompt),
+                None => Ok(Admission::default()),
+            },
         }
     }
 
@@ -103,7 +102,7 @@ impl ResidualHook for SteeringHook {
 
 /// Counts the tokens that a forward pass steers.
 fn count(plan: &Plan, rows: &[Row], metrics: &Metrics) {
-    if plan.kinds().is_empty() {
+    if plan.sets().is_empty() {
         return;
     }
     let width = plan.index().len() / rows.len().max(1);
@@ -113,16 +112,17 @@ fn count(plan: &Plan, rows: &[Row], metrics: &Metrics) {
         };
         let (mut prompt, mut generated) = (0, 0);
         let mut by_step = vec![0; program.steps.len()];
-        for (offset, &kind) in index.iter().take(row.tokens()).enumerate() {
-            let Some(kind) = (kind as usize).checked_sub(1).and_then(|kind| plan.kinds().get(kind)) else {
+        for (offset, &set) in index.iter().take(row.tokens()).enumerate() {
+            let Some(set) = (set as usize).checked_sub(1).and_then(|set| plan.sets().get(set)) else {
                 continue;
             };
-            match row.start + offset < row.prompt_len {
-                true => prompt += 1,
-                false => generated += 1,
+            if row.start + offset < row.prompt_len {
+                prompt += 1;
+            } else {
+                generated += 1;
             }
             for (number, tokens) in by_step.iter_mut().enumerate() {
-                *tokens += u64::from(kind.steps >> number & 1);
+                *tokens += u64::from(set.steps >> number & 1);
             }
         }
         metrics.tokens(Phase::Prompt, prompt);

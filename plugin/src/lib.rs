@@ -42,6 +42,7 @@
 //! | [`config`] | the `[steering]` table |
 //! | [`vector_source`] | the vectors in that table: files, or control vectors and their models |
 //! | [`library`] | vectors and maps by name |
+//! | [`directions`] | what vectors are made into once, and programs share |
 //! | [`compile`](mod@compile) | a spec and vectors, made into a program for one model |
 //! | [`apply`] | runs the programs of a batch in the forward pass |
 //! | [`hook`] | ties [`apply`] to the seam |
@@ -60,6 +61,7 @@ pub mod attach;
 pub mod check;
 pub mod compile;
 pub mod config;
+pub mod directions;
 pub mod error;
 pub mod gguf;
 pub mod hook;

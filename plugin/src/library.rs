@@ -6,16 +6,26 @@ use std::sync::Arc;
 
 use steermap_maps::{MAX_WEIGHTS_BYTES, MapFile, ModelInfo, VectorFile, read};
 
+use crate::directions::DirectionCache;
 use crate::{SteeringError, gguf};
 
 /// Longest name of a vector or map: long enough to describe it, short enough for a log line.
 const MAX_NAME: usize = 64;
 
-/// The vectors and maps that specs can name. Clones share them.
+/// The vectors and maps that specs can name. Clones share them, and the directions that were made of them.
 #[derive(Clone, Default)]
 pub struct Library {
-    vectors: BTreeMap<String, Arc<VectorFile>>,
-    maps: BTreeMap<String, Arc<MapFile>>,
+    vectors: BTreeMap<String, Named<VectorFile>>,
+    maps: BTreeMap<String, Named<MapFile>>,
+    directions: Arc<DirectionCache>,
+}
+
+/// A file that a name stands for.
+#[derive(Clone)]
+pub(crate) struct Named<T> {
+    /// No other file of the library and its clones has this number, be it of the same name.
+    pub(crate) id: u64,
+    pub(crate) file: Arc<T>,
 }
 
 impl Library {
@@ -83,7 +93,11 @@ impl Library {
     /// As [`insert`](Self::insert).
     pub fn insert_shared(&mut self, name: &str, vector: Arc<VectorFile>) -> Result<(), SteeringError> {
         check_name("vectors", name)?;
-        self.vectors.insert(name.to_string(), vector);
+        let named = Named {
+            id: self.directions.id(),
+            file: vector,
+        };
+        self.vectors.insert(name.to_string(), named);
         Ok(())
     }
 
@@ -99,35 +113,52 @@ impl Library {
     /// As [`insert`](Self::insert).
     pub fn insert_map(&mut self, name: &str, map: MapFile) -> Result<(), SteeringError> {
         check_name("maps", name)?;
-        self.maps.insert(name.to_string(), Arc::new(map));
+        let named = Named {
+            id: self.directions.id(),
+            file: Arc::new(map),
+        };
+        self.maps.insert(name.to_string(), named);
         Ok(())
     }
 
     /// The vector of that name.
     pub fn get(&self, name: &str) -> Option<&VectorFile> {
-        self.vectors.get(name).map(Arc::as_ref)
+        self.vectors.get(name).map(|named| named.file.as_ref())
     }
 
     /// The vector of that name, to be shared.
     pub fn shared(&self, name: &str) -> Option<Arc<VectorFile>> {
-        self.vectors.get(name).cloned()
+        self.vectors.get(name).map(|named| named.file.clone())
     }
 
     /// The map of that name.
     pub fn map(&self, name: &str) -> Option<&MapFile> {
-        self.maps.get(name).map(Arc::as_ref)
+        self.maps.get(name).map(|named| named.file.as_ref())
     }
 
     /// All maps, by name.
     pub fn maps(&self) -> impl Iterator<Item = (&str, &MapFile)> {
-        self.maps.iter().map(|(name, map)| (name.as_str(), map.as_ref()))
+        self.maps.iter().map(|(name, map)| (name.as_str(), map.file.as_ref()))
     }
 
     /// All vectors, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &VectorFile)> {
         self.vectors
             .iter()
-            .map(|(name, vector)| (name.as_str(), vector.as_ref()))
+            .map(|(name, vector)| (name.as_str(), vector.file.as_ref()))
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<&Named<VectorFile>> {
+        self.vectors.get(name)
+    }
+
+    pub(crate) fn named_map(&self, name: &str) -> Option<&Named<MapFile>> {
+        self.maps.get(name)
+    }
+
+    /// What was made of the vectors and maps for specs.
+    pub(crate) fn directions(&self) -> &DirectionCache {
+        &self.directions
     }
 }
 

@@ -38,10 +38,10 @@ pub fn steer(
             break;
         }
         steered = true;
-        let v: Vec<f64> = with.direction.iter().map(|&x| f64::from(x)).collect();
+        let v: Vec<f64> = with.direction.values().iter().map(|&x| f64::from(x)).collect();
         let component: f64 = h.iter().zip(&v).map(|(h, v)| h * v).sum();
         let factor = match step.op {
-            Op::Add => 1.0,
+            Op::Add => f64::from(with.scale),
             Op::Ablate => -f64::from(with.scale) * component,
             Op::Set => f64::from(with.scale) - component,
         };

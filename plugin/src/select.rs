@@ -152,6 +152,12 @@ impl Selector {
         bytes
     }
 
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let clauses = self.clauses.as_ref().map_or(0, |clauses| clauses.bytes());
+        size_of::<Self>() + self.include.bytes() + self.exclude.bytes() + clauses
+    }
+
     /// Checks that each clause of a selector of the prompt selects a token of `prompt`, and that some are left after
     /// exclusions.
     ///
@@ -193,6 +199,13 @@ impl Clauses {
             exclude_windows: selection.exclude_windows.clone().unwrap_or_default(),
             exclude_tokens: ids("exclude_tokens", &selection.exclude_tokens)?,
         })
+    }
+
+    fn bytes(&self) -> usize {
+        let positions = self.positions.len() + self.exclude_positions.len();
+        let windows = self.windows.len() + self.exclude_windows.len();
+        let tokens = self.tokens.len() + self.exclude_tokens.len();
+        size_of::<Self>() + positions * size_of::<i64>() + windows * size_of::<Window>() + tokens * size_of::<u32>()
     }
 
     fn includes_all(&self) -> bool {

@@ -31,6 +31,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         vectors,
         defaults,
         admin,
+        limits,
         ..
     } = config;
     let entries = engine.models.clone();
@@ -77,7 +78,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
             ),
         }
     }
-    listen(server, wrap(app, steering, admin)).await
+    listen(server, wrap(app, steering, admin, limits)).await
 }
 
 /// The fingerprint of the files that were loaded.

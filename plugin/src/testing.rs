@@ -80,6 +80,7 @@ pub(crate) fn target() -> Target {
         hidden_size: model.hidden_size,
         num_layers: model.num_layers,
         fingerprint: Some(model.fingerprint),
+        dtype: None,
     }
 }
 

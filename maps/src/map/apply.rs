@@ -118,6 +118,23 @@ impl MapFile {
         offset: OffsetRule,
         check_fingerprint: bool,
     ) -> Result<MappedVector, ApplyError> {
+        let reach = self.reach(vector, check_fingerprint)?;
+        let layers = reach.layers().map(|layer| reach.direction(layer, offset));
+        Ok(MappedVector {
+            layers: layers.flatten().collect::<Result<_, _>>()?,
+            offset,
+            source: vector.header().clone(),
+            target: self.header.target.clone(),
+            target_numerics: self.header.target_numerics.clone(),
+        })
+    }
+
+    /// The layers that [`apply`](Self::apply) gives a direction, to be carried over one by one: nothing is multiplied yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply), up to [`ApplyError::NotCovered`].
+    pub fn reach<'a>(&'a self, vector: &'a VectorFile, check_fingerprint: bool) -> Result<Reach<'a>, ApplyError> {
         let source = &self.header.source;
         check_sizes(vector.model(), source)?;
         if check_fingerprint && vector.model().fingerprint != source.fingerprint {
@@ -128,8 +145,8 @@ impl MapFile {
                 expected: source.fingerprint.clone(),
             });
         }
-        let best = self.best_pairs(vector);
-        if best.is_empty() {
+        let pairs = self.best_pairs(vector);
+        if pairs.is_empty() {
             let layers: Vec<_> = vector.layers().iter().map(|layer| layer.layer.to_string()).collect();
             let pairs: Vec<_> = self.pairs.iter().map(LayerPair::layers).collect();
             return Err(ApplyError::NotCovered {
@@ -137,32 +154,54 @@ impl MapFile {
                 pairs: pairs.join(", "),
             });
         }
-        let layers = best.into_values().map(|(pair, input)| map_layer(pair, &input, offset));
-        Ok(MappedVector {
-            layers: layers.collect::<Result<_, _>>()?,
-            offset,
-            source: vector.header().clone(),
-            target: self.header.target.clone(),
-            target_numerics: self.header.target_numerics.clone(),
-        })
+        Ok(Reach { vector, pairs })
     }
 
-    /// For each target layer that the vector can reach, the best pair and its input.
-    fn best_pairs(&self, vector: &VectorFile) -> BTreeMap<usize, (&LayerPair, Vec<f32>)> {
-        let mut best: BTreeMap<usize, (&LayerPair, Vec<f32>)> = BTreeMap::new();
+    /// For each target layer that the vector can reach, the best pair.
+    fn best_pairs(&self, vector: &VectorFile) -> BTreeMap<usize, &LayerPair> {
+        let mut best: BTreeMap<usize, &LayerPair> = BTreeMap::new();
         for pair in &self.pairs {
-            let directions = pair.source_layers.iter().map(|layer| vector.direction(*layer));
-            let Some(directions) = directions.collect::<Option<Vec<_>>>() else {
+            if pair
+                .source_layers
+                .iter()
+                .any(|layer| vector.direction(*layer).is_none())
+            {
                 continue;
-            };
+            }
             let better = best
                 .get(&pair.target_layer)
-                .is_none_or(|(other, _)| pair.fit.r2 > other.fit.r2);
+                .is_none_or(|other| pair.fit.r2 > other.fit.r2);
             if better {
-                best.insert(pair.target_layer, (pair, directions.concat()));
+                best.insert(pair.target_layer, pair);
             }
         }
         best
+    }
+}
+
+/// Where a vector comes to through a map ([`MapFile::reach`]).
+pub struct Reach<'a> {
+    vector: &'a VectorFile,
+    /// By target layer, one at least.
+    pairs: BTreeMap<usize, &'a LayerPair>,
+}
+
+impl Reach<'_> {
+    /// The target's layers, ascending.
+    pub fn layers(&self) -> impl Iterator<Item = usize> {
+        self.pairs.keys().copied()
+    }
+
+    /// The direction at one of the [`layers`](Self::layers); `None` at another. Costs a product with the pair's matrix.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::NotFinite`], [`ApplyError::Zero`]
+    pub fn direction(&self, target_layer: usize, offset: OffsetRule) -> Option<Result<MappedLayer, ApplyError>> {
+        let pair = self.pairs.get(&target_layer)?;
+        let directions = pair.source_layers.iter().map(|layer| self.vector.direction(*layer));
+        let input = directions.collect::<Option<Vec<_>>>()?.concat();
+        Some(map_layer(pair, &input, offset))
     }
 }
 

@@ -34,6 +34,7 @@ pub fn target() -> Target {
         hidden_size: model.hidden_size,
         num_layers: model.num_layers,
         fingerprint: Some(model.fingerprint),
+        dtype: None,
     }
 }
 

@@ -152,7 +152,7 @@ fn identity(program: &Program) {
         let values = step
             .layers
             .values()
-            .flat_map(|layer| layer.direction.iter().chain([&layer.scale]));
+            .flat_map(|layer| layer.direction.values().iter().chain([&layer.scale]));
         assert!(values.into_iter().all(|x| x.is_finite()));
         assert!(
             step.condition

@@ -56,9 +56,12 @@ pub trait ResidualHook: Send + Sync {
 /// How a sequence runs and what of its cached states others may use. The default is right for a hook that only looks.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// What the cached states of the prompt depend on beside its tokens: a prefix is shared only between sequences of
-    /// equal salt. 0 is the salt of a model without a hook.
+    /// What the cached states from [`salt_from`](Self::salt_from) on depend on beside the tokens: they are shared only
+    /// between sequences of equal salt. 0 is the salt of a model without a hook.
     pub salt: u64,
+    /// The first position whose state the hook changes: those before it are what they are without a hook, so they are
+    /// shared under the salt 0.
+    pub salt_from: usize,
     /// Whether the states of generated tokens are what they would be had the tokens stood in a prompt of this salt;
     /// if not, only the prompt's are shared.
     pub share_generated: bool,
@@ -72,6 +75,7 @@ impl Default for Admission {
     fn default() -> Self {
         Self {
             salt: 0,
+            salt_from: 0,
             share_generated: true,
             read_cache: true,
             state: None,
@@ -83,9 +87,27 @@ impl Admission {
     /// Number of leading tokens whose states others may use, of a sequence of `tokens` tokens with a prompt of
     /// `prompt_len`. The last token is not counted once it was generated: no forward pass has read it yet.
     pub fn shared(&self, prompt_len: usize, tokens: usize) -> usize {
-        match self.share_generated {
-            true => tokens.saturating_sub(1).max(prompt_len.min(tokens)),
-            false => prompt_len.min(tokens),
+        if self.share_generated {
+            tokens.saturating_sub(1).max(prompt_len.min(tokens))
+        } else {
+            prompt_len.min(tokens)
+        }
+    }
+
+    /// Number of leading tokens whose states a sequence admitted so may take from one that was admitted as `other`, if the
+    /// tokens are equal.
+    pub fn compatible(&self, other: &Self) -> usize {
+        let changed_from = |admission: &Self| {
+            if admission.salt == 0 {
+                usize::MAX
+            } else {
+                admission.salt_from
+            }
+        };
+        if self.salt == other.salt {
+            usize::MAX
+        } else {
+            changed_from(self).min(changed_from(other))
         }
     }
 }
@@ -106,5 +128,21 @@ mod tests {
         };
         assert_eq!(prompt.shared(5, 9), 5);
         assert_eq!(prompt.shared(5, 3), 3);
+    }
+
+    #[test]
+    fn states_before_the_first_change_are_anybodys() {
+        let salted = |salt, salt_from| Admission {
+            salt,
+            salt_from,
+            ..Admission::default()
+        };
+        let plain = Admission::default();
+        assert_eq!(plain.compatible(&plain), usize::MAX);
+        assert_eq!(salted(7, 3).compatible(&salted(7, 3)), usize::MAX);
+        assert_eq!(salted(7, 3).compatible(&plain), 3);
+        assert_eq!(plain.compatible(&salted(7, 3)), 3);
+        assert_eq!(salted(7, 3).compatible(&salted(8, 2)), 2);
+        assert_eq!(salted(7, 0).compatible(&plain), 0);
     }
 }

@@ -1,10 +1,10 @@
-//! Steers a batch: what each row's program does at each of its positions, done with one gather and one add a layer.
+//! Steers a batch: what each row's program does at each of its positions, a gather and an add for each step.
 //!
 //! | module | role |
 //! | --- | --- |
 //! | [`sequence`] | what a sequence carries: its program, and what its conditions decided |
 //! | [`plan`] | once a forward pass: which steps act at which position |
-//! | [`table`] | once a mix of programs: what that means at a layer, as tensors |
+//! | [`table`] | what that means at a layer, as tensors: a line a direction, gathered across the batch |
 
 pub mod plan;
 pub mod sequence;
@@ -15,15 +15,14 @@ use std::sync::Mutex;
 use candle_core::{Result, Tensor};
 use residual_hooks::BatchView;
 
-use plan::{IndexTensors, Plan};
+use plan::Plan;
 use sequence::SequenceState;
 use table::Tables;
 
 /// Steers the forward passes of one model.
 #[derive(Default)]
 pub struct Applier {
-    tables: Mutex<Tables>,
-    indices: Mutex<IndexTensors>,
+    tables: Tables,
 }
 
 impl Applier {
@@ -39,7 +38,7 @@ impl Applier {
         batch: &BatchView,
         planned: impl FnOnce(&Plan),
     ) -> Result<Option<Tensor>> {
-        let (rows, width, hidden) = stream.dims3()?;
+        let (_, width, _) = stream.dims3()?;
         let plan = batch.plan(|| {
             let plan = Plan::new(batch.rows(), width);
             planned(&plan);
@@ -49,21 +48,18 @@ impl Applier {
         if plan.decides_at(layer) {
             for (index, row) in batch.rows().iter().enumerate() {
                 if let Some(state) = SequenceState::of(row) {
-                    state.look(layer, row, &stream.get(index)?)?;
+                    state.observe(layer, row, &stream.get(index)?)?;
                 }
             }
         }
         if !plan.acts_at(layer) {
             return Ok(None);
         }
-        let table = lock(&self.tables).get(layer, plan.kinds(), stream)?;
-        let Some(table) = table else { return Ok(None) };
-        let index = lock(&self.indices).get(&plan, stream.device())?;
-        table.apply(stream, &index, (rows, width, hidden)).map(Some)
+        self.tables.apply(&plan.layer(layer), stream)
     }
 }
 
-/// What is locked are caches, whole at every moment.
+/// Recovers a poisoned lock; the caches behind it are consistent after every statement.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -62,7 +62,7 @@ impl SequenceState {
     /// # Errors
     ///
     /// What candle says.
-    pub fn look(&self, layer: usize, row: &Row, states: &Tensor) -> Result<()> {
+    pub fn observe(&self, layer: usize, row: &Row, states: &Tensor) -> Result<()> {
         for (condition, decision) in self.open_at(layer) {
             let end = (row.start + row.tokens()).min(row.prompt_len);
             let (from, value) = match condition.mean {
@@ -73,14 +73,14 @@ impl SequenceState {
                         continue;
                     }
                     let new = states.narrow(0, seen.0 - row.start, end - seen.0)?;
-                    let sum = along(&new, &condition.direction)?;
+                    let sum = along(&new, condition.direction.values())?;
                     *seen = (end, seen.1 + sum);
                     (seen.0, seen.1 / row.prompt_len as f64)
                 }
                 false => match row.last_prompt_token() {
                     Some(index) => (
                         row.prompt_len,
-                        along(&states.narrow(0, index, 1)?, &condition.direction)?,
+                        along(&states.narrow(0, index, 1)?, condition.direction.values())?,
                     ),
                     None => continue,
                 },

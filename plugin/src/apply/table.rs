@@ -1,223 +1,201 @@
-//! What a mix of programs does at a layer, as tensors with one line a kind.
+//! What the plan of a layer says, as tensors, and the tensors put to work.
+//!
+//! All is computed in float32 and rounded to the stream's dtype once, at the end: what becomes of a row depends on its own
+//! steps alone, not on what its neighbours in the batch ask for.
 
-use std::sync::Arc;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Device, DeviceLocation, Result, Tensor};
+use quick_cache::Weighter;
+use quick_cache::unsync::Cache;
 
-use super::plan::{Index, Kind};
-use crate::compile::{Program, Step};
-use crate::spec::{Conflict, NormRule, Op};
+use super::lock;
+use super::plan::{Factors, LayerPlan, Lookup};
+use crate::directions::Direction;
 
-/// Mixes whose tables are kept for each layer: a prompt's and a few batches', which take turns.
-const KEPT: usize = 8;
+/// Most bytes of directions that are kept on a model's devices for the next pass. A pass that needs more makes them anew.
+pub const MAX_DIRECTIONS_BYTES: u64 = 256 << 20;
 
-/// The tables made last, by layer.
-#[derive(Default)]
+/// The same for lookups and factors, which are a number a position and a few a step.
+pub const MAX_LOOKUPS_BYTES: u64 = 16 << 20;
+
+/// The tensors that passes needed last: in generation the next pass needs the same.
 pub struct Tables {
-    layers: Vec<Vec<Known>>,
+    /// By addresses, which the values keep from being used again.
+    directions: Kept<Vec<usize>, Directions>,
+    /// By content, as bits.
+    numbers: Kept<(usize, Vec<u32>), Tensor>,
 }
 
-/// A mix and its table; `None` if it does nothing there.
-type Known = (Vec<Kind>, Option<Arc<Table>>);
+/// Tensors of equal keys on one device, bounded in bytes.
+type Kept<K, V> = Mutex<Cache<(K, DeviceLocation), V, Bytes>>;
+
+/// Directions in float32: line 0 is zeros.
+#[derive(Clone)]
+struct Directions {
+    /// `[lines + 1, hidden]`
+    lines: Tensor,
+    /// Kept alive, so that their addresses stay theirs.
+    _of: Arc<Vec<Arc<Direction>>>,
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<(Vec<usize>, DeviceLocation), Directions> for Bytes {
+    fn weight(&self, _: &(Vec<usize>, DeviceLocation), kept: &Directions) -> u64 {
+        // Twice: the program's copy may have nobody else left who keeps it.
+        let host: usize = kept._of.iter().map(|direction| direction.bytes()).sum();
+        (kept.lines.elem_count() * size_of::<f32>() + host) as u64
+    }
+}
+
+impl Weighter<((usize, Vec<u32>), DeviceLocation), Tensor> for Bytes {
+    fn weight(&self, ((_, key), _): &((usize, Vec<u32>), DeviceLocation), tensor: &Tensor) -> u64 {
+        ((key.len() + tensor.elem_count()) * size_of::<u32>() + 64) as u64
+    }
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            directions: Mutex::new(Cache::with_weighter(64, MAX_DIRECTIONS_BYTES, Bytes)),
+            numbers: Mutex::new(Cache::with_weighter(256, MAX_LOOKUPS_BYTES, Bytes)),
+        }
+    }
+}
 
 impl Tables {
-    /// The table of `kinds` at `layer`, for `stream`'s dtype and device; `None` if none of them acts there.
+    /// Steers `stream`, `[rows, width, hidden]`, as `plan` says; `None` if it does nothing.
     ///
     /// # Errors
     ///
-    /// What candle says.
-    pub fn get(&mut self, layer: usize, kinds: &[Kind], stream: &Tensor) -> Result<Option<Arc<Table>>> {
-        if self.layers.len() <= layer {
-            self.layers.resize_with(layer + 1, Vec::new);
-        }
-        let known = &mut self.layers[layer];
-        if let Some(at) = known
-            .iter()
-            .position(|(of, table)| of.as_slice() == kinds && table.as_ref().is_none_or(|table| table.fits(stream)))
-        {
-            // The oldest make room first.
-            let found = known.remove(at);
-            let table = found.1.clone();
-            known.push(found);
-            return Ok(table);
-        }
-        let table = Table::new(layer, kinds, stream)?.map(Arc::new);
-        if known.len() >= KEPT {
-            known.remove(0);
-        }
-        known.push((kinds.to_vec(), table.clone()));
-        Ok(table)
-    }
-}
-
-/// What is done at one layer, step by step. Line 0 does nothing; line `1 + i` is what kind `i` does.
-pub struct Table {
-    rounds: Vec<Round>,
-    /// `[kinds + 1, 1]`, f32: 1 where the norm is preserved.
-    preserve: Option<Tensor>,
-    dtype: DType,
-}
-
-/// One step of every kind.
-enum Round {
-    /// `h + offset`: `[kinds + 1, hidden]` in the stream's dtype.
-    Add(Tensor),
-    /// `h + (s - k (h . d)) d`: `d` is `[kinds + 1, hidden]`, `s` and `k` are `[kinds + 1, 1]`, all f32.
-    Project { d: Tensor, s: Tensor, k: Tensor },
-}
-
-/// One step of one kind, before the kinds are put together.
-enum Move {
-    Add(Vec<f32>),
-    Project { d: Vec<f32>, s: f32, k: f32 },
-}
-
-impl Table {
-    fn new(layer: usize, kinds: &[Kind], stream: &Tensor) -> Result<Option<Self>> {
-        let moves: Vec<Vec<Move>> = kinds.iter().map(|kind| moves(layer, kind)).collect();
-        let count = moves.iter().map(Vec::len).max().unwrap_or(0);
-        if count == 0 {
-            return Ok(None);
-        }
-        let hidden = stream.dim(D::Minus1)?;
+    /// A direction of another width than the stream; what candle says.
+    pub fn apply(&self, plan: &LayerPlan, stream: &Tensor) -> Result<Option<Tensor>> {
+        let rounds = &plan.layout.rounds;
+        let Some(first) = rounds.first() else { return Ok(None) };
+        let shape = stream.dims3()?;
         let device = stream.device();
-        let preserves = |(kind, moves): (&Kind, &Vec<Move>)| {
-            f32::from(!moves.is_empty() && kind.program.norm == NormRule::Preserve)
+        let directions = self.directions(&plan.directions, shape.2, device)?;
+        let column = |of: fn(&Factors) -> f32| {
+            let values: Vec<f32> = plan.factors.iter().map(of).collect();
+            self.column(&values, device)
         };
-        let preserve: Vec<f32> = std::iter::once(0.0)
-            .chain(kinds.iter().zip(&moves).map(preserves))
-            .collect();
-        let rounds = (0..count).map(|number| {
-            let now: Vec<Option<&Move>> = moves.iter().map(|moves| moves.get(number)).collect();
-            let mut d = vec![0f32; (kinds.len() + 1) * hidden];
-            let (mut s, mut k) = (vec![0f32; kinds.len() + 1], vec![0f32; kinds.len() + 1]);
-            for (i, one) in now.iter().enumerate() {
-                let line = &mut d[(i + 1) * hidden..(i + 2) * hidden];
-                match one {
-                    None => {}
-                    Some(Move::Add(offset)) => {
-                        line.copy_from_slice(checked(offset, hidden)?);
-                        s[i + 1] = 1.0;
-                    }
-                    Some(Move::Project { d, s: set, k: take }) => {
-                        line.copy_from_slice(checked(d, hidden)?);
-                        (s[i + 1], k[i + 1]) = (*set, *take);
-                    }
-                }
+        let set = column(|factors| factors.set)?;
+        let before = stream.to_dtype(DType::F32)?;
+        let mut out = before.clone();
+        for round in rounds {
+            let d = self.gather(&directions, &round.lines, shape)?;
+            let mut factor = self.gather(&set, &round.steps, shape)?;
+            if round.projects {
+                let take = self.gather(&column(|factors| factors.take)?, &round.steps, shape)?;
+                let component = out.broadcast_mul(&d)?.sum_keepdim(D::Minus1)?;
+                factor = factor.broadcast_sub(&component.broadcast_mul(&take)?)?;
             }
-            let lines = kinds.len() + 1;
-            let d = Tensor::from_vec(d, (lines, hidden), device)?;
-            if now.iter().all(|one| !matches!(one, Some(Move::Project { .. }))) {
-                return Ok(Round::Add(d.to_dtype(stream.dtype())?));
-            }
-            Ok(Round::Project {
-                d,
-                s: Tensor::from_vec(s, (lines, 1), device)?,
-                k: Tensor::from_vec(k, (lines, 1), device)?,
-            })
-        });
-        Ok(Some(Self {
-            rounds: rounds.collect::<Result<_>>()?,
-            preserve: match preserve.iter().any(|p| *p != 0.0) {
-                true => Some(Tensor::from_vec(preserve, (kinds.len() + 1, 1), device)?),
-                false => None,
-            },
-            dtype: stream.dtype(),
-        }))
-    }
-
-    fn fits(&self, stream: &Tensor) -> bool {
-        let device = match self.rounds.first() {
-            Some(Round::Add(tensor)) | Some(Round::Project { d: tensor, .. }) => tensor.device(),
-            None => return false,
-        };
-        self.dtype == stream.dtype() && device.same_device(stream.device())
-    }
-
-    /// Steers `stream`, `[rows, width, hidden]`.
-    ///
-    /// # Errors
-    ///
-    /// What candle says.
-    pub fn apply(&self, stream: &Tensor, index: &Index, shape: (usize, usize, usize)) -> Result<Tensor> {
-        let mut out = stream.clone();
-        for round in &self.rounds {
-            out = match round {
-                // Where all rounds are such, nothing leaves the stream's dtype.
-                Round::Add(offsets) => {
-                    let offsets = gather(offsets, index, shape)?;
-                    out.broadcast_add(&offsets.to_dtype(out.dtype())?)?
-                }
-                Round::Project { d, s, k } => {
-                    let out = out.to_dtype(DType::F32)?;
-                    let d = gather(d, index, shape)?;
-                    let component = out.broadcast_mul(&d)?.sum_keepdim(D::Minus1)?;
-                    let taken = component.broadcast_mul(&gather(k, index, shape)?)?;
-                    let factor = gather(s, index, shape)?.broadcast_sub(&taken)?;
-                    (&out + factor.broadcast_mul(&d)?)?
-                }
-            };
+            out = out.broadcast_add(&d.broadcast_mul(&factor)?)?;
         }
-        if let Some(preserve) = &self.preserve {
-            let (before, after) = (stream.to_dtype(DType::F32)?, out.to_dtype(DType::F32)?);
+        if plan.factors.iter().any(|factors| factors.preserve != 0.0) {
+            let preserve = self.gather(&column(|factors| factors.preserve)?, &first.steps, shape)?;
             let norm = |x: &Tensor| x.sqr()?.sum_keepdim(D::Minus1)?.sqrt();
             // A state without length has no direction to be made longer.
-            let ratio = (norm(&before)? / norm(&after)?.maximum(f32::MIN_POSITIVE)?)?;
-            let factor = (gather(preserve, index, shape)?.broadcast_mul(&(ratio - 1.0)?)? + 1.0)?;
-            out = after.broadcast_mul(&factor)?;
+            let ratio = (norm(&before)? / norm(&out)?.maximum(f32::MIN_POSITIVE)?)?.minimum(f32::MAX)?;
+            let factor = (preserve.broadcast_mul(&(ratio - 1.0)?)? + 1.0)?;
+            out = out.broadcast_mul(&factor)?;
         }
-        out.to_dtype(stream.dtype())
+        out.to_dtype(stream.dtype()).map(Some)
     }
-}
 
-fn checked(values: &[f32], hidden: usize) -> Result<&[f32]> {
-    match values.len() == hidden {
-        true => Ok(values),
-        false => candle_core::bail!("a direction of {} values for a stream of {hidden}", values.len()),
-    }
-}
-
-/// The lines of `table`, `[kinds + 1, n]`, that the positions want: `[rows or 1, width or 1, n]`.
-fn gather(table: &Tensor, index: &Index, (rows, width, _): (usize, usize, usize)) -> Result<Tensor> {
-    let n = table.dim(1)?;
-    match index {
-        Index::Same => table.narrow(0, 1, 1)?.reshape((1, 1, n)),
-        Index::Rows(index) => table.index_select(index, 0)?.reshape((rows, 1, n)),
-        Index::Positions(index) => table.index_select(index, 0)?.reshape((rows, width, n)),
-    }
-}
-
-/// What a kind does at `layer`, in order; offsets that follow each other are added up.
-fn moves(layer: usize, kind: &Kind) -> Vec<Move> {
-    let mut moves: Vec<Move> = Vec::new();
-    for step in acting_steps(&kind.program, kind.steps) {
-        let Some(here) = step.layers.get(&layer) else { continue };
-        match (step.op, moves.last_mut()) {
-            (Op::Add, Some(Move::Add(sum))) => {
-                for (sum, x) in sum.iter_mut().zip(&here.direction) {
-                    *sum += x;
+    /// `directions` as lines behind one of zeros: `[directions + 1, hidden]`.
+    fn directions(&self, directions: &[Arc<Direction>], hidden: usize, device: &Device) -> Result<Tensor> {
+        let key = directions
+            .iter()
+            .map(|direction| Arc::as_ptr(direction) as usize)
+            .collect();
+        let made = kept(&self.directions, key, device, || {
+            let mut lines = vec![0f32; hidden];
+            for direction in directions {
+                let values = direction.values();
+                if values.len() != hidden {
+                    candle_core::bail!("a direction of {} values for a stream of {hidden}", values.len());
                 }
+                lines.extend(values);
             }
-            (Op::Add, _) => moves.push(Move::Add(here.direction.clone())),
-            (Op::Ablate, _) => moves.push(Move::Project {
-                d: here.direction.clone(),
-                s: 0.0,
-                k: here.scale,
-            }),
-            (Op::Set, _) => moves.push(Move::Project {
-                d: here.direction.clone(),
-                s: here.scale,
-                k: 1.0,
-            }),
-        }
-        if kind.program.conflict == Conflict::First {
-            break;
-        }
+            Ok(Directions {
+                lines: Tensor::from_vec(lines, (directions.len() + 1, hidden), device)?,
+                _of: Arc::new(directions.to_vec()),
+            })
+        })?;
+        Ok(made.lines)
     }
-    moves
+
+    /// `values` as `[values, 1]`.
+    fn column(&self, values: &[f32], device: &Device) -> Result<Tensor> {
+        let bits = values.iter().map(|value| value.to_bits()).collect();
+        kept(&self.numbers, (1, bits), device, || {
+            Tensor::from_slice(values, (values.len(), 1), device)
+        })
+    }
+
+    /// The lines of `table`, `[lines, n]`, that the positions want: `[rows or 1, width or 1, n]`.
+    fn gather(&self, table: &Tensor, lookup: &Lookup, (rows, width, _): (usize, usize, usize)) -> Result<Tensor> {
+        let n = table.dim(1)?;
+        let (numbers, shape) = match lookup {
+            Lookup::Same(number) => return table.narrow(0, *number as usize, 1)?.reshape((1, 1, n)),
+            Lookup::Rows(numbers) => (numbers, (rows, 1, n)),
+            Lookup::Positions(numbers) => (numbers, (rows, width, n)),
+        };
+        let device = table.device();
+        let numbers = kept(&self.numbers, (0, numbers.clone()), device, || {
+            Tensor::new(numbers.as_slice(), device)
+        })?;
+        table.index_select(&numbers, 0)?.reshape(shape)
+    }
 }
 
-fn acting_steps(program: &Program, steps: u32) -> impl Iterator<Item = &Step> {
-    let numbered = program.steps.iter().enumerate();
-    numbered.filter_map(move |(number, step)| (steps & (1 << number) != 0).then_some(step))
+/// What is kept for `key` on `device`, or what `make` makes, which is kept.
+fn kept<K: Eq + Hash + Clone, V: Clone>(
+    kept: &Kept<K, V>,
+    key: K,
+    device: &Device,
+    make: impl FnOnce() -> Result<V>,
+) -> Result<V>
+where
+    Bytes: Weighter<(K, DeviceLocation), V>,
+{
+    let key = (key, device.location());
+    if let Some(value) = lock(kept).get(&key) {
+        return Ok(value.clone());
+    }
+    let value = make()?;
+    lock(kept).insert(key, value.clone());
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes() {
+        let tables = Tables {
+            directions: Mutex::new(Cache::with_weighter(4, 20_000, Bytes)),
+            numbers: Mutex::new(Cache::with_weighter(4, 10_000, Bytes)),
+        };
+        for i in 0..200 {
+            let directions: Vec<_> = (0..4).map(|_| Arc::new(Direction::new(vec![i as f32; 64]))).collect();
+            let made = tables.directions(&directions, 64, &Device::Cpu).unwrap();
+            assert_eq!(made.dims(), [5, 64]);
+            tables.column(&vec![i as f32; 100], &Device::Cpu).unwrap();
+            assert!(lock(&tables.directions).weight() <= 20_000);
+            assert!(lock(&tables.numbers).weight() <= 10_000);
+        }
+        assert!(lock(&tables.directions).len() > 1 && lock(&tables.numbers).len() > 1);
+        // The same again is not made again; a direction of another width is an error.
+        let one = [Arc::new(Direction::new(vec![1.0; 64]))];
+        let first = tables.directions(&one, 64, &Device::Cpu).unwrap();
+        assert_eq!(first.id(), tables.directions(&one, 64, &Device::Cpu).unwrap().id());
+        let other = [Arc::new(Direction::new(vec![1.0; 63]))];
+        assert!(tables.directions(&other, 64, &Device::Cpu).is_err());
+    }
 }

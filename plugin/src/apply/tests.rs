@@ -160,7 +160,7 @@ fn decisions(program: &Program, number: usize, prompt_len: usize) -> Vec<bool> {
         let state = made_up(number, condition.layer, position);
         state
             .iter()
-            .zip(&condition.direction)
+            .zip(condition.direction.values())
             .map(|(&h, &v)| f64::from(h) * f64::from(v))
             .sum()
     };
@@ -182,7 +182,7 @@ fn agrees_with_the_reference(sequences: &[Sequence], dtype: DType, tolerance: f3
     slot.install(Arc::new(Hook(Applier::default()))).unwrap();
     let states: Vec<Option<residual_hooks::RequestState>> = sequences
         .iter()
-        .map(|(program, prompt_len, ..)| admission(program.as_ref()?, *prompt_len, |_| ()).state)
+        .map(|(program, prompt_len, ids, _)| admission(program.as_ref()?, &ids[..*prompt_len], |_| ()).state)
         .collect();
     let mut found: Vec<Vec<Vec<Vec<f32>>>> = vec![vec![Vec::new(); 6]; sequences.len()];
     // The prompt in two parts, the first of which comes twice; then token by token, as far as each sequence goes.
@@ -258,6 +258,46 @@ fn compiled(spec: impl Into<SteeringSpec>) -> Arc<Program> {
 }
 
 #[test]
+fn what_becomes_of_a_row_does_not_depend_on_its_neighbours() {
+    let add = compiled(vec![VectorUse::new("a", 0.3), VectorUse::new("b", -1.7)]);
+    let ablate = compiled(SteeringSpec::from(VectorUse::ablate("a")).norm(NormRule::Preserve));
+    let set = compiled(vec![VectorUse::new("b", 2.5).op(Op::Set), VectorUse::new("a", 0.1)]);
+    let first =
+        compiled(SteeringSpec::from(vec![VectorUse::new("a", 1.1), VectorUse::ablate("b")]).conflict(Conflict::First));
+    let slot = HookSlot::new(Support::EveryBlock, 7, HIDDEN);
+    slot.install(Arc::new(Hook(Applier::default()))).unwrap();
+    let steered = |programs: &[Option<&Arc<Program>>], dtype: DType| -> Vec<Vec<f32>> {
+        let rows = || {
+            let row = |(number, program): (usize, &Option<&Arc<Program>>)| Row {
+                state: program.and_then(|program| admission(program, &[1], |_| ()).state),
+                ..Row::prompt(number, vec![1])
+            };
+            programs.iter().enumerate().map(row).collect()
+        };
+        let values: Vec<f32> = programs.iter().flat_map(|_| [1.0 / 3.0, -2.7, 0.123, 5.77]).collect();
+        let stream = Tensor::from_vec(values, (programs.len(), 1, HIDDEN), &Device::Cpu).unwrap();
+        let out = slot
+            .scope(rows, || before_block(stream.to_dtype(dtype).unwrap(), 2))
+            .unwrap();
+        out.squeeze(1).unwrap().to_dtype(DType::F32).unwrap().to_vec2().unwrap()
+    };
+    let all = [None, Some(&add), Some(&ablate), Some(&set), Some(&first)];
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let alone: Vec<Vec<f32>> = all
+            .iter()
+            .map(|program| steered(&[*program], dtype).remove(0))
+            .collect();
+        assert_eq!(steered(&all, dtype), alone, "{dtype:?}");
+        for (i, a) in all.iter().enumerate() {
+            for (j, b) in all.iter().enumerate() {
+                let both = steered(&[*a, *b], dtype);
+                assert_eq!((&both[0], &both[1]), (&alone[i], &alone[j]), "{dtype:?} {i} {j}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_not_steered_stays_bit_for_bit() {
     // Row 0 is ablated in f32 with its norm preserved, row 1 is not steered at all.
     let slot = HookSlot::new(Support::EveryBlock, 7, HIDDEN);
@@ -269,7 +309,7 @@ fn what_is_not_steered_stays_bit_for_bit() {
         let stream = stream.to_dtype(dtype).unwrap();
         let rows = || {
             let mut rows = vec![Row::prompt(0, vec![1]), Row::prompt(1, vec![1])];
-            rows[0].state = admission(&program, 1, |_| ()).state;
+            rows[0].state = admission(&program, &[1], |_| ()).state;
             rows
         };
         let out = slot.scope(rows, || before_block(stream.clone(), 2)).unwrap();
@@ -332,26 +372,38 @@ fn salts_say_what_prompts_share() {
         compiled(VectorUse::new("a", 1.0).apply(apply))
     };
     // Generated tokens alone: the unsteered prompt, and nothing of what follows.
-    let only_generated = admission(&generated(r#"{"generation": "all"}"#), 7, |_| ());
+    let only_generated = admission(&generated(r#"{"generation": "all"}"#), &[1; 7], |_| ());
     assert_eq!((only_generated.salt, only_generated.share_generated), (0, false));
     // Everywhere alike: all of it, under a salt of its own.
-    let everywhere = admission(&all, 7, |_| ());
+    let everywhere = admission(&all, &[1; 7], |_| ());
     assert!(everywhere.salt != 0 && everywhere.share_generated);
-    assert_eq!(everywhere.salt, admission(&all, 9, |_| ()).salt);
+    assert_eq!(everywhere.salt, admission(&all, &[1; 9], |_| ()).salt);
     assert_eq!(
         everywhere.salt,
-        admission(&compiled(VectorUse::new("a", 1.0)), 7, |_| ()).salt
+        admission(&compiled(VectorUse::new("a", 1.0)), &[1; 7], |_| ()).salt
     );
     assert_ne!(
         everywhere.salt,
-        admission(&compiled(VectorUse::new("a", 1.1)), 7, |_| ()).salt
+        admission(&compiled(VectorUse::new("a", 1.1)), &[1; 7], |_| ()).salt
     );
     // Counted from the prompt's end: nothing across lengths.
     let last = generated(r#"{"prompt": {"positions": [-1]}}"#);
-    assert_ne!(admission(&last, 7, |_| ()).salt, admission(&last, 8, |_| ()).salt);
-    assert!(!admission(&last, 7, |_| ()).share_generated);
+    assert_ne!(
+        admission(&last, &[1; 7], |_| ()).salt,
+        admission(&last, &[1; 8], |_| ()).salt
+    );
+    assert!(!admission(&last, &[1; 7], |_| ()).share_generated);
+    // What lies before the first token that is acted on is the unsteered prompt's.
+    assert_eq!(admission(&last, &[1; 7], |_| ()).salt_from, 6);
+    assert_eq!((everywhere.salt_from, only_generated.salt_from), (0, 7));
+    let cat = generated(r#"{"prompt": {"tokens": [" cat"]}, "generation": "all"}"#);
+    assert_eq!(admission(&cat, &[0, 2, 1, 0, 1], |_| ()).salt_from, 2);
+    assert_eq!(admission(&cat, &[0, 2], |_| ()).salt_from, 2);
     let first = generated(r#"{"prompt": {"positions": [0]}}"#);
-    assert_eq!(admission(&first, 7, |_| ()).salt, admission(&first, 8, |_| ()).salt);
+    assert_eq!(
+        admission(&first, &[1; 7], |_| ()).salt,
+        admission(&first, &[1; 8], |_| ()).salt
+    );
     // A mean over the prompt must see all of it.
     let when = |token| When {
         vector: "b".into(),
@@ -361,6 +413,6 @@ fn salts_say_what_prompts_share() {
         above: Some(0.0),
         below: None,
     };
-    let on = |token| admission(&compiled(VectorUse::new("a", 1.0).when(when(token))), 7, |_| ()).read_cache;
+    let on = |token| admission(&compiled(VectorUse::new("a", 1.0).when(when(token))), &[1; 7], |_| ()).read_cache;
     assert!(on(TokenState::Last) && !on(TokenState::Mean));
 }

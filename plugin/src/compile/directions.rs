@@ -1,12 +1,12 @@
 //! The directions that a vector has in one model's residual stream: its file's own, or mapped ones.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use steermap_maps::{ModelInfo, OffsetRule};
+use steermap_maps::{MapFile, ModelInfo, OffsetRule, Reach, VectorFile};
 
 use super::{Target, ranges};
-use crate::library::quoted;
+use crate::directions::{Direction, DirectionCache, Found, Key};
+use crate::library::{Named, quoted};
 use crate::{Library, SteeringError};
 
 /// A vector and how it comes to the target.
@@ -16,59 +16,65 @@ pub(super) struct Source<'a> {
     pub(super) offset: OffsetRule,
 }
 
-/// The directions that a [`Source`] has in the target's stream.
+/// The directions that a [`Source`] has in the target's stream, each made when it is asked for.
 pub(super) struct Directions<'a> {
-    /// By layer, one at least.
-    pub(super) layers: BTreeMap<usize, Direction<'a>>,
+    cache: &'a DirectionCache,
+    vector: &'a Named<VectorFile>,
+    through: Option<Through<'a>>,
     /// Whose they are, for messages.
     whose: String,
 }
 
-pub(super) struct Direction<'a> {
-    /// As it was found or mapped, not normalised: `[hidden_size]`, finite, norm above 0.
-    pub(super) values: Cow<'a, [f32]>,
-    /// Mean L2 norm of the target's stream at this layer; 0: not known.
-    pub(super) mean_norm: f64,
+/// A map on a vector's way.
+struct Through<'a> {
+    map: &'a Named<MapFile>,
+    reach: Reach<'a>,
+    offset: OffsetRule,
+    /// Where the map is named, for messages.
+    at: String,
 }
 
 impl Source<'_> {
-    /// The directions by layer. `at` is the path of the table that names the vector, for messages.
+    /// Where the directions are found. `at` is the path of the table that names the vector, for messages.
     pub(super) fn directions<'a>(
         &self,
         library: &'a Library,
         target: &Target,
         at: &str,
     ) -> Result<Directions<'a>, SteeringError> {
-        let Some(vector) = library.get(self.vector) else {
+        let Some(vector) = library.named(self.vector) else {
             return Err(not_found(format!("{at}.vector"), self.vector, "a vector's name"));
         };
+        let cache = library.directions();
         let Some(name) = self.map else {
-            check_model(vector.model(), target, &format!("{at}.vector {:?}: model", self.vector))?;
-            let layers = vector.layers().iter().map(|layer| {
-                let values = Cow::Borrowed(layer.direction.as_slice());
-                let mean_norm = layer.mean_norm;
-                (layer.layer, Direction { values, mean_norm })
-            });
+            let field = format!("{at}.vector {:?}: model", self.vector);
+            check_model(vector.file.model(), target, &field)?;
             return Ok(Directions {
-                layers: layers.collect(),
+                cache,
+                vector,
+                through: None,
                 whose: format!("{:?}", self.vector),
             });
         };
-        let Some(map) = library.map(name) else {
+        let Some(map) = library.named_map(name) else {
             return Err(not_found(format!("{at}.map"), name, "a map's name"));
         };
         let at = format!("{at}.map {name:?}");
-        check_model(&map.header().target, target, &format!("{at}: target"))?;
-        let mapped = map
-            .apply(vector, self.offset, target.fingerprint.is_some())
-            .map_err(|reason| SteeringError::Apply { field: at, reason })?;
-        let layers = mapped.layers.into_iter().map(|layer| {
-            let values = Cow::Owned(layer.direction);
-            let mean_norm = layer.mean_norm;
-            (layer.target_layer, Direction { values, mean_norm })
-        });
+        check_model(&map.file.header().target, target, &format!("{at}: target"))?;
+        let reach = map.file.reach(&vector.file, target.fingerprint.is_some());
+        let reach = reach.map_err(|reason| SteeringError::Apply {
+            field: at.clone(),
+            reason,
+        })?;
         Ok(Directions {
-            layers: layers.collect(),
+            cache,
+            vector,
+            through: Some(Through {
+                map,
+                reach,
+                offset: self.offset,
+                at,
+            }),
             whose: format!("{:?} through {name:?}", self.vector),
         })
     }
@@ -83,13 +89,55 @@ fn not_found(field: String, name: &str, expected: &str) -> SteeringError {
 }
 
 impl Directions<'_> {
-    /// That of one layer; `field` is what asks for it, for messages.
-    pub(super) fn layer(&self, layer: usize, field: &str) -> Result<&Direction<'_>, SteeringError> {
-        self.layers.get(&layer).ok_or_else(|| {
-            let available: Vec<usize> = self.layers.keys().copied().collect();
-            let expected = format!("layers that {} has: {}", self.whose, ranges(&available));
-            SteeringError::value(field, layer.to_string(), expected)
+    /// The layers that there are directions at, ascending; one at least.
+    pub(super) fn layers(&self) -> Vec<usize> {
+        match &self.through {
+            Some(through) => through.reach.layers().collect(),
+            None => self.vector.file.layers().iter().map(|layer| layer.layer).collect(),
+        }
+    }
+
+    /// The direction at one layer; `field` is what asks for it, for messages.
+    pub(super) fn layer(&self, layer: usize, field: &str) -> Result<Arc<Found>, SteeringError> {
+        let key = Key {
+            vector: self.vector.id,
+            map: self.through.as_ref().map(|through| (through.map.id, through.offset)),
+            layer,
+        };
+        self.cache.get(key, || {
+            self.make(layer)?.ok_or_else(|| {
+                let expected = format!("layers that {} has: {}", self.whose, ranges(&self.layers()));
+                SteeringError::value(field, layer.to_string(), expected)
+            })
         })
+    }
+
+    fn make(&self, layer: usize) -> Result<Option<Found>, SteeringError> {
+        let Some(through) = &self.through else {
+            let mut layers = self.vector.file.layers().iter();
+            let own = layers.find(|own| own.layer == layer);
+            return Ok(own.map(|own| found(&own.direction, own.mean_norm)));
+        };
+        match through.reach.direction(layer, through.offset) {
+            None => Ok(None),
+            Some(Ok(mapped)) => Ok(Some(found(&mapped.direction, mapped.mean_norm))),
+            Some(Err(reason)) => Err(SteeringError::Apply {
+                field: through.at.clone(),
+                reason,
+            }),
+        }
+    }
+}
+
+/// `vector`: `[hidden_size]`, finite, norm above 0.
+fn found(vector: &[f32], mean_norm: f64) -> Found {
+    let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    Found {
+        direction: Arc::new(Direction::new(
+            vector.iter().map(|&x| (f64::from(x) / norm) as f32).collect(),
+        )),
+        norm,
+        mean_norm,
     }
 }
 
@@ -117,8 +165,4 @@ fn check_model(vector: &ModelInfo, target: &Target, field: &str) -> Result<(), S
         )),
         _ => Ok(()),
     }
-}
-
-pub(super) fn norm(v: &[f32]) -> f64 {
-    v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
 }

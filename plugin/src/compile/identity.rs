@@ -2,7 +2,7 @@
 //!
 //! Hashed is, layer by layer, what is done there in which order. So it makes no difference how a spec is spelled: the
 //! order of keys and layers, defaults written out, a vector named once with two layers or twice with one each, a scale of
-//! 2 or a vector twice as long.
+//! 2 or a vector twice as long that is not normalised.
 
 use steermap_maps::digest::sha256;
 
@@ -11,7 +11,7 @@ use crate::select::Selector;
 use crate::spec::{Conflict, NormRule, Op};
 
 /// Says what the hash is of and how: steering of another version never has the same fingerprint.
-const VERSION: &str = "steermap-steering/1\n";
+const VERSION: &str = "steermap-steering/2\n";
 
 /// Fingerprint and prompt salt of `steps`.
 pub(super) fn identify(steps: &[Step], conditions: &[Condition], conflict: Conflict, norm: NormRule) -> (String, u64) {
@@ -48,14 +48,14 @@ impl<'a> Hashed<'a> {
             };
             let mut bytes = vec![op];
             bytes.extend(canonical(layer.scale));
-            bytes.extend(layer.direction.iter().copied().flat_map(canonical));
+            bytes.extend(layer.direction.digest().bytes());
             sha256(&bytes)
         });
         let condition = step.condition.and_then(|index| conditions.get(index)).map(|condition| {
             let mut bytes = vec![u8::from(condition.mean), u8::from(condition.above)];
             bytes.extend((condition.layer as u64).to_le_bytes());
             bytes.extend(canonical(condition.threshold));
-            bytes.extend(condition.direction.iter().copied().flat_map(canonical));
+            bytes.extend(condition.direction.digest().bytes());
             bytes
         });
         Self {

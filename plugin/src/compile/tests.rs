@@ -44,20 +44,20 @@ fn both(tokens: Where) -> Apply {
 fn directions(program: &Program, step: usize) -> Vec<(usize, Vec<f32>, f32)> {
     let layers = program.steps[step].layers.iter();
     layers
-        .map(|(layer, with)| (*layer, with.direction.clone(), with.scale))
+        .map(|(layer, with)| (*layer, with.direction.values().to_vec(), with.scale))
         .collect()
 }
 
 #[test]
-fn offsets_are_scaled_directions() {
+fn offsets_are_directions_and_scales() {
     let used = program(VectorUse::new("a", 10.0).at_layers([2, 1]));
-    let offset = vec![6.0, 0.0, 8.0, 0.0];
-    assert_eq!(directions(&used, 0), [(1, offset.clone(), 1.0), (2, offset, 1.0)]);
+    let unit = [0.6, 0.0, 0.8, 0.0].map(|x: f64| x as f32).to_vec();
+    assert_eq!(directions(&used, 0), [(1, unit.clone(), 10.0), (2, unit.clone(), 10.0)]);
     assert_eq!(used.layers(), [1, 2]);
     let raw = program(VectorUse::new("a", 0.5).unnormalized().at_layers([1]));
-    assert_eq!(directions(&raw, 0), [(1, vec![1.5, 0.0, 2.0, 0.0], 1.0)]);
+    assert_eq!(directions(&raw, 0), [(1, unit, 2.5)]);
     let relative = program(VectorUse::relative("b", -0.5).at_layers([3]));
-    assert_eq!(directions(&relative, 0), [(3, vec![0.0, 0.0, 0.0, 5.0], 1.0)]);
+    assert_eq!(directions(&relative, 0), [(3, vec![0.0, 0.0, 0.0, -1.0], -5.0)]);
     let step = &used.steps[0];
     assert!(step.prompt.is_all() && step.generation.is_all() && step.condition.is_none());
 }
@@ -82,7 +82,11 @@ fn ablate_and_set_have_unit_directions() {
 #[test]
 fn mapped_vectors_go_where_the_map_leads() {
     let linear = program(VectorUse::new("small", 1.0).unnormalized().through("up"));
-    assert_eq!(directions(&linear, 0), [(4, vec![2.0, 0.0, 2.0, 0.0], 1.0)]);
+    let half = 0.5f64.sqrt() as f32;
+    assert_eq!(
+        directions(&linear, 0),
+        [(4, vec![half, 0.0, half, 0.0], 8f64.sqrt() as f32)]
+    );
     let affine = VectorUse::new("small", 1.0)
         .through("up")
         .offset(steermap_maps::OffsetRule::Affine);
@@ -164,6 +168,81 @@ fn what_does_not_fit_names_its_field() {
 }
 
 #[test]
+fn directions_are_made_once_and_shared() {
+    let library = library();
+    let compiled = |used: VectorUse| compile(&used.into(), &library, &target(), &token, "").unwrap();
+    let direction = |program: &Program, layer| program.steps[0].layers[&layer].direction.clone();
+    let (one, other) = (compiled(VectorUse::new("a", 1.0)), compiled(VectorUse::new("a", -7.0)));
+    assert!(Arc::ptr_eq(&direction(&one, 1), &direction(&other, 1)));
+    assert_ne!(one.fingerprint, other.fingerprint);
+    let through = |scale| compiled(VectorUse::new("small", scale).through("up"));
+    assert!(Arc::ptr_eq(&direction(&through(1.0), 4), &direction(&through(2.0), 4)));
+    // A vector of the same name that is another one has its own.
+    let mut changed = library.clone();
+    let own = changed.shared("b").unwrap();
+    changed.insert_shared("a", own).unwrap();
+    let spec = SteeringSpec::from(VectorUse::new("a", 1.0).at_layers([2]));
+    let replaced = compile(&spec, &changed, &target(), &token, "").unwrap();
+    assert_eq!(direction(&replaced, 2).values(), [0.0, 1.0, 0.0, 0.0]);
+}
+
+#[test]
+fn what_the_numbers_of_the_model_cannot_hold_is_refused() {
+    let of = |dtype: Option<DType>, spec: SteeringSpec| {
+        let target = Target { dtype, ..target() };
+        let compiled = compile(&spec, &library(), &target, &token, "s.");
+        compiled.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let (half, full) = (Some(DType::F16), Some(DType::F32));
+    let at = |scale| VectorUse::new("a", scale).at_layers([1]);
+    let refused = of(half, at(1e6).into()).unwrap_err();
+    assert_eq!(
+        refused,
+        "s.vectors[0].scale: found 1e6, which takes elements of the stream to 8.0e5 after layer 1, expected 65504 at \
+         most, since the model runs in float16"
+    );
+    assert_eq!(of(full, at(1e6).into()), Ok(()));
+    assert_eq!(of(None, at(1e6).into()), Ok(()));
+    assert_eq!(of(half, at(1e4).into()), Ok(()));
+    // Its norm is brought back before it is rounded.
+    assert_eq!(of(half, SteeringSpec::from(at(1e6)).norm(NormRule::Preserve)), Ok(()));
+    // Many small ones add up, at one layer and over layers.
+    let many = |count, layers: &[usize]| {
+        let uses = vec![VectorUse::new("a", 3e4).at_layers(layers.iter().copied()); count];
+        of(half, uses.into())
+    };
+    assert_eq!((many(2, &[1]), many(1, &[1, 2])), (Ok(()), Ok(())));
+    assert!(
+        many(3, &[1])
+            .unwrap_err()
+            .starts_with("s.vectors[2].scale: found 3e4, ")
+    );
+    assert!(many(2, &[1, 2]).unwrap_err().contains("after layer 2"));
+    for norm in [NormRule::Free, NormRule::Preserve] {
+        let ablate = VectorUse {
+            scale: Some(3e38),
+            ..VectorUse::ablate("a")
+        };
+        let refused = of(full, SteeringSpec::from(ablate).norm(norm)).unwrap_err();
+        let expected = "s.vectors[0].scale: found 3e38, which takes the stream's norm to 3.0e39 after layer 1, expected \
+                        a norm of 9.2e18 at most";
+        assert_eq!(refused, expected);
+    }
+    for scale in [0.0, 1.0, 2.0] {
+        let ablate = VectorUse {
+            scale: Some(scale),
+            ..VectorUse::ablate("a")
+        };
+        assert_eq!(of(half, ablate.into()), Ok(()));
+    }
+    let relative = of(full, VectorUse::relative("a", 1e19).into()).unwrap_err();
+    assert!(
+        relative.starts_with("s.vectors[0].relative_scale: found 1e19, "),
+        "{relative}"
+    );
+}
+
+#[test]
 fn other_weights_are_refused_unless_they_are_not_compared() {
     let mut library = library();
     let other = vector(model("other", HIDDEN, 6), true, &[(1, &[1.0; HIDDEN])]);
@@ -199,7 +278,7 @@ fn conditions_are_shared_and_only_they_decide() {
     let [above, below] = &program.conditions[..] else {
         panic!("{:?}", program.conditions)
     };
-    assert_eq!(above.direction, [0.0, 0.0, 0.0, -1.0]);
+    assert_eq!(above.direction.values(), [0.0, 0.0, 0.0, -1.0]);
     assert_eq!(
         (above.layer, above.mean, above.above, above.threshold),
         (3, false, true, 2.5)

@@ -58,6 +58,10 @@ impl Ranges {
         })
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.0.as_slice())
+    }
+
     pub(super) fn write(&self, bytes: &mut Vec<u8>) {
         write(&self.0, bytes);
     }
@@ -102,6 +106,10 @@ impl Windows {
     fn furthest_end(&self, start: i64) -> Option<i64> {
         let after = self.0.partition_point(|(other, _)| *other <= start);
         self.0[..after].last().map(|(_, end)| *end)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.0.as_slice())
     }
 
     pub(super) fn write(&self, bytes: &mut Vec<u8>) {

@@ -144,6 +144,12 @@ impl Set {
                 .any(|token| other.tokens.binary_search(token).is_ok())
     }
 
+    /// What its lists take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let ranges = self.from_start.bytes() + self.from_end.bytes() + self.inner.bytes() + self.outer.bytes();
+        ranges + size_of_val(self.tokens.as_slice())
+    }
+
     pub(super) fn write(&self, bytes: &mut Vec<u8>) {
         self.from_start.write(bytes);
         self.from_end.write(bytes);

@@ -185,18 +185,22 @@ fn token_from_file(path: &Path) -> Result<Token, SteeringError> {
 
 /// The middleware of the admin routes: lets a request through that may use them.
 pub(super) async fn require(State(options): State<Arc<AdminOptions>>, request: Request, next: Next) -> Response {
-    match allowed(&options, request.uri().authority(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => {
-            let unauthorized = refusal.status == StatusCode::UNAUTHORIZED;
-            let mut response = refusal.into_response();
-            if unauthorized {
-                let scheme = HeaderValue::from_static("Bearer realm=\"steering\"");
-                response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-            }
-            response
-        }
+    match refused(&options, &request) {
+        None => next.run(request).await,
+        Some(response) => response,
     }
+}
+
+/// The answer to a request that may not use the admin routes; `None` if it may.
+pub(super) fn refused(options: &AdminOptions, request: &Request) -> Option<Response> {
+    let refusal = allowed(options, request.uri().authority(), request.headers()).err()?;
+    let unauthorized = refusal.status == StatusCode::UNAUTHORIZED;
+    let mut response = refusal.into_response();
+    if unauthorized {
+        let scheme = HeaderValue::from_static("Bearer realm=\"steering\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    }
+    Some(response)
 }
 
 fn allowed(options: &AdminOptions, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Refusal> {

@@ -5,15 +5,18 @@
 //! | `requests` | the middleware: the `steering` field of a request, and what the answer says of it |
 //! | `usage`, `sse`, `object` | the answer's usage block, in documents and in streamed events, byte for byte otherwise |
 //! | `admin`, `upload`, `openapi` | the admin routes, the form of an upload, their description |
+//! | `limits` | what a request may cost |
 //! | `auth` | who may use them: the token, and the rule without one |
 //! | `refusal` | answers that refuse, in the shape of mistral.rs's own |
 
 use axum::{Router, middleware};
 
 use crate::Steering;
+use requests::Gate;
 
 mod admin;
 mod auth;
+mod limits;
 mod object;
 mod openapi;
 mod refusal;
@@ -23,15 +26,18 @@ mod upload;
 mod usage;
 
 pub use auth::{AdminOptions, AdminTable, Token, is_loopback};
+pub use limits::{Limits, LimitsTable, MAX_BODY_BYTES, MAX_CHOICES, MAX_LOGPROBS};
 pub use requests::FINGERPRINT_HEADER;
 
 /// Puts steering around mistral.rs's router.
 ///
 /// `POST` on `/v1/chat/completions`, `/v1/completions` and `/v1/responses` takes a `steering` field; every answer from
-/// there has the header [`FINGERPRINT_HEADER`]. Beside mistral.rs's routes there are then those under `/v1/steering`,
-/// which `admin` says who may use, and two open ones: `/metrics` and `/api-doc/steering.json`.
-pub fn wrap(router: Router, steering: Steering, admin: AdminOptions) -> Router {
-    let steered = router.layer(middleware::from_fn_with_state(steering.clone(), requests::steer));
+/// there has the header [`FINGERPRINT_HEADER`], and none costs more than `limits` allow. Beside mistral.rs's routes there are then those under `/v1/steering`,
+/// which `admin` says who may use, and two open ones: `/metrics` and `/api-doc/steering.json`. mistral.rs's own routes that
+/// change what is served are for those alone who may use ours.
+pub fn wrap(router: Router, steering: Steering, admin: AdminOptions, limits: Limits) -> Router {
+    let gate = Gate::new(steering.clone(), limits, admin.clone());
+    let steered = router.layer(middleware::from_fn_with_state(gate, requests::steer));
     steered.merge(admin::router(steering, admin))
 }
 

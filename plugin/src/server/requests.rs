@@ -1,6 +1,7 @@
 //! Steering of a request: the `steering` field of its body, around mistral.rs's own handlers.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -16,6 +17,8 @@ use http_body_util::LengthLimitError;
 use serde_json::json;
 use tracing::{Instrument, Span, field, info_span};
 
+use super::auth::{self, AdminOptions};
+use super::limits::Limits;
 use super::object::{self, Object};
 use super::refusal::{Refusal, status};
 use super::sse::{EventBody, Start};
@@ -26,9 +29,6 @@ use crate::{RequestSteering, SteeredRequest, Steering};
 /// The header that says what an answer was steered with: the fingerprint, or `none`.
 pub const FINGERPRINT_HEADER: HeaderName = HeaderName::from_static("x-steering-fingerprint");
 
-/// The most bytes a request's body may have: mistral.rs's own limit, so that no request is refused here that it takes.
-const MAX_BODY_BYTES: usize = 50 << 20;
-
 /// The label of a model that the request names and steering doesn't know.
 const OTHER_MODEL: &str = "other";
 
@@ -38,29 +38,101 @@ const STEERED: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/resp
 /// Where it is a mistake.
 const NOT_STEERED: [&str; 3] = ["/v1/embeddings", "/v1/images/generations", "/v1/audio/speech"];
 
+/// mistral.rs's routes that change what is served, or look at the machine: anybody could take the model away.
+const CONTROL: [&str; 5] = [
+    "/re_isq",
+    "/v1/models/unload",
+    "/v1/models/reload",
+    "/v1/models/tune",
+    "/v1/system/doctor",
+];
+
+/// Bodies up to this size are read where they arrive, which takes well under a millisecond; larger ones leave the async
+/// worker.
+const SMALL_BODY_BYTES: usize = 16 << 10;
+
+/// What the middleware needs.
+#[derive(Clone)]
+pub(super) struct Gate {
+    steering: Steering,
+    limits: Limits,
+    admin: Arc<AdminOptions>,
+}
+
+impl Gate {
+    pub(super) fn new(steering: Steering, limits: Limits, admin: AdminOptions) -> Self {
+        Self {
+            steering,
+            limits,
+            admin: Arc::new(admin),
+        }
+    }
+
+    /// Reads a body and checks what it asks for against the limits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Asked::read`], or a body that asks for more than it may.
+    fn read(&self, body: &[u8]) -> Result<Option<Asked>, (Option<String>, Refusal, Reason)> {
+        let asked = Asked::read(body).map_err(|(model, refusal)| (model, refusal, Reason::Field))?;
+        let Some(object) = asked.as_ref().and_then(|_| Object::parse(body)) else {
+            return Ok(asked);
+        };
+        let model = asked.as_ref().and_then(|asked| asked.model.clone());
+        let context = match self.steering.snapshot().model(model.as_deref()) {
+            Ok(model) => model.context,
+            Err(_) => None,
+        };
+        match self.limits.check(&object, context) {
+            Ok(()) => Ok(asked),
+            Err(refusal) => Err((model, refusal, Reason::Body)),
+        }
+    }
+}
+
 /// The middleware: takes the field out of the body, steers the request, and says so in the answer.
 ///
 /// Bodies that are no JSON object are handed on untouched, for mistral.rs to answer; so are all other routes.
-pub(super) async fn steer(State(steering): State<Steering>, request: Request, next: Next) -> Response {
+pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let steering = gate.steering.clone();
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_string());
     let route = route.as_deref().unwrap_or_default();
+    if CONTROL.contains(&route)
+        && let Some(refused) = auth::refused(&gate.admin, &request)
+    {
+        return refused;
+    }
     let steered = STEERED.contains(&route);
     let concerned = steered || NOT_STEERED.contains(&route);
     if request.method() != Method::POST || !concerned || !is_json(request.headers()) {
         return next.run(request).await;
     }
     let (mut parts, body) = request.into_parts();
-    let body = match read_body(&parts.headers, body, MAX_BODY_BYTES).await {
+    let body = match read_body(&parts.headers, body, gate.limits.body_bytes).await {
         Ok(body) => body,
         Err(refusal) => return refuse(&steering, None, refusal, Reason::Body),
     };
-    let asked = match Asked::read(&body) {
+    let read = if body.len() <= SMALL_BODY_BYTES {
+        gate.read(&body)
+    } else {
+        let (gate, body) = (gate.clone(), body.clone());
+        let read = tokio::task::spawn_blocking(move || gate.read(&body));
+        match read.await {
+            Ok(read) => read,
+            Err(stopped) => {
+                let message = format!("the body could not be read: {stopped}");
+                let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message);
+                return refuse(&steering, None, refusal, Reason::Body);
+            }
+        }
+    };
+    let asked = match read {
         Ok(Some(asked)) => asked,
         Ok(None) => return next.run(Request::from_parts(parts, Body::from(body))).await,
-        Err((model, refusal)) => return refuse(&steering, model.as_deref(), refusal, Reason::Field),
+        Err((model, refusal, reason)) => return refuse(&steering, model.as_deref(), refusal, reason),
     };
     let model = asked.model.as_deref();
     let field = asked.steering.as_ref();
@@ -89,10 +161,11 @@ pub(super) async fn steer(State(steering): State<Steering>, request: Request, ne
     if !steered {
         return next.run(request).await;
     }
-    match steering.request(model, field) {
+    let has_field = field.is_some();
+    match steering.prepare(asked.model.as_deref(), asked.steering).await {
         Ok(steered) => run(&steering, steered, request, next).await,
         // mistral.rs knows best which models there are, and says so.
-        Err(error) if field.is_none() && status(&error) == StatusCode::NOT_FOUND => {
+        Err(error) if !has_field && status(&error) == StatusCode::NOT_FOUND => {
             steering.metrics().request(OTHER_MODEL, Outcome::Unsteered);
             next.run(request).await
         }

@@ -9,23 +9,34 @@ mod admin;
 mod programs;
 mod snapshot;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::Instant;
 
 use mistralrs_core::MistralRs;
 use residual_hooks::{Admission, MARKED, Marked, RequestMark, RequestState, marked};
+use tokio::sync::Semaphore;
 use tracing::Span;
 
 use crate::apply::sequence::SequenceState;
 use crate::compile::Program;
 use crate::metrics::Metrics;
 use crate::{Library, RequestSteering, SteeringError, SteeringHook, SteeringSpec};
-use programs::Programs;
+use programs::{Key, Programs};
 pub use snapshot::{Model, ModelDefault, Snapshot};
 
-/// Steers the models of one engine. Clones are the same steering.
+/// Most positions times steps times layers that a spec may steer in one prompt: 32 vectors at 32 layers on 32,768 tokens.
+/// What goes beyond is refused before it runs.
+pub const MAX_PROMPT_WORK: u64 = 1 << 25;
+
+/// Tokens of a context that is not known.
+const LONGEST_CONTEXT: usize = 1 << 20;
+
+/// Ids of sent requests that are remembered for each [`SteeredRequest`] beyond those that the engine has yet to take up.
+const KEPT_IDS: usize = 64;
+
+/// Steers the models of one engine. Clones are the same steering; when the last is dropped, the models serve unsteered.
 #[derive(Clone)]
 pub struct Steering {
     inner: Arc<Inner>,
@@ -36,8 +47,10 @@ pub(crate) struct Inner {
     /// Held while a change is worked out, so that none is lost.
     changing: Mutex<()>,
     programs: Mutex<Programs>,
+    /// A permit for each spec that may be compiled at the same time.
+    compiling: Arc<Semaphore>,
     /// The requests that were sent and not yet forgotten, by the id that the engine knows them by.
-    sent: Mutex<HashMap<usize, Weak<Asked>>>,
+    sent: Mutex<HashMap<usize, Weak<SteeringField>>>,
     /// Where the configuration came from, for a reload.
     source: Option<Source>,
     metrics: Metrics,
@@ -79,11 +92,13 @@ impl Steering {
     pub fn with_snapshot(snapshot: Snapshot, source: Option<Source>) -> Self {
         let metrics = Metrics::new();
         metrics.set_vectors(snapshot.library.iter().count());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             inner: Arc::new(Inner {
                 current: RwLock::new(Arc::new(snapshot)),
                 changing: Mutex::new(()),
                 programs: Mutex::default(),
+                compiling: Arc::new(Semaphore::new(cores.div_ceil(4))),
                 sent: Mutex::default(),
                 source,
                 metrics,
@@ -127,7 +142,7 @@ impl Steering {
         mark.sent_as(id);
         let model = self.snapshot().default_model.clone()?;
         let claimed = self.inner.claim(&model, id).unwrap()?;
-        let admitted = claimed.downcast_ref::<Claimed>()?.admit(prompt, self.metrics());
+        let admitted = claimed.downcast_ref::<Claimed>()?.admit(prompt);
         let program = |admission: Admission| {
             let state = admission.state?;
             Some(state.downcast_ref::<SequenceState>()?.program().clone())
@@ -163,6 +178,32 @@ impl Steering {
         Ok(self.prepared(model, program, asked.is_some()))
     }
 
+    /// As [`request`](Self::request), off the async worker: carrying a vector through a large map takes as long as reading
+    /// its matrix from memory does. So many are compiled at a time that the engine keeps cores of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request).
+    pub async fn prepare(
+        &self,
+        model: Option<&str>,
+        asked: Option<RequestSteering>,
+    ) -> Result<SteeredRequest, SteeringError> {
+        let Some(asked) = asked else {
+            return self.request(model, None);
+        };
+        let permit = self.inner.compiling.clone().acquire_owned().await;
+        let (steering, model) = (self.clone(), model.map(str::to_string));
+        let prepared = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            steering.request(model.as_deref(), Some(&asked))
+        });
+        prepared.await.unwrap_or_else(|stopped| {
+            let found = format!("a spec whose compilation stopped: {stopped}");
+            Err(SteeringError::value("steering", found, "one that compiles"))
+        })
+    }
+
     /// Prepares a request to `model` (the engine's default one if `None`) that is steered by `program`, which need not come
     /// from this library.
     ///
@@ -180,10 +221,13 @@ impl Steering {
             self.inner.metrics.vector(name).requests.inc();
         }
         SteeredRequest {
-            asked: Arc::new_cyclic(|me| Asked {
+            asked: Arc::new_cyclic(|me| SteeringField {
                 me: me.clone(),
                 steering: self.inner.clone(),
                 model: model.id.clone(),
+                may_be_too_long: program
+                    .as_ref()
+                    .is_some_and(|program| program.work(model.context.unwrap_or(LONGEST_CONTEXT)) > MAX_PROMPT_WORK),
                 program,
                 own,
                 ids: Mutex::default(),
@@ -210,7 +254,10 @@ impl Inner {
         spec: &SteeringSpec,
         at: &str,
     ) -> Result<Arc<Program>, SteeringError> {
-        let known = lock(&self.programs).get(snapshot.generation, &model.id, spec);
+        let key = Key::new(&model.id, spec);
+        let known = key
+            .as_ref()
+            .and_then(|key| lock(&self.programs).get(snapshot.generation, key));
         self.metrics.program_cache(known.is_some());
         if let Some(program) = known {
             return Ok(program);
@@ -219,17 +266,24 @@ impl Inner {
         let program = Arc::new(model.compile(spec, &snapshot.library, at)?);
         self.metrics.compiled(start.elapsed());
         // If another request was faster, its program is taken: equal steering is one program.
-        Ok(lock(&self.programs).insert(snapshot.generation, &model.id, spec, program))
+        Ok(match key {
+            Some(key) => lock(&self.programs).insert(snapshot.generation, key, program),
+            None => program,
+        })
     }
 
     /// What holds for the request that the engine knows as `id`, in the model `model`.
     pub(crate) fn claim(&self, model: &str, id: usize) -> Result<Option<RequestState>, String> {
         let sent = lock(&self.sent).get(&id).map(Weak::upgrade);
         let claimed = match sent {
-            Some(Some(asked)) if asked.model == model => Claimed {
-                program: asked.program.clone(),
-                asked: Some(asked),
-            },
+            Some(Some(asked)) if asked.model == model => {
+                asked.claimed(id);
+                Claimed {
+                    program: asked.program.clone(),
+                    metrics: self.metrics.clone(),
+                    asked: Some(asked),
+                }
+            }
             Some(Some(asked)) => {
                 return Err(format!(
                     "steering: the request was made for the model {:?} and reached {model:?}",
@@ -237,11 +291,10 @@ impl Inner {
                 ));
             }
             // Whoever sent it is gone; without its steering it must not run.
-            None | Some(None) if id & MARKED != 0 => {
-                return Err("steering: the request was given up before the engine took it up".to_string());
-            }
+            None | Some(None) if id & MARKED != 0 => return Err(GIVEN_UP.to_string()),
             _ => Claimed {
                 program: self.snapshot().default_program(model),
+                metrics: self.metrics.clone(),
                 asked: None,
             },
         };
@@ -249,20 +302,27 @@ impl Inner {
     }
 }
 
-/// A request that is about to be sent. It must live until it is answered.
+/// Said of a request whose sender is gone: without its steering it must not run.
+pub(crate) const GIVEN_UP: &str = "steering: the request was given up before the engine took it up";
+
+/// A request that is about to be sent. It must live until it is answered. It may be sent again and again.
 #[derive(Clone)]
 pub struct SteeredRequest {
-    asked: Arc<Asked>,
+    asked: Arc<SteeringField>,
 }
 
-struct Asked {
-    me: Weak<Asked>,
+/// What a request asked for.
+struct SteeringField {
+    me: Weak<SteeringField>,
     steering: Arc<Inner>,
     model: String,
     program: Option<Arc<Program>>,
     /// Whether the request asked for its steering itself, instead of getting the default.
     own: bool,
-    ids: Mutex<Vec<usize>>,
+    /// Whether a prompt that the model takes may be too long for the program.
+    may_be_too_long: bool,
+    /// The requests that were sent, the oldest first, and whether the engine has taken them up.
+    ids: Mutex<VecDeque<(usize, bool)>>,
     prompt_error: Mutex<Option<String>>,
 }
 
@@ -290,15 +350,11 @@ impl SteeredRequest {
         marked(self.asked.clone(), future)
     }
 
-    /// Whether the engine may refuse the request for its prompt's sake: only steering that a request asked for itself
-    /// must find what it selects.
+    /// Whether the engine may refuse the request for its prompt's sake: a prompt may be too long for the steps that act on
+    /// it, and steering that a request asked for itself must find what it selects.
     pub fn may_fail_on_prompt(&self) -> bool {
-        self.asked.own
-            && self
-                .asked
-                .program
-                .as_ref()
-                .is_some_and(|program| program.looks_at_prompt())
+        let program = self.asked.program.as_ref();
+        self.asked.may_be_too_long || (self.asked.own && program.is_some_and(|program| program.looks_at_prompt()))
     }
 
     /// Why the engine refused the request for its prompt's sake.
@@ -307,19 +363,44 @@ impl SteeredRequest {
     }
 }
 
-impl RequestMark for Asked {
+impl SteeringField {
+    /// The engine has taken up the request `id`.
+    fn claimed(&self, id: usize) {
+        let mut ids = lock(&self.ids);
+        if let Some((_, claimed)) = ids.iter_mut().find(|(known, _)| *known == id) {
+            *claimed = true;
+        }
+    }
+
+    /// Forgets the oldest requests that the engine has taken up, so that a request that is sent again and again does not
+    /// grow. The last ones are kept: the engine takes a request up again for each round of a tool's calls.
+    fn forget_oldest(&self) {
+        let mut ids = lock(&self.ids);
+        while ids.len() > KEPT_IDS {
+            let Some(oldest) = ids.iter().position(|(_, claimed)| *claimed) else {
+                return;
+            };
+            if let Some((id, _)) = ids.remove(oldest) {
+                lock(&self.steering.sent).remove(&id);
+            }
+        }
+    }
+}
+
+impl RequestMark for SteeringField {
     fn sent_as(&self, request: usize) {
+        self.forget_oldest();
         lock(&self.steering.sent).insert(request, self.me.clone());
-        lock(&self.ids).push(request);
+        lock(&self.ids).push_back((request, false));
         // Of the span in which the request is sent, if it has such a field.
         Span::current().record("request_id", request & !MARKED);
     }
 }
 
-impl Drop for Asked {
+impl Drop for SteeringField {
     fn drop(&mut self) {
         let mut sent = lock(&self.steering.sent);
-        for id in lock(&self.ids).drain(..) {
+        for (id, _) in lock(&self.ids).drain(..) {
             sent.remove(&id);
         }
     }
@@ -328,37 +409,54 @@ impl Drop for Asked {
 /// What a request was claimed with.
 pub(crate) struct Claimed {
     program: Option<Arc<Program>>,
+    metrics: Metrics,
     /// Absent for requests that were sent without a mark: they are steered by the default.
-    asked: Option<Arc<Asked>>,
+    asked: Option<Arc<SteeringField>>,
 }
 
 impl Claimed {
     /// How a sequence with this prompt runs.
-    pub(crate) fn admit(&self, prompt: &[u32], metrics: &Metrics) -> Result<Admission, String> {
+    pub(crate) fn admit(&self, prompt: &[u32]) -> Result<Admission, String> {
         let Some(program) = &self.program else {
             return Ok(Admission::default());
         };
-        if let Some(asked) = self.asked.as_ref().filter(|asked| asked.own)
-            && let Err(reason) = program.validate_prompt(prompt)
-        {
-            *lock(&asked.prompt_error) = Some(reason.clone());
+        let own = self.asked.as_ref().is_some_and(|asked| asked.own);
+        let fits = check_work(program, prompt.len()).and_then(|()| match own {
+            true => program.validate_prompt(prompt),
+            false => Ok(()),
+        });
+        if let Err(reason) = fits {
+            if let Some(asked) = &self.asked {
+                *lock(&asked.prompt_error) = Some(reason.clone());
+            }
             return Err(reason);
         }
-        let decisions = metrics.clone();
-        Ok(admission(program, prompt.len(), move |holds| {
-            decisions.condition(holds)
-        }))
+        let decisions = self.metrics.clone();
+        Ok(admission(program, prompt, move |holds| decisions.condition(holds)))
     }
 }
 
-/// How a sequence runs under `program`, with a prompt of `prompt_len` tokens.
+/// Refuses a prompt that is too long for the steps that act on it.
+fn check_work(program: &Program, prompt_len: usize) -> Result<(), String> {
+    let work = program.work(prompt_len);
+    if work <= MAX_PROMPT_WORK {
+        return Ok(());
+    }
+    Err(format!(
+        "steering.vectors: found {work} positions times layers of the {prompt_len} tokens of this prompt, summed over the \
+         vectors that act on it, expected {MAX_PROMPT_WORK} at most"
+    ))
+}
+
+/// How a sequence with the prompt `prompt` runs under `program`.
 pub(crate) fn admission(
     program: &Arc<Program>,
-    prompt_len: usize,
+    prompt: &[u32],
     on_decision: impl Fn(bool) + Send + Sync + 'static,
 ) -> Admission {
     Admission {
-        salt: program.salt(prompt_len),
+        salt: program.salt(prompt.len()),
+        salt_from: program.first_in_prompt(prompt),
         share_generated: program.uniform,
         // A mean over the prompt needs all of it.
         read_cache: !program.conditions.iter().any(|condition| condition.mean),
@@ -369,4 +467,81 @@ pub(crate) fn admission(
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is locked is changed in one step each time.
     mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{library, target};
+
+    fn steering() -> Steering {
+        let target = target();
+        let model = Model {
+            id: target.model.clone(),
+            names: Vec::new(),
+            layers: (0..target.num_layers).collect(),
+            target,
+            tokenizer: None,
+            context: Some(1 << 20),
+            refusal: None,
+            default: None,
+        };
+        Steering::with_snapshot(Snapshot::new(library(), vec![model], None), None)
+    }
+
+    #[test]
+    fn a_request_that_is_sent_again_and_again_does_not_grow() {
+        let steering = steering();
+        let request = steering
+            .request(None, Some(&crate::VectorUse::new("a", 1.0).into()))
+            .unwrap();
+        let remembered = || lock(&steering.inner.sent).len();
+        let model = request.model().to_string();
+        for id in 0..1000 {
+            let id = id | MARKED;
+            request.asked.sent_as(id);
+            // The engine takes a request up again for each round of a tool's calls.
+            assert!(steering.inner.claim(&model, id).is_ok() && steering.inner.claim(&model, id).is_ok());
+        }
+        assert!(remembered() <= KEPT_IDS + 1, "{}", remembered());
+        // None is forgotten before the engine has taken it up.
+        for id in 1000..1300 {
+            request.asked.sent_as(id | MARKED);
+        }
+        assert!((1000..1300).all(|id| steering.inner.claim(&model, id | MARKED).is_ok()));
+        drop(request);
+        assert_eq!(remembered(), 0);
+        assert!(steering.inner.claim(&model, 1299 | MARKED).is_err());
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_for_its_steps_is_refused() {
+        let steering = steering();
+        let many: Vec<crate::VectorUse> = (0..32).map(|_| crate::VectorUse::new("a", 0.1)).collect();
+        let request = steering.request(None, Some(&SteeringSpec::from(many).into())).unwrap();
+        assert!(request.may_fail_on_prompt());
+        // 32 vectors at 2 layers.
+        let most = (MAX_PROMPT_WORK / 64) as usize;
+        let admit = |len: usize| {
+            request.asked.sent_as(7 | MARKED);
+            let claimed = steering.inner.claim(request.model(), 7 | MARKED).unwrap().unwrap();
+            claimed
+                .downcast_ref::<Claimed>()
+                .unwrap()
+                .admit(&vec![1; len])
+                .map(|_| ())
+        };
+        assert_eq!(admit(most), Ok(()));
+        let refused = admit(most + 1).unwrap_err();
+        let expected = format!(
+            "steering.vectors: found {} positions times layers",
+            MAX_PROMPT_WORK + 64
+        );
+        assert!(refused.starts_with(&expected), "{refused}");
+        assert_eq!(request.prompt_error(), Some(refused));
+        let one = steering
+            .request(None, Some(&crate::VectorUse::new("a", 0.1).into()))
+            .unwrap();
+        assert!(!one.may_fail_on_prompt());
+    }
 }

@@ -38,6 +38,8 @@ pub struct Model {
     pub layers: Vec<usize>,
     /// Its tokenizer, where it has one.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Most tokens of a sequence, where that is bounded.
+    pub context: Option<usize>,
     /// Why it can't be steered.
     pub refusal: Option<InstallError>,
     /// What its requests are steered with if they don't say.
@@ -174,9 +176,11 @@ impl Model {
                 hidden_size: sizes.0,
                 num_layers: sizes.1,
                 fingerprint,
+                dtype: Some(config.activation_dtype),
             },
             layers: (0..sizes.2).collect(),
             tokenizer: config.tokenizer,
+            context: config.max_seq_len,
             refusal,
             default: None,
         })

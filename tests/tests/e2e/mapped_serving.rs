@@ -73,8 +73,9 @@ async fn a_mapped_vector_steers_as_its_offset_does() {
                 expected += &pair.map.bias;
             }
             expected *= 9.0 / expected.norm();
-            let offset = &program.steps[0].layers[&pair.target_layer].direction;
-            steermap_tests::reference::assert_close(offset, expected.as_slice(), "offset");
+            let step = &program.steps[0].layers[&pair.target_layer];
+            let offset: Vec<f32> = step.direction.values().iter().map(|x| x * step.scale).collect();
+            steermap_tests::reference::assert_close(&offset, expected.as_slice(), "offset");
         }
         let steered = session.generate(&tokens, 12).await.unwrap().0;
         assert_ne!(steered, plain);

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use super::testing::{
     CHAT_STREAM, PROMPT_ERROR, RESPONSES_STREAM, json_request, local, post_json, send, server, steering,
 };
-use crate::server::wrap;
+use crate::server::{Limits, wrap};
 
 const FIELD: &str = r#""steering":{"vectors":[{"vector":"happy","scale":2}]}"#;
 
@@ -185,7 +185,7 @@ async fn a_request_is_kept_until_its_stream_ends_or_is_dropped() {
         };
         let handler = std::sync::Arc::new(handler);
         let engine = Router::new().route("/v1/completions", post(async move || handler().await));
-        let server = wrap(engine, steering(), local());
+        let server = wrap(engine, steering(), local(), Limits::default());
         let response = server
             .oneshot(json_request("POST", "/v1/completions", format!("{{{field}}}")))
             .await

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use crate::Library;
 use crate::compile::Target;
 use crate::gguf;
-use crate::server::{AdminOptions, Token, wrap};
+use crate::server::{AdminOptions, Limits, Token, wrap};
 use crate::steering::{Model, Snapshot, Steering};
 
 /// The message of a spec that does not fit the prompt, as the engine gives it.
@@ -46,9 +46,11 @@ pub(super) fn steering() -> Steering {
             hidden_size: info.hidden_size,
             num_layers: info.num_layers,
             fingerprint: Some(info.fingerprint.clone()),
+            dtype: None,
         },
         layers: (0..info.num_layers).collect(),
         tokenizer: None,
+        context: None,
         refusal: None,
         default: None,
     };
@@ -91,10 +93,12 @@ pub(super) fn server(steering: &Steering, admin: AdminOptions) -> Router {
         .route("/v1/images/generations", post(answer))
         .route("/v1/audio/speech", post(answer))
         .route("/v1/models/status", post(answer))
+        .route("/v1/models/unload", post(answer))
+        .route("/re_isq", post(answer))
         .route("/health", get(async || "OK"))
         .layer(Extension(steering.clone()))
         .layer(DefaultBodyLimit::max(50 << 20));
-    wrap(engine, steering.clone(), admin)
+    wrap(engine, steering.clone(), admin, Limits::default())
 }
 
 /// Answers with the body it got, and under which steering, in the shapes of mistral.rs.

@@ -1,0 +1,267 @@
+//! What a request may cost, known before it reaches the engine.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::object::Object;
+use super::refusal::Refusal;
+use crate::SteeringError;
+
+/// The most bytes a request's body may have where the configuration doesn't say: mistral.rs's own limit.
+pub const MAX_BODY_BYTES: usize = 50 << 20;
+
+/// The most answers to one prompt (`n`, `best_of`) where the configuration doesn't say. Each has a sequence of its own,
+/// with a cache as long as the prompt.
+pub const MAX_CHOICES: u64 = 16;
+
+/// The most alternatives at each token (`top_logprobs`, `logprobs` of `/v1/completions`): OpenAI's limit. Each is decoded and
+/// kept until the answer is whole.
+pub const MAX_LOGPROBS: u64 = 20;
+
+/// Bytes of text for each token of a model's context where the configuration doesn't say: three to four times those of
+/// usual text.
+const BYTES_PER_TOKEN: usize = 16;
+
+/// What is let through whatever the context: a prompt that is too long for it is refused in milliseconds then, once it is
+/// tokenised.
+const LEAST_PROMPT_BYTES: usize = 64 << 10;
+
+/// Keys whose values are not read as text: images, audio, video, files.
+const MEDIA: [&str; 6] = [
+    "image_url",
+    "input_image",
+    "audio_url",
+    "input_audio",
+    "video_url",
+    "file",
+];
+
+/// Limits of one request, from the table `[steering.limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the body.
+    pub body_bytes: usize,
+    /// Bytes of text that the model is to read; `None`: 16 for each token of its context, 64 KiB at least.
+    pub prompt_bytes: Option<usize>,
+    /// Answers to one prompt.
+    pub choices: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: MAX_BODY_BYTES,
+            prompt_bytes: None,
+            choices: MAX_CHOICES,
+        }
+    }
+}
+
+/// `[steering.limits]` as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsTable {
+    body_bytes: Option<usize>,
+    prompt_bytes: Option<usize>,
+    choices: Option<u64>,
+}
+
+impl LimitsTable {
+    /// The limits, with defaults for what is absent.
+    ///
+    /// # Errors
+    ///
+    /// A limit of 0, or a body larger than mistral.rs reads.
+    pub fn resolve(self) -> Result<Limits, SteeringError> {
+        let defaults = Limits::default();
+        let limits = Limits {
+            body_bytes: self.body_bytes.unwrap_or(defaults.body_bytes),
+            prompt_bytes: self.prompt_bytes,
+            choices: self.choices.unwrap_or(defaults.choices),
+        };
+        let wrong = |key: &str, found: String, expected: String| {
+            Err(SteeringError::value(format!("steering.limits.{key}"), found, expected))
+        };
+        if !(1..=MAX_BODY_BYTES).contains(&limits.body_bytes) {
+            let expected = format!("1 to {MAX_BODY_BYTES}, which is what mistral.rs reads");
+            return wrong("body_bytes", limits.body_bytes.to_string(), expected);
+        }
+        if limits.prompt_bytes == Some(0) {
+            return wrong("prompt_bytes", "0".into(), "1 at least".into());
+        }
+        if limits.choices == 0 {
+            return wrong("choices", "0".into(), "1 at least".into());
+        }
+        Ok(limits)
+    }
+
+    #[cfg(test)]
+    fn read(text: &str) -> Result<Limits, SteeringError> {
+        toml::from_str::<Self>(text).unwrap().resolve()
+    }
+}
+
+impl Limits {
+    /// Checks what a body asks for, of a model whose context has `context` tokens, where that is known.
+    ///
+    /// # Errors
+    ///
+    /// More answers or alternatives than are allowed (422), or more text (413). Values of other types are left for mistral.rs to refuse.
+    pub(super) fn check(&self, body: &Object<'_>, context: Option<usize>) -> Result<(), Refusal> {
+        for (key, most) in [
+            ("n", self.choices),
+            ("best_of", self.choices),
+            ("top_logprobs", MAX_LOGPROBS),
+            ("logprobs", MAX_LOGPROBS),
+        ] {
+            let asked = body.get(key).and_then(|value| serde_json::from_str::<f64>(value).ok());
+            if let Some(asked) = asked.filter(|asked| *asked > most as f64) {
+                return Err(Refusal::value(key, asked.to_string(), format!("{most} at most")));
+            }
+        }
+        let allowed = match (self.prompt_bytes, context) {
+            (Some(bytes), _) => bytes,
+            (None, Some(context)) => context.saturating_mul(BYTES_PER_TOKEN).max(LEAST_PROMPT_BYTES),
+            (None, None) => return Ok(()),
+        };
+        for key in ["prompt", "messages", "input", "instructions", "suffix", "tools"] {
+            let Some(written) = body.get(key) else { continue };
+            // Escapes only make what is written longer.
+            if written.len() <= allowed {
+                continue;
+            }
+            let Ok(value) = serde_json::from_str::<Value>(written) else {
+                continue;
+            };
+            if text_bytes(&value) > allowed {
+                let mut refusal = Refusal::too_large(key, allowed);
+                refusal.message += " of text";
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of the text in a value, with all that is no text of its own: what a template or a tokenizer is given. A number is
+/// a token.
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Number(_) => BYTES_PER_TOKEN,
+        Value::Array(values) => values.iter().map(text_bytes).sum(),
+        Value::Object(members) => {
+            let text = members.iter().filter(|(key, _)| !MEDIA.contains(&key.as_str()));
+            text.map(|(key, value)| key.len() + text_bytes(value)).sum()
+        }
+        Value::Null | Value::Bool(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(limits: Limits, body: &Value, context: Option<usize>) -> Result<(), (StatusCode, String)> {
+        let body = body.to_string();
+        let object = Object::parse(body.as_bytes()).unwrap();
+        limits
+            .check(&object, context)
+            .map_err(|refusal| (refusal.status, refusal.message))
+    }
+
+    #[test]
+    fn choices_are_counted() {
+        let limits = Limits::default();
+        assert!(check(limits, &json!({"n": 16, "best_of": null}), None).is_ok());
+        assert!(check(limits, &json!({"n": "many"}), None).is_ok());
+        for (body, message) in [
+            (json!({"n": 17}), "n: found 17, expected 16 at most"),
+            (json!({"n": 1e9}), "n: found 1000000000, expected 16 at most"),
+            (
+                json!({"n": 1, "best_of": 400}),
+                "best_of: found 400, expected 16 at most",
+            ),
+            (
+                json!({"logprobs": true, "top_logprobs": 21}),
+                "top_logprobs: found 21, expected 20 at most",
+            ),
+        ] {
+            let refused = check(limits, &body, None).unwrap_err();
+            assert_eq!(refused, (StatusCode::UNPROCESSABLE_ENTITY, message.to_string()));
+        }
+    }
+
+    #[test]
+    fn text_is_measured_where_the_model_reads_it() {
+        let limits = Limits {
+            prompt_bytes: Some(100),
+            ..Limits::default()
+        };
+        let (short, long) = ("x".repeat(100), "x".repeat(101));
+        let user = |content: Value| json!({"messages": [{"role": "user", "content": content}]});
+        let image = json!([{"type": "image_url", "image_url": {"url": long}}, {"type": "text", "text": "what is it?"}]);
+        for body in [
+            json!({"prompt": short}),
+            json!({"prompt": "\n".repeat(100)}),
+            user(json!("x".repeat(60))),
+            user(image),
+            json!({"other": long}),
+        ] {
+            assert!(check(limits, &body, None).is_ok(), "{body}");
+        }
+        for (body, key) in [
+            (json!({"prompt": long}), "prompt"),
+            (json!({"prompt": [short, "x"]}), "prompt"),
+            (json!({"prompt": (0..50).collect::<Vec<_>>()}), "prompt"),
+            (json!({"input": long}), "input"),
+            (user(json!([{"type": "text", "text": long}])), "messages"),
+        ] {
+            let (status, message) = check(limits, &body, None).unwrap_err();
+            assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{body}");
+            assert!(
+                message.starts_with(&format!("{key}: found more than 100 bytes")),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_limit_the_context_says() {
+        let text = |bytes: usize| json!({"prompt": "x".repeat(bytes)});
+        let limits = Limits::default();
+        assert!(check(limits, &text(64 << 10), Some(512)).is_ok());
+        assert!(check(limits, &text((64 << 10) + 1), Some(512)).is_err());
+        assert!(check(limits, &text(160_000), Some(10_000)).is_ok());
+        assert!(check(limits, &text(160_001), Some(10_000)).is_err());
+        assert!(check(limits, &text(160_001), None).is_ok());
+    }
+
+    #[test]
+    fn limits_are_read_and_checked() {
+        assert_eq!(LimitsTable::read("").unwrap(), Limits::default());
+        let read = LimitsTable::read("body_bytes = 1000\nprompt_bytes = 100\nchoices = 2").unwrap();
+        let expected = Limits {
+            body_bytes: 1000,
+            prompt_bytes: Some(100),
+            choices: 2,
+        };
+        assert_eq!(read, expected);
+        for (text, message) in [
+            ("choices = 0", "steering.limits.choices: found 0, expected 1 at least"),
+            (
+                "prompt_bytes = 0",
+                "steering.limits.prompt_bytes: found 0, expected 1 at least",
+            ),
+            (
+                "body_bytes = 99000000",
+                "steering.limits.body_bytes: found 99000000, expected 1 to 52428800, which is what mistral.rs reads",
+            ),
+        ] {
+            assert_eq!(LimitsTable::read(text).unwrap_err().to_string(), message);
+        }
+    }
+}
