@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -67,22 +68,19 @@ impl Server {
             .spawn()
             .context("mistralrs-steered could not be started")?;
         let mut output = BufReader::new(child.stdout.take().context("stdout")?);
-        let mut errors = BufReader::new(child.stderr.take().context("stderr")?);
-        let errors = std::thread::spawn(move || {
-            let mut text = String::new();
-            while errors.read_line(&mut text).is_ok_and(|n| n > 0) {}
-            text
-        });
+        let errors = child.stderr.take().context("stderr")?;
         // Killed with `server` where it does not come to listen.
         let server = Self {
             child,
             url: format!("http://127.0.0.1:{port}"),
             log: Arc::default(),
         };
+        let errors = keep(BufReader::new(errors), server.log.clone());
         let mut log = String::new();
         while !log.contains("Server listening") {
             if output.read_line(&mut log)? == 0 {
-                bail!("the server ended:\n{log}\n{}", errors.join().unwrap_or_default());
+                let _ = errors.join();
+                bail!("the server ended:\n{log}\n{}", server.log_since(0).1.concat());
             }
         }
         keep(output, server.log.clone());
@@ -100,10 +98,17 @@ impl Server {
         port.expect("made of a port")
     }
 
-    /// How many lines it has logged since it came to listen.
+    /// How many lines it has written: to standard error, where a panic is told, and to standard output since it came to
+    /// listen.
     pub fn log_lines(&self) -> usize {
+        self.log.lock().end()
+    }
+
+    /// How many lines it has written, and those of them from number `from` on that are kept.
+    pub fn log_since(&self, from: usize) -> (usize, Vec<String>) {
         let lines = self.log.lock();
-        lines.first + lines.lines.len()
+        let skip = from.saturating_sub(lines.first);
+        (lines.end(), lines.lines.iter().skip(skip).cloned().collect())
     }
 
     /// The first logged line from number `from` on that `wanted` makes something of, waited for at most `patience`. The
@@ -213,26 +218,35 @@ struct Lines {
     lines: VecDeque<String>,
 }
 
+impl Lines {
+    /// The number of the next line.
+    fn end(&self) -> usize {
+        self.first + self.lines.len()
+    }
+}
+
 impl Log {
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads on, so that the server never waits for its log to be read.
-fn keep(mut output: BufReader<ChildStdout>, log: Arc<Log>) {
+/// Reads on, so that the server never waits for its log to be read, whatever its bytes.
+fn keep(mut output: impl BufRead + Send + 'static, log: Arc<Log>) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let mut line = String::new();
-        while output.read_line(&mut line).is_ok_and(|n| n > 0) {
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+            let text = String::from_utf8_lossy(&line).into_owned();
+            line.clear();
             let mut kept = log.lock();
             if kept.lines.len() == MAX_LOG_LINES {
                 kept.lines.pop_front();
                 kept.first += 1;
             }
-            kept.lines.push_back(std::mem::take(&mut line));
+            kept.lines.push_back(text);
             log.more.notify_all();
         }
-    });
+    })
 }
 
 fn agent() -> ureq::Agent {

@@ -1,4 +1,4 @@
-//! Values that Hugging Face transformers computed (tests/fixtures/make_references.py), and how they are compared.
+//! Values that Hugging Face transformers computed (tests/fixtures/make_*.py), and how they are compared.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Those of `model`, such as `tiny-llama`.
+    /// Those of `model`, such as `tiny-llama`: a file of tests/fixtures/references, without its ending.
     pub fn load(model: &str) -> Self {
         let path = fixture(&format!("references/{model}.safetensors"));
         let tensors = candle_core::safetensors::load(path, &Device::Cpu).expect("the references load");
@@ -59,11 +59,16 @@ const TOLERANCE: f32 = 1e-5;
 
 /// Asserts that `found` equals `expected` up to float32 rounding.
 pub fn assert_close(found: &[f32], expected: &[f32], what: &str) {
+    assert_close_within(TOLERANCE, found, expected, what);
+}
+
+/// As [`assert_close`], with a tolerance in the same units.
+pub fn assert_close_within(tolerance: f32, found: &[f32], expected: &[f32], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: length");
     let largest = expected.iter().fold(1f32, |m, x| m.max(x.abs()));
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
         assert!(
-            (a - b).abs() <= TOLERANCE * largest,
+            (a - b).abs() <= tolerance * largest,
             "{what}: element {i} is {a}, expected {b} (largest value {largest})"
         );
     }
@@ -71,8 +76,13 @@ pub fn assert_close(found: &[f32], expected: &[f32], what: &str) {
 
 /// As [`assert_close`], row by row.
 pub fn assert_rows_close(found: &[Vec<f32>], expected: &[Vec<f32>], what: &str) {
+    assert_rows_close_within(TOLERANCE, found, expected, what);
+}
+
+/// As [`assert_close_within`], row by row.
+pub fn assert_rows_close_within(tolerance: f32, found: &[Vec<f32>], expected: &[Vec<f32>], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: rows");
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert_close(a, b, &format!("{what}, row {i}"));
+        assert_close_within(tolerance, a, b, &format!("{what}, row {i}"));
     }
 }

@@ -1,5 +1,7 @@
 //! The commands that run something of the main workspace.
 
+use std::process::Command;
+
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
@@ -17,6 +19,8 @@ pub enum Bench {
     Collect,
     /// What steering costs while it serves: the published engine against requests that are steered in several ways
     Serve,
+    /// What compiling specs for a large model costs the requests beside it
+    Compile,
 }
 
 /// Runs the demo: with the embedded models, or with a real one, which is fetched.
@@ -41,6 +45,12 @@ pub fn isolation(project: &Project, args: &[String]) -> Result<()> {
     project.run_bin("isolation", args)
 }
 
+/// Sends servers hostile requests beside ordinary ones, and compares the ordinary answers with those alone.
+pub fn chaos(project: &Project, args: &[String]) -> Result<()> {
+    build(project)?;
+    project.run_bin("chaos", args)
+}
+
 /// Keeps a server busy with mixed traffic, reloads and uploads, and watches failures and memory.
 pub fn load(project: &Project, args: &[String]) -> Result<()> {
     build(project)?;
@@ -50,8 +60,10 @@ pub fn load(project: &Project, args: &[String]) -> Result<()> {
 /// Prepares what the tests need and runs them.
 pub fn test(project: &Project, args: &[String]) -> Result<()> {
     // Builds also the binaries, which the end-to-end tests start.
-    models(project, "smollm2-135m")?;
-    run(project.cargo("test").args(["--release", "--workspace"]).args(args))?;
+    engine::prepare(project)?;
+    run(checked(project.cargo("build").args(["--release", "--workspace"])))?;
+    project.run_bin("fetch-model", &["smollm2-135m".to_string()])?;
+    run(checked(project.cargo("test").args(["--release", "--workspace"])).args(args))?;
     run(project.cargo("test").args([
         "--release",
         "--manifest-path",
@@ -59,6 +71,26 @@ pub fn test(project: &Project, args: &[String]) -> Result<()> {
         "--target-dir",
         "target/xtask",
     ]))
+}
+
+/// The crates that the tests are of: all of ours but residual-hooks, since the engine depends on it and would be built once
+/// more.
+const CHECKED: [&str; 5] = [
+    "steermap-maps",
+    "steermap-plugin",
+    "steermap-mapper",
+    "steermap-examples",
+    "steermap-tests",
+];
+
+/// `command` with debug assertions and overflow checks in our crates. Everything else is built as ever, and so is shared.
+fn checked(command: &mut Command) -> &mut Command {
+    for name in CHECKED {
+        for check in ["debug-assertions", "overflow-checks"] {
+            command.args(["--config", &format!("profile.release.package.{name}.{check}=true")]);
+        }
+    }
+    command
 }
 
 /// Fetches and converts a real model.
@@ -78,6 +110,10 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
         Bench::Fit => {
             build(project)?;
             project.run_bin("bench-fit", args)
+        }
+        Bench::Compile => {
+            build(project)?;
+            project.run_bin("bench-compile", args)
         }
         Bench::Collect => {
             models(project, "smollm2-135m")?;

@@ -53,6 +53,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Send a server hostile requests beside ordinary ones, and see that these are answered as they are alone
+    Chaos {
+        /// Arguments for the program itself (see `-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Keep a server busy with mixed traffic, reloads and uploads; count failures and watch its memory
     Load {
         /// Arguments for the program itself (see `-- --help`)
@@ -95,6 +101,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Demo { real, args } => commands::demo(&project, real, &args),
         Command::Transfer { args } => commands::transfer(&project, &args),
         Command::Isolation { args } => commands::isolation(&project, &args),
+        Command::Chaos { args } => commands::chaos(&project, &args),
         Command::Load { args } => commands::load(&project, &args),
         Command::Test { args } => commands::test(&project, &args),
         Command::Models { name } => commands::models(&project, &name),

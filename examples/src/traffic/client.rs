@@ -14,6 +14,7 @@ pub struct Client {
     agent: ureq::Agent,
     url: String,
     token: Option<String>,
+    patience: Option<Duration>,
 }
 
 /// What came back.
@@ -84,6 +85,10 @@ pub struct Ask {
     pub stream: bool,
     /// Whether it is given up midway.
     pub cancel: Option<Cancel>,
+    /// How many answers.
+    pub choices: usize,
+    /// Texts that end an answer.
+    pub stop: Vec<String>,
 }
 
 impl Ask {
@@ -97,6 +102,12 @@ impl Ask {
         }
         if let Some(steering) = &self.steering {
             fields.insert("steering".into(), steering.clone());
+        }
+        if self.choices != 1 {
+            fields.insert("n".into(), self.choices.into());
+        }
+        if !self.stop.is_empty() {
+            fields.insert("stop".into(), json!(self.stop));
         }
         body
     }
@@ -113,13 +124,24 @@ pub struct Token {
     pub second: Option<f64>,
 }
 
-/// A completion, or as much of it as came.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+/// One text of a completion, or as much of it as came.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
     /// The text, without the white space that it starts with: the engine leaves that out of answers that are not streamed.
     pub text: String,
     /// The tokens. A streamed token without a text of its own (half of a character) has no event, so it is missing here.
     pub tokens: Vec<Token>,
+    /// Why it ended, such as `stop`.
+    pub finish: Option<String>,
+}
+
+/// A completion, or as much of it as came.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// The text; of several, the first.
+    pub first: Choice,
+    /// The others, where several were asked for.
+    pub others: Vec<Choice>,
     /// Tokens of the prompt, as far as the engine states it: not for a streamed completion.
     pub prompt_tokens: Option<usize>,
     /// The header [`FINGERPRINT_HEADER`].
@@ -147,7 +169,14 @@ impl Client {
             agent,
             url: url.to_string(),
             token: None,
+            patience: None,
         }
+    }
+
+    /// The same with a limit to how long a completion is waited for; beyond it is an error.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// The same with a bearer token.
@@ -245,9 +274,9 @@ impl Client {
             Some(Cancel::After(time)) => Some(time),
             _ => None,
         };
-        let request = request.config().timeout_global(limit).build();
+        let request = request.config().timeout_global(limit.or(self.patience)).build();
         let reply = match request.send_json(ask.body()) {
-            Err(ureq::Error::Timeout(_)) if limit.is_some() => return Ok(Outcome::Cut(Answer::empty(None))),
+            Err(ureq::Error::Timeout(_)) if limit.is_some() => return Ok(Outcome::Cut(Answer::default())),
             other => other?,
         };
         let status = reply.status().as_u16();
@@ -262,54 +291,73 @@ impl Client {
             return Ok(Outcome::Refused(status, reply.message()));
         }
         if ask.stream {
-            return streamed(BufReader::new(reply.into_body().into_reader()), ask.cancel, fingerprint);
+            return streamed(BufReader::new(reply.into_body().into_reader()), ask, fingerprint);
         }
         match reply.into_body().read_to_string() {
-            Err(ureq::Error::Timeout(_)) if limit.is_some() => Ok(Outcome::Cut(Answer::empty(fingerprint))),
+            Err(ureq::Error::Timeout(_)) if limit.is_some() => Ok(Outcome::Cut(Answer {
+                fingerprint,
+                ..Answer::default()
+            })),
             body => Ok(Outcome::Whole(whole(&serde_json::from_str(&body?)?, fingerprint)?)),
         }
     }
 }
 
 impl Answer {
-    fn empty(fingerprint: Option<String>) -> Self {
+    /// All of its texts.
+    pub fn choices(&self) -> impl Iterator<Item = &Choice> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    fn new(mut choices: Vec<Choice>) -> Self {
+        for choice in &mut choices {
+            choice.text = choice.text.trim_start().to_string();
+        }
+        let mut choices = choices.into_iter();
         Self {
-            text: String::new(),
-            tokens: Vec::new(),
-            prompt_tokens: None,
-            fingerprint,
-            usage_fingerprint: None,
+            first: choices.next().unwrap_or_default(),
+            others: choices.collect(),
+            ..Self::default()
         }
     }
 }
 
 fn whole(body: &Value, fingerprint: Option<String>) -> Result<Answer> {
-    let text = body.pointer("/choices/0/text").and_then(Value::as_str);
-    let tokens = body.pointer("/choices/0/logprobs/content").and_then(Value::as_array);
-    let tokens: Option<Vec<_>> = tokens.context("no logprobs")?.iter().map(token).collect();
+    let entries = body.get("choices").and_then(Value::as_array).context("no choices")?;
+    let mut choices = vec![Choice::default(); entries.len()];
+    for entry in entries {
+        let text = entry.get("text").and_then(Value::as_str);
+        let tokens = entry.pointer("/logprobs/content").and_then(Value::as_array);
+        let tokens: Option<Vec<_>> = tokens.context("no logprobs")?.iter().map(token).collect();
+        let choice = number(entry, "/index").and_then(|index| choices.get_mut(index));
+        *choice.context("a choice that was not asked for")? = Choice {
+            text: text.context("no text")?.to_string(),
+            tokens: tokens.context("a token without its best two")?,
+            finish: finish(entry),
+        };
+    }
     Ok(Answer {
-        text: text.context("no text")?.trim_start().to_string(),
-        tokens: tokens.context("a token without its best two")?,
         prompt_tokens: number(body, "/usage/prompt_tokens"),
         fingerprint,
         usage_fingerprint: usage_fingerprint(body),
+        ..Answer::new(choices)
     })
 }
 
 /// Reads a stream of events to its end, or until it is given up.
-fn streamed(mut events: impl BufRead, cancel: Option<Cancel>, fingerprint: Option<String>) -> Result<Outcome> {
-    let mut answer = Answer::empty(fingerprint);
+fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) -> Result<Outcome> {
+    let mut choices = vec![Choice::default(); ask.choices];
     let (mut line, mut count) = (String::new(), 0);
-    let mut raw = String::new();
+    let mut usage = None;
     let done = loop {
-        if cancel == Some(Cancel::AfterEvents(count)) {
+        if ask.cancel == Some(Cancel::AfterEvents(count)) {
             break false;
         }
         line.clear();
         match events.read_line(&mut line) {
-            Ok(0) => bail!("a stream ended without [DONE] after {count} events: {raw:?}"),
+            Ok(0) => bail!("a stream ended without [DONE] after {count} events: {choices:?}"),
             Ok(_) => {}
-            Err(_) if matches!(cancel, Some(Cancel::After(_))) => break false,
+            Err(_) if matches!(ask.cancel, Some(Cancel::After(_))) => break false,
             Err(error) => return Err(error).context("a stream broke off"),
         }
         let Some(data) = line.strip_prefix("data:").map(str::trim) else {
@@ -322,19 +370,24 @@ fn streamed(mut events: impl BufRead, cancel: Option<Cancel>, fingerprint: Optio
             bail!("an event that is no JSON: {data}");
         };
         count += 1;
-        raw += chunk
-            .pointer("/choices/0/text")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        answer
-            .tokens
-            .extend(chunk.pointer("/choices/0/logprobs").and_then(token));
-        answer.usage_fingerprint = answer.usage_fingerprint.or_else(|| usage_fingerprint(&chunk));
+        for entry in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
+            let choice = choices.get_mut(number(entry, "/index").unwrap_or(0));
+            let choice = choice.context("a choice that was not asked for")?;
+            choice.text += entry.get("text").and_then(Value::as_str).unwrap_or_default();
+            choice.tokens.extend(entry.get("logprobs").and_then(token));
+            choice.finish = choice.finish.take().or_else(|| finish(entry));
+        }
+        usage = usage.or_else(|| usage_fingerprint(&chunk));
     };
-    answer.text = raw.trim_start().to_string();
-    Ok(match done {
-        true => Outcome::Whole(answer),
-        false => Outcome::Cut(answer),
+    let answer = Answer {
+        fingerprint,
+        usage_fingerprint: usage,
+        ..Answer::new(choices)
+    };
+    Ok(if done {
+        Outcome::Whole(answer)
+    } else {
+        Outcome::Cut(answer)
     })
 }
 
@@ -346,6 +399,10 @@ fn token(entry: &Value) -> Option<Token> {
         logit: logit("/top_logprobs/0/logprob"),
         second: logit("/top_logprobs/1/logprob"),
     })
+}
+
+fn finish(entry: &Value) -> Option<String> {
+    Some(entry.get("finish_reason")?.as_str()?.to_string())
 }
 
 fn usage_fingerprint(body: &Value) -> Option<String> {
@@ -399,31 +456,80 @@ pub fn merged(base: &Value, more: &Value) -> Value {
 mod tests {
     use super::*;
 
-    fn chunk(text: &str, id: u64) -> String {
+    fn entry(index: usize, text: &str, id: u64) -> Value {
         let token = json!({"token": text, "logprob": 1.0, "top_logprobs": [{"token": id, "logprob": 1.0},
             {"token": 9, "logprob": null}]});
-        format!("data: {}\n\n", json!({"choices": [{"text": text, "logprobs": token}]}))
+        json!({"index": index, "text": text, "logprobs": token})
+    }
+
+    fn event(choices: &[Value]) -> String {
+        format!("data: {}\n\n", json!({"choices": choices}))
+    }
+
+    fn ask(cancel: Option<Cancel>, choices: usize) -> Ask {
+        Ask {
+            model: "m".into(),
+            prompt: "p".into(),
+            max_tokens: 2,
+            steering: None,
+            stream: true,
+            cancel,
+            choices,
+            stop: Vec::new(),
+        }
+    }
+
+    fn ids(choice: &Choice) -> Vec<u64> {
+        choice.tokens.iter().map(|token| token.id).collect()
     }
 
     #[test]
     fn a_stream_is_put_together_and_may_be_given_up() {
         let events = format!(
             "{}: keep-alive\n\n{}data: [DONE]\n\n",
-            chunk(" one", 1),
-            chunk(" two", 2)
+            event(&[entry(0, " one", 1)]),
+            event(&[entry(0, " two", 2)])
         );
-        let Outcome::Whole(answer) = streamed(events.as_bytes(), None, None).unwrap() else {
+        let Outcome::Whole(answer) = streamed(events.as_bytes(), &ask(None, 1), None).unwrap() else {
             panic!("it is whole");
         };
-        assert_eq!(answer.text, "one two");
-        assert_eq!(answer.tokens.iter().map(|token| token.id).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!((answer.tokens[0].logit, answer.tokens[0].second), (Some(10.0), None));
-        let cut = streamed(events.as_bytes(), Some(Cancel::AfterEvents(1)), None).unwrap();
-        assert!(matches!(cut, Outcome::Cut(answer) if answer.text == "one"));
-        let broken = streamed(chunk("x", 1).as_bytes(), None, None).unwrap_err();
+        assert_eq!(answer.first.text, "one two");
+        assert_eq!(ids(&answer.first), [1, 2]);
+        let first = &answer.first.tokens[0];
+        assert_eq!((first.logit, first.second), (Some(10.0), None));
+        let cut = streamed(events.as_bytes(), &ask(Some(Cancel::AfterEvents(1)), 1), None).unwrap();
+        assert!(matches!(cut, Outcome::Cut(answer) if answer.first.text == "one"));
+        let broken = streamed(event(&[entry(0, "x", 1)]).as_bytes(), &ask(None, 1), None).unwrap_err();
         assert!(broken.to_string().contains("[DONE]"), "{broken}");
-        let message = streamed("data: no such thing\n".as_bytes(), None, None).unwrap_err();
+        let message = streamed("data: no such thing\n".as_bytes(), &ask(None, 1), None).unwrap_err();
         assert!(message.to_string().contains("no such thing"), "{message}");
+    }
+
+    #[test]
+    fn several_answers_are_told_apart() {
+        let mut last = [entry(1, " d", 4), entry(0, "", 3)];
+        last[0]["finish_reason"] = "length".into();
+        last[1]["finish_reason"] = "stop".into();
+        let events = [
+            event(&[entry(1, " c", 3)]),
+            event(&[entry(0, " a", 1), entry(1, "", 5)]),
+            event(&last),
+            "data: [DONE]\n\n".into(),
+        ];
+        let Outcome::Whole(answer) = streamed(events.concat().as_bytes(), &ask(None, 2), None).unwrap() else {
+            panic!("it is whole");
+        };
+        let texts: Vec<_> = answer.choices().map(|choice| choice.text.as_str()).collect();
+        assert_eq!(texts, ["a", "c d"]);
+        assert_eq!(
+            (ids(&answer.first), ids(&answer.others[0])),
+            (vec![1, 3], vec![3, 5, 4])
+        );
+        assert_eq!(answer.first.finish.as_deref(), Some("stop"));
+        assert_eq!(answer.others[0].finish.as_deref(), Some("length"));
+        assert!(streamed(events.concat().as_bytes(), &ask(None, 1), None).is_err());
+        let body = ask(None, 2).body();
+        assert!(body["n"] == 2 && body.get("stop").is_none(), "{body}");
     }
 
     #[test]

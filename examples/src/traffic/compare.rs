@@ -6,10 +6,10 @@
 
 use serde::Serialize;
 
-use super::client::{Answer, Outcome, Token};
+use super::client::{Answer, Choice, Outcome, Token};
 use super::exchanges::Exchange;
 
-/// How near two tokens' logits must be for batching to be allowed to swap them, relative to the logit.
+/// How near two tokens' logits must be for batching to be allowed to swap them, relative to the logit, in float32.
 pub const NEAR_TIE: f64 = 1e-4;
 
 /// What was found of one kind of requests.
@@ -42,13 +42,23 @@ pub struct Comparison {
     pub steered: Kind,
 }
 
-/// Compares a storm's outcomes with the answers that the requests get alone.
-pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome]) -> Comparison {
+/// Compares a storm's outcomes with the answers that the requests get alone. Answers may part where the best two tokens
+/// are within `near_tie` of each other, relative to the logit.
+pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome], near_tie: f64) -> Comparison {
     let mut comparison = Comparison::default();
     for (index, ((exchange, alone), outcome)) in exchanges.iter().zip(alone).zip(outcomes).enumerate() {
-        let kind = match exchange.steered {
-            true => &mut comparison.steered,
-            false => &mut comparison.unsteered,
+        comparison.add(index, exchange, alone, outcome, near_tie);
+    }
+    comparison
+}
+
+impl Comparison {
+    /// Compares the outcome of request number `index` with the answer that it gets alone; see [`compare`].
+    pub fn add(&mut self, index: usize, exchange: &Exchange, alone: &Answer, outcome: &Outcome, near_tie: f64) {
+        let kind = if exchange.steered {
+            &mut self.steered
+        } else {
+            &mut self.unsteered
         };
         let asked = || format!("request {index}, {}", serde_json::json!(exchange.ask.steering));
         let (answer, whole) = match outcome {
@@ -56,7 +66,7 @@ pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome]) -
             Outcome::Cut(answer) => (answer, false),
             Outcome::Refused(status, message) => {
                 kind.wrong.push(format!("{}: status {status}: {message}", asked()));
-                continue;
+                return;
             }
         };
         // One that is given up early may not have got as far as the header.
@@ -65,29 +75,56 @@ pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome]) -
             let both = format!("{:?}, alone {:?}", answer.fingerprint, alone.fingerprint);
             kind.fingerprints.push(format!("{}: {both}", asked()));
         }
-        match (whole, answer.tokens.is_empty()) {
+        let something = answer.choices().any(|choice| !choice.tokens.is_empty());
+        match (whole, something) {
             (true, _) => kind.whole += 1,
-            (false, false) => kind.cut += 1,
-            (false, true) => {
+            (false, true) => kind.cut += 1,
+            (false, false) => {
                 kind.nothing += 1;
-                continue;
+                return;
             }
         }
-        match parting(&alone.tokens, &answer.tokens, whole, kind) {
-            // With equal tokens the texts are equal but for tokens that a stream has no event for.
-            None if whole && alone.text != answer.text => {
-                let texts = format!("{:?}, alone {:?}", answer.text, alone.text);
-                kind.wrong.push(format!("{}: {texts}", asked()));
+        let (asked_for, came) = (alone.choices().count(), answer.choices().count());
+        if whole && asked_for != came {
+            kind.wrong
+                .push(format!("{}: {came} choices, alone {asked_for}", asked()));
+        }
+        // All choices are greedy, so all are the same.
+        let mut parted = false;
+        for choice in answer.choices() {
+            match difference(&alone.first, choice, whole, near_tie, kind) {
+                None => {}
+                Some(Difference::NearTie) => parted = true,
+                Some(Difference::Wrong(told)) => kind.wrong.push(format!("{} {told}", asked())),
             }
-            None => {}
-            Some(at) if alone.tokens.get(at).is_some_and(is_near_tie) => kind.near_ties += 1,
-            Some(at) => {
-                let tokens = format!("{:?}, alone {:?}", answer.tokens.get(at), alone.tokens.get(at));
-                kind.wrong.push(format!("{} differs at token {at}: {tokens}", asked()));
-            }
+        }
+        kind.near_ties += usize::from(parted);
+    }
+}
+
+/// How a choice differs from the one that its request gets alone.
+enum Difference {
+    /// Where two tokens are nearly equally good.
+    NearTie,
+    /// Elsewhere, and where.
+    Wrong(String),
+}
+
+/// How a choice differs from the one that its request gets alone. What they have in common is added to `kind`.
+fn difference(alone: &Choice, choice: &Choice, whole: bool, near_tie: f64, kind: &mut Kind) -> Option<Difference> {
+    match parting(&alone.tokens, &choice.tokens, whole, kind) {
+        // With equal tokens the texts are equal but for tokens that a stream has no event for.
+        None if whole && (&alone.text, &alone.finish) != (&choice.text, &choice.finish) => {
+            let [found, expected] = [choice, alone].map(|choice| format!("{:?} ({:?})", choice.text, choice.finish));
+            Some(Difference::Wrong(format!("is {found}, alone {expected}")))
+        }
+        None => None,
+        Some(at) if alone.tokens.get(at).is_some_and(|token| is_near_tie(token, near_tie)) => Some(Difference::NearTie),
+        Some(at) => {
+            let tokens = format!("{:?}, alone {:?}", choice.tokens.get(at), alone.tokens.get(at));
+            Some(Difference::Wrong(format!("differs at token {at}: {tokens}")))
         }
     }
-    comparison
 }
 
 /// Where an answer parts from the solo one. What they have in common is added to `kind`.
@@ -107,9 +144,10 @@ fn parting(alone: &[Token], answer: &[Token], whole: bool, kind: &mut Kind) -> O
     ends_wrongly.then(|| alone.len().min(answer.len()))
 }
 
-/// Whether the best two tokens at this one's place are so near that batching may swap them.
-pub fn is_near_tie(token: &Token) -> bool {
-    matches!((token.logit, token.second), (Some(best), Some(second)) if best - second <= NEAR_TIE * best)
+/// Whether the best two tokens at this one's place are within `near_tie` of each other, relative to the logit, so that
+/// batching may swap them.
+pub fn is_near_tie(token: &Token, near_tie: f64) -> bool {
+    matches!((token.logit, token.second), (Some(best), Some(second)) if best - second <= near_tie * best)
 }
 
 impl Kind {
@@ -150,11 +188,17 @@ mod tests {
 
     fn answer(tokens: &[Token], fingerprint: &str) -> Answer {
         Answer {
+            first: choice(tokens),
+            fingerprint: Some(fingerprint.into()),
+            ..Answer::default()
+        }
+    }
+
+    fn choice(tokens: &[Token]) -> Choice {
+        Choice {
             text: tokens.iter().map(|token| token.id.to_string()).collect(),
             tokens: tokens.to_vec(),
-            prompt_tokens: None,
-            fingerprint: Some(fingerprint.into()),
-            usage_fingerprint: None,
+            finish: None,
         }
     }
 
@@ -167,6 +211,8 @@ mod tests {
                 steering: None,
                 stream: false,
                 cancel: None,
+                choices: 1,
+                stop: Vec::new(),
             },
             steered: true,
             prompt_tokens: 1,
@@ -175,7 +221,7 @@ mod tests {
     }
 
     fn compared(alone: &[Token], outcome: Outcome) -> Kind {
-        let comparison = compare(&[exchange()], &[answer(alone, "f")], &[outcome]);
+        let comparison = compare(&[exchange()], &[answer(alone, "f")], &[outcome], NEAR_TIE);
         assert_eq!(comparison.unsteered, Kind::default());
         comparison.steered
     }
@@ -219,5 +265,30 @@ mod tests {
             Outcome::Whole(answer(&[alone[0].clone(), token(9, 8.0, 2.0)], "f")),
         );
         assert!(tie.is_right() && tie.near_ties == 1, "{tie:?}");
+    }
+
+    #[test]
+    fn all_choices_are_the_same() {
+        let alone = [token(1, 8.0, 2.0), token(2, 8.0, 2.0)];
+        let expected = Answer {
+            others: vec![choice(&alone)],
+            ..answer(&alone, "f")
+        };
+        let with = |other: Option<Choice>| {
+            let outcome = Outcome::Whole(Answer {
+                others: other.into_iter().collect(),
+                ..expected.clone()
+            });
+            compare(&[exchange()], std::slice::from_ref(&expected), &[outcome], NEAR_TIE).steered
+        };
+        assert!(with(Some(choice(&alone))).is_right());
+        assert!(!with(None).is_right());
+        assert!(!with(Some(choice(&[token(7, 8.0, 2.0), token(2, 8.0, 2.0)]))).is_right());
+        let ended = Choice {
+            finish: Some("stop".into()),
+            ..choice(&alone)
+        };
+        let kind = with(Some(ended));
+        assert!(kind.wrong[0].contains("stop") && kind.whole == 1, "{kind:?}");
     }
 }

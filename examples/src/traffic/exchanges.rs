@@ -12,14 +12,14 @@ use super::prompts::{Prompt, prompts};
 use super::served::Served;
 use super::specs::{Specs, Steering};
 
-/// Tokens of the prompts: few different ones, since the engine's scheduler batches sequences of equal length alone.
-pub const LENGTHS: [usize; 4] = [6, 12, 18, 36];
 /// Stories that the prompts begin. Few, so that many requests have a beginning in common.
 const STORIES: usize = 12;
 /// Seed of the stories.
 pub const STORIES_SEED: u64 = 71;
 /// The most tokens that are asked for.
 pub const MAX_TOKENS: usize = 24;
+/// What ends some of the answers: within a word, at a word, over two tokens, and not at all.
+const STOPS: [&str; 6] = [".", "e", " the", "o t", "oo", "no such text"];
 /// The longest that a request comes after the one before it on its connection was answered.
 const LONGEST_PAUSE: Duration = Duration::from_millis(12);
 
@@ -52,14 +52,15 @@ impl Exchanges {
     /// A model without a tokenizer.
     pub fn new(served: &Served, seed: u64) -> Result<Self> {
         let folder = served.model_folder();
-        let all: Result<Vec<_>> = LENGTHS
+        let lengths = served.base.prompt_lengths;
+        let all: Result<Vec<_>> = lengths
             .iter()
             .map(|&length| prompts(&folder, STORIES_SEED, length, STORIES))
             .collect();
         Ok(Self {
             model: served.model.clone(),
             prompts: all?.concat(),
-            specs: Specs::new(seed),
+            specs: Specs::new(served.base, seed),
             rng: ChaCha8Rng::seed_from_u64(seed.wrapping_add(1)),
         })
     }
@@ -74,6 +75,18 @@ impl Exchanges {
             2 => Some(Cancel::After(Duration::from_millis(rng.random_range(1..60)))),
             _ => None,
         };
+        let choices = match rng.random_range(0..12) {
+            0 => 3,
+            1 => 2,
+            _ => 1,
+        };
+        let stop = if rng.random_bool(0.15) {
+            let count = rng.random_range(1..=2);
+            let some = STOPS.choose_multiple(rng, count);
+            some.map(|stop| (*stop).to_string()).collect()
+        } else {
+            Vec::new()
+        };
         Exchange {
             ask: Ask {
                 model: self.model.clone(),
@@ -82,6 +95,8 @@ impl Exchanges {
                 steering: steering.field(),
                 stream,
                 cancel,
+                choices,
+                stop,
             },
             steered: steering != Steering::Off,
             prompt_tokens: prompt.tokens.len(),

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::client::Answer;
-use super::compare::{Comparison, compare};
+use super::compare::{Comparison, NEAR_TIE, compare};
 use super::exchanges::{Exchange, Exchanges};
 use super::prefix_cache::{self, Figures};
 use super::served::{Served, Settings};
@@ -57,9 +57,6 @@ pub struct Storm {
     pub answers: Comparison,
 }
 
-/// The scale of the default spec: the requests without a field are steered with it.
-const DEFAULT_SCALE: f64 = 136.0;
-
 /// Asks all of it. `checkout` is the top of this project's, `folder` an empty one.
 ///
 /// # Errors
@@ -70,8 +67,8 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
     let exchanges: Vec<Exchange> = Exchanges::new(&served, plan.seed)?.take(plan.requests).collect();
     let settings = |prefix_cache| Settings {
         prefix_cache,
-        default_scale: Some(DEFAULT_SCALE),
-        admin: None,
+        default_scale: Some(served.base.default_scale),
+        ..Settings::default()
     };
     let uncached = Server::start(folder, &served.config(&settings(false)))?;
     let bar = ProgressBar::new(4 * plan.requests as u64);
@@ -113,7 +110,7 @@ fn one_storm(
         seconds,
         hit_rate: logged.last().map(|figures| figures.hit_rate),
         largest_batch: logged.iter().map(|figures| figures.running).max().unwrap_or(0),
-        answers: compare(exchanges, answers, &outcomes),
+        answers: compare(exchanges, answers, &outcomes, NEAR_TIE),
     })
 }
 

@@ -11,11 +11,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use serde_json::json;
 
-use super::client::{Answer, Ask, Client, Outcome};
-use super::compare::is_near_tie;
+use super::client::{Answer, Ask, Choice, Client, Outcome};
+use super::compare::{NEAR_TIE, is_near_tie};
 use super::exchanges::{Exchange, Exchanges};
 use super::memory::{resident, thirds};
-use super::served::{Served, Settings, random_vector};
+use super::models::STORIES;
+use super::served::{Served, Settings};
 use super::storm::alone;
 use crate::server::{Server, serve_config};
 
@@ -132,6 +133,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) 
             prefix_cache: plan.prefix_cache,
             default_scale: Some(scale),
             admin: Some("uploads = true".into()),
+            ..Settings::default()
         })
     };
     let server = Server::start(folder, &config(SCALES[0]))?;
@@ -277,7 +279,9 @@ impl Load<'_> {
         let name = format!("uploaded-{}", turn % UPLOADS);
         let folder = tempfile::tempdir()?;
         let path = folder.path().join(format!("{name}.toml"));
-        random_vector(checkout, (turn % UPLOADS) as u64 + 100, &[3, 4])?.save(&path)?;
+        STORIES
+            .random_vector(checkout, (turn % UPLOADS) as u64 + 100, &[3, 4])?
+            .save(&path)?;
         let (toml, tensors) = (std::fs::read(&path)?, tensors(folder.path())?);
         let fields: [(&str, &[u8]); 3] = [("name", name.as_bytes()), ("toml", &toml), ("safetensors", &tensors)];
         let reply = client.post_form("/v1/steering/vectors", &fields)?;
@@ -368,20 +372,22 @@ fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &Ask) -> Result<()> {
         Outcome::Refused(..) => return accepted(Ok(outcome.clone())).map(drop),
     };
     let fits = |alone: &&&Answer| {
-        let parted = alone
-            .tokens
-            .iter()
-            .zip(&answer.tokens)
-            .find(|(alone, token)| alone.id != token.id);
-        match parted {
-            Some((alone, _)) => is_near_tie(alone),
-            None if whole => alone.tokens.len() == answer.tokens.len(),
-            None => alone.tokens.len() >= answer.tokens.len(),
-        }
+        // All choices are greedy, so all are the same.
+        let expected = &alone.first.tokens;
+        answer.choices().all(|choice| {
+            let tokens = &choice.tokens;
+            let parted = expected.iter().zip(tokens).find(|(alone, token)| alone.id != token.id);
+            match parted {
+                Some((alone, _)) => is_near_tie(alone, NEAR_TIE),
+                None if whole => expected.len() == tokens.len(),
+                None => expected.len() >= tokens.len(),
+            }
+        })
     };
     let found = expected.iter().find(fits);
     found.map(drop).with_context(|| {
-        let ids = |answer: &Answer| answer.tokens.iter().map(|token| token.id).collect::<Vec<_>>();
+        let of = |choice: &Choice| choice.tokens.iter().map(|token| token.id).collect::<Vec<_>>();
+        let ids = |answer: &Answer| answer.choices().map(of).collect::<Vec<_>>();
         let expected: Vec<_> = expected.iter().map(|answer| ids(answer)).collect();
         format!("{:?} is none of {expected:?}: {ask:?}", ids(answer))
     })

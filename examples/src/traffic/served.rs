@@ -1,69 +1,61 @@
-//! The server that the traffic is for: the family's stories-3m, with vectors of its own and one that comes through the
-//! map that ships.
+//! The server that the traffic is for: one of the [models](super::models), its vectors, and its configuration.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use steermap_maps::{LayerVector, MapFile, TokenPosition, VectorFile, VectorHeader};
+use clap::ValueEnum;
+use serde::Serialize;
 
-/// The served model, seen from the top of the checkout.
-pub const MODEL: &str = "examples/family/stories-3m";
-/// The map that ships, which ends at it.
-const MAP: &str = "maps/stories-260k--stories-3m.toml";
-/// The vector that ships, which the map carries.
-const MOOD: &str = "maps/stories-260k-mood.toml";
+use super::compare::NEAR_TIE;
+use super::models::{STORIES, ServedModel};
 
-/// What a relative scale of 1 means for the vectors made here. They are random, so their streams' norms are nobody's
-/// measurement.
-pub const MEAN_NORM: f64 = 100.0;
-
-/// A vector that requests may name.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Steerable {
-    /// Its name.
-    pub name: &'static str,
-    /// The map it goes through, if any.
-    pub map: Option<&'static str>,
-    /// The layers of the served model that it reaches.
-    pub layers: &'static [usize],
+/// The numbers that a model runs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, at most 65504.
+    F16,
 }
 
-/// The vectors of the configuration: random ones of the model itself, and the mapped mood.
-pub const VECTORS: [Steerable; 4] = [
-    Steerable {
-        name: "one",
-        map: None,
-        layers: &[0, 1, 2, 3, 4, 5, 6, 7],
-    },
-    Steerable {
-        name: "two",
-        map: None,
-        layers: &[1, 3, 4, 6],
-    },
-    Steerable {
-        name: "three",
-        map: None,
-        layers: &[2, 5],
-    },
-    Steerable {
-        name: "mood",
-        map: Some("across"),
-        layers: &[7],
-    },
-];
+impl Dtype {
+    /// As configurations spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// How near two tokens' logits must be for batching to be allowed to swap them, relative to the logit. A float16 has
+    /// three digits, and every block rounds to it.
+    pub fn near_tie(self) -> f64 {
+        match self {
+            Self::F32 => NEAR_TIE,
+            Self::F16 => 1e-2,
+        }
+    }
+}
 
 /// What a configuration says beside model, vectors and map.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Whether computed prefixes are kept.
     pub prefix_cache: bool,
-    /// The scale of the mapped mood in the model's default spec; absent, there is none.
+    /// Of how many sequences they are kept; absent, of 16.
+    pub cached_sequences: Option<usize>,
+    /// The scale of the vector in the model's default spec; absent, there is none.
     pub default_scale: Option<f64>,
     /// Lines of `[steering.admin]`, if there is one.
     pub admin: Option<String>,
+    /// What the model runs in.
+    pub dtype: Dtype,
 }
+
+/// Sequences whose computed prefixes are kept where nothing else is said.
+const CACHED_SEQUENCES: usize = 16;
 
 /// The folder and the model of a server.
 #[derive(Clone, Debug)]
@@ -72,98 +64,99 @@ pub struct Served {
     pub folder: PathBuf,
     /// What requests call the model.
     pub model: String,
+    /// Which model it is.
+    pub base: &'static ServedModel,
     checkout: PathBuf,
 }
 
 impl Served {
-    /// Writes the vectors to `folder`. `checkout` is the top of this project's.
+    /// Writes the vectors of [`STORIES`] to `folder`. `checkout` is the top of this project's.
     ///
     /// # Errors
     ///
     /// Files of the checkout that are not there, or a folder that can't be written.
     pub fn prepare(checkout: &Path, folder: &Path) -> Result<Self> {
+        Self::prepare_model(&STORIES, checkout, folder)
+    }
+
+    /// The same of any model.
+    ///
+    /// # Errors
+    ///
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_model(base: &'static ServedModel, checkout: &Path, folder: &Path) -> Result<Self> {
         let checkout = checkout
             .canonicalize()
             .with_context(|| checkout.display().to_string())?;
-        for (seed, vector) in VECTORS.iter().filter(|vector| vector.map.is_none()).enumerate() {
+        let own = base.vectors.iter().filter(|vector| vector.map.is_none());
+        for (seed, vector) in own.enumerate() {
             let path = folder.join(format!("{}.toml", vector.name));
-            random_vector(&checkout, seed as u64, vector.layers)?.save(&path)?;
+            base.random_vector(&checkout, seed as u64, vector.layers)?.save(&path)?;
         }
         Ok(Self {
             folder: folder.to_path_buf(),
-            model: checkout.join(MODEL).display().to_string(),
+            model: checkout.join(base.folder).display().to_string(),
+            base,
             checkout,
         })
     }
 
     /// The model's folder.
     pub fn model_folder(&self) -> PathBuf {
-        self.checkout.join(MODEL)
+        self.checkout.join(self.base.folder)
     }
 
     /// The configuration, without `[server]`.
     pub fn config(&self, settings: &Settings) -> String {
         let Settings {
             prefix_cache,
+            cached_sequences,
             default_scale,
             admin,
+            dtype,
         } = settings;
-        let (model, cached) = (&self.model, if *prefix_cache { 16 } else { 0 });
+        let kept = cached_sequences.unwrap_or(CACHED_SEQUENCES);
+        let cached = if *prefix_cache { kept } else { 0 };
+        let (model, kind, dtype) = (&self.model, self.base.kind, dtype.name());
         let within = |file: &str| self.checkout.join(file).display().to_string();
         let mut text = format!(
             "[runtime]\nmax_seqs = 64\nprefix_cache_n = {cached}\n\
-             [[models]]\nkind = \"text\"\nmodel_id = \"{model}\"\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n\
-             [steering.maps]\nacross = \"{}\"\n[steering.vectors]\nmood = \"{}\"\n",
-            within(MAP),
-            within(MOOD)
+             [[models]]\nkind = \"{kind}\"\nmodel_id = \"{model}\"\ndtype = \"{dtype}\"\ndevice = {{ cpu = true }}\n\
+             [steering.maps]\n"
         );
-        for vector in VECTORS.iter().filter(|vector| vector.map.is_none()) {
+        for (name, file) in self.base.maps {
+            text += &format!("{name} = \"{}\"\n", within(file));
+        }
+        text += "[steering.vectors]\n";
+        for (name, file) in self.base.shipped {
+            text += &format!("{name} = \"{}\"\n", within(file));
+        }
+        for vector in self.base.vectors.iter().filter(|vector| vector.map.is_none()) {
             text += &format!("{0} = \"{0}.toml\"\n", vector.name);
         }
         if let Some(lines) = admin {
             text += &format!("[steering.admin]\n{lines}\n");
         }
         if let Some(scale) = default_scale {
+            let default = &self.base.default;
             text += &format!(
-                "[[steering.defaults]]\n[[steering.defaults.vectors]]\n\
-                 vector = \"mood\"\nmap = \"across\"\nscale = {scale:?}\n"
+                "[[steering.defaults]]\n[[steering.defaults.vectors]]\nvector = \"{}\"\nscale = {scale:?}\n",
+                default.name
             );
+            if let Some(map) = default.map {
+                text += &format!("map = \"{map}\"\n");
+            }
         }
         text
     }
 }
 
-/// A vector of stories-3m with random directions at `layers`.
-///
-/// # Errors
-///
-/// A checkout without the map that ships, which says what the model is.
-pub fn random_vector(checkout: &Path, seed: u64, layers: &[usize]) -> Result<VectorFile> {
-    let map = MapFile::load(&checkout.join(MAP))?;
-    let mood = VectorFile::load(&checkout.join(MOOD))?;
-    let model = map.header().target.clone();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let layers = layers.iter().map(|&layer| LayerVector {
-        layer,
-        direction: (0..model.hidden_size).map(|_| rng.random_range(-1.0..1.0)).collect(),
-        mean_norm: MEAN_NORM,
-        auroc: None,
-    });
-    let layers = layers.collect();
-    let header = VectorHeader {
-        concept: format!("random {seed}"),
-        method: "random".into(),
-        token_position: TokenPosition::Last,
-        pairs: 0,
-        model,
-        ..mood.header().clone()
-    };
-    Ok(VectorFile::new(header, layers)?)
-}
-
 #[cfg(test)]
 mod tests {
+    use steermap_maps::VectorFile;
+
     use super::*;
+    use crate::traffic::models::WINDOW;
 
     #[test]
     fn the_vectors_are_what_requests_may_expect() {
@@ -184,5 +177,32 @@ mod tests {
             config.contains("prefix_cache_n = 0\n") && config.contains("scale = 9.0\n"),
             "{config}"
         );
+        assert!(
+            config.contains("dtype = \"f32\"") && config.contains("map = \"across\""),
+            "{config}"
+        );
+    }
+
+    #[test]
+    fn another_model_has_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let served = Served::prepare_model(&WINDOW, &checkout, dir.path()).unwrap();
+        let config = served.config(&Settings {
+            prefix_cache: true,
+            cached_sequences: Some(5),
+            default_scale: Some(2.0),
+            dtype: Dtype::F16,
+            ..Settings::default()
+        });
+        assert!(
+            config.contains("prefix_cache_n = 5\n") && config.contains("dtype = \"f16\""),
+            "{config}"
+        );
+        assert!(
+            !config.contains("across") && config.contains("vector = \"two\""),
+            "{config}"
+        );
+        assert!(dir.path().join("three.toml").exists());
     }
 }

@@ -10,14 +10,15 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 
+use super::models::{ServedModel, Steerable};
 use super::prompts::Prompt;
-use super::served::{Steerable, VECTORS};
 
 /// Specs that fit every prompt, so that requests with equal ones meet.
 const SHARED: usize = 12;
 
-/// Makes fields, the same ones for the same seed and prompts.
+/// Makes fields, the same ones for the same model, seed and prompts.
 pub struct Specs {
+    model: &'static ServedModel,
     rng: ChaCha8Rng,
     shared: Vec<Value>,
 }
@@ -45,9 +46,10 @@ impl Steering {
 }
 
 impl Specs {
-    /// A series.
-    pub fn new(seed: u64) -> Self {
+    /// A series for a model with its vectors.
+    pub fn new(model: &'static ServedModel, seed: u64) -> Self {
         let mut specs = Self {
+            model,
             rng: ChaCha8Rng::seed_from_u64(seed),
             shared: Vec::new(),
         };
@@ -104,7 +106,7 @@ impl Specs {
     }
 
     fn vector_use(&mut self, prompt: Option<&Prompt>) -> Value {
-        let vector = *VECTORS.choose(&mut self.rng).expect("there are some");
+        let (vector, most) = (self.vector(), self.model.scale);
         let mut used = Map::new();
         used.insert("vector".into(), vector.name.into());
         if let Some(map) = vector.map {
@@ -123,7 +125,7 @@ impl Specs {
             }
             1 => {
                 used.insert("op".into(), "set".into());
-                let scale = self.number(-60.0, 60.0);
+                let scale = self.number(-most, most);
                 used.insert("scale".into(), scale.into());
             }
             2 => {
@@ -136,7 +138,7 @@ impl Specs {
                 used.insert("scale".into(), scale.into());
             }
             _ => {
-                let scale = self.number(-60.0, 60.0);
+                let scale = self.number(-most, most);
                 used.insert("scale".into(), scale.into());
             }
         }
@@ -157,15 +159,20 @@ impl Specs {
         used.into()
     }
 
+    fn vector(&mut self) -> Steerable {
+        *self.model.vectors.choose(&mut self.rng).expect("there are some")
+    }
+
     /// A condition on one of the vectors, which holds for some prompts and not for others.
     fn when(&mut self) -> Value {
-        let Steerable { name, map, layers } = VECTORS.choose(&mut self.rng).expect("there are some");
+        let Steerable { name, map, layers } = self.vector();
+        let threshold = self.model.scale / 3.0;
         let layer = layers.choose(&mut self.rng).expect("each has a layer");
         let side = if self.rng.random_bool(0.5) { "above" } else { "below" };
-        let mut when = json!({"vector": name, "layer": layer, side: self.number(-20.0, 20.0)});
+        let mut when = json!({"vector": name, "layer": layer, side: self.number(-threshold, threshold)});
         let fields = when.as_object_mut().expect("made as an object");
         if let Some(map) = map {
-            fields.insert("map".into(), (*map).into());
+            fields.insert("map".into(), map.into());
         }
         if self.rng.random_bool(0.5) {
             fields.insert("token".into(), "mean".into());
@@ -277,15 +284,20 @@ impl Specs {
                 json!({"windows": [[start, end], [end + 3]]})
             }
             2 => {
-                let tokens: Vec<u32> = (0..40).map(|_| self.rng.random_range(3..1000)).collect();
+                let tokens = self.token_ids(40);
                 json!({"exclude_tokens": tokens, "exclude_positions": [0]})
             }
             3 => {
-                let tokens: Vec<u32> = (0..200).map(|_| self.rng.random_range(3..1000)).collect();
+                let tokens = self.token_ids(200);
                 json!({"tokens": tokens, "exclude_windows": [[2, 4]]})
             }
             _ => "all".into(),
         }
+    }
+
+    fn token_ids(&mut self, count: usize) -> Vec<u32> {
+        let ids = 3..self.model.vocabulary;
+        (0..count).map(|_| self.rng.random_range(ids.clone())).collect()
     }
 
     fn some_of(&mut self, layers: &[usize]) -> Vec<usize> {
@@ -314,6 +326,7 @@ fn absolute(position: i64, length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::models::{STORIES, WINDOW};
 
     fn prompt() -> Prompt {
         Prompt {
@@ -326,7 +339,7 @@ mod tests {
     #[test]
     fn a_series_has_everything_and_can_be_made_again() {
         let make = || {
-            let mut specs = Specs::new(3);
+            let mut specs = Specs::new(&STORIES, 3);
             (0..400).map(|_| specs.steering(&prompt())).collect::<Vec<_>>()
         };
         let made = make();
@@ -367,8 +380,22 @@ mod tests {
     }
 
     #[test]
+    fn a_series_names_what_its_model_has() {
+        let mut specs = Specs::new(&WINDOW, 5);
+        let made = (0..200).map(|_| specs.steering(&prompt())).collect::<Vec<_>>();
+        let text = format!("{}", made.iter().filter_map(Steering::field).collect::<Value>());
+        assert!(text.contains("\"three\"") && !text.contains("mood") && !text.contains("across"));
+        for field in made.iter().filter_map(Steering::field) {
+            for used in field["vectors"].as_array().into_iter().flatten() {
+                let mut layers = used["layers"].as_array().into_iter().flatten();
+                assert!(layers.all(|layer| layer.as_u64() < Some(6)), "{field}");
+            }
+        }
+    }
+
+    #[test]
     fn a_prompts_selector_selects_some_of_it() {
-        let mut specs = Specs::new(4);
+        let mut specs = Specs::new(&STORIES, 4);
         for _ in 0..500 {
             let (start, _, end) = specs.window(5);
             assert!(!start.is_empty() && end <= 5);

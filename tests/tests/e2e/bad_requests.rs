@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 use steermap_examples::server::Server;
 use steermap_examples::traffic::client::{Client, Reply, form, merged};
-use steermap_examples::traffic::served::{Served, Settings, random_vector};
+use steermap_examples::traffic::models::STORIES;
+use steermap_examples::traffic::served::{Served, Settings};
 use steermap_tests::project;
 
 const TOKEN: &str = "a-token-for-the-admin-routes";
@@ -401,7 +402,11 @@ fn the_admin_routes_refuse_what_is_wrong() {
 
     // Uploads.
     let path = tested.folder.path().join("upload.toml");
-    random_vector(&project(""), 9, &[3]).unwrap().save(&path).unwrap();
+    STORIES
+        .random_vector(&project(""), 9, &[3])
+        .unwrap()
+        .save(&path)
+        .unwrap();
     let toml = std::fs::read(&path).unwrap();
     let text = String::from_utf8(toml.clone()).unwrap();
     let file = text.split("file = \"").nth(1).unwrap().split('"').next().unwrap();

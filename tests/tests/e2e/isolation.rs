@@ -84,6 +84,8 @@ impl Both {
             steering: Some(steering.clone()),
             stream: false,
             cancel: None,
+            choices: 1,
+            stop: Vec::new(),
         };
         let [plain, cached] =
             [&self.plain, &self.cached].map(|server| match Client::new(server.url()).complete(&ask).unwrap() {
@@ -92,8 +94,9 @@ impl Both {
             });
         self.sent += 1;
         assert_eq!(plain.fingerprint, cached.fingerprint, "{ask:?}");
-        assert_eq!(plain.tokens.len(), cached.tokens.len(), "{ask:?}");
-        for (plain, cached) in plain.tokens.iter().zip(&cached.tokens) {
+        let tokens = [&plain, &cached].map(|answer| &answer.first.tokens);
+        assert_eq!(tokens[0].len(), tokens[1].len(), "{ask:?}");
+        for (plain, cached) in tokens[0].iter().zip(tokens[1]) {
             assert_eq!(plain.id, cached.id, "{ask:?}");
             let (Some(one), Some(other)) = (plain.logit, cached.logit) else {
                 continue;
@@ -151,18 +154,21 @@ fn a_cached_prefix_is_shared_by_equal_states_alone() {
     let generated = json!({"vectors": [{"vector": "two", "scale": 30.0, "apply": {"generation": "all"}}]});
     let last = json!({"vectors": [{"vector": "two", "scale": 30.0, "apply": {"prompt": {"positions": [-1]}}}]});
 
-    // Nothing to share: steered after unsteered, one spec after another, one that means another position in a longer
-    // prompt. (The first finds the special token of the run that mistral.rs makes after loading.)
+    // Nothing to share: steered after unsteered, one spec after another. (The first finds the special token of the run that
+    // mistral.rs makes after loading.)
     let unsteered = both.ask(a.0, &off);
     let touched = both.ask(a.1, &steered);
     both.ask(b.0, &otherwise);
+    assert_eq!(both.hits(), 1);
+    // What is steered at its last position alone shares all that lies before it with whoever: the special token with an
+    // unsteered prompt, and with itself, where another position is the last, all but that one.
     both.ask(c.0, &last);
     both.ask(c.1, &last);
-    assert_eq!(both.hits(), 1);
+    assert_eq!(both.hits(), 1 + 2);
 
     // Unsteered after unsteered, though a steered request has had that very text; an equal spec, however it is written;
     // what acts on generated tokens alone after unsteered, and the other way round.
-    assert_ne!(both.ask(a.1, &off).tokens, touched.tokens);
+    assert_ne!(both.ask(a.1, &off).first.tokens, touched.first.tokens);
     let first = both.ask(b.0, &steered);
     both.ask(b.1, &spelled_out);
     both.ask(d.0, &generated);
@@ -170,9 +176,9 @@ fn a_cached_prefix_is_shared_by_equal_states_alone() {
     both.ask(e.0, &off);
     both.ask(e.1, &generated);
     // A conversation that goes on from an answer, whose last token the engine has not read yet.
-    both.ask(&format!("{} {} Then", b.0, first.text), &steered);
-    both.ask(&format!("{} {} Then", a.0, unsteered.text), &off);
+    both.ask(&format!("{} {} Then", b.0, first.first.text), &steered);
+    both.ask(&format!("{} {} Then", a.0, unsteered.first.text), &off);
     // Every one: all prompts have at least the special token at their start in common. (None is the beginning of a longer
     // one asked before under the same spec: mistral.rs finds nothing for a prompt that is cached whole.)
-    assert_eq!(both.hits(), 1 + 9);
+    assert_eq!(both.hits(), 1 + 2 + 9);
 }

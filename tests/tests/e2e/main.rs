@@ -2,19 +2,23 @@
 
 mod bad_requests;
 mod batches;
+mod chaos;
 mod config;
 mod eval;
 mod eval_runs;
 mod family;
 mod gguf_interop;
+mod images;
 mod isolation;
 mod mapped_serving;
 mod mapper_fit;
 mod mapper_fit_killed;
 mod mapper_vector;
 mod models_in_one_process;
+mod no_harm;
 mod openai_client;
 mod real_model;
 mod requests;
 mod seam;
 mod serving;
+mod windows;

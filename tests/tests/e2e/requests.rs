@@ -198,6 +198,30 @@ async fn conditions_decide_after_the_prompt() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_steering_leaves_a_model_that_serves_unsteered() {
+    let reference = Reference::load("tiny-llama");
+    let session = load().await;
+    let prompt = reference.prompts().remove(1);
+    let steering = Steering::new(session.model().inner(), library()).unwrap();
+    steering.set_default(None, Some(at([1]).into())).unwrap();
+    let request = steering.request(None, Some(&asked(at([1])))).unwrap();
+    drop(steering);
+    // One that was prepared is steered all the same, as often as it is sent.
+    for _ in 0..100 {
+        let steered = request.scope(session.generate(&prompt, 2)).await.unwrap().1;
+        assert_rows_close(&steered, &reference.rows("p1.one.gen.logits")[..2], "prepared before");
+    }
+    drop(request);
+    let plain = session.generate(&prompt, 8).await.unwrap().1;
+    assert_rows_close(&plain, &reference.rows("p1.gen.logits"), "dropped");
+    // Another takes its place.
+    let steering = Steering::new(session.model().inner(), library()).unwrap();
+    let request = steering.request(None, Some(&asked(at([1])))).unwrap();
+    let steered = request.scope(session.generate(&prompt, 8)).await.unwrap().1;
+    assert_rows_close(&steered, &reference.rows("p1.one.gen.logits"), "steered anew");
+}
+
 /// Prefix caching as a server does it: what each request shares is seen in how many prompt tokens were computed.
 #[tokio::test(flavor = "multi_thread")]
 async fn prefixes_are_shared_as_far_as_steering_allows() {
@@ -333,4 +357,11 @@ fn block_hashes_follow_the_admission() {
             .all(|(a, b)| a != b)
     );
     assert!(hashes(&unread, 1).iter().zip(hashes(&unread, 2)).all(|(a, b)| *a != b));
+    // A hook that changes nothing before position 9 shares the two blocks before it.
+    let from = Admission {
+        salt_from: 9,
+        ..salted(5)
+    };
+    assert_eq!(hashes(&from, 1)[..2], hashes(&plain, 1)[..2]);
+    assert_ne!(hashes(&from, 1)[2], hashes(&plain, 1)[2]);
 }

@@ -1,0 +1,193 @@
+//! Prompts that go on from the answers to others, as conversations do: a prefix cache has met what they begin with.
+
+use std::collections::HashSet;
+
+use anyhow::{Result, anyhow, ensure};
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+use tokenizers::Tokenizer;
+
+use super::client::{Answer, Ask};
+use super::exchanges::Exchange;
+use super::served::Served;
+
+/// What is said after an answer, or in its place.
+const MORE: [&str; 8] = [
+    " Then",
+    " and the",
+    ". The soft whisper",
+    " In the morning, they sleep",
+    "!",
+    " a",
+    " << Look at the sun",
+    " By the lake, the little boy sees the boat and goes home",
+];
+/// The most tokens that are asked for.
+const MAX_TOKENS: usize = 16;
+/// How often a new text is looked for before there are taken to be no more.
+const TRIES: usize = 50;
+
+/// Makes prompts that go on from answered ones, the same ones for the same answers and seed.
+pub struct Continuations {
+    tokenizer: Tokenizer,
+    context: usize,
+    rng: ChaCha8Rng,
+}
+
+impl Continuations {
+    /// A series for a served model.
+    ///
+    /// # Errors
+    ///
+    /// A model without a tokenizer.
+    pub fn new(served: &Served, seed: u64) -> Result<Self> {
+        let path = served.model_folder().join("tokenizer.json");
+        let tokenizer = Tokenizer::from_file(&path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+        Ok(Self {
+            tokenizer,
+            context: served.base.context,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+        })
+    }
+
+    /// `count` different requests that go on from these, one after the other in their order: from the whole answer, from its
+    /// first half, or from the prompt. They are steered as the request was that they go on from, so only those are taken
+    /// whose steering fits every prompt.
+    ///
+    /// # Errors
+    ///
+    /// Too few answers.
+    pub fn after(&mut self, answered: &[(&Exchange, &Answer)], count: usize) -> Result<Vec<Exchange>> {
+        let usable: Vec<_> = answered
+            .iter()
+            .filter(|(exchange, answer)| fits_every_prompt(&exchange.ask) && !answer.first.text.is_empty())
+            .collect();
+        ensure!(!usable.is_empty(), "there is no answer to go on from");
+        let (mut made, mut seen) = (Vec::new(), HashSet::new());
+        for (exchange, answer) in usable.iter().cycle().take(usable.len() * TRIES) {
+            if made.len() == count {
+                break;
+            }
+            let next = self.next(exchange, answer)?;
+            let identity = (next.ask.prompt.clone(), format!("{:?}", next.ask.steering));
+            if next.prompt_tokens + MAX_TOKENS < self.context && seen.insert(identity) {
+                made.push(next);
+            }
+        }
+        ensure!(
+            made.len() == count,
+            "{} answers have {} continuations, not {count}",
+            usable.len(),
+            made.len()
+        );
+        Ok(made)
+    }
+
+    fn next(&mut self, exchange: &Exchange, answer: &Answer) -> Result<Exchange> {
+        let said: &str = match self.rng.random_range(0..4) {
+            0 => "",
+            1 => first_half(&answer.first.text),
+            _ => &answer.first.text,
+        };
+        let mut prompt = exchange.ask.prompt.clone();
+        if !said.is_empty() {
+            prompt = format!("{prompt} {said}");
+        }
+        prompt += MORE.choose(&mut self.rng).expect("there are some");
+        let tokens = self.tokenizer.encode(prompt.as_str(), true);
+        let tokens = tokens.map_err(|error| anyhow!("{prompt:?} has no tokens: {error}"))?;
+        Ok(Exchange {
+            ask: Ask {
+                prompt,
+                max_tokens: self.rng.random_range(1..=MAX_TOKENS),
+                stream: self.rng.random_bool(0.3),
+                cancel: None,
+                choices: 1,
+                stop: Vec::new(),
+                ..exchange.ask.clone()
+            },
+            steered: exchange.steered,
+            prompt_tokens: tokens.len(),
+            pause: exchange.pause,
+        })
+    }
+}
+
+/// Whether a request's steering selects no positions, windows or tokens of its prompt, which another prompt may lack.
+fn fits_every_prompt(ask: &Ask) -> bool {
+    let vectors = ask.steering.as_ref().and_then(|steering| steering.get("vectors"));
+    let mut vectors = vectors.and_then(Value::as_array).into_iter().flatten();
+    vectors.all(|used| !used.pointer("/apply/prompt").is_some_and(Value::is_object))
+}
+
+fn first_half(text: &str) -> &str {
+    let middle = text.char_indices().nth(text.chars().count() / 2);
+    middle.map_or("", |(at, _)| &text[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::traffic::client::Choice;
+    use crate::traffic::models::WINDOW;
+
+    fn exchange(steering: Option<Value>) -> Exchange {
+        Exchange {
+            ask: Ask {
+                model: "m".into(),
+                prompt: "One day".into(),
+                max_tokens: 3,
+                steering,
+                stream: true,
+                cancel: None,
+                choices: 2,
+                stop: vec!["x".into()],
+            },
+            steered: true,
+            prompt_tokens: 7,
+            pause: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn texts_go_on_from_answers_whose_steering_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let served = Served::prepare_model(&WINDOW, &checkout, dir.path()).unwrap();
+        let anywhere = exchange(Some(
+            json!({"vectors": [{"vector": "one", "apply": {"prompt": "all"}}]}),
+        ));
+        let somewhere = exchange(Some(
+            json!({"vectors": [{"vector": "one", "apply": {"prompt": {"positions": [-1]}}}]}),
+        ));
+        let answer = Answer {
+            first: Choice {
+                text: "Tom sleeps".into(),
+                ..Choice::default()
+            },
+            ..Answer::default()
+        };
+        let mut series = Continuations::new(&served, 1).unwrap();
+        let made = series
+            .after(&[(&anywhere, &answer), (&somewhere, &answer)], 12)
+            .unwrap();
+        assert!(made.iter().all(|next| next.ask.steering == anywhere.ask.steering));
+        assert!(made.iter().all(|next| next.prompt_tokens == next.ask.prompt.len()));
+        assert!(
+            made.iter()
+                .any(|next| next.ask.prompt.starts_with("One day Tom sleeps"))
+        );
+        let texts: HashSet<_> = made.iter().map(|next| &next.ask.prompt).collect();
+        assert_eq!(texts.len(), 12);
+        assert!(series.after(&[(&somewhere, &answer)], 1).is_err());
+        assert!(series.after(&[(&anywhere, &answer)], 1000).is_err());
+        assert_eq!((first_half("héél"), first_half("x"), first_half("")), ("hé", "", ""));
+    }
+}

@@ -1,0 +1,175 @@
+//! Requests that try to harm the server or the others on it. They share prompts with ordinary requests, so that what they
+//! would leave behind is met by those.
+//!
+//! | module | role |
+//! | --- | --- |
+//! | `sampling` | numbers that make logits infinite, or leave nothing to sample from |
+//! | `size` | more answers, tokens and text than fit |
+//! | `structure` | grammars, schemas and tools, right and broken |
+//! | `chat` | messages, images, and routes for other models |
+//! | `malformed` | bodies that are no JSON, values of other types, odd characters |
+//! | `steering` | specs that overflow, and ones that are never the same twice |
+//! | `draw` | what requests are put together from |
+//! | [`send`] | sending one, and hanging up on it |
+
+mod chat;
+mod draw;
+mod malformed;
+mod sampling;
+pub mod send;
+mod size;
+mod steering;
+mod structure;
+
+use anyhow::Result;
+use rand::seq::SliceRandom;
+
+use super::served::{Dtype, Served};
+use draw::{Content, Draw};
+
+/// What may come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// Any HTTP answer.
+    Answer,
+    /// A status from 400 to 499.
+    Refusal,
+    /// The latter of a model that runs in float16, the former of another.
+    RefusalInF16,
+}
+
+/// What its client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conduct {
+    /// Waits for the answer.
+    Waits,
+    /// Hangs up as soon as the request is sent.
+    HangsUp,
+    /// Hangs up with half of the body sent.
+    StopsHalfway,
+}
+
+/// A request to be sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostileRequest {
+    /// What is hostile about it.
+    pub name: &'static str,
+    /// Where it goes.
+    pub route: &'static str,
+    /// What is sent, not always JSON.
+    pub body: Vec<u8>,
+    /// What may come back.
+    pub allowed: Allowed,
+    /// What its client does.
+    pub conduct: Conduct,
+}
+
+/// One way to be hostile.
+struct Kind {
+    name: &'static str,
+    allowed: Allowed,
+    content: fn(&mut Draw) -> Content,
+}
+
+/// All ways.
+const KINDS: [&[Kind]; 6] = [
+    sampling::KINDS,
+    size::KINDS,
+    structure::KINDS,
+    chat::KINDS,
+    malformed::KINDS,
+    steering::KINDS,
+];
+
+/// Makes hostile requests, the same ones for the same seed and prompts: every kind once, in an order of its own, before any
+/// comes again.
+pub struct Hostile {
+    draw: Draw,
+    dtype: Dtype,
+    left: Vec<&'static Kind>,
+}
+
+impl Hostile {
+    /// A series for a served model that runs in `dtype`; `prompts` are those of ordinary requests.
+    ///
+    /// # Errors
+    ///
+    /// No prompts.
+    pub fn new(served: &Served, dtype: Dtype, prompts: Vec<String>, seed: u64) -> Result<Self> {
+        Ok(Self {
+            draw: Draw::new(served, prompts, seed)?,
+            dtype,
+            left: Vec::new(),
+        })
+    }
+
+    /// The next one.
+    pub fn request(&mut self) -> HostileRequest {
+        if self.left.is_empty() {
+            self.left = KINDS.iter().copied().flatten().collect();
+            self.left.shuffle(self.draw.rng());
+        }
+        let kind = self.left.pop().expect("there are kinds");
+        let content = (kind.content)(&mut self.draw);
+        let (route, body) = self.draw.put_together(content);
+        HostileRequest {
+            name: kind.name,
+            route,
+            body,
+            allowed: match (kind.allowed, self.dtype) {
+                (Allowed::RefusalInF16, Dtype::F16) => Allowed::Refusal,
+                (Allowed::RefusalInF16, Dtype::F32) => Allowed::Answer,
+                (allowed, _) => allowed,
+            },
+            conduct: self.draw.conduct(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::traffic::models::WINDOW;
+
+    #[test]
+    fn every_kind_comes_again_and_again_and_in_all_ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let served = Served::prepare_model(&WINDOW, &checkout, dir.path()).unwrap();
+        let kinds: usize = KINDS.iter().map(|kinds| kinds.len()).sum();
+        let series = |dtype, rounds: usize| -> Vec<_> {
+            let prompts = vec!["One day".to_string(), "In the garden, Tom saw".to_string()];
+            let mut hostile = Hostile::new(&served, dtype, prompts, 3).unwrap();
+            (0..rounds * kinds).map(|_| hostile.request()).collect()
+        };
+        let made = series(Dtype::F32, 6);
+        assert_eq!(series(Dtype::F32, 1), made[..kinds]);
+        let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+        for request in &made {
+            *counts.entry(request.name).or_default() += 1;
+        }
+        assert_eq!(counts.len(), kinds, "names are unique");
+        assert!(counts.values().all(|count| *count == 6));
+        for conduct in [Conduct::Waits, Conduct::HangsUp, Conduct::StopsHalfway] {
+            assert!(made.iter().any(|request| request.conduct == conduct), "{conduct:?}");
+        }
+        let streamed = made.iter().filter(|request| {
+            let body: Option<Value> = serde_json::from_slice(&request.body).ok();
+            body.is_some_and(|body| body["stream"] == true && body["model"] == served.model)
+        });
+        assert!(streamed.count() > kinds);
+        let refused = |made: &[HostileRequest]| -> BTreeSet<_> {
+            let refused = made.iter().filter(|request| request.allowed == Allowed::Refusal);
+            refused.map(|request| request.name).collect()
+        };
+        let in_f16 = refused(&series(Dtype::F16, 1));
+        assert!(in_f16.len() > refused(&made).len());
+        assert!(made.iter().all(|request| request.allowed != Allowed::RefusalInF16));
+        assert!(Hostile::new(&served, Dtype::F32, Vec::new(), 1).is_err());
+    }
+}
