@@ -26,6 +26,10 @@ const BYTES_PER_TOKEN: usize = 16;
 /// tokenised.
 const LEAST_PROMPT_BYTES: usize = 64 << 10;
 
+/// The most bytes that lists of strings may have, written as JSON, which are looked through at every token or tokenised one by
+/// one: stop strings, and the strings that end DRY's sequences.
+pub const MAX_STRINGS_BYTES: usize = 8 << 10;
+
 /// Keys whose values are not read as text: images, audio, video, files.
 const MEDIA: [&str; 6] = [
     "image_url",
@@ -119,6 +123,12 @@ impl Limits {
                 return Err(Refusal::value(key, asked.to_string(), format!("{most} at most")));
             }
         }
+        for key in ["stop", "dry_sequence_breakers"] {
+            let written = body.get(key).unwrap_or_default();
+            if written.len() > MAX_STRINGS_BYTES {
+                return Err(Refusal::too_large(key, MAX_STRINGS_BYTES));
+            }
+        }
         let allowed = match (self.prompt_bytes, context) {
             (Some(bytes), _) => bytes,
             (None, Some(context)) => context.saturating_mul(BYTES_PER_TOKEN).max(LEAST_PROMPT_BYTES),
@@ -192,6 +202,18 @@ mod tests {
         ] {
             let refused = check(limits, &body, None).unwrap_err();
             assert_eq!(refused, (StatusCode::UNPROCESSABLE_ENTITY, message.to_string()));
+        }
+    }
+
+    #[test]
+    fn lists_of_strings_are_bounded() {
+        let limits = Limits::default();
+        let list = |n: usize| json!(vec!["\n"; n]);
+        for key in ["stop", "dry_sequence_breakers"] {
+            assert!(check(limits, &json!({key: list(1000)}), None).is_ok());
+            let (status, message) = check(limits, &json!({key: list(2000)}), None).unwrap_err();
+            assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+            assert!(message.starts_with(&format!("{key}: found more than 8192 bytes")), "{message}");
         }
     }
 

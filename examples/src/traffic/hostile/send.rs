@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{Allowed, Conduct, HostileRequest};
 
-/// How long an answer is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer is waited for. Some write to the end of the model's context, beside all others.
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Sends hostile requests to a server, each on a connection of its own.
 pub struct Sender {
