@@ -267,13 +267,6 @@ impl Program {
         size_of::<Self>() + self.steps.iter().map(step).sum::<usize>() + conditions.sum::<usize>() + names
     }
 
-    /// Whether a prompt may lack what the program selects of it.
-    pub fn looks_at_prompt(&self) -> bool {
-        self.steps
-            .iter()
-            .any(|step| !step.prompt.is_all() && !step.prompt.is_none())
-    }
-
     /// The layers that are acted on, ascending.
     pub fn layers(&self) -> Vec<usize> {
         let layers: BTreeSet<usize> = self.steps.iter().flat_map(|step| step.layers.keys().copied()).collect();

@@ -26,12 +26,16 @@
 //! body_bytes = 52428800
 //! choices = 16
 //! # prompt_bytes: absent, 16 for each token of the model's context, 65536 at least
+//!
+//! [steering.shutdown]
+//! seconds = 30                       # for requests that run when a signal stops the server
 //! ```
 //!
 //! Stock mistral.rs ignores the table, so the same file starts both servers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mistralrs_cli::{CliConfig, ServeConfig, load_cli_config};
 use serde::Deserialize;
@@ -57,6 +61,21 @@ pub struct Config {
     pub admin: AdminOptions,
     /// What a request may cost.
     pub limits: Limits,
+    /// How long requests may go on that run when a signal stops the server.
+    pub patience: Duration,
+}
+
+/// `[steering.shutdown]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shutdown {
+    seconds: u64,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { seconds: 30 }
+    }
 }
 
 /// What every request of a model is steered with.
@@ -87,6 +106,8 @@ struct Table {
     admin: AdminTable,
     #[serde(default)]
     limits: LimitsTable,
+    #[serde(default)]
+    shutdown: Shutdown,
 }
 
 #[derive(Deserialize)]
@@ -149,6 +170,7 @@ impl Config {
             defaults,
             admin,
             limits,
+            patience: Duration::from_secs(steering.shutdown.seconds),
         })
     }
 

@@ -75,6 +75,7 @@ pub mod serve;
 pub mod server;
 pub mod spec;
 pub mod steering;
+mod stopping;
 #[cfg(test)]
 mod testing;
 pub mod vector_source;

@@ -1,5 +1,6 @@
 //! `mistralrs-steered`: mistral.rs's server, with steering.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(Parser)]
-#[command(version, about = "mistral.rs's server, with steering")]
+#[command(name = "mistralrs-steered", version, about = "mistral.rs's server, with steering")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -41,7 +42,7 @@ async fn main() -> ExitCode {
     // As mistral.rs's own command line does; RUST_LOG changes it.
     tracing_subscriber::registry()
         .with(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with(tracing_subscriber::fmt::layer())
+        .with(tracing_subscriber::fmt::layer().with_ansi(colours()))
         .init();
     match run(Args::parse().command).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,6 +51,11 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether the log may have escape codes: on a terminal, unless NO_COLOR says otherwise.
+fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 async fn run(command: Command) -> Result<()> {

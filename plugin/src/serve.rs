@@ -1,8 +1,13 @@
 //! `mistralrs-steered serve`: mistral.rs's server with its models steered.
 
+use std::sync::Arc;
+
 use anyhow::Result;
-use mistralrs_cli::{ModelEntry, listen, prepare_serve};
-use mistralrs_core::MistralRs;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use mistralrs_cli::{ModelEntry, prepare_serve};
+use mistralrs_core::{MistralRs, ModelStatus};
 use tracing::{info, warn};
 
 use crate::SteeringError;
@@ -10,8 +15,9 @@ use crate::check::{Checked, check};
 use crate::compile::ranges;
 use crate::config::Config;
 use crate::model_files::ModelFiles;
-use crate::server::wrap;
+use crate::server::{unavailable, wrap};
 use crate::steering::{Model, Snapshot, Source, Steering};
+use crate::stopping::{Socket, Stopping};
 
 /// Loads the models of `config`, steers them, and serves them until the process ends.
 ///
@@ -32,10 +38,14 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         defaults,
         admin,
         limits,
+        patience,
         ..
     } = config;
     let entries = engine.models.clone();
-    let (server, state, app) = prepare_serve(engine).await?;
+    let stopping = Stopping::on_signals(patience)?;
+    // Before the models load, which takes long.
+    let socket = Socket::bind(&engine.server.host, engine.server.port).await?;
+    let (_, state, app) = prepare_serve(engine).await?;
     let mut models = Vec::new();
     let mut asked = Vec::new();
     for entry in &entries {
@@ -78,7 +88,39 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
             ),
         }
     }
-    listen(server, wrap(app, steering, admin, limits)).await
+    info!("{}", admin.describe());
+    let app = wrap(app, steering, admin, limits).layer(middleware::from_fn_with_state(state, health));
+    stopping.serve(socket, app).await
+}
+
+/// The middleware of `/health`: mistral.rs's own says that all is well whatever has become of the models.
+async fn health(State(engine): State<Arc<MistralRs>>, request: Request, next: Next) -> Response {
+    if request.uri().path() != "/health" {
+        return next.run(request).await;
+    }
+    match unwell(&engine) {
+        Some(why) => unavailable(&why).into_response(),
+        None => next.run(request).await,
+    }
+}
+
+/// Which model can't answer, and why.
+fn unwell(engine: &MistralRs) -> Option<String> {
+    let models = match engine.list_models_with_status() {
+        Ok(models) => models,
+        Err(error) => return Some(format!("the engine does not answer: {error}")),
+    };
+    if models.is_empty() {
+        return Some("no model is loaded".to_string());
+    }
+    models.into_iter().find_map(|(model, status)| match status {
+        // (An engine that has ended is started again by this.)
+        ModelStatus::Loaded => match engine.get_sender(Some(&model)) {
+            Ok(_) => None,
+            Err(error) => Some(format!("the engine of `{model}` has ended: {error}")),
+        },
+        status => Some(format!("`{model}` is {status}")),
+    })
 }
 
 /// The fingerprint of the files that were loaded.

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::clients;
 use crate::engine;
 use crate::project::{Project, run};
 
@@ -63,6 +64,7 @@ pub fn test(project: &Project, args: &[String]) -> Result<()> {
     engine::prepare(project)?;
     run(checked(project.cargo("build").args(["--release", "--workspace"])))?;
     project.run_bin("fetch-model", &["smollm2-135m".to_string()])?;
+    clients::install(project)?;
     run(checked(project.cargo("test").args(["--release", "--workspace"])).args(args))?;
     run(project.cargo("test").args([
         "--release",

@@ -1,5 +1,6 @@
 //! Developer commands of steermap: `cargo xtask --help`.
 
+mod clients;
 mod commands;
 mod engine;
 mod project;

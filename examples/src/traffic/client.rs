@@ -56,7 +56,7 @@ impl Reply {
     /// What an error says: its `message`, or its whole body.
     pub fn message(&self) -> String {
         let body: Option<Value> = serde_json::from_str(&self.body).ok();
-        let message = body.as_ref().and_then(|body| body.pointer("/message")?.as_str());
+        let message = body.as_ref().and_then(|body| body.pointer("/error/message")?.as_str());
         message.unwrap_or(&self.body).to_string()
     }
 }
@@ -70,7 +70,7 @@ pub enum Cancel {
     After(Duration),
 }
 
-/// A greedy completion that is asked for with the logits of its tokens.
+/// A greedy completion that is asked for with the log probabilities of its tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
     /// The served model.
@@ -116,11 +116,11 @@ impl Ask {
 /// A generated token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
-    /// Its id.
-    pub id: u64,
-    /// Its logit. The engine states the decimal logarithm of it, which a logit of 0 or less has none of.
-    pub logit: Option<f64>,
-    /// The logit of the second best token.
+    /// What it adds to the text.
+    pub text: String,
+    /// The natural logarithm of its probability.
+    pub logprob: f64,
+    /// That of the second best token.
     pub second: Option<f64>,
 }
 
@@ -327,12 +327,11 @@ fn whole(body: &Value, fingerprint: Option<String>) -> Result<Answer> {
     let mut choices = vec![Choice::default(); entries.len()];
     for entry in entries {
         let text = entry.get("text").and_then(Value::as_str);
-        let tokens = entry.pointer("/logprobs/content").and_then(Value::as_array);
-        let tokens: Option<Vec<_>> = tokens.context("no logprobs")?.iter().map(token).collect();
+        let tokens = entry.get("logprobs").and_then(tokens);
         let choice = number(entry, "/index").and_then(|index| choices.get_mut(index));
         *choice.context("a choice that was not asked for")? = Choice {
             text: text.context("no text")?.to_string(),
-            tokens: tokens.context("a token without its best two")?,
+            tokens: tokens.context("no logprobs, or a token without its best two")?,
             finish: finish(entry),
         };
     }
@@ -374,7 +373,9 @@ fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) ->
             let choice = choices.get_mut(number(entry, "/index").unwrap_or(0));
             let choice = choice.context("a choice that was not asked for")?;
             choice.text += entry.get("text").and_then(Value::as_str).unwrap_or_default();
-            choice.tokens.extend(entry.get("logprobs").and_then(token));
+            choice
+                .tokens
+                .extend(entry.get("logprobs").and_then(tokens).into_iter().flatten());
             choice.finish = choice.finish.take().or_else(|| finish(entry));
         }
         usage = usage.or_else(|| usage_fingerprint(&chunk));
@@ -391,14 +392,22 @@ fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) ->
     })
 }
 
-/// A token and the best two at its place.
-fn token(entry: &Value) -> Option<Token> {
-    let logit = |at: &str| entry.pointer(at)?.as_f64().map(|log| 10f64.powf(log));
-    Some(Token {
-        id: entry.pointer("/top_logprobs/0/token")?.as_u64()?,
-        logit: logit("/top_logprobs/0/logprob"),
-        second: logit("/top_logprobs/1/logprob"),
-    })
+/// The tokens of a completion, each with the second best in its place.
+fn tokens(logprobs: &Value) -> Option<Vec<Token>> {
+    let list = |key: &str| logprobs.get(key)?.as_array();
+    let (texts, logprobs, top) = (list("tokens")?, list("token_logprobs")?, list("top_logprobs")?);
+    let token = |((text, logprob), top): ((&Value, &Value), &Value)| {
+        let text = text.as_str()?;
+        let others = top.as_object()?.iter().filter(|(other, _)| *other != text);
+        Some(Token {
+            text: text.to_string(),
+            logprob: logprob.as_f64()?,
+            second: others
+                .filter_map(|(_, logprob)| logprob.as_f64())
+                .max_by(f64::total_cmp),
+        })
+    };
+    texts.iter().zip(logprobs).zip(top).map(token).collect()
 }
 
 fn finish(entry: &Value) -> Option<String> {
@@ -456,10 +465,14 @@ pub fn merged(base: &Value, more: &Value) -> Value {
 mod tests {
     use super::*;
 
-    fn entry(index: usize, text: &str, id: u64) -> Value {
-        let token = json!({"token": text, "logprob": 1.0, "top_logprobs": [{"token": id, "logprob": 1.0},
-            {"token": 9, "logprob": null}]});
-        json!({"index": index, "text": text, "logprobs": token})
+    /// A choice of a chunk, of these tokens.
+    fn entry(index: usize, tokens: &[&str]) -> Value {
+        let top: Vec<_> = tokens
+            .iter()
+            .map(|token| json!({*token: -1.0, "other": -2.0}))
+            .collect();
+        let logprobs = json!({"tokens": tokens, "token_logprobs": vec![-1.0; tokens.len()], "top_logprobs": top});
+        json!({"index": index, "text": tokens.concat(), "logprobs": logprobs})
     }
 
     fn event(choices: &[Value]) -> String {
@@ -479,27 +492,27 @@ mod tests {
         }
     }
 
-    fn ids(choice: &Choice) -> Vec<u64> {
-        choice.tokens.iter().map(|token| token.id).collect()
+    fn texts(choice: &Choice) -> Vec<&str> {
+        choice.tokens.iter().map(|token| token.text.as_str()).collect()
     }
 
     #[test]
     fn a_stream_is_put_together_and_may_be_given_up() {
         let events = format!(
             "{}: keep-alive\n\n{}data: [DONE]\n\n",
-            event(&[entry(0, " one", 1)]),
-            event(&[entry(0, " two", 2)])
+            event(&[entry(0, &[" one"])]),
+            event(&[entry(0, &[" two", " three"])])
         );
         let Outcome::Whole(answer) = streamed(events.as_bytes(), &ask(None, 1), None).unwrap() else {
             panic!("it is whole");
         };
-        assert_eq!(answer.first.text, "one two");
-        assert_eq!(ids(&answer.first), [1, 2]);
+        assert_eq!(answer.first.text, "one two three");
+        assert_eq!(texts(&answer.first), [" one", " two", " three"]);
         let first = &answer.first.tokens[0];
-        assert_eq!((first.logit, first.second), (Some(10.0), None));
+        assert_eq!((first.logprob, first.second), (-1.0, Some(-2.0)));
         let cut = streamed(events.as_bytes(), &ask(Some(Cancel::AfterEvents(1)), 1), None).unwrap();
         assert!(matches!(cut, Outcome::Cut(answer) if answer.first.text == "one"));
-        let broken = streamed(event(&[entry(0, "x", 1)]).as_bytes(), &ask(None, 1), None).unwrap_err();
+        let broken = streamed(event(&[entry(0, &["x"])]).as_bytes(), &ask(None, 1), None).unwrap_err();
         assert!(broken.to_string().contains("[DONE]"), "{broken}");
         let message = streamed("data: no such thing\n".as_bytes(), &ask(None, 1), None).unwrap_err();
         assert!(message.to_string().contains("no such thing"), "{message}");
@@ -507,23 +520,23 @@ mod tests {
 
     #[test]
     fn several_answers_are_told_apart() {
-        let mut last = [entry(1, " d", 4), entry(0, "", 3)];
+        let mut last = [entry(1, &[" d"]), entry(0, &[])];
         last[0]["finish_reason"] = "length".into();
         last[1]["finish_reason"] = "stop".into();
         let events = [
-            event(&[entry(1, " c", 3)]),
-            event(&[entry(0, " a", 1), entry(1, "", 5)]),
+            event(&[entry(1, &[" c"])]),
+            event(&[entry(0, &[" a"]), entry(1, &[])]),
             event(&last),
             "data: [DONE]\n\n".into(),
         ];
         let Outcome::Whole(answer) = streamed(events.concat().as_bytes(), &ask(None, 2), None).unwrap() else {
             panic!("it is whole");
         };
-        let texts: Vec<_> = answer.choices().map(|choice| choice.text.as_str()).collect();
-        assert_eq!(texts, ["a", "c d"]);
+        let whole: Vec<_> = answer.choices().map(|choice| choice.text.as_str()).collect();
+        assert_eq!(whole, ["a", "c d"]);
         assert_eq!(
-            (ids(&answer.first), ids(&answer.others[0])),
-            (vec![1, 3], vec![3, 5, 4])
+            (texts(&answer.first), texts(&answer.others[0])),
+            (vec![" a"], vec![" c", " d"])
         );
         assert_eq!(answer.first.finish.as_deref(), Some("stop"));
         assert_eq!(answer.others[0].finish.as_deref(), Some("length"));

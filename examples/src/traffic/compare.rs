@@ -1,7 +1,7 @@
 //! An answer in the storm against the one that the request gets alone.
 //!
 //! Batching itself changes the last bits of a logit, since sums are taken in another order. So two greedy answers may
-//! part where the best two tokens are nearly equally good, and only there. How far apart logits come is measured on
+//! part where the best two tokens are nearly equally good, and only there. How far apart log probabilities come is measured on
 //! every token that both have, for unsteered requests too, which nothing of ours touches: it is what batching does.
 
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::client::{Answer, Choice, Outcome, Token};
 use super::exchanges::Exchange;
 
-/// How near two tokens' logits must be for batching to be allowed to swap them, relative to the logit, in float32.
+/// How near two tokens' log probabilities must be for batching to be allowed to swap them, in float32.
 pub const NEAR_TIE: f64 = 1e-4;
 
 /// What was found of one kind of requests.
@@ -25,7 +25,7 @@ pub struct Kind {
     pub tokens: usize,
     /// Answers that part from the solo one where two tokens were nearly equally good.
     pub near_ties: usize,
-    /// The largest relative difference between a token's logit in the storm and alone, before any parting.
+    /// The largest difference between a token's log probability in the storm and alone, before any parting.
     pub largest_deviation: f64,
     /// Answers without the same fingerprint as the solo one in the header, or with none.
     pub fingerprints: Vec<String>,
@@ -43,7 +43,7 @@ pub struct Comparison {
 }
 
 /// Compares a storm's outcomes with the answers that the requests get alone. Answers may part where the best two tokens
-/// are within `near_tie` of each other, relative to the logit.
+/// are within `near_tie` of each other.
 pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome], near_tie: f64) -> Comparison {
     let mut comparison = Comparison::default();
     for (index, ((exchange, alone), outcome)) in exchanges.iter().zip(alone).zip(outcomes).enumerate() {
@@ -130,24 +130,19 @@ fn difference(alone: &Choice, choice: &Choice, whole: bool, near_tie: f64, kind:
 /// Where an answer parts from the solo one. What they have in common is added to `kind`.
 fn parting(alone: &[Token], answer: &[Token], whole: bool, kind: &mut Kind) -> Option<usize> {
     for (at, (alone, token)) in alone.iter().zip(answer).enumerate() {
-        if let (Some(logit), Some(other)) = (alone.logit, token.logit)
-            && alone.id == token.id
-        {
-            kind.largest_deviation = kind.largest_deviation.max((other - logit).abs() / logit);
-        }
-        if alone.id != token.id {
+        if alone.text != token.text {
             return Some(at);
         }
+        kind.largest_deviation = kind.largest_deviation.max((token.logprob - alone.logprob).abs());
         kind.tokens += 1;
     }
     let ends_wrongly = answer.len() > alone.len() || (whole && answer.len() < alone.len());
     ends_wrongly.then(|| alone.len().min(answer.len()))
 }
 
-/// Whether the best two tokens at this one's place are within `near_tie` of each other, relative to the logit, so that
-/// batching may swap them.
+/// Whether the best two tokens at this one's place are within `near_tie` of each other, so that batching may swap them.
 pub fn is_near_tie(token: &Token, near_tie: f64) -> bool {
-    matches!((token.logit, token.second), (Some(best), Some(second)) if best - second <= near_tie * best)
+    token.second.is_some_and(|second| token.logprob - second <= near_tie)
 }
 
 impl Kind {
@@ -160,7 +155,7 @@ impl Kind {
     pub fn describe(&self) -> String {
         format!(
             "{} whole and {} cut answers ({} given up before anything came), {} tokens: {} wrong, {} parted at a near tie, \
-             {} fingerprints wrong; logits at most {:.1e} apart",
+             {} fingerprints wrong; log probabilities at most {:.1e} apart",
             self.whole,
             self.cut,
             self.nothing,
@@ -178,10 +173,10 @@ mod tests {
     use super::*;
     use crate::traffic::client::Ask;
 
-    fn token(id: u64, logit: f64, second: f64) -> Token {
+    fn token(id: u64, logprob: f64, second: f64) -> Token {
         Token {
-            id,
-            logit: Some(logit),
+            text: id.to_string(),
+            logprob,
             second: Some(second),
         }
     }
@@ -196,7 +191,7 @@ mod tests {
 
     fn choice(tokens: &[Token]) -> Choice {
         Choice {
-            text: tokens.iter().map(|token| token.id.to_string()).collect(),
+            text: tokens.iter().map(|token| token.text.as_str()).collect(),
             tokens: tokens.to_vec(),
             finish: None,
         }
@@ -228,13 +223,13 @@ mod tests {
 
     #[test]
     fn equal_answers_are_right_and_their_deviation_is_measured() {
-        let alone = [token(1, 8.0, 2.0), token(2, 8.0, 2.0)];
+        let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
         let kind = compared(
             &alone,
-            Outcome::Whole(answer(&[token(1, 8.0, 2.0), token(2, 8.002, 2.0)], "f")),
+            Outcome::Whole(answer(&[token(1, -0.2, -6.0), token(2, -0.202, -6.0)], "f")),
         );
         assert!(kind.is_right() && kind.whole == 1 && kind.tokens == 2, "{kind:?}");
-        assert!((kind.largest_deviation - 2.5e-4).abs() < 1e-9, "{kind:?}");
+        assert!((kind.largest_deviation - 2e-3).abs() < 1e-9, "{kind:?}");
         let cut = compared(&alone, Outcome::Cut(answer(&alone[..1], "f")));
         assert!(
             cut.is_right() && (cut.whole, cut.cut, cut.tokens) == (0, 1, 1),
@@ -246,12 +241,12 @@ mod tests {
 
     #[test]
     fn other_answers_are_wrong_unless_two_tokens_were_equally_good() {
-        let alone = [token(1, 8.0, 2.0), token(2, 8.0, 7.9999)];
+        let alone = [token(1, -0.2, -6.0), token(2, -0.7, -0.70001)];
         let wrong = [
-            Outcome::Whole(answer(&[token(7, 8.0, 2.0), token(2, 8.0, 2.0)], "f")),
+            Outcome::Whole(answer(&[token(7, -0.2, -6.0), token(2, -0.2, -6.0)], "f")),
             Outcome::Whole(answer(&alone[..1], "f")).clone(),
-            Outcome::Whole(answer(&[alone[0].clone(), alone[1].clone(), token(3, 8.0, 2.0)], "f")),
-            Outcome::Cut(answer(&[token(7, 8.0, 2.0)], "f")),
+            Outcome::Whole(answer(&[alone[0].clone(), alone[1].clone(), token(3, -0.2, -6.0)], "f")),
+            Outcome::Cut(answer(&[token(7, -0.2, -6.0)], "f")),
             Outcome::Whole(answer(&alone, "g")),
             Outcome::Refused(500, "no".into()),
         ];
@@ -262,14 +257,14 @@ mod tests {
         }
         let tie = compared(
             &alone,
-            Outcome::Whole(answer(&[alone[0].clone(), token(9, 8.0, 2.0)], "f")),
+            Outcome::Whole(answer(&[alone[0].clone(), token(9, -0.2, -6.0)], "f")),
         );
         assert!(tie.is_right() && tie.near_ties == 1, "{tie:?}");
     }
 
     #[test]
     fn all_choices_are_the_same() {
-        let alone = [token(1, 8.0, 2.0), token(2, 8.0, 2.0)];
+        let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
         let expected = Answer {
             others: vec![choice(&alone)],
             ..answer(&alone, "f")
@@ -283,7 +278,7 @@ mod tests {
         };
         assert!(with(Some(choice(&alone))).is_right());
         assert!(!with(None).is_right());
-        assert!(!with(Some(choice(&[token(7, 8.0, 2.0), token(2, 8.0, 2.0)]))).is_right());
+        assert!(!with(Some(choice(&[token(7, -0.2, -6.0), token(2, -0.2, -6.0)]))).is_right());
         let ended = Choice {
             finish: Some("stop".into()),
             ..choice(&alone)

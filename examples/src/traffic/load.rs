@@ -132,7 +132,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) 
         served.config(&Settings {
             prefix_cache: plan.prefix_cache,
             default_scale: Some(scale),
-            admin: Some("uploads = true".into()),
+            admin: Some("uploads = true\nopen_on_loopback = true".into()),
             ..Settings::default()
         })
     };
@@ -376,7 +376,10 @@ fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &Ask) -> Result<()> {
         let expected = &alone.first.tokens;
         answer.choices().all(|choice| {
             let tokens = &choice.tokens;
-            let parted = expected.iter().zip(tokens).find(|(alone, token)| alone.id != token.id);
+            let parted = expected
+                .iter()
+                .zip(tokens)
+                .find(|(alone, token)| alone.text != token.text);
             match parted {
                 Some((alone, _)) => is_near_tie(alone, NEAR_TIE),
                 None if whole => expected.len() == tokens.len(),
@@ -386,10 +389,10 @@ fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &Ask) -> Result<()> {
     };
     let found = expected.iter().find(fits);
     found.map(drop).with_context(|| {
-        let of = |choice: &Choice| choice.tokens.iter().map(|token| token.id).collect::<Vec<_>>();
-        let ids = |answer: &Answer| answer.choices().map(of).collect::<Vec<_>>();
-        let expected: Vec<_> = expected.iter().map(|answer| ids(answer)).collect();
-        format!("{:?} is none of {expected:?}: {ask:?}", ids(answer))
+        let of = |choice: &Choice| choice.tokens.iter().map(|token| token.text.clone()).collect::<Vec<_>>();
+        let texts = |answer: &Answer| answer.choices().map(of).collect::<Vec<_>>();
+        let expected: Vec<_> = expected.iter().map(|answer| texts(answer)).collect();
+        format!("{:?} is none of {expected:?}: {ask:?}", texts(answer))
     })
 }
 

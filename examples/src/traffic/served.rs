@@ -29,12 +29,12 @@ impl Dtype {
         }
     }
 
-    /// How near two tokens' logits must be for batching to be allowed to swap them, relative to the logit. A float16 has
-    /// three digits, and every block rounds to it.
+    /// How near two tokens' log probabilities must be for batching to be allowed to swap them. A float16 has three digits, and
+    /// every block rounds to it.
     pub fn near_tie(self) -> f64 {
         match self {
             Self::F32 => NEAR_TIE,
-            Self::F16 => 1e-2,
+            Self::F16 => 0.1,
         }
     }
 }

@@ -32,7 +32,8 @@ pub(super) struct Admin {
     options: Arc<AdminOptions>,
 }
 
-/// The admin routes, behind the token, and the two that are open: the counters and the description of these routes.
+/// The admin routes, behind the token, where there is one or they are open on loopback; and the two that are open to all: the
+/// counters and the description of these routes.
 pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
     let options = Arc::new(options);
     let admin = Admin {
@@ -51,7 +52,10 @@ pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
     let open = Router::new()
         .route("/metrics", get(metrics))
         .route("/api-doc/steering.json", get(api_doc));
-    guarded.merge(open).with_state(admin)
+    // Nobody could use them, so nobody is told that they are there.
+    let closed = options.token.is_none() && !options.open_on_loopback;
+    let all = if closed { open } else { guarded.merge(open) };
+    all.with_state(admin)
 }
 
 type Answer = Result<Json<Value>, Refusal>;
@@ -258,12 +262,25 @@ async fn api_doc() -> Json<Value> {
     Json(openapi::document())
 }
 
-/// What an error says, as mistral.rs's own errors do.
+/// An error, in OpenAI's shape.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `Refusal` writes")]
 pub(super) struct Message {
+    error: MessageBody,
+}
+
+/// What an error says.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `Refusal` writes")]
+pub(super) struct MessageBody {
     /// The field, what was found, and what was expected.
     message: String,
+    /// OpenAI's name of such errors.
+    r#type: String,
+    /// The field.
+    param: Option<String>,
+    /// OpenAI's name of the mistake.
+    code: Option<String>,
 }
 
 /// Runs what reads files or compiles specs where no other request waits for it.

@@ -1,10 +1,11 @@
 //! Who may use the admin routes.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -13,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use steermap_maps::digest;
 use subtle::ConstantTimeEq;
+use tracing::{info, warn};
 
 use super::refusal::Refusal;
 use crate::SteeringError;
@@ -72,10 +74,10 @@ impl fmt::Debug for Token {
 /// What the admin routes allow, and to whom.
 #[derive(Clone, Debug)]
 pub struct AdminOptions {
-    /// What a request must bear; `None`: nothing, and then they answer only on a server that listens on loopback alone.
+    /// What a request must bear; `None`: nothing, and then they are there only with `open_on_loopback`.
     pub token: Option<Token>,
-    /// Whether the server listens on loopback alone.
-    pub loopback: bool,
+    /// Whether programs on this machine may use them without a token, since the server listens on loopback alone.
+    pub open_on_loopback: bool,
     /// Whether vectors may be uploaded.
     pub uploads: bool,
     /// The most bytes of an upload's body.
@@ -89,11 +91,26 @@ impl Default for AdminOptions {
     fn default() -> Self {
         Self {
             token: None,
-            loopback: false,
+            open_on_loopback: false,
             uploads: false,
             max_upload_bytes: DEFAULT_UPLOAD_BYTES,
             max_vectors: DEFAULT_VECTORS,
         }
+    }
+}
+
+impl AdminOptions {
+    /// Who may do what, for the log.
+    pub fn describe(&self) -> String {
+        let to = match (&self.token, self.open_on_loopback) {
+            (Some(_), _) => "open to whoever has the token",
+            (None, true) => "open to programs on this machine, without a token",
+            (None, false) => {
+                return "Admin routes and mistral.rs's control routes are closed: there is no token".to_string();
+            }
+        };
+        let uploads = if self.uploads { "with" } else { "without" };
+        format!("Admin routes and mistral.rs's control routes are {to}, {uploads} uploads")
     }
 }
 
@@ -102,6 +119,7 @@ impl Default for AdminOptions {
 /// ```toml
 /// [steering.admin]
 /// token_env = "STEERING_TOKEN"    # or token_file = "token.txt", relative to the configuration file
+/// open_on_loopback = true         # absent: false; without a token, for programs on this machine
 /// uploads = true                  # absent: false
 /// max_upload_bytes = 67108864     # absent: 64 MiB
 /// max_vectors = 1024              # absent: 1024
@@ -111,6 +129,8 @@ impl Default for AdminOptions {
 pub struct AdminTable {
     token_env: Option<String>,
     token_file: Option<PathBuf>,
+    #[serde(default)]
+    open_on_loopback: bool,
     #[serde(default)]
     uploads: bool,
     max_upload_bytes: Option<usize>,
@@ -122,7 +142,8 @@ impl AdminTable {
     ///
     /// # Errors
     ///
-    /// A token that is named twice over, is not there or is none, or a limit of 0.
+    /// A token that is named twice over, is not there or is none, a server that is to be open and that others can reach, or a
+    /// limit of 0.
     pub fn resolve(self, loopback: bool, folder: &Path) -> Result<AdminOptions, SteeringError> {
         let token = match (self.token_env, self.token_file) {
             (None, None) => None,
@@ -136,6 +157,13 @@ impl AdminTable {
                 ));
             }
         };
+        if self.open_on_loopback && token.is_none() && !loopback {
+            return Err(SteeringError::value(
+                "steering.admin.open_on_loopback",
+                "true for a server that others can reach",
+                "server.host = \"127.0.0.1\", or a token",
+            ));
+        }
         for (key, limit) in [
             ("max_upload_bytes", self.max_upload_bytes),
             ("max_vectors", self.max_vectors),
@@ -151,7 +179,7 @@ impl AdminTable {
         let default = AdminOptions::default();
         Ok(AdminOptions {
             token,
-            loopback,
+            open_on_loopback: self.open_on_loopback,
             uploads: self.uploads,
             max_upload_bytes: self.max_upload_bytes.unwrap_or(default.max_upload_bytes),
             max_vectors: self.max_vectors.unwrap_or(default.max_vectors),
@@ -185,15 +213,30 @@ fn token_from_file(path: &Path) -> Result<Token, SteeringError> {
 
 /// The middleware of the admin routes: lets a request through that may use them.
 pub(super) async fn require(State(options): State<Arc<AdminOptions>>, request: Request, next: Next) -> Response {
-    match refused(&options, &request) {
-        None => next.run(request).await,
-        Some(response) => response,
+    if let Some(response) = refused(&options, &request) {
+        return response;
     }
+    let changes = !request.method().is_safe();
+    let what = format!("{} {}", request.method(), request.uri().path());
+    let caller = caller(&request);
+    let response = next.run(request).await;
+    if changes {
+        info!(caller, status = response.status().as_u16(), "{what}");
+    }
+    response
 }
 
 /// The answer to a request that may not use the admin routes; `None` if it may.
 pub(super) fn refused(options: &AdminOptions, request: &Request) -> Option<Response> {
     let refusal = allowed(options, request.uri().authority(), request.headers()).err()?;
+    warn!(
+        caller = caller(request),
+        status = refusal.status.as_u16(),
+        "{} {} refused: {}",
+        request.method(),
+        request.uri().path(),
+        refusal.message
+    );
     let unauthorized = refusal.status == StatusCode::UNAUTHORIZED;
     let mut response = refusal.into_response();
     if unauthorized {
@@ -201,6 +244,12 @@ pub(super) fn refused(options: &AdminOptions, request: &Request) -> Option<Respo
         response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
     }
     Some(response)
+}
+
+/// The address that a request comes from.
+pub(super) fn caller(request: &Request) -> String {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    peer.map_or("unknown".to_string(), |ConnectInfo(address)| address.to_string())
 }
 
 fn allowed(options: &AdminOptions, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -227,6 +276,16 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
+/// What proxies add: a request with one of these comes from elsewhere, whatever the address says.
+const FORWARDING: [&str; 6] = [
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
 /// Without a token only programs on this machine may use the admin routes; web pages open on it may not.
 fn local(options: &AdminOptions, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Refusal> {
     let forbidden = |found: &str| {
@@ -235,8 +294,13 @@ fn local(options: &AdminOptions, authority: Option<&Authority>, headers: &Header
         );
         Refusal::new(StatusCode::FORBIDDEN, message)
     };
-    if !options.loopback {
-        return Err(forbidden("a server without a token that listens beyond this machine"));
+    if !options.open_on_loopback {
+        return Err(forbidden("a server without a token and without open_on_loopback"));
+    }
+    if let Some(header) = FORWARDING.iter().find(|header| headers.contains_key(**header)) {
+        return Err(forbidden(&format!(
+            "a request that was forwarded ({header}) to a server without a token"
+        )));
     }
     if headers.contains_key(ORIGIN) {
         return Err(forbidden("a web page's request to a server without a token"));
@@ -285,10 +349,21 @@ mod tests {
     #[test]
     fn an_empty_table_allows_no_uploads() {
         let options = table("").resolve(true, Path::new("")).unwrap();
-        assert!(options.token.is_none() && options.loopback && !options.uploads);
+        assert!(options.token.is_none() && !options.open_on_loopback && !options.uploads);
         assert_eq!((options.max_upload_bytes, options.max_vectors), (64 << 20, 1024));
         assert!(toml::from_str::<AdminTable>("upload = true").is_err());
         assert!(toml::from_str::<AdminTable>("max_vectors = -1").is_err());
+    }
+
+    #[test]
+    fn only_a_server_on_loopback_can_be_open() {
+        let open = || table("open_on_loopback = true");
+        assert!(open().resolve(true, Path::new("")).unwrap().open_on_loopback);
+        let refused = open().resolve(false, Path::new("")).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("steering.admin.open_on_loopback: found true for a server that others can reach"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -300,7 +375,7 @@ mod tests {
             .unwrap();
         let token = options.token.unwrap();
         assert!(token.is(b"s3cret") && !token.is(b"s3cre") && !token.is(b"") && !token.is(b"s3cret\n"));
-        assert!(options.uploads && options.max_vectors == 2 && !options.loopback);
+        assert!(options.uploads && options.max_vectors == 2 && !options.open_on_loopback);
         assert_eq!(format!("{token:?}"), "Token(..)");
 
         // Cargo sets this one when it runs tests.

@@ -1,6 +1,7 @@
 //! What a request may cost, known before it reaches the engine.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::object::Object;
@@ -13,6 +14,9 @@ pub const MAX_BODY_BYTES: usize = 50 << 20;
 /// The most answers to one prompt (`n`, `best_of`) where the configuration doesn't say. Each has a sequence of its own,
 /// with a cache as long as the prompt.
 pub const MAX_CHOICES: u64 = 16;
+
+/// The most answers to all prompts of one request, where `choices` doesn't allow more to one of them.
+pub const MAX_ANSWERS: u64 = 64;
 
 /// The most alternatives at each token (`top_logprobs`, `logprobs` of `/v1/completions`): OpenAI's limit. Each is decoded and
 /// kept until the answer is whole.
@@ -123,6 +127,16 @@ impl Limits {
                 return Err(Refusal::value(key, asked.to_string(), format!("{most} at most")));
             }
         }
+        let prompts = body.get("prompt").map_or(1, prompts);
+        let choices = body
+            .get("n")
+            .and_then(|n| serde_json::from_str::<u64>(n).ok())
+            .unwrap_or(1);
+        let most = MAX_ANSWERS.max(self.choices);
+        if prompts.saturating_mul(choices) > most {
+            let found = format!("{prompts} prompts with {choices} answers each");
+            return Err(Refusal::value("prompt", found, format!("{most} answers at most")));
+        }
         for key in ["stop", "dry_sequence_breakers"] {
             let written = body.get(key).unwrap_or_default();
             if written.len() > MAX_STRINGS_BYTES {
@@ -150,6 +164,18 @@ impl Limits {
             }
         }
         Ok(())
+    }
+}
+
+/// How many prompts the value of `prompt` has: a list of numbers is one.
+fn prompts(written: &str) -> u64 {
+    if !written.starts_with('[') {
+        return 1;
+    }
+    match serde_json::from_str::<Vec<IgnoredAny>>(written) {
+        Ok(_) if serde_json::from_str::<Vec<f64>>(written).is_ok_and(|tokens| !tokens.is_empty()) => 1,
+        Ok(prompts) => prompts.len() as u64,
+        Err(_) => 1,
     }
 }
 
@@ -206,6 +232,31 @@ mod tests {
     }
 
     #[test]
+    fn prompts_are_counted() {
+        let limits = Limits::default();
+        for body in [
+            json!({"prompt": "one", "n": 16}),
+            json!({"prompt": vec!["one"; 64]}),
+            json!({"prompt": vec![vec![1, 2]; 16], "n": 4}),
+            json!({"prompt": vec![7; 1000], "n": 16}),
+            json!({"prompt": []}),
+        ] {
+            assert!(check(limits, &body, Some(1 << 20)).is_ok(), "{body}");
+        }
+        for (body, found) in [
+            (json!({"prompt": vec!["one"; 65]}), "65 prompts with 1 answers each"),
+            (
+                json!({"prompt": vec![vec![1]; 17], "n": 4}),
+                "17 prompts with 4 answers each",
+            ),
+        ] {
+            let (status, message) = check(limits, &body, None).unwrap_err();
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+            assert_eq!(message, format!("prompt: found {found}, expected 64 answers at most"));
+        }
+    }
+
+    #[test]
     fn lists_of_strings_are_bounded() {
         let limits = Limits::default();
         let list = |n: usize| json!(vec!["\n"; n]);
@@ -213,7 +264,10 @@ mod tests {
             assert!(check(limits, &json!({key: list(1000)}), None).is_ok());
             let (status, message) = check(limits, &json!({key: list(2000)}), None).unwrap_err();
             assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
-            assert!(message.starts_with(&format!("{key}: found more than 8192 bytes")), "{message}");
+            assert!(
+                message.starts_with(&format!("{key}: found more than 8192 bytes")),
+                "{message}"
+            );
         }
     }
 

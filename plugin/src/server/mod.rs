@@ -7,7 +7,8 @@
 //! | `admin`, `upload`, `openapi` | the admin routes, the form of an upload, their description |
 //! | `limits` | what a request may cost |
 //! | `auth` | who may use them: the token, and the rule without one |
-//! | `refusal` | answers that refuse, in the shape of mistral.rs's own |
+//! | `refusal` | answers that refuse, in the shape of OpenAI's errors |
+//! | `errors` | the middleware that gives this shape to what axum says itself |
 
 use axum::{Router, middleware};
 
@@ -16,6 +17,7 @@ use requests::Gate;
 
 mod admin;
 mod auth;
+mod errors;
 mod limits;
 mod object;
 mod openapi;
@@ -26,19 +28,28 @@ mod upload;
 mod usage;
 
 pub use auth::{AdminOptions, AdminTable, Token, is_loopback};
-pub use limits::{Limits, LimitsTable, MAX_BODY_BYTES, MAX_CHOICES, MAX_LOGPROBS};
+pub use limits::{Limits, LimitsTable, MAX_ANSWERS, MAX_BODY_BYTES, MAX_CHOICES, MAX_LOGPROBS};
 pub use requests::FINGERPRINT_HEADER;
+pub(crate) use requests::is_event_stream;
+
+/// The answer of a server that can't answer: 503, with `message`.
+pub(crate) fn unavailable(message: &str) -> impl axum::response::IntoResponse + use<> {
+    refusal::Refusal::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, message)
+}
 
 /// Puts steering around mistral.rs's router.
 ///
 /// `POST` on `/v1/chat/completions`, `/v1/completions` and `/v1/responses` takes a `steering` field; every answer from
 /// there has the header [`FINGERPRINT_HEADER`], and none costs more than `limits` allow. Beside mistral.rs's routes there are then those under `/v1/steering`,
 /// which `admin` says who may use, and two open ones: `/metrics` and `/api-doc/steering.json`. mistral.rs's own routes that
-/// change what is served are for those alone who may use ours.
+/// change what is served are for those alone who may use ours. Errors have OpenAI's shape on all routes.
 pub fn wrap(router: Router, steering: Steering, admin: AdminOptions, limits: Limits) -> Router {
     let gate = Gate::new(steering.clone(), limits, admin.clone());
     let steered = router.layer(middleware::from_fn_with_state(gate, requests::steer));
-    steered.merge(admin::router(steering, admin))
+    steered
+        .merge(admin::router(steering, admin))
+        .fallback(errors::no_such_route)
+        .layer(middleware::from_fn(errors::shaped))
 }
 
 #[cfg(test)]

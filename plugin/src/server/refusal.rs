@@ -1,4 +1,4 @@
-//! Answers that refuse a request, in the shape of mistral.rs's own errors.
+//! Answers that refuse a request, in the shape of OpenAI's errors.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -7,23 +7,35 @@ use serde_json::json;
 
 use crate::SteeringError;
 
-/// A request that is not answered: `{"message": "..."}`, as mistral.rs's own errors are.
+/// A request that is not answered: `{"error": {"message", "type", "param", "code"}}`.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) message: String,
+    /// The field of the request that is wrong.
+    pub(super) param: Option<String>,
+    /// OpenAI's name of the mistake.
+    pub(super) code: Option<&'static str>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let message = shortened(message.into());
-        Self { status, message }
+        Self {
+            status,
+            message,
+            param: None,
+            code: None,
+        }
     }
 
     /// A value that can't be right: 422.
     pub(super) fn value(field: &str, found: impl AsRef<str>, expected: impl AsRef<str>) -> Self {
         let message = format!("{field}: found {}, expected {}", found.as_ref(), expected.as_ref());
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+        Self {
+            param: Some(shortened(field.to_string())),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+        }
     }
 
     /// A body of another kind: 415.
@@ -35,7 +47,20 @@ impl Refusal {
     /// A body of more than `limit` bytes: 413.
     pub(super) fn too_large(field: &str, limit: usize) -> Self {
         let message = format!("{field}: found more than {limit} bytes, expected at most {limit}");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+        Self {
+            param: Some(field.to_string()),
+            ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+        }
+    }
+}
+
+/// What OpenAI calls errors of this status.
+fn kind(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
+        status if status.is_client_error() => "invalid_request_error",
+        _ => "server_error",
     }
 }
 
@@ -53,7 +78,10 @@ fn shortened(message: String) -> String {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "message": self.message }))).into_response()
+        let error = json!({
+            "message": self.message, "type": kind(self.status), "param": self.param, "code": self.code,
+        });
+        (self.status, Json(json!({ "error": error }))).into_response()
     }
 }
 

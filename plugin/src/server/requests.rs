@@ -21,10 +21,10 @@ use super::auth::{self, AdminOptions};
 use super::limits::Limits;
 use super::object::{self, Object};
 use super::refusal::{Refusal, status};
-use super::sse::{EventBody, Start};
+use super::sse::EventBody;
 use super::usage;
 use crate::metrics::{Outcome, Reason};
-use crate::{RequestSteering, SteeredRequest, Steering};
+use crate::{RequestSteering, SteeredRequest, Steering, SteeringError};
 
 /// The header that says what an answer was steered with: the fingerprint, or `none`.
 pub const FINGERPRINT_HEADER: HeaderName = HeaderName::from_static("x-steering-fingerprint");
@@ -175,9 +175,23 @@ pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next
                 StatusCode::CONFLICT => Reason::Conflict,
                 _ => Reason::Spec,
             };
-            let refusal = Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
-            refuse(&steering, model, refusal, reason)
+            refuse(&steering, model, of_spec(&error), reason)
         }
+    }
+}
+
+/// Why a spec, or the model that it is for, is refused.
+fn of_spec(error: &SteeringError) -> Refusal {
+    match error {
+        SteeringError::NotFound { field, .. } if field == "model" => Refusal {
+            param: Some("model".to_string()),
+            code: Some("model_not_found"),
+            ..Refusal::new(StatusCode::NOT_FOUND, error.to_string())
+        },
+        _ => Refusal {
+            param: Some("steering".to_string()),
+            ..Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+        },
     }
 }
 
@@ -262,7 +276,17 @@ async fn run(steering: &Steering, steered: SteeredRequest, request: Request, nex
     let said = fingerprint
         .as_ref()
         .map(|fingerprint| json!({ "fingerprint": fingerprint }).to_string());
-    let refused = steered.prompt_error().is_some() && response.status() == StatusCode::UNPROCESSABLE_ENTITY;
+    // The engine says that the request is wrong, whatever is wrong with it.
+    let refused = steered
+        .prompt_error()
+        .filter(|_| response.status() == StatusCode::BAD_REQUEST);
+    if let Some(reason) = &refused {
+        let refusal = Refusal {
+            param: Some("steering".to_string()),
+            ..Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason)
+        };
+        response = readable(refusal);
+    }
     let header = match &fingerprint {
         Some(fingerprint) => HeaderValue::try_from(fingerprint).ok(),
         None => Some(HeaderValue::from_static("none")),
@@ -272,48 +296,26 @@ async fn run(steering: &Steering, steered: SteeredRequest, request: Request, nex
         let exposed = HeaderValue::from_name(FINGERPRINT_HEADER);
         response.headers_mut().append(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
-    let answered = match said {
-        _ if refused => Err(response),
+    if refused.is_some() {
+        steering.metrics().refused(&model, Reason::Prompt);
+        return response;
+    }
+    steering.metrics().request(&model, outcome);
+    match said {
         Some(said) if response.status() == StatusCode::OK => match kind(response.headers()) {
-            Kind::Events => events(response, said, steered, span).await,
-            Kind::Json => Ok(document(response, &said).await),
-            Kind::Other => Ok(guarded(response, steered, span)),
+            Kind::Events => events(response, said, steered, span),
+            Kind::Json => document(response, &said).await,
+            Kind::Other => guarded(response, steered, span),
         },
-        _ => Ok(guarded(response, steered, span)),
-    };
-    match answered {
-        Ok(response) => {
-            steering.metrics().request(&model, outcome);
-            response
-        }
-        Err(response) => {
-            steering.metrics().refused(&model, Reason::Prompt);
-            response
-        }
+        _ => guarded(response, steered, span),
     }
 }
 
-/// A streamed answer; `Err` with another answer if the spec turned out not to fit the prompt.
-async fn events(response: Response, said: String, steered: SteeredRequest, span: Span) -> Result<Response, Response> {
+/// A streamed answer.
+fn events(response: Response, said: String, steered: SteeredRequest, span: Span) -> Response {
     let (mut parts, body) = response.into_parts();
     parts.headers.remove(CONTENT_LENGTH);
-    let mut body = EventBody::new(body, Some(said), (steered, span));
-    if body.guard().0.may_fail_on_prompt() {
-        // The status is held back until the engine has seen the prompt.
-        let start = body.start().await;
-        let cause = body.guard().0.prompt_error();
-        match start {
-            Ok(Start::Failed(message)) if cause.is_some_and(|cause| cause == message) => {
-                return Err(readable(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)));
-            }
-            Ok(_) => (),
-            Err(error) => {
-                let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
-                return Ok(refusal.into_response());
-            }
-        }
-    }
-    Ok(Response::from_parts(parts, Body::new(body)))
+    Response::from_parts(parts, Body::new(EventBody::new(body, Some(said), (steered, span))))
 }
 
 /// An answer that is one JSON document. It is complete, so nothing of the request need be kept for it.
@@ -362,6 +364,11 @@ impl<G: Unpin> http_body::Body for Guarded<G> {
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
+}
+
+/// Whether a body is one of server-sent events.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    matches!(kind(headers), Kind::Events)
 }
 
 enum Kind {

@@ -1,7 +1,5 @@
 //! Server-sent events, taken apart and passed on without delay.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -48,21 +46,11 @@ impl Splitter {
     }
 }
 
-/// The text of an event's `data` lines, joined as the standard says; `None` for a comment.
-fn data(event: &[u8]) -> Option<Vec<u8>> {
-    let lines = event.split(|byte| *byte == b'\n').filter_map(|line| {
-        let line = line.strip_suffix(b"\r").unwrap_or(line).strip_prefix(b"data:")?;
-        Some(line.strip_prefix(b" ").unwrap_or(line))
-    });
-    let lines: Vec<&[u8]> = lines.collect();
-    (!lines.is_empty()).then(|| lines.join(&b'\n'))
-}
-
 /// The event with the steering in its usage block, or as it is if it has none.
 fn extended(event: Bytes, steering: &str) -> Bytes {
-    // Nearly all events have neither word, and then they needn't be parsed.
-    let has = |word: &[u8]| event.windows(word.len()).any(|window| window == word);
-    if !has(b"\"usage\"") && !has(b"\"finish_reason\":\"") {
+    // Nearly all events have no usage, and then they needn't be parsed.
+    const WORD: &[u8] = b"\"usage\":{";
+    if !event.windows(WORD.len()).any(|window| window == WORD) {
         return event;
     }
     // The server writes JSON as one line; only then is it clear where the new text goes.
@@ -79,28 +67,17 @@ fn extended(event: Bytes, steering: &str) -> Bytes {
     lines.concat().into()
 }
 
-/// What the first events of a stream say of the request.
-#[derive(Debug, PartialEq)]
-pub(super) enum Start {
-    /// The request failed, and this is why.
-    Failed(String),
-    /// An answer has begun, or there is none.
-    Begun,
-}
-
 /// The body of a streamed answer, with the steering in its usage block.
 ///
-/// Events go on as soon as they are whole; all others than those extended go on byte for byte. `guard` lives until the
+/// Events go on as soon as they are whole; all others than those extended go on byte for byte. `_guard` lives until the
 /// body is dropped, which is when the answer has ended or the client has gone.
 pub(super) struct EventBody<G> {
     inner: Body,
     splitter: Splitter,
-    /// Events that were read to see how the stream starts.
-    held: VecDeque<Bytes>,
     ended: bool,
     /// What the usage block gets, as JSON; `None` for nothing.
     steering: Option<String>,
-    guard: G,
+    _guard: G,
 }
 
 impl<G: Unpin> EventBody<G> {
@@ -108,33 +85,10 @@ impl<G: Unpin> EventBody<G> {
         Self {
             inner,
             splitter: Splitter::default(),
-            held: VecDeque::new(),
             ended: false,
             steering,
-            guard,
+            _guard: guard,
         }
-    }
-
-    /// What lives as long as the body.
-    pub(super) fn guard(&self) -> &G {
-        &self.guard
-    }
-
-    /// Waits for the event that shows whether the request was accepted. The events stay in the body.
-    ///
-    /// # Errors
-    ///
-    /// What ends the stream.
-    pub(super) async fn start(&mut self) -> Result<Start, axum::Error> {
-        while let Some(frame) = poll_fn(|cx| self.poll_inner(cx)).await {
-            let Ok(event) = frame?.into_data() else { continue };
-            self.held.push_back(event.clone());
-            // Comments keep the connection alive, and `response.created` is sent before the engine has seen the prompt.
-            if let Some(start) = data(&event).and_then(|data| judge(&data)) {
-                return Ok(start);
-            }
-        }
-        Ok(Start::Begun)
     }
 
     /// The next event, or what is no data.
@@ -169,12 +123,9 @@ impl<G: Unpin> http_body::Body for EventBody<G> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        let frame = match this.held.pop_front() {
-            Some(event) => Frame::data(event),
-            None => match ready!(this.poll_inner(cx)) {
-                Some(Ok(frame)) => frame,
-                other => return Poll::Ready(other),
-            },
+        let frame = match ready!(this.poll_inner(cx)) {
+            Some(Ok(frame)) => frame,
+            other => return Poll::Ready(other),
         };
         Poll::Ready(Some(Ok(match &this.steering {
             Some(steering) => frame.map_data(|event| extended(event, steering)),
@@ -183,34 +134,10 @@ impl<G: Unpin> http_body::Body for EventBody<G> {
     }
 }
 
-/// What one event's data says of how the stream starts; `None` if nothing yet.
-///
-/// mistral.rs sends an error as plain text, and on `/v1/responses` as `{"type": "error", "error": {"message": ..}}`.
-fn judge(data: &[u8]) -> Option<Start> {
-    #[derive(serde::Deserialize)]
-    struct Event {
-        r#type: Option<String>,
-        error: Option<Cause>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Cause {
-        message: String,
-    }
-    if serde_json::from_slice::<serde::de::IgnoredAny>(data).is_err() {
-        return Some(Start::Failed(String::from_utf8_lossy(data).into_owned()));
-    }
-    let Ok(Event { r#type, error }) = serde_json::from_slice(data) else {
-        return Some(Start::Begun);
-    };
-    match (r#type.as_deref(), error) {
-        (Some("response.created"), _) => None,
-        (Some("error"), Some(cause)) => Some(Start::Failed(cause.message)),
-        _ => Some(Start::Begun),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use axum::body::to_bytes;
     use futures::stream;
 
@@ -232,9 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn events_split_anywhere_are_extended_and_the_rest_is_byte_for_byte() {
-        let expected = STREAM
-            .replace("{\"n\":1}", "{\"n\":1,\"steering\":S}")
-            .replace("\"stop\"}]}", "\"stop\"}],\"steering\":S}");
+        let expected = STREAM.replace("{\"n\":1}", "{\"n\":1,\"steering\":S}");
         for at in 0..=STREAM.len() {
             let (a, b) = STREAM.as_bytes().split_at(at);
             let body = EventBody::new(chunks(vec![a, b]), Some("S".into()), ());
@@ -279,37 +204,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_start_of_a_stream_is_judged_and_kept() {
-        for (stream, expected) in [
-            (
-                ": \n\ndata: no such\ndata: position\n\ndata: [DONE]\n\n",
-                Start::Failed("no such\nposition".into()),
-            ),
-            ("data: {\"choices\":[]}\n\ndata: [DONE]\n\n", Start::Begun),
-            (
-                "event: response.created\ndata: {\"type\":\"response.created\"}\n\n\
-                 event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"v\",\"message\":\"no\"}}\n\n",
-                Start::Failed("no".into()),
-            ),
-            (
-                "data: {\"type\":\"response.created\"}\n\ndata: {\"type\":\"response.in_progress\"}\n\n",
-                Start::Begun,
-            ),
-            ("data: 3\n\n", Start::Begun),
-            ("", Start::Begun),
-        ] {
-            let mut body = EventBody::new(chunks(stream.as_bytes().chunks(2).collect()), None, ());
-            assert_eq!(body.start().await.unwrap(), expected, "{stream}");
-            assert_eq!(text(body).await, stream);
-        }
-    }
-
-    #[tokio::test]
     async fn an_error_of_the_stream_goes_on() {
         let parts: Vec<Result<Bytes, std::io::Error>> =
             vec![Ok("data: 1\n\n".into()), Err(std::io::Error::other("gone"))];
-        let mut body = EventBody::new(Body::from_stream(stream::iter(parts)), None, ());
-        assert_eq!(body.start().await.unwrap(), Start::Begun);
+        let body = EventBody::new(Body::from_stream(stream::iter(parts)), None, ());
         assert!(to_bytes(Body::new(body), usize::MAX).await.is_err());
     }
 }

@@ -30,9 +30,6 @@ pub use snapshot::{Model, ModelDefault, Snapshot};
 /// What goes beyond is refused before it runs.
 pub const MAX_PROMPT_WORK: u64 = 1 << 25;
 
-/// Tokens of a context that is not known.
-const LONGEST_CONTEXT: usize = 1 << 20;
-
 /// Ids of sent requests that are remembered for each [`SteeredRequest`] beyond those that the engine has yet to take up.
 const KEPT_IDS: usize = 64;
 
@@ -225,9 +222,6 @@ impl Steering {
                 me: me.clone(),
                 steering: self.inner.clone(),
                 model: model.id.clone(),
-                may_be_too_long: program
-                    .as_ref()
-                    .is_some_and(|program| program.work(model.context.unwrap_or(LONGEST_CONTEXT)) > MAX_PROMPT_WORK),
                 program,
                 own,
                 ids: Mutex::default(),
@@ -319,8 +313,6 @@ struct SteeringField {
     program: Option<Arc<Program>>,
     /// Whether the request asked for its steering itself, instead of getting the default.
     own: bool,
-    /// Whether a prompt that the model takes may be too long for the program.
-    may_be_too_long: bool,
     /// The requests that were sent, the oldest first, and whether the engine has taken them up.
     ids: Mutex<VecDeque<(usize, bool)>>,
     prompt_error: Mutex<Option<String>>,
@@ -348,13 +340,6 @@ impl SteeredRequest {
     /// `future`, with everything that it sends to the engine steered so. Tasks that it spawns are not.
     pub fn scope<F: Future>(&self, future: F) -> Marked<F> {
         marked(self.asked.clone(), future)
-    }
-
-    /// Whether the engine may refuse the request for its prompt's sake: a prompt may be too long for the steps that act on
-    /// it, and steering that a request asked for itself must find what it selects.
-    pub fn may_fail_on_prompt(&self) -> bool {
-        let program = self.asked.program.as_ref();
-        self.asked.may_be_too_long || (self.asked.own && program.is_some_and(|program| program.looks_at_prompt()))
     }
 
     /// Why the engine refused the request for its prompt's sake.
@@ -519,7 +504,6 @@ mod tests {
         let steering = steering();
         let many: Vec<crate::VectorUse> = (0..32).map(|_| crate::VectorUse::new("a", 0.1)).collect();
         let request = steering.request(None, Some(&SteeringSpec::from(many).into())).unwrap();
-        assert!(request.may_fail_on_prompt());
         // 32 vectors at 2 layers.
         let most = (MAX_PROMPT_WORK / 64) as usize;
         let admit = |len: usize| {
@@ -539,9 +523,5 @@ mod tests {
         );
         assert!(refused.starts_with(&expected), "{refused}");
         assert_eq!(request.prompt_error(), Some(refused));
-        let one = steering
-            .request(None, Some(&crate::VectorUse::new("a", 0.1).into()))
-            .unwrap();
-        assert!(!one.may_fail_on_prompt());
     }
 }

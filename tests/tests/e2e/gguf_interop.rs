@@ -1,4 +1,4 @@
-//! GGUF control vectors: `mapper convert` against the gguf package and repeng, where they are installed, and what it
+//! GGUF control vectors: `mapper convert` against the gguf package, and repeng where it is installed, and what it
 //! refuses; and the configuration's.
 
 use std::path::Path;
@@ -12,6 +12,8 @@ use steermap_tests::run::{error_of, run};
 use steermap_tests::vectors::save_reference_vector;
 use steermap_tests::{fixture, project};
 
+use crate::clients::python;
+
 /// Runs `mapper convert` on files of `folder`.
 fn convert(folder: &Path, from: &str, to: &str, more: &[&str]) -> std::process::Output {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_string();
@@ -21,17 +23,12 @@ fn convert(folder: &Path, from: &str, to: &str, more: &[&str]) -> std::process::
 
 #[test]
 fn gguf_and_repeng_read_and_write_the_same_vectors() {
-    let python = std::env::var("STEERMAP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let there = Command::new(&python).args(["-c", "import gguf"]).output();
-    if !there.is_ok_and(|output| output.status.success()) {
-        eprintln!("not run: {python} has no package gguf; STEERMAP_PYTHON names another interpreter");
-        return;
-    }
+    let python = python();
     for model in ["tiny-llama", "tiny-gemma3"] {
         let dir = tempfile::tempdir().unwrap();
         let vector = save_reference_vector(model, dir.path());
         let output = Command::new(&python)
-            .arg(project("tests/gguf_interop.py"))
+            .arg(project("tests/clients/gguf_interop.py"))
             .args([&binary("mapper").unwrap(), &fixture(model), &vector])
             .arg(dir.path())
             .output()
@@ -84,7 +81,7 @@ fn a_control_vector_of_the_configuration_steers_as_the_vector_file_does() {
         format!(
             "[[models]]\nkind = \"text\"\nmodel_id = \"{model}\"\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n\
              [steering.vectors]\nfile = \"test.toml\"\ncontrol = \"test.gguf\"\nagain = {{ file = \"test.gguf\", \
-             model = \"{model}\" }}\n[[steering.defaults]]\nvectors = [{{ vector = \"control\", {used} }}]\n"
+             model = \"{model}\" }}\n[steering.admin]\nopen_on_loopback = true\n[[steering.defaults]]\nvectors = [{{ vector = \"control\", {used} }}]\n"
         )
     };
     let server = Server::start(dir.path(), &config("scale = 9.0, layers = [1]")).unwrap();

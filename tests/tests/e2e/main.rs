@@ -3,6 +3,7 @@
 mod bad_requests;
 mod batches;
 mod chaos;
+mod clients;
 mod config;
 mod eval;
 mod eval_runs;
@@ -16,7 +17,7 @@ mod mapper_fit_killed;
 mod mapper_vector;
 mod models_in_one_process;
 mod no_harm;
-mod openai_client;
+mod operator;
 mod real_model;
 mod requests;
 mod seam;

@@ -21,8 +21,37 @@ pub(super) const KINDS: &[Kind] = &[
         name: "n = 16, one of which may fail",
         allowed: Allowed::Answer,
         content: |draw| {
-            let penalty = draw.one_of(&[json!(-3.4e38), json!(0)]);
-            Content::Completion(json!({"n": 16, "temperature": 3, "frequency_penalty": penalty}))
+            let penalty = draw.one_of(&[json!(1e-38), json!(1)]);
+            Content::Completion(json!({"n": 16, "temperature": 3, "repetition_penalty": penalty}))
+        },
+    },
+    Kind {
+        name: "many prompts",
+        allowed: Allowed::Answer,
+        content: |draw| {
+            let prompts: Vec<_> = (0..12).map(|_| draw.text(40)).collect();
+            Content::Completion(json!({"prompt": prompts, "n": 4, "seed": 3, "temperature": 1}))
+        },
+    },
+    Kind {
+        name: "prompts, one of which may fail",
+        allowed: Allowed::Answer,
+        content: |draw| {
+            let last = draw.one_of(&[json!(""), json!("Once"), json!("word ".repeat(4000))]);
+            Content::Completion(json!({"prompt": ["One day", "Tom", last], "max_tokens": 40}))
+        },
+    },
+    Kind {
+        name: "100 prompts",
+        allowed: Allowed::Refusal,
+        content: |_| Content::Completion(json!({"prompt": vec!["One day"; 100]})),
+    },
+    Kind {
+        name: "tokens that no model has",
+        allowed: Allowed::Refusal,
+        content: |draw| {
+            let prompt = draw.one_of(&[json!([1_000_000]), json!([[1, 2], [4_294_967_295u32]])]);
+            Content::Completion(json!({"prompt": prompt, "stream": false}))
         },
     },
     Kind {

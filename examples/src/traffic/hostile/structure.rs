@@ -106,7 +106,7 @@ pub(super) const KINDS: &[Kind] = &[
         allowed: Allowed::Answer,
         content: |_| {
             let grammar = json!({"type": "regex", "value": "[0-9]{400}"});
-            Content::Completion(json!({"grammar": grammar, "frequency_penalty": -3.4e38, "temperature": 1}))
+            Content::Completion(json!({"grammar": grammar, "repetition_penalty": 1e-38, "temperature": 1}))
         },
     },
     Kind {

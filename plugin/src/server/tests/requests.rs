@@ -113,7 +113,8 @@ async fn a_model_that_is_not_there_is_left_to_the_engine_unless_it_is_to_be_stee
         (StatusCode::OK, Some("outside"))
     );
     let answer = post_json(&server, "/v1/completions", format!(r#"{{"model":"other",{FIELD}}}"#)).await;
-    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert_eq!(answer.json()["error"]["code"], "model_not_found");
     assert_eq!(answer.message(), "model: found \"other\", expected one of tiny");
 }
 
@@ -129,7 +130,6 @@ async fn streams_say_it_in_their_usage_block() {
             "\"total_tokens\":3",
         ),
     ] {
-        // With `apply` the first event is waited for.
         for apply in ["", r#","apply":{"prompt":{"positions":[1]}}"#] {
             let body = format!(
                 r#"{{"stream":true,{prompt}"steering":{{"vectors":[{{"vector":"happy","scale":1{apply}}}]}}}}"#

@@ -66,7 +66,7 @@ pub(super) fn steering() -> Steering {
 /// Admin routes for programs on this machine, uploads allowed.
 pub(super) fn local() -> AdminOptions {
     AdminOptions {
-        loopback: true,
+        open_on_loopback: true,
         uploads: true,
         max_upload_bytes: 1 << 16,
         max_vectors: 3,
@@ -78,7 +78,7 @@ pub(super) fn local() -> AdminOptions {
 pub(super) fn with_token() -> AdminOptions {
     AdminOptions {
         token: Some(Token::new(TOKEN, "test").unwrap()),
-        loopback: false,
+        open_on_loopback: false,
         ..local()
     }
 }
@@ -113,20 +113,8 @@ async fn answer(Extension(steering): Extension<Steering>, headers: HeaderMap, bo
     let asks = |what: &str| text.contains(what);
     if let Some(Err(reason)) = admitted {
         assert_eq!(reason, PROMPT_ERROR);
-        return match asks("\"stream\":true") {
-            true if asks("input") => {
-                let error =
-                    json!({ "type": "error", "error": { "type": "validation_error", "message": PROMPT_ERROR } });
-                let created = RESPONSES_STREAM.split_inclusive("\n\n").next().unwrap();
-                events(&format!("{created}event: error\ndata: {error}\n\ndata: [DONE]\n\n"))
-            }
-            true => events(&format!("data: {PROMPT_ERROR}\n\ndata: [DONE]\n\n")),
-            false => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                Json(json!({ "message": PROMPT_ERROR })),
-            )
-                .into_response(),
-        };
+        let error = json!({ "message": PROMPT_ERROR, "type": "invalid_request_error", "param": null, "code": null });
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
     }
     let mut response = match asks("\"stream\":true") {
         true if asks("input") => events(RESPONSES_STREAM),
@@ -173,7 +161,10 @@ impl Answer {
     pub(super) fn message(&self) -> String {
         let json = self.json();
         assert_eq!(json.as_object().map(|object| object.len()), Some(1), "{}", self.text);
-        json["message"]
+        let members = ["code", "message", "param", "type"];
+        let error = json["error"].as_object().unwrap_or_else(|| panic!("{}", self.text));
+        assert!(error.keys().eq(members), "{}", self.text);
+        error["message"]
             .as_str()
             .unwrap_or_else(|| panic!("{}", self.text))
             .to_string()
