@@ -290,10 +290,10 @@ mod tests {
             phase,
             listening: Arc::default(),
         };
-        let first = stream::iter([Ok::<_, axum::Error>(Bytes::from("data: 1\n\n"))]);
+        let first = || stream::iter([Ok::<_, axum::Error>(Bytes::from("data: 1\n\n"))]);
         let body = |last| {
             Body::new(Ending {
-                inner: Body::from_stream(first.clone().chain(stream::pending())),
+                inner: Body::from_stream(first().chain(stream::pending())),
                 over: Some(Box::pin(stopping.clone().reached(Phase::Over))),
                 last,
             })

@@ -89,6 +89,8 @@ pub struct Ask {
     pub choices: usize,
     /// Texts that end an answer.
     pub stop: Vec<String>,
+    /// A regular expression that answers are written by.
+    pub grammar: Option<String>,
 }
 
 impl Ask {
@@ -108,6 +110,9 @@ impl Ask {
         }
         if !self.stop.is_empty() {
             fields.insert("stop".into(), json!(self.stop));
+        }
+        if let Some(regex) = &self.grammar {
+            fields.insert("grammar".into(), json!({"type": "regex", "value": regex}));
         }
         body
     }
@@ -489,6 +494,7 @@ mod tests {
             cancel,
             choices,
             stop: Vec::new(),
+            grammar: None,
         }
     }
 

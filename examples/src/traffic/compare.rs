@@ -142,7 +142,10 @@ fn parting(alone: &[Token], answer: &[Token], whole: bool, kind: &mut Kind) -> O
 
 /// Whether the best two tokens at this one's place are within `near_tie` of each other, so that batching may swap them.
 pub fn is_near_tie(token: &Token, near_tie: f64) -> bool {
-    token.second.is_some_and(|second| token.logprob - second <= near_tie)
+    // (A grammar may have ruled out the better one.)
+    token
+        .second
+        .is_some_and(|second| (token.logprob - second).abs() <= near_tie)
 }
 
 impl Kind {
@@ -208,6 +211,7 @@ mod tests {
                 cancel: None,
                 choices: 1,
                 stop: Vec::new(),
+                grammar: None,
             },
             steered: true,
             prompt_tokens: 1,

@@ -106,6 +106,7 @@ impl Continuations {
                 cancel: None,
                 choices: 1,
                 stop: Vec::new(),
+                grammar: None,
                 ..exchange.ask.clone()
             },
             steered: exchange.steered,
@@ -149,6 +150,7 @@ mod tests {
                 cancel: None,
                 choices: 2,
                 stop: vec!["x".into()],
+                grammar: None,
             },
             steered: true,
             prompt_tokens: 7,

@@ -20,6 +20,8 @@ pub const STORIES_SEED: u64 = 71;
 pub const MAX_TOKENS: usize = 24;
 /// What ends some of the answers: within a word, at a word, over two tokens, and not at all.
 const STOPS: [&str; 6] = [".", "e", " the", "o t", "oo", "no such text"];
+/// What some of the answers are written by: words in lower case alone, and few of them.
+const GRAMMARS: [&str; 2] = ["[ a-z]*", "( ?[a-z]+){1,6}"];
 /// The longest that a request comes after the one before it on its connection was answered.
 const LONGEST_PAUSE: Duration = Duration::from_millis(12);
 
@@ -87,6 +89,7 @@ impl Exchanges {
         } else {
             Vec::new()
         };
+        let grammar = rng.random_bool(0.1).then(|| *GRAMMARS.choose(rng).expect("there are some"));
         Exchange {
             ask: Ask {
                 model: self.model.clone(),
@@ -97,6 +100,7 @@ impl Exchanges {
                 cancel,
                 choices,
                 stop,
+                grammar: grammar.map(str::to_string),
             },
             steered: steering != Steering::Off,
             prompt_tokens: prompt.tokens.len(),

@@ -86,6 +86,7 @@ impl Both {
             cancel: None,
             choices: 1,
             stop: Vec::new(),
+            grammar: None,
         };
         let [plain, cached] =
             [&self.plain, &self.cached].map(|server| match Client::new(server.url()).complete(&ask).unwrap() {

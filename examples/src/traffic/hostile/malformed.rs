@@ -39,7 +39,7 @@ pub(super) const KINDS: &[Kind] = &[
         name: "a prompt of another type",
         allowed: Allowed::Refusal,
         content: |draw| {
-            let prompt = draw.one_of(&[json!(7), json!({}), json!(null), json!([1, 2]), json!([["x"]])]);
+            let prompt = draw.one_of(&[json!(7), json!({}), json!(null), json!([["x"]])]);
             Content::Completion(json!({"prompt": prompt}))
         },
     },
