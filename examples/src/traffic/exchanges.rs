@@ -89,7 +89,9 @@ impl Exchanges {
         } else {
             Vec::new()
         };
-        let grammar = rng.random_bool(0.1).then(|| *GRAMMARS.choose(rng).expect("there are some"));
+        let grammar = rng
+            .random_bool(0.1)
+            .then(|| *GRAMMARS.choose(rng).expect("there are some"));
         Exchange {
             ask: Ask {
                 model: self.model.clone(),

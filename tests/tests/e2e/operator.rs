@@ -215,7 +215,9 @@ fn the_log_has_no_escape_codes_where_there_is_no_terminal() {
     // Refused, which is logged.
     let from = tested.server.log_lines();
     tested.server.post("/re_isq", &json!({})).unwrap();
-    let refused = tested.server.logged(from, PATIENCE, |line| line.contains("/re_isq").then_some(()));
+    let refused = tested
+        .server
+        .logged(from, PATIENCE, |line| line.contains("/re_isq").then_some(()));
     assert!(refused.is_some(), "{:?}", tested.server.log_since(0));
     let (_, lines) = tested.server.log_since(0);
     assert!(lines.iter().all(|line| !line.contains('\u{1b}')), "{lines:?}");
