@@ -198,7 +198,7 @@ fn of_requests() -> Vec<Case> {
         (
             "a model that is not there",
             completion(r#"{"model":"b","steering":{"mode":"off"}}"#),
-            422,
+            404,
             "model: found \"b\"",
         ),
         (

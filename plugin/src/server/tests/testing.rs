@@ -161,7 +161,7 @@ impl Answer {
     pub(super) fn message(&self) -> String {
         let json = self.json();
         assert_eq!(json.as_object().map(|object| object.len()), Some(1), "{}", self.text);
-        let members = ["code", "message", "param", "type"];
+        let members = ["message", "type", "param", "code"];
         let error = json["error"].as_object().unwrap_or_else(|| panic!("{}", self.text));
         assert!(error.keys().eq(members), "{}", self.text);
         error["message"]
