@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use steermap_examples::server::{Server, binary};
+use steermap_examples::server::{Server, binary, serve_config};
 use steermap_maps::VectorFile;
 use steermap_tests::maps::printed;
 use steermap_tests::run::{error_of, run};
@@ -120,7 +120,7 @@ fn a_control_vector_of_the_configuration_steers_as_the_vector_file_does() {
     ] {
         std::fs::write(dir.path().join("test.gguf"), content).unwrap();
         let path = dir.path().join("wrong.toml");
-        std::fs::write(&path, format!("command = \"serve\"\n{}", config(used))).unwrap();
+        std::fs::write(&path, serve_config(&config(used), 1)).unwrap();
         let error = error_of(&run(
             "mistralrs-steered",
             &["check", "--config", path.to_str().unwrap()],

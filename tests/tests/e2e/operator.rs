@@ -181,7 +181,7 @@ fn without_a_token_nothing_is_open_unless_that_is_written() {
 }
 
 #[test]
-fn health_says_when_a_model_is_gone() {
+fn a_server_is_well_while_its_models_are_there() {
     let folder = tempfile::tempdir().unwrap();
     let model = |name: &str| fixture(name).display().to_string();
     let entry = |name: &str| {
@@ -196,17 +196,14 @@ fn health_says_when_a_model_is_gone() {
     let server = Server::start(folder.path(), &config).unwrap();
     assert_eq!(server.get("/health").unwrap(), (200, "OK".to_string()));
     let gone = json!({"model_id": model("tiny-gemma2")});
-    let (status, answer) = server.post("/v1/models/unload", &gone).unwrap();
-    assert_eq!(status, 200, "{answer}");
-    let (status, answer) = server.get("/health").unwrap();
-    assert_eq!(status, 503, "{answer}");
-    assert!(
-        answer.contains("tiny-gemma2") && answer.contains("unloaded"),
-        "{answer}"
+    // A model that could not be loaded again stays, so the server stays well.
+    let (_, answer) = server.post("/v1/models/unload", &gone).unwrap();
+    assert!(answer.contains("no_loader_config"), "{answer}");
+    assert_eq!(server.get("/health").unwrap(), (200, "OK".to_string()));
+    assert_eq!(
+        server.complete(&model("tiny-gemma2"), "hi", 2).map(|_| ()).ok(),
+        Some(())
     );
-    let (status, answer) = server.post("/v1/models/reload", &gone).unwrap();
-    assert_eq!(status, 200, "{answer}");
-    assert_eq!(server.get("/health").unwrap().0, 200);
 }
 
 #[test]
