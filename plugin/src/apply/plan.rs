@@ -188,9 +188,9 @@ impl Plan {
 pub struct LayerPlan {
     /// Who finds what where.
     pub layout: Rc<Layout>,
-    /// The directions that are used; a [`Place`]'s line `1 + i` is the direction `i`.
+    /// The directions that are used; a `Place`'s line `1 + i` is the direction `i`.
     pub directions: Vec<Arc<Direction>>,
-    /// By a [`Place`]'s step; the first does nothing.
+    /// By a `Place`'s step; the first does nothing.
     pub factors: Vec<Factors>,
 }
 
