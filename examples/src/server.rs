@@ -29,6 +29,18 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("{} is not built: run `cargo build --release`", name.display()))
 }
 
+/// Sends a child a signal: `TERM`, `INT`, `HUP`.
+///
+/// # Panics
+///
+/// Where there is no such program as `kill`.
+pub fn send_signal(child: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args([format!("-{name}"), child.id().to_string()])
+        .status();
+    assert!(sent.expect("kill can be run").success());
+}
+
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
@@ -87,16 +99,9 @@ impl Server {
         Ok(server)
     }
 
-    /// Sends it a signal: `TERM`, `INT`, `HUP`.
-    ///
-    /// # Panics
-    ///
-    /// Where there is no such program as `kill`.
+    /// Sends it a signal; see [`send_signal`].
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args([format!("-{name}"), self.pid().to_string()])
-            .status();
-        assert!(sent.expect("kill can be run").success());
+        send_signal(&self.child, name);
     }
 
     /// How it has ended by itself, waited for at most `patience`.

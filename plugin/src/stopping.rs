@@ -16,12 +16,11 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
-use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::server::{is_event_stream, unavailable};
+use crate::server::{is_event_stream, unavailable, unavailable_events};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -30,10 +29,7 @@ const BACKLOG: u32 = 1024;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The event that ends a stream which could not end by itself.
-static LAST_EVENTS: LazyLock<Bytes> = LazyLock::new(|| {
-    let error = json!({ "message": STOPPING, "type": "server_error", "param": null, "code": "server_stopping" });
-    format!("data: {}\n\ndata: [DONE]\n\n", json!({ "error": error })).into()
-});
+static LAST_EVENTS: LazyLock<Bytes> = LazyLock::new(|| unavailable_events(STOPPING, "server_stopping"));
 
 const STOPPING: &str = "the server is stopping";
 
@@ -217,7 +213,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// A host that is none, or a port that can't be had; the message names both.
+    /// A host that has no address, or a port that can't be bound; the message names both.
     pub async fn bind(host: &str, port: u16) -> Result<Self> {
         let address = format!("{host}:{port}");
         let at = || format!("server: can't listen on {address}");

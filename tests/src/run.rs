@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Output};
 
-use steermap_examples::server::binary;
+use steermap_examples::server::{binary, send_signal};
 
 /// Runs a binary with `args`.
 pub fn run(name: &str, args: &[&str]) -> Output {
@@ -12,11 +12,7 @@ pub fn run(name: &str, args: &[&str]) -> Output {
 
 /// Stops a run as Ctrl-C does; what it printed to standard error, once it has ended as a command that was stopped.
 pub fn interrupted(child: Child) -> String {
-    let killed = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(killed.success());
+    send_signal(&child, "INT");
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(130), "{text}");

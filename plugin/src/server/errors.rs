@@ -13,7 +13,7 @@ use super::requests::media_type;
 /// The most bytes of such an answer that are looked at. They are a sentence.
 const MOST_BYTES: usize = 64 << 10;
 
-/// The answer on a path that is none.
+/// The answer to a request for a path without a route.
 pub(super) async fn no_such_route(method: Method, uri: Uri) -> Refusal {
     Refusal::new(
         StatusCode::NOT_FOUND,

@@ -169,14 +169,10 @@ impl Limits {
 
 /// How many prompts the value of `prompt` has: a list of numbers is one.
 fn prompts(written: &str) -> u64 {
-    if !written.starts_with('[') {
+    if serde_json::from_str::<Vec<f64>>(written).is_ok_and(|tokens| !tokens.is_empty()) {
         return 1;
     }
-    match serde_json::from_str::<Vec<IgnoredAny>>(written) {
-        Ok(_) if serde_json::from_str::<Vec<f64>>(written).is_ok_and(|tokens| !tokens.is_empty()) => 1,
-        Ok(prompts) => prompts.len() as u64,
-        Err(_) => 1,
-    }
+    serde_json::from_str::<Vec<IgnoredAny>>(written).map_or(1, |prompts| prompts.len() as u64)
 }
 
 /// Bytes of the text in a value, with all that is no text of its own: what a template or a tokenizer is given. A number is

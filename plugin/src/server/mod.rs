@@ -10,9 +10,13 @@
 //! | `refusal` | answers that refuse, in the shape of OpenAI's errors |
 //! | `errors` | the middleware that gives this shape to what axum says itself |
 
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use axum::{Router, middleware};
 
 use crate::Steering;
+use refusal::Refusal;
 use requests::Gate;
 
 mod admin;
@@ -33,8 +37,17 @@ pub use requests::FINGERPRINT_HEADER;
 pub(crate) use requests::is_event_stream;
 
 /// The answer of a server that can't answer: 503, with `message`.
-pub(crate) fn unavailable(message: &str) -> impl axum::response::IntoResponse + use<> {
-    refusal::Refusal::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, message)
+pub(crate) fn unavailable(message: &str) -> impl IntoResponse + use<> {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+/// The same as the last events of a stream, with OpenAI's name `code` for it.
+pub(crate) fn unavailable_events(message: &str, code: &'static str) -> Bytes {
+    let refusal = Refusal {
+        code: Some(code),
+        ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    };
+    format!("data: {}\n\ndata: [DONE]\n\n", refusal.to_json()).into()
 }
 
 /// Puts steering around mistral.rs's router.

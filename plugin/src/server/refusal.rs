@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::SteeringError;
 
@@ -76,12 +76,18 @@ fn shortened(message: String) -> String {
     start.chain("...".chars()).chain(end).collect()
 }
 
+impl Refusal {
+    /// The refusal as OpenAI writes it.
+    pub(super) fn to_json(&self) -> Value {
+        json!({ "error": {
+            "message": self.message, "type": kind(self.status), "param": self.param, "code": self.code,
+        }})
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let error = json!({
-            "message": self.message, "type": kind(self.status), "param": self.param, "code": self.code,
-        });
-        (self.status, Json(json!({ "error": error }))).into_response()
+        (self.status, Json(self.to_json())).into_response()
     }
 }
 

@@ -9,6 +9,8 @@ use steermap_examples::traffic::served::{Served, Settings};
 use steermap_tests::{fixture, project};
 use tempfile::TempDir;
 
+use crate::operator::CONTROL;
+
 /// A server of stories-3m with its vectors, and the name of the model.
 struct Tested {
     server: Server,
@@ -320,13 +322,7 @@ fn nobody_takes_the_model_away() {
     // Web pages may not, whatever is open to programs on this machine.
     let tested = Tested::start("[steering.admin]\nopen_on_loopback = true\n");
     let model = json!({"model_id": tested.model});
-    for route in [
-        "/v1/models/unload",
-        "/v1/models/reload",
-        "/re_isq",
-        "/v1/models/tune",
-        "/v1/system/doctor",
-    ] {
+    for route in CONTROL {
         let origin = [("origin", "http://example.org")];
         let (status, answer) = post_with(&tested.server, route, &model, &origin);
         assert_eq!(status, 403, "{route}: {answer}");

@@ -12,6 +12,15 @@ use steermap_tests::{fixture, project};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// mistral.rs's routes that change what is served, or look at the machine.
+pub const CONTROL: [&str; 5] = [
+    "/v1/models/unload",
+    "/v1/models/reload",
+    "/re_isq",
+    "/v1/models/tune",
+    "/v1/system/doctor",
+];
+
 struct Tested {
     server: Server,
     model: String,
@@ -135,13 +144,7 @@ fn without_a_token_nothing_is_open_unless_that_is_written() {
     let tested = start(Some("uploads = true"), "", &[]);
     assert_eq!(tested.server.get("/v1/steering").unwrap().0, 404);
     let model = json!({"model_id": tested.model});
-    for route in [
-        "/v1/models/unload",
-        "/v1/models/reload",
-        "/re_isq",
-        "/v1/models/tune",
-        "/v1/system/doctor",
-    ] {
+    for route in CONTROL {
         let from = tested.server.log_lines();
         assert_eq!(tested.server.post(route, &model).unwrap().0, 403, "{route}");
         let said = tested.server.logged(from, PATIENCE, |line| {
