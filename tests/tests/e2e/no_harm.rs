@@ -318,6 +318,47 @@ fn what_costs_too_much_is_refused_at_once() {
 }
 
 #[test]
+fn a_long_prompt_that_is_tokenised_holds_nobody_up() {
+    let tested = Tested::start("[steering.limits]\nprompt_bytes = 40000000\n");
+    tested.text("One day", 4);
+    let url = tested.server.url().to_string();
+    for (route, key) in [("/v1/completions", "prompt"), ("/v1/chat/completions", "messages")] {
+        // 10 MB; it is too long for the model, which is known once it has been tokenised.
+        let text = "Once upon a time there was a ship. ".repeat(300_000);
+        let value = match key {
+            "prompt" => json!(text),
+            _ => json!([{"role": "user", "content": text}]),
+        };
+        let body = json!({"model": tested.model, key: value, "max_tokens": 4});
+        let (answered, answer) = std::sync::mpsc::channel();
+        let url = url.clone();
+        let begin = Instant::now();
+        let long = std::thread::spawn(move || {
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let status = agent.post(format!("{url}{route}")).send_json(&body).unwrap().status();
+            answered.send((status.as_u16(), begin.elapsed())).unwrap();
+        });
+        let mut longest = Duration::ZERO;
+        let mut count = 0;
+        let (status, took) = loop {
+            let begin = Instant::now();
+            tested.text("One day", 1);
+            longest = longest.max(begin.elapsed());
+            count += 1;
+            if let Ok(answer) = answer.try_recv() {
+                break answer;
+            }
+        };
+        long.join().unwrap();
+        assert_eq!(status, 400);
+        assert!(
+            count > 3 && longest < took / 3,
+            "{count} answers, the longest after {longest:?} of {took:?}"
+        );
+    }
+}
+
+#[test]
 fn nobody_takes_the_model_away() {
     // Web pages may not, whatever is open to programs on this machine.
     let tested = Tested::start("[steering.admin]\nopen_on_loopback = true\n");
