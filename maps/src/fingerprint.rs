@@ -12,7 +12,7 @@
 //!
 //! * a change that leaves the length, the header and all sampled blocks alone, such as a few numbers edited by hand.
 //!   It tells models apart; it's no protection against someone who wants to pass one off as another;
-//! * `config.json` and whatever else lies in the folder. Tools rewrite those without the model becoming another one;
+//! * `config.json` and whatever else lies in the folder, such as adapters and weights that mistral.rs doesn't load. Tools rewrite those without the model becoming another one;
 //!   sizes and dtypes show in the headers, but a changed RoPE scaling, say, doesn't show;
 //! * tokenizers other than a `tokenizer.json`, and the part of a GGUF file's own tokenizer past its first 1 MiB, but
 //!   for the blocks sampled there.
@@ -51,8 +51,8 @@ const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// and is longer at times.
 const GGUF_START_BYTES: u64 = 1 << 20;
 
-/// The fingerprint of a model in a folder as Hugging Face lays it out: of its `*.safetensors` files (but not of those
-/// in folders within it, or whose name starts with a dot) and its `tokenizer.json`, if it has one.
+/// The fingerprint of a model in a folder as Hugging Face lays it out: of the `*.safetensors` files that mistral.rs loads
+/// ([`weights_of_folder`]) and of its `tokenizer.json`, if it has one.
 ///
 /// Gives `sm1:` and 32 hex digits. See the [module](self) for what it sees and what it doesn't.
 ///
@@ -61,21 +61,53 @@ const GGUF_START_BYTES: u64 = 1 << 20;
 /// [`FileError::NoWeights`] if there are no such files, [`FileError::Invalid`] if one isn't safetensors (such as a
 /// Git LFS pointer), and whatever keeps a file or the folder from being read.
 pub fn fingerprint_folder(dir: &Path) -> Result<String, FileError> {
-    let mut weights = Vec::new();
-    for path in list(dir)? {
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        if name.ends_with(b".safetensors") && !name.starts_with(b".") {
-            weights.push(safetensors_digest(&path)?);
-        }
-    }
-    if weights.is_empty() {
-        return Err(FileError::NoWeights { path: dir.to_owned() });
-    }
+    let weights = weights_of_folder(dir)?;
+    let weights = weights
+        .iter()
+        .map(|path| safetensors_digest(path))
+        .collect::<Result<_, _>>()?;
     let tokenizer = match tokenizer_digest(&dir.join("tokenizer.json")) {
         Err(FileError::Missing { .. }) => None,
         digest => Some(digest?),
     };
     Ok(combine(b"safetensors", weights, tokenizer))
+}
+
+/// The files of weights in a model's folder: those whose names end as mistral.rs wants it (`model.safetensors`,
+/// `model-00001-of-00002.safetensors`, `consolidated.safetensors`), but for adapters (`adapter_..`); where there are none, all
+/// `*.safetensors`. Files in folders within it, or whose name starts with a dot, are left out.
+///
+/// # Errors
+///
+/// [`FileError::NoWeights`] if there are none, and whatever keeps the folder from being read.
+pub fn weights_of_folder(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut all = list(dir)?;
+    all.retain(|path| name(path).ends_with(".safetensors") && !name(path).starts_with('.'));
+    all.sort();
+    if all.is_empty() {
+        return Err(FileError::NoWeights { path: dir.to_owned() });
+    }
+    let loaded: Vec<PathBuf> = all.iter().filter(|path| is_loaded(&name(path))).cloned().collect();
+    Ok(if loaded.is_empty() { all } else { loaded })
+}
+
+/// Whether mistral.rs takes a file of this name for weights of the model.
+fn is_loaded(name: &str) -> bool {
+    let Some(stem) = name.strip_suffix(".safetensors") else {
+        return false;
+    };
+    if name.starts_with("adapter_") {
+        return false;
+    }
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // `..model-1-of-2`
+    let is_part = || {
+        let (rest, of) = stem.rsplit_once("-of-")?;
+        let (kind, part) = rest.rsplit_once('-')?;
+        Some(kind.ends_with("model") && is_number(part) && is_number(of))
+    };
+    stem.ends_with("model") || stem.ends_with("consolidated") || is_part().unwrap_or(false)
 }
 
 /// The fingerprint of a model in GGUF files: one, or all parts of a split one, in any order. `tokenizer` is the
@@ -252,6 +284,45 @@ mod tests {
                 ("config.json", b"{\"transformers_version\": \"9\"}"),
                 ("model.safetensors.index.json", b"{}"),
             ])
+        );
+    }
+
+    #[test]
+    fn only_the_weights_that_are_loaded_matter() {
+        let (a, b, stray) = (weights(3000, 0), weights(3000, 1), weights(3000, 2));
+        let one = of(&[("model.safetensors", &a)]);
+        let two = of(&[
+            ("model-00001-of-00002.safetensors", &a),
+            ("model-00002-of-00002.safetensors", &b),
+        ]);
+        for name in [
+            "adapter_model.safetensors",
+            "adapter_model-00001-of-00002.safetensors",
+            "vae.safetensors",
+            "model-of-2.safetensors",
+        ] {
+            assert_eq!(of(&[("model.safetensors", &a), (name, &stray)]), one, "{name}");
+            // (A stray file that is none does not keep the model from being known.)
+            assert_eq!(of(&[("model.safetensors", &a), (name, b"")]), one, "{name}");
+            let with = [
+                ("model-00001-of-00002.safetensors", a.as_slice()),
+                ("model-00002-of-00002.safetensors", &b),
+                (name, &stray),
+            ];
+            assert_eq!(of(&with), two, "{name}");
+        }
+        for name in [
+            "consolidated.safetensors",
+            "language_model.safetensors",
+            "model-3-of-3.safetensors",
+        ] {
+            assert_ne!(of(&[("model.safetensors", &a), (name, &stray)]), one, "{name}");
+        }
+        let folder = folder(&[("b.safetensors", &a), ("a.safetensors", &b), ("x.bin", b"")]);
+        let found = weights_of_folder(folder.path()).unwrap();
+        assert_eq!(
+            found,
+            [folder.path().join("a.safetensors"), folder.path().join("b.safetensors")]
         );
     }
 

@@ -43,7 +43,7 @@ mod testing;
 
 pub use any::AnyFile;
 pub use error::{FileError, Problem};
-pub use fingerprint::{fingerprint_folder, fingerprint_gguf};
+pub use fingerprint::{fingerprint_folder, fingerprint_gguf, weights_of_folder};
 pub use map::{
     AffineMap, ApplyError, FitReport, LayerPair, MapFile, MapHeader, MappedLayer, MappedVector, Positions, Reach,
 };
