@@ -6,7 +6,7 @@ use mistralrs_core::MistralRs;
 use residual_hooks::HookSlot;
 
 use crate::compile::Program;
-use crate::steering::Model;
+use crate::steering::{Asker, Model};
 use crate::{Library, SteeringError, SteeringHook, SteeringSpec};
 
 /// Steers every request to `model` (the default model if `None`) as `spec` says, from the next request on. For requests
@@ -28,7 +28,7 @@ pub fn attach(
         Some(id) => id.to_string(),
         None => engine.get_default_model_id().ok().flatten().unwrap_or_default(),
     };
-    let program = Arc::new(Model::loaded(engine, &id, &[], None)?.compile(spec, library, "")?);
+    let program = Arc::new(Model::loaded(engine, &id, &[], None)?.compile(spec, library, "", Asker::Operator)?);
     slot.install(Arc::new(SteeringHook::fixed(program.clone())))
         .map_err(|reason| SteeringError::Install { model: id, reason })?;
     Ok(program)

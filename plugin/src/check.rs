@@ -7,10 +7,12 @@ use std::path::Path;
 use mistralrs_cli::{ModelEntry, model_configs};
 use mistralrs_core::parse_isq_value;
 
-use crate::compile::{Target, compile, ranges, token_of};
-use crate::config::{Config, DefaultSpec};
+use crate::compile::{Target, compile_within, ranges, token_of};
+use crate::config::Config;
 use crate::model_files::ModelFiles;
-use crate::{Library, SteeringError, VectorUse};
+use crate::state::{Saved, StateFolder};
+use crate::steering::{Asker, name_of_configuration};
+use crate::{Library, SteeringError, SteeringSpec, VectorUse};
 
 /// What a check found and loaded.
 pub struct Checked {
@@ -38,6 +40,20 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, Stee
         message: format!("models: {error:#}"),
     })?;
     let mut library = config.library()?;
+    let saved = config
+        .admin
+        .state
+        .as_deref()
+        .map(StateFolder::peek)
+        .transpose()?
+        .flatten();
+    let saved = saved.unwrap_or_default();
+    let names = |entry: &ModelEntry| [Some(entry.model_id.clone()), entry.format.tok_model_id.clone()];
+    let set = |entry: &ModelEntry| {
+        let mut names = names(entry).into_iter().flatten();
+        names.find(|name| saved.defaults.contains_key(name))
+    };
+    let has_default = |entry: &ModelEntry| config.defaults.contains_key(&entry.model_id) || set(entry).is_some();
     let mut fingerprints = BTreeMap::new();
     let mut models = Vec::new();
     for (index, entry) in config.engine.models.iter().enumerate() {
@@ -47,9 +63,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, Stee
         let files = ModelFiles::of_entry(entry);
         let has_control_vectors = config.vectors.has_control_of(&entry.model_id);
         let target = match &files {
-            Some(files) if has_control_vectors || config.defaults.contains_key(&entry.model_id) => {
-                target(entry, files, ignore_fingerprints)?
-            }
+            Some(files) if has_control_vectors || has_default(entry) => target(entry, files, ignore_fingerprints)?,
             _ => None,
         };
         if let Some(target) = &target {
@@ -63,7 +77,12 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, Stee
         }
         models.push((entry, files, target));
     }
+    let library_with_saved = saved_vectors(config, &library, &saved)?;
     let mut report = format!("{}: as it should be\n", config.path.display());
+    for warning in &config.warnings {
+        line(&mut report, format_args!("warning: {warning}"));
+    }
+    let mut unknown: BTreeMap<String, usize> = saved.defaults.keys().cloned().zip(0..).collect();
     for (entry, files, target) in models {
         let place = if files.is_some() {
             "on this machine"
@@ -71,38 +90,53 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, Stee
             "not on this machine, to be fetched"
         };
         line(&mut report, format_args!("model {}: {place}", entry.model_id));
-        // Those of a model whose sizes are not known yet are loaded after it.
-        let awaited = |default: &DefaultSpec| default.spec.names().any(|name| library.get(name).is_none());
-        match (config.defaults.get(&entry.model_id), files, target) {
-            (None, ..) => line(&mut report, format_args!("  not steered by default")),
-            (Some(_), None, _) => line(
-                &mut report,
-                format_args!("  steered by default; checked once it is here"),
-            ),
-            (Some(_), Some(_), None) => line(
-                &mut report,
-                format_args!("  steered by default; its sizes are not known before it is loaded"),
-            ),
-            (Some(default), ..) if awaited(default) => line(
-                &mut report,
-                format_args!("  steered by default; checked once the models of its control vectors are loaded"),
-            ),
-            (Some(default), Some(files), Some(target)) => {
-                let tokenizer = files.tokenizer();
-                let token = |text: &str| token_of(tokenizer.as_ref(), text);
-                let program = compile(&default.spec, &library, &target, &token, &default.at).map_err(within)?;
-                let layers = program.layers();
-                let names: Vec<String> = default.spec.vectors.iter().map(used).collect();
-                line(
-                    &mut report,
-                    format_args!(
-                        "  steered by default with {} at layers {}",
-                        names.join(", "),
-                        ranges(&layers)
-                    ),
-                );
-            }
-        }
+        let set = set(entry).and_then(|name| unknown.remove_entry(&name));
+        let default = match set {
+            Some((model, index)) => Some(Default {
+                spec: &saved.defaults[&model],
+                at: format!("defaults[{index}].spec."),
+                file: &saved.path,
+                library: &library_with_saved,
+                words: "steered by a default that was set over HTTP",
+            }),
+            None => config.defaults.get(&entry.model_id).map(|default| Default {
+                spec: &default.spec,
+                at: default.at.clone(),
+                file: &config.path,
+                library: &library,
+                words: "steered by default",
+            }),
+        };
+        let default = default.filter(|default| !default.spec.vectors.is_empty());
+        let said = match default {
+            None => "not steered by default".to_string(),
+            Some(default) => default.describe(entry, files.as_ref(), target.as_ref(), config)?,
+        };
+        line(&mut report, format_args!("  {said}"));
+    }
+    if let Some((model, index)) = unknown.first_key_value() {
+        let known: Vec<&str> = config
+            .engine
+            .models
+            .iter()
+            .map(|entry| entry.model_id.as_str())
+            .collect();
+        let expected = format!("a model_id of [[models]]: {}", known.join(", "));
+        let error = SteeringError::value(format!("defaults[{index}].model"), format!("{model:?}"), expected);
+        return Err(error.within(&saved.path));
+    }
+    if saved.number > 0 {
+        let vectors: Vec<&str> = saved.vectors.keys().map(String::as_str).collect();
+        let vectors = if vectors.is_empty() {
+            "none".to_string()
+        } else {
+            vectors.join(", ")
+        };
+        let path = saved.path.display();
+        line(
+            &mut report,
+            format_args!("{path}: uploaded vectors: {vectors}; written {}", saved.time),
+        );
     }
     contents(&mut report, config, &library);
     Ok(Checked {
@@ -110,6 +144,68 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, Stee
         library,
         fingerprints,
     })
+}
+
+/// The library with the uploaded vectors of the state.
+fn saved_vectors(config: &Config, library: &Library, saved: &Saved) -> Result<Library, SteeringError> {
+    let mut all = library.clone();
+    for (name, vector) in &saved.vectors {
+        if config.vectors.0.contains_key(name) {
+            return Err(name_of_configuration(name).within(&saved.path));
+        }
+        all.insert_shared(name, vector.clone())
+            .map_err(|error| error.within(&saved.path))?;
+    }
+    Ok(all)
+}
+
+/// A model's default.
+struct Default<'a> {
+    spec: &'a SteeringSpec,
+    at: String,
+    /// The file that it stands in.
+    file: &'a Path,
+    library: &'a Library,
+    /// Where it comes from, in words.
+    words: &'static str,
+}
+
+impl Default<'_> {
+    /// Checks it as far as the model is known, and says what it does.
+    fn describe(
+        &self,
+        entry: &ModelEntry,
+        files: Option<&ModelFiles>,
+        target: Option<&Target>,
+        config: &Config,
+    ) -> Result<String, SteeringError> {
+        let words = self.words;
+        // Those of a model whose sizes are not known yet are loaded after it.
+        let awaited = |name: &str| self.library.get(name).is_none() && config.vectors.0.contains_key(name);
+        let awaited = self.spec.names().any(awaited);
+        let (files, target) = match (files, target) {
+            (None, _) => return Ok(format!("{words}; checked once it is here")),
+            (Some(_), None) => return Ok(format!("{words}; its sizes are not known before it is loaded")),
+            _ if awaited => {
+                return Ok(format!(
+                    "{words}; checked once the models of its control vectors are loaded"
+                ));
+            }
+            (Some(files), Some(target)) => (files, target),
+        };
+        let tokenizer = files.tokenizer();
+        let token = |text: &str| token_of(tokenizer.as_ref(), text);
+        let bound = config.bounds.get(&entry.model_id);
+        let dose = bound.map(|bound| Asker::Operator.dose(*bound));
+        let program = compile_within(self.spec, self.library, target, &token, &self.at, dose)
+            .map_err(|error| error.within(self.file))?;
+        let names: Vec<String> = self.spec.vectors.iter().map(used).collect();
+        Ok(format!(
+            "{words} with {} at layers {}",
+            names.join(", "),
+            ranges(&program.layers())
+        ))
+    }
 }
 
 /// What its files say of a model; `None` if its sizes are not known before it is loaded.

@@ -1,6 +1,7 @@
 //! A spec and vectors, made into what is done at each layer of one model.
 
 mod directions;
+mod dose;
 mod identity;
 mod reach;
 
@@ -18,6 +19,7 @@ use crate::spec::{Conflict, NormRule, Op, SteeringSpec, TokenState, VectorUse, W
 use crate::{Library, SteeringError};
 
 use directions::Source;
+pub use dose::Dose;
 
 /// The model that a spec is compiled for.
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ pub struct Program {
     pub uniform: bool,
     /// The name of each step's vector.
     pub used: Vec<String>,
+    /// The layers at which scales are less than asked for, since the operator bounds them. Ascending.
+    pub clamped: Vec<usize>,
 }
 
 /// What one vector does.
@@ -84,6 +88,9 @@ pub struct Step {
     /// The index of the condition on which it is done, if there is one.
     pub condition: Option<usize>,
 }
+
+/// The stream's mean norm after each layer where it is known, above 0.
+type MeanNorms = BTreeMap<usize, f64>;
 
 /// What a step works with at one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,13 +146,30 @@ pub fn compile(
     tokens: ResolveToken<'_>,
     at: &str,
 ) -> Result<Program, SteeringError> {
+    compile_within(spec, library, target, tokens, at, None)
+}
+
+/// As [`compile`], held to `dose`.
+///
+/// # Errors
+///
+/// As [`compile`], or vectors that together go beyond the bound.
+pub fn compile_within(
+    spec: &SteeringSpec,
+    library: &Library,
+    target: &Target,
+    tokens: ResolveToken<'_>,
+    at: &str,
+    dose: Option<Dose>,
+) -> Result<Program, SteeringError> {
     spec.validate(at)?;
     let mut conditions: Vec<Condition> = Vec::new();
     let mut steps = Vec::with_capacity(spec.vectors.len());
-    let mut mean_norms = BTreeMap::new();
+    let mut mean_norms = Vec::with_capacity(spec.vectors.len());
     for (index, used) in spec.vectors.iter().enumerate() {
         let at = format!("{at}vectors[{index}]");
-        let layers = step_layers(used, library, target, &at, &mut mean_norms)?;
+        let (layers, norms) = step_layers(used, library, target, &at)?;
+        mean_norms.push(norms);
         let selector = |tokens_of, phase, name| {
             let at = format!("{at}.apply.{name}");
             Selector::new(tokens_of, phase, &at, tokens)
@@ -174,9 +198,17 @@ pub fn compile(
     if spec.conflict == Conflict::Error {
         refuse_conflicts(spec, &steps, at)?;
     }
+    let clamped = match dose {
+        Some(dose) => dose::hold(dose, spec, &mut steps, &mean_norms, library, target, at)?,
+        None => Vec::new(),
+    };
+    let mean_norms = mean_norms.into_iter().flatten().collect();
     reach::refuse_overflow(spec, &steps, &mean_norms, target, at)?;
     let used = spec.vectors.iter().map(|used| used.vector.clone()).collect();
-    Ok(Program::new(steps, conditions, spec.conflict, spec.norm, used))
+    Ok(Program {
+        clamped,
+        ..Program::new(steps, conditions, spec.conflict, spec.norm, used)
+    })
 }
 
 impl Program {
@@ -202,6 +234,7 @@ impl Program {
             norm,
             prompt_salt,
             used,
+            clamped: Vec::new(),
         }
     }
 
@@ -289,15 +322,13 @@ impl Program {
     }
 }
 
-/// What the vector of `used` works with at each of its layers. The mean norms of the stream that are known there are noted
-/// in `mean_norms`.
+/// What the vector of `used` works with at each of its layers, and the mean norms of the stream that are known there.
 fn step_layers(
     used: &VectorUse,
     library: &Library,
     target: &Target,
     at: &str,
-    mean_norms: &mut BTreeMap<usize, f64>,
-) -> Result<BTreeMap<usize, StepLayer>, SteeringError> {
+) -> Result<(BTreeMap<usize, StepLayer>, MeanNorms), SteeringError> {
     let source = Source {
         vector: &used.vector,
         map: used.map.as_deref(),
@@ -305,7 +336,7 @@ fn step_layers(
     };
     let directions = source.directions(library, target, at)?;
     let available = directions.layers();
-    let mut layers = BTreeMap::new();
+    let (mut layers, mut mean_norms) = (BTreeMap::new(), BTreeMap::new());
     for &layer in used.layers.as_ref().unwrap_or(&available) {
         let found = directions.layer(layer, &format!("{at}.layers"))?;
         let given = scale(used, layer, &found, at)?;
@@ -331,7 +362,7 @@ fn step_layers(
         }
         layers.insert(layer, step);
     }
-    Ok(layers)
+    Ok((layers, mean_norms))
 }
 
 /// The field that says how strongly `used` acts, and its value; `absent` where neither field is there.

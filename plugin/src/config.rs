@@ -1,6 +1,9 @@
 //! The `[steering]` table in mistral.rs's own configuration file.
 //!
 //! ```toml
+//! [steering]
+//! per_request = "replace"            # or "extend", "off": what a request's own steering may do
+//!
 //! [steering.vectors]
 //! happy = "vectors/happy.toml"       # relative to the configuration file
 //! calm = "vectors/calm.gguf"         # a control vector of the only model; of several:
@@ -17,6 +20,10 @@
 //! map = "small-to-large"             # absent: the vector was found on this very model
 //! scale = 4.0
 //! layers = [14]
+//!
+//! [[steering.bounds]]                # how far the stream of a model may be moved, see `policy`
+//! max_relative_scale = 0.5
+//! excess = "reject"                  # or "clamp"
 //!
 //! [steering.admin]                   # see `server::AdminTable`
 //! token_env = "STEERMAP_TOKEN"
@@ -40,10 +47,11 @@ use std::time::Duration;
 use mistralrs_cli::{CliConfig, ServeConfig, load_cli_config};
 use serde::Deserialize;
 
+use crate::policy::{Bound, BoundEntry, PerRequest};
 use crate::server::{AdminOptions, AdminTable, Limits, LimitsTable, is_loopback};
 use crate::spec::{Conflict, NormRule, SteeringSpec, VectorUse};
 use crate::vector_source::{VectorEntry, VectorSources};
-use crate::{Library, SteeringError};
+use crate::{Library, SteeringError, unknown_keys};
 
 /// A configuration file, read and checked as far as it goes by itself.
 pub struct Config {
@@ -57,12 +65,18 @@ pub struct Config {
     pub maps: BTreeMap<String, PathBuf>,
     /// The default spec of each model that has one.
     pub defaults: BTreeMap<String, DefaultSpec>,
+    /// What a request's own steering may do.
+    pub per_request: PerRequest,
+    /// The bound of each model that has one.
+    pub bounds: BTreeMap<String, Bound>,
     /// Who may change the steering while the server runs.
     pub admin: AdminOptions,
     /// What a request may cost.
     pub limits: Limits,
     /// How long requests may go on that run when a signal stops the server.
     pub patience: Duration,
+    /// What is allowed and may not be meant, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// `[steering.shutdown]`.
@@ -96,6 +110,10 @@ struct File {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
+    #[serde(default)]
+    per_request: PerRequest,
+    #[serde(default)]
+    bounds: Vec<BoundEntry>,
     #[serde(default)]
     vectors: BTreeMap<String, VectorEntry>,
     #[serde(default)]
@@ -157,20 +175,25 @@ impl Config {
         let maps = steering.maps.into_iter();
         let maps: BTreeMap<String, PathBuf> = maps.map(|(name, file)| (name, folder.join(file))).collect();
         let defaults = defaults(steering.defaults, &models, &vectors, &maps).map_err(|error| error.within(path))?;
+        let bounds = bounds(&steering.bounds, &models).map_err(|error| error.within(path))?;
         let admin = steering
             .admin
             .resolve(is_loopback(&engine.server.host), folder)
             .map_err(|error| error.within(path))?;
         let limits = steering.limits.resolve().map_err(|error| error.within(path))?;
+        let warnings = warnings(&text, &engine, &admin);
         Ok(Self {
             path: path.to_path_buf(),
             engine,
             vectors,
             maps,
             defaults,
+            per_request: steering.per_request,
+            bounds,
             admin,
             limits,
             patience: Duration::from_secs(steering.shutdown.seconds),
+            warnings,
         })
     }
 
@@ -191,6 +214,23 @@ impl Config {
     }
 }
 
+/// What is allowed in the file `text` and may not be meant.
+fn warnings(text: &str, engine: &ServeConfig, admin: &AdminOptions) -> Vec<String> {
+    let mut warnings = match text.parse() {
+        Ok(document) => unknown_keys::of::<ServeConfig>(&document, &["command", "steering"]),
+        // It was read a moment ago.
+        Err(_) => Vec::new(),
+    };
+    let host = &engine.server.host;
+    if admin.token.is_none() && !is_loopback(host) {
+        warnings.push(format!(
+            "server.host: {host:?} lets other machines reach the server, and there is no token: whoever reaches it can have it \
+             compute (host = \"127.0.0.1\" keeps it to this machine; steering.admin.token_env or token_file guards what changes it)"
+        ));
+    }
+    warnings
+}
+
 fn defaults(
     entries: Vec<DefaultEntry>,
     models: &[&str],
@@ -200,22 +240,7 @@ fn defaults(
     let mut defaults = BTreeMap::new();
     for (index, entry) in entries.into_iter().enumerate() {
         let at = format!("steering.defaults[{index}].");
-        let model = match (entry.model, models) {
-            (Some(model), models) if models.contains(&model.as_str()) => model,
-            (Some(model), models) => {
-                let expected = format!("a model_id of [[models]]: {}", models.join(", "));
-                return Err(SteeringError::value(
-                    format!("{at}model"),
-                    format!("{model:?}"),
-                    expected,
-                ));
-            }
-            (None, [only]) => only.to_string(),
-            (None, models) => {
-                let expected = format!("one of the {} models: {}", models.len(), models.join(", "));
-                return Err(SteeringError::value(format!("{at}model"), "nothing", expected));
-            }
-        };
+        let model = model_of(entry.model.as_deref(), models, &at)?;
         let spec = SteeringSpec {
             vectors: entry.vectors,
             conflict: entry.conflict,
@@ -245,6 +270,40 @@ fn defaults(
         }
     }
     Ok(defaults)
+}
+
+fn bounds(entries: &[BoundEntry], models: &[&str]) -> Result<BTreeMap<String, Bound>, SteeringError> {
+    let mut bounds = BTreeMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let at = format!("steering.bounds[{index}].");
+        let model = model_of(entry.model.as_deref(), models, &at)?;
+        if bounds.insert(model.clone(), entry.resolve(&at)?).is_some() {
+            let found = format!("{model:?} a second time");
+            return Err(SteeringError::value(
+                format!("{at}model"),
+                found,
+                "one bound for each model",
+            ));
+        }
+    }
+    Ok(bounds)
+}
+
+/// The model that a table names, or the only one.
+fn model_of(named: Option<&str>, models: &[&str], at: &str) -> Result<String, SteeringError> {
+    let wrong = |found: String, expected: String| Err(SteeringError::value(format!("{at}model"), found, expected));
+    match (named, models) {
+        (Some(model), models) if models.contains(&model) => Ok(model.to_string()),
+        (Some(model), models) => {
+            let expected = format!("a model_id of [[models]]: {}", models.join(", "));
+            wrong(format!("{model:?}"), expected)
+        }
+        (None, [only]) => Ok(only.to_string()),
+        (None, models) => {
+            let expected = format!("one of the {} models: {}", models.len(), models.join(", "));
+            wrong("nothing".to_string(), expected)
+        }
+    }
 }
 
 /// Checks that a spec names something that the table of that kind has.
@@ -334,6 +393,51 @@ mod tests {
         );
         let twice = error("[[steering.defaults]]\n[[steering.defaults]]\n");
         assert!(twice.contains("a second time"), "{twice}");
+    }
+
+    #[test]
+    fn what_may_not_be_meant_is_a_warning() {
+        let open = load(ENGINE).unwrap().warnings;
+        assert!(
+            open.len() == 1 && open[0].starts_with("server.host: \"0.0.0.0\""),
+            "{open:?}"
+        );
+        let typo = load(&format!("{ENGINE}[server]\nhots = \"127.0.0.1\"\n"))
+            .unwrap()
+            .warnings;
+        assert!(typo.len() == 2 && typo[0].contains("`host`"), "{typo:?}");
+        let closed = load(&format!("{ENGINE}[server]\nhost = \"127.0.0.1\"\n"))
+            .unwrap()
+            .warnings;
+        assert_eq!(closed, Vec::<String>::new());
+        let token = "[steering.admin]\ntoken_env = \"CARGO_PKG_NAME\"\n";
+        assert_eq!(
+            load(&format!("{ENGINE}{token}")).unwrap().warnings,
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn bounds_are_of_a_model() {
+        let bound = "[[steering.bounds]]\nmax_relative_scale = 0.5\n";
+        let config = load(&format!("{ENGINE}[steering]\nper_request = \"extend\"\n{bound}")).unwrap();
+        assert_eq!(config.bounds["a/one"].max_relative_scale, 0.5);
+        assert_eq!(config.per_request, PerRequest::Extend);
+        let twice = error(&format!("{bound}{bound}"));
+        assert!(
+            twice.contains("steering.bounds[1].model") && twice.contains("a second time"),
+            "{twice}"
+        );
+        let zero = error("[[steering.bounds]]\nmax_relative_scale = 0\n");
+        assert!(
+            zero.contains("steering.bounds[0].max_relative_scale: found 0"),
+            "{zero}"
+        );
+        let word = error("[steering]\nper_request = \"maybe\"\n");
+        assert!(
+            word.contains("per_request") && word.contains("`off`, `extend`, `replace`"),
+            "{word}"
+        );
     }
 
     #[test]

@@ -112,6 +112,24 @@ pub enum SteeringError {
         /// What was expected.
         expected: String,
     },
+    /// The operator doesn't allow it.
+    #[error("{field}: found {found}, expected {expected}")]
+    Forbidden {
+        /// The field.
+        field: String,
+        /// What is asked for.
+        found: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// The state folder can't be used, or a change can't be written to it.
+    #[error("{}: {message}", path.display())]
+    State {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
     /// The engine has no such model, or lost it.
     #[error("model {model:?}: {message}")]
     NoModel {

@@ -47,9 +47,11 @@
 //! | [`apply`] | runs the programs of a batch in the forward pass |
 //! | [`hook`] | ties [`apply`] to the seam |
 //! | [`steering`] | what holds at a moment, and what a request got of it |
+//! | [`state`] | the folder in which changes outlast the server |
 //! | [`attach`](mod@attach) | puts one program into a loaded model |
 //! | [`model_files`] | what a model on disk is: sizes, tokenizer and fingerprint |
 //! | [`gguf`] | control vectors of llama.cpp and repeng |
+//! | [`policy`] | what an operator lets requests do |
 //! | [`server`] | the HTTP side: requests, administration |
 //! | [`metrics`] | what is counted |
 //! | [`check`], [`serve`] | the two commands of `mistralrs-steered` |
@@ -68,16 +70,19 @@ pub mod hook;
 pub mod library;
 pub mod metrics;
 pub mod model_files;
+pub mod policy;
 #[cfg(test)]
 mod reference;
 pub mod select;
 pub mod serve;
 pub mod server;
 pub mod spec;
+pub mod state;
 pub mod steering;
 mod stopping;
 #[cfg(test)]
 mod testing;
+mod unknown_keys;
 pub mod vector_source;
 
 pub use attach::{attach, detach};

@@ -1,13 +1,13 @@
 //! Vectors and maps by name.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use steermap_maps::{MAX_WEIGHTS_BYTES, MapFile, ModelInfo, VectorFile, read};
 
 use crate::directions::DirectionCache;
-use crate::{SteeringError, gguf};
+use crate::{SteeringError, Target, gguf};
 
 /// Longest name of a vector or map: long enough to describe it, short enough for a log line.
 const MAX_NAME: usize = 64;
@@ -26,6 +26,17 @@ pub(crate) struct Named<T> {
     /// No other file of the library and its clones has this number, be it of the same name.
     pub(crate) id: u64,
     pub(crate) file: Arc<T>,
+    /// Where it was read, for messages; `None` for what was handed over or uploaded.
+    pub(crate) path: Option<PathBuf>,
+}
+
+impl<T> Named<T> {
+    /// ` in FILE` where there is a file, for messages.
+    pub(crate) fn in_file(&self) -> String {
+        self.path
+            .as_ref()
+            .map_or(String::new(), |path| format!(" in {}", path.display()))
+    }
 }
 
 impl Library {
@@ -36,11 +47,12 @@ impl Library {
     /// As [`insert`](Self::insert), or a file that is not what it should be.
     pub fn load(&mut self, name: &str, path: impl AsRef<Path>) -> Result<(), SteeringError> {
         check_name("vectors", name)?;
-        let vector = VectorFile::load(path.as_ref()).map_err(|reason| SteeringError::File {
+        let path = path.as_ref();
+        let vector = VectorFile::load(path).map_err(|reason| SteeringError::File {
             field: format!("vectors.{name}"),
             reason,
         })?;
-        self.insert(name, vector)
+        self.insert_vector(name, Arc::new(vector), Some(path))
     }
 
     /// Loads the GGUF control vector at `path` as `name`: a native vector of `model`, which the file does not state.
@@ -70,11 +82,12 @@ impl Library {
     /// As [`load`](Self::load).
     pub fn load_map(&mut self, name: &str, path: impl AsRef<Path>) -> Result<(), SteeringError> {
         check_name("maps", name)?;
-        let map = MapFile::load(path.as_ref()).map_err(|reason| SteeringError::File {
+        let path = path.as_ref();
+        let map = MapFile::load(path).map_err(|reason| SteeringError::File {
             field: format!("maps.{name}"),
             reason,
         })?;
-        self.insert_map(name, map)
+        self.insert_map_of(name, map, Some(path))
     }
 
     /// Adds `vector` as `name`, in place of one of that name.
@@ -92,10 +105,15 @@ impl Library {
     ///
     /// As [`insert`](Self::insert).
     pub fn insert_shared(&mut self, name: &str, vector: Arc<VectorFile>) -> Result<(), SteeringError> {
+        self.insert_vector(name, vector, None)
+    }
+
+    fn insert_vector(&mut self, name: &str, vector: Arc<VectorFile>, path: Option<&Path>) -> Result<(), SteeringError> {
         check_name("vectors", name)?;
         let named = Named {
             id: self.directions.id(),
             file: vector,
+            path: path.map(Path::to_path_buf),
         };
         self.vectors.insert(name.to_string(), named);
         Ok(())
@@ -112,10 +130,15 @@ impl Library {
     ///
     /// As [`insert`](Self::insert).
     pub fn insert_map(&mut self, name: &str, map: MapFile) -> Result<(), SteeringError> {
+        self.insert_map_of(name, map, None)
+    }
+
+    fn insert_map_of(&mut self, name: &str, map: MapFile, path: Option<&Path>) -> Result<(), SteeringError> {
         check_name("maps", name)?;
         let named = Named {
             id: self.directions.id(),
             file: Arc::new(map),
+            path: path.map(Path::to_path_buf),
         };
         self.maps.insert(name.to_string(), named);
         Ok(())
@@ -127,8 +150,8 @@ impl Library {
     }
 
     /// The vector of that name, to be shared.
-    pub fn shared(&self, name: &str) -> Option<Arc<VectorFile>> {
-        self.vectors.get(name).map(|named| named.file.clone())
+    pub fn shared(&self, name: &str) -> Option<&Arc<VectorFile>> {
+        self.vectors.get(name).map(|named| &named.file)
     }
 
     /// The map of that name.
@@ -146,6 +169,25 @@ impl Library {
         self.vectors
             .iter()
             .map(|(name, vector)| (name.as_str(), vector.file.as_ref()))
+    }
+
+    /// The mean norm of the target's stream after block `layer`: the smallest that a native vector of the target or a map to it
+    /// states, if any does.
+    pub(crate) fn mean_norm(&self, target: &Target, layer: usize) -> Option<f64> {
+        let is_target = |model: &ModelInfo| {
+            let known = target.fingerprint.as_ref();
+            model.hidden_size == target.hidden_size
+                && model.num_layers == target.num_layers
+                && known.is_none_or(|known| *known == model.fingerprint)
+        };
+        let native = self.iter().filter(|(_, vector)| is_target(vector.model()));
+        let native = native.filter_map(|(_, vector)| Some(vector.layer(layer)?.mean_norm));
+        let maps = self.maps().filter(|(_, map)| is_target(&map.header().target));
+        let mapped = maps.flat_map(|(_, map)| map.pairs());
+        let mapped = mapped
+            .filter(|pair| pair.target_layer == layer)
+            .map(|pair| pair.fit.target_mean_norm);
+        native.chain(mapped).filter(|norm| *norm > 0.0).min_by(f64::total_cmp)
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<&Named<VectorFile>> {

@@ -1,11 +1,13 @@
 //! What the server counts, for Prometheus.
 //!
 //! Label values are names from the configuration and the library, or words from here, never a client's text: so there
-//! are as many series as there are models and vectors, and [`Metrics::forget_vector`] ends those of a vector.
+//! are as many series as there are models and vectors. [`Metrics::set_vectors`] says which vectors there are; those of a
+//! vector that is gone end, and requests that still use it don't bring them back.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -28,6 +30,8 @@ struct Inner {
     requests: Family<RequestLabels, Counter>,
     vector_requests: Family<VectorLabels, Counter>,
     vector_tokens: Family<VectorLabels, Counter>,
+    /// The counters of the vectors that there are.
+    by_vector: RwLock<BTreeMap<String, VectorMetrics>>,
     prompt_tokens: Counter,
     generated_tokens: Counter,
     compile: Histogram,
@@ -43,7 +47,7 @@ struct Inner {
 }
 
 /// The counters of one vector, to be kept where it is used: counting then takes one atomic addition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct VectorMetrics {
     /// Requests that use the vector.
     pub requests: Counter,
@@ -81,6 +85,8 @@ pub enum Reason {
     Spec,
     /// Its spec does not fit its prompt.
     Prompt,
+    /// The operator doesn't allow it.
+    Policy,
 }
 
 impl Outcome {
@@ -104,6 +110,7 @@ impl Reason {
             Self::Conflict => "conflict",
             Self::Spec => "spec",
             Self::Prompt => "prompt",
+            Self::Policy => "policy",
         }
     }
 }
@@ -156,6 +163,7 @@ impl Metrics {
             requests,
             vector_requests,
             vector_tokens,
+            by_vector: RwLock::default(),
             prompt_tokens: labelled(&tokens, "phase", "prompt"),
             generated_tokens: labelled(&tokens, "phase", "generation"),
             compile,
@@ -186,8 +194,30 @@ impl Metrics {
         self.0.refusals.get_or_create(&[("reason", reason.word())]).inc();
     }
 
-    /// The counters of `vector`, a name of the library.
+    /// The counters of `vector`. Where there is no such vector any more, what is counted with them is not shown.
     pub fn vector(&self, vector: &str) -> VectorMetrics {
+        let known = self.0.by_vector.read().unwrap_or_else(|e| e.into_inner());
+        known.get(vector).cloned().unwrap_or_default()
+    }
+
+    /// Says which vectors there are: series of others end.
+    pub fn set_vectors<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        let mut known = self.0.by_vector.write().unwrap_or_else(|e| e.into_inner());
+        let mut gone = std::mem::take(&mut *known);
+        for name in names {
+            let counters = gone.remove(name).unwrap_or_else(|| self.shown(name));
+            known.insert(name.to_string(), counters);
+        }
+        for vector in gone.into_keys() {
+            let labels = VectorLabels { vector };
+            self.0.vector_requests.remove(&labels);
+            self.0.vector_tokens.remove(&labels);
+        }
+        self.0.vectors.set(i64::try_from(known.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Counters of `vector` that are shown.
+    fn shown(&self, vector: &str) -> VectorMetrics {
         let labels = VectorLabels {
             vector: vector.to_string(),
         };
@@ -195,15 +225,6 @@ impl Metrics {
             requests: self.0.vector_requests.get_or_create(&labels).clone(),
             tokens: self.0.vector_tokens.get_or_create(&labels).clone(),
         }
-    }
-
-    /// Ends the series of a vector that is gone. [`VectorMetrics`] still held count on, unseen.
-    pub fn forget_vector(&self, vector: &str) {
-        let labels = VectorLabels {
-            vector: vector.to_string(),
-        };
-        self.0.vector_requests.remove(&labels);
-        self.0.vector_tokens.remove(&labels);
     }
 
     /// Counts tokens of the prompt or of what was generated whose states were changed.
@@ -249,11 +270,6 @@ impl Metrics {
             &self.0.conditions_unmet
         };
         counter.inc();
-    }
-
-    /// Says how many vectors there are.
-    pub fn set_vectors(&self, count: usize) {
-        self.0.vectors.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All of it in OpenMetrics' text format, which Prometheus reads: [`CONTENT_TYPE`](Self::CONTENT_TYPE).
@@ -303,6 +319,7 @@ mod tests {
         metrics.request("tiny", Outcome::Steered);
         metrics.clone().request("tiny", Outcome::Unsteered);
         metrics.refused("tiny", Reason::Prompt);
+        metrics.set_vectors(["calm", "happy", "sad"]);
         let happy = metrics.vector("happy");
         happy.requests.inc();
         happy.tokens.inc_by(7);
@@ -317,7 +334,6 @@ mod tests {
         metrics.reload(false);
         metrics.condition(true);
         metrics.condition(false);
-        metrics.set_vectors(3);
         let text = metrics.render();
         for line in [
             "steering_requests_total{model=\"tiny\",outcome=\"steered\"} 2",
@@ -346,14 +362,22 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_that_is_gone_is_not_shown() {
+    fn a_vector_that_is_gone_is_not_shown_and_does_not_come_back() {
         let metrics = Metrics::new();
+        metrics.set_vectors(["happy", "sad"]);
         let sad = metrics.vector("sad");
         metrics.vector("happy").requests.inc();
-        metrics.forget_vector("sad");
+        metrics.set_vectors(["happy"]);
+        // Requests that run go on counting, and their program may be asked for again.
         sad.requests.inc();
+        metrics.vector("sad").tokens.inc();
         let text = metrics.render();
-        assert!(!text.contains("sad") && text.contains("happy"), "{text}");
+        assert!(!text.contains("sad"), "{text}");
+        assert!(text.contains("vector_requests_total{vector=\"happy\"} 1"), "{text}");
+        metrics.set_vectors(["happy", "sad"]);
+        let text = metrics.render();
+        assert!(text.contains("vector_requests_total{vector=\"sad\"} 0"), "{text}");
+        assert!(text.contains("vector_requests_total{vector=\"happy\"} 1"), "{text}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::compile::ranges;
 use crate::config::Config;
 use crate::model_files::ModelFiles;
 use crate::server::{unavailable, wrap};
+use crate::state::StateFolder;
 use crate::steering::{Model, Snapshot, Source, Steering};
 use crate::stopping::{Socket, Stopping};
 
@@ -26,6 +27,8 @@ use crate::stopping::{Socket, Stopping};
 /// What [`check`] finds, before any weights are loaded; what mistral.rs says while it loads; a model that can't be
 /// steered as asked.
 pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
+    // Before it is read, so that nobody changes it meanwhile.
+    let state = config.admin.state.as_deref().map(StateFolder::open).transpose()?;
     let Checked {
         mut library,
         fingerprints,
@@ -36,16 +39,22 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         engine,
         vectors,
         defaults,
+        per_request,
+        bounds,
+        warnings,
         admin,
         limits,
         patience,
         ..
     } = config;
+    for warning in &warnings {
+        warn!("{}: {warning}", path.display());
+    }
     let entries = engine.models.clone();
     let stopping = Stopping::on_signals(patience)?;
     // Before the models load, which takes long.
     let socket = Socket::bind(&engine.server.host, engine.server.port).await?;
-    let (_, state, app) = prepare_serve(engine).await?;
+    let (_, engine, app) = prepare_serve(engine).await?;
     let mut models = Vec::new();
     let mut asked = Vec::new();
     for entry in &entries {
@@ -55,27 +64,38 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
             // The model was fetched just now, or has no default that was checked.
             None => fingerprint(entry)?,
         };
-        let id = engine_id(&state, entry)?;
-        let model = Model::loaded(&state, &id, &[&entry.model_id], fingerprint)?;
+        let id = engine_id(&engine, entry)?;
+        let mut model = Model::loaded(&engine, &id, &[&entry.model_id], fingerprint)?;
+        model.bound = bounds.get(&entry.model_id).copied();
         vectors
             .load_control(&mut library, &entry.model_id, &model.target.info())
             .map_err(|error| error.within(&path))?;
         models.push(model);
-        asked.extend(defaults.get(&entry.model_id).map(|default| (id, default)));
+        asked.push((id, defaults.get(&entry.model_id)));
     }
-    let default_model = state.get_default_model_id().ok().flatten();
+    let default_model = engine.get_default_model_id().ok().flatten();
     let mut snapshot = Snapshot::new(library, models, default_model);
+    snapshot.per_request = per_request;
     for (id, default) in asked {
         snapshot
-            .set_default(&id, Some(&default.spec), &default.at)
+            .configure_default(&id, default)
             .map_err(|error| error.within(&path))?;
+    }
+    if let Some(saved) = state.as_ref().map(StateFolder::latest).transpose()?.flatten() {
+        snapshot.go_on_from(&saved)?;
+        info!(
+            "Going on from {}: {} uploaded vectors, {} defaults that were set over HTTP",
+            saved.path.display(),
+            saved.vectors.len(),
+            saved.defaults.len()
+        );
     }
     let source = Source {
         path,
         ignore_fingerprints,
     };
-    let steering = Steering::with_snapshot(snapshot, Some(source));
-    steering.install(&state)?;
+    let steering = Steering::with_snapshot(snapshot, Some(source), state);
+    steering.install(&engine)?;
     for model in steering.snapshot().models.values() {
         match (&model.refusal, &model.default) {
             (Some(refusal), _) => warn!("Model `{}` can't be steered: {refusal}", model.id),
@@ -89,7 +109,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         }
     }
     info!("{}", admin.describe());
-    let app = wrap(app, steering, admin, limits).layer(middleware::from_fn_with_state(state, health));
+    let app = wrap(app, steering, admin, limits).layer(middleware::from_fn_with_state(engine, health));
     stopping.serve(socket, app).await
 }
 

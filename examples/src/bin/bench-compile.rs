@@ -302,11 +302,14 @@ fn steering(args: &Args) -> Result<(Steering, usize)> {
         tokenizer: None,
         context: None,
         refusal: None,
+        bound: None,
         default: None,
+        configured: None,
+        overridden: false,
     };
     let bytes = args.layers * args.source * args.target * size_of::<f32>();
     Ok((
-        Steering::with_snapshot(Snapshot::new(library, vec![model], None), None),
+        Steering::with_snapshot(Snapshot::new(library, vec![model], None), None, None),
         bytes,
     ))
 }

@@ -48,7 +48,7 @@ impl Source<'_> {
         let cache = library.directions();
         let Some(name) = self.map else {
             let field = format!("{at}.vector {:?}: model", self.vector);
-            check_model(vector.file.model(), target, &field)?;
+            check_model(vector.file.model(), target, &field, &vector.in_file())?;
             return Ok(Directions {
                 cache,
                 vector,
@@ -60,7 +60,12 @@ impl Source<'_> {
             return Err(not_found(format!("{at}.map"), name, "a map's name"));
         };
         let at = format!("{at}.map {name:?}");
-        check_model(&map.file.header().target, target, &format!("{at}: target"))?;
+        check_model(
+            &map.file.header().target,
+            target,
+            &format!("{at}: target"),
+            &map.in_file(),
+        )?;
         let reach = map.file.reach(&vector.file, target.fingerprint.is_some());
         let reach = reach.map_err(|reason| SteeringError::Apply {
             field: at.clone(),
@@ -141,7 +146,8 @@ fn found(vector: &[f32], mean_norm: f64) -> Found {
     }
 }
 
-fn check_model(vector: &ModelInfo, target: &Target, field: &str) -> Result<(), SteeringError> {
+/// Checks that a vector's or map's model is the target. `in_file` says where it was read, for messages.
+fn check_model(vector: &ModelInfo, target: &Target, field: &str, in_file: &str) -> Result<(), SteeringError> {
     for (what, found, expected) in [
         ("hidden_size", vector.hidden_size, target.hidden_size),
         ("num_layers", vector.num_layers, target.num_layers),
@@ -149,7 +155,7 @@ fn check_model(vector: &ModelInfo, target: &Target, field: &str) -> Result<(), S
         if found != expected {
             return Err(SteeringError::value(
                 format!("{field}.{what}"),
-                format!("{found} (made for {:?})", vector.model),
+                format!("{found} (made for {:?}){in_file}", vector.model),
                 format!("{expected}, as {:?} has", target.model),
             ));
         }
@@ -157,9 +163,9 @@ fn check_model(vector: &ModelInfo, target: &Target, field: &str) -> Result<(), S
     match &target.fingerprint {
         Some(fingerprint) if *fingerprint != vector.fingerprint => Err(SteeringError::value(
             format!("{field}.fingerprint"),
-            format!("{} (made for {:?})", vector.fingerprint, vector.model),
+            format!("{} (made for {:?}){in_file}", vector.fingerprint, vector.model),
             format!(
-                "{fingerprint}, that of {:?}; --ignore-fingerprints uses it all the same",
+                "{fingerprint}, that of the weights and the tokenizer of {:?}; --ignore-fingerprints uses it all the same",
                 target.model
             ),
         )),

@@ -1,10 +1,8 @@
 //! How far a spec can move the stream, against what its numbers can hold.
 
-use std::collections::BTreeMap;
-
 use candle_core::DType;
 
-use super::{Step, Target, spelled_scale};
+use super::{MeanNorms, Step, Target, spelled_scale};
 use crate::SteeringError;
 use crate::spec::{NormRule, Op, SteeringSpec};
 
@@ -33,7 +31,7 @@ struct Extent {
 pub(super) fn refuse_overflow(
     spec: &SteeringSpec,
     steps: &[Step],
-    mean_norms: &BTreeMap<usize, f64>,
+    mean_norms: &MeanNorms,
     target: &Target,
     at: &str,
 ) -> Result<(), SteeringError> {

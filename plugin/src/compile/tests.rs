@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::policy::{Bound, Excess};
 use crate::reference::steer;
 use crate::spec::{Apply, RequestSteering, Selection, TokenRef, Where, Window, from_json};
 use crate::testing::{HIDDEN, cases, library, model, places, target, token, vector};
@@ -180,7 +181,7 @@ fn directions_are_made_once_and_shared() {
     // A vector of the same name that is another one has its own.
     let mut changed = library.clone();
     let own = changed.shared("b").unwrap();
-    changed.insert_shared("a", own).unwrap();
+    changed.insert_shared("a", own.clone()).unwrap();
     let spec = SteeringSpec::from(VectorUse::new("a", 1.0).at_layers([2]));
     let replaced = compile(&spec, &changed, &target(), &token, "").unwrap();
     assert_eq!(direction(&replaced, 2).values(), [0.0, 1.0, 0.0, 0.0]);
@@ -659,4 +660,116 @@ fn tables() -> impl Strategy<Value = Value> {
             }
             steering
         })
+}
+
+fn held(spec: impl Into<SteeringSpec>, most: f64, excess: Excess, exempt: usize) -> Result<Program, String> {
+    held_by(&library(), spec, most, excess, exempt)
+}
+
+fn held_by(
+    library: &Library,
+    spec: impl Into<SteeringSpec>,
+    most: f64,
+    excess: Excess,
+    exempt: usize,
+) -> Result<Program, String> {
+    let bound = Bound {
+        max_relative_scale: most,
+        excess,
+    };
+    let dose = Dose { bound, exempt };
+    compile_within(&spec.into(), library, &target(), &token, "s.", Some(dose)).map_err(|error| error.to_string())
+}
+
+fn small(scale: f64) -> VectorUse {
+    VectorUse::relative("a", scale).at_layers([1])
+}
+
+#[test]
+fn many_small_offsets_are_one_large_one() {
+    let reject = |vectors: Vec<VectorUse>| held(vectors, 0.5, Excess::Reject, 0);
+    assert!(reject(vec![small(0.25), small(0.25)]).is_ok());
+    assert!(reject(vec![small(0.5), VectorUse::relative("a", 0.5).at_layers([2])]).is_ok());
+    assert_eq!(
+        reject(vec![small(0.2), small(0.2), small(0.2)]).unwrap_err(),
+        "s.vectors[2].relative_scale: found 0.2, with which the offsets at layer 1 add up to 0.600 of the stream's mean norm, \
+         expected 0.5 at most, the server's max_relative_scale"
+    );
+    // Whatever their direction, and wherever they act.
+    assert!(reject(vec![small(0.3), small(-0.3)]).is_err());
+    let apart = |scale, apply| small(scale).apply(apply);
+    let only = |tokens| Apply {
+        prompt: Some(tokens),
+        generation: None,
+    };
+    assert!(reject(vec![apart(0.3, only(at(&[0]))), apart(0.3, only(at(&[1])))]).is_err());
+    // Absolute scales and those of the file count the same: "a" has norm 5 in a stream of mean norm 10.
+    assert!(reject(vec![VectorUse::new("a", 5.0).at_layers([1])]).is_ok());
+    assert!(reject(vec![VectorUse::new("a", 5.1).at_layers([1])]).is_err());
+    assert!(reject(vec![VectorUse::new("a", 1.0).unnormalized().at_layers([1])]).is_ok());
+    assert!(reject(vec![VectorUse::new("a", 1.1).unnormalized().at_layers([1])]).is_err());
+    // A map states 8 at layer 4.
+    assert!(reject(vec![VectorUse::new("small", 4.0).through("up")]).is_ok());
+    assert!(reject(vec![VectorUse::new("small", 4.1).through("up")]).is_err());
+}
+
+#[test]
+fn what_is_taken_away_counts_as_well() {
+    let reject = |used: VectorUse, most| held(used.at_layers([1]), most, Excess::Reject, 0);
+    assert!(reject(VectorUse::ablate("a"), 1.0).is_ok());
+    assert!(reject(VectorUse::ablate("a"), 0.9).is_err());
+    assert!(reject(VectorUse::new("a", 0.5).op(Op::Ablate), 0.5).is_ok());
+    assert!(reject(VectorUse::new("a", 5.0).op(Op::Set), 1.5).is_ok());
+    assert!(reject(VectorUse::new("a", 5.0).op(Op::Set), 1.4).is_err());
+}
+
+#[test]
+fn what_is_too_much_is_scaled_down() {
+    let clamp = |vectors: Vec<VectorUse>, exempt| held(vectors, 0.5, Excess::Clamp, exempt);
+    let mixed = clamp(vec![small(0.6), VectorUse::relative("a", -0.4)], 0).unwrap();
+    assert_eq!(mixed.clamped, [1]);
+    assert_eq!(directions(&mixed, 0)[0].2, 3.0);
+    assert_eq!(
+        directions(&mixed, 1).iter().map(|with| with.2).collect::<Vec<_>>(),
+        [-2.0, -4.0]
+    );
+    // It is then the steering that it would be had that been asked for.
+    let asked = |scale| held(small(scale), 0.5, Excess::Clamp, 0).unwrap();
+    assert_eq!(asked(7.0).fingerprint, asked(0.5).fingerprint);
+    assert_eq!((asked(7.0).clamped, asked(0.5).clamped), (vec![1], vec![]));
+    assert_eq!(asked(1e30).fingerprint, asked(0.5).fingerprint);
+    // The operator's own stays as it is.
+    let extended = clamp(vec![small(0.3), small(0.9), small(0.1)], 1).unwrap();
+    let scales: Vec<f32> = (0..3).map(|step| directions(&extended, step)[0].2).collect();
+    assert_eq!(scales[0], 3.0);
+    assert!(
+        (scales[1] - 1.8).abs() < 1e-6 && (scales[2] - 0.2).abs() < 1e-6,
+        "{scales:?}"
+    );
+    let full = clamp(vec![small(0.5), small(0.9)], 1).unwrap();
+    assert_eq!((directions(&full, 0)[0].2, directions(&full, 1)[0].2), (5.0, 0.0));
+    // `set` can't be done by half.
+    assert!(clamp(vec![VectorUse::new("a", 5.0).op(Op::Set).at_layers([1])], 0).is_err());
+    // Nor is a default that goes beyond the bound anybody's to shrink.
+    assert!(clamp(vec![small(0.6), small(0.1)], 1).is_err());
+}
+
+#[test]
+fn lengths_that_nobody_can_tell_are_refused_under_a_bound() {
+    let used = || VectorUse::new("c", 1.0).at_layers([1]);
+    // "a" says the mean norm of layer 1, which "c" doesn't.
+    assert!(held(used(), 0.1, Excess::Reject, 0).is_ok());
+    assert!(held(VectorUse::new("c", 1.1).at_layers([1]), 0.1, Excess::Reject, 0).is_err());
+    let mut alone = Library::default();
+    alone
+        .insert_shared("c", library().shared("c").unwrap().clone())
+        .unwrap();
+    let refused = held_by(&alone, used(), 10.0, Excess::Clamp, 0).unwrap_err();
+    assert!(
+        refused
+            .starts_with("s.vectors[0].scale: found 1 at layer 1, where no vector or map says the stream's mean norm"),
+        "{refused}"
+    );
+    // A share of the state needs no norm.
+    assert!(held_by(&alone, VectorUse::ablate("c"), 1.0, Excess::Reject, 0).is_ok());
 }

@@ -10,11 +10,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router, middleware};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::auth::{self, AdminOptions};
+use super::auth::{self, AdminOptions, Caller};
 use super::object;
 use super::openapi;
 use super::refusal::Refusal;
@@ -46,6 +47,8 @@ pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
         .route("/v1/steering/vectors", post(insert_vector))
         .route("/v1/steering/vectors/{name}", delete(remove_vector))
         .route("/v1/steering/reload", post(reload))
+        .route("/v1/steering/history", get(history))
+        .route("/v1/steering/restore", post(restore))
         .route("/v1/steering/schema", get(schema))
         .route_layer(middleware::from_fn_with_state(options.clone(), auth::require))
         .layer(DefaultBodyLimit::max(options.max_upload_bytes));
@@ -104,20 +107,26 @@ fn null_or_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn set_default(State(admin): State<Admin>, headers: HeaderMap, body: Body) -> Answer {
-    if !is_json(&headers) {
-        return Err(Refusal::content_type(&media_type(&headers), "application/json"));
+pub(super) async fn set_default(State(admin): State<Admin>, caller: Caller, headers: HeaderMap, body: Body) -> Answer {
+    let DefaultBody { model, spec } = read_json(&headers, body).await?;
+    let steering = admin.steering.on_behalf_of(&caller.0);
+    blocking(move || steering.set_default(model.as_deref(), spec)).await
+}
+
+/// Reads a body of JSON.
+async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Refusal> {
+    if !is_json(headers) {
+        return Err(Refusal::content_type(&media_type(headers), "application/json"));
     }
-    let body = read_body(&headers, body, MAX_SPEC_BYTES).await?;
-    let DefaultBody { model, spec } = object::read(&body, "").map_err(|mistake| {
+    let body = read_body(headers, body, MAX_SPEC_BYTES).await?;
+    object::read(&body, "").map_err(|mistake| {
         let status = if mistake.malformed {
             StatusCode::BAD_REQUEST
         } else {
             StatusCode::UNPROCESSABLE_ENTITY
         };
         Refusal::new(status, mistake.message)
-    })?;
-    blocking(move || admin.steering.set_default(model.as_deref(), spec)).await
+    })
 }
 
 /// The form of `POST /v1/steering/vectors`: `name`, and either `toml` and `safetensors`, or `gguf`.
@@ -158,11 +167,12 @@ pub(super) struct VectorForm {
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn insert_vector(State(admin): State<Admin>, request: Request) -> Answer {
+pub(super) async fn insert_vector(State(admin): State<Admin>, caller: Caller, request: Request) -> Answer {
     let AdminOptions {
         uploads,
         max_upload_bytes: limit,
         max_vectors,
+        max_vectors_bytes,
         ..
     } = *admin.options;
     if !uploads {
@@ -184,10 +194,11 @@ pub(super) async fn insert_vector(State(admin): State<Admin>, request: Request) 
         Refusal::new(rejection.status(), message)
     })?;
     let form = Upload::read(form, limit).await?.check()?;
+    let steering = admin.steering.on_behalf_of(&caller.0);
     blocking(move || -> Result<Value, Refusal> {
         let name = form.name.clone();
-        let vector = form.vector(&admin.steering)?;
-        Ok(admin.steering.insert_vector(&name, vector, max_vectors)?)
+        let vector = form.vector(&steering)?;
+        Ok(steering.insert_vector(&name, vector, max_vectors, max_vectors_bytes)?)
     })
     .await
 }
@@ -206,13 +217,19 @@ pub(super) async fn insert_vector(State(admin): State<Admin>, request: Request) 
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn remove_vector(State(admin): State<Admin>, name: Result<Path<String>, PathRejection>) -> Answer {
+pub(super) async fn remove_vector(
+    State(admin): State<Admin>,
+    caller: Caller,
+    name: Result<Path<String>, PathRejection>,
+) -> Answer {
     let Path(name) = name.map_err(|_| Refusal::value("name", "a path that is no UTF-8", "a vector's name"))?;
     check_name("name", &name)?;
-    blocking(move || admin.steering.remove_vector(&name)).await
+    let steering = admin.steering.on_behalf_of(&caller.0);
+    blocking(move || steering.remove_vector(&name)).await
 }
 
-/// Reads the configuration file again, with its vectors, maps and default specs. One that is wrong changes nothing.
+/// Reads the configuration file again, with its vectors, maps, default specs and bounds. One that is wrong changes nothing.
+/// Uploaded vectors stay. Defaults that were set over HTTP are discarded; the answer has them under `discarded`.
 #[utoipa::path(
     post,
     path = "/v1/steering/reload",
@@ -224,11 +241,55 @@ pub(super) async fn remove_vector(State(admin): State<Admin>, name: Result<Path<
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn reload(State(admin): State<Admin>) -> Answer {
-    let metrics = admin.steering.metrics().clone();
-    let answer = blocking(move || admin.steering.reload()).await;
-    metrics.reload(answer.is_ok());
+pub(super) async fn reload(State(admin): State<Admin>, caller: Caller) -> Answer {
+    let steering = admin.steering.on_behalf_of(&caller.0);
+    let answer = blocking(move || steering.reload()).await;
+    admin.steering.metrics().reload(answer.is_ok());
     answer
+}
+
+/// The states of the state folder, the newest first: when, what was changed, by whom, and what held then.
+#[utoipa::path(
+    get,
+    path = "/v1/steering/history",
+    tag = "Steering",
+    responses(
+        (status = 200, description = "The states that are kept", body = Object),
+        (status = 409, description = "There is no state folder", body = Message),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn history(State(admin): State<Admin>) -> Answer {
+    blocking(move || admin.steering.history()).await
+}
+
+/// The body of `POST /v1/steering/restore`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RestoreBody {
+    /// The number of the state, as in the history.
+    number: u64,
+}
+
+/// Goes back to an earlier state: its uploaded vectors, and the defaults that had been set over HTTP.
+#[utoipa::path(
+    post,
+    path = "/v1/steering/restore",
+    tag = "Steering",
+    request_body = RestoreBody,
+    responses(
+        (status = 200, description = "What there is now", body = Object),
+        (status = 400, description = "No JSON", body = Message),
+        (status = 404, description = "No such state", body = Message),
+        (status = 409, description = "There is no state folder, or the state doesn't go with the configuration", body = Message),
+        (status = 422, description = "No number, or a default of then that doesn't compile now", body = Message),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn restore(State(admin): State<Admin>, caller: Caller, headers: HeaderMap, body: Body) -> Answer {
+    let RestoreBody { number } = read_json(&headers, body).await?;
+    let steering = admin.steering.on_behalf_of(&caller.0);
+    blocking(move || steering.restore(number)).await
 }
 
 /// The JSON schema of a spec and of a request's `steering` field.

@@ -1,14 +1,16 @@
 //! Who may use the admin routes.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -22,8 +24,11 @@ use crate::SteeringError;
 /// The most bytes an upload may have unless configured otherwise: 64 MiB, nine times the vectors of 100 layers of 16,384.
 const DEFAULT_UPLOAD_BYTES: usize = 64 << 20;
 
-/// The most vectors unless configured otherwise: at 7 MB for the largest, they still fit a small machine's memory.
+/// The most vectors unless configured otherwise.
 const DEFAULT_VECTORS: usize = 1024;
+
+/// The most bytes of numbers that uploaded vectors have together unless configured otherwise: 1 GiB, 150 of the largest.
+const DEFAULT_VECTORS_BYTES: usize = 1 << 30;
 
 /// A bearer token, kept as its hash.
 #[derive(Clone)]
@@ -84,6 +89,10 @@ pub struct AdminOptions {
     pub max_upload_bytes: usize,
     /// The most vectors that there may be after an upload.
     pub max_vectors: usize,
+    /// The most bytes of numbers that all uploaded vectors may have together.
+    pub max_vectors_bytes: usize,
+    /// The folder in which uploads and defaults outlast the server.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for AdminOptions {
@@ -95,6 +104,8 @@ impl Default for AdminOptions {
             uploads: false,
             max_upload_bytes: DEFAULT_UPLOAD_BYTES,
             max_vectors: DEFAULT_VECTORS,
+            max_vectors_bytes: DEFAULT_VECTORS_BYTES,
+            state: None,
         }
     }
 }
@@ -123,6 +134,8 @@ impl AdminOptions {
 /// uploads = true                  # absent: false
 /// max_upload_bytes = 67108864     # absent: 64 MiB
 /// max_vectors = 1024              # absent: 1024
+/// max_vectors_bytes = 1073741824  # absent: 1 GiB, of the numbers of all uploaded vectors
+/// state = "state"                 # a folder, relative to the configuration file; absent: uploads and defaults end with the server
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -135,6 +148,8 @@ pub struct AdminTable {
     uploads: bool,
     max_upload_bytes: Option<usize>,
     max_vectors: Option<usize>,
+    max_vectors_bytes: Option<usize>,
+    state: Option<PathBuf>,
 }
 
 impl AdminTable {
@@ -167,6 +182,7 @@ impl AdminTable {
         for (key, limit) in [
             ("max_upload_bytes", self.max_upload_bytes),
             ("max_vectors", self.max_vectors),
+            ("max_vectors_bytes", self.max_vectors_bytes),
         ] {
             if limit == Some(0) {
                 return Err(SteeringError::value(
@@ -183,6 +199,8 @@ impl AdminTable {
             uploads: self.uploads,
             max_upload_bytes: self.max_upload_bytes.unwrap_or(default.max_upload_bytes),
             max_vectors: self.max_vectors.unwrap_or(default.max_vectors),
+            max_vectors_bytes: self.max_vectors_bytes.unwrap_or(default.max_vectors_bytes),
+            state: self.state.map(|state| folder.join(state)),
         })
     }
 }
@@ -218,7 +236,7 @@ pub(super) async fn require(State(options): State<Arc<AdminOptions>>, request: R
     }
     let changes = !request.method().is_safe();
     let what = format!("{} {}", request.method(), request.uri().path());
-    let caller = caller(&request);
+    let Caller(caller) = Caller::of(request.extensions());
     let response = next.run(request).await;
     if changes {
         info!(caller, status = response.status().as_u16(), "{what}");
@@ -230,7 +248,7 @@ pub(super) async fn require(State(options): State<Arc<AdminOptions>>, request: R
 pub(super) fn refused(options: &AdminOptions, request: &Request) -> Option<Response> {
     let refusal = allowed(options, request.uri().authority(), request.headers()).err()?;
     warn!(
-        caller = caller(request),
+        caller = Caller::of(request.extensions()).0,
         status = refusal.status.as_u16(),
         "{} {} refused: {}",
         request.method(),
@@ -247,9 +265,22 @@ pub(super) fn refused(options: &AdminOptions, request: &Request) -> Option<Respo
 }
 
 /// The address that a request comes from.
-pub(super) fn caller(request: &Request) -> String {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    peer.map_or("unknown".to_string(), |ConnectInfo(address)| address.to_string())
+#[derive(Clone, Debug)]
+pub(super) struct Caller(pub(super) String);
+
+impl Caller {
+    fn of(extensions: &Extensions) -> Self {
+        let peer = extensions.get::<ConnectInfo<SocketAddr>>();
+        Self(peer.map_or("unknown".to_string(), |ConnectInfo(address)| address.to_string()))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.extensions))
+    }
 }
 
 fn allowed(options: &AdminOptions, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -407,6 +438,7 @@ mod tests {
         let found = error("token_env = \"A\"\ntoken_file = \"B\"", folder.path());
         assert!(found.ends_with("expected one of the two"), "{found}");
         assert!(error("max_vectors = 0", folder.path()).contains("max_vectors: found 0"));
+        assert!(error("max_vectors_bytes = 0", folder.path()).contains("max_vectors_bytes: found 0"));
         assert!(error("max_upload_bytes = 0", folder.path()).contains("max_upload_bytes: found 0"));
     }
 

@@ -5,6 +5,7 @@
 //! | `requests` | the middleware: the `steering` field of a request, and what the answer says of it |
 //! | `usage`, `sse`, `object` | the answer's usage block, in documents and in streamed events, byte for byte otherwise |
 //! | `admin`, `upload`, `openapi` | the admin routes, the form of an upload, their description |
+//! | `engine_doc` | the middleware that adds the `steering` field to mistral.rs's own description |
 //! | `limits` | what a request may cost |
 //! | `auth` | who may use them: the token, and the rule without one |
 //! | `refusal` | answers that refuse, in the shape of OpenAI's errors |
@@ -21,6 +22,7 @@ use requests::Gate;
 
 mod admin;
 mod auth;
+mod engine_doc;
 mod errors;
 mod limits;
 mod object;
@@ -58,6 +60,7 @@ pub(crate) fn unavailable_events(message: &str, code: &'static str) -> Bytes {
 /// change what is served are for those alone who may use ours. Errors have OpenAI's shape on all routes.
 pub fn wrap(router: Router, steering: Steering, admin: AdminOptions, limits: Limits) -> Router {
     let gate = Gate::new(steering.clone(), limits, admin.clone());
+    let router = router.layer(middleware::from_fn(engine_doc::amended));
     let steered = router.layer(middleware::from_fn_with_state(gate, requests::steer));
     steered
         .merge(admin::router(steering, admin))

@@ -1,6 +1,6 @@
 //! The OpenAPI description of the admin routes.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
@@ -16,10 +16,12 @@ use crate::spec;
         admin::insert_vector,
         admin::remove_vector,
         admin::reload,
+        admin::history,
+        admin::restore,
         admin::schema,
         admin::metrics
     ),
-    components(schemas(admin::DefaultBody, admin::VectorForm, admin::Message)),
+    components(schemas(admin::DefaultBody, admin::RestoreBody, admin::VectorForm, admin::Message)),
     modifiers(&Bearer),
     tags((name = "Steering", description = "What there is to steer with, and changes to it while the server runs"))
 )]
@@ -35,30 +37,92 @@ impl Modify for Bearer {
     }
 }
 
-/// Where the schema stands by itself, which its own references start from.
-const SCHEMA_ID: &str = "/v1/steering/schema";
-
-/// The description, with the schema of specs in it.
+/// The description, with the schemas of specs in it.
 pub(super) fn document() -> Value {
     // Serialising it can't fail: all its keys are strings. `null` would be seen at once in the test below.
     let mut document = serde_json::to_value(Routes::openapi()).unwrap_or_default();
-    let mut schema = spec::schema();
-    if let Some(schema) = schema.as_object_mut() {
-        schema.insert("$id".to_string(), SCHEMA_ID.into());
-    }
     if let Some(schemas) = document
         .pointer_mut("/components/schemas")
         .and_then(Value::as_object_mut)
     {
-        schemas.insert("Steering".to_string(), schema);
+        schemas.extend(spec_schemas());
     }
     if let Some(spec) = document.pointer_mut("/components/schemas/DefaultBody/properties/spec") {
         *spec = json!({
             "description": "The spec; null for none.",
-            "anyOf": [{ "$ref": format!("{SCHEMA_ID}#/$defs/SteeringSpec") }, { "type": "null" }],
+            "anyOf": [spec_ref("SteeringSpec"), { "type": "null" }],
         });
     }
+    for operation in operations(&mut document) {
+        let guarded = operation.contains_key("security");
+        let has_body = operation.contains_key("requestBody");
+        let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        let mut add = |status: &str, why: &str| {
+            let content = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Message" } } });
+            let response = json!({ "description": why, "content": content });
+            responses.entry(status).or_insert(response);
+        };
+        if guarded {
+            add("401", "No token, or another one");
+            add("403", "Not for this caller");
+            add(
+                "500",
+                "The change can't be written to the state folder; nothing has changed",
+            );
+        }
+        if has_body {
+            add("400", "A body that can't be read");
+            add("413", "The body is too large");
+            add("415", "A body of another type");
+        }
+    }
     document
+}
+
+/// The operations of a document.
+fn operations(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    let methods = paths.into_iter().flat_map(|paths| paths.values_mut());
+    let methods = methods.filter_map(Value::as_object_mut);
+    let operations = methods.flat_map(|methods| methods.values_mut());
+    operations.filter_map(Value::as_object_mut)
+}
+
+/// The schemas of specs, by the names that they have among a document's components.
+pub(super) fn spec_schemas() -> Map<String, Value> {
+    let mut schema = spec::schema();
+    rename_references(&mut schema);
+    let definitions = schema.get_mut("$defs").map(Value::take);
+    let Some(Value::Object(definitions)) = definitions else {
+        return Map::new();
+    };
+    let named = definitions.into_iter();
+    named
+        .map(|(name, schema)| (format!("Steering.{name}"), schema))
+        .collect()
+}
+
+/// A reference to the schema `name` of specs.
+pub(super) fn spec_ref(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/Steering.{name}") })
+}
+
+/// Makes references to `#/$defs/NAME` what [`spec_ref`] gives.
+fn rename_references(schema: &mut Value) {
+    match schema {
+        Value::Object(table) => {
+            for (key, value) in table.iter_mut() {
+                match value.as_str().and_then(|text| text.strip_prefix("#/$defs/")) {
+                    Some(name) if key == "$ref" => *value = format!("#/components/schemas/Steering.{name}").into(),
+                    _ => rename_references(value),
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(rename_references),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +138,8 @@ mod tests {
             ("/v1/steering/vectors", "post"),
             ("/v1/steering/vectors/{name}", "delete"),
             ("/v1/steering/reload", "post"),
+            ("/v1/steering/history", "get"),
+            ("/v1/steering/restore", "post"),
             ("/v1/steering/schema", "get"),
             ("/metrics", "get"),
         ] {
@@ -81,8 +147,15 @@ mod tests {
         }
         assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
         assert!(document["paths"]["/v1/steering"]["get"]["security"][0]["bearer"].is_array());
-        assert!(document["components"]["schemas"]["Steering"]["$defs"]["SteeringSpec"].is_object());
         let spec = &document["components"]["schemas"]["DefaultBody"]["properties"]["spec"];
-        assert_eq!(spec["anyOf"][0]["$ref"], "/v1/steering/schema#/$defs/SteeringSpec");
+        assert_eq!(spec["anyOf"][0]["$ref"], "#/components/schemas/Steering.SteeringSpec");
+        // Every reference leads somewhere.
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+        assert!(document["paths"]["/v1/steering/default"]["put"]["responses"]["415"].is_object());
+        assert!(document["paths"]["/metrics"]["get"]["responses"]["401"].is_null());
     }
 }

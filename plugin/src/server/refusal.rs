@@ -99,13 +99,16 @@ impl From<SteeringError> for Refusal {
 
 /// The status of an answer that is refused for `error`.
 ///
-/// 404 for what is not there, 409 for what does not go with what is there, else 422: all mistakes that steering finds are
-/// in what it was asked or configured to do.
+/// 404 for what is not there, 409 for what does not go with what is there, 403 for what the operator doesn't allow, 500 for a
+/// change that can't be written, else 422: all other mistakes that steering finds are in what it was asked or configured to
+/// do.
 pub(super) fn status(error: &SteeringError) -> StatusCode {
     match error {
         SteeringError::In { reason, .. } => status(reason),
         SteeringError::NotFound { .. } | SteeringError::NoModel { .. } => StatusCode::NOT_FOUND,
         SteeringError::Conflict { .. } => StatusCode::CONFLICT,
+        SteeringError::Forbidden { .. } => StatusCode::FORBIDDEN,
+        SteeringError::State { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }

@@ -39,12 +39,13 @@ const STEERED: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/resp
 const NOT_STEERED: [&str; 3] = ["/v1/embeddings", "/v1/images/generations", "/v1/audio/speech"];
 
 /// mistral.rs's routes that change what is served, or look at the machine: anybody could take the model away.
-const CONTROL: [&str; 5] = [
+const CONTROL: [&str; 6] = [
     "/re_isq",
     "/v1/models/unload",
     "/v1/models/reload",
     "/v1/models/tune",
     "/v1/system/doctor",
+    "/v1/system/info",
 ];
 
 /// Bodies up to this size are read where they arrive, which takes well under a millisecond; larger ones leave the async
@@ -171,6 +172,7 @@ pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next
         }
         Err(error) => {
             let reason = match status(&error) {
+                StatusCode::FORBIDDEN => Reason::Policy,
                 StatusCode::NOT_FOUND => Reason::Unknown,
                 StatusCode::CONFLICT => Reason::Conflict,
                 _ => Reason::Spec,
@@ -187,6 +189,11 @@ fn of_spec(error: &SteeringError) -> Refusal {
             param: Some("model".to_string()),
             code: Some("model_not_found"),
             ..Refusal::new(StatusCode::NOT_FOUND, error.to_string())
+        },
+        SteeringError::Forbidden { .. } => Refusal {
+            param: Some("steering".to_string()),
+            code: Some("steering_not_allowed"),
+            ..Refusal::new(StatusCode::FORBIDDEN, error.to_string())
         },
         _ => Refusal {
             param: Some("steering".to_string()),
@@ -275,7 +282,11 @@ async fn run(steering: &Steering, steered: SteeredRequest, request: Request, nex
     let mut response = steered.scope(next.run(request)).instrument(span.clone()).await;
     let said = fingerprint
         .as_ref()
-        .map(|fingerprint| json!({ "fingerprint": fingerprint }).to_string());
+        .map(|fingerprint| match steered.clamped() {
+            [] => json!({ "fingerprint": fingerprint }),
+            layers => json!({ "fingerprint": fingerprint, "clamped_layers": layers }),
+        })
+        .map(|said| said.to_string());
     // The engine says that the request is wrong, whatever is wrong with it.
     let refused = steered
         .prompt_error()

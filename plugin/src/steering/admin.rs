@@ -6,19 +6,44 @@ use serde_json::{Value, json};
 use steermap_maps::{ModelInfo, VectorFile};
 use tracing::{info, warn};
 
-use super::{ModelDefault, Snapshot, Steering, lock};
+use super::{Model, ModelDefault, Snapshot, Steering, lock};
 use crate::config::Config;
+use crate::state::{Change, StateFolder};
 use crate::{SteeringError, SteeringSpec};
 
 impl Steering {
-    /// Replaces the snapshot by what `change` makes of it. Changes wait for each other; requests wait for none.
-    fn change<T>(&self, change: impl FnOnce(&mut Snapshot) -> Result<T, SteeringError>) -> Result<T, SteeringError> {
+    /// Replaces the snapshot by what `change` makes of it, once that is written to the state folder; `what` says what is
+    /// done. Changes wait for each other; requests wait for none.
+    fn change<T>(
+        &self,
+        what: &str,
+        change: impl FnOnce(&mut Snapshot) -> Result<T, SteeringError>,
+    ) -> Result<T, SteeringError> {
         let _one_at_a_time = lock(&self.inner.changing);
         let mut next = (*self.snapshot()).clone();
         let done = change(&mut next)?;
         next.generation += 1;
-        self.inner.metrics.set_vectors(next.library.iter().count());
+        let caller = self.caller.as_deref().unwrap_or("this process");
+        if let Some(state) = &self.inner.state {
+            let overridden = next.models.values().filter(|model| model.overridden);
+            let default = |model: &Model| model.default.as_ref().map(|default| default.spec.clone());
+            let named = next.uploaded.iter();
+            state.commit(&Change {
+                what,
+                caller,
+                vectors: named
+                    .filter_map(|name| Some((name.as_str(), next.library.shared(name)?)))
+                    .collect(),
+                defaults: overridden
+                    .map(|model| (model.id.as_str(), default(model).unwrap_or_default()))
+                    .collect(),
+            })?;
+        }
+        self.inner
+            .metrics
+            .set_vectors(next.library.iter().map(|(name, _)| name));
         *self.inner.current.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(next);
+        info!(caller, "steering: {what}");
         Ok(done)
     }
 
@@ -33,7 +58,9 @@ impl Steering {
                 "fingerprint": model.target.fingerprint,
                 "steerable": model.refusal.is_none(),
                 "reason": model.refusal.as_ref().map(ToString::to_string),
+                "bound": model.bound,
                 "default": model.default.as_ref().map(describe_default),
+                "default_from": if model.overridden { "http" } else { "configuration" },
             })
         });
         let vectors = snapshot.library.iter().map(|(name, vector)| {
@@ -61,6 +88,8 @@ impl Steering {
         });
         json!({
             "generation": snapshot.generation,
+            "state": self.inner.state.as_ref().map(StateFolder::number),
+            "per_request": snapshot.per_request,
             "models": models.collect::<Vec<_>>(),
             "vectors": vectors.collect::<Vec<_>>(),
             "maps": maps.collect::<Vec<_>>(),
@@ -73,26 +102,37 @@ impl Steering {
     ///
     /// An unknown model, or a spec that can't be compiled for it.
     pub fn set_default(&self, model: Option<&str>, spec: Option<SteeringSpec>) -> Result<Value, SteeringError> {
-        let (model, default) = self.change(|next| {
+        let what = match (&spec, model) {
+            (Some(spec), Some(model)) if !spec.vectors.is_empty() => format!("the default of {model:?} was set"),
+            (Some(spec), None) if !spec.vectors.is_empty() => "the default was set".to_string(),
+            (_, Some(model)) => format!("the default of {model:?} was taken away"),
+            (_, None) => "the default was taken away".to_string(),
+        };
+        let (model, default) = self.change(&what, |next| {
             let id = next.model(model)?.id.clone();
-            next.set_default(&id, spec.as_ref(), "spec.")?;
+            next.override_default(&id, spec.as_ref(), "spec.")?;
             let default = next.models.get(&id).and_then(|model| model.default.clone());
             Ok((id, default))
         })?;
-        let fingerprint = default.as_ref().map(|default| default.program.fingerprint.as_str());
-        info!(model, fingerprint, "steering: the default was set");
         Ok(json!({"model": model, "default": default.as_ref().map(describe_default)}))
     }
 
-    /// Adds an uploaded vector, where less than `max_vectors` are there, or replaces one.
+    /// Adds an uploaded vector, where less than `max_vectors` are there, or replaces one. All uploaded ones together have at most
+    /// `max_bytes` of numbers.
     ///
     /// # Errors
     ///
     /// A name that is no name ([`SteeringError::Value`]) or the configuration's ([`SteeringError::Conflict`]), a vector
     /// that fits neither a served model nor the source of a map, or that a default which uses it can't take.
-    pub fn insert_vector(&self, name: &str, vector: VectorFile, max_vectors: usize) -> Result<Value, SteeringError> {
+    pub fn insert_vector(
+        &self,
+        name: &str,
+        vector: VectorFile,
+        max_vectors: usize,
+        max_bytes: usize,
+    ) -> Result<Value, SteeringError> {
         let layers: Vec<usize> = vector.layers().iter().map(|layer| layer.layer).collect();
-        let replaced = self.change(|next| {
+        let replaced = self.change(&format!("the vector {name:?} was uploaded"), |next| {
             let known = next.library.get(name).is_some();
             if known && !next.uploaded.contains(name) {
                 return Err(conflict(
@@ -109,13 +149,22 @@ impl Steering {
                     format!("less than max_vectors, {max_vectors}"),
                 ));
             }
+            let others = next.uploaded.iter().filter(|other| *other != name);
+            let others = others.filter_map(|other| next.library.get(other));
+            let bytes = others.map(bytes_of).sum::<usize>() + bytes_of(&vector);
+            if bytes > max_bytes {
+                return Err(conflict(
+                    "safetensors",
+                    format!("{bytes} bytes of numbers with the other uploaded vectors"),
+                    format!("at most max_vectors_bytes, {max_bytes}"),
+                ));
+            }
             next.usable(&vector)?;
             next.library.insert(name, vector)?;
             next.uploaded.insert(name.to_string());
             next.compile_defaults_with(name)?;
             Ok(known)
         })?;
-        info!(vector = name, replaced, "steering: a vector was uploaded");
         Ok(json!({"vector": name, "layers": layers, "replaced": replaced}))
     }
 
@@ -125,7 +174,7 @@ impl Steering {
     ///
     /// A vector that is not there, that the configuration names, or that a default uses.
     pub fn remove_vector(&self, name: &str) -> Result<Value, SteeringError> {
-        self.change(|next| {
+        self.change(&format!("the vector {name:?} was deleted"), |next| {
             if next.library.get(name).is_none() {
                 return Err(SteeringError::NotFound {
                     field: "name".to_string(),
@@ -155,25 +204,78 @@ impl Steering {
             next.uploaded.remove(name);
             Ok(())
         })?;
-        self.inner.metrics.forget_vector(name);
-        info!(vector = name, "steering: a vector was taken away");
         Ok(json!({"vector": name, "deleted": true}))
     }
 
-    /// Reads `[steering]` of the configuration file again: vectors, maps and defaults. Uploaded vectors stay. What the
-    /// file says of the engine is not looked at, but its models must be those that are served.
+    /// Reads `[steering]` of the configuration file again: vectors, maps, defaults, bounds and what requests may do. Uploaded
+    /// vectors stay; defaults that were set over HTTP are discarded, and said to be. What the file says of the engine, of the
+    /// admin routes and of limits is not looked at, but its models must be those that are served.
     ///
     /// # Errors
     ///
     /// What is wrong with the file or with what it names; then nothing is changed.
     pub fn reload(&self) -> Result<Value, SteeringError> {
-        let reloaded = self.change(|next| self.reread(next));
-        match &reloaded {
-            Ok(_) => info!("steering: the configuration was read again"),
-            Err(error) => warn!("steering: the configuration stays as it was: {error}"),
+        let reloaded = self.change("the configuration was read again", |next| {
+            let set = next.models.values().filter(|model| model.overridden);
+            let set =
+                set.map(|model| json!({"model": model.id, "default": model.default.as_ref().map(describe_default)}));
+            let discarded: Vec<Value> = set.collect();
+            self.reread(next)?;
+            Ok(discarded)
+        });
+        let discarded = match reloaded {
+            Ok(discarded) => discarded,
+            Err(error) => {
+                warn!("steering: the configuration stays as it was: {error}");
+                return Err(error);
+            }
+        };
+        for default in &discarded {
+            warn!("steering: a default that was set over HTTP was discarded: {default}");
         }
-        reloaded?;
+        let mut answer = self.describe();
+        answer["discarded"] = json!({ "defaults": discarded });
+        Ok(answer)
+    }
+
+    /// The records of the state folder, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::Conflict`] where there is no state folder.
+    pub fn history(&self) -> Result<Value, SteeringError> {
+        let records = self.state()?.history().into_iter().map(|record| {
+            json!({
+                "number": record.number,
+                "time": record.time,
+                "change": record.change,
+                "caller": record.caller,
+                "vectors": record.vectors.keys().collect::<Vec<_>>(),
+                "defaults": record.defaults,
+            })
+        });
+        Ok(json!({ "states": records.collect::<Vec<_>>() }))
+    }
+
+    /// Goes back to what held after the change `number`: its uploaded vectors and the defaults that were set over HTTP. Other
+    /// models get the default of the configuration. That is a change of its own, with a record of its own.
+    ///
+    /// # Errors
+    ///
+    /// A number that the history does not have, or a state that does not go with the configuration any more.
+    pub fn restore(&self, number: u64) -> Result<Value, SteeringError> {
+        let saved = self.state()?.at(number)?;
+        self.change(&format!("the state {number} was restored"), |next| {
+            let uploaded = std::mem::take(&mut next.uploaded);
+            uploaded.iter().for_each(|name| next.library.remove(name));
+            next.go_on_from(&saved)
+        })?;
         Ok(self.describe())
+    }
+
+    fn state(&self) -> Result<&StateFolder, SteeringError> {
+        let missing = || conflict("steering.admin.state", "no state folder", "one in the configuration");
+        self.inner.state.as_ref().ok_or_else(missing)
     }
 
     fn reread(&self, next: &mut Snapshot) -> Result<(), SteeringError> {
@@ -196,8 +298,10 @@ impl Steering {
                 .vectors
                 .load_control(&mut library, &entry.model_id, &model.target.info())
                 .map_err(within)?;
-            served.push((model.id.clone(), config.defaults.get(&entry.model_id)));
+            let bound = config.bounds.get(&entry.model_id).copied();
+            served.push((model.id.clone(), config.defaults.get(&entry.model_id), bound));
         }
+        next.per_request = config.per_request;
         for name in &next.uploaded {
             if library.get(name).is_some() {
                 return Err(within(conflict(
@@ -207,16 +311,15 @@ impl Steering {
                 )));
             }
             if let Some(vector) = next.library.shared(name) {
-                library.insert_shared(name, vector)?;
+                library.insert_shared(name, vector.clone())?;
             }
         }
         next.library = library;
-        for (id, default) in served {
-            let (spec, at) = match default {
-                Some(default) => (Some(&default.spec), default.at.as_str()),
-                None => (None, ""),
-            };
-            next.set_default(&id, spec, at).map_err(within)?;
+        for (id, default, bound) in served {
+            if let Some(model) = next.models.get_mut(&id) {
+                model.bound = bound;
+            }
+            next.configure_default(&id, default).map_err(within)?;
         }
         Ok(())
     }
@@ -229,6 +332,12 @@ impl Steering {
     pub fn model_info(&self, model: Option<&str>) -> Result<ModelInfo, SteeringError> {
         Ok(self.snapshot().model(model)?.target.info())
     }
+}
+
+/// Bytes of a vector's numbers.
+fn bytes_of(vector: &VectorFile) -> usize {
+    let layers = vector.layers().iter();
+    layers.map(|layer| size_of_val(layer.direction.as_slice())).sum()
 }
 
 fn describe_default(default: &ModelDefault) -> Value {

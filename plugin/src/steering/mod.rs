@@ -22,9 +22,12 @@ use tracing::Span;
 use crate::apply::sequence::SequenceState;
 use crate::compile::Program;
 use crate::metrics::Metrics;
+use crate::spec::Mode;
+use crate::state::StateFolder;
 use crate::{Library, RequestSteering, SteeringError, SteeringHook, SteeringSpec};
 use programs::{Key, Programs};
-pub use snapshot::{Model, ModelDefault, Snapshot};
+pub(crate) use snapshot::name_of_configuration;
+pub use snapshot::{Asker, Model, ModelDefault, Snapshot};
 
 /// Most positions times steps times layers that a spec may steer in one prompt: 32 vectors at 32 layers on 32,768 tokens.
 /// What goes beyond is refused before it runs.
@@ -37,6 +40,8 @@ const KEPT_IDS: usize = 64;
 #[derive(Clone)]
 pub struct Steering {
     inner: Arc<Inner>,
+    /// Who changes it through this clone, for the log and the history.
+    caller: Option<Arc<str>>,
 }
 
 pub(crate) struct Inner {
@@ -50,6 +55,8 @@ pub(crate) struct Inner {
     sent: Mutex<HashMap<usize, Weak<SteeringField>>>,
     /// Where the configuration came from, for a reload.
     source: Option<Source>,
+    /// Where changes are written down, so that they outlast the server.
+    state: Option<StateFolder>,
     metrics: Metrics,
 }
 
@@ -80,15 +87,16 @@ impl Steering {
             .map(|name| Model::loaded(engine, name, &[], None))
             .collect::<Result<Vec<_>, _>>()?;
         let default = engine.get_default_model_id().ok().flatten();
-        let steering = Self::with_snapshot(Snapshot::new(library, models, default), None);
+        let steering = Self::with_snapshot(Snapshot::new(library, models, default), None, None);
         steering.install(engine)?;
         Ok(steering)
     }
 
-    /// A steering that begins with `snapshot`; hooks are yet to be [installed](Self::install).
-    pub fn with_snapshot(snapshot: Snapshot, source: Option<Source>) -> Self {
+    /// A steering that begins with `snapshot`; hooks are yet to be [installed](Self::install). Changes are written to
+    /// `state`, where there is one.
+    pub fn with_snapshot(snapshot: Snapshot, source: Option<Source>, state: Option<StateFolder>) -> Self {
         let metrics = Metrics::new();
-        metrics.set_vectors(snapshot.library.iter().count());
+        metrics.set_vectors(snapshot.library.iter().map(|(name, _)| name));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             inner: Arc::new(Inner {
@@ -98,8 +106,10 @@ impl Steering {
                 compiling: Arc::new(Semaphore::new(cores.div_ceil(4))),
                 sent: Mutex::default(),
                 source,
+                state,
                 metrics,
             }),
+            caller: None,
         }
     }
 
@@ -119,6 +129,14 @@ impl Steering {
                 })?;
         }
         Ok(())
+    }
+
+    /// The same steering; what is changed through it is said to be changed by `caller`.
+    pub fn on_behalf_of(&self, caller: &str) -> Self {
+        Self {
+            caller: Some(caller.into()),
+            ..self.clone()
+        }
     }
 
     /// What holds at this moment.
@@ -164,11 +182,18 @@ impl Steering {
         let program = match asked {
             None => model.default.as_ref().map(|default| default.program.clone()),
             Some(asked) => {
+                let default = model.default.as_ref().map(|default| &default.spec);
+                snapshot.per_request.check(asked, default)?;
                 asked.validate("steering.")?;
-                let spec = asked.resolve(model.default.as_ref().map(|default| &default.spec));
-                match spec.vectors.is_empty() {
-                    true => None,
-                    false => Some(self.inner.compile(&snapshot, model, &spec, "steering.")?),
+                let spec = asked.resolve(default);
+                let exempt = match (asked.mode, default) {
+                    (Mode::Extend, Some(default)) => default.vectors.len(),
+                    _ => 0,
+                };
+                if spec.vectors.is_empty() {
+                    None
+                } else {
+                    Some(self.inner.compile(&snapshot, model, &spec, exempt)?)
                 }
             }
         };
@@ -240,15 +265,15 @@ impl Inner {
         &self.metrics
     }
 
-    /// `spec` compiled for `model`, once for all that ask for it.
+    /// A request's `spec` compiled for `model`, once for all that ask for it. The first `exempt` vectors are the default's.
     fn compile(
         &self,
         snapshot: &Snapshot,
         model: &Model,
         spec: &SteeringSpec,
-        at: &str,
+        exempt: usize,
     ) -> Result<Arc<Program>, SteeringError> {
-        let key = Key::new(&model.id, spec);
+        let key = Key::new(&model.id, spec, exempt);
         let known = key
             .as_ref()
             .and_then(|key| lock(&self.programs).get(snapshot.generation, key));
@@ -257,7 +282,8 @@ impl Inner {
             return Ok(program);
         }
         let start = Instant::now();
-        let program = Arc::new(model.compile(spec, &snapshot.library, at)?);
+        let asker = Asker::Request { exempt };
+        let program = Arc::new(model.compile(spec, &snapshot.library, "steering.", asker)?);
         self.metrics.compiled(start.elapsed());
         // If another request was faster, its program is taken: equal steering is one program.
         Ok(match key {
@@ -322,6 +348,11 @@ impl SteeredRequest {
     /// What the answer will be steered with; `None` for nothing.
     pub fn fingerprint(&self) -> Option<&str> {
         Some(self.asked.program.as_ref()?.fingerprint.as_str())
+    }
+
+    /// The layers at which the operator's bound made scales less than asked for, ascending.
+    pub fn clamped(&self) -> &[usize] {
+        self.asked.program.as_ref().map_or(&[], |program| &program.clamped)
     }
 
     /// The model's name in the engine.
@@ -449,8 +480,8 @@ pub(crate) fn admission(
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is locked is changed in one step each time.
+/// Locks `mutex`, also where a thread panicked with it: the data is consistent after every statement.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
@@ -469,9 +500,12 @@ mod tests {
             tokenizer: None,
             context: Some(1 << 20),
             refusal: None,
+            bound: None,
             default: None,
+            configured: None,
+            overridden: false,
         };
-        Steering::with_snapshot(Snapshot::new(library(), vec![model], None), None)
+        Steering::with_snapshot(Snapshot::new(library(), vec![model], None), None, None)
     }
 
     #[test]

@@ -25,14 +25,17 @@ pub struct Key {
     model: String,
     /// As JSON: it has a hash, and numbers are written so that equal ones alone look the same.
     spec: String,
+    /// How many of its first vectors are the default's.
+    exempt: usize,
 }
 
 impl Key {
     /// `None` for a spec that is not to be kept.
-    pub fn new(model: &str, spec: &SteeringSpec) -> Option<Self> {
+    pub fn new(model: &str, spec: &SteeringSpec, exempt: usize) -> Option<Self> {
         Some(Self {
             model: model.to_string(),
             spec: serde_json::to_string(spec).ok()?,
+            exempt,
         })
     }
 }
@@ -100,7 +103,7 @@ mod tests {
     fn of(scale: f64) -> (Key, Arc<Program>) {
         let spec = SteeringSpec::from(VectorUse::new("a", scale));
         let program = compile(&spec, &library(), &target(), &token, "").unwrap();
-        (Key::new("m", &spec).unwrap(), Arc::new(program))
+        (Key::new("m", &spec, 0).unwrap(), Arc::new(program))
     }
 
     #[test]

@@ -7,7 +7,10 @@ use mistralrs_core::MistralRs;
 use residual_hooks::InstallError;
 use tokenizers::Tokenizer;
 
-use crate::compile::{Program, Target, compile, token_of};
+use crate::compile::{Dose, Program, Target, compile_within, token_of};
+use crate::config::DefaultSpec;
+use crate::policy::{Bound, Excess, PerRequest};
+use crate::state::Saved;
 use crate::{Library, SteeringError, SteeringSpec};
 
 /// Vectors, maps, models and their defaults. Never changed, only replaced.
@@ -17,6 +20,8 @@ pub struct Snapshot {
     pub library: Library,
     /// The names of the vectors that were uploaded, not named in the configuration.
     pub uploaded: BTreeSet<String>,
+    /// What a request's own steering may do.
+    pub per_request: PerRequest,
     /// The models, by the engine's name.
     pub models: BTreeMap<String, Model>,
     /// The engine's default model.
@@ -42,8 +47,14 @@ pub struct Model {
     pub context: Option<usize>,
     /// Why it can't be steered.
     pub refusal: Option<InstallError>,
+    /// How far its stream may be moved.
+    pub bound: Option<Bound>,
     /// What its requests are steered with if they don't say.
     pub default: Option<ModelDefault>,
+    /// What the configuration says of that.
+    pub configured: Option<SteeringSpec>,
+    /// Whether the default was set over HTTP, in place of the configured one.
+    pub overridden: bool,
 }
 
 /// A model's default.
@@ -55,12 +66,50 @@ pub struct ModelDefault {
     pub program: Arc<Program>,
 }
 
+/// An uploaded vector of the state has a name that the configuration has too.
+pub(crate) fn name_of_configuration(name: &str) -> SteeringError {
+    SteeringError::Conflict {
+        field: format!("vectors.{name}"),
+        found: "an uploaded vector with the name of one of the configuration".to_string(),
+        expected: "a name of its own: give the configuration's another name".to_string(),
+    }
+}
+
+/// Whose spec it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asker {
+    /// The operator's: one that goes beyond the bound is a mistake.
+    Operator,
+    /// A request's, but for the vectors of the default that it extends: so many of the first.
+    Request {
+        /// How many.
+        exempt: usize,
+    },
+}
+
+impl Asker {
+    /// What the spec is held to under `bound`.
+    pub(crate) fn dose(self, bound: Bound) -> Dose {
+        match self {
+            Self::Operator => Dose {
+                bound: Bound {
+                    excess: Excess::Reject,
+                    ..bound
+                },
+                exempt: 0,
+            },
+            Self::Request { exempt } => Dose { bound, exempt },
+        }
+    }
+}
+
 impl Snapshot {
     /// What can be asked for at first.
     pub fn new(library: Library, models: Vec<Model>, default_model: Option<String>) -> Self {
         Self {
             library,
             uploaded: BTreeSet::new(),
+            per_request: PerRequest::default(),
             models: models.into_iter().map(|model| (model.id.clone(), model)).collect(),
             default_model,
             generation: 0,
@@ -97,20 +146,94 @@ impl Snapshot {
         Some(self.models.get(model)?.default.as_ref()?.program.clone())
     }
 
-    /// The same with `model`'s default replaced.
+    /// Gives `model` the default that the configuration has for it.
     ///
     /// # Errors
     ///
     /// As [`Model::compile`].
-    pub fn set_default(&mut self, model: &str, spec: Option<&SteeringSpec>, at: &str) -> Result<(), SteeringError> {
-        let id = self.model(Some(model))?.id.clone();
-        let Some(model) = self.models.get_mut(&id) else {
+    pub fn configure_default(&mut self, model: &str, default: Option<&DefaultSpec>) -> Result<(), SteeringError> {
+        let at = default.map_or("", |default| default.at.as_str());
+        let spec = default.map(|default| &default.spec);
+        self.set_default(model, spec, at)?;
+        if let Some(model) = self.models.get_mut(model) {
+            model.configured = spec.cloned();
+            model.overridden = false;
+        }
+        Ok(())
+    }
+
+    /// Gives `model` another default than the configuration's. `at` is the path of the spec, for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::compile`].
+    pub fn override_default(
+        &mut self,
+        model: &str,
+        spec: Option<&SteeringSpec>,
+        at: &str,
+    ) -> Result<(), SteeringError> {
+        self.set_default(model, spec, at)?;
+        if let Some(model) = self.models.get_mut(model) {
+            model.overridden = true;
+        }
+        Ok(())
+    }
+
+    /// Takes over what was saved, where no uploaded vector is there: its vectors, its defaults, and for other models the
+    /// configuration's.
+    ///
+    /// # Errors
+    ///
+    /// A vector with the name of one of the configuration, a default of a model that is not served or that does not compile.
+    /// The snapshot is then of no use.
+    pub fn go_on_from(&mut self, saved: &Saved) -> Result<(), SteeringError> {
+        let within = |error: SteeringError| error.within(&saved.path);
+        for (name, vector) in &saved.vectors {
+            if self.library.get(name).is_some() {
+                return Err(within(name_of_configuration(name)));
+            }
+            self.library.insert_shared(name, vector.clone()).map_err(within)?;
+            self.uploaded.insert(name.clone());
+        }
+        for id in self.models.keys().cloned().collect::<Vec<_>>() {
+            let Some(model) = self.models.get_mut(&id) else {
+                continue;
+            };
+            if std::mem::take(&mut model.overridden) {
+                let configured = model.configured.clone();
+                self.set_default(&id, configured.as_ref(), "default.")?;
+            }
+        }
+        for (index, (model, spec)) in saved.defaults.iter().enumerate() {
+            let at = format!("defaults[{index}].");
+            let id = match self.model(Some(model)) {
+                Ok(model) => model.id.clone(),
+                Err(_) => {
+                    let known: Vec<&str> = self.models.keys().map(String::as_str).collect();
+                    let expected = format!("a model that is served: {}", known.join(", "));
+                    return Err(within(SteeringError::value(
+                        format!("{at}model"),
+                        format!("{model:?}"),
+                        expected,
+                    )));
+                }
+            };
+            self.override_default(&id, Some(spec), &format!("{at}spec."))
+                .map_err(within)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces `model`'s default.
+    fn set_default(&mut self, model: &str, spec: Option<&SteeringSpec>, at: &str) -> Result<(), SteeringError> {
+        let Some(model) = self.models.get_mut(model) else {
             return Ok(());
         };
         model.default = match spec {
             Some(spec) if !spec.vectors.is_empty() => Some(ModelDefault {
                 spec: spec.clone(),
-                program: Arc::new(model.compile(spec, &self.library, at)?),
+                program: Arc::new(model.compile(spec, &self.library, at, Asker::Operator)?),
             }),
             _ => None,
         };
@@ -182,16 +305,25 @@ impl Model {
             tokenizer: config.tokenizer,
             context: config.max_seq_len,
             refusal,
+            bound: None,
             default: None,
+            configured: None,
+            overridden: false,
         })
     }
 
-    /// `spec` compiled for this model. `at` is the path of the spec, for messages.
+    /// `spec` compiled for this model. `at` is the path of the spec, for messages, and `asker` says whose it is, for the bound.
     ///
     /// # Errors
     ///
-    /// As [`compile`], or a model that can't be steered, or not at a layer that is asked for.
-    pub fn compile(&self, spec: &SteeringSpec, library: &Library, at: &str) -> Result<Program, SteeringError> {
+    /// As [`compile_within`], or a model that can't be steered, or not at a layer that is asked for.
+    pub fn compile(
+        &self,
+        spec: &SteeringSpec,
+        library: &Library,
+        at: &str,
+        asker: Asker,
+    ) -> Result<Program, SteeringError> {
         let install = |reason| SteeringError::Install {
             model: self.id.clone(),
             reason,
@@ -200,7 +332,8 @@ impl Model {
             return Err(install(refusal.clone()));
         }
         let token = |text: &str| token_of(self.tokenizer.as_deref(), text);
-        let program = compile(spec, library, &self.target, &token, at)?;
+        let dose = self.bound.map(|bound| asker.dose(bound));
+        let program = compile_within(spec, library, &self.target, &token, at, dose)?;
         let mut wanted = program.layers();
         wanted.extend(program.conditions.iter().map(|condition| condition.layer));
         match wanted.into_iter().find(|layer| !self.layers.contains(layer)) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use steermap_examples::server::Server;
 use steermap_tests::fixture;
 use steermap_tests::run::{error_of, run};
 use steermap_tests::vectors::save_reference_vector;
@@ -54,6 +55,62 @@ fn a_good_configuration_is_told_to_be_so() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("steered by default with test at layers 1"), "{text}");
     assert!(text.contains("vector test"), "{text}");
+}
+
+/// A copy of tiny-llama in `folder`.
+fn copy_of_llama(folder: &Path) -> std::path::PathBuf {
+    let copy = folder.join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(fixture("tiny-llama")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+    }
+    copy
+}
+
+#[test]
+fn a_stray_adapter_is_not_part_of_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    save_reference_vector("tiny-llama", dir.path());
+    let copy = copy_of_llama(dir.path());
+    let config = good().replace(fixture("tiny-llama").to_str().unwrap(), copy.to_str().unwrap());
+    let config = config.strip_prefix("command = \"serve\"\n").unwrap();
+    // Another tensor of a name that the model has: whoever loads it answers otherwise.
+    let adapter = copy.join("adapter_model.safetensors");
+    let answer = || {
+        let server = Server::start(dir.path(), config).unwrap();
+        let model = copy.to_str().unwrap();
+        server.complete(model, "Once upon a time", 8).unwrap()
+    };
+    let expected = answer();
+    let weights = candle_core::safetensors::load(copy.join("model.safetensors"), &candle_core::Device::Cpu).unwrap();
+    let twisted = weights
+        .into_iter()
+        .map(|(name, tensor)| (name, (tensor * -1.0).unwrap()));
+    let twisted: std::collections::HashMap<_, _> = twisted.collect();
+    candle_core::safetensors::save(&twisted, adapter).unwrap();
+    assert_eq!(answer(), expected);
+}
+
+#[test]
+fn a_fingerprint_that_is_another_names_file_and_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let vector = save_reference_vector("tiny-llama", dir.path());
+    let copy = copy_of_llama(dir.path());
+    let weights = copy.join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let config = good().replace(fixture("tiny-llama").to_str().unwrap(), copy.to_str().unwrap());
+    let error = error_of(&check(dir.path(), &config));
+    assert!(error.contains("model.fingerprint: found sm1:"), "{error}");
+    assert!(error.contains(&format!("in {}", vector.display())), "{error}");
+    assert!(
+        error.contains(copy.to_str().unwrap()) && error.contains("--ignore-fingerprints"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -163,7 +220,7 @@ fn a_vector_of_another_model_is_refused() {
         config
     });
     assert!(
-        other.contains("num_layers: found 6 (made for \"tiny-gemma3\"), expected 4"),
+        other.contains("num_layers: found 6 (made for \"tiny-gemma3\") in ") && other.contains("test.toml, expected 4"),
         "{other}"
     );
 }

@@ -10,31 +10,48 @@ use steermap_examples::traffic::served::{Served, Settings};
 use steermap_tests::run::{error_of, run};
 use steermap_tests::{fixture, project};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// mistral.rs's routes that change what is served, or look at the machine.
-pub const CONTROL: [&str; 5] = [
+pub const CONTROL: [&str; 6] = [
     "/v1/models/unload",
     "/v1/models/reload",
     "/re_isq",
     "/v1/models/tune",
     "/v1/system/doctor",
+    "/v1/system/info",
 ];
 
-struct Tested {
-    server: Server,
-    model: String,
-    folder: tempfile::TempDir,
+/// A server of stories-3m, and the folder of its configuration.
+pub struct Tested {
+    pub server: Server,
+    pub model: String,
+    pub folder: tempfile::TempDir,
 }
 
-fn start(admin: Option<&str>, more: &str, environment: &[(&str, &str)]) -> Tested {
-    let folder = tempfile::tempdir().unwrap();
-    let served = Served::prepare(&project(""), folder.path()).unwrap();
+/// Starts it with the lines `admin` of `[steering.admin]` and `more` at the end of its configuration.
+pub fn start(admin: Option<&str>, more: &str, environment: &[(&str, &str)]) -> Tested {
     let settings = Settings {
         admin: admin.map(str::to_string),
         ..Settings::default()
     };
-    let config = format!("{}{more}", served.config(&settings));
+    start_as(&settings, more, environment)
+}
+
+/// The same with a default spec.
+pub fn start_with_default(scale: f64, admin: Option<&str>, more: &str) -> Tested {
+    let settings = Settings {
+        admin: admin.map(str::to_string),
+        default_scale: Some(scale),
+        ..Settings::default()
+    };
+    start_as(&settings, more, &[])
+}
+
+fn start_as(settings: &Settings, more: &str, environment: &[(&str, &str)]) -> Tested {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::prepare(&project(""), folder.path()).unwrap();
+    let config = format!("{}{more}", served.config(settings));
     Tested {
         server: Server::start_with(folder.path(), &config, environment).unwrap(),
         model: served.model,

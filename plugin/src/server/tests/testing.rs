@@ -52,13 +52,16 @@ pub(super) fn steering() -> Steering {
         tokenizer: None,
         context: None,
         refusal: None,
+        bound: None,
         default: None,
+        configured: None,
+        overridden: false,
     };
     let snapshot = Snapshot::new(Library::default(), vec![model], Some(info.model.clone()));
-    let steering = Steering::with_snapshot(snapshot, None);
+    let steering = Steering::with_snapshot(snapshot, None, None);
     for name in ["happy", "sad"] {
         let vector = gguf::read(&gguf::tests::good(), name, info.clone()).unwrap();
-        steering.insert_vector(name, vector, 10).unwrap();
+        steering.insert_vector(name, vector, 10, 1 << 20).unwrap();
     }
     steering
 }

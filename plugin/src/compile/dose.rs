@@ -1,0 +1,106 @@
+//! How far a spec moves the stream, against the operator's bound.
+
+use super::{MeanNorms, Step, Target, spelled_scale};
+use crate::policy::{Bound, Excess};
+use crate::spec::{Op, SteeringSpec};
+use crate::{Library, SteeringError};
+
+/// What a spec is held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Dose {
+    /// The bound.
+    pub bound: Bound,
+    /// How many of the spec's first vectors are the operator's own: they count, and are never scaled down.
+    pub exempt: usize,
+}
+
+/// Holds `steps` to `dose`: at each layer the lengths of all offsets are added up, whatever their directions, positions and
+/// conditions, and what goes beyond the bound is refused or scaled down. `mean_norms` is for each step, by layer, the
+/// stream's mean norm that its vector states.
+///
+/// A length is counted in units of the stream's mean norm at the layer: `|scale|` over the mean norm for `add`, the share
+/// for `ablate` (a component is as long as the state at most), and for `set` 1 more than for `add`. So the sum is never
+/// less than the offset of a state of mean norm.
+///
+/// Returns the layers that were scaled down.
+///
+/// # Errors
+///
+/// The vector that crosses the bound, or whose length can't be told since nobody states the mean norm.
+pub(super) fn hold(
+    dose: Dose,
+    spec: &SteeringSpec,
+    steps: &mut [Step],
+    mean_norms: &[MeanNorms],
+    library: &Library,
+    target: &Target,
+    at: &str,
+) -> Result<Vec<usize>, SteeringError> {
+    let Dose { bound, exempt } = dose;
+    // What rounding to 32 bits adds.
+    let most = bound.max_relative_scale * (1.0 + 1e-6);
+    let mut scaled = Vec::new();
+    for layer in 0..target.num_layers {
+        let mut sum = 0.0;
+        let mut before_own = 0.0;
+        let mut crosses = None;
+        for (index, step) in steps.iter().enumerate() {
+            let Some(with) = step.layers.get(&layer) else { continue };
+            let scale = f64::from(with.scale).abs();
+            let length = match step.op {
+                Op::Ablate => scale,
+                Op::Add | Op::Set => {
+                    let stated = mean_norms.get(index).and_then(|norms| norms.get(&layer)).copied();
+                    let Some(mean) = stated.or_else(|| library.mean_norm(target, layer)) else {
+                        return Err(unknown(spec, index, layer, at));
+                    };
+                    scale / mean + f64::from(u8::from(step.op == Op::Set))
+                }
+            };
+            sum += length;
+            if index < exempt {
+                before_own = sum;
+            }
+            if sum > most && crosses.is_none() {
+                crosses = Some(index);
+            }
+        }
+        let Some(index) = crosses else { continue };
+        let own = || {
+            steps
+                .iter()
+                .skip(exempt)
+                .filter(|step| step.layers.contains_key(&layer))
+        };
+        let shrinks = bound.excess == Excess::Clamp && before_own <= most && own().all(|step| step.op != Op::Set);
+        if !shrinks {
+            return Err(beyond(bound, spec, index, layer, sum, at));
+        }
+        let factor = ((bound.max_relative_scale - before_own) / (sum - before_own)).max(0.0);
+        for step in &mut steps[exempt..] {
+            if let Some(with) = step.layers.get_mut(&layer) {
+                with.scale = (f64::from(with.scale) * factor) as f32;
+            }
+        }
+        scaled.push(layer);
+    }
+    Ok(scaled)
+}
+
+fn unknown(spec: &SteeringSpec, index: usize, layer: usize, at: &str) -> SteeringError {
+    let (field, given) = spelled_scale(&spec.vectors[index], 1.0);
+    SteeringError::value(
+        format!("{at}vectors[{index}].{field}"),
+        format!("{given} at layer {layer}, where no vector or map says the stream's mean norm"),
+        "a layer whose mean norm is known, since the server bounds offsets in units of it (max_relative_scale)",
+    )
+}
+
+fn beyond(bound: Bound, spec: &SteeringSpec, index: usize, layer: usize, sum: f64, at: &str) -> SteeringError {
+    let (field, given) = spelled_scale(&spec.vectors[index], 1.0);
+    SteeringError::value(
+        format!("{at}vectors[{index}].{field}"),
+        format!("{given}, with which the offsets at layer {layer} add up to {sum:.3} of the stream's mean norm"),
+        format!("{} at most, the server's max_relative_scale", bound.max_relative_scale),
+    )
+}

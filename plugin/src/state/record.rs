@@ -1,0 +1,146 @@
+//! One state, as it is written.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use steermap_maps::VectorFile;
+
+use super::{Saved, VECTORS, failed, read_text};
+use crate::library::check_name;
+use crate::{SteeringError, SteeringSpec};
+
+/// What stands first in a record.
+const FORMAT: &str = "steermap-state/1";
+
+/// All that held after one change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Its number: 1 for the first, and 1 more for each.
+    pub number: u64,
+    /// When it was written, as RFC 3339 has it.
+    pub time: String,
+    /// What was done, in words.
+    pub change: String,
+    /// Who asked for it.
+    pub caller: String,
+    /// The files of the uploaded vectors, by name.
+    pub vectors: BTreeMap<String, String>,
+    /// The defaults that were set over HTTP.
+    pub defaults: Vec<ModelRecord>,
+}
+
+/// The default of one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecord {
+    /// The engine's name of the model.
+    pub model: String,
+    /// Its default; an empty one for none.
+    pub spec: SteeringSpec,
+}
+
+/// A record in its file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    format: String,
+    number: u64,
+    time: String,
+    change: String,
+    caller: String,
+    #[serde(default)]
+    vectors: BTreeMap<String, String>,
+    #[serde(default)]
+    defaults: Vec<ModelRecord>,
+}
+
+impl Record {
+    /// Reads the record in `file`, whose name has `number`.
+    ///
+    /// # Errors
+    ///
+    /// A file that can't be read or is not a record.
+    pub(super) fn read(file: &Path, number: u64) -> Result<Self, SteeringError> {
+        let text = read_text(file)?;
+        let table: Table = toml::from_str(&text).map_err(|error| failed(file, error))?;
+        let wrong = |field: &str, found: String, expected: String| {
+            Err(SteeringError::value(field, found, expected).within(file))
+        };
+        if table.format != FORMAT {
+            return wrong("format", format!("{:?}", table.format), format!("{FORMAT:?}"));
+        }
+        if table.number != number {
+            return wrong(
+                "number",
+                table.number.to_string(),
+                format!("{number}, as the file's name says"),
+            );
+        }
+        for (name, vector) in &table.vectors {
+            check_name("vectors", name).map_err(|error| error.within(file))?;
+            // A name within the folder of vectors, and nothing else.
+            if Path::new(vector).file_name().is_none_or(|last| last != vector.as_str()) {
+                return wrong(
+                    &format!("vectors.{name}"),
+                    format!("{vector:?}"),
+                    "the name of a file".to_string(),
+                );
+            }
+        }
+        for (index, default) in table.defaults.iter().enumerate() {
+            let at = format!("defaults[{index}].spec.");
+            default.spec.validate(&at).map_err(|error| error.within(file))?;
+        }
+        Ok(Self {
+            number,
+            time: table.time,
+            change: table.change,
+            caller: table.caller,
+            vectors: table.vectors,
+            defaults: table.defaults,
+        })
+    }
+
+    /// The record's text.
+    ///
+    /// # Errors
+    ///
+    /// A number that TOML can't hold.
+    pub(super) fn write(&self) -> Result<String, String> {
+        let table = Table {
+            format: FORMAT.to_string(),
+            number: self.number,
+            time: self.time.clone(),
+            change: self.change.clone(),
+            caller: self.caller.clone(),
+            vectors: self.vectors.clone(),
+            defaults: self.defaults.clone(),
+        };
+        toml::to_string(&table).map_err(|error| error.to_string())
+    }
+
+    /// Reads the vectors that the record, in `file`, names in `folder`.
+    pub(super) fn load(&self, folder: &Path, file: &Path) -> Result<Saved, SteeringError> {
+        let mut vectors = BTreeMap::new();
+        for (name, vector) in &self.vectors {
+            let vector = VectorFile::load(&folder.join(VECTORS).join(vector)).map_err(|reason| {
+                let field = format!("vectors.{name}");
+                SteeringError::File { field, reason }.within(file)
+            })?;
+            vectors.insert(name.clone(), Arc::new(vector));
+        }
+        let defaults = self
+            .defaults
+            .iter()
+            .map(|default| (default.model.clone(), default.spec.clone()));
+        Ok(Saved {
+            number: self.number,
+            path: file.to_path_buf(),
+            time: self.time.clone(),
+            vectors,
+            defaults: defaults.collect(),
+        })
+    }
+}
