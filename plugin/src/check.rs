@@ -228,7 +228,7 @@ fn target(entry: &ModelEntry, files: &ModelFiles, ignore_fingerprints: bool) -> 
 fn used(used: &VectorUse) -> String {
     match &used.map {
         Some(map) => format!("{} through {map} ({})", used.vector, used.offset.unwrap_or_default()),
-        None => used.vector.clone(),
+        None => used.vector.to_string(),
     }
 }
 

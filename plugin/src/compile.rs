@@ -204,7 +204,7 @@ pub fn compile_within(
     };
     let mean_norms = mean_norms.into_iter().flatten().collect();
     reach::refuse_overflow(spec, &steps, &mean_norms, target, at)?;
-    let used = spec.vectors.iter().map(|used| used.vector.clone()).collect();
+    let used = spec.vectors.iter().map(|used| used.vector.to_string()).collect();
     Ok(Program {
         clamped,
         ..Program::new(steps, conditions, spec.conflict, spec.norm, used)
@@ -329,8 +329,10 @@ fn step_layers(
     target: &Target,
     at: &str,
 ) -> Result<(BTreeMap<usize, StepLayer>, MeanNorms), SteeringError> {
+    let vector = library.resolve(&used.vector, used.map.as_deref(), target, at)?;
     let source = Source {
-        vector: &used.vector,
+        vector: &vector,
+        name: used.vector.name().unwrap_or("(inline)"),
         map: used.map.as_deref(),
         offset: used.offset.unwrap_or_default(),
     };
@@ -390,8 +392,10 @@ fn scale(used: &VectorUse, layer: usize, found: &Found, at: &str) -> Result<f64,
 }
 
 fn condition(when: &When, library: &Library, target: &Target, at: &str) -> Result<Condition, SteeringError> {
+    let vector = library.resolve(&when.vector.as_str().into(), when.map.as_deref(), target, at)?;
     let source = Source {
-        vector: &when.vector,
+        vector: &vector,
+        name: &when.vector,
         map: when.map.as_deref(),
         offset: Default::default(),
     };
@@ -420,7 +424,8 @@ fn refuse_conflicts(spec: &SteeringSpec, steps: &[Step], at: &str) -> Result<(),
             } else {
                 continue;
             };
-            let [first, second] = [other, index].map(|i| format!("{:?} (vectors[{i}])", spec.vectors[i].vector));
+            let [first, second] =
+                [other, index].map(|i| format!("{:?} (vectors[{i}])", spec.vectors[i].vector.to_string()));
             return Err(SteeringError::value(
                 format!("{at}conflict"),
                 format!("{first} and {second}, which can both act at layer {layer} on {tokens}"),

@@ -3,6 +3,7 @@
 //! ```toml
 //! [steering]
 //! per_request = "replace"            # or "extend", "off": what a request's own steering may do
+//! inline = false                     # whether requests may bring vectors along
 //!
 //! [steering.vectors]
 //! happy = "vectors/happy.toml"       # relative to the configuration file
@@ -67,6 +68,8 @@ pub struct Config {
     pub defaults: BTreeMap<String, DefaultSpec>,
     /// What a request's own steering may do.
     pub per_request: PerRequest,
+    /// Whether requests may bring vectors along.
+    pub inline: bool,
     /// The bound of each model that has one.
     pub bounds: BTreeMap<String, Bound>,
     /// Who may change the steering while the server runs.
@@ -112,6 +115,8 @@ struct File {
 struct Table {
     #[serde(default)]
     per_request: PerRequest,
+    #[serde(default)]
+    inline: bool,
     #[serde(default)]
     bounds: Vec<BoundEntry>,
     #[serde(default)]
@@ -189,6 +194,7 @@ impl Config {
             maps,
             defaults,
             per_request: steering.per_request,
+            inline: steering.inline,
             bounds,
             admin,
             limits,
@@ -249,7 +255,9 @@ fn defaults(
         spec.validate(&at)?;
         for (i, used) in spec.vectors.iter().enumerate() {
             let field = |name: &str| format!("{at}vectors[{i}].{name}");
-            is_named(&field("vector"), &used.vector, "vectors", &vectors.0)?;
+            if let Some(name) = used.vector.name() {
+                is_named(&field("vector"), name, "vectors", &vectors.0)?;
+            }
             if let Some(map) = &used.map {
                 is_named(&field("map"), map, "maps", maps)?;
             }

@@ -75,11 +75,20 @@ pub(crate) struct Found {
     pub(crate) mean_norm: f64,
 }
 
-/// What a direction was made of. The numbers are those of [`DirectionCache::id`].
+/// What tells a vector or a map from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Identity {
+    /// A number of [`DirectionCache::id`].
+    Number(u64),
+    /// SHA-256 of a vector that a spec brought along: of its layer and its numbers.
+    Content([u8; 32]),
+}
+
+/// What a direction was made of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    pub(crate) vector: u64,
-    pub(crate) map: Option<(u64, OffsetRule)>,
+    pub(crate) vector: Identity,
+    pub(crate) map: Option<(Identity, OffsetRule)>,
     pub(crate) layer: usize,
 }
 
@@ -112,9 +121,9 @@ impl DirectionCache {
         }
     }
 
-    /// A number that no other vector or map of this cache has.
-    pub(crate) fn id(&self) -> u64 {
-        self.next_id.fetch_add(1, Ordering::Relaxed)
+    /// What no other vector or map of this cache has.
+    pub(crate) fn id(&self) -> Identity {
+        Identity::Number(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The direction of `key`; `make` is called if it is not kept, outside of any lock.
@@ -178,7 +187,7 @@ mod tests {
         let cache = DirectionCache::bounded(100_000);
         for layer in 0..1000 {
             let key = Key {
-                vector: 0,
+                vector: Identity::Number(0),
                 map: None,
                 layer,
             };

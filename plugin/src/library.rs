@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use steermap_maps::{MAX_WEIGHTS_BYTES, MapFile, ModelInfo, VectorFile, read};
+use sha2::{Digest, Sha256};
+use steermap_maps::{
+    LayerVector, MAX_WEIGHTS_BYTES, MapFile, ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader,
+    digest, read,
+};
 
-use crate::directions::DirectionCache;
+use crate::directions::{DirectionCache, Identity};
+use crate::spec::{InlineVector, VectorRef};
 use crate::{SteeringError, Target, gguf};
 
 /// Longest name of a vector or map: long enough to describe it, short enough for a log line.
@@ -23,11 +28,85 @@ pub struct Library {
 /// A file that a name stands for.
 #[derive(Clone)]
 pub(crate) struct Named<T> {
-    /// No other file of the library and its clones has this number, be it of the same name.
-    pub(crate) id: u64,
+    /// No other file of the library and its clones has this, be it of the same name.
+    pub(crate) id: Identity,
     pub(crate) file: Arc<T>,
     /// Where it was read, for messages; `None` for what was handed over or uploaded.
     pub(crate) path: Option<PathBuf>,
+}
+
+pub(crate) fn not_found(field: String, name: &str, expected: &str) -> SteeringError {
+    SteeringError::NotFound {
+        field,
+        found: quoted(name),
+        expected: expected.to_string(),
+    }
+}
+
+/// The vector that a spec brings along, as a file of `model`.
+fn inline_file(
+    inline: &InlineVector,
+    model: ModelInfo,
+    mean_norm: f64,
+    at: &str,
+) -> Result<Named<VectorFile>, SteeringError> {
+    let values = inline.values(at)?;
+    let wrong = |field: &str, found: String, expected: String| {
+        Err(SteeringError::value(format!("{at}.{field}"), found, expected))
+    };
+    if inline.layer >= model.num_layers {
+        let expected = format!(
+            "a layer of {:?}: 0 to {}",
+            model.model,
+            model.num_layers.saturating_sub(1)
+        );
+        return wrong("layer", inline.layer.to_string(), expected);
+    }
+    if values.len() != model.hidden_size {
+        let expected = format!("{}, the width of {:?}", model.hidden_size, model.model);
+        return wrong("f32", format!("{} numbers", values.len()), expected);
+    }
+    let mut hash = Sha256::new();
+    hash.update((inline.layer as u64).to_le_bytes());
+    values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+    let id = Identity::Content(hash.finalize().into());
+    let nobody = || "unknown".to_string();
+    let header = VectorHeader {
+        concept: "inline".to_string(),
+        method: nobody(),
+        token_position: TokenPosition::Last,
+        pairs: 0,
+        model,
+        numerics: Numerics {
+            dtype: nobody(),
+            quantization: None,
+        },
+        provenance: Provenance {
+            tool: nobody(),
+            date: nobody(),
+            command: nobody(),
+            seed: None,
+            corpus: nobody(),
+            corpus_sha256: digest::sha256(b""),
+        },
+    };
+    let layer = LayerVector {
+        layer: inline.layer,
+        direction: values,
+        mean_norm,
+        auroc: None,
+    };
+    let file = match VectorFile::new(header, vec![layer]) {
+        Ok(file) => Arc::new(file),
+        Err(problem) => {
+            return wrong(
+                "f32",
+                problem.to_string(),
+                "finite numbers that are not all 0".to_string(),
+            );
+        }
+    };
+    Ok(Named { id, file, path: None })
 }
 
 impl<T> Named<T> {
@@ -192,6 +271,40 @@ impl Library {
 
     pub(crate) fn named(&self, name: &str) -> Option<&Named<VectorFile>> {
         self.vectors.get(name)
+    }
+
+    /// The vector that a spec means. One that it brings along is of the target or, with `map`, of the model that the map starts
+    /// from; its mean norm is the one that is known there. `at` is the path of the table that means it, for messages.
+    ///
+    /// # Errors
+    ///
+    /// A vector or map that is not there, or numbers that are no vector of that model.
+    pub(crate) fn resolve(
+        &self,
+        vector: &VectorRef,
+        map: Option<&str>,
+        target: &Target,
+        at: &str,
+    ) -> Result<Named<VectorFile>, SteeringError> {
+        let inline = match vector {
+            VectorRef::Name(name) => {
+                let named = self.named(name).cloned();
+                return named.ok_or_else(|| not_found(format!("{at}.vector"), name, "a vector's name"));
+            }
+            VectorRef::Inline(inline) => inline,
+        };
+        let model = match map.map(|name| (name, self.named_map(name))) {
+            None => target.info(),
+            Some((_, Some(map))) => map.file.header().source.clone(),
+            Some((name, None)) => return Err(not_found(format!("{at}.map"), name, "a map's name")),
+        };
+        let native = map.is_none();
+        let mean_norm = if native {
+            self.mean_norm(target, inline.layer)
+        } else {
+            None
+        };
+        inline_file(inline, model, mean_norm.unwrap_or_default(), &format!("{at}.vector"))
     }
 
     pub(crate) fn named_map(&self, name: &str) -> Option<&Named<MapFile>> {

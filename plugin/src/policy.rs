@@ -3,6 +3,7 @@
 //! ```toml
 //! [steering]
 //! per_request = "extend"             # or "off", "replace"
+//! inline = true                      # absent: false
 //!
 //! [[steering.bounds]]
 //! model = "a/one"                    # may be absent if there is only one
@@ -70,6 +71,23 @@ impl PerRequest {
             return differs("steering.norm", word(norm), word(default.norm));
         }
         Ok(())
+    }
+}
+
+/// Refuses vectors that a request brings along.
+///
+/// # Errors
+///
+/// [`SteeringError::Forbidden`]
+pub fn refuse_inline(asked: &RequestSteering) -> Result<(), SteeringError> {
+    let mut vectors = asked.vectors.iter().flatten();
+    match vectors.position(|used| used.vector.name().is_none()) {
+        None => Ok(()),
+        Some(index) => Err(SteeringError::Forbidden {
+            field: format!("steering.vectors[{index}].vector"),
+            found: "a vector itself".to_string(),
+            expected: "a vector's name: the server's inline is false".to_string(),
+        }),
     }
 }
 

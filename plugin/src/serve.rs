@@ -40,6 +40,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         vectors,
         defaults,
         per_request,
+        inline,
         bounds,
         warnings,
         admin,
@@ -76,6 +77,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
     let default_model = engine.get_default_model_id().ok().flatten();
     let mut snapshot = Snapshot::new(library, models, default_model);
     snapshot.per_request = per_request;
+    snapshot.inline = inline;
     for (id, default) in asked {
         snapshot
             .configure_default(&id, default)

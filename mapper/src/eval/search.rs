@@ -162,7 +162,7 @@ mod tests {
         let spec: SteeringSpec = table["steering"]["defaults"][0].clone().try_into().unwrap();
         let used = &spec.vectors[0];
         assert_eq!(
-            (used.vector.as_str(), used.map.as_deref()),
+            (used.vector.name().unwrap(), used.map.as_deref()),
             ("mood-of-the-day", Some("small--large"))
         );
         assert_eq!((used.relative_scale, used.layers.clone()), (Some(0.12), Some(vec![7])));

@@ -25,9 +25,11 @@ pub mod table;
 #[path = "../../src"]
 mod plugin {
     pub mod compile;
+    pub mod directions;
     pub mod error;
     pub mod gguf;
     pub mod library;
+    pub mod policy;
     pub mod reference;
     pub mod select;
     pub mod spec;
@@ -41,5 +43,5 @@ mod object;
 pub use compile::{Program, Target};
 pub use error::SteeringError;
 pub use library::Library;
-pub use plugin::{compile, error, gguf, library, reference, select, spec, vector_source};
+pub use plugin::{compile, directions, error, gguf, library, policy, reference, select, spec, vector_source};
 pub use spec::{RequestSteering, SteeringSpec, VectorUse};

@@ -6,12 +6,14 @@ use steermap_maps::{MapFile, ModelInfo, OffsetRule, Reach, VectorFile};
 
 use super::{Target, ranges};
 use crate::directions::{Direction, DirectionCache, Found, Key};
-use crate::library::{Named, quoted};
+use crate::library::{Named, not_found};
 use crate::{Library, SteeringError};
 
 /// A vector and how it comes to the target.
 pub(super) struct Source<'a> {
-    pub(super) vector: &'a str,
+    /// The vector, and what the spec calls it.
+    pub(super) vector: &'a Named<VectorFile>,
+    pub(super) name: &'a str,
     pub(super) map: Option<&'a str>,
     pub(super) offset: OffsetRule,
 }
@@ -34,26 +36,24 @@ struct Through<'a> {
     at: String,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
     /// Where the directions are found. `at` is the path of the table that names the vector, for messages.
-    pub(super) fn directions<'a>(
+    pub(super) fn directions(
         &self,
         library: &'a Library,
         target: &Target,
         at: &str,
     ) -> Result<Directions<'a>, SteeringError> {
-        let Some(vector) = library.named(self.vector) else {
-            return Err(not_found(format!("{at}.vector"), self.vector, "a vector's name"));
-        };
+        let vector = self.vector;
         let cache = library.directions();
         let Some(name) = self.map else {
-            let field = format!("{at}.vector {:?}: model", self.vector);
+            let field = format!("{at}.vector {:?}: model", self.name);
             check_model(vector.file.model(), target, &field, &vector.in_file())?;
             return Ok(Directions {
                 cache,
                 vector,
                 through: None,
-                whose: format!("{:?}", self.vector),
+                whose: format!("{:?}", self.name),
             });
         };
         let Some(map) = library.named_map(name) else {
@@ -80,16 +80,8 @@ impl Source<'_> {
                 offset: self.offset,
                 at,
             }),
-            whose: format!("{:?} through {name:?}", self.vector),
+            whose: format!("{:?} through {name:?}", self.name),
         })
-    }
-}
-
-fn not_found(field: String, name: &str, expected: &str) -> SteeringError {
-    SteeringError::NotFound {
-        field,
-        found: quoted(name),
-        expected: expected.to_string(),
     }
 }
 

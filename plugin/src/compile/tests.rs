@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::policy::{Bound, Excess};
 use crate::reference::steer;
-use crate::spec::{Apply, RequestSteering, Selection, TokenRef, Where, Window, from_json};
+use crate::spec::{Apply, InlineVector, RequestSteering, Selection, TokenRef, VectorRef, Where, Window, from_json};
 use crate::testing::{HIDDEN, cases, library, model, places, target, token, vector};
 
 fn program(spec: impl Into<SteeringSpec>) -> Program {
@@ -772,4 +772,93 @@ fn lengths_that_nobody_can_tell_are_refused_under_a_bound() {
     );
     // A share of the state needs no norm.
     assert!(held_by(&alone, VectorUse::ablate("c"), 1.0, Excess::Reject, 0).is_ok());
+}
+
+#[test]
+fn a_vector_in_the_spec_is_that_of_a_file() {
+    let inline = |layer, values: &[f32]| VectorRef::from(InlineVector::new(layer, values));
+    let named = program(VectorUse::new("a", 10.0).at_layers([1]));
+    let own = program(VectorUse::new(inline(1, &[3.0, 0.0, 4.0, 0.0]), 10.0));
+    assert_eq!((&own.fingerprint, &own.steps), (&named.fingerprint, &named.steps));
+    assert_eq!(own.used, ["(inline)"]);
+    // The stream's mean norm is what the server's own files say, whatever a request may claim.
+    let relative = |used: VectorRef| VectorUse::relative(used, 0.5).at_layers([1]);
+    let fingerprint = |used| program(relative(used)).fingerprint;
+    assert_eq!(fingerprint(inline(1, &[3.0, 0.0, 4.0, 0.0])), fingerprint("a".into()));
+    assert!(held(relative(inline(1, &[3.0, 0.0, 4.0, 0.0])), 0.4, Excess::Reject, 0).is_err());
+    // Through a map it is one of the model that the map starts from.
+    let mapped = |used: VectorRef| program(VectorUse::new(used, 2.0).through("up"));
+    assert_eq!(
+        mapped(inline(0, &[1.0, 2.0])).fingerprint,
+        mapped("small".into()).fingerprint
+    );
+    // Others of the same layer are others.
+    let other = program(VectorUse::new(inline(1, &[3.0, 0.0, 4.0, 1.0]), 10.0));
+    assert_ne!(other.fingerprint, own.fingerprint);
+}
+
+#[test]
+fn a_vector_in_the_spec_that_is_none_names_its_field() {
+    let inline = |layer, f32: &str| {
+        let f32 = f32.to_string();
+        VectorRef::from(InlineVector { layer, f32 })
+    };
+    let of = |layer, values: &[f32]| VectorRef::from(InlineVector::new(layer, values));
+    for (used, message) in [
+        (inline(1, "!"), "s.vectors[0].vector.f32: found Invalid"),
+        (
+            inline(1, "AAA="),
+            "s.vectors[0].vector.f32: found 2 bytes, expected little-endian 32-bit floats",
+        ),
+        (
+            inline(1, ""),
+            "s.vectors[0].vector.f32: found 0 numbers, expected 4, the width of \"large\"",
+        ),
+        (of(1, &[1.0; 5]), "s.vectors[0].vector.f32: found 5 numbers, expected 4"),
+        (
+            of(6, &[1.0; 4]),
+            "s.vectors[0].vector.layer: found 6, expected a layer of \"large\": 0 to 5",
+        ),
+        (of(1, &[0.0; 4]), "s.vectors[0].vector.f32: found"),
+        (of(1, &[1.0, f32::NAN, 0.0, 0.0]), "s.vectors[0].vector.f32: found"),
+        (
+            inline(1, &"A".repeat(1 << 20)),
+            "s.vectors[0].vector.f32: found 1048576 characters",
+        ),
+    ] {
+        let found = refusal(VectorUse::new(used, 1.0));
+        assert!(found.starts_with(message), "{found}");
+    }
+    let through = VectorUse::new(of(0, &[1.0; 4]), 1.0).through("up");
+    assert!(refusal(through).contains("found 4 numbers, expected 2, the width of \"small\""));
+    let nowhere = VectorUse::new(of(0, &[1.0; 4]), 1.0).through("down");
+    assert!(refusal(nowhere).starts_with("s.vectors[0].map: found \"down\""));
+}
+
+#[test]
+fn a_vector_in_the_spec_is_written_as_it_is_read() {
+    let spec = SteeringSpec::from(VectorUse::new(InlineVector::new(3, &[1.5, -2.0]), 1.0));
+    let json = serde_json::to_value(&spec).unwrap();
+    assert_eq!(json["vectors"][0]["vector"], json!({"layer": 3, "f32": "AADAPwAAAMA="}));
+    assert_eq!(from_json::<SteeringSpec>(&json, "").unwrap(), spec);
+    assert_eq!(
+        toml::from_str::<SteeringSpec>(&toml::to_string(&spec).unwrap()).unwrap(),
+        spec
+    );
+    for (written, message) in [
+        (json!(7), "expected a vector's name, or a table of layer and f32"),
+        (json!({"layer": 1}), "missing field `f32`"),
+        (
+            json!({"layer": 1, "f32": "", "mean_norm": 1}),
+            "unknown field `mean_norm`",
+        ),
+        (json!({"layer": -1, "f32": ""}), "layer"),
+    ] {
+        let spec = json!({"vectors": [{"vector": written, "scale": 1}]});
+        let error = from_json::<SteeringSpec>(&spec, "s.").unwrap_err().to_string();
+        assert!(
+            error.starts_with("s.vectors[0].vector") && error.contains(message),
+            "{error}"
+        );
+    }
 }

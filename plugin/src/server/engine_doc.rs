@@ -109,7 +109,7 @@ fn success(answer: &str) -> Value {
         "headers": { FINGERPRINT_HEADER.as_str(): header },
         "content": {
             "application/json": { "schema": reference(answer) },
-            "text/event-stream": { "schema": { "type": "string" } },
+            "text/event-stream": {},
         },
     })
 }

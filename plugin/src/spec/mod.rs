@@ -21,6 +21,7 @@
 //! | module | role |
 //! | --- | --- |
 //! | [`apply`] | where a vector acts: [`Apply`], [`Where`] |
+//! | [`vector_ref`] | which vector: [`VectorRef`] |
 //! | [`when`] | on what condition: [`When`] |
 //! | [`request`] | what a request asks for, and how it combines with the default: [`RequestSteering`] |
 //! | [`schema()`](mod@schema) | the JSON Schema of all of it |
@@ -30,6 +31,7 @@ pub mod request;
 pub mod schema;
 mod table;
 mod validate;
+pub mod vector_ref;
 pub mod when;
 
 use schemars::JsonSchema;
@@ -39,6 +41,7 @@ use steermap_maps::OffsetRule;
 pub use apply::{Apply, Selection, TokenRef, Where, Window};
 pub use request::{Mode, RequestSteering, from_json};
 pub use schema::schema;
+pub use vector_ref::{InlineVector, VectorRef};
 pub use when::{TokenState, When};
 
 use table::from_table;
@@ -118,8 +121,8 @@ pub enum Op {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct VectorUse {
-    /// Name of the vector in the library.
-    pub vector: String,
+    /// The vector: its name in the library or, where the operator allows it, its numbers.
+    pub vector: VectorRef,
     /// Name of the map that carries the vector from the model it was found on; absent: the vector is native to the
     /// served model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -172,7 +175,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 impl VectorUse {
     /// The vector `vector`, normalised, times `scale`, added at all layers of its file to all tokens.
-    pub fn new(vector: impl Into<String>, scale: f64) -> Self {
+    pub fn new(vector: impl Into<VectorRef>, scale: f64) -> Self {
         Self {
             scale: Some(scale),
             ..Self::unscaled(vector.into(), Op::Add)
@@ -180,7 +183,7 @@ impl VectorUse {
     }
 
     /// The vector `vector`, normalised, times `scale` times the mean norm of each layer's stream, added to all tokens.
-    pub fn relative(vector: impl Into<String>, scale: f64) -> Self {
+    pub fn relative(vector: impl Into<VectorRef>, scale: f64) -> Self {
         Self {
             relative_scale: Some(scale),
             ..Self::unscaled(vector.into(), Op::Add)
@@ -188,11 +191,11 @@ impl VectorUse {
     }
 
     /// Removes all of the component along the vector `vector`, at all layers of its file, of all tokens.
-    pub fn ablate(vector: impl Into<String>) -> Self {
+    pub fn ablate(vector: impl Into<VectorRef>) -> Self {
         Self::unscaled(vector.into(), Op::Ablate)
     }
 
-    fn unscaled(vector: String, op: Op) -> Self {
+    fn unscaled(vector: VectorRef, op: Op) -> Self {
         Self {
             vector,
             map: None,
@@ -283,11 +286,11 @@ impl From<Vec<VectorUse>> for SteeringSpec {
 }
 
 impl SteeringSpec {
-    /// The names of all vectors that it needs, conditions' included.
+    /// The names of all vectors of the library that it needs, conditions' included.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.vectors.iter().flat_map(|used| {
             let condition = used.when.as_ref().map(|when| when.vector.as_str());
-            std::iter::once(used.vector.as_str()).chain(condition)
+            used.vector.name().into_iter().chain(condition)
         })
     }
 

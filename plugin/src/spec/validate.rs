@@ -30,7 +30,7 @@ impl SteeringSpec {
 impl VectorUse {
     fn validate(&self, at: &str) -> Result<(), SteeringError> {
         let field = |name: &str| format!("{at}.{name}");
-        check_name(&field("vector"), &self.vector)?;
+        self.vector.validate(&field("vector"))?;
         if let Some(map) = &self.map {
             check_name(&field("map"), map)?;
         }

@@ -90,6 +90,7 @@ impl Steering {
             "generation": snapshot.generation,
             "state": self.inner.state.as_ref().map(StateFolder::number),
             "per_request": snapshot.per_request,
+            "inline": snapshot.inline,
             "models": models.collect::<Vec<_>>(),
             "vectors": vectors.collect::<Vec<_>>(),
             "maps": maps.collect::<Vec<_>>(),
@@ -302,6 +303,7 @@ impl Steering {
             served.push((model.id.clone(), config.defaults.get(&entry.model_id), bound));
         }
         next.per_request = config.per_request;
+        next.inline = config.inline;
         for name in &next.uploaded {
             if library.get(name).is_some() {
                 return Err(within(conflict(

@@ -24,7 +24,7 @@ use crate::compile::Program;
 use crate::metrics::Metrics;
 use crate::spec::Mode;
 use crate::state::StateFolder;
-use crate::{Library, RequestSteering, SteeringError, SteeringHook, SteeringSpec};
+use crate::{Library, RequestSteering, SteeringError, SteeringHook, SteeringSpec, policy};
 use programs::{Key, Programs};
 pub(crate) use snapshot::name_of_configuration;
 pub use snapshot::{Asker, Model, ModelDefault, Snapshot};
@@ -184,6 +184,9 @@ impl Steering {
             Some(asked) => {
                 let default = model.default.as_ref().map(|default| &default.spec);
                 snapshot.per_request.check(asked, default)?;
+                if !snapshot.inline {
+                    policy::refuse_inline(asked)?;
+                }
                 asked.validate("steering.")?;
                 let spec = asked.resolve(default);
                 let exempt = match (asked.mode, default) {

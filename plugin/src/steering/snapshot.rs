@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub uploaded: BTreeSet<String>,
     /// What a request's own steering may do.
     pub per_request: PerRequest,
+    /// Whether requests may bring vectors along.
+    pub inline: bool,
     /// The models, by the engine's name.
     pub models: BTreeMap<String, Model>,
     /// The engine's default model.
@@ -110,6 +112,7 @@ impl Snapshot {
             library,
             uploaded: BTreeSet::new(),
             per_request: PerRequest::default(),
+            inline: true,
             models: models.into_iter().map(|model| (model.id.clone(), model)).collect(),
             default_model,
             generation: 0,

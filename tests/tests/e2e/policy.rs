@@ -1,7 +1,10 @@
 //! What an operator allows requests to do holds for whoever asks.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use steermap_examples::traffic::client::{Client, Reply};
+use steermap_maps::VectorFile;
 use steermap_tests::run::{error_of, run};
 
 use super::operator::{Tested, start, start_with_default};
@@ -168,4 +171,42 @@ fn what_may_not_be_meant_is_warned_about() {
     let log = String::from_utf8_lossy(&serve.stdout);
     assert!(log.contains("WARN") && log.contains("server.hots"), "{log}");
     assert!(log.contains("\"0.0.0.0\" lets other machines"), "{log}");
+}
+
+#[test]
+fn requests_bring_vectors_where_they_may() {
+    let tested = start(Some("open_on_loopback = true"), "[steering]\ninline = true\n", &[]);
+    let file = VectorFile::load(&tested.folder.path().join("one.toml")).unwrap();
+    let values: Vec<u8> = file
+        .direction(3)
+        .unwrap()
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let brought = json!({"layer": 3, "f32": STANDARD.encode(&values)});
+    let own = json!({"vectors": [{"vector": brought, "scale": 60}]});
+    let named = json!({"vectors": [{"vector": "one", "scale": 60, "layers": [3]}]});
+    let (own, named) = (ask(&tested, Some(&own)), ask(&tested, Some(&named)));
+    assert_eq!(
+        (own.status, &own.fingerprint),
+        (200, &named.fingerprint),
+        "{}",
+        own.body
+    );
+    let text = |reply: &Reply| reply.json().unwrap()["choices"][0]["text"].clone();
+    assert_eq!(text(&own), text(&named));
+    let short = json!({"vectors": [{"vector": {"layer": 3, "f32": "AAAA"}, "scale": 60}]});
+    refused(
+        &ask(&tested, Some(&short)),
+        422,
+        "steering.vectors[0].vector.f32: found 3 bytes",
+    );
+
+    let closed = start(None, "", &[]);
+    let own = json!({"vectors": [{"vector": "one", "scale": 1}, {"vector": brought, "scale": 60}]});
+    refused(
+        &ask(&closed, Some(&own)),
+        403,
+        "steering.vectors[1].vector: found a vector itself",
+    );
 }

@@ -310,6 +310,7 @@ macro_rules! past_the_window {
 // Windows in every second layer; in all but the last of six; in all; in all; in the last two of four.
 past_the_window! {
     gemma2 = "tiny-gemma2";
+    gpt_oss = "tiny-gpt-oss";
     gemma3 = "tiny-gemma3";
     mistral = "tiny-mistral";
     phi3 = "tiny-phi3";

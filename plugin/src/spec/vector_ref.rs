@@ -1,0 +1,155 @@
+//! Which vector is meant: one of the library, by its name, or one that the spec brings along.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::table::from_table;
+use crate::SteeringError;
+use crate::library::check_name;
+
+/// Most numbers of a vector that a spec brings along: eight times the width of the widest models.
+pub const MAX_INLINE_NUMBERS: usize = 1 << 17;
+
+/// A vector.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum VectorRef {
+    /// Name of the vector in the library.
+    Name(String),
+    /// The vector itself.
+    Inline(InlineVector),
+}
+
+/// A vector that a spec brings along: one layer of the served model or, with a map, of the model that the map starts from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct InlineVector {
+    /// The layer whose stream it lives in, 0-based.
+    pub layer: usize,
+    /// Its numbers: little-endian 32-bit floats, in base64 with padding.
+    #[schemars(length(max = MAX_INLINE_NUMBERS * 16 / 3))]
+    pub f32: String,
+}
+
+from_table!(InlineVector, "a vector: a table of layer and f32");
+
+impl<'de> Deserialize<'de> for VectorRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrTable;
+
+        impl<'de> Visitor<'de> for NameOrTable {
+            type Value = VectorRef;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a vector's name, or a table of layer and f32")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<VectorRef, E> {
+                Ok(VectorRef::Name(name.to_string()))
+            }
+
+            fn visit_string<E: serde::de::Error>(self, name: String) -> Result<VectorRef, E> {
+                Ok(VectorRef::Name(name))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VectorRef, A::Error> {
+                InlineVector::deserialize(MapAccessDeserializer::new(map)).map(VectorRef::Inline)
+            }
+        }
+
+        deserializer.deserialize_any(NameOrTable)
+    }
+}
+
+impl VectorRef {
+    /// The name, if it is one of the library.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Inline(_) => None,
+        }
+    }
+
+    /// Checks what can be checked without a library. `at` is where it stands, for messages.
+    ///
+    /// # Errors
+    ///
+    /// A name that no vector can have, or more numbers than a spec may bring along.
+    pub(crate) fn validate(&self, at: &str) -> Result<(), SteeringError> {
+        match self {
+            Self::Name(name) => check_name(at, name),
+            Self::Inline(inline) if inline.f32.len() / 16 * 3 > MAX_INLINE_NUMBERS => Err(SteeringError::value(
+                format!("{at}.f32"),
+                format!("{} characters", inline.f32.len()),
+                format!("the base64 of {MAX_INLINE_NUMBERS} numbers at most"),
+            )),
+            Self::Inline(_) => Ok(()),
+        }
+    }
+}
+
+impl InlineVector {
+    /// The vector `values` at `layer`.
+    pub fn new(layer: usize, values: &[f32]) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self {
+            layer,
+            f32: STANDARD.encode(bytes),
+        }
+    }
+
+    /// Its numbers. `at` is where it stands, for messages.
+    ///
+    /// # Errors
+    ///
+    /// A text that is not base64, or not of a whole number of floats.
+    pub(crate) fn values(&self, at: &str) -> Result<Vec<f32>, SteeringError> {
+        let wrong = |found: String| {
+            let expected = "little-endian 32-bit floats in base64, with padding";
+            SteeringError::value(format!("{at}.f32"), found, expected)
+        };
+        let bytes = STANDARD.decode(&self.f32).map_err(|error| wrong(error.to_string()))?;
+        let (values, rest) = bytes.as_chunks();
+        if !rest.is_empty() {
+            return Err(wrong(format!("{} bytes", bytes.len())));
+        }
+        Ok(values.iter().map(|value| f32::from_le_bytes(*value)).collect())
+    }
+}
+
+/// The name, or `(inline)`.
+impl fmt::Display for VectorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name().unwrap_or("(inline)"))
+    }
+}
+
+impl From<&str> for VectorRef {
+    fn from(name: &str) -> Self {
+        Self::Name(name.to_string())
+    }
+}
+
+impl From<String> for VectorRef {
+    fn from(name: String) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl From<&String> for VectorRef {
+    fn from(name: &String) -> Self {
+        Self::Name(name.clone())
+    }
+}
+
+impl From<InlineVector> for VectorRef {
+    fn from(vector: InlineVector) -> Self {
+        Self::Inline(vector)
+    }
+}
