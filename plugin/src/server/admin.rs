@@ -93,7 +93,8 @@ fn null_or_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
     Option::deserialize(deserializer)
 }
 
-/// Changes the default spec of a model, for the requests that come after.
+/// Changes the default spec of a model, for the requests that come after. It holds until a reload or another change; with a
+/// state folder also after the server has ended, else not.
 #[utoipa::path(
     put,
     path = "/v1/steering/default",
@@ -149,7 +150,8 @@ pub(super) struct VectorForm {
     model: Option<String>,
 }
 
-/// Adds a vector, or replaces the one of that name, for the requests that come after.
+/// Adds a vector, or replaces the one of that name, for the requests that come after. It stays until it is deleted, over a
+/// reload too; with a state folder also after the server has ended, else not.
 #[utoipa::path(
     post,
     path = "/v1/steering/vectors",

@@ -359,6 +359,26 @@ fn a_long_prompt_that_is_tokenised_holds_nobody_up() {
 }
 
 #[test]
+fn a_grammar_that_the_model_cannot_write_is_the_requests_mistake() {
+    let tested = Tested::start("");
+    // The vocabulary of stories-3m has no braces.
+    for body in [
+        json!({"prompt": "One day", "max_tokens": 8, "grammar": {"type": "regex", "value": "\\{+"}}),
+        json!({"prompt": "One day", "max_tokens": 8, "grammar": {"type": "json_schema", "value": {"type": "object"}}}),
+        json!({"prompt": "One day", "max_tokens": 8, "grammar": {"type": "regex", "value": "\\x08"}}),
+    ] {
+        let (status, answer) = tested.ask(body.clone());
+        assert_eq!(status, 400, "{body}: {answer}");
+        assert!(
+            answer.contains("can't be met with the tokens of this model"),
+            "{answer}"
+        );
+        assert!(!answer.contains("<state>"), "{answer}");
+    }
+    tested.text("One day", 4);
+}
+
+#[test]
 fn nobody_takes_the_model_away() {
     // Web pages may not, whatever is open to programs on this machine.
     let tested = Tested::start("[steering.admin]\nopen_on_loopback = true\n");
