@@ -126,8 +126,8 @@ async fn health(State(engine): State<Arc<MistralRs>>, request: Request, next: Ne
     }
 }
 
-/// Which model can't answer, and why.
-fn unwell(engine: &MistralRs) -> Option<String> {
+/// Which model can't answer, and why: what `/health` answers with 503. `None` if all can.
+pub fn unwell(engine: &MistralRs) -> Option<String> {
     let models = match engine.list_models_with_status() {
         Ok(models) => models,
         Err(error) => return Some(format!("the engine does not answer: {error}")),

@@ -4,9 +4,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use mistralrs::{ModelBuilder, ModelDType};
 use serde_json::{Value, json};
 use steermap_examples::server::{Server, serve_config};
 use steermap_examples::traffic::served::{Served, Settings};
+use steermap_plugin::serve::unwell;
 use steermap_tests::run::{error_of, run};
 use steermap_tests::{fixture, project};
 
@@ -224,6 +226,18 @@ fn a_server_is_well_while_its_models_are_there() {
         server.complete(&model("tiny-gemma2"), "hi", 2).map(|_| ()).ok(),
         Some(())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_unwell_once_a_model_is_gone() {
+    let folder = fixture("tiny-llama").display().to_string();
+    let builder = ModelBuilder::new(&folder).with_dtype(ModelDType::F32).with_force_cpu();
+    let model = builder.build().await.unwrap();
+    let engine = model.inner();
+    assert_eq!(unwell(engine), None);
+    tokio::task::block_in_place(|| engine.unload_model(&folder)).unwrap();
+    let why = unwell(engine).expect("the model is gone");
+    assert!(why.contains(&folder) && why.contains("nloaded"), "{why}");
 }
 
 #[test]
