@@ -98,7 +98,7 @@ fn prompt_is_looked_at(spec: &SteeringSpec, program: &Program, prompt: &[u32]) {
         assert_eq!(clause, idle.as_deref());
         let any = (prompt.iter().enumerate()).any(|(position, id)| step.prompt.contains(position, prompt.len(), *id));
         assert!(any || idle.is_some() || *used.in_prompt() == Where::None);
-        assert!(idle.is_none() || program.looks_at_prompt());
+        assert!(idle.is_none() || !(step.prompt.is_all() || step.prompt.is_none()));
         if let Err(message) = found {
             expected = Err(format!("steering.vectors[{index}].apply.prompt.{message}"));
         }
