@@ -302,7 +302,7 @@ mod tests {
             "model-of-2.safetensors",
         ] {
             assert_eq!(of(&[("model.safetensors", &a), (name, &stray)]), one, "{name}");
-            // (A stray file that is none does not keep the model from being known.)
+            // Nor is a stray file read that is not safetensors.
             assert_eq!(of(&[("model.safetensors", &a), (name, b"")]), one, "{name}");
             let with = [
                 ("model-00001-of-00002.safetensors", a.as_slice()),

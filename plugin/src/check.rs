@@ -10,7 +10,7 @@ use mistralrs_core::parse_isq_value;
 use crate::compile::{Target, compile_within, ranges, token_of};
 use crate::config::Config;
 use crate::model_files::ModelFiles;
-use crate::state::{Saved, StateFolder};
+use crate::state::Saved;
 use crate::steering::{Asker, name_of_configuration};
 use crate::{Library, SteeringError, SteeringSpec, VectorUse};
 
@@ -24,7 +24,7 @@ pub struct Checked {
     pub fingerprints: BTreeMap<String, String>,
 }
 
-/// Checks `config`.
+/// Checks `config`, with what its state folder has `saved`.
 ///
 /// Checked are: the file itself, that mistral.rs can make a loader of every entry of `[[models]]`, that models given as
 /// paths and files that an entry names are there, every vector and map file, and every default spec against the sizes
@@ -33,21 +33,13 @@ pub struct Checked {
 /// # Errors
 ///
 /// The first thing that is wrong.
-pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, SteeringError> {
+pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Result<Checked, SteeringError> {
     let within = |error: SteeringError| error.within(&config.path);
     model_configs(&config.engine.models).map_err(|error| SteeringError::Engine {
         path: config.path.clone(),
         message: format!("models: {error:#}"),
     })?;
     let mut library = config.library()?;
-    let saved = config
-        .admin
-        .state
-        .as_deref()
-        .map(StateFolder::peek)
-        .transpose()?
-        .flatten();
-    let saved = saved.unwrap_or_default();
     let names = |entry: &ModelEntry| [Some(entry.model_id.clone()), entry.format.tok_model_id.clone()];
     let set = |entry: &ModelEntry| {
         let mut names = names(entry).into_iter().flatten();
@@ -77,7 +69,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, Stee
         }
         models.push((entry, files, target));
     }
-    let library_with_saved = saved_vectors(config, &library, &saved)?;
+    let library_with_saved = saved_vectors(config, &library, saved)?;
     let mut report = format!("{}: as it should be\n", config.path.display());
     for warning in &config.warnings {
         line(&mut report, format_args!("warning: {warning}"));
@@ -92,14 +84,14 @@ pub fn check(config: &Config, ignore_fingerprints: bool) -> Result<Checked, Stee
         line(&mut report, format_args!("model {}: {place}", entry.model_id));
         let set = set(entry).and_then(|name| unknown.remove_entry(&name));
         let default = match set {
-            Some((model, index)) => Some(Default {
+            Some((model, index)) => Some(EffectiveDefault {
                 spec: &saved.defaults[&model],
                 at: format!("defaults[{index}].spec."),
                 file: &saved.path,
                 library: &library_with_saved,
                 words: "steered by a default that was set over HTTP",
             }),
-            None => config.defaults.get(&entry.model_id).map(|default| Default {
+            None => config.defaults.get(&entry.model_id).map(|default| EffectiveDefault {
                 spec: &default.spec,
                 at: default.at.clone(),
                 file: &config.path,
@@ -160,7 +152,7 @@ fn saved_vectors(config: &Config, library: &Library, saved: &Saved) -> Result<Li
 }
 
 /// A model's default.
-struct Default<'a> {
+struct EffectiveDefault<'a> {
     spec: &'a SteeringSpec,
     at: String,
     /// The file that it stands in.
@@ -170,7 +162,7 @@ struct Default<'a> {
     words: &'static str,
 }
 
-impl Default<'_> {
+impl EffectiveDefault<'_> {
     /// Checks it as far as the model is known, and says what it does.
     fn describe(
         &self,

@@ -37,6 +37,14 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether a vector or map that states `model` is of this one: sizes, and the fingerprint where that is compared.
+    pub fn is(&self, model: &ModelInfo) -> bool {
+        let known = self.fingerprint.as_ref();
+        model.hidden_size == self.hidden_size
+            && model.num_layers == self.num_layers
+            && known.is_none_or(|known| *known == model.fingerprint)
+    }
+
     /// The same as vector files say it; a fingerprint that is not compared is left empty.
     pub fn info(&self) -> ModelInfo {
         ModelInfo {

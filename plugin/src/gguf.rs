@@ -23,6 +23,7 @@ mod read;
 mod write;
 
 pub use read::read;
+pub(crate) use read::unknown_origin;
 pub use write::{WriteOptions, Written, write};
 
 /// What [`read()`] is told from other files by, and [`write()`] starts with.

@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use steermap_maps::{
-    LayerVector, MAX_WEIGHTS_BYTES, MapFile, ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader,
-    digest, read,
-};
+use steermap_maps::{LayerVector, MAX_WEIGHTS_BYTES, MapFile, ModelInfo, VectorFile, read};
 
 use crate::directions::{DirectionCache, Identity};
 use crate::spec::{InlineVector, VectorRef};
@@ -70,26 +67,7 @@ fn inline_file(
     hash.update((inline.layer as u64).to_le_bytes());
     values.iter().for_each(|value| hash.update(value.to_le_bytes()));
     let id = Identity::Content(hash.finalize().into());
-    let nobody = || "unknown".to_string();
-    let header = VectorHeader {
-        concept: "inline".to_string(),
-        method: nobody(),
-        token_position: TokenPosition::Last,
-        pairs: 0,
-        model,
-        numerics: Numerics {
-            dtype: nobody(),
-            quantization: None,
-        },
-        provenance: Provenance {
-            tool: nobody(),
-            date: nobody(),
-            command: nobody(),
-            seed: None,
-            corpus: nobody(),
-            corpus_sha256: digest::sha256(b""),
-        },
-    };
+    let header = gguf::unknown_origin("inline", "unknown", model, "unknown", b"");
     let layer = LayerVector {
         layer: inline.layer,
         direction: values,
@@ -253,15 +231,9 @@ impl Library {
     /// The mean norm of the target's stream after block `layer`: the smallest that a native vector of the target or a map to it
     /// states, if any does.
     pub(crate) fn mean_norm(&self, target: &Target, layer: usize) -> Option<f64> {
-        let is_target = |model: &ModelInfo| {
-            let known = target.fingerprint.as_ref();
-            model.hidden_size == target.hidden_size
-                && model.num_layers == target.num_layers
-                && known.is_none_or(|known| *known == model.fingerprint)
-        };
-        let native = self.iter().filter(|(_, vector)| is_target(vector.model()));
+        let native = self.iter().filter(|(_, vector)| target.is(vector.model()));
         let native = native.filter_map(|(_, vector)| Some(vector.layer(layer)?.mean_norm));
-        let maps = self.maps().filter(|(_, map)| is_target(&map.header().target));
+        let maps = self.maps().filter(|(_, map)| target.is(&map.header().target));
         let mapped = maps.flat_map(|(_, map)| map.pairs());
         let mapped = mapped
             .filter(|pair| pair.target_layer == layer)

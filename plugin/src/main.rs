@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use steermap_plugin::config::Config;
+use steermap_plugin::state::StateFolder;
 use steermap_plugin::{check, serve};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -62,7 +63,9 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Check(args) => {
             let config = Config::load(&args.config)?;
-            print!("{}", check::check(&config, args.ignore_fingerprints)?.report);
+            let saved = config.admin.state.as_deref().map(StateFolder::peek).transpose()?;
+            let saved = saved.flatten().unwrap_or_default();
+            print!("{}", check::check(&config, args.ignore_fingerprints, &saved)?.report);
             Ok(())
         }
         Command::Serve(args) => serve::serve(Config::load(&args.config)?, args.ignore_fingerprints).await,

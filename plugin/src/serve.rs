@@ -29,11 +29,13 @@ use crate::stopping::{Socket, Stopping};
 pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
     // Before it is read, so that nobody changes it meanwhile.
     let state = config.admin.state.as_deref().map(StateFolder::open).transpose()?;
+    let saved = state.as_ref().map(StateFolder::latest).transpose()?.flatten();
+    let saved = saved.unwrap_or_default();
     let Checked {
         mut library,
         fingerprints,
         ..
-    } = check(&config, ignore_fingerprints)?;
+    } = check(&config, ignore_fingerprints, &saved)?;
     let Config {
         path,
         engine,
@@ -83,7 +85,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
             .configure_default(&id, default)
             .map_err(|error| error.within(&path))?;
     }
-    if let Some(saved) = state.as_ref().map(StateFolder::latest).transpose()?.flatten() {
+    if saved.number > 0 {
         snapshot.go_on_from(&saved)?;
         info!(
             "Going on from {}: {} uploaded vectors, {} defaults that were set over HTTP",

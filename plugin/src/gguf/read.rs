@@ -96,26 +96,38 @@ pub fn read(bytes: &[u8], concept: &str, model: ModelInfo) -> Result<VectorFile,
             auroc: None,
         });
     }
-    let header = VectorHeader {
+    let header = unknown_origin(concept, &method(&metadata), model, "the GGUF file", bytes);
+    Ok(VectorFile::new(header, layers)?)
+}
+
+/// The header of a vector that says nothing of how it was made; `corpus` is all that it was made of, with the bytes `content`.
+pub(crate) fn unknown_origin(
+    concept: &str,
+    method: &str,
+    model: ModelInfo,
+    corpus: &str,
+    content: &[u8],
+) -> VectorHeader {
+    let unknown = || "unknown".to_string();
+    VectorHeader {
         concept: concept.to_string(),
-        method: method(&metadata),
+        method: method.to_string(),
         token_position: TokenPosition::Last,
         pairs: 0,
         model,
         numerics: Numerics {
-            dtype: "unknown".to_string(),
+            dtype: unknown(),
             quantization: None,
         },
         provenance: Provenance {
-            tool: "unknown".to_string(),
-            date: "unknown".to_string(),
-            command: "unknown".to_string(),
+            tool: unknown(),
+            date: unknown(),
+            command: unknown(),
             seed: None,
-            corpus: "the GGUF file".to_string(),
-            corpus_sha256: digest::sha256(bytes),
+            corpus: corpus.to_string(),
+            corpus_sha256: digest::sha256(content),
         },
-    };
-    Ok(VectorFile::new(header, layers)?)
+    }
 }
 
 /// How the vector was found, as far as the file says it.

@@ -60,7 +60,7 @@ pub(crate) fn unavailable_events(message: &str, code: &'static str) -> Bytes {
 /// change what is served are for those alone who may use ours. Errors have OpenAI's shape on all routes.
 pub fn wrap(router: Router, steering: Steering, admin: AdminOptions, limits: Limits) -> Router {
     let gate = Gate::new(steering.clone(), limits, admin.clone());
-    let router = router.layer(middleware::from_fn(engine_doc::amended));
+    let router = router.layer(middleware::from_fn(engine_doc::with_steering));
     let steered = router.layer(middleware::from_fn_with_state(gate, requests::steer));
     steered
         .merge(admin::router(steering, admin))

@@ -126,8 +126,17 @@ fn rename_references(schema: &mut Value) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Checks that every reference of a document leads somewhere in it.
+    pub(in crate::server) fn assert_references_resolve(document: &Value) {
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
 
     #[test]
     fn the_description_has_every_route_and_the_schema() {
@@ -149,12 +158,7 @@ mod tests {
         assert!(document["paths"]["/v1/steering"]["get"]["security"][0]["bearer"].is_array());
         let spec = &document["components"]["schemas"]["DefaultBody"]["properties"]["spec"];
         assert_eq!(spec["anyOf"][0]["$ref"], "#/components/schemas/Steering.SteeringSpec");
-        // Every reference leads somewhere.
-        let text = document.to_string();
-        for reference in text.split("\"$ref\":\"#").skip(1) {
-            let pointer = reference.split('"').next().unwrap();
-            assert!(document.pointer(pointer).is_some(), "{pointer}");
-        }
+        assert_references_resolve(&document);
         assert!(document["paths"]["/v1/steering/default"]["put"]["responses"]["415"].is_object());
         assert!(document["paths"]["/metrics"]["get"]["responses"]["401"].is_null());
     }

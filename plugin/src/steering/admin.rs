@@ -362,23 +362,13 @@ impl Snapshot {
     /// Whether some model could be steered with `vector`.
     fn usable(&self, vector: &VectorFile) -> Result<(), SteeringError> {
         let info = vector.model();
-        let alike = |hidden_size: usize, num_layers: usize, fingerprint: Option<&String>| {
-            info.hidden_size == hidden_size
-                && info.num_layers == num_layers
-                && fingerprint.is_none_or(|known| *known == info.fingerprint)
-        };
-        let native = self.models.values().any(|model| {
-            let target = &model.target;
-            alike(target.hidden_size, target.num_layers, target.fingerprint.as_ref())
-        });
+        let native = self.models.values().any(|model| model.target.is(info));
         let compared = self.models.values().any(|model| model.target.fingerprint.is_some());
         let mapped = self.library.maps().any(|(_, map)| {
             let source = &map.header().source;
-            alike(
-                source.hidden_size,
-                source.num_layers,
-                compared.then_some(&source.fingerprint),
-            )
+            info.hidden_size == source.hidden_size
+                && info.num_layers == source.num_layers
+                && (!compared || info.fingerprint == source.fingerprint)
         });
         if native || mapped {
             return Ok(());
