@@ -1,11 +1,10 @@
-"""The engines that serve_compare.py compares, each behind the same four methods.
+"""The engines that peers.py compares, each behind the same methods.
 
-`steer(on)` switches the vector on or off, `prepare(sequences, tokens)` makes ready what need not be measured,
+`steer(on)` switches the vector on or off, `prepare(sequences, longest, tokens)` makes ready what need not be measured,
 `generate(prompts, tokens)` answers all prompts at once, greedily, and `close()` ends it. Prompts are lists of token ids; so
 are the answers, or their numbers of tokens where that is all an engine tells.
 """
 
-import ctypes
 import json
 import re
 import subprocess
@@ -13,9 +12,9 @@ from pathlib import Path
 
 import numpy
 from http_server import HttpServer, free_port
-from llama_gguf import model_sizes, write_control_vector, write_model
+from llama_gguf import model_sizes, write_control_vector
 
-PROMPT, BANNED, THREADS, SCALE = 16, (0, 1, 2), 2, 1e-3
+BANNED, THREADS, SCALE = (0, 1, 2), 2, 1e-3
 
 
 def vectors(layers, hidden):
@@ -56,93 +55,17 @@ class Transformers:
             if on:
                 self.hooks.append(block.register_forward_hook(hook))
 
-    def prepare(self, sequences, tokens):
+    def prepare(self, sequences, longest, tokens):
         pass
 
     def generate(self, prompts, tokens):
-        ids = self.torch.tensor(prompts)
+        longest = max(map(len, prompts))
+        ids = self.torch.tensor([[2] * (longest - len(prompt)) + prompt for prompt in prompts])
+        mask = self.torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         with self.torch.inference_mode():
-            answer = self.model.generate(ids, attention_mask=self.torch.ones_like(ids), do_sample=False, max_new_tokens=tokens,
+            answer = self.model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=tokens,
                                          min_new_tokens=tokens, suppress_tokens=list(BANNED), pad_token_id=2)
-        return answer[:, PROMPT:].tolist()
-
-    def close(self):
-        pass
-
-
-class LibLlama:
-    name = "libllama in process, control vector"
-
-    def __init__(self, folder, work):
-        import llama_cpp
-
-        self.api = llama_cpp.llama_cpp
-        self.version = f"llama-cpp-python {llama_cpp.__version__}"
-        path = work / "model-f32.gguf"
-        self.layers, self.hidden, self.vocabulary = write_model(Path(folder), path)
-        quiet = self.api.llama_log_callback(lambda _level, _text, _data: None)
-        self.quiet = quiet  # the library keeps a pointer to it
-        self.api.llama_log_set(quiet, None)
-        self.api.llama_backend_init()
-        self.model = self.api.llama_model_load_from_file(str(path).encode(), self.api.llama_model_default_params())
-        assert self.model, path
-        self.on = False
-
-    def steer(self, on):
-        self.on = on
-
-    def context(self, sequences, tokens):
-        parameters = self.api.llama_context_default_params()
-        parameters.n_ctx = sequences * (PROMPT + tokens + 16)
-        parameters.n_batch = parameters.n_ubatch = max(512, sequences * PROMPT)
-        parameters.n_seq_max = sequences
-        parameters.n_threads = parameters.n_threads_batch = THREADS
-        # The cache in float32, as the others have it.
-        parameters.type_k = parameters.type_v = 0
-        context = self.api.llama_init_from_model(self.model, parameters)
-        assert context
-        if self.on:
-            # The library has no direction for block 0, and adds `direction.l` after block l.
-            data = numpy.ascontiguousarray(vectors(self.layers, self.hidden)[1:])
-            pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-            apply = getattr(self.api, "llama_set_adapter_cvec", None) or self.api.llama_apply_adapter_cvec
-            assert apply(context, pointer, data.size, self.hidden, 1, self.layers - 1) == 0
-        return context
-
-    def prepare(self, sequences, tokens):
-        """Contexts are made beforehand: the others keep their model ready too."""
-        self.ready = self.context(sequences, tokens)
-
-    def generate(self, prompts, tokens):
-        context, api = self.ready, self.api
-        batch = api.llama_batch_init(len(prompts) * PROMPT, 0, len(prompts))
-
-        def decode(rows):
-            """Runs (token, position, sequence, whether its logits are wanted)."""
-            batch.n_tokens = len(rows)
-            for row, (token, position, sequence, wanted) in enumerate(rows):
-                batch.token[row], batch.pos[row], batch.logits[row] = token, position, wanted
-                batch.n_seq_id[row], batch.seq_id[row][0] = 1, sequence
-            assert api.llama_decode(context, batch) == 0
-
-        def best(row):
-            logits = numpy.ctypeslib.as_array(api.llama_get_logits_ith(context, row), (self.vocabulary,))
-            logits[list(BANNED)] = -numpy.inf
-            return int(logits.argmax())
-
-        rows = [(token, position, sequence, position == PROMPT - 1)
-                for sequence, tokens_of in enumerate(prompts) for position, token in enumerate(tokens_of)]
-        decode(rows)
-        last = [best(PROMPT * (sequence + 1) - 1) for sequence in range(len(prompts))]
-        answers = [[token] for token in last]
-        for position in range(PROMPT, PROMPT + tokens - 1):
-            decode([(token, position, sequence, True) for sequence, token in enumerate(last)])
-            last = [best(sequence) for sequence in range(len(prompts))]
-            for answer, token in zip(answers, last):
-                answer.append(token)
-        api.llama_batch_free(batch)
-        api.llama_free(context)
-        return answers
+        return answer[:, longest:].tolist()
 
     def close(self):
         pass
@@ -151,21 +74,20 @@ class LibLlama:
 class LlamaServer:
     """llama.cpp's HTTP server. A control vector is a matter of its command line, so there are two: without and with it."""
 
-    name = "llama.cpp's server, control vector"
-
-    def __init__(self, binary, model, work):
-        self.binary, self.model, self.vector = binary, model, work / "control-vector.gguf"
+    def __init__(self, name, binary, model, work):
+        self.name, self.binary, self.model, self.vector = binary, model, work / "control-vector.gguf"
         architecture, self.layers, hidden = model_sizes(model)
         write_control_vector(self.vector, architecture, control_vector(self.layers, hidden))
         said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
         self.version = "llama.cpp " + " ".join((said.stdout + said.stderr).split("\n")[0].split())
         self.servers, self.started_for, self.on = {}, None, False
 
-    def start(self, sequences, tokens, steered):
+    def start(self, sequences, longest, tokens, steered):
         port = free_port()
+        context = (longest + tokens + 63) // 64 * 64
         # The cache in float32, as the others have it; every sequence has a place of its own.
         command = [self.binary, "--model", self.model, "--host", "127.0.0.1", "--port", port, "--parallel", sequences,
-                   "--ctx-size", sequences * 256, "--batch-size", 2048, "--ubatch-size", max(512, sequences * PROMPT),
+                   "--ctx-size", sequences * context, "--batch-size", 2048, "--ubatch-size", 2048,
                    "--threads", THREADS, "--threads-batch", THREADS, "--cache-type-k", "f32", "--cache-type-v", "f32",
                    "--cache-ram", 0, "--no-cache-prompt", "--no-kv-unified", "--no-ui"]
         if steered:
@@ -175,18 +97,20 @@ class LlamaServer:
     def steer(self, on):
         self.on = on
 
-    def prepare(self, sequences, tokens):
-        if self.started_for != (sequences, tokens):
+    def prepare(self, sequences, longest, tokens):
+        if self.started_for != (sequences, longest, tokens):
             self.close()
-            self.servers = {steered: self.start(sequences, tokens, steered) for steered in (False, True)}
-            self.started_for = (sequences, tokens)
+            self.started_for = (sequences, longest, tokens)
+        if self.on not in self.servers:
+            self.servers[self.on] = self.start(sequences, longest, tokens, self.on)
 
     def generate(self, prompts, tokens):
         bodies = [{"prompt": prompt, "n_predict": tokens, "ignore_eos": True, "cache_prompt": False, "return_tokens": True,
                    "temperature": 0.0, "samplers": ["temperature"], "logit_bias": [[token, False] for token in BANNED]}
                   for prompt in prompts]
         answers = self.servers[self.on].post_at_once("/completion", bodies)
-        assert all(answer["timings"]["prompt_n"] == PROMPT for answer in answers), answers[0]["timings"]
+        read = [answer["timings"]["prompt_n"] for answer in answers]
+        assert read == [len(prompt) for prompt in prompts], read
         return [answer["tokens"] for answer in answers]
 
     def close(self):
@@ -201,29 +125,38 @@ class OurServer:
     It takes prompts as text, so those are of as many words as the others' have tokens, each word one token.
     """
 
-    name = "mistralrs-steered over HTTP"
-
-    def __init__(self, programs, folder, work):
+    def __init__(self, name, programs, folder, work, gguf=None):
         from tokenizers import Tokenizer
 
         self.tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
         words = {token: text for text, token in self.tokenizer.get_vocab().items() if re.fullmatch("Ġ[a-z]{3,}", text)}
         self.words = [text.replace("Ġ", " ") for token, text in sorted(words.items()) if 1000 <= token < 11_000]
         architecture, layers, hidden = folder_sizes(Path(folder))
+        work = Path(work, name.replace(" ", "-"))
+        work.mkdir()
         write_control_vector(work / "v.gguf", architecture, control_vector(layers, hidden))
         said = subprocess.run([programs / "mistralrs-steered", "--version"], capture_output=True, text=True, check=True)
-        self.version, self.model, self.on = said.stdout.strip(), str(Path(folder).resolve()), False
+        self.name, self.version, self.on = name, said.stdout.strip(), False
+        folder = str(Path(folder).resolve())
+        if gguf:
+            gguf = Path(gguf).resolve()
+            self.model = str(gguf.parent)
+            source = (f'model_id = "{gguf.parent}"\n[models.format]\nformat = "gguf"\nquantized_file = "{gguf.name}"\n'
+                      f'tok_model_id = "{folder}"\n')
+        else:
+            self.model = folder
+            source = f'model_id = "{folder}"\ndtype = "f32"\n'
         port = free_port()
         (work / "serve.toml").write_text(
             f'command = "serve"\n[server]\nhost = "127.0.0.1"\nport = {port}\n[runtime]\nmax_seqs = 64\nprefix_cache_n = 0\n'
-            f'[[models]]\nkind = "text"\nmodel_id = "{self.model}"\ndtype = "f32"\n[models.device]\ncpu = true\n'
+            f'[[models]]\nkind = "text"\n{source}[models.device]\ncpu = true\n'
             f'[steering.vectors]\nv = "v.gguf"\n')
         self.server = HttpServer([programs / "mistralrs-steered", "serve", "--config", work / "serve.toml"], port)
 
     def steer(self, on):
         self.on = on
 
-    def prepare(self, sequences, tokens):
+    def prepare(self, sequences, longest, tokens):
         pass
 
     def text(self, prompt):

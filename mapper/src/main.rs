@@ -15,6 +15,9 @@ use cli::files::{ApplyArgs, InspectArgs};
 use cli::fit::{FitArgs, MergeArgs, StatsArgs};
 use cli::vector::VectorArgs;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(
     version,

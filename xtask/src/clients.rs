@@ -45,7 +45,7 @@ pub fn install(project: &Project) -> Result<()> {
 
 /// Has `install` fill an empty `folder`, unless it was filled before by the same list. The copy of the list that says so is
 /// written last, so what was broken off is begun again.
-fn once(list: &Path, folder: &Path, install: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn once(list: &Path, folder: &Path, install: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let text = fs::read_to_string(list).with_context(|| list.display().to_string())?;
     let done = folder.join("installed");
     if fs::read_to_string(&done).is_ok_and(|before| before == text) {
@@ -61,7 +61,7 @@ fn once(list: &Path, folder: &Path, install: impl FnOnce(&Path) -> Result<()>) -
 }
 
 /// The interpreter of a virtual environment.
-fn interpreter(environment: &Path) -> PathBuf {
+pub fn interpreter(environment: &Path) -> PathBuf {
     environment.join(if cfg!(windows) {
         "Scripts/python.exe"
     } else {

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use crate::clients;
 use crate::engine;
+use crate::peers;
 use crate::project::{Project, run};
 
 /// What can be measured.
@@ -20,6 +21,8 @@ pub enum Bench {
     Collect,
     /// What steering costs while it serves: the published engine against requests that are steered in several ways
     Serve,
+    /// The same work on transformers and on llama.cpp's server, which are fetched and built first
+    Peers,
     /// What compiling specs for a large model costs the requests beside it
     Compile,
 }
@@ -120,6 +123,15 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
         Bench::Collect => {
             models(project, "smollm2-135m")?;
             project.run_bin("bench-collect", args)
+        }
+        Bench::Peers => {
+            models(project, "smollm2-135m")?;
+            let peers = peers::install(project)?;
+            run(Command::new(&peers.python)
+                .current_dir(project.root())
+                .args(["examples/bench/peers.py", "--llama"])
+                .arg(&peers.llama)
+                .args(args))
         }
         Bench::Serve => {
             models(project, "smollm2-135m")?;

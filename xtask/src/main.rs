@@ -3,6 +3,7 @@
 mod clients;
 mod commands;
 mod engine;
+mod peers;
 mod project;
 
 use std::process::ExitCode;

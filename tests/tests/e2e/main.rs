@@ -11,6 +11,7 @@ mod family;
 mod gguf_interop;
 mod images;
 mod isolation;
+mod kernels;
 mod mapped_serving;
 mod mapper_fit;
 mod mapper_fit_killed;

@@ -24,6 +24,8 @@ pub fn apply(patch: &str, dir: &Path) -> Result<()> {
         };
         check_positions(&parsed, &original).with_context(|| name.clone())?;
         let patched = diffy::apply(&original, &parsed).with_context(|| format!("{name}: does not apply"))?;
+        let folder = path.parent().unwrap_or(dir);
+        fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
         fs::write(&path, patched).with_context(|| format!("{}", path.display()))?;
     }
     Ok(())
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     const PATCH: &str = "--- a/one.txt\n+++ b/one.txt\n@@ -1,0 +2 @@\n+inserted\n@@ -3 +4,2 @@\n-three\n+THREE\n+more\n\
-                         --- /dev/null\n+++ b/sub.txt\n@@ -0,0 +1 @@\n+new\n";
+                         --- /dev/null\n+++ b/sub/sub.txt\n@@ -0,0 +1 @@\n+new\n";
 
     fn folder(one: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -102,7 +104,7 @@ mod tests {
         apply(PATCH, dir.path()).unwrap();
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(read("one.txt"), "same\ninserted\nsame\nTHREE\nmore\nsame\n");
-        assert_eq!(read("sub.txt"), "new\n");
+        assert_eq!(read("sub/sub.txt"), "new\n");
     }
 
     #[test]

@@ -1,0 +1,204 @@
+"""The same greedy work on transformers, on llama.cpp's server and on mistralrs-steered, in turns on one machine.
+
+Usage:
+    peers.py --model models/smollm2-135m --steermap target/release --llama FOLDER
+             [--only WORD ..] [--rounds 7] [--json out.json] [--write docs/benchmarks.md]
+
+`--llama` is a folder with llama-server, llama-quantize and convert_hf_to_gguf.py; `cargo xtask bench peers` makes it. All
+compute on two threads; both servers are asked over HTTP, each request on a connection of its own, and transformers runs in
+this process. Work:
+
+- decode: 16 tokens of prompt each, 32 more generated, 1, 8 and 32 sequences at once;
+- steered: the same at 32, with a vector added after every block (llama.cpp has none for block 0);
+- mixed: the same at 32, with prompts of 6 to 37 tokens;
+- prefill: one prompt of 256 tokens, one token generated; counted are the 256.
+
+In float32, and in the formats of GGUF with both servers on the same file. A row's ratio is of the medians over rounds of ours
+to the other's in the same round, with its quartiles. A second server of ours is asked as well: the 95% interval of its ratio to
+the first tells what this machine can resolve in these rounds.
+"""
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from compare_engines import LlamaServer, OurServer, Transformers
+
+WORK = {
+    "decode, 1 at once": (1, False, False),
+    "decode, 8 at once": (8, False, False),
+    "decode, 32 at once": (32, False, False),
+    "steered, 32 at once": (32, True, False),
+    "mixed lengths, 32 at once": (32, False, True),
+}
+GENERATED, PREFILL = 32, "prefill, 256 tokens"
+OURS, AGAIN, LLAMA, TRANSFORMERS = "mistralrs-steered", "mistralrs-steered, again", "llama.cpp's server", "transformers"
+BEGIN, END = "<!-- cargo xtask bench peers -->", "<!-- end -->"
+
+
+def prompt(seed, length):
+    """Words, as ids of tokens."""
+    state, tokens = seed, []
+    for _ in range(length):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        tokens.append(1000 + (state >> 33) % 2**32 % 10_000)
+    return tokens
+
+
+def asked(work, turn):
+    """The prompts of one round, how many tokens each is answered with, and how many tokens count."""
+    if work == PREFILL:
+        return [prompt(turn, 256)], 1, 256
+    count, _, mixed = WORK[work]
+    prompts = [prompt(1000 * (turn + 1) + index, 6 + index if mixed else 16) for index in range(count)]
+    return prompts, GENERATED, count * GENERATED
+
+
+def measure(engines, work, rounds):
+    """Tokens per second of each engine in each round, after one that warms up."""
+    speeds = {engine.name: [] for engine in engines}
+    steered = work in WORK and WORK[work][1]
+    for turn in range(rounds + 1):
+        prompts, tokens, counted = asked(work, turn)
+        # Another order each time, so that none always follows the same other.
+        for engine in engines[turn % len(engines):] + engines[: turn % len(engines)]:
+            engine.steer(steered)
+            engine.prepare(len(prompts), max(map(len, prompts)), tokens)
+            start = time.perf_counter()
+            answers = engine.generate(prompts, tokens)
+            seconds = time.perf_counter() - start
+            made = sum(len(answer) if isinstance(answer, list) else answer for answer in answers)
+            if work != PREFILL:
+                # An answer that ends early counts as long as it is.
+                counted = made
+            assert made > 0, (engine.name, answers)
+            if turn > 0:
+                speeds[engine.name].append(counted / seconds)
+        print(".", end="", file=sys.stderr, flush=True)
+    print(f" {work}", file=sys.stderr)
+    return speeds
+
+
+def ratios(of, to):
+    return [a / b for a, b in zip(of, to)]
+
+
+def interval(values):
+    """The 95% interval of the mean of the ratios' logarithms, as ratios (Student's t; normal beyond 30 rounds)."""
+    table = [12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110,
+             2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045]
+    logs = [math.log(value) for value in values]
+    t = table[len(logs) - 2] if len(logs) - 2 < len(table) else 1.96
+    half = t * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(statistics.mean(logs) - half), math.exp(statistics.mean(logs) + half)
+
+
+def make_gguf(llama, model, work, form):
+    """The model as GGUF in float32, or quantised from that."""
+    full = work / "f32" / "model-f32.gguf"
+    if not full.exists():
+        full.parent.mkdir()
+        command = [sys.executable, llama / "convert_hf_to_gguf.py", model, "--outtype", "f32", "--outfile", full]
+        subprocess.run(command, check=True, capture_output=True)
+    if form == "f32":
+        return full
+    path = work / form / f"model-{form}.gguf"
+    path.parent.mkdir()
+    subprocess.run([llama / "llama-quantize", full, path, form], check=True, capture_output=True)
+    return path
+
+
+def engines_for(form, options, work):
+    gguf = make_gguf(options.llama, options.model, work, form)
+    ours = None if form == "f32" else gguf
+    yield lambda: OurServer(OURS, options.steermap, options.model, work / form, ours)
+    yield lambda: OurServer(AGAIN, options.steermap, options.model, work / form, ours)
+    yield lambda: LlamaServer(LLAMA, options.llama / "llama-server", gguf, work)
+    if form == "f32":
+        yield lambda: Transformers(options.model)
+
+
+def processor():
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    best = next((name for name in ("avx512f", "avx2", "avx") if name in flags.split()), "no AVX")
+    return f"{len(names)} cores of {names[0]} ({best})"
+
+
+def table(report):
+    """What was measured, as Markdown."""
+    lines = ["| work | ours, tokens/s | beside llama.cpp's server | beside transformers |", "| --- | --- | --- | --- |"]
+    for row in report["rows"]:
+        def beside(name):
+            if name not in row["speeds"]:
+                return ""
+            of = ratios(row["speeds"][OURS], row["speeds"][name])
+            low, middle, high = statistics.quantiles(of, n=4)
+            return f"{statistics.median(row['speeds'][name]):.1f}: **{middle:.2f}** ({low:.2f} to {high:.2f})"
+
+        speed = statistics.median(row["speeds"][OURS])
+        lines.append(f"| {row['format']}, {row['work']} | {speed:.1f} | {beside(LLAMA)} | {beside(TRANSFORMERS)} |")
+    nulls = [interval(ratios(row["speeds"][AGAIN], row["speeds"][OURS])) for row in report["rows"]]
+    wide = max(max(high - 1, 1 - low) for low, high in nulls)
+    lines += ["", f"{report['processor']}; {'; '.join(report['versions'])}; {report['rounds']} rounds. Ours against itself: the 95% "
+              f"intervals reach {wide:.1%} from 1, so that nearer ratios are not resolved."]
+    return "\n".join(lines)
+
+
+def write(path, text):
+    """Puts the table between its marks in a page."""
+    page = path.read_text()
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m"))
+    parser.add_argument("--steermap", type=Path, default=Path("target/release"))
+    parser.add_argument("--llama", type=Path, required=True)
+    parser.add_argument("--formats", nargs="+", default=["f32", "q8_0", "q4_k_m"])
+    parser.add_argument("--only", nargs="+", help="words of the work to measure; absent: all")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--write", type=Path, help="the page that has the table")
+    options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds: at least 2, for quartiles")
+    works = [work for work in [*WORK, PREFILL] if not options.only or any(word in work for word in options.only)]
+    if not works:
+        parser.error(f"--only: no work has these words; there are: {', '.join([*WORK, PREFILL])}")
+    rows, versions = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for form in options.formats:
+            engines = []
+            try:
+                for make in engines_for(form, options, Path(folder)):
+                    engines.append(make())
+                versions += [engine.version for engine in engines if engine.version not in versions]
+                for work in works:
+                    if form != "f32" and (work == PREFILL or "decode" not in work):
+                        continue
+                    rows.append({"format": form, "work": work, "speeds": measure(engines, work, options.rounds)})
+            finally:
+                for engine in engines:
+                    engine.close()
+    report = {"processor": processor(), "system": platform.platform(), "versions": versions, "rounds": options.rounds, "rows": rows}
+    text = table(report)
+    print(text)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    if options.write:
+        write(options.write, text)
+
+
+if __name__ == "__main__":
+    main()

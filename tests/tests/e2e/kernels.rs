@@ -1,0 +1,132 @@
+//! The patch's own kernels for CPUs (mistralrs_quant::cpu), against the same in float64.
+
+use candle_core::{DType, Device, Result, Tensor};
+use mistralrs_quant::GluActivationType;
+use mistralrs_quant::cpu::{exp, glu, linear, rms_norm};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn numbers(len: usize, seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..len).map(|_| random.random_range(-0.5..0.5)).collect()
+}
+
+fn tensor(data: &[f32], shape: &[usize]) -> Tensor {
+    Tensor::from_slice(data, shape, &Device::Cpu).unwrap()
+}
+
+/// Each remainder of rows, of columns and of lanes, and rows that are multiplied in several parts.
+#[test]
+fn linear_agrees_with_float64() -> Result<()> {
+    for (m, n, k) in [
+        (1, 1, 1),
+        (2, 7, 5),
+        (3, 50, 64),
+        (4, 48, 641),
+        (7, 97, 1300),
+        (13, 9, 24),
+        (32, 200, 576),
+    ] {
+        let (x, w, b) = (numbers(m * k, 1), numbers(n * k, 2), numbers(n, 3));
+        let y = linear(&tensor(&x, &[m, k]), &tensor(&w, &[n, k]), Some(&tensor(&b, &[n])))?;
+        let y = y.expect("float32 on a CPU").to_vec2::<f32>()?;
+        for r in 0..m {
+            for c in 0..n {
+                let products = (0..k).map(|i| f64::from(x[r * k + i]) * f64::from(w[c * k + i]));
+                let expected = products.sum::<f64>() + f64::from(b[c]);
+                let off = (f64::from(y[r][c]) - expected).abs();
+                assert!(
+                    off < 1e-5,
+                    "{m} x {n} x {k} at {r}, {c}: {} instead of {expected}",
+                    y[r][c]
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a request is answered must not depend on what else is in its batch.
+#[test]
+fn a_row_has_the_same_bits_in_any_batch() -> Result<()> {
+    let (n, k) = (101, 700);
+    let x = tensor(&numbers(9 * k, 1), &[9, k]);
+    let w = tensor(&numbers(n * k, 2), &[n, k]);
+    let all = linear(&x, &w, None)?.expect("float32").to_vec2::<f32>()?;
+    for m in 1..9 {
+        let some = linear(&x.narrow(0, 0, m)?, &w, None)?.expect("float32");
+        assert_eq!(some.to_vec2::<f32>()?[..], all[..m], "{m} rows");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_float32_is_left_to_others() -> Result<()> {
+    let half = Tensor::zeros((2, 8), DType::F16, &Device::Cpu)?;
+    assert!(linear(&half, &half, None)?.is_none());
+    let x = Tensor::zeros((2, 8), DType::F32, &Device::Cpu)?;
+    let strided = Tensor::zeros((2, 16), DType::F32, &Device::Cpu)?.narrow(1, 0, 8)?;
+    assert!(linear(&x, &strided, None)?.is_none());
+    assert!(rms_norm(&half, &half.narrow(0, 0, 1)?.squeeze(0)?, 1e-5)?.is_none());
+    Ok(())
+}
+
+#[test]
+fn exp_is_within_two_units_in_the_last_place() {
+    let mut worst = 0.0f64;
+    for i in -870_000..887_000 {
+        let x = i as f32 * 1e-4;
+        let expected = f64::from(x).exp();
+        worst = worst.max((f64::from(exp(x)) - expected).abs() / expected / f64::from(f32::EPSILON));
+    }
+    assert!(worst < 2.0, "{worst} units");
+    assert_eq!((exp(f32::NEG_INFINITY), exp(-1e30), exp(0.0)), (0.0, 0.0, 1.0));
+    assert_eq!(exp(f32::INFINITY), f32::INFINITY);
+    assert!(exp(f32::NAN).is_nan());
+}
+
+#[test]
+fn gated_activations_agree_with_float64() {
+    let a: Vec<f32> = (0..20_000).map(|i| (i as f32 - 10_000.0) * 1e-3).collect();
+    let b = numbers(a.len(), 1);
+    let activations: [(GluActivationType, fn(f64) -> f64); 3] = [
+        (GluActivationType::Silu, |x| x / (1.0 + (-x).exp())),
+        (GluActivationType::Gelu, |x| {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+        }),
+        (GluActivationType::Relu, |x| x.max(0.0)),
+    ];
+    for (activation, expected) in activations {
+        // Few enough for one thread, and enough for several.
+        for len in [100, a.len()] {
+            for ((found, a), b) in glu(&a[..len], &b[..len], activation).iter().zip(&a).zip(&b) {
+                let expected = expected(f64::from(*a)) * f64::from(*b);
+                assert!(
+                    (f64::from(*found) - expected).abs() < 2e-6,
+                    "{activation:?} of {a}, {b}: {found}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn norms_agree_with_float64() -> Result<()> {
+    for (rows, size) in [(1, 3), (5, 64), (3, 577), (200, 576)] {
+        let (x, weight) = (numbers(rows * size, 1), numbers(size, 2));
+        let found = rms_norm(&tensor(&x, &[rows, size]), &tensor(&weight, &[size]), 1e-5)?;
+        let found = found.expect("float32 on a CPU").to_vec2::<f32>()?;
+        for (found, x) in found.iter().zip(x.chunks(size)) {
+            let squares: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+            let norm = (squares / size as f64 + 1e-5).sqrt();
+            for ((found, x), weight) in found.iter().zip(x).zip(&weight) {
+                let expected = f64::from(*x) / norm * f64::from(*weight);
+                assert!(
+                    (f64::from(*found) - expected).abs() < 1e-6,
+                    "{rows} x {size}: {found}, {expected}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
