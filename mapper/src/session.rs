@@ -348,8 +348,7 @@ impl Session {
         Ok(texts)
     }
 
-    /// Neighbours of equal length, since the engine batches no others: it would run them in turns, and read each again
-    /// from the start at its next turn.
+    /// Neighbours of equal length, since the engine batches no other prompts and would run them in turns.
     fn batches<'a>(&self, prompts: &'a [&'a [u32]]) -> impl Iterator<Item = &'a [&'a [u32]]> {
         let most = self.source.batch.max(1);
         prompts

@@ -21,6 +21,8 @@ pub enum Bench {
     Collect,
     /// What steering costs while it serves: the published engine against requests that are steered in several ways
     Serve,
+    /// The patch's products in float32 on a CPU, against candle's
+    Kernels,
     /// The same work on transformers and on llama.cpp's server, which are fetched and built first
     Peers,
     /// What compiling specs for a large model costs the requests beside it
@@ -116,6 +118,10 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
             build(project)?;
             project.run_bin("bench-fit", args)
         }
+        Bench::Kernels => {
+            build(project)?;
+            project.run_bin("bench-kernels", args)
+        }
         Bench::Compile => {
             build(project)?;
             project.run_bin("bench-compile", args)
@@ -125,8 +131,8 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
             project.run_bin("bench-collect", args)
         }
         Bench::Peers => {
-            models(project, "smollm2-135m")?;
             let peers = peers::install(project)?;
+            models(project, "smollm2-135m")?;
             run(Command::new(&peers.python)
                 .current_dir(project.root())
                 .args(["examples/bench/peers.py", "--llama"])

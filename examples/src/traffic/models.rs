@@ -50,7 +50,7 @@ pub struct ServedModel {
     pub context: usize,
     /// About how many bytes of a story are a token.
     pub token_bytes: usize,
-    /// Tokens of the prompts: few different numbers, since the engine's scheduler batches sequences of equal length alone.
+    /// Tokens of the prompts: few different numbers, since the engine's scheduler batches prompts of equal length alone.
     pub prompt_lengths: &'static [usize],
 }
 

@@ -85,7 +85,7 @@ async fn a_padded_batch_of_unequal_prompts() {
     }
 }
 
-/// Many requests at once: the engine batches those of equal length; every state is the one of the prompt alone.
+/// Many requests at once: the engine batches prompts of equal length; every state is the one of the prompt alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_at_once_keep_their_own_states() {
     let reference = Reference::load("tiny-llama");
@@ -117,4 +117,30 @@ async fn requests_at_once_keep_their_own_states() {
         seen.passes.iter().any(|rows| rows.len() > 1),
         "the engine never batched"
     );
+}
+
+/// A burst that finds the engine idle is no reason to run more sequences at once than allowed.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_sequences_at_once_than_allowed() {
+    let reference = Reference::load("tiny-llama");
+    let source = ModelSource {
+        dtype: ModelDType::F32,
+        cpu: true,
+        batch: 4,
+        ..ModelSource::new(fixture("tiny-llama").to_str().unwrap())
+    };
+    let session = std::sync::Arc::new(Session::load(source).await.unwrap());
+    let recorder = Recorder::new(1);
+    session.slot().install(recorder.clone()).unwrap();
+    let prompt = reference.prompts()[0].clone();
+    let mut running = tokio::task::JoinSet::new();
+    for tokens in [1, 1, 1, 5].into_iter().cycle().take(64) {
+        let (session, prompt) = (session.clone(), prompt.clone());
+        running.spawn(async move { session.generate(&prompt, tokens).await.unwrap() });
+    }
+    while let Some(done) = running.join_next().await {
+        done.unwrap();
+    }
+    let most = recorder.take().passes.iter().map(Vec::len).max();
+    assert_eq!(most, Some(4));
 }
