@@ -89,7 +89,8 @@ fn exp_is_within_two_units_in_the_last_place() {
 fn gated_activations_agree_with_float64() {
     let a: Vec<f32> = (0..20_000).map(|i| (i as f32 - 10_000.0) * 1e-3).collect();
     let b = numbers(a.len(), 1);
-    let activations: [(GluActivationType, fn(f64) -> f64); 3] = [
+    type Expected = fn(f64) -> f64;
+    let activations: [(GluActivationType, Expected); 3] = [
         (GluActivationType::Silu, |x| x / (1.0 + (-x).exp())),
         (GluActivationType::Gelu, |x| {
             0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
