@@ -53,12 +53,11 @@ def prompt(seed, length):
 
 
 def asked(work, turn):
-    """The prompts of one round, how many tokens each is answered with, and how many tokens count."""
+    """The prompts of one round, and how many tokens each is answered with."""
     if work == PREFILL:
-        return [prompt(turn, 256)], 1, 256
+        return [prompt(turn, 256)], 1
     count, _, mixed = WORK[work]
-    prompts = [prompt(1000 * (turn + 1) + index, 6 + index if mixed else 16) for index in range(count)]
-    return prompts, GENERATED, count * GENERATED
+    return [prompt(1000 * (turn + 1) + index, 6 + index if mixed else 16) for index in range(count)], GENERATED
 
 
 def measure(engines, work, rounds):
@@ -66,7 +65,7 @@ def measure(engines, work, rounds):
     speeds = {engine.name: [] for engine in engines}
     steered = work in WORK and WORK[work][1]
     for turn in range(rounds + 1):
-        prompts, tokens, counted = asked(work, turn)
+        prompts, tokens = asked(work, turn)
         # Another order each time, so that none always follows the same other.
         for engine in engines[turn % len(engines):] + engines[: turn % len(engines)]:
             engine.steer(steered)
@@ -75,12 +74,10 @@ def measure(engines, work, rounds):
             answers = engine.generate(prompts, tokens)
             seconds = time.perf_counter() - start
             made = sum(len(answer) if isinstance(answer, list) else answer for answer in answers)
-            if work != PREFILL:
-                # An answer that ends early counts as long as it is.
-                counted = made
             assert made > 0, (engine.name, answers)
             if turn > 0:
-                speeds[engine.name].append(counted / seconds)
+                # An answer that ends early counts as long as it is.
+                speeds[engine.name].append((sum(map(len, prompts)) if work == PREFILL else made) / seconds)
         print(".", end="", file=sys.stderr, flush=True)
     print(f" {work}", file=sys.stderr)
     return speeds
@@ -147,8 +144,9 @@ def table(report):
         lines.append(f"| {row['format']}, {row['work']} | {speed:.1f} | {beside(LLAMA)} | {beside(TRANSFORMERS)} |")
     nulls = [interval(ratios(row["speeds"][AGAIN], row["speeds"][OURS])) for row in report["rows"]]
     wide = max(max(high - 1, 1 - low) for low, high in nulls)
-    lines += ["", f"{report['processor']}; {'; '.join(report['versions'])}; {report['rounds']} rounds. Ours against itself: the 95% "
-              f"intervals reach {wide:.1%} from 1, so that nearer ratios are not resolved."]
+    lines += ["", "Beside another engine stand its tokens/s and the ratio of ours to it in the same round: median and quartiles.", "",
+              f"{report['processor']}; {'; '.join(report['versions'])}; {report['rounds']} rounds. Ours against "
+              f"itself: the 95% intervals reach {wide:.1%} from 1, so that nearer ratios are not resolved."]
     return "\n".join(lines)
 
 
