@@ -14,20 +14,7 @@ pub fn install(project: &Project) -> Result<()> {
         project.root().join("tests/clients"),
         project.root().join("target/clients"),
     );
-    once(&wanted.join("requirements.txt"), &installed.join("python"), |folder| {
-        let python = std::env::var("STEERMAP_PYTHON").unwrap_or_else(|_| "python3".to_string());
-        run(Command::new(python).args(["-m", "venv"]).arg(folder))?;
-        run(Command::new(interpreter(folder))
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--requirement",
-            ])
-            .arg(wanted.join("requirements.txt")))
-    })?;
+    python_environment(&wanted.join("requirements.txt"), &installed.join("python"))?;
     once(&wanted.join("package.json"), &installed.join("node"), |folder| {
         fs::copy(wanted.join("package.json"), folder.join("package.json")).context("package.json")?;
         let npm = if cfg!(windows) { "npm.cmd" } else { "npm" };
@@ -40,6 +27,24 @@ pub fn install(project: &Project) -> Result<()> {
                 "--loglevel=error",
             ])
             .current_dir(folder))
+    })
+}
+
+/// Makes `folder` a virtual environment with the packages of a list, unless it is one.
+pub fn python_environment(list: &Path, folder: &Path) -> Result<()> {
+    once(list, folder, |folder| {
+        let python = std::env::var("STEERMAP_PYTHON").unwrap_or_else(|_| "python3".to_string());
+        run(Command::new(python).args(["-m", "venv"]).arg(folder))?;
+        run(Command::new(interpreter(folder))
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--requirement",
+            ])
+            .arg(list))
     })
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::clients::{interpreter, once};
+use crate::clients::{interpreter, once, python_environment};
 use crate::project::{Project, run};
 
 /// The source distribution that has llama.cpp.
@@ -25,11 +25,7 @@ pub fn install(project: &Project) -> Result<Peers> {
     let list = project.root().join("examples/bench/requirements.txt");
     let target = project.root().join("target/peers");
     let environment = target.join("python");
-    once(&list, &environment, |folder| {
-        let python = std::env::var("STEERMAP_PYTHON").unwrap_or_else(|_| "python3".to_string());
-        run(Command::new(python).args(["-m", "venv"]).arg(folder))?;
-        run(pip(folder).args(["install", "--quiet", "--requirement"]).arg(&list))
-    })?;
+    python_environment(&list, &environment)?;
     let llama = target.join("llama");
     let wanted = target.join("llama.txt");
     fs::write(&wanted, LLAMA).with_context(|| wanted.display().to_string())?;
@@ -66,15 +62,11 @@ fn build_llama(environment: &Path, folder: &Path) -> Result<()> {
             "--dest",
         ])
         .args([folder.as_os_str(), LLAMA.as_ref()]))?;
-    let find = |in_folder: &Path, ends: &str| -> Result<PathBuf> {
-        let entries = fs::read_dir(in_folder).with_context(|| in_folder.display().to_string())?;
-        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let mut found = paths.filter(|path| path.to_string_lossy().ends_with(ends));
-        found
-            .next()
-            .with_context(|| format!("{}: nothing ends with {ends}", in_folder.display()))
-    };
-    let archive = find(folder, ".tar.gz")?;
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let archive = paths
+        .find(|path| path.to_string_lossy().ends_with(".tar.gz"))
+        .with_context(|| format!("{}: pip has left no archive", folder.display()))?;
     run(Command::new(interpreter(environment))
         .args(["-m", "tarfile", "-e"])
         .args([&archive, folder]))?;
