@@ -75,7 +75,7 @@ class LlamaServer:
     """llama.cpp's HTTP server. A control vector is a matter of its command line, so there are two: without and with it."""
 
     def __init__(self, name, binary, model, work):
-        self.name, self.binary, self.model, self.vector = binary, model, work / "control-vector.gguf"
+        self.name, self.binary, self.model, self.vector = name, binary, model, work / "control-vector.gguf"
         architecture, self.layers, hidden = model_sizes(model)
         write_control_vector(self.vector, architecture, control_vector(self.layers, hidden))
         said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
@@ -140,11 +140,9 @@ class OurServer:
         folder = str(Path(folder).resolve())
         if gguf:
             gguf = Path(gguf).resolve()
-            self.model = str(gguf.parent)
             source = (f'model_id = "{gguf.parent}"\n[models.format]\nformat = "gguf"\nquantized_file = "{gguf.name}"\n'
                       f'tok_model_id = "{folder}"\n')
         else:
-            self.model = folder
             source = f'model_id = "{folder}"\ndtype = "f32"\n'
         port = free_port()
         (work / "serve.toml").write_text(
@@ -168,7 +166,7 @@ class OurServer:
     def generate(self, prompts, tokens):
         # `normalize = false`: the directions have norm SCALE already.
         steering = {"vectors": [{"vector": "v", "scale": 1.0, "normalize": False}]} if self.on else {"mode": "off"}
-        bodies = [{"model": self.model, "prompt": self.text(prompt), "max_tokens": tokens, "temperature": 0.0,
+        bodies = [{"model": "default", "prompt": self.text(prompt), "max_tokens": tokens, "temperature": 0.0,
                    "steering": steering} for prompt in prompts]
         answers = self.server.post_at_once("/v1/completions", bodies)
         return [answer["usage"]["completion_tokens"] for answer in answers]

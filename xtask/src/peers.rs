@@ -89,7 +89,7 @@ fn build_llama(environment: &Path, folder: &Path) -> Result<()> {
         "-DLLAMA_CURL=OFF",
         "-DLLAMA_BUILD_TESTS=OFF",
         "-DLLAMA_BUILD_EXAMPLES=OFF",
-        "-DLLAMA_BUILD_WEBUI=OFF",
+        "-DLLAMA_BUILD_UI=OFF",
     ]);
     configure.arg(format!("-DCMAKE_MAKE_PROGRAM={}", ninja.display()));
     run(&mut configure)?;

@@ -1,12 +1,14 @@
-//! What the patch's products bring on a CPU in float32: `mistralrs_quant::cpu::linear` against candle's own product, in turns, on
-//! the weights of one layer in as many copies as no cache holds. Run by `cargo xtask bench kernels`.
+//! What the patch's products bring on a CPU: `mistralrs_quant::cpu::linear` and `quantized_linear` against candle's own products, in
+//! turns, on the weights of one layer in as many copies as no cache holds. Run by `cargo xtask bench kernels`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::{Device, Module, Tensor};
 use clap::Parser;
-use mistralrs_quant::cpu::linear;
+use mistralrs_quant::cpu::{linear, quantized_linear};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,6 +21,9 @@ struct Args {
     /// Outputs and inputs of the layers, as NxK
     #[arg(long, num_args = 1.., default_values = ["576x576", "1536x576", "576x1536", "49152x576", "4096x4096"])]
     layers: Vec<String>,
+    /// Formats of the weights
+    #[arg(long, num_args = 1.., default_values = ["f32", "q8_0", "q5_0", "q4_k", "q6_k"])]
+    formats: Vec<String>,
     /// Rows of the input
     #[arg(long, num_args = 1.., default_values_t = [1, 8, 32, 256])]
     rows: Vec<usize>,
@@ -31,78 +36,128 @@ fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(args.rounds > 0, "--rounds: at least 1");
     println!(
-        "float32, {} threads, medians of {} rounds",
+        "{} threads, medians of {} rounds",
         rayon::current_num_threads(),
         args.rounds
     );
     println!(
-        "{:>14}{:>8}{:>18}{:>18}{:>8}{:>14}",
-        "layer", "rows", "candle, GFLOP/s", "ours, GFLOP/s", "ratio", "ours, GB/s"
+        "{:>8}{:>14}{:>8}{:>18}{:>18}{:>8}{:>14}",
+        "format", "layer", "rows", "candle, GFLOP/s", "ours, GFLOP/s", "ratio", "ours, GB/s"
     );
-    for layer in &args.layers {
-        let sizes = layer
-            .split_once('x')
-            .and_then(|(n, k)| Some((n.parse().ok()?, k.parse().ok()?)));
-        let Some((n, k)) = sizes.filter(|(n, k)| *n > 0 && *k > 0) else {
-            anyhow::bail!("--layers: expected NxK with whole numbers above 0, found {layer:?}");
-        };
-        for &m in &args.rows {
-            ensure!(m > 0, "--rows: at least 1");
-            // As the engine's forward pass runs: inside the pool.
-            rayon::scope(|_| measure(layer, m, n, k, args.rounds))?;
+    for name in &args.formats {
+        let format = format(name)?;
+        for layer in &args.layers {
+            let sizes = layer
+                .split_once('x')
+                .and_then(|(n, k)| Some((n.parse().ok()?, k.parse().ok()?)));
+            let Some((n, k)) = sizes.filter(|(n, k)| *n > 0 && *k > 0) else {
+                bail!("--layers: expected NxK with whole numbers above 0, found {layer:?}");
+            };
+            if format.is_some_and(|format| k % format.block_size() != 0) {
+                println!("{name:>8}{layer:>14}    none: its blocks do not divide a row");
+                continue;
+            }
+            for &m in &args.rows {
+                ensure!(m > 0, "--rows: at least 1");
+                // As the engine's forward pass runs: inside the pool.
+                let [theirs, own, bytes] = rayon::scope(|_| match format {
+                    None => float(m, n, k, args.rounds),
+                    Some(format) => quantized(format, m, n, k, args.rounds),
+                })?;
+                let work = 2e-9 * (m * n * k) as f64;
+                println!(
+                    "{name:>8}{layer:>14}{m:>8}{:>18.1}{:>18.1}{:>8.2}{:>14.1}",
+                    work / theirs,
+                    work / own,
+                    theirs / own,
+                    1e-9 * bytes / own
+                );
+            }
         }
     }
     Ok(())
 }
 
-fn measure(layer: &str, m: usize, n: usize, k: usize, rounds: usize) -> Result<()> {
+/// A format as llama.cpp calls it; `None` for float32.
+fn format(name: &str) -> Result<Option<GgmlDType>> {
+    use GgmlDType::*;
+    Ok(Some(match name {
+        "f32" => return Ok(None),
+        "q4_0" => Q4_0,
+        "q4_1" => Q4_1,
+        "q5_0" => Q5_0,
+        "q5_1" => Q5_1,
+        "q8_0" => Q8_0,
+        "q4_k" => Q4K,
+        "q5_k" => Q5K,
+        "q6_k" => Q6K,
+        _ => bail!("--formats: found {name:?}, expected f32, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k or q6_k"),
+    }))
+}
+
+/// Seconds of candle's product and of ours, and the bytes of its weights.
+fn float(m: usize, n: usize, k: usize, rounds: usize) -> Result<[f64; 3]> {
     let copies = (WEIGHTS / (4 * n * k)).max(2);
     let weights = (0..copies).map(|_| Tensor::rand(-1f32, 1f32, (n, k), &Device::Cpu));
     let weights = weights.collect::<candle_core::Result<Vec<_>>>()?;
     let x = Tensor::rand(-1f32, 1f32, (m, k), &Device::Cpu)?;
-    let candle = || -> Result<()> {
-        for w in &weights {
-            x.matmul(&w.t()?)?;
-        }
-        Ok(())
+    let candle = |w: &Tensor| Ok(x.matmul(&w.t()?)?);
+    let ours = |w: &Tensor| linear(&x, w, None)?.context("the kernel takes float32 on a CPU");
+    let [theirs, own] = in_turns(&weights, candle, ours, rounds)?;
+    Ok([theirs, own, 4.0 * (n * k) as f64])
+}
+
+/// As [`float`], with weights of that format.
+fn quantized(format: GgmlDType, m: usize, n: usize, k: usize, rounds: usize) -> Result<[f64; 3]> {
+    let weights = QTensor::quantize(&Tensor::rand(-1f32, 1f32, (n, k), &Device::Cpu)?, format)?;
+    let bytes = weights.storage_size_in_bytes();
+    let copy = || {
+        let data = weights.data()?.into_owned();
+        let storage = candle_core::quantized::QStorage::from_data(data.into(), &Device::Cpu, format)?;
+        let copy = Arc::new(QTensor::new(storage, (n, k))?);
+        Ok((copy.clone(), QMatMul::from_arc(copy)?))
     };
-    let ours = || -> Result<()> {
-        for w in &weights {
-            ensure!(linear(&x, w, None)?.is_some(), "the kernel takes float32 on a CPU");
-        }
-        Ok(())
-    };
-    let (mut theirs, mut own) = (Vec::new(), Vec::new());
+    let copies = (WEIGHTS / bytes).max(2);
+    let weights = (0..copies).map(|_| copy()).collect::<Result<Vec<_>>>()?;
+    let x = Tensor::rand(-1f32, 1f32, (m, k), &Device::Cpu)?;
+    type Weights = (Arc<QTensor>, QMatMul);
+    let candle = |(_, w): &Weights| Ok(w.forward(&x)?);
+    let ours = |(w, _): &Weights| quantized_linear(&x, w)?.context("no kernel for this format on this machine");
+    let [theirs, own] = in_turns(&weights, candle, ours, rounds)?;
+    Ok([theirs, own, bytes as f64])
+}
+
+/// Median seconds of either product with one of the weights.
+fn in_turns<W>(
+    weights: &[W],
+    theirs: impl Fn(&W) -> Result<Tensor>,
+    ours: impl Fn(&W) -> Result<Tensor>,
+    rounds: usize,
+) -> Result<[f64; 2]> {
+    let (mut a, mut b) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let (a, b) = if round % 2 == 0 {
-            (seconds(candle)?, seconds(ours)?)
+        let times = if round % 2 == 0 {
+            [seconds(weights, &theirs)?, seconds(weights, &ours)?]
         } else {
-            let b = seconds(ours)?;
-            (seconds(candle)?, b)
+            let own = seconds(weights, &ours)?;
+            [seconds(weights, &theirs)?, own]
         };
         // The first round warms up.
         if round > 0 {
-            theirs.push(a / copies as f64);
-            own.push(b / copies as f64);
+            a.push(times[0]);
+            b.push(times[1]);
         }
     }
-    let (theirs, own) = (median(theirs), median(own));
-    let work = 2e-9 * (m * n * k) as f64;
-    let bytes = 4e-9 * (n * k) as f64;
-    println!(
-        "{layer:>14}{m:>8}{:>18.1}{:>18.1}{:>8.2}{:>14.1}",
-        work / theirs,
-        work / own,
-        theirs / own,
-        bytes / own
-    );
-    Ok(())
+    Ok([median(a), median(b)])
 }
 
-fn seconds(run: impl Fn() -> Result<()>) -> Result<f64> {
+/// Seconds a product, over all weights.
+fn seconds<W>(weights: &[W], product: &impl Fn(&W) -> Result<Tensor>) -> Result<f64> {
     let start = Instant::now();
-    run()?;
-    Ok(start.elapsed().as_secs_f64())
+    for w in weights {
+        product(w)?;
+    }
+    Ok(start.elapsed().as_secs_f64() / weights.len() as f64)
 }
 
 fn median(mut of: Vec<f64>) -> f64 {

@@ -1,8 +1,9 @@
 //! The patch's own kernels for CPUs (mistralrs_quant::cpu), against the same in float64.
 
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
 use mistralrs_quant::GluActivationType;
-use mistralrs_quant::cpu::{exp, glu, linear, rms_norm};
+use mistralrs_quant::cpu::{exp, glu, has_quantized_kernel, linear, quantized_linear, rms_norm};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -57,6 +58,104 @@ fn a_row_has_the_same_bits_in_any_batch() -> Result<()> {
         let some = linear(&x.narrow(0, 0, m)?, &w, None)?.expect("float32");
         assert_eq!(some.to_vec2::<f32>()?[..], all[..m], "{m} rows");
     }
+    Ok(())
+}
+
+/// Formats that have a kernel where the processor has AVX2.
+const FORMATS: [GgmlDType; 8] = [
+    GgmlDType::Q4_0,
+    GgmlDType::Q4_1,
+    GgmlDType::Q5_0,
+    GgmlDType::Q5_1,
+    GgmlDType::Q8_0,
+    GgmlDType::Q4K,
+    GgmlDType::Q5K,
+    GgmlDType::Q6K,
+];
+
+fn quantized(n: usize, k: usize, format: GgmlDType) -> Result<QTensor> {
+    QTensor::quantize(&tensor(&numbers(n * k, 2), &[n, k]), format)
+}
+
+/// The weights as candle unpacks them; the input is rounded to 16 bits.
+#[test]
+fn products_with_quantized_weights_agree_with_float64() -> Result<()> {
+    for format in FORMATS {
+        for (m, n, k) in [(1, 3, 256), (2, 40, 512), (15, 33, 768)] {
+            let x = numbers(m * k, 1);
+            let w = quantized(n, k, format)?;
+            let Some(y) = quantized_linear(&tensor(&x, &[m, k]), &w)? else {
+                assert!(!has_quantized_kernel(format));
+                continue;
+            };
+            let (y, w) = (y.to_vec2::<f32>()?, w.dequantize(&Device::Cpu)?.to_vec2::<f32>()?);
+            for r in 0..m {
+                for c in 0..n {
+                    let products = (0..k).map(|i| f64::from(x[r * k + i]) * f64::from(w[c][i]));
+                    let expected: f64 = products.sum();
+                    let off = (f64::from(y[r][c]) - expected).abs();
+                    assert!(
+                        off < 1e-4,
+                        "{format:?}, {m} x {n} x {k} at {r}, {c}: {} instead of {expected}",
+                        y[r][c]
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_any_batch_with_quantized_weights() -> Result<()> {
+    let (n, k) = (37, 512);
+    let x = tensor(&numbers(16 * k, 1), &[16, k]);
+    for format in FORMATS {
+        let w = quantized(n, k, format)?;
+        let Some(all) = quantized_linear(&x, &w)? else { continue };
+        let all = all.to_vec2::<f32>()?;
+        for m in 1..16 {
+            let some = quantized_linear(&x.narrow(0, 0, m)?, &w)?.expect("as before");
+            assert_eq!(some.to_vec2::<f32>()?[..], all[..m], "{format:?}, {m} rows");
+        }
+    }
+    Ok(())
+}
+
+/// A state that overflowed is not rounded to one that looks sound.
+#[test]
+fn what_is_no_number_stays_none_with_quantized_weights() -> Result<()> {
+    let w = quantized(32, 64, GgmlDType::Q8_0)?;
+    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut x = numbers(64, 1);
+        x[40] = odd;
+        let Some(y) = quantized_linear(&tensor(&x, &[1, 64]), &w)? else {
+            continue;
+        };
+        assert!(y.to_vec2::<f32>()?[0].iter().all(|y| y.is_nan()), "{odd}");
+    }
+    // Neither is one that is zero, or as large as float32 can be.
+    for (size, expected) in [(0.0, 0.0), (1e38, 1e38)] {
+        let ones = QTensor::quantize(&tensor(&[1.0; 32], &[1, 32]), GgmlDType::Q8_0)?;
+        let mut x = [0.0; 32];
+        x[3] = size;
+        let Some(y) = quantized_linear(&tensor(&x, &[1, 32]), &ones)? else {
+            continue;
+        };
+        let y = y.to_vec2::<f32>()?[0][0];
+        assert!((y - expected).abs() <= 1e-3 * expected, "{size}: {y}");
+    }
+    Ok(())
+}
+
+#[test]
+fn other_shapes_and_dtypes_are_left_to_others() -> Result<()> {
+    let w = quantized(4, 64, GgmlDType::Q8_0)?;
+    assert!(quantized_linear(&Tensor::zeros((2, 64), DType::F16, &Device::Cpu)?, &w)?.is_none());
+    assert!(quantized_linear(&Tensor::zeros((2, 32), DType::F32, &Device::Cpu)?, &w)?.is_none());
+    let w = quantized(4, 256, GgmlDType::Q3K)?;
+    assert!(!has_quantized_kernel(GgmlDType::Q3K));
+    assert!(quantized_linear(&Tensor::zeros((2, 256), DType::F32, &Device::Cpu)?, &w)?.is_none());
     Ok(())
 }
 
