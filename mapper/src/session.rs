@@ -161,7 +161,7 @@ impl Session {
         Ok(tokens)
     }
 
-    /// Runs prompts through the model and returns the request id of each. Neighbours of equal length run in one batch,
+    /// Runs prompts through the model and returns the request id of each. Neighbours of about one length run in one batch,
     /// at most as many as the source says, so it pays to pass prompts in order of length. `done` is called after each.
     ///
     /// # Errors
@@ -348,12 +348,9 @@ impl Session {
         Ok(texts)
     }
 
-    /// Neighbours of equal length, since the engine batches no other prompts and would run them in turns.
+    /// As many neighbours as may run at a time. The engine batches those of about one length.
     fn batches<'a>(&self, prompts: &'a [&'a [u32]]) -> impl Iterator<Item = &'a [&'a [u32]]> {
-        let most = self.source.batch.max(1);
-        prompts
-            .chunk_by(|a, b| a.len() == b.len())
-            .flat_map(move |equal| equal.chunks(most))
+        prompts.chunks(self.source.batch.max(1))
     }
 
     async fn send(

@@ -424,7 +424,7 @@ async fn run_model(
     group: &[Text],
     tokens: impl Fn(&Text) -> &TokenizedText,
 ) -> Result<Vec<Vec<LayerStates>>> {
-    // By length: the engine runs prompts of one length together.
+    // By length: the engine runs prompts of about one length together.
     let mut order: Vec<usize> = (0..group.len())
         .filter(|&i| !tokens(&group[i]).ids.is_empty())
         .collect();

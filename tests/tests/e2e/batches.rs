@@ -1,6 +1,7 @@
 //! Several rows in one forward pass.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use mistralrs::ModelDType;
@@ -8,9 +9,9 @@ use mistralrs::core::text_models_inputs_processor::{FlashParams, ModelInputs};
 use mistralrs::core::{DeviceMapSetting, NormalLoaderBuilder, NormalLoaderType, NormalSpecificConfig, TokenSource};
 use residual_hooks::{Phase, Row};
 use steermap_mapper::session::{ModelSource, Session};
-use steermap_tests::fixture;
 use steermap_tests::hooks::Recorder;
 use steermap_tests::reference::{Reference, assert_rows_close};
+use steermap_tests::{fixture, project};
 
 /// One forward pass over unequal prompts, padded on the right, as the engine's paged attention batches them.
 #[tokio::test(flavor = "multi_thread")]
@@ -143,4 +144,108 @@ async fn no_more_sequences_at_once_than_allowed() {
     }
     let most = recorder.take().passes.iter().map(Vec::len).max();
     assert_eq!(most, Some(4));
+}
+
+/// Prompts of about one length run in one forward pass, the shorter ones padded; each has the states and the continuation
+/// that it has alone, to the bit.
+#[tokio::test(flavor = "multi_thread")]
+async fn prompts_of_about_one_length_share_a_pass() {
+    let folder = project("examples/family/stories-3m");
+    let source = ModelSource {
+        dtype: ModelDType::F32,
+        cpu: true,
+        ..ModelSource::new(folder.to_str().unwrap())
+    };
+    let session = Arc::new(Session::load(source).await.unwrap());
+    let layers = session.slot().stream().unwrap().num_layers;
+    let recorder = Recorder::new(layers);
+    session.slot().install(recorder.clone()).unwrap();
+    let prompts: Vec<Vec<u32>> = (0..12u32)
+        .map(|i| (0..20 + i % 6).map(|j| 5 + (37 * i + 11 * j) % 1000).collect())
+        .collect();
+    let mut alone = Vec::new();
+    for prompt in &prompts {
+        let answer = session.generate(prompt, 10).await.unwrap();
+        let seen = recorder.take();
+        let states: Vec<_> = (0..layers)
+            .map(|layer| seen.first(seen.last_request(), layer, prompt.len()))
+            .collect();
+        alone.push((answer, states));
+    }
+    let slices: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let ids = session.prefill(&slices, || ()).await.unwrap();
+    let seen = recorder.take();
+    let padded = |rows: &&Vec<Row>| rows.iter().any(|row| row.tokens() != rows[0].tokens());
+    assert!(seen.passes.iter().any(|rows| padded(&rows)), "no pass was padded");
+    for ((id, prompt), (_, states)) in ids.iter().zip(&prompts).zip(&alone) {
+        for (layer, states) in states.iter().enumerate() {
+            assert!(
+                seen.first(*id, layer, prompt.len()) == *states,
+                "{prompt:?}, layer {layer}"
+            );
+        }
+    }
+    let together: Vec<_> = prompts
+        .iter()
+        .map(|prompt| {
+            let (session, prompt) = (session.clone(), prompt.clone());
+            tokio::spawn(async move { session.generate(&prompt, 10).await.unwrap() })
+        })
+        .collect();
+    for ((alone, _), together) in alone.into_iter().zip(together) {
+        assert_eq!(alone.0, together.await.unwrap().0);
+    }
+}
+
+/// Quantised in place: the text that each prompt has alone, whatever runs with it; and hardly another than in float32.
+#[tokio::test(flavor = "multi_thread")]
+async fn quantized_models_answer_in_a_batch_as_alone() {
+    let folder = project("examples/family/stories-3m");
+    let load = |isq: Option<&str>| {
+        let source = ModelSource {
+            dtype: ModelDType::F32,
+            cpu: true,
+            isq: isq.map(str::to_string),
+            ..ModelSource::new(folder.to_str().unwrap())
+        };
+        Session::load(source)
+    };
+    let prompts: Vec<Vec<u32>> = (0..9u32)
+        .map(|i| (0..5 + i % 4).map(|j| 5 + (37 * i + 11 * j) % 1000).collect())
+        .collect();
+    let full = load(None).await.unwrap();
+    for (isq, near) in [
+        ("q8_0", 0.05),
+        ("q5_0", 0.4),
+        ("q5_1", 0.4),
+        ("q4_0", 0.8),
+        ("q4_1", 0.8),
+    ] {
+        let session = Arc::new(load(Some(isq)).await.unwrap());
+        let mut alone = Vec::new();
+        for prompt in &prompts {
+            alone.push(session.generate(prompt, 12).await.unwrap());
+            let (a, b) = (
+                session.prompt_logits(prompt).await.unwrap(),
+                full.prompt_logits(prompt).await.unwrap(),
+            );
+            let (a, b) = (a.concat(), b.concat());
+            let rms = |of: &mut dyn Iterator<Item = f32>| (of.map(|x| x * x).sum::<f32>() / a.len() as f32).sqrt();
+            let (off, size) = (
+                rms(&mut a.iter().zip(&b).map(|(a, b)| a - b)),
+                rms(&mut b.iter().copied()),
+            );
+            assert!(off < near * size, "{isq}: logits are off by {off} of {size}");
+        }
+        let together: Vec<_> = prompts
+            .iter()
+            .map(|prompt| {
+                let (session, prompt) = (session.clone(), prompt.clone());
+                tokio::spawn(async move { session.generate(&prompt, 12).await.unwrap() })
+            })
+            .collect();
+        for (alone, together) in alone.into_iter().zip(together) {
+            assert_eq!(alone.0, together.await.unwrap().0, "{isq}");
+        }
+    }
 }
