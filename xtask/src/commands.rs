@@ -21,12 +21,14 @@ pub enum Bench {
     Collect,
     /// What steering costs while it serves: the published engine against requests that are steered in several ways
     Serve,
-    /// The patch's products in float32 on a CPU, against candle's
+    /// The patch's products on a CPU, against candle's
     Kernels,
     /// The same work on transformers and on llama.cpp's server, which are fetched and built first
     Peers,
     /// What compiling specs for a large model costs the requests beside it
     Compile,
+    /// 64 requests at once on a server, steered in up to 64 ways, beside the same unsteered
+    Limits,
 }
 
 /// Runs the demo: with the embedded models, or with a real one, which is fetched.
@@ -125,6 +127,10 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
         Bench::Compile => {
             build(project)?;
             project.run_bin("bench-compile", args)
+        }
+        Bench::Limits => {
+            models(project, "smollm2-135m")?;
+            project.run_bin("bench-limits", args)
         }
         Bench::Collect => {
             models(project, "smollm2-135m")?;

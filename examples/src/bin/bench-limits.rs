@@ -1,0 +1,382 @@
+//! Steering at its limits: 64 requests at once on a running server, with 1 to 64 different steerings among them, at one layer
+//! and at all, through a map and without one, the same at each round and ever new ones; beside the same requests unsteered.
+//! Run by `cargo xtask bench limits`.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use indicatif::ProgressBar;
+use nalgebra::{DMatrix, DVector};
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use serde_json::{Value, json};
+use steermap_examples::server::Server;
+use steermap_maps::digest::sha256;
+use steermap_maps::{
+    AffineMap, FitReport, LayerPair, LayerVector, MapFile, MapHeader, ModelInfo, Numerics, Provenance, TokenPosition,
+    VectorFile, VectorHeader, fingerprint_folder,
+};
+
+/// Different vectors, and requests at once.
+const REQUESTS: usize = 64;
+/// Different steerings among the requests.
+const DISTINCT: [usize; 4] = [1, 8, 32, 64];
+
+#[derive(Parser)]
+#[command(about = "Measure 64 requests at once that are steered in up to 64 ways")]
+struct Args {
+    /// The model's folder
+    #[arg(long, default_value = "models/smollm2-135m")]
+    model: PathBuf,
+    /// Rounds, each of every kind in another order; one more warms up
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Tokens of each answer
+    #[arg(long, default_value_t = 24)]
+    tokens: usize,
+    /// Where to write the figures, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// How the requests of a round are steered.
+#[derive(Clone, Copy, PartialEq, Serialize)]
+struct Kind {
+    /// Different steerings; 0 for none at all.
+    distinct: usize,
+    all_layers: bool,
+    mapped: bool,
+    /// Whether each request's steering was never asked for before.
+    fresh: bool,
+}
+
+const UNSTEERED: Kind = Kind {
+    distinct: 0,
+    all_layers: false,
+    mapped: false,
+    fresh: false,
+};
+
+impl Kind {
+    /// Unsteered, unsteered again, and all others.
+    fn all() -> Vec<Self> {
+        let mut all = vec![UNSTEERED; 2];
+        for mapped in [false, true] {
+            for all_layers in [false, true] {
+                let kind = |distinct, fresh| Self {
+                    distinct,
+                    all_layers,
+                    mapped,
+                    fresh,
+                };
+                all.extend(DISTINCT.map(|distinct| kind(distinct, false)));
+                // A steering of its own for each request, as it is only then that each can be new.
+                all.push(kind(REQUESTS, true));
+            }
+        }
+        all
+    }
+
+    fn name(self) -> String {
+        if self.distinct == 0 {
+            return "unsteered".into();
+        }
+        let layers = if self.all_layers { "all layers" } else { "one layer" };
+        let map = if self.mapped { ", mapped" } else { "" };
+        let fresh = if self.fresh { ", new each time" } else { "" };
+        format!("{}, {layers}{map}{fresh}", self.distinct)
+    }
+
+    /// What request number `index` asks for. Scales are small, so that the text stays ordinary.
+    fn steering(self, index: usize, new: &mut usize) -> Value {
+        if self.distinct == 0 {
+            return json!("none");
+        }
+        let vector = index % self.distinct;
+        let scale = if self.fresh {
+            *new += 1;
+            1e-3 + 1e-8 * *new as f64
+        } else {
+            1e-3
+        };
+        let name = format!("{}{vector}", if self.all_layers { "all" } else { "one" });
+        let mut used = json!({"vector": name, "scale": scale});
+        if self.mapped {
+            used["map"] = "turned".into();
+        }
+        json!({"vectors": [used]})
+    }
+}
+
+/// What one round of a kind took.
+struct Round {
+    tokens_per_second: f64,
+    /// By request, from its sending to its first token, in seconds.
+    first: Vec<f64>,
+    /// From each token to the next.
+    between: Vec<f64>,
+}
+
+/// What is reported of a kind.
+#[derive(Serialize)]
+struct Figures {
+    kind: Kind,
+    tokens_per_second: f64,
+    /// To the unsteered of the same round: first quartile, median, third quartile.
+    ratio: [f64; 3],
+    /// Milliseconds: the median and the 99th percentile.
+    first_token: [f64; 2],
+    between_tokens: [f64; 2],
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let folder = tempfile::tempdir()?;
+    let model = args
+        .model
+        .canonicalize()
+        .with_context(|| format!("{}: fetched by `cargo xtask models smollm2-135m`", args.model.display()))?;
+    let config = write_files(folder.path(), &model)?;
+    let server = Server::start(folder.path(), &config)?;
+    let kinds = Kind::all();
+    let mut rounds: Vec<Vec<Round>> = kinds.iter().map(|_| Vec::new()).collect();
+    let mut order: Vec<usize> = (0..kinds.len()).collect();
+    let (mut rng, mut new) = (ChaCha8Rng::seed_from_u64(1), 0);
+    let bar = ProgressBar::new(((args.rounds + 1) * kinds.len()) as u64);
+    for round in 0..=args.rounds {
+        order.shuffle(&mut rng);
+        for &kind in &order {
+            let asked: Vec<Value> = (0..REQUESTS)
+                .map(|index| kinds[kind].steering(index, &mut new))
+                .collect();
+            let measured = together(server.url(), &model, asked, args.tokens, round)?;
+            if round > 0 {
+                rounds[kind].push(measured);
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    println!(
+        "{REQUESTS} at once, 16 tokens of prompt, {} more, {} rounds in turns, {}, {} cores",
+        args.tokens,
+        args.rounds,
+        args.model.display(),
+        std::thread::available_parallelism()?
+    );
+    println!(
+        "{:<36}{:>9}  {:<24}{:>20}{:>20}",
+        "different steerings", "tokens/s", "beside unsteered", "first token, ms", "between tokens, ms"
+    );
+    println!(
+        "{:<36}{:>9}  {:<24}{:>20}{:>20}",
+        "", "", "", "median / p99", "median / p99"
+    );
+    let mut figures = Vec::new();
+    for (kind, measured) in kinds.iter().zip(&rounds) {
+        let speed = |round: &Round| round.tokens_per_second;
+        let mut ratios = measured
+            .iter()
+            .zip(&rounds[0])
+            .map(|(a, b)| speed(a) / speed(b))
+            .collect();
+        let mut speeds = measured.iter().map(speed).collect();
+        let mut first = measured.iter().flat_map(|round| &round.first).copied().collect();
+        let mut between = measured.iter().flat_map(|round| &round.between).copied().collect();
+        let both = |times: &mut Vec<f64>| [0.5, 0.99].map(|share| 1e3 * quantile(times, share));
+        let of = Figures {
+            kind: *kind,
+            tokens_per_second: quantile(&mut speeds, 0.5),
+            ratio: [0.25, 0.5, 0.75].map(|share| quantile(&mut ratios, share)),
+            first_token: both(&mut first),
+            between_tokens: both(&mut between),
+        };
+        let [low, median, high] = of.ratio;
+        let ratio = format!("{median:.3} ({low:.3} to {high:.3})");
+        let pair = |[median, p99]: [f64; 2]| format!("{median:.0} / {p99:.0}");
+        println!(
+            "{:<36}{:>9.1}  {ratio:<24}{:>20}{:>20}",
+            kind.name(),
+            of.tokens_per_second,
+            pair(of.first_token),
+            pair(of.between_tokens)
+        );
+        figures.push(of);
+    }
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&figures)? + "\n")
+            .with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The answers to all of `asked` at once.
+fn together(url: &str, model: &Path, asked: Vec<Value>, tokens: usize, round: usize) -> Result<Round> {
+    let start = Barrier::new(asked.len());
+    let began = Instant::now();
+    let answers: Vec<Result<Vec<f64>>> = std::thread::scope(|scope| {
+        let requests: Vec<_> = asked
+            .into_iter()
+            .enumerate()
+            .map(|(index, steering)| {
+                let (start, body) = (&start, body(model, steering, tokens, 1000 * round + index));
+                scope.spawn(move || {
+                    start.wait();
+                    answer(url, &body)
+                })
+            })
+            .collect();
+        requests
+            .into_iter()
+            .map(|request| request.join().expect("no panic"))
+            .collect()
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    let answers: Vec<Vec<f64>> = answers.into_iter().collect::<Result<_>>()?;
+    let count: usize = answers.iter().map(Vec::len).sum();
+    Ok(Round {
+        tokens_per_second: count as f64 / seconds,
+        first: answers.iter().map(|times| times[0]).collect(),
+        between: answers
+            .iter()
+            .flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0]))
+            .collect(),
+    })
+}
+
+/// 16 words that are tokens of their own for SmolLM2, in an order that depends on `seed`.
+fn body(model: &Path, steering: Value, tokens: usize, seed: usize) -> Value {
+    const WORDS: [&str; 8] = [
+        " house", " water", " time", " people", " work", " year", " world", " school",
+    ];
+    let mut rng = ChaCha8Rng::seed_from_u64(seed as u64);
+    let prompt: String = (0..16).map(|_| WORDS[rng.random_range(0..WORDS.len())]).collect();
+    json!({
+        "model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0.0, "stream": true, "steering": steering,
+    })
+}
+
+/// The seconds after which each token came.
+fn answer(url: &str, body: &Value) -> Result<Vec<f64>> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let sent = Instant::now();
+    let mut reply = agent.post(format!("{url}/v1/completions")).send_json(body)?;
+    if reply.status() != 200 {
+        anyhow::bail!("{}: {}", reply.status(), reply.body_mut().read_to_string()?);
+    }
+    let mut times = Vec::new();
+    for line in BufReader::new(reply.into_body().into_reader()).lines() {
+        if line?.starts_with("data: {") {
+            times.push(sent.elapsed().as_secs_f64());
+        }
+    }
+    ensure!(!times.is_empty(), "an answer without a token to {body}");
+    Ok(times)
+}
+
+/// Writes vectors and a map of the model to itself; returns the configuration.
+fn write_files(folder: &Path, model: &Path) -> Result<String> {
+    let config: Value = serde_json::from_slice(&std::fs::read(model.join("config.json"))?)?;
+    let size = |name: &str| config[name].as_u64().with_context(|| format!("config.json: {name}"));
+    let info = ModelInfo {
+        model: model.display().to_string(),
+        fingerprint: fingerprint_folder(model)?,
+        hidden_size: size("hidden_size")? as usize,
+        num_layers: size("num_hidden_layers")? as usize,
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut vectors = String::new();
+    for index in 0..REQUESTS {
+        let layers: Vec<LayerVector> = (0..info.num_layers)
+            .map(|layer| LayerVector {
+                layer,
+                direction: (0..info.hidden_size).map(|_| rng.random_range(-1.0..1.0)).collect(),
+                mean_norm: 1.0,
+                auroc: None,
+            })
+            .collect();
+        let one = vec![layers[info.num_layers / 2].clone()];
+        for (name, layers) in [("one", one), ("all", layers)] {
+            let header = VectorHeader {
+                concept: "random".into(),
+                method: "random".into(),
+                token_position: TokenPosition::Last,
+                pairs: 1,
+                model: info.clone(),
+                numerics: numerics(),
+                provenance: provenance(),
+            };
+            VectorFile::new(header, layers)?.save(&folder.join(format!("{name}{index}.toml")))?;
+            vectors += &format!("{name}{index} = \"{name}{index}.toml\"\n");
+        }
+    }
+    let header = MapHeader {
+        source: info.clone(),
+        source_numerics: numerics(),
+        target: info.clone(),
+        target_numerics: numerics(),
+        positions: None,
+        provenance: provenance(),
+    };
+    let d = info.hidden_size;
+    let pairs = (0..info.num_layers).map(|layer| LayerPair {
+        source_layers: vec![layer],
+        target_layer: layer,
+        map: AffineMap {
+            weight: DMatrix::from_fn(d, d, |_, _| rng.random_range(-1.0f32..1.0) * (3.0 / d as f32).sqrt()),
+            bias: DVector::zeros(d),
+        },
+        fit: FitReport {
+            method: "random".into(),
+            lambda: 1.0,
+            rows: 1,
+            validation_rows: 1,
+            test_rows: 1,
+            r2: 0.5,
+            r2_median: 0.5,
+            r2_mean_baseline: 0.0,
+            r2_mean_baseline_median: 0.0,
+            r2_identity_baseline: None,
+            r2_identity_baseline_median: None,
+            cosine: 0.5,
+            source_mean_norms: vec![1.0],
+            target_mean_norm: 1.0,
+        },
+    });
+    MapFile::new(header, pairs.collect())?.save(&folder.join("turned.toml"))?;
+    Ok(format!(
+        "[runtime]\nmax_seqs = {REQUESTS}\nprefix_cache_n = 0\n\
+         [[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n\
+         [steering.maps]\nturned = \"turned.toml\"\n[steering.vectors]\n{vectors}"
+    ))
+}
+
+fn numerics() -> Numerics {
+    Numerics {
+        dtype: "f32".into(),
+        quantization: None,
+    }
+}
+
+fn provenance() -> Provenance {
+    Provenance {
+        tool: "bench-limits".into(),
+        date: "2026-01-01".into(),
+        command: "bench-limits".into(),
+        seed: Some(0),
+        corpus: "none".into(),
+        corpus_sha256: sha256(b""),
+    }
+}
+
+fn quantile(values: &mut Vec<f64>, share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = values.len().saturating_sub(1) as f64 * share;
+    values.get(at.round() as usize).copied().unwrap_or(f64::NAN)
+}
