@@ -13,9 +13,9 @@ this process. Work:
 - mixed: the same at 32, with prompts of 6 to 37 tokens;
 - prefill: one prompt of 256 tokens, one token generated; counted are the 256.
 
-In float32, and in the formats of GGUF with both servers on the same file. A row's ratio is of the medians over rounds of ours
-to the other's in the same round, with its quartiles. A second server of ours is asked as well: the 95% interval of its ratio to
-the first tells what this machine can resolve in these rounds.
+In float32, and in the formats of GGUF with both servers on the same file; llama.cpp keeps its cache in float16, as it does unless
+told otherwise. A row's ratio is of ours to the other's in the same round: the median over rounds, with quartiles. A second server of
+ours is asked as well: the 95% interval of its ratio to the first tells what this machine can resolve in these rounds.
 """
 
 import argparse
@@ -181,7 +181,7 @@ def main():
             try:
                 for make in engines_for(form, options, Path(folder)):
                     engines.append(make())
-                versions += [engine.version for engine in engines if engine.version not in versions]
+                versions = list(dict.fromkeys([*versions, *(engine.version for engine in engines)]))
                 for work in works:
                     if form != "f32" and (work == PREFILL or "decode" not in work):
                         continue

@@ -18,7 +18,7 @@ from peers import make_gguf, prompt
 
 
 def llama_texts(options, model, work, texts):
-    server = LlamaServer("llama.cpp's server", options.llama / "llama-server", model, work)
+    server = LlamaServer("llama.cpp's server", options.llama / "llama-server", model, work, cache="f32")
     try:
         # Room for the longest text, one at a time.
         server.prepare(1, 4 * options.prompts, options.tokens)
