@@ -96,7 +96,7 @@ impl Kind {
     /// What request number `index` asks for. Scales are small, so that the text stays ordinary.
     fn steering(self, index: usize, new: &mut usize) -> Value {
         if self.distinct == 0 {
-            return json!("none");
+            return json!({"mode": "off"});
         }
         let vector = index % self.distinct;
         let scale = if self.fresh {
