@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 pub mod family;
+pub mod random_files;
 pub mod real_models;
 pub mod server;
 pub mod show;

@@ -11,14 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 use mistralrs::{ModelBuilder, ModelDType, RequestBuilder, TextMessageRole};
-use nalgebra::{DMatrix, DVector};
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use steermap_examples::random_files;
+use steermap_maps::ModelInfo;
 use steermap_maps::digest::sha256;
-use steermap_maps::{
-    AffineMap, FitReport, LayerPair, LayerVector, MapFile, MapHeader, ModelInfo, Numerics, Provenance, TokenPosition,
-    VectorFile, VectorHeader,
-};
 use steermap_plugin::compile::Target;
 use steermap_plugin::steering::{Model, Snapshot};
 use steermap_plugin::{Library, RequestSteering, Steering, VectorUse};
@@ -238,56 +235,16 @@ fn steering(args: &Args) -> Result<(Steering, usize)> {
     let target = info("large", args.target, 80);
     let mut library = Library::default();
     for vector in 0..args.vectors {
-        let header = VectorHeader {
-            concept: "random".into(),
-            method: "random".into(),
-            token_position: TokenPosition::Last,
-            pairs: 1,
-            model: source.clone(),
-            numerics: numerics(),
-            provenance: provenance(),
-        };
-        let layers = (0..args.layers).map(|layer| LayerVector {
-            layer,
-            direction: (0..args.source).map(|_| rng.random_range(-1.0..1.0)).collect(),
-            mean_norm: 1.0,
-            auroc: None,
-        });
-        library.insert(&format!("v{vector}"), VectorFile::new(header, layers.collect())?)?;
+        library.insert(
+            &format!("v{vector}"),
+            random_files::vector(&source, 0..args.layers, &mut rng)?,
+        )?;
     }
-    let header = MapHeader {
-        source,
-        source_numerics: numerics(),
-        target: target.clone(),
-        target_numerics: numerics(),
-        positions: None,
-        provenance: provenance(),
-    };
-    let pairs = (0..args.layers).map(|layer| LayerPair {
-        source_layers: vec![layer],
-        target_layer: 40 + layer,
-        map: AffineMap {
-            weight: DMatrix::from_fn(args.target, args.source, |_, _| rng.random_range(-0.02f32..0.02)),
-            bias: DVector::zeros(args.target),
-        },
-        fit: FitReport {
-            method: "random".into(),
-            lambda: 1.0,
-            rows: 1,
-            validation_rows: 1,
-            test_rows: 1,
-            r2: 0.5,
-            r2_median: 0.5,
-            r2_mean_baseline: 0.0,
-            r2_mean_baseline_median: 0.0,
-            r2_identity_baseline: None,
-            r2_identity_baseline_median: None,
-            cosine: 0.5,
-            source_mean_norms: vec![1.0],
-            target_mean_norm: 100.0,
-        },
-    });
-    library.insert_map("across", MapFile::new(header, pairs.collect())?)?;
+    let pairs = (0..args.layers).map(|layer| (layer, 40 + layer));
+    library.insert_map(
+        "across",
+        random_files::map(&source, &target, pairs, 0.02, 100.0, &mut rng)?,
+    )?;
     let model = Model {
         id: target.model.clone(),
         names: Vec::new(),
@@ -320,23 +277,5 @@ fn info(model: &str, hidden_size: usize, num_layers: usize) -> ModelInfo {
         fingerprint: format!("sm1:{}", &sha256(model.as_bytes())[..32]),
         hidden_size,
         num_layers,
-    }
-}
-
-fn numerics() -> Numerics {
-    Numerics {
-        dtype: "f32".into(),
-        quantization: None,
-    }
-}
-
-fn provenance() -> Provenance {
-    Provenance {
-        tool: "bench-compile".into(),
-        date: "2026-01-01".into(),
-        command: "bench-compile".into(),
-        seed: Some(1),
-        corpus: "none".into(),
-        corpus_sha256: sha256(b""),
     }
 }

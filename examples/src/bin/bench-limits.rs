@@ -10,18 +10,15 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use indicatif::ProgressBar;
-use nalgebra::{DMatrix, DVector};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::{Value, json};
+use steermap_examples::random_files;
 use steermap_examples::server::Server;
-use steermap_maps::digest::sha256;
-use steermap_maps::{
-    AffineMap, FitReport, LayerPair, LayerVector, MapFile, MapHeader, ModelInfo, Numerics, Provenance, TokenPosition,
-    VectorFile, VectorHeader, fingerprint_folder,
-};
+use steermap_mapper::statistics::{quantile, quantiles};
+use steermap_maps::{ModelInfo, fingerprint_folder};
 
 /// Different vectors, and requests at once.
 const REQUESTS: usize = 64;
@@ -137,6 +134,8 @@ struct Figures {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    ensure!(args.rounds > 0, "--rounds: at least 1");
+    ensure!(args.tokens > 1, "--tokens: at least 2, for the time between two");
     let folder = tempfile::tempdir()?;
     let model = args
         .model
@@ -181,21 +180,21 @@ fn main() -> Result<()> {
     let mut figures = Vec::new();
     for (kind, measured) in kinds.iter().zip(&rounds) {
         let speed = |round: &Round| round.tokens_per_second;
-        let mut ratios = measured
+        let ratios: Vec<f64> = measured
             .iter()
             .zip(&rounds[0])
             .map(|(a, b)| speed(a) / speed(b))
             .collect();
-        let mut speeds = measured.iter().map(speed).collect();
-        let mut first = measured.iter().flat_map(|round| &round.first).copied().collect();
-        let mut between = measured.iter().flat_map(|round| &round.between).copied().collect();
-        let both = |times: &mut Vec<f64>| [0.5, 0.99].map(|share| 1e3 * quantile(times, share));
+        let speeds: Vec<f64> = measured.iter().map(speed).collect();
+        let first: Vec<f64> = measured.iter().flat_map(|round| &round.first).copied().collect();
+        let between: Vec<f64> = measured.iter().flat_map(|round| &round.between).copied().collect();
+        let both = |times: &[f64]| quantiles(times, [0.5, 0.99]).map(|times| times.map(|seconds| 1e3 * seconds));
         let of = Figures {
             kind: *kind,
-            tokens_per_second: quantile(&mut speeds, 0.5),
-            ratio: [0.25, 0.5, 0.75].map(|share| quantile(&mut ratios, share)),
-            first_token: both(&mut first),
-            between_tokens: both(&mut between),
+            tokens_per_second: quantile(&speeds, 0.5).context("no round was measured")?,
+            ratio: quantiles(&ratios, [0.25, 0.5, 0.75]).context("no round was measured")?,
+            first_token: both(&first).context("no token came")?,
+            between_tokens: both(&between).context("no answer has two tokens")?,
         };
         let [low, median, high] = of.ratio;
         let ratio = format!("{median:.3} ({low:.3} to {high:.3})");
@@ -293,90 +292,19 @@ fn write_files(folder: &Path, model: &Path) -> Result<String> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut vectors = String::new();
     for index in 0..REQUESTS {
-        let layers: Vec<LayerVector> = (0..info.num_layers)
-            .map(|layer| LayerVector {
-                layer,
-                direction: (0..info.hidden_size).map(|_| rng.random_range(-1.0..1.0)).collect(),
-                mean_norm: 1.0,
-                auroc: None,
-            })
-            .collect();
-        let one = vec![layers[info.num_layers / 2].clone()];
-        for (name, layers) in [("one", one), ("all", layers)] {
-            let header = VectorHeader {
-                concept: "random".into(),
-                method: "random".into(),
-                token_position: TokenPosition::Last,
-                pairs: 1,
-                model: info.clone(),
-                numerics: numerics(),
-                provenance: provenance(),
-            };
-            VectorFile::new(header, layers)?.save(&folder.join(format!("{name}{index}.toml")))?;
+        let middle = info.num_layers / 2;
+        for (name, layers) in [("one", middle..middle + 1), ("all", 0..info.num_layers)] {
+            random_files::vector(&info, layers, &mut rng)?.save(&folder.join(format!("{name}{index}.toml")))?;
             vectors += &format!("{name}{index} = \"{name}{index}.toml\"\n");
         }
     }
-    let header = MapHeader {
-        source: info.clone(),
-        source_numerics: numerics(),
-        target: info.clone(),
-        target_numerics: numerics(),
-        positions: None,
-        provenance: provenance(),
-    };
-    let d = info.hidden_size;
-    let pairs = (0..info.num_layers).map(|layer| LayerPair {
-        source_layers: vec![layer],
-        target_layer: layer,
-        map: AffineMap {
-            weight: DMatrix::from_fn(d, d, |_, _| rng.random_range(-1.0f32..1.0) * (3.0 / d as f32).sqrt()),
-            bias: DVector::zeros(d),
-        },
-        fit: FitReport {
-            method: "random".into(),
-            lambda: 1.0,
-            rows: 1,
-            validation_rows: 1,
-            test_rows: 1,
-            r2: 0.5,
-            r2_median: 0.5,
-            r2_mean_baseline: 0.0,
-            r2_mean_baseline_median: 0.0,
-            r2_identity_baseline: None,
-            r2_identity_baseline_median: None,
-            cosine: 0.5,
-            source_mean_norms: vec![1.0],
-            target_mean_norm: 1.0,
-        },
-    });
-    MapFile::new(header, pairs.collect())?.save(&folder.join("turned.toml"))?;
+    let layers = (0..info.num_layers).map(|layer| (layer, layer));
+    // Such weights leave a vector about as long as it was.
+    let largest = (3.0 / info.hidden_size as f32).sqrt();
+    random_files::map(&info, &info, layers, largest, 1.0, &mut rng)?.save(&folder.join("turned.toml"))?;
     Ok(format!(
         "[runtime]\nmax_seqs = {REQUESTS}\nprefix_cache_n = 0\n\
          [[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n\
          [steering.maps]\nturned = \"turned.toml\"\n[steering.vectors]\n{vectors}"
     ))
-}
-
-fn numerics() -> Numerics {
-    Numerics {
-        dtype: "f32".into(),
-        quantization: None,
-    }
-}
-
-fn provenance() -> Provenance {
-    Provenance {
-        tool: "bench-limits".into(),
-        date: "2026-01-01".into(),
-        command: "bench-limits".into(),
-        seed: Some(0),
-        corpus: "none".into(),
-        corpus_sha256: sha256(b""),
-    }
-}
-
-fn quantile(values: &mut Vec<f64>, share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let at = values.len().saturating_sub(1) as f64 * share;
-    values.get(at.round() as usize).copied().unwrap_or(f64::NAN)
 }

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::json;
-use steermap_maps::{LayerVector, ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader};
+use steermap_examples::random_files;
+use steermap_maps::ModelInfo;
 use steermap_plugin::{Library, RequestSteering, SteeredRequest, Steering};
 
 use process::{Launch, quartiles};
@@ -137,11 +138,18 @@ async fn main() -> Result<()> {
 async fn run_worker(folder: &str) -> Result<()> {
     let loaded = model::load(folder).await;
     let stream = steermap_plugin::attach::slot(loaded.inner(), None)?.stream()?;
+    let info = ModelInfo {
+        model: "the measured model".into(),
+        fingerprint: "not compared".into(),
+        hidden_size: stream.hidden_size,
+        num_layers: stream.num_layers,
+    };
     let mut library = Library::default();
     for index in 0..VECTORS {
+        let mut rng = ChaCha8Rng::seed_from_u64(index as u64);
         library.insert(
             &format!("v{index}"),
-            vector(index as u64, stream.hidden_size, stream.num_layers)?,
+            random_files::vector(&info, 0..info.num_layers, &mut rng)?,
         )?;
     }
     let traffic = Steered {
@@ -151,43 +159,6 @@ async fn run_worker(folder: &str) -> Result<()> {
     };
     serve_worker::serve(&loaded, traffic).await;
     Ok(())
-}
-
-/// A random vector at every layer.
-fn vector(seed: u64, hidden_size: usize, num_layers: usize) -> Result<VectorFile> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let layers = (0..num_layers).map(|layer| LayerVector {
-        layer,
-        direction: (0..hidden_size).map(|_| rng.random_range(-1.0..1.0)).collect(),
-        mean_norm: 0.0,
-        auroc: None,
-    });
-    let layers = layers.collect();
-    let header = VectorHeader {
-        concept: format!("random {seed}"),
-        method: "random".into(),
-        token_position: TokenPosition::Last,
-        pairs: 0,
-        model: ModelInfo {
-            model: "the measured model".into(),
-            fingerprint: "not compared".into(),
-            hidden_size,
-            num_layers,
-        },
-        numerics: Numerics {
-            dtype: "f32".into(),
-            quantization: None,
-        },
-        provenance: Provenance {
-            tool: "bench-serve".into(),
-            date: "2026-11-24".into(),
-            command: "bench-serve".into(),
-            seed: Some(seed),
-            corpus: "none".into(),
-            corpus_sha256: "0".repeat(64),
-        },
-    };
-    Ok(VectorFile::new(header, layers)?)
 }
 
 /// The speed of one mode.

@@ -146,17 +146,38 @@ async fn no_more_sequences_at_once_than_allowed() {
     assert_eq!(most, Some(4));
 }
 
+/// stories-3m in float32, or quantised in place.
+async fn stories(isq: Option<&str>) -> Arc<Session> {
+    let source = ModelSource {
+        dtype: ModelDType::F32,
+        cpu: true,
+        isq: isq.map(str::to_string),
+        ..ModelSource::new(project("examples/family/stories-3m").to_str().unwrap())
+    };
+    Arc::new(Session::load(source).await.unwrap())
+}
+
+/// The greedy texts of all prompts, asked for at once.
+async fn together(session: &Arc<Session>, prompts: &[Vec<u32>], tokens: usize) -> Vec<String> {
+    let asked: Vec<_> = prompts
+        .iter()
+        .map(|prompt| {
+            let (session, prompt) = (session.clone(), prompt.clone());
+            tokio::spawn(async move { session.generate(&prompt, tokens).await.unwrap().0 })
+        })
+        .collect();
+    let mut texts = Vec::new();
+    for text in asked {
+        texts.push(text.await.unwrap());
+    }
+    texts
+}
+
 /// Prompts of about one length run in one forward pass, the shorter ones padded; each has the states and the continuation
 /// that it has alone, to the bit.
 #[tokio::test(flavor = "multi_thread")]
 async fn prompts_of_about_one_length_share_a_pass() {
-    let folder = project("examples/family/stories-3m");
-    let source = ModelSource {
-        dtype: ModelDType::F32,
-        cpu: true,
-        ..ModelSource::new(folder.to_str().unwrap())
-    };
-    let session = Arc::new(Session::load(source).await.unwrap());
+    let session = stories(None).await;
     let layers = session.slot().stream().unwrap().num_layers;
     let recorder = Recorder::new(layers);
     session.slot().install(recorder.clone()).unwrap();
@@ -185,35 +206,19 @@ async fn prompts_of_about_one_length_share_a_pass() {
             );
         }
     }
-    let together: Vec<_> = prompts
-        .iter()
-        .map(|prompt| {
-            let (session, prompt) = (session.clone(), prompt.clone());
-            tokio::spawn(async move { session.generate(&prompt, 10).await.unwrap() })
-        })
-        .collect();
-    for ((alone, _), together) in alone.into_iter().zip(together) {
-        assert_eq!(alone.0, together.await.unwrap().0);
+    let texts = together(&session, &prompts, 10).await;
+    for ((alone, _), text) in alone.into_iter().zip(texts) {
+        assert_eq!(alone.0, text);
     }
 }
 
 /// Quantised in place: the text that each prompt has alone, whatever runs with it; and hardly another than in float32.
 #[tokio::test(flavor = "multi_thread")]
 async fn quantized_models_answer_in_a_batch_as_alone() {
-    let folder = project("examples/family/stories-3m");
-    let load = |isq: Option<&str>| {
-        let source = ModelSource {
-            dtype: ModelDType::F32,
-            cpu: true,
-            isq: isq.map(str::to_string),
-            ..ModelSource::new(folder.to_str().unwrap())
-        };
-        Session::load(source)
-    };
     let prompts: Vec<Vec<u32>> = (0..9u32)
         .map(|i| (0..5 + i % 4).map(|j| 5 + (37 * i + 11 * j) % 1000).collect())
         .collect();
-    let full = load(None).await.unwrap();
+    let full = stories(None).await;
     for (isq, near) in [
         ("q8_0", 0.05),
         ("q5_0", 0.4),
@@ -221,7 +226,7 @@ async fn quantized_models_answer_in_a_batch_as_alone() {
         ("q4_0", 0.8),
         ("q4_1", 0.8),
     ] {
-        let session = Arc::new(load(Some(isq)).await.unwrap());
+        let session = stories(Some(isq)).await;
         let mut alone = Vec::new();
         for prompt in &prompts {
             alone.push(session.generate(prompt, 12).await.unwrap());
@@ -237,15 +242,9 @@ async fn quantized_models_answer_in_a_batch_as_alone() {
             );
             assert!(off < near * size, "{isq}: logits are off by {off} of {size}");
         }
-        let together: Vec<_> = prompts
-            .iter()
-            .map(|prompt| {
-                let (session, prompt) = (session.clone(), prompt.clone());
-                tokio::spawn(async move { session.generate(&prompt, 12).await.unwrap() })
-            })
-            .collect();
-        for (alone, together) in alone.into_iter().zip(together) {
-            assert_eq!(alone.0, together.await.unwrap().0, "{isq}");
+        let texts = together(&session, &prompts, 12).await;
+        for (alone, text) in alone.into_iter().zip(texts) {
+            assert_eq!(alone.0, text, "{isq}");
         }
     }
 }

@@ -16,6 +16,19 @@ fn tensor(data: &[f32], shape: &[usize]) -> Tensor {
     Tensor::from_slice(data, shape, &Device::Cpu).unwrap()
 }
 
+/// Each `y` is the product of a row of `x` with one of `w`, plus `b`, up to `tolerance`.
+fn assert_products(y: &[Vec<f32>], x: &[f32], w: &[&[f32]], b: &[f32], tolerance: f64, what: &str) {
+    assert_eq!((y.len(), y[0].len()), (x.len() / w[0].len(), w.len()), "{what}");
+    for (r, (y, x)) in y.iter().zip(x.chunks_exact(w[0].len())).enumerate() {
+        for (c, (y, w)) in y.iter().zip(w).enumerate() {
+            let products = x.iter().zip(*w).map(|(x, w)| f64::from(*x) * f64::from(*w));
+            let expected = products.sum::<f64>() + f64::from(b[c]);
+            let off = (f64::from(*y) - expected).abs();
+            assert!(off < tolerance, "{what} at {r}, {c}: {y} instead of {expected}");
+        }
+    }
+}
+
 /// Each remainder of rows, of columns and of lanes, and rows that are multiplied in several parts.
 #[test]
 fn linear_agrees_with_float64() -> Result<()> {
@@ -31,18 +44,8 @@ fn linear_agrees_with_float64() -> Result<()> {
         let (x, w, b) = (numbers(m * k, 1), numbers(n * k, 2), numbers(n, 3));
         let y = linear(&tensor(&x, &[m, k]), &tensor(&w, &[n, k]), Some(&tensor(&b, &[n])))?;
         let y = y.expect("float32 on a CPU").to_vec2::<f32>()?;
-        for r in 0..m {
-            for c in 0..n {
-                let products = (0..k).map(|i| f64::from(x[r * k + i]) * f64::from(w[c * k + i]));
-                let expected = products.sum::<f64>() + f64::from(b[c]);
-                let off = (f64::from(y[r][c]) - expected).abs();
-                assert!(
-                    off < 1e-5,
-                    "{m} x {n} x {k} at {r}, {c}: {} instead of {expected}",
-                    y[r][c]
-                );
-            }
-        }
+        let w: Vec<&[f32]> = w.chunks_exact(k).collect();
+        assert_products(&y, &x, &w, &b, 1e-5, &format!("{m} x {n} x {k}"));
     }
     Ok(())
 }
@@ -89,18 +92,8 @@ fn products_with_quantized_weights_agree_with_float64() -> Result<()> {
                 continue;
             };
             let (y, w) = (y.to_vec2::<f32>()?, w.dequantize(&Device::Cpu)?.to_vec2::<f32>()?);
-            for r in 0..m {
-                for c in 0..n {
-                    let products = (0..k).map(|i| f64::from(x[r * k + i]) * f64::from(w[c][i]));
-                    let expected: f64 = products.sum();
-                    let off = (f64::from(y[r][c]) - expected).abs();
-                    assert!(
-                        off < 3e-4,
-                        "{format:?}, {m} x {n} x {k} at {r}, {c}: {} instead of {expected}",
-                        y[r][c]
-                    );
-                }
-            }
+            let w: Vec<&[f32]> = w.iter().map(Vec::as_slice).collect();
+            assert_products(&y, &x, &w, &vec![0.0; n], 3e-4, &format!("{format:?}, {m} x {n} x {k}"));
         }
     }
     Ok(())
