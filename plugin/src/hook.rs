@@ -111,11 +111,10 @@ fn count(plan: &Plan, rows: &[Row], metrics: &Metrics) {
             continue;
         };
         let (mut prompt, mut generated) = (0, 0);
-        let mut by_step = vec![0; program.steps.len()];
+        // A set of steps is a `u32`, so a program has at most as many.
+        let mut by_step = [0; u32::BITS as usize];
         for (offset, &set) in index.iter().take(row.tokens()).enumerate() {
-            let Some(set) = (set as usize).checked_sub(1).and_then(|set| plan.sets().get(set)) else {
-                continue;
-            };
+            let Some(set) = plan.set(set) else { continue };
             if row.start + offset < row.prompt_len {
                 prompt += 1;
             } else {
@@ -128,7 +127,7 @@ fn count(plan: &Plan, rows: &[Row], metrics: &Metrics) {
         metrics.tokens(Phase::Prompt, prompt);
         metrics.tokens(Phase::Generation, generated);
         for (name, tokens) in program.used.iter().zip(by_step).filter(|(_, tokens)| *tokens > 0) {
-            metrics.vector(name).tokens.inc_by(tokens);
+            metrics.steered_by(name, tokens);
         }
     }
 }

@@ -200,6 +200,14 @@ impl Metrics {
         known.get(vector).cloned().unwrap_or_default()
     }
 
+    /// Counts tokens whose states `vector` changed, if there is such a vector. Allocates nothing.
+    pub fn steered_by(&self, vector: &str, tokens: u64) {
+        let known = self.0.by_vector.read().unwrap_or_else(|e| e.into_inner());
+        if let Some(counters) = known.get(vector) {
+            counters.tokens.inc_by(tokens);
+        }
+    }
+
     /// Says which vectors there are: series of others end.
     pub fn set_vectors<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         let mut known = self.0.by_vector.write().unwrap_or_else(|e| e.into_inner());
@@ -322,7 +330,7 @@ mod tests {
         metrics.set_vectors(["calm", "happy", "sad"]);
         let happy = metrics.vector("happy");
         happy.requests.inc();
-        happy.tokens.inc_by(7);
+        metrics.steered_by("happy", 7);
         metrics.tokens(Phase::Prompt, 5);
         metrics.tokens(Phase::Generation, 2);
         metrics.compiled(Duration::from_micros(300));
@@ -370,7 +378,7 @@ mod tests {
         metrics.set_vectors(["happy"]);
         // Requests that run go on counting, and their program may be asked for again.
         sad.requests.inc();
-        metrics.vector("sad").tokens.inc();
+        metrics.steered_by("sad", 1);
         let text = metrics.render();
         assert!(!text.contains("sad"), "{text}");
         assert!(text.contains("vector_requests_total{vector=\"happy\"} 1"), "{text}");

@@ -1,16 +1,19 @@
-//! Steers a batch: what each row's program does at each of its positions, a gather and an add for each step.
+//! Steers a batch: what each row's program does at each of its positions.
 //!
 //! | module | role |
 //! | --- | --- |
 //! | [`sequence`] | what a sequence carries: its program, and what its conditions decided |
 //! | [`plan`] | once a forward pass: which steps act at which position |
-//! | [`table`] | what that means at a layer, as tensors: a line a direction, gathered across the batch |
+//! | [`per_position`] | what that means at a layer, done on a CPU |
+//! | [`table`] | the same as tensors, for other devices: a line a direction, gathered across the batch |
 
+pub mod per_position;
 pub mod plan;
 pub mod sequence;
 pub mod table;
 
-use std::sync::Mutex;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use candle_core::{Result, Tensor};
 use residual_hooks::BatchView;
@@ -19,14 +22,21 @@ use plan::Plan;
 use sequence::SequenceState;
 use table::Tables;
 
+/// Most bytes of programs that a plan keeps in memory after its pass. A plan of more is made anew for each pass.
+pub const MAX_KEPT_PROGRAM_BYTES: usize = 256 << 20;
+
 /// Steers the forward passes of one model.
 #[derive(Default)]
 pub struct Applier {
     tables: Tables,
+    /// The plan of the last pass in which every sequence had one token: in generation the next pass wants the same. It keeps
+    /// the programs of that one batch in memory, [`MAX_KEPT_PROGRAM_BYTES`] at most.
+    kept: Mutex<Option<Arc<Plan>>>,
 }
 
 impl Applier {
     /// The stream after block `layer`, steered as the rows' programs say; `None` where none of them does anything there.
+    /// `planned` is called once a forward pass.
     ///
     /// # Errors
     ///
@@ -38,9 +48,28 @@ impl Applier {
         batch: &BatchView,
         planned: impl FnOnce(&Plan),
     ) -> Result<Option<Tensor>> {
+        let Some(plan) = self.observe(layer, stream, batch, planned)? else {
+            return Ok(None);
+        };
+        let Some(here) = plan.layer(layer) else { return Ok(None) };
+        if stream.device().is_cpu() {
+            per_position::apply(&plan, here, stream)
+        } else {
+            self.tables.apply(here, stream)
+        }
+    }
+
+    /// The plan of the pass, once what its conditions want to know after block `layer` is looked at.
+    fn observe(
+        &self,
+        layer: usize,
+        stream: &Tensor,
+        batch: &BatchView,
+        planned: impl FnOnce(&Plan),
+    ) -> Result<Option<Rc<Arc<Plan>>>> {
         let (_, width, _) = stream.dims3()?;
         let plan = batch.plan(|| {
-            let plan = Plan::new(batch.rows(), width);
+            let plan = self.plan(batch, width);
             planned(&plan);
             plan
         });
@@ -52,10 +81,19 @@ impl Applier {
                 }
             }
         }
-        if !plan.acts_at(layer) {
-            return Ok(None);
+        Ok(Some(plan))
+    }
+
+    fn plan(&self, batch: &BatchView, width: usize) -> Arc<Plan> {
+        let mut kept = lock(&self.kept);
+        if let Some(plan) = kept.as_ref().filter(|plan| plan.fits(batch.rows(), width)) {
+            return plan.clone();
         }
-        self.tables.apply(&plan.layer(layer), stream)
+        let plan = Arc::new(Plan::new(batch.rows(), width));
+        if plan.may_recur() && plan.program_bytes() <= MAX_KEPT_PROGRAM_BYTES {
+            *kept = Some(plan.clone());
+        }
+        plan
     }
 }
 

@@ -1,12 +1,11 @@
 //! Which steps act at which position of a forward pass.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use residual_hooks::Row;
 
+use super::lock;
 use super::sequence::SequenceState;
 use crate::compile::{Program, StepLayer};
 use crate::directions::Direction;
@@ -25,16 +24,17 @@ pub struct StepSet {
 pub struct Plan {
     sets: Vec<StepSet>,
     /// By row and position of the stream: 0 where nothing is done, else 1 + the index of a set.
-    index: Vec<u32>,
+    index: Arc<[u32]>,
     width: usize,
     /// The steps of the pass: each step of each program once.
     steps: Vec<(Arc<Program>, usize)>,
     /// By set, its steps as indices into `steps`, in the order in which they act.
     of_set: Vec<Vec<usize>>,
-    acts: Vec<bool>,
+    /// By layer, what is done there; `None` where nothing is. Made when the pass first comes to the layer.
+    layers: Vec<Option<OnceLock<LayerPlan>>>,
     decides: Vec<bool>,
     /// What was laid out for the layers so far; most layers have the same.
-    layouts: RefCell<Vec<Rc<Layout>>>,
+    layouts: Mutex<Vec<Arc<Layout>>>,
 }
 
 impl Plan {
@@ -42,21 +42,22 @@ impl Plan {
     pub fn new(rows: &[Row], width: usize) -> Self {
         let mut plan = Self {
             sets: Vec::new(),
-            index: vec![0; rows.len() * width],
+            index: Arc::default(),
             width,
             steps: Vec::new(),
             of_set: Vec::new(),
-            acts: Vec::new(),
+            layers: Vec::new(),
             decides: Vec::new(),
-            layouts: RefCell::default(),
+            layouts: Mutex::default(),
         };
+        let mut all = vec![0; rows.len() * width];
         let mut found: HashMap<(usize, u32), u32> = HashMap::new();
-        for (row, index) in rows.iter().zip(plan.index.chunks_mut(width.max(1))) {
+        for (row, index) in rows.iter().zip(all.chunks_mut(width.max(1))) {
             let Some(state) = SequenceState::of(row) else { continue };
             let program = state.program();
             for condition in &program.conditions {
                 if state.waits_at(condition.layer) {
-                    mark(&mut plan.decides, condition.layer);
+                    *at(&mut plan.decides, condition.layer) = true;
                 }
             }
             for (offset, (&token, slot)) in row.ids.iter().zip(index.iter_mut()).enumerate() {
@@ -80,6 +81,7 @@ impl Plan {
                 index[tokens..].fill(end);
             }
         }
+        plan.index = all.into();
         let mut numbers: HashMap<(usize, usize), usize> = HashMap::new();
         for set in &plan.sets {
             let acting = (0..set.program.steps.len()).filter(|step| set.steps & (1 << step) != 0);
@@ -95,9 +97,52 @@ impl Plan {
         }
         for (program, step) in &plan.steps {
             let layers = program.steps[*step].layers.keys();
-            layers.for_each(|&layer| mark(&mut plan.acts, layer));
+            layers.for_each(|&layer| *at(&mut plan.layers, layer) = Some(OnceLock::new()));
         }
         plan
+    }
+
+    /// Whether the next pass may want the same: every sequence has one token, and no condition is open.
+    pub fn may_recur(&self) -> bool {
+        self.width == 1 && self.decides.is_empty()
+    }
+
+    /// What the programs of the pass take in memory, each counted once.
+    pub fn program_bytes(&self) -> usize {
+        let mut programs: Vec<&Arc<Program>> = self.sets.iter().map(|set| &set.program).collect();
+        programs.sort_by_key(|program| Arc::as_ptr(program));
+        programs.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        programs.iter().map(|program| program.bytes()).sum()
+    }
+
+    /// Whether a plan for these rows would be this one. Allocates nothing.
+    pub fn fits(&self, rows: &[Row], width: usize) -> bool {
+        let same_at = |row: &Row, index: &[u32]| {
+            let Some(state) = SequenceState::of(row) else {
+                return index.iter().all(|&set| set == 0);
+            };
+            let program = state.program();
+            let waits = program
+                .conditions
+                .iter()
+                .any(|condition| state.waits_at(condition.layer));
+            let mut tokens = row.ids.iter().zip(index).enumerate();
+            !waits
+                && tokens.all(|(offset, (&token, &set))| {
+                    let steps = acting(state, row, row.start + offset, token);
+                    match self.set(set) {
+                        None => steps == 0,
+                        Some(set) => set.steps == steps && Arc::ptr_eq(&set.program, program),
+                    }
+                })
+        };
+        self.width == width
+            && self.index.len() == rows.len() * width
+            && self.decides.is_empty()
+            && rows
+                .iter()
+                .zip(self.index.chunks(width.max(1)))
+                .all(|(row, index)| same_at(row, index))
     }
 
     /// The sets of steps of the pass.
@@ -105,9 +150,9 @@ impl Plan {
         &self.sets
     }
 
-    /// Whether anything may be done after `layer`.
-    pub fn acts_at(&self, layer: usize) -> bool {
-        self.acts.get(layer).copied().unwrap_or(false)
+    /// The set that [`index`](Self::index) has at a position; `None` where nothing is done.
+    pub fn set(&self, index: u32) -> Option<&StepSet> {
+        self.sets.get(index.checked_sub(1)? as usize)
     }
 
     /// Whether a condition is to be decided after `layer`.
@@ -120,8 +165,13 @@ impl Plan {
         &self.index
     }
 
-    /// What is done after `layer`.
-    pub fn layer(&self, layer: usize) -> LayerPlan {
+    /// What is done after `layer`; `None` where nothing is.
+    pub fn layer(&self, layer: usize) -> Option<&LayerPlan> {
+        let plan = self.layers.get(layer)?.as_ref()?;
+        Some(plan.get_or_init(|| self.make_layer(layer)))
+    }
+
+    fn make_layer(&self, layer: usize) -> LayerPlan {
         let here: Vec<Option<(&Program, Op, &StepLayer)>> = self
             .steps
             .iter()
@@ -173,12 +223,17 @@ impl Plan {
         }
     }
 
-    fn layout(&self, places: Vec<Vec<Place>>) -> Rc<Layout> {
-        let mut layouts = self.layouts.borrow_mut();
+    fn layout(&self, places: Vec<Vec<Place>>) -> Arc<Layout> {
+        let mut layouts = lock(&self.layouts);
         if let Some(known) = layouts.iter().find(|layout| layout.places == places) {
             return known.clone();
         }
-        let layout = Rc::new(Layout::new(places, &self.index, self.width));
+        let layout = Arc::new(Layout {
+            places,
+            index: self.index.clone(),
+            width: self.width,
+            rounds: OnceLock::new(),
+        });
         layouts.push(layout.clone());
         layout
     }
@@ -187,11 +242,22 @@ impl Plan {
 /// What a forward pass does after one layer.
 pub struct LayerPlan {
     /// Who finds what where.
-    pub layout: Rc<Layout>,
+    pub layout: Arc<Layout>,
     /// The directions that are used; a `Place`'s line `1 + i` is the direction `i`.
     pub directions: Vec<Arc<Direction>>,
     /// By a `Place`'s step; the first does nothing.
     pub factors: Vec<Factors>,
+}
+
+impl LayerPlan {
+    /// What is done where [`Plan::index`] is `set`, in order: along which direction, and with which factors.
+    pub fn steps(&self, set: u32) -> impl Iterator<Item = (&[f32], Factors)> {
+        let places = set.checked_sub(1).map(|set| &self.layout.places[set as usize]);
+        places.into_iter().flatten().map(|place| {
+            let direction = &self.directions[place.line as usize - 1];
+            (direction.values(), self.factors[place.step as usize])
+        })
+    }
 }
 
 /// What a step does: `h += (set - take (h . d)) d`.
@@ -214,12 +280,13 @@ struct Place {
     projects: bool,
 }
 
-/// Who finds what where, round by round: each position does one step a round.
+/// Who finds what where.
 pub struct Layout {
     /// By set, what it does in order.
     places: Vec<Vec<Place>>,
-    /// As many as the longest of `places`.
-    pub rounds: Vec<Round>,
+    index: Arc<[u32]>,
+    width: usize,
+    rounds: OnceLock<Vec<Round>>,
 }
 
 /// One step of every position.
@@ -244,25 +311,30 @@ pub enum Lookup {
 }
 
 impl Layout {
-    fn new(places: Vec<Vec<Place>>, index: &[u32], width: usize) -> Self {
-        let count = places.iter().map(Vec::len).max().unwrap_or(0);
-        let rounds = (0..count).map(|round| {
-            let at = |set: u32| places[set.checked_sub(1)? as usize].get(round);
-            let lookup = |of: fn(&Place) -> u32| {
-                let all: Vec<u32> = index.iter().map(|&set| at(set).map_or(0, of)).collect();
-                Lookup::new(all, width)
-            };
-            Round {
-                lines: lookup(|place| place.line),
-                steps: lookup(|place| place.step),
-                projects: places
-                    .iter()
-                    .any(|set| set.get(round).is_some_and(|place| place.projects)),
-            }
-        });
-        Self {
-            rounds: rounds.collect(),
-            places,
+    /// Whether anything is done at all.
+    pub fn acts(&self) -> bool {
+        self.places.iter().any(|set| !set.is_empty())
+    }
+
+    /// Round by round: each position does one step a round.
+    pub fn rounds(&self) -> &[Round] {
+        self.rounds.get_or_init(|| {
+            let count = self.places.iter().map(Vec::len).max().unwrap_or(0);
+            (0..count).map(|round| self.round(round)).collect()
+        })
+    }
+
+    fn round(&self, round: usize) -> Round {
+        let at = |set: u32| self.places[set.checked_sub(1)? as usize].get(round);
+        let lookup = |of: fn(&Place) -> u32| {
+            let all: Vec<u32> = self.index.iter().map(|&set| at(set).map_or(0, of)).collect();
+            Lookup::new(all, self.width)
+        };
+        let mut here = self.places.iter().filter_map(|set| set.get(round));
+        Round {
+            lines: lookup(|place| place.line),
+            steps: lookup(|place| place.step),
+            projects: here.any(|place| place.projects),
         }
     }
 }
@@ -280,11 +352,12 @@ impl Lookup {
     }
 }
 
-fn mark(layers: &mut Vec<bool>, layer: usize) {
+/// The entry of `layer`, which is made if the list is shorter.
+fn at<T: Default>(layers: &mut Vec<T>, layer: usize) -> &mut T {
     if layers.len() <= layer {
-        layers.resize(layer + 1, false);
+        layers.resize_with(layer + 1, T::default);
     }
-    layers[layer] = true;
+    &mut layers[layer]
 }
 
 /// The steps that act on the token at `position` of the row's sequence.

@@ -1,4 +1,4 @@
-//! What the plan of a layer says, as tensors, and the tensors put to work.
+//! What the plan of a layer says, as tensors, and the tensors put to work: for devices other than the CPU.
 //!
 //! All is computed in float32 and rounded to the stream's dtype once, at the end: what becomes of a row depends on its own
 //! steps alone, not on what its neighbours in the batch ask for.
@@ -73,7 +73,7 @@ impl Tables {
     ///
     /// A direction of another width than the stream; what candle says.
     pub fn apply(&self, plan: &LayerPlan, stream: &Tensor) -> Result<Option<Tensor>> {
-        let rounds = &plan.layout.rounds;
+        let rounds = plan.layout.rounds();
         let Some(first) = rounds.first() else { return Ok(None) };
         let shape = stream.dims3()?;
         let device = stream.device();

@@ -13,7 +13,18 @@ use crate::testing::{HIDDEN, cases, library, places, target, token};
 use crate::{SteeringHook, spec::Apply};
 
 /// The hook that the tests install: like [`SteeringHook`], with states that rows bring along.
-struct Hook(Applier);
+struct Hook {
+    applier: Applier,
+    /// Whether it steers by tables, as on other devices.
+    tables: bool,
+}
+
+impl Hook {
+    fn new(tables: bool) -> Arc<Self> {
+        let applier = Applier::default();
+        Arc::new(Self { applier, tables })
+    }
+}
 
 impl residual_hooks::ResidualHook for Hook {
     fn layers(&self) -> Vec<usize> {
@@ -21,7 +32,14 @@ impl residual_hooks::ResidualHook for Hook {
     }
 
     fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>> {
-        self.0.after_block(layer, stream, batch, |_| ())
+        if !self.tables {
+            return self.applier.after_block(layer, stream, batch, |_| ());
+        }
+        let plan = self.applier.observe(layer, stream, batch, |_| ())?.unwrap();
+        match plan.layer(layer) {
+            Some(here) => self.applier.tables.apply(here, stream),
+            None => Ok(None),
+        }
     }
 }
 
@@ -110,8 +128,10 @@ fn pass(
     states: &[Option<residual_hooks::RequestState>],
     spans: &[(usize, usize)],
 ) -> Vec<Vec<Vec<Vec<f32>>>> {
-    // Padded to the longest, and by one more: the stream may be wider than any row.
-    let width = spans.iter().map(|(from, to)| to - from).max().unwrap() + 1;
+    // Padded to the longest, and in the prompt by one more: the stream may be wider than any row. In generation it is not, so
+    // that the plan of the last pass may fit.
+    let longest = spans.iter().map(|(from, to)| to - from).max().unwrap();
+    let width = longest.max(1) + usize::from(longest > 1);
     let rows = || {
         let row = |number: usize| {
             let ((_, prompt_len, ids, _), (from, to)) = (&sequences[number], spans[number]);
@@ -177,9 +197,9 @@ fn decisions(program: &Program, number: usize, prompt_len: usize) -> Vec<bool> {
         .collect()
 }
 
-fn agrees_with_the_reference(sequences: &[Sequence], dtype: DType, tolerance: f32) {
+fn agrees_with_the_reference(tables: bool, sequences: &[Sequence], dtype: DType, tolerance: f32) {
     let slot = HookSlot::new(Support::EveryBlock, 7, HIDDEN);
-    slot.install(Arc::new(Hook(Applier::default()))).unwrap();
+    slot.install(Hook::new(tables)).unwrap();
     let states: Vec<Option<residual_hooks::RequestState>> = sequences
         .iter()
         .map(|(program, prompt_len, ids, _)| admission(program.as_ref()?, &ids[..*prompt_len], |_| ()).state)
@@ -242,15 +262,25 @@ proptest! {
     #![proptest_config(cases(400))]
 
     #[test]
-    fn the_fast_way_does_what_the_reference_says(sequences in prop::collection::vec(sequences(), 1..6)) {
-        agrees_with_the_reference(&sequences, DType::F32, 2e-5);
+    fn the_fast_ways_do_what_the_reference_says(sequences in prop::collection::vec(sequences(), 1..6)) {
+        for tables in [false, true] {
+            agrees_with_the_reference(tables, &sequences, DType::F32, 2e-5);
+        }
     }
 
     #[test]
     fn also_in_half_precision(sequences in prop::collection::vec(sequences(), 1..4)) {
         // Each step may round once: 3 of them at 2^-8.
-        agrees_with_the_reference(&sequences, DType::BF16, 0.03);
+        for tables in [false, true] {
+            agrees_with_the_reference(tables, &sequences, DType::BF16, 0.03);
+        }
     }
+}
+
+/// Each dtype that models are served in, without and with tables.
+fn dtypes_and_ways() -> impl Iterator<Item = (DType, bool)> {
+    let dtypes = [DType::F32, DType::F16, DType::BF16].into_iter();
+    dtypes.flat_map(|dtype| [(dtype, false), (dtype, true)])
 }
 
 fn compiled(spec: impl Into<SteeringSpec>) -> Arc<Program> {
@@ -265,8 +295,8 @@ fn what_becomes_of_a_row_does_not_depend_on_its_neighbours() {
     let first =
         compiled(SteeringSpec::from(vec![VectorUse::new("a", 1.1), VectorUse::ablate("b")]).conflict(Conflict::First));
     let slot = HookSlot::new(Support::EveryBlock, 7, HIDDEN);
-    slot.install(Arc::new(Hook(Applier::default()))).unwrap();
-    let steered = |programs: &[Option<&Arc<Program>>], dtype: DType| -> Vec<Vec<f32>> {
+    let steered = |tables: bool, programs: &[Option<&Arc<Program>>], dtype: DType| -> Vec<Vec<f32>> {
+        slot.install(Hook::new(tables)).unwrap();
         let rows = || {
             let row = |(number, program): (usize, &Option<&Arc<Program>>)| Row {
                 state: program.and_then(|program| admission(program, &[1], |_| ()).state),
@@ -282,15 +312,15 @@ fn what_becomes_of_a_row_does_not_depend_on_its_neighbours() {
         out.squeeze(1).unwrap().to_dtype(DType::F32).unwrap().to_vec2().unwrap()
     };
     let all = [None, Some(&add), Some(&ablate), Some(&set), Some(&first)];
-    for dtype in [DType::F32, DType::F16, DType::BF16] {
+    for (dtype, tables) in dtypes_and_ways() {
         let alone: Vec<Vec<f32>> = all
             .iter()
-            .map(|program| steered(&[*program], dtype).remove(0))
+            .map(|program| steered(tables, &[*program], dtype).remove(0))
             .collect();
-        assert_eq!(steered(&all, dtype), alone, "{dtype:?}");
+        assert_eq!(steered(tables, &all, dtype), alone, "{dtype:?}");
         for (i, a) in all.iter().enumerate() {
             for (j, b) in all.iter().enumerate() {
-                let both = steered(&[*a, *b], dtype);
+                let both = steered(tables, &[*a, *b], dtype);
                 assert_eq!((&both[0], &both[1]), (&alone[i], &alone[j]), "{dtype:?} {i} {j}");
             }
         }
@@ -301,9 +331,9 @@ fn what_becomes_of_a_row_does_not_depend_on_its_neighbours() {
 fn what_is_not_steered_stays_bit_for_bit() {
     // Row 0 is ablated in f32 with its norm preserved, row 1 is not steered at all.
     let slot = HookSlot::new(Support::EveryBlock, 7, HIDDEN);
-    slot.install(Arc::new(Hook(Applier::default()))).unwrap();
     let program = compiled(SteeringSpec::from(VectorUse::ablate("a")).norm(NormRule::Preserve));
-    for dtype in [DType::F32, DType::F16, DType::BF16] {
+    for (dtype, tables) in dtypes_and_ways() {
+        slot.install(Hook::new(tables)).unwrap();
         let awkward = [1.0e-3, -7.7e-5, 3.25, 65000.0, 0.0, -1.0, 2.5e-7, 1.0 / 3.0];
         let stream = Tensor::new(&awkward, &Device::Cpu).unwrap().reshape((2, 1, 4)).unwrap();
         let stream = stream.to_dtype(dtype).unwrap();
@@ -326,6 +356,105 @@ fn what_is_not_steered_stays_bit_for_bit() {
             out.to_dtype(DType::F32).unwrap().to_vec3::<f32>().unwrap()[0],
             bits(&stream)
         );
+    }
+}
+
+#[test]
+fn the_plan_of_a_pass_is_that_of_the_last_one_while_it_fits() {
+    let program = compiled(vec![VectorUse::new("a", 0.3)]);
+    let other = compiled(vec![VectorUse::new("a", 0.4)]);
+    let when: When = serde_json::from_str(r#"{"vector": "b", "layer": 2, "above": 0}"#).unwrap();
+    let conditional = compiled(VectorUse::new("a", 1.0).when(when));
+    let generating = |program: &Arc<Program>, position: usize, ids: Vec<u32>| Row {
+        start: position,
+        prompt_len: 1,
+        phase: Phase::Generation,
+        state: admission(program, &[1], |_| ()).state,
+        ..Row::prompt(0, ids)
+    };
+    let plan = Plan::new(&[generating(&program, 3, vec![1])], 1);
+    assert!(plan.may_recur());
+    // The next token of it, and another sequence that asks for the same.
+    assert!(plan.fits(&[generating(&program, 4, vec![2])], 1));
+    let more = [generating(&program, 4, vec![2]), generating(&program, 4, vec![2])];
+    for (different, width) in [
+        (&[generating(&other, 4, vec![2])][..], 1),
+        (&[generating(&conditional, 4, vec![2])], 1),
+        (&[Row::prompt(0, vec![1])], 1),
+        (&[generating(&program, 4, vec![2, 3])], 2),
+        (&more, 1),
+        (&[], 1),
+    ] {
+        assert!(!plan.fits(different, width), "{different:?}");
+    }
+    // An unsteered pass may recur as well; one that has a condition to decide is made each time.
+    let unsteered = Plan::new(&[Row::prompt(0, vec![1])], 1);
+    assert!(unsteered.fits(&[Row::prompt(7, vec![2])], 1) && !unsteered.fits(&more[..1], 1));
+    let open = [generating(&conditional, 0, vec![1])];
+    assert!(!unsteered.fits(&open, 1));
+    // Steps that act on some generated tokens alone.
+    let fourth: Apply = serde_json::from_str(r#"{"generation": {"positions": [3]}}"#).unwrap();
+    let fourth = compiled(VectorUse::new("a", 0.3).apply(fourth));
+    let plan = Plan::new(&[generating(&fourth, 4, vec![1])], 1);
+    assert!(plan.fits(&[generating(&fourth, 4, vec![2])], 1) && !plan.fits(&[generating(&fourth, 5, vec![2])], 1));
+    assert_eq!(plan.program_bytes(), fourth.bytes());
+    assert!(!Plan::new(&open, 1).may_recur() && !Plan::new(&open, 1).fits(&open, 1));
+}
+
+/// Wider than a vector register, and more positions than one task has.
+#[test]
+fn long_prompts_of_wide_models_agree_with_the_reference() {
+    const WIDTH: usize = 83;
+    let number = |i: usize| (i * i % 41) as f32 / 8.0 - 2.5;
+    let mut program = Program::adding([(1, (0..WIDTH).map(number).collect())].into());
+    program.steps[0].op = Op::Ablate;
+    program.steps[0].layers.get_mut(&1).unwrap().scale = 0.01;
+    program.norm = NormRule::Preserve;
+    let program = Arc::new(program);
+    let slot = HookSlot::new(Support::EveryBlock, 7, WIDTH);
+    let positions = 1200;
+    let values: Vec<f32> = (0..positions * WIDTH).map(|i| number(i + 7)).collect();
+    let rows = || {
+        vec![Row {
+            state: admission(&program, &vec![1; positions], |_| ()).state,
+            ..Row::prompt(0, vec![1; positions])
+        }]
+    };
+    for tables in [false, true] {
+        slot.install(Hook::new(tables)).unwrap();
+        let stream = Tensor::from_slice(&values, (1, positions, WIDTH), &Device::Cpu).unwrap();
+        let out = slot.scope(rows, || before_block(stream, 2)).unwrap();
+        let out = out.squeeze(0).unwrap().to_vec2::<f32>().unwrap();
+        for (position, (found, state)) in out.iter().zip(values.chunks(WIDTH)).enumerate() {
+            let mut expected = state.to_vec();
+            steer(&program, &mut expected, 1, position, positions, 1, &[]);
+            assert!(expected.iter().zip(state).any(|(a, b)| (a - b).abs() > 0.01));
+            for (a, b) in found.iter().zip(&expected) {
+                assert!(
+                    (a - b).abs() <= 1e-4 * (1.0 + b.abs()),
+                    "position {position}: {a}, expected {b}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_state_that_overflows_is_no_number_with_its_norm_preserved() {
+    let program = compiled(SteeringSpec::from(VectorUse::ablate("a")).norm(NormRule::Preserve));
+    let slot = HookSlot::new(Support::EveryBlock, 7, HIDDEN);
+    for tables in [false, true] {
+        slot.install(Hook::new(tables)).unwrap();
+        let rows = || {
+            vec![Row {
+                state: admission(&program, &[1], |_| ()).state,
+                ..Row::prompt(0, vec![1])
+            }]
+        };
+        let stream = Tensor::new(&[[[1e20f32, 1e20, 0.0, 0.0]]], &Device::Cpu).unwrap();
+        let out = slot.scope(rows, || before_block(stream, 2)).unwrap();
+        let out = out.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(out.iter().any(|x| x.is_nan()), "{tables}: {out:?}");
     }
 }
 

@@ -1,0 +1,154 @@
+//! What the plan of a layer says, put to work on a CPU: each position by itself, in one pass over the stream.
+//!
+//! All is computed in float32 and rounded to the stream's dtype once, at the end. Nothing is allocated but what the stream
+//! that comes out of it takes; in a dtype other than float32 one state for each task as well.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::plan::{Factors, LayerPlan, Plan};
+
+/// Elements of the stream that are worth a task of their own.
+const TASK: usize = 1 << 15;
+
+/// Steers `stream`, `[rows, width, hidden]`, as `plan` says of the layer that `here` is; `None` if it does nothing.
+///
+/// # Errors
+///
+/// A direction of another width than the stream; a dtype that is none of float32, float16 and bfloat16.
+pub fn apply(plan: &Plan, here: &LayerPlan, stream: &Tensor) -> Result<Option<Tensor>> {
+    if !here.layout.acts() {
+        return Ok(None);
+    }
+    let (rows, width, hidden) = stream.dims3()?;
+    for direction in &here.directions {
+        let values = direction.values().len();
+        if values != hidden {
+            candle_core::bail!("a direction of {values} values for a stream of {hidden}");
+        }
+    }
+    let index = plan.index();
+    if index.len() != rows * width {
+        candle_core::bail!(
+            "a plan of {} positions for a stream of {rows} rows of {width}",
+            index.len()
+        );
+    }
+    let steer = Steer { index, here, hidden };
+    stream.contiguous()?.apply_op1_no_bwd(&steer).map(Some)
+}
+
+struct Steer<'a> {
+    /// By row and position, as [`Plan::index`].
+    index: &'a [u32],
+    here: &'a LayerPlan,
+    hidden: usize,
+}
+
+impl CustomOp1 for Steer<'_> {
+    fn name(&self) -> &'static str {
+        "steer"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let Some((from, to)) = layout.contiguous_offsets() else {
+            candle_core::bail!("steer: the stream is not contiguous")
+        };
+        let out = match storage {
+            CpuStorage::F32(stream) => {
+                let mut out = stream[from..to].to_vec();
+                self.tasks(&mut out, |states, index| {
+                    for (state, &set) in states.chunks_exact_mut(self.hidden).zip(index) {
+                        steer(state, self.here.steps(set));
+                    }
+                });
+                CpuStorage::F32(out)
+            }
+            CpuStorage::F16(stream) => CpuStorage::F16(self.rounded(&stream[from..to], f16::to_f32, f16::from_f32)),
+            CpuStorage::BF16(stream) => CpuStorage::BF16(self.rounded(&stream[from..to], bf16::to_f32, bf16::from_f32)),
+            _ => candle_core::bail!("steer: a stream of a dtype that models are not served in"),
+        };
+        Ok((out, layout.shape().clone()))
+    }
+}
+
+impl Steer<'_> {
+    /// Has `states` do all of `out`, with the index of each position.
+    fn tasks<T: Send>(&self, out: &mut [T], states: impl Fn(&mut [T], &[u32]) + Sync) {
+        let positions = (TASK / self.hidden).max(1);
+        if self.index.len() <= positions {
+            return states(out, self.index);
+        }
+        out.par_chunks_mut(positions * self.hidden)
+            .zip(self.index.par_chunks(positions))
+            .for_each(|(out, index)| states(out, index));
+    }
+
+    fn rounded<T: Copy + Send + Sync>(&self, stream: &[T], widen: fn(T) -> f32, round: fn(f32) -> T) -> Vec<T> {
+        let mut out = stream.to_vec();
+        self.tasks(&mut out, |states, index| {
+            let mut wide = vec![0f32; self.hidden];
+            let positions = states.chunks_exact_mut(self.hidden).zip(index);
+            for (state, &set) in positions.filter(|(_, set)| self.here.steps(**set).next().is_some()) {
+                for (wide, x) in wide.iter_mut().zip(state.iter()) {
+                    *wide = widen(*x);
+                }
+                steer(&mut wide, self.here.steps(set));
+                for (x, wide) in state.iter_mut().zip(&wide) {
+                    *x = round(*wide);
+                }
+            }
+        });
+        out
+    }
+}
+
+/// Does `steps` to one state.
+fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], Factors)>) {
+    // Whether the norm is preserved is the program's, so that of the first step says it for all.
+    let mut preserved = None;
+    for (number, (direction, factors)) in steps.enumerate() {
+        if number == 0 && factors.preserve != 0.0 {
+            preserved = Some(norm(state));
+        }
+        let factor = if factors.take == 0.0 {
+            factors.set
+        } else {
+            factors.set - dot(state, direction) * factors.take
+        };
+        for (h, d) in state.iter_mut().zip(direction) {
+            *h += d * factor;
+        }
+    }
+    if let Some(before) = preserved {
+        // A state without length has no direction to be made longer. What is no number stays none.
+        let after = norm(state);
+        let ratio = before
+            / if after < f32::MIN_POSITIVE {
+                f32::MIN_POSITIVE
+            } else {
+                after
+            };
+        let ratio = if ratio > f32::MAX { f32::MAX } else { ratio };
+        state.iter_mut().for_each(|h| *h *= ratio);
+    }
+}
+
+fn norm(state: &[f32]) -> f32 {
+    dot(state, state).sqrt()
+}
+
+/// Summed in 16 parts, so that it is vectorised.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const PARTS: usize = 16;
+    let (a, b) = (a.chunks_exact(PARTS), b.chunks_exact(PARTS));
+    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
+    let mut sums = [0f32; PARTS];
+    for (a, b) in a.zip(b) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
