@@ -54,10 +54,12 @@
 //! | [`policy`] | what an operator lets requests do |
 //! | [`server`] | the HTTP side: requests, administration |
 //! | [`metrics`] | what is counted |
+//! | [`allocator`] | how long the binaries' allocator keeps freed memory |
 //! | [`check`], [`serve`] | the two commands of `mistralrs-steered` |
 
 #![warn(missing_docs)]
 
+pub mod allocator;
 pub mod apply;
 pub mod attach;
 pub mod check;
