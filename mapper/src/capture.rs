@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 use candle_core::{DType, Result, Tensor};
 use residual_hooks::{BatchView, ResidualHook};
 
+use crate::stats::norm;
+
 /// Keeps, for every request, the states of its prompt at some layers. It changes nothing.
 pub struct StreamCapture {
     layers: Vec<usize>,
@@ -47,13 +49,14 @@ impl LayerStates {
         &self.values[position * self.hidden_size..(position + 1) * self.hidden_size]
     }
 
+    /// Width of a state.
+    pub fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
     /// L2 norm of the state at a position.
     pub fn norm(&self, position: usize) -> f64 {
-        self.at(position)
-            .iter()
-            .map(|&x| f64::from(x).powi(2))
-            .sum::<f64>()
-            .sqrt()
+        norm(self.at(position))
     }
 }
 

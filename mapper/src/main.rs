@@ -52,6 +52,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    steermap_plugin::allocator::keep_freed_memory();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,tiny_skia=error")))

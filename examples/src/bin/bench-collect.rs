@@ -1,10 +1,12 @@
 //! What taking statistics costs beside the forward passes themselves: `cargo xtask bench collect`.
 //!
 //! The same texts, in the same batches, go through both models bare (the engine's prefill, no hook) and through
-//! `mapper fit`'s collecting, in turns; the ratio of the two is taken round by round.
+//! `mapper fit`'s collecting, in turns; the ratio of the two is taken round by round. Where `STEERMAP_PYTHON` names an
+//! interpreter that has transformers (`cargo xtask bench peers` makes one), its forward passes take turns with them.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -12,14 +14,23 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use mistralrs::ModelDType;
 use steermap_examples::exit_code;
+use steermap_examples::stories::Story;
 use steermap_mapper::align::{TokenizedText, windows};
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
-use steermap_mapper::collect::{CollectJob, Outcome};
+use steermap_mapper::collect::{CollectJob, GROUP_TOKENS, Outcome};
 use steermap_mapper::corpus::Corpus;
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::session::{ModelSource, Session};
+use steermap_mapper::statistics::quantiles;
 use steermap_mapper::stats::Precision;
+
+/// Stories of a document: three windows of 256 tokens.
+const STORIES: usize = 12;
+
+// As the mapper has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(about = "Compare `mapper fit`'s collecting with the bare forward passes of both models")]
@@ -36,16 +47,17 @@ struct Args {
     /// Layer pairs, as for `mapper fit`
     #[arg(long, default_value = "relative-depth")]
     pairs: PairSelection,
-    /// Documents of the corpus, or stories
-    #[arg(long, default_value_t = 64)]
+    /// Documents of the corpus, or of some stories each
+    #[arg(long, default_value_t = 16)]
     documents: usize,
     /// Rounds
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    steermap_plugin::allocator::keep_freed_memory();
     exit_code(run(Args::parse()).await)
 }
 
@@ -61,7 +73,13 @@ async fn run(args: Args) -> Result<()> {
                 .collect();
             std::fs::write(&corpus, text?)?;
         }
-        None => steermap_examples::family::write_corpus(&corpus, args.documents, 7)?,
+        None => {
+            let document = |document: usize| {
+                let stories = (0..STORIES).map(|i| Story::generate(7, (document * STORIES + i) as u64).text());
+                serde_json::json!({"text": stories.collect::<Vec<_>>().join("\n")}).to_string() + "\n"
+            };
+            std::fs::write(&corpus, (0..args.documents).map(document).collect::<String>())?;
+        }
     }
     let source = |model: &str| ModelSource {
         dtype: ModelDType::F32,
@@ -71,78 +89,189 @@ async fn run(args: Args) -> Result<()> {
         Session::load(source(&args.source)).await?,
         Session::load(source(&args.target)).await?,
     ];
-    let job = CollectJob {
+    let groups = groups(&sessions, &corpus, &Rules::default())?;
+    let tokens: usize = groups.iter().flatten().flatten().map(Vec::len).sum();
+    let mut peer = match std::env::var("STEERMAP_PYTHON") {
+        Ok(python) => Some(Transformers::start(&python, &args, &groups, folder.path())?),
+        Err(_) => None,
+    };
+    let job = |precision| CollectJob {
         source: source(&args.source),
         target: source(&args.target),
         corpus: vec![corpus.clone()],
         pairs: args.pairs.clone(),
         rules: Rules::default(),
-        precision: Precision::F64,
+        precision,
         limit: None,
         shard: Shard::default(),
         checkpoint: folder.path().join("bench.stats"),
         checkpoint_every: Duration::from_secs(3600),
         progress: false,
     };
-    let (mut bare, mut collected, mut ratios, mut tokens) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let jobs = [Precision::F64, Precision::F32].map(job);
+    // By round: the bare passes, statistics in float64 and in float32, transformers, and the bare passes once more.
+    let mut rounds: Vec<[Option<f64>; 5]> = Vec::new();
     for round in 0..=args.rounds {
-        let start = Instant::now();
-        tokens = prefill(&sessions, &corpus, &job.rules).await?;
-        let plain = start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        let Outcome::Whole(_) = job.run_on(&sessions[0], &sessions[1], &AtomicBool::new(false)).await? else {
-            bail!("the run was stopped");
-        };
-        let fit = start.elapsed().as_secs_f64();
-        std::fs::remove_file(&job.checkpoint).context("the checkpoint")?;
+        let mut seconds = [None; 5];
+        for turn in 0..seconds.len() {
+            // Another order each time, so that none always follows the same other.
+            let turn = (turn + round) % seconds.len();
+            let start = Instant::now();
+            match turn {
+                0 | 4 => prefill(&sessions, &groups).await?,
+                3 => match &mut peer {
+                    Some(peer) => peer.run()?,
+                    None => continue,
+                },
+                _ => collect(&jobs[turn - 1], &sessions).await?,
+            }
+            seconds[turn] = Some(start.elapsed().as_secs_f64());
+        }
         // The first round warms up.
         if round > 0 {
-            bare.push(tokens as f64 / plain);
-            collected.push(tokens as f64 / fit);
-            ratios.push(plain / fit);
+            rounds.push(seconds);
         }
     }
     println!(
         "{tokens} tokens of {} and {} together, {} rounds in turns",
         args.source, args.target, args.rounds
     );
-    println!("  bare prefill of both    {:9.1} tokens/s (median)", median(&mut bare));
-    println!(
-        "  statistics taken        {:9.1} tokens/s (median)",
-        median(&mut collected)
-    );
-    let middle = median(&mut ratios);
-    println!(
-        "  ratio                   {middle:9.3} (median; {:.3} to {:.3})",
-        ratios.first().copied().unwrap_or(f64::NAN),
-        ratios.last().copied().unwrap_or(f64::NAN)
-    );
+    let peer = peer.map_or(String::new(), |peer| peer.version.clone());
+    let names = [
+        "bare passes of both",
+        "statistics, f64",
+        "statistics, f32",
+        &peer,
+        "bare passes, again",
+    ];
+    for (turn, name) in names.iter().enumerate() {
+        let speeds: Vec<f64> = rounds.iter().filter_map(|r| Some(tokens as f64 / r[turn]?)).collect();
+        let Some([_, speed, _]) = quantiles(&speeds, [0.25, 0.5, 0.75]) else {
+            continue;
+        };
+        let beside = |other: usize| {
+            let ratios: Vec<f64> = rounds.iter().filter_map(|r| Some(r[other]? / r[turn]?)).collect();
+            let [low, middle, high] = quantiles(&ratios, [0.25, 0.5, 0.75])?;
+            Some(format!("{middle:.3} ({low:.3} to {high:.3})"))
+        };
+        print!("  {name:<42} {speed:9.1} tokens/s");
+        if turn != 0 {
+            print!(", of the bare passes {}", beside(0).unwrap_or_default());
+        }
+        if let Some(ratio) = beside(3).filter(|_| turn != 3) {
+            print!(", of transformers {ratio}");
+        }
+        println!();
+    }
+    println!("  (medians, quartiles of the rounds' ratios)");
     Ok(())
 }
 
-/// Runs all texts through both models, batched as [`CollectJob`] batches them; the number of tokens.
-async fn prefill(sessions: &[Session; 2], corpus: &PathBuf, rules: &Rules) -> Result<usize> {
-    let corpus = Corpus::open(std::slice::from_ref(corpus))?;
-    let (a, b) = (sessions[0].tokenizer()?, sessions[1].tokenizer()?);
-    let mut texts: [Vec<Vec<u32>>; 2] = [Vec::new(), Vec::new()];
-    for document in corpus.documents() {
-        for piece in windows(&a, &document?.text, rules.window)? {
-            texts[0].push(TokenizedText::new(&a, piece)?.ids);
-            texts[1].push(TokenizedText::new(&b, piece)?.ids);
-        }
-    }
-    let mut tokens = 0;
-    for (session, texts) in sessions.iter().zip(&mut texts) {
-        texts.sort_by_key(Vec::len);
-        tokens += texts.iter().map(Vec::len).sum::<usize>();
-        let prompts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-        session.prefill(&prompts, || ()).await?;
-    }
-    Ok(tokens)
+/// Takes the statistics and forgets them.
+async fn collect(job: &CollectJob, sessions: &[Session; 2]) -> Result<()> {
+    let Outcome::Whole(_) = job.run_on(&sessions[0], &sessions[1], &AtomicBool::new(false)).await? else {
+        bail!("the run was stopped");
+    };
+    std::fs::remove_file(&job.checkpoint).context("the checkpoint")
 }
 
-/// Sorts; the middle value.
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+/// Texts as tokens of both models.
+type Group = [Vec<Vec<u32>>; 2];
+
+/// All texts, cut, grouped and ordered as [`CollectJob`] does it where neither memory nor a model's context asks for less.
+fn groups(sessions: &[Session; 2], corpus: &PathBuf, rules: &Rules) -> Result<Vec<Group>> {
+    let corpus = Corpus::open(std::slice::from_ref(corpus))?;
+    let (a, b) = (sessions[0].tokenizer()?, sessions[1].tokenizer()?);
+    let (mut groups, mut group, mut tokens) = (Vec::new(), Group::default(), 0);
+    for document in corpus.documents() {
+        for piece in windows(&a, &document?.text, rules.window)? {
+            let text = TokenizedText::new(&a, piece)?.ids;
+            tokens += text.len();
+            group[0].push(text);
+            group[1].push(TokenizedText::new(&b, piece)?.ids);
+        }
+        if tokens >= GROUP_TOKENS {
+            groups.push(std::mem::take(&mut group));
+            tokens = 0;
+        }
+    }
+    groups.push(group);
+    groups
+        .iter_mut()
+        .flatten()
+        .for_each(|texts| texts.sort_by_key(Vec::len));
+    Ok(groups)
+}
+
+/// Runs all texts through both models.
+async fn prefill(sessions: &[Session; 2], groups: &[Group]) -> Result<()> {
+    for group in groups {
+        for (session, texts) in sessions.iter().zip(group) {
+            let prompts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+            session.prefill(&prompts, || ()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// transformers, in a process of its own.
+struct Transformers {
+    process: Child,
+    tell: ChildStdin,
+    said: BufReader<ChildStdout>,
+    version: String,
+}
+
+impl Transformers {
+    fn start(python: &str, args: &Args, groups: &[Group], folder: &Path) -> Result<Self> {
+        let tokens = folder.join("tokens.json");
+        let of = |model: usize| groups.iter().flat_map(|group| &group[model]).collect::<Vec<_>>();
+        std::fs::write(&tokens, serde_json::to_vec(&[of(0), of(1)])?).with_context(|| tokens.display().to_string())?;
+        let threads = std::thread::available_parallelism()?.to_string();
+        let mut process = Command::new(python)
+            .arg("examples/bench/hidden_states.py")
+            .args([&args.source, &args.target])
+            .arg(&tokens)
+            .arg(threads)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{python}, of STEERMAP_PYTHON"))?;
+        let tell = process.stdin.take().context("its standard input")?;
+        let said = BufReader::new(process.stdout.take().context("its standard output")?);
+        let mut peer = Self {
+            process,
+            tell,
+            said,
+            version: String::new(),
+        };
+        peer.version = peer.line()?;
+        Ok(peer)
+    }
+
+    /// Its next line.
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.said.read_line(&mut line)? == 0 {
+            bail!(
+                "hidden_states.py ended ({}): is transformers installed?",
+                self.process.wait()?
+            );
+        }
+        Ok(line.trim().to_string())
+    }
+
+    /// Runs all texts through both models.
+    fn run(&mut self) -> Result<()> {
+        writeln!(self.tell, "go")?;
+        self.line().map(|_| ())
+    }
+}
+
+impl Drop for Transformers {
+    fn drop(&mut self) {
+        // It ends with its input anyway; by now there is nothing that it could lose.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }

@@ -30,8 +30,9 @@ use crate::stats::{Layout, Precision, Rows, Split, Statistics};
 
 /// Bytes of captured states of one group of texts, as far as single texts allow; two groups are held at a time.
 const GROUP_BYTES: usize = 1 << 30;
-/// Most source tokens that run between two looks at the clock, however narrow the models.
-const GROUP_TOKENS: usize = 1 << 15;
+/// Most source tokens of a group, however narrow the models: the sums of one group are taken while the next one runs, and an
+/// end that was asked for waits for both.
+pub const GROUP_TOKENS: usize = 1 << 12;
 
 /// What to take statistics of.
 #[derive(Clone, Debug)]
@@ -305,7 +306,7 @@ impl CollectJob {
             let counts = &collected.header.parts[0].counts;
             counts.rows + counts.outliers
         };
-        // The sums are taken beside the next group's forward passes, which a GPU computes.
+        // The sums are taken, and checkpoints written, beside the next group's forward passes.
         let mut adding: Option<tokio::task::JoinHandle<Result<Collected>>> = None;
         let mut held = Some(collected);
         let mut saved = Instant::now();
@@ -325,27 +326,28 @@ impl CollectJob {
                 }
             }
             let whole = read == 0;
-            let streams = match whole {
-                true => Vec::new(),
-                false => run_group(models, &captures, &group).await?,
+            let streams = if whole {
+                Ok(Vec::new())
+            } else {
+                run_group(models, &captures, &group).await
             };
             collected = match adding.take() {
                 Some(task) => task.await.context("adding up")??,
                 None => held.take().context("statistics are held or being added to")?,
             };
-            let part = &mut collected.header.parts[0];
-            part.complete = whole;
-            let stopped = !whole && stop.load(Ordering::Relaxed);
-            if whole || stopped || saved.elapsed() >= self.checkpoint_every {
-                // What is in flight is not in it: it is read again.
-                collected.save(&self.checkpoint)?;
-                saved = Instant::now();
-            }
-            if stopped {
-                bar.abandon();
-                return Ok(Outcome::Stopped);
-            }
+            let streams = match streams {
+                Ok(streams) => streams,
+                Err(error) => {
+                    // What was read before is not lost; where nothing was, nothing is in the way of the next try.
+                    if collected.header.counts().documents > 0 {
+                        collected.save(&self.checkpoint)?;
+                    }
+                    return Err(error);
+                }
+            };
+            collected.header.parts[0].complete = whole;
             if whole {
+                collected.save(&self.checkpoint)?;
                 bar.finish_and_clear();
                 ensure!(
                     collected.header.counts().rows > 0,
@@ -373,10 +375,26 @@ impl CollectJob {
             bar.inc(bytes * shard.count as u64);
             let rows = collected.header.parts[0].counts.rows;
             bar.set_message(format!("{rows} rows"));
+            let stopped = stop.load(Ordering::Relaxed);
+            let due = stopped || saved.elapsed() >= self.checkpoint_every;
+            if due {
+                saved = Instant::now();
+            }
+            let checkpoint = due.then(|| self.checkpoint.clone());
             let rules = self.rules.clone();
-            adding = Some(tokio::task::spawn_blocking(move || {
-                add_group(collected, &group, &streams, &rules)
-            }));
+            let task = tokio::task::spawn_blocking(move || {
+                let mut collected = add_group(collected, &group, &streams, &rules)?;
+                if let Some(checkpoint) = checkpoint {
+                    collected.save(&checkpoint)?;
+                }
+                Ok(collected)
+            });
+            if stopped {
+                task.await.context("adding up")??;
+                bar.abandon();
+                return Ok(Outcome::Stopped);
+            }
+            adding = Some(task);
         }
     }
 

@@ -1,5 +1,8 @@
 //! From the streams of one text in two models to rows: paired states, with what is left out.
 
+use std::cmp::Ordering;
+
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::align::{Pairing, PositionPair};
@@ -120,18 +123,18 @@ pub fn text_rows(
 
     let mut keep = vec![true; inner.len()];
     if let Some(ratio) = rules.outliers {
-        let positions = |of: fn(&PositionPair) -> usize| -> Vec<usize> { inner.iter().map(|&pair| of(pair)).collect() };
-        let (at_source, at_target) = (positions(|p| p.source), positions(|p| p.target));
-        let layers = source
-            .iter()
-            .map(|layer| (layer, &at_source))
-            .chain(target.iter().map(|layer| (layer, &at_target)));
-        for (states, positions) in layers {
-            let norms: Vec<f64> = positions.iter().map(|&position| states.norm(position)).collect();
+        type Place = fn(&PositionPair) -> usize;
+        let side = |layers, place: Place| <[LayerStates]>::iter(layers).map(move |layer| (layer, place));
+        let layers: Vec<(&LayerStates, Place)> = side(source, |p| p.source).chain(side(target, |p| p.target)).collect();
+        let within = layers.par_iter().map(|(states, place)| {
+            let norms: Vec<f64> = inner.iter().map(|&pair| states.norm(place(pair))).collect();
             let limit = ratio * median(&norms);
-            for (keep, norm) in keep.iter_mut().zip(&norms) {
-                *keep &= *norm <= limit;
-            }
+            // States that are no numbers are an error, which `Statistics::add` finds.
+            let within = |norm: f64| !norm.is_finite() || norm.partial_cmp(&limit) != Some(Ordering::Greater);
+            norms.into_iter().map(within).collect::<Vec<_>>()
+        });
+        for within in within.collect::<Vec<_>>() {
+            keep.iter_mut().zip(within).for_each(|(keep, within)| *keep &= within);
         }
     }
     let kept: Vec<_> = inner
@@ -144,10 +147,12 @@ pub fn text_rows(
     counts.rows += kept.len() as u64;
 
     let gather = |layers: &[LayerStates], of: fn(&PositionPair) -> usize| -> Vec<Vec<f32>> {
-        layers
-            .iter()
-            .map(|states| kept.iter().flat_map(|pair| states.at(of(pair))).copied().collect())
-            .collect()
+        let rows = |states: &LayerStates| {
+            let mut rows = Vec::with_capacity(kept.len() * states.hidden_size());
+            kept.iter().for_each(|pair| rows.extend_from_slice(states.at(of(pair))));
+            rows
+        };
+        layers.par_iter().map(rows).collect()
     };
     TextRows {
         ends: kept.iter().map(|pair| pair.end).collect(),
@@ -226,6 +231,18 @@ mod tests {
         rules.skip_first = 0;
         let mut counts = Counts::default();
         assert_eq!(text_rows(&pairing, &[calm], &[wild], &rules, &mut counts).ends.len(), 5);
+    }
+
+    #[test]
+    fn states_that_are_no_numbers_are_no_outliers() {
+        let calm = states(&[[1., 0.], [2., 0.], [3., 0.], [2., 0.]]);
+        for odd in [f32::NAN, f32::INFINITY] {
+            let wild = states(&[[1., 0.], [2., 0.], [odd, 0.], [2., 0.]]);
+            let mut counts = Counts::default();
+            let pairing = pairing(&[(0, 0), (1, 1), (2, 2), (3, 3)]);
+            let rows = text_rows(&pairing, &[calm.clone()], &[wild], &Rules::default(), &mut counts);
+            assert_eq!((rows.ends.len(), counts.outliers), (3, 0), "{odd}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod block;
 #[cfg(test)]
 mod tests;
 
+pub use block::norm;
 pub use error::{StatsError, StatsFileError};
 pub use layout::{Layout, LayoutError, PairSpec};
 pub use moments::Moments;

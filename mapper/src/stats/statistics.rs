@@ -1,5 +1,6 @@
 //! Everything that a fit needs to know of the rows.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::block::{Buffers, Stage, absorb};
@@ -148,12 +149,12 @@ impl Statistics {
             let stage = &mut self.stages[split.index()];
             let end = rows.keys.len().min(start + self.block_rows.saturating_sub(stage.rows));
             let copy = |to: &mut Vec<Vec<f32>>, from: &[&[f32]], width: usize| {
-                for (to, from) in to.iter_mut().zip(from) {
+                to.par_iter_mut().zip(from).for_each(|(to, from)| {
                     if to.is_empty() {
                         to.reserve_exact(self.block_rows * width);
                     }
                     to.extend_from_slice(&from[start * width..end * width]);
-                }
+                });
             };
             copy(&mut stage.source, &rows.source, source_hidden);
             copy(&mut stage.target, &rows.target, target_hidden);
@@ -323,17 +324,18 @@ fn check_states(
             states.len(),
             rows.saturating_mul(width),
         )?;
-        if let Some(place) = first_not_finite(states) {
-            return Err(StatsError::NotFinite {
-                model,
-                layer,
-                row: place / width,
-                dimension: place % width,
-                found: states[place],
-            });
-        }
     }
-    Ok(())
+    let odd = states.par_iter().zip(layers).find_map_first(|(states, &layer)| {
+        let place = first_not_finite(states)?;
+        Some(StatsError::NotFinite {
+            model,
+            layer,
+            row: place / width,
+            dimension: place % width,
+            found: states[place],
+        })
+    });
+    odd.map_or(Ok(()), Err)
 }
 
 fn first_not_finite(states: &[f32]) -> Option<usize> {

@@ -11,7 +11,7 @@ use steermap_examples::stories::{Concept, Story};
 use steermap_mapper::behaviour::{Choices, cosine};
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
-use steermap_mapper::collect::{CollectJob, Outcome};
+use steermap_mapper::collect::{CollectJob, Collected, Outcome};
 use steermap_mapper::fit::RidgeChoice;
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::layers::LayerSelection;
@@ -37,11 +37,10 @@ async fn session(name: &str) -> Session {
     Session::load(source).await.unwrap()
 }
 
-async fn fit(source: &Session, target: &Session, stories: usize, pairs: PairSelection) -> MapFile {
-    let dir = tempfile::tempdir().unwrap();
-    let corpus = dir.path().join("corpus.jsonl");
+fn job(source: &Session, target: &Session, stories: usize, pairs: PairSelection, dir: &Path) -> CollectJob {
+    let corpus = dir.join("corpus.jsonl");
     family::write_corpus(&corpus, stories, 7).unwrap();
-    let job = CollectJob {
+    CollectJob {
         source: source.source().clone(),
         target: target.source().clone(),
         corpus: vec![corpus],
@@ -50,14 +49,44 @@ async fn fit(source: &Session, target: &Session, stories: usize, pairs: PairSele
         precision: Precision::F64,
         limit: None,
         shard: Shard::default(),
-        checkpoint: dir.path().join("checkpoint.stats"),
+        checkpoint: dir.join("checkpoint.stats"),
         checkpoint_every: Duration::from_secs(600),
         progress: false,
-    };
+    }
+}
+
+async fn fit(source: &Session, target: &Session, stories: usize, pairs: PairSelection) -> MapFile {
+    let dir = tempfile::tempdir().unwrap();
+    let job = job(source, target, stories, pairs, dir.path());
     let Outcome::Whole(collected) = job.run_on(source, target, &AtomicBool::new(false)).await.unwrap() else {
         panic!("nobody stopped it");
     };
     fit_map(*collected, RidgeChoice::Auto, "test".to_string(), |_| ()).unwrap()
+}
+
+/// Nothing that has run is thrown away, and nothing counts twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_asked_to_stop_keeps_the_texts_that_ran() {
+    let model = session(family::SIZES[0]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let job = job(&model, &model, 200, PairSelection::RelativeDepth, dir.path());
+    let stopped = job.run_on(&model, &model, &AtomicBool::new(true)).await.unwrap();
+    assert!(matches!(stopped, Outcome::Stopped));
+    let kept = Collected::load(&job.checkpoint).unwrap();
+    let documents = kept.header.counts().documents;
+    assert!(documents > 0 && documents < 200, "{documents}");
+    assert!(kept.header.counts().rows > documents);
+    let whole = job.run_on(&model, &model, &AtomicBool::new(false)).await.unwrap();
+    let Outcome::Whole(whole) = whole else {
+        panic!("nobody stopped it")
+    };
+    std::fs::remove_file(&job.checkpoint).unwrap();
+    let afresh = job.run_on(&model, &model, &AtomicBool::new(false)).await.unwrap();
+    let Outcome::Whole(afresh) = afresh else {
+        panic!("nobody stopped it")
+    };
+    assert_eq!(whole.header.counts(), afresh.header.counts());
+    assert_eq!(whole.header.counts().documents, 200);
 }
 
 async fn vector(session: &Session, concept: &str) -> VectorFile {
