@@ -2,7 +2,7 @@
 
 Usage:
     peers.py --model models/smollm2-135m --steermap target/release --llama FOLDER
-             [--only WORD ..] [--rounds 7] [--json out.json] [--write docs/benchmarks.md]
+             [--only WORD ..] [--rounds 5] [--most-rounds 15] [--json out.json] [--write docs/benchmarks.md]
 
 `--llama` is a folder with llama-server, llama-quantize and convert_hf_to_gguf.py; `cargo xtask bench peers` makes it. All
 compute on two threads; both servers are asked over HTTP, each request on a connection of its own, and transformers runs in
@@ -15,7 +15,8 @@ this process. Work:
 
 In float32, and in the formats of GGUF with both servers on the same file; llama.cpp keeps its cache in float16, as it does unless
 told otherwise. A row's ratio is of ours to the other's in the same round: the median over rounds, with quartiles. A second server of
-ours is asked as well: the 95% interval of its ratio to the first tells what this machine can resolve in these rounds.
+ours is asked as well. Rounds go on until the 95% interval of its ratio to the first is within 1%, or there are `--most-rounds`; how
+far it reaches then tells what was resolved. Since rounds end when it looks narrow, that of all rows together is told as well.
 """
 
 import argparse
@@ -38,6 +39,7 @@ WORK = {
     "steered, 32 at once": (32, True, False),
     "mixed lengths, 32 at once": (32, False, True),
 }
+RESOLVED = 0.01
 GENERATED, PREFILL = 32, "prefill, 256 tokens"
 OURS, AGAIN, LLAMA, TRANSFORMERS = "mistralrs-steered", "mistralrs-steered, again", "llama.cpp's server", "transformers"
 BEGIN, END = "<!-- cargo xtask bench peers -->", "<!-- end -->"
@@ -60,11 +62,13 @@ def asked(work, turn):
     return [prompt(1000 * (turn + 1) + index, 6 + index if mixed else 16) for index in range(count)], GENERATED
 
 
-def measure(engines, work, rounds):
+def measure(engines, work, rounds, most):
     """Tokens per second of each engine in each round, after one that warms up."""
     speeds = {engine.name: [] for engine in engines}
     steered = work in WORK and WORK[work][1]
-    for turn in range(rounds + 1):
+    for turn in range(most + 1):
+        if turn > rounds and unresolved(speeds) <= RESOLVED:
+            break
         prompts, tokens = asked(work, turn)
         # Another order each time, so that none always follows the same other.
         for engine in engines[turn % len(engines):] + engines[: turn % len(engines)]:
@@ -95,6 +99,12 @@ def interval(values):
     t = table[len(logs) - 2] if len(logs) - 2 < len(table) else 1.96
     half = t * statistics.stdev(logs) / math.sqrt(len(logs))
     return math.exp(statistics.mean(logs) - half), math.exp(statistics.mean(logs) + half)
+
+
+def unresolved(speeds):
+    """How far from 1 the 95% interval of ours against itself reaches."""
+    low, high = interval(ratios(speeds[AGAIN], speeds[OURS]))
+    return max(high - 1, 1 - low)
 
 
 def make_gguf(llama, model, work, form):
@@ -131,7 +141,8 @@ def processor():
 
 def table(report):
     """What was measured, as Markdown."""
-    lines = ["| work | ours, tokens/s | beside llama.cpp's server | beside transformers |", "| --- | --- | --- | --- |"]
+    lines = ["| work | ours, tokens/s | beside llama.cpp's server | beside transformers | rounds | ours against itself |",
+             "| --- | --- | --- | --- | --- | --- |"]
     for row in report["rows"]:
         def beside(name):
             if name not in row["speeds"]:
@@ -141,12 +152,13 @@ def table(report):
             return f"{statistics.median(row['speeds'][name]):.1f}: **{middle:.2f}** ({low:.2f} to {high:.2f})"
 
         speed = statistics.median(row["speeds"][OURS])
-        lines.append(f"| {row['format']}, {row['work']} | {speed:.1f} | {beside(LLAMA)} | {beside(TRANSFORMERS)} |")
-    nulls = [interval(ratios(row["speeds"][AGAIN], row["speeds"][OURS])) for row in report["rows"]]
-    wide = max(max(high - 1, 1 - low) for low, high in nulls)
-    lines += ["", "Beside another engine stand its tokens/s and the ratio of ours to it in the same round: median and quartiles.", "",
-              f"{report['processor']}; {'; '.join(report['versions'])}; {report['rounds']} rounds. Ours against "
-              f"itself: the 95% intervals reach {wide:.1%} from 1, so that nearer ratios are not resolved."]
+        null = f"{len(row['speeds'][OURS])} | within {unresolved(row['speeds']):.1%}"
+        lines.append(f"| {row['format']}, {row['work']} | {speed:.1f} | {beside(LLAMA)} | {beside(TRANSFORMERS)} | {null} |")
+    low, high = interval([ratio for row in report["rows"] for ratio in ratios(row["speeds"][AGAIN], row["speeds"][OURS])])
+    lines += ["", "Beside another engine stand its tokens/s and the ratio of ours to it in the same round: median and quartiles. A "
+              "ratio that is nearer to 1 than ours against itself (the 95% interval of the mean over rounds) is not resolved. Rounds "
+              f"were added until that was within {RESOLVED:.0%} or there were enough; over all rows together it is {low:.3f} to {high:.3f}.", "",
+              f"{report['processor']}; {'; '.join(report['versions'])}."]
     return "\n".join(lines)
 
 
@@ -165,12 +177,15 @@ def main():
     parser.add_argument("--llama", type=Path, required=True)
     parser.add_argument("--formats", nargs="+", default=["f32", "q8_0", "q4_k_m"])
     parser.add_argument("--only", nargs="+", help="words of the work to measure; absent: all")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5, help="at least so many")
+    parser.add_argument("--most-rounds", type=int, default=15)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path, help="the page that has the table")
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error("--rounds: at least 2, for quartiles")
+    if options.most_rounds < options.rounds:
+        parser.error("--most-rounds: at least --rounds")
     works = [work for work in [*WORK, PREFILL] if not options.only or any(word in work for word in options.only)]
     if not works:
         parser.error(f"--only: no work has these words; there are: {', '.join([*WORK, PREFILL])}")
@@ -185,11 +200,11 @@ def main():
                 for work in works:
                     if form != "f32" and (work == PREFILL or "decode" not in work):
                         continue
-                    rows.append({"format": form, "work": work, "speeds": measure(engines, work, options.rounds)})
+                    rows.append({"format": form, "work": work, "speeds": measure(engines, work, options.rounds, options.most_rounds)})
             finally:
                 for engine in engines:
                     engine.close()
-    report = {"processor": processor(), "system": platform.platform(), "versions": versions, "rounds": options.rounds, "rows": rows}
+    report = {"processor": processor(), "system": platform.platform(), "versions": versions, "rows": rows}
     text = table(report)
     print(text)
     if options.json:
