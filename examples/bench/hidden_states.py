@@ -29,7 +29,8 @@ def batches(texts):
         yield ids, torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in part])
 
 
-models = [transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval() for folder in (source, target)]
+# The blocks of a causal model: loaded by themselves, some families' weights are not found.
+models = [transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().model for folder in (source, target)]
 with open(path) as file:
     work = [(model, list(batches(texts))) for model, texts in zip(models, json.load(file))]
 print(f"transformers {transformers.__version__}, torch {torch.__version__}", flush=True)

@@ -170,6 +170,8 @@ fn median(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     fn states(values: &[[f32; 2]]) -> LayerStates {
@@ -240,7 +242,13 @@ mod tests {
             let wild = states(&[[1., 0.], [2., 0.], [odd, 0.], [2., 0.]]);
             let mut counts = Counts::default();
             let pairing = pairing(&[(0, 0), (1, 1), (2, 2), (3, 3)]);
-            let rows = text_rows(&pairing, &[calm.clone()], &[wild], &Rules::default(), &mut counts);
+            let rows = text_rows(
+                &pairing,
+                slice::from_ref(&calm),
+                &[wild],
+                &Rules::default(),
+                &mut counts,
+            );
             assert_eq!((rows.ends.len(), counts.outliers), (3, 0), "{odd}");
         }
     }

@@ -12,7 +12,6 @@ pub mod plan;
 pub mod sequence;
 pub mod table;
 
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use candle_core::{Result, Tensor};
@@ -66,14 +65,16 @@ impl Applier {
         stream: &Tensor,
         batch: &BatchView,
         planned: impl FnOnce(&Plan),
-    ) -> Result<Option<Rc<Arc<Plan>>>> {
+    ) -> Result<Option<Arc<Plan>>> {
         let (_, width, _) = stream.dims3()?;
         let plan = batch.plan(|| {
             let plan = self.plan(batch, width);
             planned(&plan);
             plan
         });
-        let Some(plan) = plan else { return Ok(None) };
+        let Some(plan) = plan.map(|plan| Arc::clone(&plan)) else {
+            return Ok(None);
+        };
         if plan.decides_at(layer) {
             for (index, row) in batch.rows().iter().enumerate() {
                 if let Some(state) = SequenceState::of(row) {
