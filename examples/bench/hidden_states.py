@@ -2,9 +2,9 @@
 
     hidden_states.py SOURCE TARGET TOKENS.json THREADS
 
-TOKENS.json is [texts of the source, texts of the target], each text a list of token ids. Says its versions in a line once the
-models are loaded; then, for each line that it is given, runs all texts and says the seconds. Float32, batches of 8 texts of about
-one length, padded behind; no logits are computed, and the states are not copied anywhere.
+TOKENS.json is [texts of the source, texts of the target], each text a list of token ids. Says its versions in a line and `ready` in
+the next once the models are loaded; then, for each line that it is given, runs all texts and says the seconds. Float32, batches of 8
+texts of about one length, padded behind; no logits are computed, and the states are not copied anywhere.
 """
 
 import json
@@ -33,7 +33,7 @@ def batches(texts):
 models = [transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().model for folder in (source, target)]
 with open(path) as file:
     work = [(model, list(batches(texts))) for model, texts in zip(models, json.load(file))]
-print(f"transformers {transformers.__version__}, torch {torch.__version__}", flush=True)
+print(f"transformers {transformers.__version__}, torch {torch.__version__}\nready", flush=True)
 for _ in sys.stdin:
     start = time.perf_counter()
     with torch.inference_mode():

@@ -1,65 +1,15 @@
 //! Worker processes and what is said of their times.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
-
-/// A worker process; killed when dropped.
-struct Process {
-    child: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Process {
-    /// Starts a worker and waits until it has loaded its model.
-    fn start(mut command: Command) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("{command:?}"))?;
-        let requests = child.stdin.take().context("stdin")?;
-        let answers = BufReader::new(child.stdout.take().context("stdout")?);
-        let mut process = Self {
-            child,
-            requests,
-            answers,
-        };
-        while process.line()? != "ready" {}
-        Ok(process)
-    }
-
-    /// The seconds that a worker answers a line with.
-    fn ask(&mut self, request: &str) -> Result<f64> {
-        writeln!(self.requests, "{request}")?;
-        let answer = self.line()?;
-        answer
-            .parse()
-            .with_context(|| format!("{request:?} was answered with {answer:?}"))
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        anyhow::ensure!(self.answers.read_line(&mut line)? > 0, "a worker ended");
-        Ok(line.trim_end().to_string())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use anyhow::Result;
+use steermap_examples::worker_process::WorkerProcess;
 
 /// The processes of one launch: two of the published engine, and this program's own worker.
 pub struct Launch {
-    published: [Process; 2],
-    patched: Process,
+    published: [WorkerProcess; 2],
+    patched: WorkerProcess,
 }
 
 impl Launch {
@@ -68,12 +18,12 @@ impl Launch {
         let published = || {
             let mut command = Command::new(stock);
             command.args(stock_args);
-            Process::start(command)
+            quiet(command)
         };
         let patched = || {
             let mut command = Command::new(std::env::current_exe()?);
             command.args(["worker", model]);
-            Process::start(command)
+            quiet(command)
         };
         if patched_first {
             let patched = patched()?;
@@ -105,6 +55,12 @@ impl Launch {
         }
         Ok(seconds)
     }
+}
+
+/// A worker that has nothing to say but its answers.
+fn quiet(mut command: Command) -> Result<WorkerProcess> {
+    command.stderr(Stdio::null());
+    WorkerProcess::start(command).map(|(worker, _)| worker)
 }
 
 /// First quartile, median and third quartile, by linear interpolation.

@@ -12,6 +12,7 @@ pub mod show;
 pub mod slopes;
 pub mod stories;
 pub mod traffic;
+pub mod worker_process;
 
 /// How a program ends: an error is printed with its causes.
 pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {

@@ -4,9 +4,8 @@
 //! `mapper fit`'s collecting, in turns; the ratio of the two is taken round by round. Where `STEERMAP_PYTHON` names an
 //! interpreter that has transformers (`cargo xtask bench peers` makes one), its forward passes take turns with them.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use clap::Parser;
 use mistralrs::ModelDType;
 use steermap_examples::exit_code;
 use steermap_examples::stories::Story;
+use steermap_examples::worker_process::WorkerProcess;
 use steermap_mapper::align::{TokenizedText, windows};
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
@@ -91,9 +91,12 @@ async fn run(args: Args) -> Result<()> {
     ];
     let groups = groups(&sessions, &corpus, &Rules::default())?;
     let tokens: usize = groups.iter().flatten().flatten().map(Vec::len).sum();
-    let mut peer = match std::env::var("STEERMAP_PYTHON") {
-        Ok(python) => Some(Transformers::start(&python, &args, &groups, folder.path())?),
-        Err(_) => None,
+    let (mut peer, version) = match std::env::var("STEERMAP_PYTHON") {
+        Ok(python) => {
+            let (peer, version) = transformers(&python, &args, &groups, folder.path())?;
+            (Some(peer), version)
+        }
+        Err(_) => (None, String::new()),
     };
     let job = |precision| CollectJob {
         source: source(&args.source),
@@ -120,7 +123,7 @@ async fn run(args: Args) -> Result<()> {
             match turn {
                 0 | 4 => prefill(&sessions, &groups).await?,
                 3 => match &mut peer {
-                    Some(peer) => peer.run()?,
+                    Some(peer) => peer.ask("go").map(|_| ())?,
                     None => continue,
                 },
                 _ => collect(&jobs[turn - 1], &sessions).await?,
@@ -136,12 +139,11 @@ async fn run(args: Args) -> Result<()> {
         "{tokens} tokens of {} and {} together, {} rounds in turns",
         args.source, args.target, args.rounds
     );
-    let peer = peer.map_or(String::new(), |peer| peer.version.clone());
     let names = [
         "bare passes of both",
         "statistics, f64",
         "statistics, f32",
-        &peer,
+        &version,
         "bare passes, again",
     ];
     for (turn, name) in names.iter().enumerate() {
@@ -214,64 +216,16 @@ async fn prefill(sessions: &[Session; 2], groups: &[Group]) -> Result<()> {
     Ok(())
 }
 
-/// transformers, in a process of its own.
-struct Transformers {
-    process: Child,
-    tell: ChildStdin,
-    said: BufReader<ChildStdout>,
-    version: String,
-}
-
-impl Transformers {
-    fn start(python: &str, args: &Args, groups: &[Group], folder: &Path) -> Result<Self> {
-        let tokens = folder.join("tokens.json");
-        let of = |model: usize| groups.iter().flat_map(|group| &group[model]).collect::<Vec<_>>();
-        std::fs::write(&tokens, serde_json::to_vec(&[of(0), of(1)])?).with_context(|| tokens.display().to_string())?;
-        let threads = std::thread::available_parallelism()?.to_string();
-        let mut process = Command::new(python)
-            .arg("examples/bench/hidden_states.py")
-            .args([&args.source, &args.target])
-            .arg(&tokens)
-            .arg(threads)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{python}, of STEERMAP_PYTHON"))?;
-        let tell = process.stdin.take().context("its standard input")?;
-        let said = BufReader::new(process.stdout.take().context("its standard output")?);
-        let mut peer = Self {
-            process,
-            tell,
-            said,
-            version: String::new(),
-        };
-        peer.version = peer.line()?;
-        Ok(peer)
-    }
-
-    /// Its next line.
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        if self.said.read_line(&mut line)? == 0 {
-            bail!(
-                "hidden_states.py ended ({}): is transformers installed?",
-                self.process.wait()?
-            );
-        }
-        Ok(line.trim().to_string())
-    }
-
-    /// Runs all texts through both models.
-    fn run(&mut self) -> Result<()> {
-        writeln!(self.tell, "go")?;
-        self.line().map(|_| ())
-    }
-}
-
-impl Drop for Transformers {
-    fn drop(&mut self) {
-        // It ends with its input anyway; by now there is nothing that it could lose.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// transformers in a process of its own, and its version.
+fn transformers(python: &str, args: &Args, groups: &[Group], folder: &Path) -> Result<(WorkerProcess, String)> {
+    let tokens = folder.join("tokens.json");
+    let of = |model: usize| groups.iter().flat_map(|group| &group[model]).collect::<Vec<_>>();
+    std::fs::write(&tokens, serde_json::to_vec(&[of(0), of(1)])?).with_context(|| tokens.display().to_string())?;
+    let mut command = Command::new(python);
+    command
+        .arg("examples/bench/hidden_states.py")
+        .args([&args.source, &args.target])
+        .arg(&tokens)
+        .arg(std::thread::available_parallelism()?.to_string());
+    WorkerProcess::start(command).context("STEERMAP_PYTHON, which has to have transformers")
 }

@@ -16,7 +16,7 @@ const TASK: usize = 1 << 15;
 ///
 /// # Errors
 ///
-/// A direction of another width than the stream; a dtype that is none of float32, float16 and bfloat16.
+/// A direction of another width than the stream; a dtype other than float32, float16 and bfloat16.
 pub fn apply(plan: &Plan, here: &LayerPlan, stream: &Tensor) -> Result<Option<Tensor>> {
     if !here.layout.acts() {
         return Ok(None);

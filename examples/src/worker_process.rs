@@ -1,0 +1,68 @@
+//! A process that is told lines and answers each with one.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+/// A worker; killed when dropped.
+pub struct WorkerProcess {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl WorkerProcess {
+    /// Starts a worker and waits for the line `ready`. Also the last line before it, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// A command that can't be started, or that ends first.
+    pub fn start(mut command: Command) -> Result<(Self, String)> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{command:?}"))?;
+        let requests = child.stdin.take().context("stdin")?;
+        let answers = BufReader::new(child.stdout.take().context("stdout")?);
+        let mut process = Self {
+            child,
+            requests,
+            answers,
+        };
+        let mut said = String::new();
+        loop {
+            match process.line().with_context(|| format!("{command:?}"))? {
+                line if line == "ready" => return Ok((process, said)),
+                line => said = line,
+            }
+        }
+    }
+
+    /// The seconds that a worker answers a line with.
+    ///
+    /// # Errors
+    ///
+    /// A worker that ended, an answer that is no number.
+    pub fn ask(&mut self, request: &str) -> Result<f64> {
+        writeln!(self.requests, "{request}")?;
+        let answer = self.line()?;
+        answer
+            .parse()
+            .with_context(|| format!("{request:?} was answered with {answer:?}"))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        ensure!(self.answers.read_line(&mut line)? > 0, "a worker ended");
+        Ok(line.trim_end().to_string())
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
