@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use mistralrs::ModelDType;
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::ModelSource;
 
 use crate::stories::{Cut, Story};
@@ -51,7 +52,7 @@ pub fn items(concept: &str) -> PathBuf {
 pub fn source(name: &str) -> ModelSource {
     ModelSource {
         dtype: ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         batch: 64,
         ..ModelSource::new(model(name).to_string_lossy())
     }

@@ -64,7 +64,8 @@ pub fn map(
                 rng.random_range(-largest..largest)
             }),
             bias: DVector::zeros(target.hidden_size),
-        },
+        }
+        .into(),
         fit: FitReport {
             method: "random".into(),
             lambda: 1.0,
@@ -80,6 +81,7 @@ pub fn map(
             cosine: 0.5,
             source_mean_norms: vec![1.0],
             target_mean_norm,
+            r2_by_rank: Vec::new(),
         },
     });
     Ok(MapFile::new(header, pairs.collect())?)

@@ -34,7 +34,7 @@ impl Choices {
             Text::Plain(text) => TokenizedText::new(&tokenizer, &text),
             chat => Ok(TokenizedText {
                 ids: session.tokenize(&chat).await?,
-                ends: Vec::new(),
+                ..TokenizedText::default()
             }),
         };
         let (choices, skipped) = choices_async(items, tokenize).await?;

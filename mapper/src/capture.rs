@@ -5,8 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use candle_core::{DType, Result, Tensor};
 use residual_hooks::{BatchView, ResidualHook};
-
-use crate::stats::norm;
+use steermap_fit::stats::norm;
 
 /// Keeps, for every request, the states of its prompt at some layers. It changes nothing.
 pub struct StreamCapture {
@@ -32,6 +31,11 @@ impl LayerStates {
     /// States that are known: `[positions, hidden_size]`, row by row.
     pub fn from_rows(hidden_size: usize, values: Vec<f32>) -> Self {
         Self { hidden_size, values }
+    }
+
+    /// The states of all positions: `[positions, hidden_size]`, row by row.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
     }
 
     /// Number of positions.

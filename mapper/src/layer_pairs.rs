@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use residual_hooks::StreamInfo;
+use steermap_fit::stats::PairSpec;
 
 use crate::layers::layer_number;
-use crate::stats::PairSpec;
 
 /// Layer pairs as a person names them, before the models are known.
 #[derive(Clone, Debug, PartialEq, Eq)]

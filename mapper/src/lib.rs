@@ -4,14 +4,19 @@
 //! | module | role |
 //! | --- | --- |
 //! | [`session`] | a model loaded in the engine: tokenize, run, read logits |
+//! | [`device`] | where a model runs: `auto`, `cpu`, `cuda:0` |
 //! | [`capture`] | a hook that keeps the residual stream of prompts |
 //! | [`steerer`] | steers single requests, with the plugin |
 //! | [`layers`], [`layer_pairs`] | which layers: `all`, `3,5-9`; which pairs of them: `relative-depth`, `14:11` |
-//! | [`jsonl`], [`pairs`], [`corpus`] | files of JSON lines; contrastive pairs; the documents of a corpus |
+//! | [`records`], [`pairs`], [`corpus`] | files of JSON records; contrastive pairs; the documents of a corpus |
 //! | [`tasks`] | behaviour tasks: ours, and data sets as they are published |
+//! | [`windows`] | cuts documents into windows, by the text alone |
 //! | [`align`] | pairs positions of two models by the text that they end |
 //! | [`collect`] | runs two models over a corpus and takes the statistics of their paired states |
-//! | [`stats`], [`fit`] | those statistics; the maps that follow from them |
+//! | [`machine`] | what memory and disk there is |
+//! | [`progress`] | how far long work is |
+//! | [`activations`] | `mapper capture`: a model's states over a corpus, to disk |
+//! | [`by_rank`] | quality by rank, as text |
 //! | [`map`] | `mapper fit`: from a corpus or from statistics to a map file |
 //! | [`statistics`] | of values and states: correlation, bootstrap, area under the ROC curve, CKA |
 //! | [`vector`] | `mapper vector`, `mapper combine`: how vectors are found and put together |
@@ -21,22 +26,26 @@
 
 #![warn(missing_docs)]
 
+pub mod activations;
 pub mod align;
 pub mod behaviour;
+pub mod by_rank;
 pub mod capture;
 pub mod collect;
 pub mod corpus;
+pub mod device;
 pub mod eval;
-pub mod fit;
-pub mod jsonl;
 pub mod layer_pairs;
 pub mod layers;
+pub mod machine;
 pub mod map;
 pub mod pairs;
+pub mod progress;
+pub mod records;
 pub mod report;
 pub mod session;
 pub mod statistics;
-pub mod stats;
 pub mod steerer;
 pub mod tasks;
 pub mod vector;
+pub mod windows;

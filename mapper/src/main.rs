@@ -8,11 +8,12 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use cli::capture::CaptureArgs;
 use cli::combine::CombineArgs;
 use cli::convert::ConvertArgs;
 use cli::eval::EvalArgs;
 use cli::files::{ApplyArgs, InspectArgs};
-use cli::fit::{FitArgs, MergeArgs, StatsArgs};
+use cli::fit::{FitArgs, MergeArgs, NOT_YET, NotYet, StatsArgs};
 use cli::vector::VectorArgs;
 
 #[global_allocator]
@@ -34,6 +35,8 @@ enum Command {
     Vector(VectorArgs),
     /// Fit the map from a small model's residual stream to a large one's
     Fit(FitArgs),
+    /// Write a model's states over text to a folder, to fit from later
+    Capture(CaptureArgs),
     /// Take the statistics that a fit needs, of a shard of the text
     Stats(StatsArgs),
     /// Add up statistics of shards
@@ -50,18 +53,27 @@ enum Command {
     Inspect(InspectArgs),
 }
 
+/// What is logged unless RUST_LOG says otherwise. What the engine warns of while it looks for a model's files ends in an
+/// error that says the same, or was found in the cache.
+const LOG: &str = "warn,tiny_skia=error,mistralrs_core::pipeline::auto=error,mistralrs_core::pipeline::hf=error";
+
 #[tokio::main]
 async fn main() -> ExitCode {
+    cli::pipe::end_when_closed();
     steermap_plugin::allocator::keep_freed_memory();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,tiny_skia=error")))
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG)))
         .init();
     match run(Args::parse_from(cli::combine::shield_terms(std::env::args_os())).command).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<NotYet>() {
+                ExitCode::from(NOT_YET)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -70,6 +82,7 @@ async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Vector(args) => cli::vector::vector(args).await?,
         Command::Fit(args) => return cli::fit::fit(args).await,
+        Command::Capture(args) => return cli::capture::capture(args).await,
         Command::Stats(args) => return cli::fit::stats(args).await,
         Command::Merge(args) => cli::fit::merge(args)?,
         Command::Apply(args) => cli::files::apply(args)?,

@@ -1,27 +1,45 @@
 //! From statistics to a map file.
 
-use anyhow::{Context, Result};
-use steermap_maps::{AffineMap, FitReport, LayerPair, MapFile, MapHeader, Positions, Provenance};
+use std::path::PathBuf;
 
+use anyhow::{Context, Result};
+use steermap_fit::{FittedPair, FittedWeight, MapShape, RidgeChoice, fit_each};
+use steermap_maps::{
+    AffineMap, FitReport, LayerPair, LowRankMap, MapFile, MapHeader, MapWriter, Positions, Provenance, RankR2,
+};
+
+use crate::by_rank::PairByRank;
 use crate::collect::Collected;
 use crate::corpus::summary;
-use crate::fit::{FittedPair, RidgeChoice, fit_pairs};
 
-/// Fits the map of every layer pair that `collected` has statistics of. `command` is the command line, for the file's
-/// provenance; `progress` is told after each pair how many are done.
+/// What maps shall be fitted, and where they go.
+#[derive(Clone, Debug)]
+pub struct MapJob {
+    /// The map file to write.
+    pub out: PathBuf,
+    /// How lambda is chosen.
+    pub ridge: RidgeChoice,
+    /// Rank and dtype.
+    pub shape: MapShape,
+    /// The command line, for the file's provenance.
+    pub command: String,
+}
+
+/// Fits the map of every layer pair that `collected` has statistics of, and writes each when it is done: one is in memory
+/// at a time. `progress` is told after each pair how many are done. Returns the map as it can be read back, and quality by
+/// rank where maps of low rank were asked for.
 ///
 /// # Errors
 ///
-/// Statistics of a run that has not ended, or that don't suffice: no held-out documents, say.
+/// Statistics of a run that has not ended, or that don't suffice: no held-out documents, say. What the operating system
+/// says. Then nothing was written.
 pub fn fit_map(
     mut collected: Collected,
-    ridge: RidgeChoice,
-    command: String,
-    progress: impl FnMut(usize),
-) -> Result<MapFile> {
+    job: &MapJob,
+    mut progress: impl FnMut(usize),
+) -> Result<(MapFile, Vec<PairByRank>)> {
     collected.header.check_parts()?;
     collected.statistics.flush();
-    let fitted = fit_pairs(&collected.statistics, ridge, progress)?;
     let header = &collected.header;
     let (counts, (corpus, corpus_sha256)) = (header.counts(), summary(&header.corpus()));
     let header = MapHeader {
@@ -39,10 +57,26 @@ pub fn fit_map(
             outliers: counts.outliers,
             rule: header.rules.describe(),
         }),
-        provenance: provenance(command, corpus, corpus_sha256),
+        provenance: provenance(job.command.clone(), corpus, corpus_sha256),
     };
-    MapFile::new(header, fitted.into_iter().map(layer_pair).collect())
-        .context("no map could be made from these statistics")
+    let pairs = collected.statistics.layout().pairs.len();
+    let mut writer = MapWriter::create(&job.out, header, pairs)?.with_dtype(job.shape.dtype);
+    let (mut by_rank, mut done) = (Vec::new(), 0);
+    fit_each(&collected.statistics, job.ridge, job.shape, |_, fitted| {
+        if !fitted.by_rank.is_empty() {
+            by_rank.push(PairByRank {
+                layers: pair_name(&fitted),
+                rank: fitted.map_rank,
+                by_rank: fitted.by_rank.clone(),
+            });
+        }
+        writer.push(&layer_pair(fitted))?;
+        done += 1;
+        progress(done);
+        anyhow::Ok(())
+    })?;
+    let map = writer.finish().context("no map could be made from these statistics")?;
+    Ok((map, by_rank))
 }
 
 /// The provenance of a file that is made now, with nothing random in it.
@@ -57,14 +91,19 @@ pub fn provenance(command: String, corpus: String, corpus_sha256: String) -> Pro
     }
 }
 
+fn pair_name(fitted: &FittedPair) -> String {
+    let sources: Vec<String> = fitted.spec.source_layers.iter().map(ToString::to_string).collect();
+    format!("{}->{}", sources.join("+"), fitted.spec.target_layer)
+}
+
 fn layer_pair(fitted: FittedPair) -> LayerPair {
+    let r2_by_rank = fitted.by_rank.iter().map(|of| RankR2 {
+        rank: of.rank as u64,
+        r2: of.r2,
+    });
     LayerPair {
         source_layers: fitted.spec.source_layers,
         target_layer: fitted.spec.target_layer,
-        map: AffineMap {
-            weight: fitted.weight,
-            bias: fitted.bias,
-        },
         fit: FitReport {
             method: "ridge".to_string(),
             lambda: fitted.lambda,
@@ -80,6 +119,20 @@ fn layer_pair(fitted: FittedPair) -> LayerPair {
             cosine: fitted.cosine,
             source_mean_norms: fitted.source_mean_norms,
             target_mean_norm: fitted.target_mean_norm,
+            r2_by_rank: r2_by_rank.collect(),
+        },
+        map: match fitted.weight {
+            FittedWeight::Full(weight) => AffineMap {
+                weight,
+                bias: fitted.bias,
+            }
+            .into(),
+            FittedWeight::LowRank { left, right } => LowRankMap {
+                left,
+                right,
+                bias: fitted.bias,
+            }
+            .into(),
         },
     }
 }

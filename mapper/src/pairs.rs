@@ -1,11 +1,11 @@
-//! Contrastive pairs: JSON lines of `{"positive": .., "negative": ..}`.
+//! Contrastive pairs: records of `{"positive": .., "negative": ..}`, as JSON lines or one JSON array, compressed or not.
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
 
-use crate::jsonl;
+use crate::records;
 
 /// A text to run through a model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -50,12 +50,12 @@ impl Text {
 ///
 /// # Errors
 ///
-/// A file that can't be read or has fewer than two pairs, a line that is no pair, a blank text, two texts that are
+/// A file that can't be read or has fewer than two pairs, a record that is no pair, a blank text, two texts that are
 /// the same: each names the file and the line.
 pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     let expected =
         "{\"positive\": TEXT, \"negative\": TEXT}, where TEXT is a string or a list of {\"role\", \"content\"}";
-    let pairs: Vec<Pair> = jsonl::read(path, expected, |pair: &Pair| {
+    let pairs: Vec<Pair> = records::read(path, expected, |pair: &Pair| {
         for (side, text) in [("positive", &pair.positive), ("negative", &pair.negative)] {
             ensure!(!text.is_blank(), "{side}: found nothing, expected a text");
         }
@@ -94,6 +94,25 @@ mod tests {
         assert_eq!(pairs.len(), 2);
         assert_eq!(pairs[0].positive, Text::Plain("a".into()));
         assert!(matches!(&pairs[1].negative, Text::Chat(m) if m[0].content == "d"));
+    }
+
+    #[test]
+    fn lists_and_compressed_files_are_pairs_too() {
+        let lines = "{\"positive\": \"a\", \"negative\": \"b\"}\r\n{\"positive\": \"c\", \"negative\": \"d\"}\r\n";
+        let list = format!("\u{feff}[{}]", lines.trim().replace("\r\n", ",\n"));
+        let expected = read(lines.as_bytes()).unwrap();
+        assert_eq!(expected.len(), 2);
+        for text in [lines, &list] {
+            let packed = zstd::encode_all(text.as_bytes(), 1).unwrap();
+            assert_eq!(read(text.as_bytes()).unwrap(), expected);
+            assert_eq!(read(&packed).unwrap(), expected);
+        }
+        let bad = list.replace("\"d\"", "\"c\"");
+        let error = format!("{:#}", read(bad.as_bytes()).unwrap_err());
+        assert!(
+            error.contains("pairs.jsonl, record 2, line 2: positive and negative are the same"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! A model loaded in mistral.rs.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -16,12 +15,18 @@ use mistralrs::{
 use residual_hooks::HookSlot;
 use steermap_maps::ModelInfo;
 use steermap_plugin::SteeredRequest;
-use steermap_plugin::model_files::{ModelFiles, display_name};
+use steermap_plugin::model_files::{ModelFiles, Sizes, display_name};
 use tokenizers::Tokenizer;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::capture::{LayerStates, StreamCapture};
+use crate::device::DeviceChoice;
 use crate::pairs::{Message, Text};
+use crate::tasks::quoted;
+use words::without_backtrace;
+
+mod before;
+mod words;
 
 /// Which model to load, and how.
 #[derive(Clone, Debug)]
@@ -36,8 +41,8 @@ pub struct ModelSource {
     pub dtype: ModelDType,
     /// In-situ quantisation, as mistral.rs spells it (`q8_0`, `4`, ...).
     pub isq: Option<String>,
-    /// Run on the CPU even where there is a GPU.
-    pub cpu: bool,
+    /// Where it runs.
+    pub device: DeviceChoice,
     /// Most requests that run at a time.
     pub batch: usize,
 }
@@ -51,9 +56,23 @@ impl ModelSource {
             tok_model_id: None,
             dtype: ModelDType::Auto,
             isq: None,
-            cpu: false,
+            device: DeviceChoice::Auto,
             batch: 16,
         }
+    }
+
+    /// The sizes that the model's files state, and its tokenizer where it lies beside them: without loading it.
+    ///
+    /// # Errors
+    ///
+    /// Files that are not on this machine, or don't say the sizes.
+    pub fn described(&self) -> Result<(Sizes, Option<Tokenizer>)> {
+        let files = self.files();
+        let files =
+            files.with_context(|| format!("model: found {:?}, whose files are not on this machine", self.model))?;
+        let sizes = files.sizes();
+        let sizes = sizes.with_context(|| format!("model: the files of {:?} do not say its sizes", self.model))?;
+        Ok((sizes, files.tokenizer()))
     }
 
     fn files(&self) -> Option<ModelFiles> {
@@ -76,20 +95,15 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// A path that leads nowhere, or what mistral.rs says.
+    /// A path that leads nowhere, a folder without a model, a dtype that can't be run in, a model that neither the cache nor
+    /// the hub has, or what mistral.rs says.
     pub async fn load(source: ModelSource) -> Result<Self> {
-        let looks_like_path = source.model.starts_with(['.', '/']) || source.model.matches('/').count() != 1;
-        if looks_like_path && !Path::new(&source.model).is_dir() {
-            bail!(
-                "model: found {:?}, which is no folder; expected one, or an id of the form owner/name",
-                source.model
-            );
-        }
+        let checked = before::check(&source)?;
         let model = match &source.gguf {
             Some(names) => load_gguf(&source, names).await,
             None => load_folder(&source).await,
         };
-        let model = model.map_err(|error| anyhow!("model {:?} could not be loaded: {error:#}", source.model))?;
+        let model = model.map_err(|error| checked.not_loaded(&source, &error))?;
         let slot = steermap_plugin::attach::slot(model.inner(), None)?;
         Ok(Self { model, source, slot })
     }
@@ -156,8 +170,8 @@ impl Session {
                 self.model.tokenize(text, None, true, open, None).await
             }
         };
-        let tokens = tokens.with_context(|| format!("could not tokenize {text:?}"))?;
-        ensure!(!tokens.is_empty(), "no tokens in {text:?}");
+        let tokens = tokens.with_context(|| format!("could not tokenize {}", shown(text)))?;
+        ensure!(!tokens.is_empty(), "no tokens in {}", shown(text));
         Ok(tokens)
     }
 
@@ -293,7 +307,9 @@ impl Session {
                 let vocabulary = logits.dim(D::Minus1)?;
                 Ok(logits.reshape(((), vocabulary))?.to_dtype(DType::F32)?.to_vec2()?)
             }
-            Some(Response::InternalError(error) | Response::ValidationError(error)) => bail!("{error}"),
+            Some(Response::InternalError(error) | Response::ValidationError(error)) => {
+                bail!(without_backtrace(&error.to_string()))
+            }
             Some(_) => bail!("the engine gave an answer of another kind than was asked for"),
             None => bail!("the engine ended without an answer"),
         }
@@ -424,10 +440,25 @@ async fn finish(answers: &mut Receiver<Response>) -> Result<String> {
             .next()
             .map(|choice| choice.text)
             .unwrap_or_default()),
-        Some(Response::CompletionModelError(message, _) | Response::ModelError(message, _)) => bail!(message),
-        Some(Response::InternalError(error) | Response::ValidationError(error)) => bail!("{error}"),
+        Some(Response::CompletionModelError(message, _) | Response::ModelError(message, _)) => {
+            bail!(without_backtrace(&message))
+        }
+        Some(Response::InternalError(error) | Response::ValidationError(error)) => {
+            bail!(without_backtrace(&error.to_string()))
+        }
         Some(_) => bail!("the engine gave an answer of another kind than was asked for"),
         None => bail!("the engine ended without an answer"),
+    }
+}
+
+/// The beginning of a text, for messages.
+fn shown(text: &Text) -> String {
+    match text {
+        Text::Plain(text) => quoted(text),
+        Text::Chat(messages) => match messages.last() {
+            Some(last) => format!("the chat that ends in {}", quoted(&last.content)),
+            None => "a chat without messages".to_string(),
+        },
     }
 }
 
@@ -449,11 +480,12 @@ async fn load_folder(source: &ModelSource) -> Result<Model> {
         .with_dtype(source.dtype)
         .with_max_num_seqs(source.batch.max(1))
         .with_prefix_cache_n(None);
-    if source.cpu {
+    let device = source.device.device()?;
+    builder = builder.with_device(device.clone());
+    if source.device == DeviceChoice::Cpu {
         builder = builder.with_force_cpu();
     }
     if let Some(isq) = &source.isq {
-        let device = mistralrs::best_device(source.cpu)?;
         builder = builder.with_isq(parse_isq_value(isq, Some(&device)).map_err(|error| anyhow!("isq: {error}"))?);
     }
     builder.build().await
@@ -470,7 +502,7 @@ async fn load_gguf(source: &ModelSource, names: &str) -> Result<Model> {
         None,
         TokenSource::CacheToken,
         &source.dtype,
-        &mistralrs::best_device(source.cpu)?,
+        &source.device.device()?,
         true,
         DeviceMapSetting::Auto(AutoDeviceMapParams::default_text()),
         None,

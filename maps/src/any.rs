@@ -9,7 +9,7 @@ use crate::store;
 use crate::vector::VectorFile;
 
 /// Any of steermap's files.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum AnyFile {
     /// A map from one model's residual stream to another's.
     Map(MapFile),
@@ -18,7 +18,7 @@ pub enum AnyFile {
 }
 
 impl AnyFile {
-    /// Reads a file of whatever kind and checks all of it. `path` is that of the TOML file.
+    /// Reads a file of whatever kind and checks it, but for a map's weights. `path` is that of the TOML file.
     ///
     /// # Errors
     ///
@@ -27,9 +27,21 @@ impl AnyFile {
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let format = store::read_format(path)?;
         match format.as_ref().and_then(|format| format.as_str()) {
-            Some(MapFile::FORMAT) => MapFile::load(path).map(Self::Map),
+            Some(MapFile::FORMAT | MapFile::FORMAT_1) => MapFile::load(path).map(Self::Map),
             Some(VectorFile::FORMAT) => VectorFile::load(path).map(Self::Vector),
             _ => Err(store::unknown_format(format).within(path)),
+        }
+    }
+
+    /// Checks what [`load`](Self::load) leaves, a map's weights, and reads all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`MapFile::verify`].
+    pub fn verify(&self) -> Result<(), FileError> {
+        match self {
+            Self::Map(map) => map.verify(),
+            Self::Vector(_) => Ok(()),
         }
     }
 
@@ -78,12 +90,13 @@ mod tests {
     fn each_kind_is_known() {
         let saved = Saved::new(|path| map().save(path));
         let file = AnyFile::load(&saved.path).unwrap();
-        assert_eq!(file, AnyFile::Map(map()));
-        assert_eq!(file.describe(), describe::map(&map()));
+        assert_eq!(file.describe(), describe::map(&MapFile::load(&saved.path).unwrap()));
+        file.verify().unwrap();
         let saved = Saved::new(|path| vector().save(path));
         let file = AnyFile::load(&saved.path).unwrap();
-        assert_eq!(file, AnyFile::Vector(vector()));
+        assert!(matches!(&file, AnyFile::Vector(found) if *found == vector()));
         assert_eq!(file.describe(), describe::vector(&vector()));
+        file.verify().unwrap();
     }
 
     #[test]
@@ -98,6 +111,18 @@ mod tests {
         assert!(matches!(problem, Problem::Sha256 { .. }), "{problem}");
     }
 
+    /// Loading a map reads none of its weights; verifying it reads all.
+    #[test]
+    fn spoilt_weights_of_a_map_are_found_by_verifying() {
+        let saved = Saved::new(|path| map().save(path));
+        let mut bytes = fs::read(saved.weights()).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(saved.weights(), bytes).unwrap();
+        let file = AnyFile::load(&saved.path).unwrap();
+        let problem = saved.problem(file.verify(), &saved.weights());
+        assert!(matches!(problem, Problem::Sha256 { .. }), "{problem}");
+    }
+
     #[test]
     fn what_is_neither_says_so() {
         let folder = tempfile::tempdir().unwrap();
@@ -108,9 +133,10 @@ mod tests {
         };
         let expected = |found: &str, hint: &str| {
             format!(
-                "{}: format: found {found}, expected \"{}\" or \"{}\"{hint}",
+                "{}: format: found {found}, expected \"{}\", \"{}\" or \"{}\"{hint}",
                 path.display(),
                 MapFile::FORMAT,
+                MapFile::FORMAT_1,
                 VectorFile::FORMAT
             )
         };
@@ -120,7 +146,7 @@ mod tests {
         assert_eq!(message(b"format = 7"), expected("7", ""));
         assert_eq!(message(b"format = 'gguf'"), expected("\"gguf\"", ""));
         assert_eq!(message(b"format = 'steermap-map'"), expected("\"steermap-map\"", ""));
-        for format in ["steermap-map/2", "steermap-vector/0"] {
+        for format in ["steermap-map/3", "steermap-vector/0"] {
             let text = format!("format = \"{format}\"\nsurprise = 1");
             assert_eq!(message(text.as_bytes()), expected(&format!("\"{format}\""), version));
         }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 /// Writes a file so that, whenever anyone looks, `path` holds all of the old content or all of the new.
 ///
 /// `fill` writes the content to a temporary file (`.steermap-*.tmp`) in the same folder. That file is synced to the
@@ -27,17 +29,37 @@ use std::path::Path;
 /// That the folder could not be synced after the rename is no error: some file systems can't, and the new content is
 /// in place.
 pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let folder = folder_of(path);
+    let mut temporary = stage(path)?;
+    fill(temporary.as_file_mut())?;
+    commit(temporary, path)
+}
+
+/// As [`write()`], for code that writes to a path: `fill` is told that of the temporary file.
+///
+/// # Errors
+///
+/// As [`write()`].
+pub fn write_at(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let temporary = stage(path)?;
+    fill(temporary.path())?;
+    commit(temporary, path)
+}
+
+/// A temporary file `.steermap-*.tmp` in the folder of `path`, which is removed when it's dropped.
+pub(crate) fn stage(path: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".steermap-").suffix(".tmp");
     // The default is for secrets: readable by the owner alone. The process's umask is applied to what is given here.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(folder)?;
-    fill(temporary.as_file_mut())?;
+    builder.tempfile_in(folder_of(path))
+}
+
+/// Syncs a temporary file and gives it its name.
+pub(crate) fn commit(temporary: NamedTempFile, path: &Path) -> io::Result<()> {
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder);
+    sync_folder(folder_of(path));
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! What is in a file, as text for people. Only what the file says: nothing is measured or judged here.
+//! What is in a file, as text for people. Only what the file says: nothing is measured or judged here, and no weights are
+//! read.
 //!
 //! Lines stay within 120 columns for names of usual length. Control characters, which could steer a terminal, are
 //! spelled out.
@@ -18,7 +19,8 @@ const SHORT: usize = 12;
 /// Stands where there is no value.
 const NONE: &str = "-";
 
-/// A map file: both models, the pairs of layers with how they were fitted and how good they are, where it came from.
+/// A map file: both models, the pairs of layers with how their weights are stored, how they were fitted and how good they
+/// are, where it came from.
 pub fn map(file: &MapFile) -> String {
     let header = file.header();
     let mut text = format!(
@@ -30,11 +32,19 @@ pub fn map(file: &MapFile) -> String {
         ("source", &header.source, &header.source_numerics),
         ("target", &header.target, &header.target_numerics),
     ]);
+    text += "\nWeights\n\n";
+    text += &weights(file.pairs());
+    text += &files(file);
     text += "\nFit\n\n";
     text += &fits(file.pairs());
     text +=
         "\nHow good it is, on held-out text: of the map, of predicting the mean, of the source's state as it is\n\n";
     text += &scores(file.pairs());
+    let ranks = ranks(file.pairs());
+    if !ranks.is_empty() {
+        text += "\nR2 of the best map of each rank\n\n";
+        text += &ranks;
+    }
     text += "\nProvenance\n\n";
     text += &provenance(&header.provenance);
     if let Some(found) = &header.positions {
@@ -97,6 +107,55 @@ fn models(models: &[(&str, &ModelInfo, &Numerics)]) -> String {
         ]);
     }
     grid.to_string()
+}
+
+fn weights(pairs: &[LayerPair]) -> String {
+    let mut grid = Grid::new(2, ["layers", "kind", "rank", "dtype", "outputs", "inputs", "size"]);
+    for pair in pairs {
+        let map = &pair.map;
+        grid.row([
+            pair.layers(),
+            map.kind().to_string(),
+            map.kind().rank().map_or(NONE.to_owned(), |rank| rank.to_string()),
+            map.dtype().to_string(),
+            map.rows().to_string(),
+            map.columns().to_string(),
+            bytes(map.bytes()),
+        ]);
+    }
+    grid.to_string()
+}
+
+/// The files of weights; nothing of a map in memory.
+fn files(file: &MapFile) -> String {
+    let mut grid = Grid::new(1, ["file", "size", "sha256"]);
+    for (name, length, sha256) in file.weights_files() {
+        grid.row([plain(&name), bytes(length), short(sha256)]);
+    }
+    if file.weights_files().next().is_some() {
+        format!("\n{grid}")
+    } else {
+        String::new()
+    }
+}
+
+/// What is known of ranks, a line or more for each pair.
+fn ranks(pairs: &[LayerPair]) -> String {
+    const IN_A_LINE: usize = 6;
+    let width = pairs.iter().map(|pair| pair.layers().len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for pair in pairs {
+        let mut layers = pair.layers();
+        for ranks in pair.fit.r2_by_rank.chunks(IN_A_LINE) {
+            let ranks: Vec<_> = ranks
+                .iter()
+                .map(|of| format!("{}: {}", of.rank, score(of.r2)))
+                .collect();
+            text += &format!("  {layers:width$}  {}\n", ranks.join("  "));
+            layers.clear();
+        }
+    }
+    text
 }
 
 fn fits(pairs: &[LayerPair]) -> String {
@@ -222,6 +281,22 @@ fn number(value: f64) -> String {
         size if size < 1000.0 => format!("{value:.3}"),
         _ => format!("{value:.1}"),
     }
+}
+
+/// A number of bytes.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1 << 10 {
+        return format!("{count} B");
+    }
+    let mut size = count as f64 / 1024.0;
+    let mut unit = 0;
+    // 1023.95 would be written as 1024.0.
+    while size >= 1023.95 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
 }
 
 /// Four digits behind the point, of a number that is at most 1 and may be far below 0.

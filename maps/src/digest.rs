@@ -32,7 +32,8 @@ pub(crate) fn hash_rest(file: &mut File) -> std::io::Result<[u8; 32]> {
     Ok(hash.finalize().into())
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::dtype::FloatDtype;
+
 /// A file could not be read, written, or believed. Every variant names the path.
 ///
 /// The message says all there is, the cause included, so [`source`](std::error::Error::source) is always `None` and a
@@ -122,7 +124,7 @@ pub enum Problem {
     Format {
         /// What `format` says, as TOML, or `nothing`.
         found: String,
-        /// The only value accepted.
+        /// The value accepted: of several, the newest.
         expected: &'static str,
         /// What the file seems to be, as the end of a sentence, or empty.
         hint: &'static str,
@@ -136,6 +138,16 @@ pub enum Problem {
         found: String,
         /// What it may be.
         expected: &'static str,
+    },
+    /// A value isn't the one that other values imply.
+    #[error("{field}: found {found}, expected {expected}")]
+    Implied {
+        /// The key, or the place.
+        field: String,
+        /// The value.
+        found: Box<str>,
+        /// What it must be.
+        expected: Box<str>,
     },
     /// `weights.file` could lead out of the TOML file's folder, or isn't named like a safetensors file.
     #[error(
@@ -200,7 +212,7 @@ pub enum Problem {
         /// The name.
         found: String,
     },
-    /// A tensor isn't of the floating-point type expected: F32 in vectors and maps.
+    /// A tensor isn't of the floating-point type expected: F32 in vectors, in maps what their TOML file says.
     #[error("tensor {tensor:?}: found dtype {found}, expected {expected}")]
     Dtype {
         /// Its name.
@@ -229,6 +241,18 @@ pub enum Problem {
         index: usize,
         /// The value.
         found: f64,
+    },
+    /// A tensor holds a number that the dtype it is to be written in can't hold.
+    #[error("tensor {tensor:?}: found {found} at index {index}, expected numbers that {dtype} can hold")]
+    BeyondDtype {
+        /// Its name.
+        tensor: String,
+        /// Where, in elements from the tensor's start, row by row.
+        index: usize,
+        /// The value.
+        found: f32,
+        /// The dtype.
+        dtype: FloatDtype,
     },
     /// A direction has norm 0, so it points nowhere and can't be normalised.
     #[error("tensor {tensor:?}: found a norm of 0, expected a direction")]
@@ -272,13 +296,55 @@ pub enum Problem {
         /// Its layers, such as `14->11`.
         layers: String,
     },
-    /// A pair's map is of a kind that this version doesn't know.
-    #[error("pair.{pair}.kind: found {found}, expected \"affine\", the only kind that this version of steermap knows")]
+    /// A pair's map is of a kind that this version of steermap, or this version of the format, doesn't know.
+    #[error("pair.{pair}.kind: found {found}, expected {expected}")]
     Kind {
         /// The pair, counted from 0 in the order listed.
         pair: usize,
         /// What `kind` says, as TOML.
         found: String,
+        /// The kinds that are known.
+        expected: &'static str,
+    },
+    /// The rank of a low-rank map is 0, or more than any matrix of its shape can have.
+    #[error("pair.{pair}.rank: found {found}, expected 1 to {most}, the smaller side of the map's matrix")]
+    Rank {
+        /// The pair, counted from 0 in the order listed.
+        pair: usize,
+        /// The rank.
+        found: usize,
+        /// The most that it may be.
+        most: usize,
+    },
+    /// The two factors of a low-rank map are kept in different dtypes.
+    #[error("pair.{pair}: found a left factor of {left} and a right one of {right}, expected the same dtype")]
+    MixedDtypes {
+        /// The pair, counted from 0 in the order listed.
+        pair: usize,
+        /// Dtype of `left`.
+        left: FloatDtype,
+        /// Dtype of `right`.
+        right: FloatDtype,
+    },
+    /// A pair's tensors aren't those that the TOML was written with.
+    #[error("pair.{pair}.sha256: its tensors hash to {found}, expected {expected}")]
+    PairSha256 {
+        /// The pair, counted from 0 in the order listed.
+        pair: usize,
+        /// Hash of the bytes read.
+        found: String,
+        /// Hash that the TOML states.
+        expected: String,
+    },
+    /// A pair names a file of weights that isn't listed.
+    #[error("pair.{pair}.weights: found {found}, expected less than {files}, the number of [[weights]] tables")]
+    WeightsIndex {
+        /// The pair, counted from 0 in the order listed.
+        pair: usize,
+        /// The index.
+        found: usize,
+        /// How many files are listed.
+        files: usize,
     },
     /// A pair names a layer that its model doesn't have.
     #[error("{field}: found {layer}, expected less than {num_layers}, the model's num_layers (layers count from 0)")]
@@ -309,7 +375,7 @@ pub enum Problem {
         expected: usize,
     },
     /// The file is none that steermap writes, or of a version that this one can't read.
-    #[error("format: found {found}, expected \"steermap-map/1\" or \"steermap-vector/1\"{hint}")]
+    #[error("format: found {found}, expected \"steermap-map/2\", \"steermap-map/1\" or \"steermap-vector/1\"{hint}")]
     UnknownFormat {
         /// What `format` says, as TOML, or `nothing`.
         found: String,
@@ -333,6 +399,15 @@ impl Problem {
             field: field.into(),
             found: found.to_string(),
             expected,
+        }
+    }
+
+    /// A value that isn't the one that others imply.
+    pub(crate) fn implied(field: impl Into<String>, found: impl ToString, expected: impl ToString) -> Self {
+        Self::Implied {
+            field: field.into(),
+            found: found.to_string().into(),
+            expected: expected.to_string().into(),
         }
     }
 

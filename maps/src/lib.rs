@@ -1,31 +1,37 @@
-//! What steermap keeps on disk: a TOML file that people read, with its tensors beside it in one safetensors file.
+//! What steermap keeps on disk: a TOML file that people read, with its tensors beside it in safetensors files.
 //!
 //! | module | role |
 //! | --- | --- |
 //! | [`vector`] | steering vectors in one model's residual stream, native or mapped: [`VectorFile`] |
 //! | [`map`] | maps from one model's residual stream to another's, and carrying vectors through them: [`MapFile`] |
+//! | [`activations`] | residual streams on disk: a folder of shards with an index |
 //! | [`offset`] | how a vector goes through a map: [`OffsetRule`] |
 //! | [`any`], [`describe`] | a file of whatever kind: [`AnyFile`], and what is in it, as text for people |
 //! | [`model`], [`provenance`] | tables that every kind of file has: which model, made how |
 //! | [`fingerprint`] | what identifies a model's weights and tokenizer |
 //! | [`error`] | [`FileError`] (which file) and [`Problem`] (what is wrong in it) |
+//! | [`dtype`] | how floating-point numbers are stored: [`FloatDtype`] |
 //! | [`tensors`] | safetensors bytes to checked values and back: for every file of tensors |
 //! | [`atomic`], [`read`], [`digest`] | whole-or-nothing writes, reads with a limit, SHA-256: for other crates too |
 //!
-//! Two modules carry what the kinds of file share: `store`, which is private (a TOML file and the tensors it names, as
-//! one unit), and [`tensors`]. A new kind of file is a new module beside [`vector`] and [`map`] that stands on those.
+//! Three modules carry what the kinds of file share: [`tensors`], and two private ones, `store` (a TOML file and the
+//! tensors it names, as one unit) and `tensor_file` (a safetensors file of any size, mapped into memory). A new kind of
+//! file is a new module beside [`vector`] and [`map`] that stands on those.
 //!
 //! Every invariant holds for a value in memory too: a [`VectorFile`] or a [`MapFile`] can't be made, by whatever way,
-//! without passing all checks, so code that is handed one needn't check again.
+//! without passing all checks, so code that is handed one needn't check again. The numbers of a map in a file are an
+//! exception: [`PairMap::load`] checks them when they are used for the first time.
 //!
 //! This crate knows nothing of mistral.rs, of candle, or of how steering is done.
 
 #![warn(missing_docs)]
 
+pub mod activations;
 pub mod any;
 pub mod atomic;
 pub mod describe;
 pub mod digest;
+pub mod dtype;
 pub mod error;
 pub mod fingerprint;
 pub mod map;
@@ -37,18 +43,21 @@ pub mod tensors;
 pub mod vector;
 
 mod store;
+mod tensor_file;
 
 #[cfg(test)]
 mod testing;
 
 pub use any::AnyFile;
+pub use dtype::FloatDtype;
 pub use error::{FileError, Problem};
 pub use fingerprint::{fingerprint_folder, fingerprint_gguf, weights_of_folder};
 pub use map::{
-    AffineMap, ApplyError, FitReport, LayerPair, MapFile, MapHeader, MappedLayer, MappedVector, Positions, Reach,
+    AffineMap, ApplyError, FitReport, LayerPair, LinearMap, LowRankMap, MapFile, MapHeader, MapKind, MapWriter,
+    MappedLayer, MappedVector, PairMap, Positions, RankR2, Reach, WeightMatrix,
 };
 pub use model::{ModelInfo, Numerics};
 pub use offset::OffsetRule;
 pub use provenance::Provenance;
-pub use store::{MAX_TOML_BYTES, MAX_WEIGHTS_BYTES};
+pub use store::{MAX_MAP_TOML_BYTES, MAX_TOML_BYTES, MAX_WEIGHTS_BYTES};
 pub use vector::{LayerVector, Mapped, TokenPosition, VectorFile, VectorHeader};

@@ -1,9 +1,9 @@
 //! Maps from one model's residual stream to another's, one per pair of layers.
 //!
-//! On disk: `NAME.toml`, which people read, and the safetensors file that it names and hashes.
+//! On disk: `NAME.toml`, which people read, and the safetensors files that it names and hashes.
 //!
 //! ```toml
-//! format = "steermap-map/1"
+//! format = "steermap-map/2"
 //!
 //! [source]
 //! model = "SmolLM2-135M-Instruct"
@@ -16,15 +16,18 @@
 //! [target]
 //! # The same keys.
 //!
-//! [weights]
+//! [[weights]]                     # one per file of tensors; they count from 0
 //! file = "small-to-large-0123456789abcdef.safetensors"
-//! sha256 = "0123456789abcdef…"
+//! sha256 = "0123456789abcdef…"    # of the whole file
 //!
 //! [[pair]]                        # one per pair of layers; they count from 0
 //! source_layers = [14]            # 0-based; if more than one, the inputs are concatenated in this order
 //! target_layer = 11
-//! kind = "affine"                 # h_T ~ A h_S + p, the only kind so far
-//! weight = "pair.0.weight"        # A: F32, [hidden_T, number of source layers * hidden_S]
+//! kind = "affine"                 # h_T ~ A h_S + p
+//! dtype = "bf16"                  # of its matrices: "f32", "bf16" or "f16"
+//! weights = 0                     # which of [[weights]] has its tensors
+//! sha256 = "…"                    # of its tensors' bytes, one after another in the order of these keys
+//! weight = "pair.0.weight"        # A: [hidden_T, number of source layers * hidden_S]
 //! bias = "pair.0.bias"            # p: F32, [hidden_T]
 //!
 //! [pair.fit]                      # see FitReport
@@ -43,6 +46,25 @@
 //! source_mean_norms = [41.5]      # mean L2 norm of the stream at each of source_layers
 //! target_mean_norm = 310.0        # and at target_layer
 //!
+//! [[pair]]
+//! source_layers = [15]
+//! target_layer = 12
+//! kind = "low-rank"               # A = left right, applied as two products
+//! rank = 64
+//! dtype = "bf16"
+//! weights = 0
+//! sha256 = "…"
+//! left = "pair.1.left"            # [hidden_T, rank]
+//! right = "pair.1.right"          # [rank, number of source layers * hidden_S]
+//! bias = "pair.1.bias"
+//!
+//! [pair.fit]
+//! # The same keys.
+//!
+//! [[pair.fit.r2_by_rank]]         # may be absent, for either kind: how good the best map of each rank would be
+//! rank = 32
+//! r2 = 0.84
+//!
 //! [provenance]                    # as in a vector file
 //!
 //! [positions]                     # may be absent: how positions were paired
@@ -56,32 +78,44 @@
 //! rule = "…"
 //! ```
 //!
-//! Unknown keys are errors, and the safetensors file holds the listed tensors and no others.
+//! Unknown keys are errors, and the safetensors files hold the listed tensors and no others.
+//!
+//! Files of weights can be of any size, so they aren't read when a map is loaded, but for their headers. A pair's
+//! tensors are mapped into memory when the pair is used ([`PairMap::load`]), and its `sha256` and numbers are checked
+//! the first time. [`MapFile::verify`] checks all there is.
+//!
+//! Version 1, `steermap-map/1`, is still read. It has one `[weights]` table and pairs without `rank`, `dtype`,
+//! `weights`, `sha256`, `left`, `right` and `r2_by_rank`: all are affine and of F32. The file's hash, which is then
+//! checked when a pair is used for the first time, stands for theirs.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-use nalgebra::{DMatrix, DVector};
+use std::sync::Arc;
 
 use crate::error::{FileError, Problem};
 use crate::model::{ModelInfo, Numerics};
 use crate::provenance::Provenance;
-use crate::store;
-use crate::tensors::{self, Tensor, Tensors};
 
-pub use affine::AffineMap;
 pub use apply::{ApplyError, MappedLayer, MappedVector, Reach};
-pub use fit::FitReport;
+pub use fit::{FitReport, RankR2};
+pub use linear::{AffineMap, LinearMap, LowRankMap, MapKind};
+pub use matrix::WeightMatrix;
+pub use pair_map::PairMap;
 pub use positions::Positions;
+pub use writer::{MAX_FILE_BYTES, MapWriter};
 
-use affine::{bias_name, weight_name};
-use table::{MapTable, PairTable};
+use check::PairChecker;
+use pair_map::WeightsFile;
 
-mod affine;
 mod apply;
+mod check;
 mod fit;
+mod linear;
+mod load;
+mod matrix;
+mod pair_map;
 mod positions;
 mod table;
+mod writer;
 
 /// All of a map file but its pairs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,14 +135,14 @@ pub struct MapHeader {
 }
 
 /// A map into one target layer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct LayerPair {
     /// The source's layers, 0-based, one at least and none twice. Their states are concatenated in this order.
     pub source_layers: Vec<usize>,
     /// The target's layer, 0-based.
     pub target_layer: usize,
-    /// The map, with `[hidden_T, source_layers.len() * hidden_S]` weights.
-    pub map: AffineMap,
+    /// The map, whose `A` is `[hidden_T, source_layers.len() * hidden_S]`.
+    pub map: PairMap,
     /// How it was fitted and how good it is.
     pub fit: FitReport,
 }
@@ -121,15 +155,23 @@ impl LayerPair {
 }
 
 /// Maps from one model's residual stream to another's. Always valid: see [`MapFile::new`] for what that means.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// The numbers of a map in a file are an exception: they are checked when a pair is used for the first time, by
+/// [`PairMap::load`].
+#[derive(Debug, Clone)]
 pub struct MapFile {
     header: MapHeader,
     pairs: Vec<LayerPair>,
+    /// The files that it was loaded from; none if it was put together in memory.
+    files: Vec<Arc<WeightsFile>>,
 }
 
 impl MapFile {
     /// What the key `format` says.
-    pub const FORMAT: &'static str = "steermap-map/1";
+    pub const FORMAT: &'static str = "steermap-map/2";
+
+    /// What it says in files of the version before, which are read and no longer written.
+    pub const FORMAT_1: &'static str = "steermap-map/1";
 
     /// Puts a map file together. The pairs keep their order.
     ///
@@ -144,67 +186,54 @@ impl MapFile {
     ///   pairs have the same source layers, in the same order, and target layer ([`Problem::DuplicatePair`]);
     /// * every fit's numbers are such numbers as [`FitReport`] says ([`Problem::Value`]), with a mean norm for each
     ///   source layer ([`Problem::Count`]);
-    /// * every weight is `[hidden_T, number of source layers * hidden_S]` and every bias `[hidden_T]`
-    ///   ([`Problem::Shape`]), of finite numbers ([`Problem::NotFinite`]).
+    /// * every weight is `[hidden_T, number of source layers * hidden_S]` and every bias `[hidden_T]`; of a low-rank
+    ///   map, `left` is `[hidden_T, rank]` and `right` `[rank, number of source layers * hidden_S]` ([`Problem::Shape`],
+    ///   [`Problem::Rank`], [`Problem::MixedDtypes`]); all are of finite numbers ([`Problem::NotFinite`]).
     pub fn new(header: MapHeader, pairs: Vec<LayerPair>) -> Result<Self, Problem> {
-        let file = Self { header, pairs };
+        let files = Vec::new();
+        let file = Self { header, pairs, files };
         file.check()?;
         Ok(file)
     }
 
-    /// Reads a map file and checks all of it. `path` is that of the TOML file.
+    /// Reads a map file, but for its weights: the TOML file, and of the files of weights their headers. `path` is that
+    /// of the TOML file.
     ///
     /// # Errors
     ///
-    /// Whatever keeps either file from being read, and [`FileError::Invalid`] with the path of the file that is wrong
-    /// for: malformed TOML or another kind of file ([`Problem::Toml`], [`Problem::UnknownKey`], [`Problem::Format`]);
-    /// a kind of map that this version doesn't know ([`Problem::Kind`]); tensors elsewhere or other than stated
-    /// ([`Problem::WeightsName`], [`Problem::Sha256`]); a broken safetensors file ([`Problem::Safetensors`]) or one
-    /// whose tensors aren't those listed ([`Problem::MissingTensor`], [`Problem::ExtraTensor`],
-    /// [`Problem::PairTensorName`], [`Problem::Dtype`]); and all that [`MapFile::new`] refuses.
+    /// Whatever keeps a file from being read, and [`FileError::Invalid`] with the path of the file that is wrong for:
+    /// malformed TOML or another kind of file ([`Problem::Toml`], [`Problem::UnknownKey`], [`Problem::Format`]);
+    /// a kind of map that this version doesn't know ([`Problem::Kind`]), keys of another kind ([`Problem::Value`]); tensors elsewhere ([`Problem::WeightsName`], [`Problem::WeightsIndex`]); a broken or cut safetensors file
+    /// ([`Problem::Safetensors`]) or one whose tensors aren't those listed ([`Problem::MissingTensor`],
+    /// [`Problem::ExtraTensor`], [`Problem::PairTensorName`], [`Problem::Dtype`]); and all that [`MapFile::new`] refuses
+    /// but for numbers that aren't finite: those and wrong hashes are found by [`PairMap::load`] and
+    /// [`MapFile::verify`].
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        let table: MapTable = store::read_toml_after(path, Self::FORMAT, table::check_kinds)?;
-        let (header, listed, weights) = table.split();
-        check_toml(&header, &listed).map_err(|problem| problem.within(path))?;
+        load::load(path)
+    }
 
-        let (weights_path, bytes) = weights.read(path)?;
-        let maps = read_maps(&bytes, &header, &listed);
-        let maps = maps.map_err(|problem| problem.within(&weights_path))?;
-        let pairs = listed.into_iter().zip(maps).map(|(listed, map)| LayerPair {
-            source_layers: listed.source_layers,
-            target_layer: listed.target_layer,
-            map,
-            fit: listed.fit,
-        });
-        Self::new(header, pairs.collect()).map_err(|problem| problem.within(path))
+    /// Checks all that [`load`](Self::load) leaves: the hash of every file of weights, and of every pair the hash and
+    /// the numbers. Reads all weights twice, in pieces: no more than a pair's are in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`PairMap::load`], and [`Problem::Sha256`].
+    pub fn verify(&self) -> Result<(), FileError> {
+        self.files.iter().try_for_each(|file| file.verify())?;
+        self.pairs.iter().try_for_each(|pair| pair.map.load().map(drop))
     }
 
     /// Writes the map file so that, whenever anyone looks, `path` loads as all of what it was or all of what it is to
-    /// be: as [`VectorFile::save`](crate::VectorFile::save), with the same rules for names, writers and readers.
+    /// be: as [`VectorFile::save`](crate::VectorFile::save), with the same rules for names, writers and readers. Weights
+    /// keep their dtypes. For pairs that aren't all at hand, or another dtype, see [`MapWriter`].
     ///
     /// # Errors
     ///
-    /// [`FileError::Name`] if the path isn't one for a TOML file, [`FileError::TooLarge`] if the file would be too
-    /// large to load, [`FileError::Write`] if the operating system refuses. Nothing has changed then.
+    /// As [`MapWriter`]. Nothing has changed then.
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
-        self.check().map_err(|problem| problem.within(path))?;
-        // nalgebra keeps a matrix column by column, so the transpose's values are the weight's row by row.
-        let weights: Vec<_> = self.pairs.iter().map(|pair| pair.map.weight.transpose()).collect();
-        let tensors = self
-            .pairs
-            .iter()
-            .zip(&weights)
-            .enumerate()
-            .flat_map(|(index, (pair, weight))| {
-                let map = &pair.map;
-                let shape = vec![map.weight.nrows(), map.weight.ncols()];
-                [
-                    (weight_name(index), Tensor::f32(shape, weight.as_slice())),
-                    (bias_name(index), Tensor::f32(vec![map.bias.len()], map.bias.as_slice())),
-                ]
-            });
-        let bytes = tensors::encode(tensors, &BTreeMap::new()).map_err(|problem| problem.within(path))?;
-        store::save(path, &bytes, |weights| MapTable::new(self, weights))
+        let mut writer = MapWriter::create(path, self.header.clone(), self.pairs.len())?;
+        self.pairs.iter().try_for_each(|pair| writer.push(pair))?;
+        writer.finish().map(drop)
     }
 
     /// All but the pairs.
@@ -217,18 +246,34 @@ impl MapFile {
         &self.pairs
     }
 
+    /// The names, bytes and hashes of its files of weights; none if it was put together in memory.
+    pub(crate) fn weights_files(&self) -> impl Iterator<Item = (String, u64, &str)> {
+        self.files.iter().map(|file| {
+            let name = file.tensors.path().file_name().unwrap_or_default();
+            let name = name.to_string_lossy().into_owned();
+            (name, file.tensors.length(), file.sha256.as_str())
+        })
+    }
+
     fn check(&self) -> Result<(), Problem> {
         self.header.check()?;
-        let listing = self
-            .pairs
-            .iter()
-            .map(|pair| (&pair.source_layers[..], pair.target_layer, &pair.fit));
-        check_listing(&self.header, listing)?;
+        let mut checker = PairChecker::default();
+        for pair in &self.pairs {
+            checker.check(&self.header, &pair.source_layers, pair.target_layer, &pair.fit)?;
+        }
+        checker.end()?;
         for (index, pair) in self.pairs.iter().enumerate() {
-            let (rows, columns) = self.header.shape(pair.source_layers.len());
-            pair.map.check(index, rows, columns)?;
+            pair.check_shape(index, &self.header)?;
+            pair.map.check_numbers(index)?;
         }
         Ok(())
+    }
+}
+
+impl LayerPair {
+    fn check_shape(&self, index: usize, header: &MapHeader) -> Result<(), Problem> {
+        let (rows, columns) = header.shape(self.source_layers.len());
+        self.map.check_shape(index, rows, columns)
     }
 }
 
@@ -260,69 +305,6 @@ fn spell_layers(source_layers: &[usize], target_layer: usize) -> String {
 pub fn spell_source_layers(layers: &[usize]) -> String {
     let layers: Vec<_> = layers.iter().map(usize::to_string).collect();
     layers.join("+")
-}
-
-/// Checks what is said of the pairs (layers and fit), the tensors aside.
-fn check_listing<'a>(
-    header: &MapHeader,
-    pairs: impl IntoIterator<Item = (&'a [usize], usize, &'a FitReport)>,
-) -> Result<(), Problem> {
-    let mut seen = BTreeSet::new();
-    for (index, (source_layers, target_layer, fit)) in pairs.into_iter().enumerate() {
-        let source_field = format!("pair.{index}.source_layers");
-        Problem::unless_distinct(&source_field, source_layers)?;
-        for layer in source_layers {
-            check_layer(&source_field, *layer, &header.source)?;
-        }
-        check_layer(&format!("pair.{index}.target_layer"), target_layer, &header.target)?;
-        if !seen.insert((source_layers, target_layer)) {
-            let layers = spell_layers(source_layers, target_layer);
-            return Err(Problem::DuplicatePair { layers });
-        }
-        let comparable = source_layers.len() == 1 && header.source.hidden_size == header.target.hidden_size;
-        fit.check(&format!("pair.{index}.fit"), source_layers.len(), comparable)?;
-    }
-    if seen.is_empty() { Err(Problem::NoPairs) } else { Ok(()) }
-}
-
-fn check_layer(field: &str, layer: usize, model: &ModelInfo) -> Result<(), Problem> {
-    if layer < model.num_layers {
-        return Ok(());
-    }
-    Err(Problem::PairLayerOutOfRange {
-        field: field.to_owned(),
-        layer,
-        num_layers: model.num_layers,
-    })
-}
-
-/// Checks all that the TOML file says, the tensors aside.
-fn check_toml(header: &MapHeader, listed: &[PairTable]) -> Result<(), Problem> {
-    header.check()?;
-    let listing = listed
-        .iter()
-        .map(|pair| (&pair.source_layers[..], pair.target_layer, &pair.fit));
-    check_listing(header, listing)?;
-    let mut indexed = listed.iter().enumerate();
-    indexed.try_for_each(|(index, pair)| pair.check_names(index))
-}
-
-/// The maps of the listed pairs, in the order listed.
-fn read_maps(bytes: &[u8], header: &MapHeader, listed: &[PairTable]) -> Result<Vec<AffineMap>, Problem> {
-    let tensors = Tensors::parse(bytes)?;
-    let names = listed.iter().flat_map(|pair| [pair.weight.clone(), pair.bias.clone()]);
-    tensors.check_names(&names.collect())?;
-    let indexed = listed.iter().enumerate();
-    let maps = indexed.map(|(index, pair)| {
-        let (rows, columns) = header.shape(pair.source_layers.len());
-        let map = AffineMap {
-            weight: DMatrix::from_row_slice(rows, columns, &tensors.values(&pair.weight, &[rows, columns])?),
-            bias: DVector::from_vec(tensors.values(&pair.bias, &[rows])?),
-        };
-        map.check(index, rows, columns)?;
-        Ok(map)
-    });
-    maps.collect()
 }
 
 #[cfg(test)]

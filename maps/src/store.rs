@@ -1,4 +1,4 @@
-//! A TOML file and the safetensors file that it names, read and written as one unit.
+//! A TOML file and the safetensors files that it names, read and written as one unit.
 
 use std::fs;
 use std::io::Write;
@@ -6,16 +6,22 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use crate::error::{FileError, Problem};
 use crate::{atomic, digest, read};
 
-/// The most bytes a TOML file may have: 1 MiB. One with 500 layers takes 100 KB; this keeps a wrong path (say, to a
-/// model) from being read into memory as text.
+/// The most bytes the TOML file of a vector may have: 1 MiB. One with 500 layers takes 100 KB; this keeps a wrong path
+/// (say, to a model) from being read into memory as text.
 pub const MAX_TOML_BYTES: u64 = 1 << 20;
 
-/// The most bytes a safetensors file may have: 2 GiB. It's read into memory whole, to be hashed and checked before
-/// anything is believed. Vectors for 100 layers of 16,384 take 7 MB; a map between two streams of 16,384 takes 1 GiB.
+/// The most bytes the TOML file of a map may have: 32 MiB. A pair takes 1 KB, or 2 KB with its quality at 20 ranks; all
+/// 10,080 pairs of models of 80 and 126 layers take 20 MB.
+pub const MAX_MAP_TOML_BYTES: u64 = 32 << 20;
+
+/// The most bytes the tensors of a vector, or a control vector, may have: 2 GiB. They are read into memory whole, to be
+/// hashed and checked before anything is believed. Vectors for 100 layers of 16,384 take 7 MB. Maps have no such limit:
+/// they aren't read whole.
 pub const MAX_WEIGHTS_BYTES: u64 = 2 << 30;
 
 /// How many hex digits of the tensors' SHA-256 go into their file's name. 64 bits, so that no two versions of a file
@@ -25,25 +31,32 @@ const DIGITS_IN_NAME: usize = 16;
 const EXTENSION: &str = ".safetensors";
 
 /// The `[weights]` table: which safetensors file belongs to a TOML file.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Weights {
     file: String,
     sha256: String,
 }
 
+/// What a file of tensors is for, in error messages.
+pub(crate) const WEIGHTS_ROLE: &str = "the safetensors file that weights.file of the TOML file names";
+
 impl Weights {
-    /// Names some tensors after a TOML file (without its `.toml`) and their own content.
-    fn of(stem: &str, tensors: &[u8]) -> Self {
-        let sha256 = digest::sha256(tensors);
+    /// Names tensors of this hash after a TOML file (without its `.toml`) and their own content.
+    fn of(stem: &str, sha256: String) -> Self {
         Self {
             file: format!("{stem}-{}{EXTENSION}", &sha256[..DIGITS_IN_NAME]),
             sha256,
         }
     }
 
-    /// Reads the tensors' bytes, if they are the ones meant. Gives their path too.
-    pub(crate) fn read(&self, toml: &Path) -> Result<(PathBuf, Vec<u8>), FileError> {
+    /// The file's hash, as the TOML file states it.
+    pub(crate) fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Where the tensors are, after a check of what the TOML file says of them.
+    pub(crate) fn path(&self, toml: &Path) -> Result<PathBuf, FileError> {
         let bare = self.file.len() > EXTENSION.len() && self.file.ends_with(EXTENSION) && is_plain(&self.file);
         if !bare {
             return Err(Problem::WeightsName {
@@ -52,12 +65,13 @@ impl Weights {
             .within(toml));
         }
         digest::check("weights.sha256", &self.sha256).map_err(|problem| problem.within(toml))?;
-        let path = toml.with_file_name(&self.file);
-        let bytes = read::whole(
-            &path,
-            "the safetensors file that weights.file of the TOML file names",
-            MAX_WEIGHTS_BYTES,
-        )?;
+        Ok(toml.with_file_name(&self.file))
+    }
+
+    /// Reads the tensors' bytes, if they are the ones meant. Gives their path too.
+    pub(crate) fn read(&self, toml: &Path) -> Result<(PathBuf, Vec<u8>), FileError> {
+        let path = self.path(toml)?;
+        let bytes = read::whole(&path, WEIGHTS_ROLE, MAX_WEIGHTS_BYTES)?;
         let found = digest::sha256(&bytes);
         if found != self.sha256 {
             return Err(Problem::Sha256 {
@@ -70,66 +84,60 @@ impl Weights {
     }
 }
 
-/// Reads a TOML file of one kind. `format` is what its key of that name must say.
+/// Reads a vector's TOML file. `format` is what its key of that name must say.
 pub(crate) fn read_toml<T: DeserializeOwned>(path: &Path, format: &'static str) -> Result<T, FileError> {
-    read_toml_after(path, format, |_| Ok(()))
+    let bytes = read_bytes(path, MAX_TOML_BYTES)?;
+    parse_toml(&bytes, format).map_err(|problem| problem.within(path))
 }
 
-/// As [`read_toml`], with a check of the text that comes after the one of `format` and before any key is judged.
-pub(crate) fn read_toml_after<T: DeserializeOwned>(
-    path: &Path,
-    format: &'static str,
-    check: impl FnOnce(&str) -> Result<(), Problem>,
-) -> Result<T, FileError> {
-    let bytes = read_bytes(path)?;
-    parse_toml(&bytes, format, check).map_err(|problem| problem.within(path))
-}
-
-/// What the key `format` of a TOML file says, whatever else is in it.
+/// What the key `format` of a TOML file of any kind says, whatever else is in it.
 pub(crate) fn read_format(path: &Path) -> Result<Option<toml::Value>, FileError> {
-    let bytes = read_bytes(path)?;
+    let bytes = read_bytes(path, MAX_MAP_TOML_BYTES)?;
     let format = text(&bytes).and_then(parse_format);
     format.map_err(|problem| problem.within(path))
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+/// The bytes of a TOML file, `limit` at most.
+pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     stem_of(path)?;
-    read::whole(path, "the TOML file", MAX_TOML_BYTES)
+    read::whole(path, "the TOML file", limit)
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Problem> {
+/// The text of a TOML file.
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(bytes).map_err(|error| Problem::NotText {
         valid_up_to: error.valid_up_to(),
     })
 }
 
 /// Read before all else: of a file of another kind, its kind is what is wrong, not its keys.
-fn parse_format(text: &str) -> Result<Option<toml::Value>, Problem> {
+pub(crate) fn parse_format(text: &str) -> Result<Option<toml::Value>, Problem> {
     #[derive(Deserialize)]
     struct Head {
         format: Option<toml::Value>,
     }
 
-    let head: Head = toml::from_str(text).map_err(toml_problem)?;
+    let head: Head = parse(text)?;
     Ok(head.format)
 }
 
-fn parse_toml<T: DeserializeOwned>(
-    bytes: &[u8],
-    format: &'static str,
-    check: impl FnOnce(&str) -> Result<(), Problem>,
-) -> Result<T, Problem> {
-    let text = text(bytes)?;
-    check_format(parse_format(text)?, format)?;
-    check(text)?;
+/// Reads a text, and says where it's wrong.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     toml::from_str(text).map_err(toml_problem)
 }
 
-fn check_format(found: Option<toml::Value>, expected: &'static str) -> Result<(), Problem> {
-    let text = found.as_ref().and_then(toml::Value::as_str).unwrap_or_default();
-    if text == expected {
-        return Ok(());
+fn parse_toml<T: DeserializeOwned>(bytes: &[u8], format: &'static str) -> Result<T, Problem> {
+    let text = text(bytes)?;
+    let found = parse_format(text)?;
+    if found.as_ref().and_then(toml::Value::as_str) != Some(format) {
+        return Err(wrong_format(found, format));
     }
+    parse(text)
+}
+
+/// What to say of a `format` that isn't the one expected.
+pub(crate) fn wrong_format(found: Option<toml::Value>, expected: &'static str) -> Problem {
+    let text = found.as_ref().and_then(toml::Value::as_str).unwrap_or_default();
     let hint = match kind(text) {
         found if found.is_some() && found == kind(expected) => OTHER_VERSION,
         Some("steermap-map") => ": this is a map file",
@@ -137,7 +145,7 @@ fn check_format(found: Option<toml::Value>, expected: &'static str) -> Result<()
         _ => "",
     };
     let found = spell(found);
-    Err(Problem::Format { found, expected, hint })
+    Problem::Format { found, expected, hint }
 }
 
 /// What to say of a `format` that is none of those known.
@@ -173,100 +181,146 @@ fn toml_problem(error: toml::de::Error) -> Problem {
     }
 }
 
-/// Writes a TOML file and its tensors so that, whenever anyone looks, `path` is all old or all new.
-///
-/// The tensors' file is named by its content, `NAME-<first 16 digits of its sha256>.safetensors`, so new tensors never
-/// take the place of old ones. They are written (and synced) first, under a name that nothing refers to yet. The
-/// rename of the new TOML file to `path` is then the single moment of change: before it the old TOML file names the old
-/// tensors, after it the new one names the new, and both are there. With a fixed name for the tensors there would be
-/// two renames, and between them an old TOML file beside new tensors: a pair that no longer loads.
-///
-/// Afterwards the old tensors are deleted, if this function gave them their name and no other TOML file in the folder
-/// mentions them. A crash before that leaves them behind, and one before the rename leaves the new ones behind; either
-/// is harmless, as nothing names them. An error leaves nothing behind.
-///
-/// Readers need no lock, though one that read the old TOML file just before may find its tensors gone
-/// ([`FileError::Missing`]); reading again helps. Two writers of the same `path` must take turns.
+/// Writes a vector's TOML file and its tensors, as [`Replacement`] does. `table` makes the TOML file's content.
 pub(crate) fn save<T: Serialize>(
     path: &Path,
     tensors: &[u8],
     table: impl FnOnce(Weights) -> T,
 ) -> Result<(), FileError> {
-    let staged = Staged::new(path, tensors, table)?;
-    let replaced = named_by(path);
-    let existed = staged.weights.exists();
-    staged.write_tensors(tensors)?;
-    if let Err(error) = staged.commit(path) {
-        if !existed {
-            let _ = fs::remove_file(&staged.weights);
+    let weights = Weights::of(stem_of(path)?, digest::sha256(tensors));
+    let weights_path = path.with_file_name(&weights.file);
+    read::check_length(&weights_path, tensors.len() as u64, MAX_WEIGHTS_BYTES)?;
+    let text = to_text(path, &table(weights.clone()), MAX_TOML_BYTES)?;
+    let mut replacement = Replacement::new(path)?;
+    let mut temporary = replacement.temporary()?;
+    let written = temporary.write_all(tensors);
+    written.map_err(|error| FileError::write(&weights_path, error))?;
+    replacement.place(temporary, &weights)?;
+    replacement.commit(&text)
+}
+
+/// A TOML file's content, of `limit` bytes at most.
+pub(crate) fn to_text<T: Serialize>(path: &Path, table: &T, limit: u64) -> Result<String, FileError> {
+    let text = toml::to_string(table).map_err(|error| {
+        Problem::Toml {
+            message: error.to_string(),
         }
-        return Err(error);
-    }
-    if let Some(old) = replaced {
-        remove_replaced(path, &old, &staged.weights);
-    }
-    Ok(())
+        .within(path)
+    })?;
+    read::check_length(path, text.len() as u64, limit)?;
+    Ok(text)
 }
 
-/// All that is about to be written, checked before anything is. Its methods are the steps of [`save`].
-struct Staged {
-    /// Where the tensors go.
-    weights: PathBuf,
-    /// The TOML file's content.
-    text: String,
+/// Puts a TOML file and its files of tensors in place so that, whenever anyone looks, the TOML file's path stands for
+/// all of what it was or all of what it is to be.
+///
+/// A file of tensors is named by its content, `NAME-<first 16 digits of its sha256>.safetensors`, so new tensors never
+/// take the place of old ones. They are written (and synced) first, under names that nothing refers to yet. The rename
+/// of the new TOML file to its path is then the single moment of change: before it the old TOML file names the old
+/// tensors, after it the new one names the new, and both are there. With fixed names for the tensors there would be
+/// several renames, and between them an old TOML file beside new tensors, which doesn't load.
+///
+/// Afterwards the old tensors are deleted, if their name is of that form and no other TOML file in the folder mentions
+/// them. A crash before that leaves them behind, and one before the rename leaves new ones behind; either is harmless,
+/// as nothing names them. When a replacement is dropped without [`commit`](Self::commit), the tensors that it has put in
+/// place are removed.
+///
+/// Readers need no lock, though one that read the old TOML file just before may find its tensors gone
+/// ([`FileError::Missing`]); reading again helps. Two writers of the same path must take turns.
+#[derive(Debug)]
+pub(crate) struct Replacement {
+    /// The TOML file's.
+    path: PathBuf,
+    stem: String,
+    /// Names of the tensors' files that are in place.
+    placed: Vec<String>,
+    /// Those of them that weren't there before: to be removed if the TOML file isn't written.
+    added: Vec<PathBuf>,
 }
 
-impl Staged {
-    fn new<T: Serialize>(path: &Path, tensors: &[u8], table: impl FnOnce(Weights) -> T) -> Result<Self, FileError> {
-        let weights = Weights::of(stem_of(path)?, tensors);
-        let weights_path = path.with_file_name(&weights.file);
-        read::check_length(&weights_path, tensors.len() as u64, MAX_WEIGHTS_BYTES)?;
-        let text = toml::to_string(&table(weights)).map_err(|error| {
-            Problem::Toml {
-                message: error.to_string(),
-            }
-            .within(path)
-        })?;
-        read::check_length(path, text.len() as u64, MAX_TOML_BYTES)?;
+impl Replacement {
+    /// Of the TOML file at `path`. Nothing is written yet.
+    pub(crate) fn new(path: &Path) -> Result<Self, FileError> {
         Ok(Self {
-            weights: weights_path,
-            text,
+            path: path.to_owned(),
+            stem: stem_of(path)?.to_owned(),
+            placed: Vec::new(),
+            added: Vec::new(),
         })
     }
 
-    fn write_tensors(&self, tensors: &[u8]) -> Result<(), FileError> {
-        atomic::write(&self.weights, |file| file.write_all(tensors))
-            .map_err(|error| FileError::write(&self.weights, error))
+    /// A file for tensors, to be filled and then [placed](Self::place). It's removed if it's dropped before.
+    pub(crate) fn temporary(&self) -> Result<NamedTempFile, FileError> {
+        atomic::stage(&self.path).map_err(|error| FileError::write(&self.path, error))
     }
 
-    fn commit(&self, path: &Path) -> Result<(), FileError> {
-        atomic::write(path, |file| file.write_all(self.text.as_bytes())).map_err(|error| FileError::write(path, error))
+    /// How a file of tensors with this hash will be listed.
+    pub(crate) fn weights(&self, sha256: String) -> Weights {
+        Weights::of(&self.stem, sha256)
+    }
+
+    /// Puts a file of tensors in place.
+    pub(crate) fn place(&mut self, tensors: NamedTempFile, weights: &Weights) -> Result<(), FileError> {
+        let path = self.path.with_file_name(&weights.file);
+        let existed = path.exists();
+        atomic::commit(tensors, &path).map_err(|error| FileError::write(&path, error))?;
+        self.placed.push(weights.file.clone());
+        if !existed {
+            self.added.push(path);
+        }
+        Ok(())
+    }
+
+    /// Writes the TOML file, which names the tensors that were placed, and removes the tensors that it named before.
+    pub(crate) fn commit(mut self, text: &str) -> Result<(), FileError> {
+        let replaced = named_by(&self.path);
+        atomic::write(&self.path, |file| file.write_all(text.as_bytes()))
+            .map_err(|error| FileError::write(&self.path, error))?;
+        self.added.clear();
+        let unused = replaced
+            .into_iter()
+            .filter(|old| is_generated(&self.stem, old) && !self.placed.contains(old));
+        for old in not_mentioned(&self.path, unused.collect()) {
+            // It's only in the way; failing to remove it harms nothing.
+            let _ = fs::remove_file(self.path.with_file_name(old));
+        }
+        Ok(())
     }
 }
 
-/// The tensors' file that a TOML file names now, if there is such a TOML file. It need not be valid otherwise.
-fn named_by(path: &Path) -> Option<String> {
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        for path in &self.added {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// The tensors' files that a TOML file names now, if there is such a TOML file. It need not be valid otherwise.
+fn named_by(path: &Path) -> Vec<String> {
     #[derive(Deserialize)]
     struct Table {
-        weights: File,
+        weights: Files,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Files {
+        One(File),
+        Several(Vec<File>),
     }
     #[derive(Deserialize)]
     struct File {
         file: String,
     }
 
-    let bytes = read::whole(path, "the TOML file", MAX_TOML_BYTES).ok()?;
-    let table: Table = toml::from_str(std::str::from_utf8(&bytes).ok()?).ok()?;
-    Some(table.weights.file)
-}
-
-/// Deletes the tensors that `path` named before, if they are [`save`]'s own and of no more use to anyone.
-fn remove_replaced(path: &Path, old: &str, new: &Path) {
-    let ours = stem_of(path).is_ok_and(|stem| is_generated(stem, old));
-    let old_path = path.with_file_name(old);
-    if ours && old_path != new && !mentioned_by_another(path, old) {
-        // It's only in the way; failing to remove it harms nothing.
-        let _ = fs::remove_file(old_path);
+    let read = || -> Option<Table> {
+        let bytes = read::whole(path, "the TOML file", MAX_MAP_TOML_BYTES).ok()?;
+        toml::from_str(std::str::from_utf8(&bytes).ok()?).ok()
+    };
+    match read().map(|table| table.weights) {
+        None => Vec::new(),
+        Some(Files::One(file)) => vec![file.file],
+        Some(Files::Several(files)) => files.into_iter().map(|file| file.file).collect(),
     }
 }
 
@@ -277,22 +331,31 @@ fn is_generated(stem: &str, name: &str) -> bool {
         .is_some_and(|digits| digits.len() == DIGITS_IN_NAME && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// Whether a TOML file beside `path` mentions `name`: someone may have copied a TOML file without its tensors. What
-/// can't be read counts as a mention.
-fn mentioned_by_another(path: &Path, name: &str) -> bool {
-    let mentions = |entry: std::io::Result<fs::DirEntry>| {
-        let Ok(entry) = entry else { return true };
+/// Those of `names` that no TOML file beside `path` mentions: someone may have copied a TOML file without its tensors.
+/// What can't be read counts as a mention of all.
+fn not_mentioned(path: &Path, mut names: Vec<String>) -> Vec<String> {
+    if names.is_empty() {
+        return names;
+    }
+    let Ok(entries) = fs::read_dir(atomic::folder_of(path)) else {
+        return Vec::new();
+    };
+    for entry in entries {
+        let Ok(entry) = entry else { return Vec::new() };
         let other = entry.path();
         if other.extension() != path.extension() || other.file_name() == path.file_name() {
-            return false;
+            continue;
         }
-        match read::whole(&other, "a TOML file", MAX_TOML_BYTES) {
-            Ok(bytes) => bytes.windows(name.len()).any(|window| window == name.as_bytes()),
-            Err(FileError::NotAFile { .. } | FileError::TooLarge { .. }) => false,
-            Err(_) => true,
+        match read::whole(&other, "a TOML file", MAX_MAP_TOML_BYTES) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                names.retain(|name| !text.contains(name));
+            }
+            Err(FileError::NotAFile { .. } | FileError::TooLarge { .. }) => {}
+            Err(_) => return Vec::new(),
         }
-    };
-    fs::read_dir(atomic::folder_of(path)).map_or(true, |mut entries| entries.any(mentions))
+    }
+    names
 }
 
 /// `NAME` of `NAME.toml`.

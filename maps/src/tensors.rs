@@ -20,21 +20,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use safetensors::tensor::{Dtype, TensorInfo};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::error::Problem;
+
+pub(crate) use layout::{LENGTH_BYTES, Layout, header_length};
+pub(crate) use stream::TensorWriter;
+
+mod layout;
+mod stream;
 
 /// The key of a safetensors header that no tensor can have for a name: it holds the file's own metadata.
 const METADATA: &str = "__metadata__";
 
 /// The most bytes a header may have: what the safetensors crate reads.
-const MAX_HEADER_BYTES: usize = 100_000_000;
+pub(crate) const MAX_HEADER_BYTES: usize = 100_000_000;
 
 /// A safetensors file in memory whose layout has been checked: every tensor lies within the data.
 #[derive(Debug)]
 pub struct Tensors<'a> {
-    metadata: Metadata,
+    layout: Layout,
     data: &'a [u8],
 }
 
@@ -44,51 +50,27 @@ impl<'a> Tensors<'a> {
     /// # Errors
     ///
     /// [`Problem::Safetensors`] if the bytes aren't a whole safetensors file, to the byte.
-    // `SafeTensors::deserialize` isn't used, because in safetensors 0.7.0 it adds up the header's offsets unchecked:
-    // a crafted header makes it panic, or in a release build wrap round and panic later, when a tensor is looked up.
-    // `Metadata` checks all that the header says of itself (no gaps, no overlap, offsets that fit shape and dtype);
-    // left to check here is that it fits the bytes that are there.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Problem> {
-        let broken = |message: String| Problem::Safetensors { message };
-        let (length, rest) = bytes
-            .split_first_chunk()
-            .ok_or_else(|| broken(format!("{} bytes, expected 8 at least", bytes.len())))?;
-        let length = u64::from_le_bytes(*length);
-        let (header, data) = usize::try_from(length)
-            .ok()
-            .and_then(|length| rest.split_at_checked(length))
-            .ok_or_else(|| {
-                broken(format!(
-                    "a header of {length} bytes, but only {} bytes follow",
-                    rest.len()
-                ))
-            })?;
-        let metadata: Metadata =
-            serde_json::from_slice(header).map_err(|error| broken(format!("its header: {error}")))?;
-        if metadata.data_len() != data.len() {
-            return Err(broken(format!(
-                "tensors of {} bytes, but {} bytes follow",
-                metadata.data_len(),
-                data.len()
-            )));
-        }
-        Ok(Self { metadata, data })
+        let length = header_length(bytes, bytes.len() as u64)?;
+        let (header, data) = bytes[LENGTH_BYTES..].split_at(length);
+        let layout = Layout::parse(header, data.len() as u64)?;
+        Ok(Self { layout, data })
     }
 
     /// The file's own texts, by key: `__metadata__` of the safetensors header. Empty if it has none.
     pub fn metadata(&self) -> BTreeMap<String, String> {
-        let texts = self.metadata.metadata().iter().flatten();
+        let texts = self.layout.metadata.metadata().iter().flatten();
         texts.map(|(key, text)| (key.clone(), text.clone())).collect()
     }
 
     /// The tensors' names.
     pub fn names(&self) -> BTreeSet<String> {
-        self.metadata.offset_keys().into_iter().collect()
+        self.layout.names()
     }
 
     /// A tensor's shape, if the file has it.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.metadata.info(name).map(|info| info.shape.as_slice())
+        self.layout.metadata.info(name).map(|info| info.shape.as_slice())
     }
 
     /// Checks that the file has the listed tensors and no others.
@@ -97,14 +79,7 @@ impl<'a> Tensors<'a> {
     ///
     /// [`Problem::MissingTensor`] or [`Problem::ExtraTensor`].
     pub fn check_names(&self, listed: &BTreeSet<String>) -> Result<(), Problem> {
-        let there = self.names();
-        if let Some(tensor) = listed.difference(&there).next() {
-            return Err(Problem::MissingTensor { tensor: tensor.clone() });
-        }
-        match there.difference(listed).next() {
-            Some(tensor) => Err(Problem::ExtraTensor { tensor: tensor.clone() }),
-            None => Ok(()),
-        }
+        self.layout.check_names(listed)
     }
 
     /// One tensor's values, row by row, if it is F32 and of the shape expected. The values themselves aren't checked:
@@ -114,7 +89,7 @@ impl<'a> Tensors<'a> {
     ///
     /// [`Problem::MissingTensor`], [`Problem::Dtype`] or [`Problem::Shape`].
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Problem> {
-        let (numbers, _) = self.bytes(name, Dtype::F32, "F32", shape)?.as_chunks();
+        let (numbers, _) = self.bytes(name, Dtype::F32, shape)?.as_chunks();
         Ok(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
     }
 
@@ -124,32 +99,13 @@ impl<'a> Tensors<'a> {
     ///
     /// [`Problem::MissingTensor`], [`Problem::Dtype`] or [`Problem::Shape`].
     pub fn values_f64(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>, Problem> {
-        let (numbers, _) = self.bytes(name, Dtype::F64, "F64", shape)?.as_chunks();
+        let (numbers, _) = self.bytes(name, Dtype::F64, shape)?.as_chunks();
         Ok(numbers.iter().map(|number| f64::from_le_bytes(*number)).collect())
     }
 
-    /// One tensor's bytes, if it is of the dtype (`expected` is its name) and the shape expected.
-    fn bytes(&self, name: &str, dtype: Dtype, expected: &'static str, shape: &[usize]) -> Result<&'a [u8], Problem> {
-        let tensor = name.to_owned();
-        let Some(info) = self.metadata.info(name) else {
-            return Err(Problem::MissingTensor { tensor });
-        };
-        if info.dtype != dtype {
-            return Err(Problem::Dtype {
-                tensor,
-                found: info.dtype.to_string(),
-                expected,
-            });
-        }
-        if info.shape != shape {
-            return Err(Problem::Shape {
-                tensor,
-                found: info.shape.clone(),
-                expected: shape.to_vec(),
-            });
-        }
-        let (start, end) = info.data_offsets;
-        Ok(&self.data[start..end])
+    /// One tensor's bytes, if it is of the dtype and the shape expected.
+    fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [u8], Problem> {
+        Ok(&self.data[self.layout.range(name, dtype, shape)?])
     }
 }
 
@@ -252,9 +208,7 @@ pub fn encode<'a>(
         (name.as_str(), info)
     });
     let layout: Vec<_> = layout.collect();
-    let mut header = serde_json::to_vec(&Header { metadata, layout }).map_err(|error| Problem::Safetensors {
-        message: format!("its header: {error}"),
-    })?;
+    let mut header = Header { metadata, layout }.to_json()?;
     // The data begins at a multiple of 8 bytes, the size of the widest number.
     header.resize(header.len().next_multiple_of(8), b' ');
     check_header(header.len())?;
@@ -307,6 +261,14 @@ fn check_header(length: usize) -> Result<(), Problem> {
 struct Header<'a> {
     metadata: &'a BTreeMap<String, String>,
     layout: Vec<(&'a str, TensorInfo)>,
+}
+
+impl Header<'_> {
+    fn to_json(&self) -> Result<Vec<u8>, Problem> {
+        serde_json::to_vec(self).map_err(|error| Problem::Safetensors {
+            message: format!("its header: {error}"),
+        })
+    }
 }
 
 impl Serialize for Header<'_> {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::digest;
 use crate::error::{FileError, Problem};
-use crate::map::{AffineMap, FitReport, LayerPair, MapHeader, Positions};
+use crate::map::{AffineMap, FitReport, LayerPair, LowRankMap, MapHeader, Positions};
 use crate::model::{ModelInfo, Numerics};
 use crate::provenance::Provenance;
 
@@ -90,7 +90,8 @@ pub(crate) fn pair(source_layers: &[usize], target_layer: usize) -> LayerPair {
         map: AffineMap {
             weight,
             bias: DVector::from_row_slice(&[-1.5, target_layer as f32]),
-        },
+        }
+        .into(),
         fit: FitReport {
             method: "ridge".into(),
             lambda: 0.001,
@@ -106,7 +107,22 @@ pub(crate) fn pair(source_layers: &[usize], target_layer: usize) -> LayerPair {
             cosine: 0.96,
             source_mean_norms,
             target_mean_norm: 310.25,
+            r2_by_rank: Vec::new(),
         },
+    }
+}
+
+/// As [`pair`], of rank 1.
+pub(crate) fn low_rank_pair(source_layers: &[usize], target_layer: usize) -> LayerPair {
+    let columns = 3 * source_layers.len();
+    LayerPair {
+        map: LowRankMap {
+            left: DMatrix::from_row_slice(2, 1, &[2.0, -0.5]),
+            right: DMatrix::from_fn(1, columns, |_, column| target_layer as f32 + column as f32 / 8.0),
+            bias: DVector::from_row_slice(&[0.25, -1.0]),
+        }
+        .into(),
+        ..pair(source_layers, target_layer)
     }
 }
 
@@ -153,6 +169,7 @@ impl Saved {
         fs::read_to_string(&self.path).unwrap()
     }
 
+    /// The only file of tensors.
     pub(crate) fn weights(&self) -> PathBuf {
         let named = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
         let entries = fs::read_dir(self.folder.path()).unwrap();

@@ -132,7 +132,7 @@ impl Library {
         self.insert(name, vector)
     }
 
-    /// Loads the map file at `path` as `name`.
+    /// Loads the map file at `path` as `name`. Its weights are read when a spec needs them, pair by pair.
     ///
     /// # Errors
     ///

@@ -245,11 +245,13 @@ pub fn report(folder: &Path) -> Option<Evaluation> {
     Some(serde_json::from_slice(&bytes).expect("report.json is an evaluation"))
 }
 
-/// The map that ships with other pairs in it: changed by `change`.
-pub fn changed(path: &Path, change: impl FnOnce(&mut LayerPair)) {
+/// The map that ships with its pair, and the map of it, changed by `change`.
+pub fn changed(path: &Path, change: impl FnOnce(&mut LayerPair, &mut AffineMap)) {
     let map = MapFile::load(&project(MAP)).expect("the map is there");
     let mut pair = map.pairs()[0].clone();
-    change(&mut pair);
+    let mut of_pair = pair.map.load().expect("the weights are there").to_affine();
+    change(&mut pair, &mut of_pair);
+    pair.map = of_pair.into();
     let map = MapFile::new(map.header().clone(), vec![pair]).expect("still a map");
     map.save(path).expect("the folder can be written");
 }
@@ -290,7 +292,8 @@ pub fn identity(path: &Path) {
         map: AffineMap {
             weight: nalgebra::DMatrix::identity(64, 64),
             bias: DVector::zeros(64),
-        },
+        }
+        .into(),
         fit: FitReport {
             method: "identity".to_string(),
             lambda: 0.0,
@@ -306,6 +309,7 @@ pub fn identity(path: &Path) {
             cosine: 1.0,
             source_mean_norms: vec![norm],
             target_mean_norm: norm,
+            r2_by_rank: Vec::new(),
         },
     };
     let map = MapFile::new(header, MEAN_NORMS.iter().enumerate().map(pair).collect()).expect("a map");

@@ -73,8 +73,9 @@ pub fn difference(a: &MapFile, b: &MapFile) -> f32 {
         .zip(b.pairs())
         .map(|(a, b)| {
             assert_eq!((&a.source_layers, a.target_layer), (&b.source_layers, b.target_layer));
+            let [a, b] = [a, b].map(|pair| pair.map.load().expect("the weights are there").to_affine());
             let column = |bias: &nalgebra::DVector<f32>| DMatrix::from_column_slice(bias.len(), 1, bias.as_slice());
-            relative(&a.map.weight, &b.map.weight).max(relative(&column(&a.map.bias), &column(&b.map.bias)))
+            relative(&a.weight, &b.weight).max(relative(&column(&a.bias), &column(&b.bias)))
         })
         .fold(0.0, f32::max)
 }

@@ -17,6 +17,8 @@ pub enum Bench {
     Seam,
     /// What taking statistics and fitting a map cost: against faer's own product, and scikit-learn's Ridge
     Fit,
+    /// Memory, time and file sizes of fits of real sizes, against the plan
+    Scale,
     /// What `mapper fit` costs beside the forward passes of both models
     Collect,
     /// What steering costs while it serves: the published engine against requests that are steered in several ways
@@ -119,6 +121,10 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
         Bench::Fit => {
             build(project)?;
             project.run_bin("bench-fit", args)
+        }
+        Bench::Scale => {
+            build(project)?;
+            project.run_bin("bench-scale", args)
         }
         Bench::Kernels => {
             build(project)?;

@@ -15,15 +15,18 @@ use mistralrs::ModelDType;
 use steermap_examples::exit_code;
 use steermap_examples::stories::Story;
 use steermap_examples::worker_process::WorkerProcess;
-use steermap_mapper::align::{TokenizedText, windows};
+use steermap_fit::stats::Precision;
+use steermap_mapper::align::TokenizedText;
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
+use steermap_mapper::collect::side::SideSource;
+use steermap_mapper::collect::texts::WindowReader;
 use steermap_mapper::collect::{CollectJob, GROUP_TOKENS, Outcome};
-use steermap_mapper::corpus::Corpus;
+use steermap_mapper::corpus::{Corpus, TextOptions};
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_mapper::statistics::quantiles;
-use steermap_mapper::stats::Precision;
+use steermap_mapper::windows::WINDOW_BYTES;
 
 /// Stories of a document: three windows of 256 tokens.
 const STORIES: usize = 12;
@@ -66,7 +69,7 @@ async fn run(args: Args) -> Result<()> {
     let corpus = folder.path().join("corpus.jsonl");
     match &args.corpus {
         Some(path) => {
-            let lines = Corpus::open(std::slice::from_ref(path))?;
+            let lines = Corpus::open(std::slice::from_ref(path), &TextOptions::default())?;
             let documents = lines.documents().take(args.documents);
             let text: Result<String> = documents
                 .map(|document| Ok(serde_json::json!({"text": document?.text}).to_string() + "\n"))
@@ -89,7 +92,7 @@ async fn run(args: Args) -> Result<()> {
         Session::load(source(&args.source)).await?,
         Session::load(source(&args.target)).await?,
     ];
-    let groups = groups(&sessions, &corpus, &Rules::default())?;
+    let groups = groups(&sessions, &corpus)?;
     let tokens: usize = groups.iter().flatten().flatten().map(Vec::len).sum();
     let (mut peer, version) = match std::env::var("STEERMAP_PYTHON") {
         Ok(python) => {
@@ -99,16 +102,19 @@ async fn run(args: Args) -> Result<()> {
         Err(_) => (None, String::new()),
     };
     let job = |precision| CollectJob {
-        source: source(&args.source),
-        target: source(&args.target),
+        source: SideSource::Model(source(&args.source)),
+        target: SideSource::Model(source(&args.target)),
         corpus: vec![corpus.clone()],
+        text: TextOptions::default(),
         pairs: args.pairs.clone(),
         rules: Rules::default(),
         precision,
+        held_out_rows: None,
         limit: None,
         shard: Shard::default(),
         checkpoint: folder.path().join("bench.stats"),
         checkpoint_every: Duration::from_secs(3600),
+        fits: None,
         progress: false,
     };
     let jobs = [Precision::F64, Precision::F32].map(job);
@@ -181,17 +187,18 @@ async fn collect(job: &CollectJob, sessions: &[Session; 2]) -> Result<()> {
 type Group = [Vec<Vec<u32>>; 2];
 
 /// All texts, cut, grouped and ordered as [`CollectJob`] does it where neither memory nor a model's context asks for less.
-fn groups(sessions: &[Session; 2], corpus: &PathBuf, rules: &Rules) -> Result<Vec<Group>> {
-    let corpus = Corpus::open(std::slice::from_ref(corpus))?;
+fn groups(sessions: &[Session; 2], corpus: &PathBuf) -> Result<Vec<Group>> {
+    let corpus = Corpus::open(std::slice::from_ref(corpus), &TextOptions::default())?;
     let (a, b) = (sessions[0].tokenizer()?, sessions[1].tokenizer()?);
     let (mut groups, mut group, mut tokens) = (Vec::new(), Group::default(), 0);
-    for document in corpus.documents() {
-        for piece in windows(&a, &document?.text, rules.window)? {
-            let text = TokenizedText::new(&a, piece)?.ids;
-            tokens += text.len();
-            group[0].push(text);
-            group[1].push(TokenizedText::new(&b, piece)?.ids);
-        }
+    for window in WindowReader::new(&corpus, Shard::default(), WINDOW_BYTES) {
+        let text = window?.text;
+        let texts = [&a, &b].map(|tokenizer| TokenizedText::new(tokenizer, &text).map(|text| text.ids));
+        let [source, target] = texts;
+        let (source, target) = (source?, target?);
+        tokens += source.len().max(target.len());
+        group[0].push(source);
+        group[1].push(target);
         if tokens >= GROUP_TOKENS {
             groups.push(std::mem::take(&mut group));
             tokens = 0;

@@ -18,8 +18,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
-use steermap_mapper::fit::{RidgeChoice, fit_pairs};
-use steermap_mapper::stats::{Layout, PairSpec, Precision, Rows, Split, Statistics};
+use steermap_fit::stats::{Layout, PairSpec, Precision, Rows, Split, Statistics};
+use steermap_fit::{FittedWeight, RankChoice, RidgeChoice, fit_pairs};
 
 /// Directions that the synthetic streams share.
 const RANK: usize = 256;
@@ -371,10 +371,13 @@ fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> R
     statistics.flush();
     accumulate += start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let fitted = fit_pairs(&statistics, choice, |_| ())?.remove(0);
+    let fitted = fit_pairs(&statistics, choice, RankChoice::Full, |_| ())?.remove(0);
     let solve = start.elapsed().as_secs_f64();
     let peak = resident("VmHWM");
-    let weight = fitted.weight.transpose();
+    let FittedWeight::Full(weight) = &fitted.weight else {
+        bail!("a full fit has a whole matrix")
+    };
+    let weight = weight.transpose();
     let path = folder.join(format!("steermap-{name}.f32"));
     write(&mut BufWriter::new(File::create(path)?), weight.as_slice())?;
     Ok(Told {

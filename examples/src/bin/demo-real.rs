@@ -15,6 +15,7 @@ use steermap_examples::exit_code;
 use steermap_examples::server::{Server, binary};
 use steermap_examples::show::columns;
 use steermap_mapper::behaviour::{Choices, random_direction};
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_mapper::statistics::mean;
 use steermap_mapper::tasks;
@@ -103,7 +104,7 @@ fn find_vector(args: &Args) -> Result<VectorFile> {
 async fn measure(args: &Args, vector: VectorFile, scales: &[(usize, f64)]) -> Result<()> {
     let source = ModelSource {
         dtype: ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         ..ModelSource::new(args.model.to_str().context("the model's path is not Unicode")?)
     };
     let session = Session::load(source).await?;

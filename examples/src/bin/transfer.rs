@@ -14,16 +14,18 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use steermap_examples::exit_code;
 use steermap_examples::family;
+use steermap_fit::stats::Precision;
+use steermap_fit::{RankChoice, RidgeChoice};
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
+use steermap_mapper::collect::side::SideSource;
 use steermap_mapper::collect::{CollectJob, Outcome};
+use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::eval::result::{Evaluation, Spread, TaskResult};
 use steermap_mapper::eval::{Alphas, EvalJob};
-use steermap_mapper::fit::RidgeChoice;
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::layers::LayerSelection;
-use steermap_mapper::map::fit_map;
-use steermap_mapper::stats::Precision;
+use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::tasks::Form;
 use steermap_mapper::vector::Method;
 use steermap_maps::OffsetRule;
@@ -100,23 +102,31 @@ async fn run(args: Args) -> Result<()> {
 /// The map between the layers of the same relative depth.
 async fn fit(corpus: &Path, source: &str, target: &str, out: &Path) -> Result<()> {
     let job = CollectJob {
-        source: family::source(source),
-        target: family::source(target),
+        source: SideSource::Model(family::source(source)),
+        target: SideSource::Model(family::source(target)),
         corpus: vec![corpus.to_path_buf()],
+        text: TextOptions::default(),
         pairs: PairSelection::RelativeDepth,
         rules: Rules::default(),
         precision: Precision::F64,
+        held_out_rows: None,
         limit: None,
         shard: Shard::default(),
         checkpoint: out.with_extension("checkpoint.stats"),
         checkpoint_every: Duration::from_secs(60),
+        fits: None,
         progress: true,
     };
     let Outcome::Whole(collected) = job.run(&AtomicBool::new(false)).await? else {
         bail!("the run was stopped");
     };
-    let map = fit_map(*collected, RidgeChoice::Auto, "transfer".to_string(), |_| ())?;
-    map.save(out)?;
+    let map = MapJob {
+        out: out.to_path_buf(),
+        ridge: RidgeChoice::Auto,
+        shape: RankChoice::Full.into(),
+        command: "transfer".to_string(),
+    };
+    fit_map(*collected, &map, |_| ())?;
     Ok(std::fs::remove_file(&job.checkpoint)?)
 }
 
@@ -129,6 +139,7 @@ async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: P
         tasks: family::tasks(),
         form: Form::Plain,
         text: vec![corpus.to_path_buf()],
+        text_options: TextOptions::default(),
         alphas: args.alphas.clone(),
         layers: LayerSelection::All,
         offset: OffsetRule::Linear,

@@ -5,44 +5,61 @@ use serde_json::json;
 
 use super::*;
 
+mod kinds;
+mod oracle;
+mod reads;
+mod recipes;
+
 /// A byte-level BPE with these merges beside the 256 bytes; a BOS if asked.
 pub(crate) fn byte_level(merges: &[(&str, &str)], bos: bool) -> Tokenizer {
+    let (model, bos_id) = byte_level_model(merges);
+    tokenizer(
+        model,
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true}),
+        serde_json::Value::Null,
+        bos.then_some(bos_id),
+    )
+}
+
+/// The model of a byte-level BPE, and the id of a BOS. The id behind it is free for an added token.
+fn byte_level_model<S: AsRef<str>>(merges: &[(S, S)]) -> (serde_json::Value, usize) {
     let mut alphabet: Vec<String> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet()
         .into_iter()
         .map(String::from)
         .collect();
     alphabet.sort();
-    alphabet.extend(merges.iter().map(|(a, b)| format!("{a}{b}")));
-    let mut vocab: serde_json::Map<String, serde_json::Value> = alphabet
+    let joined = |(a, b): &(S, S)| format!("{}{}", a.as_ref(), b.as_ref());
+    alphabet.extend(merges.iter().map(joined));
+    let bos = alphabet.len();
+    alphabet.push("<s>".into());
+    let spaced: Vec<String> = merges
+        .iter()
+        .map(|(a, b)| format!("{} {}", a.as_ref(), b.as_ref()))
+        .collect();
+    (
+        json!({"type": "BPE", "vocab": vocabulary(&alphabet), "merges": spaced}),
+        bos,
+    )
+}
+
+/// Tokens with their ids, from 0 on.
+fn vocabulary(tokens: &[String]) -> serde_json::Map<String, serde_json::Value> {
+    tokens
         .iter()
         .enumerate()
         .map(|(id, token)| (token.clone(), json!(id)))
-        .collect();
-    vocab.insert("<s>".into(), json!(alphabet.len()));
-    tokenizer(
-        json!({"type": "BPE", "vocab": vocab, "merges": merges.iter().map(|(a, b)| format!("{a} {b}")).collect::<Vec<_>>()}),
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true}),
-        serde_json::Value::Null,
-        bos.then_some(alphabet.len()),
-    )
+        .collect()
 }
 
 /// Pieces with a `▁` before every word, the rest by bytes.
 pub(crate) fn pieces(pieces: &[&str], merges: &[(&str, &str)], bos: bool) -> Tokenizer {
-    let mut vocab = serde_json::Map::new();
-    let bytes: Vec<String> = (0..256).map(|byte| format!("<0x{byte:02X}>")).collect();
-    for token in ["<unk>", "<s>"]
-        .into_iter()
-        .chain(bytes.iter().map(String::as_str))
-        .chain(pieces.iter().copied())
-    {
-        let id = vocab.len();
-        vocab.entry(token).or_insert(json!(id));
-    }
+    let mut tokens = vec!["<unk>".to_string(), "<s>".into()];
+    tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
+    tokens.extend(pieces.iter().map(|piece| piece.to_string()));
     let merges: Vec<String> = merges.iter().map(|(a, b)| format!("{a} {b}")).collect();
     tokenizer(
-        json!({"type": "BPE", "vocab": vocab, "merges": merges, "unk_token": "<unk>", "byte_fallback": true,
-               "fuse_unk": true}),
+        json!({"type": "BPE", "vocab": vocabulary(&tokens), "merges": merges, "unk_token": "<unk>",
+               "byte_fallback": true, "fuse_unk": true}),
         serde_json::Value::Null,
         json!({"type": "Sequence", "normalizers": [
             {"type": "Prepend", "prepend": "▁"},
@@ -58,17 +75,31 @@ fn tokenizer(
     normalizer: serde_json::Value,
     bos: Option<usize>,
 ) -> Tokenizer {
-    let post = bos.map(|id| {
-        json!({
-            "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {"<s>": {"id": "<s>", "ids": [id], "tokens": ["<s>"]}},
-        })
-    });
+    let post = bos.map(template).unwrap_or_default();
+    build(model, normalizer, pre_tokenizer, post, json!([]))
+}
+
+/// A post-processor that puts a BOS before a text.
+fn template(bos: usize) -> serde_json::Value {
+    json!({
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [bos], "tokens": ["<s>"]}},
+    })
+}
+
+/// A tokenizer of these parts, each as `tokenizer.json` has it.
+fn build(
+    model: serde_json::Value,
+    normalizer: serde_json::Value,
+    pre_tokenizer: serde_json::Value,
+    post_processor: serde_json::Value,
+    added_tokens: serde_json::Value,
+) -> Tokenizer {
     let text = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "post_processor": post, "decoder": null,
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added_tokens,
+        "normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "post_processor": post_processor, "decoder": null,
         "model": model,
     });
     text.to_string().parse().unwrap()
@@ -127,7 +158,7 @@ fn equal_tokenizers_pair_one_to_one() {
         let tokenizer = byte_level(&[("t", "h"), ("th", "e"), ("Ġ", "c")], false);
         let (a, _, pairing) = pair(&tokenizer, &tokenizer, text);
         let expected: Vec<usize> = (0..a.ids.len())
-            .filter(|&i| ascii || a.ends.get(i + 1) != Some(&a.ends[i]))
+            .filter(|&i| ascii || a.reach.get(i + 1) != Some(&a.reach[i]))
             .collect();
         assert_eq!(
             pairing.pairs.iter().map(|p| p.source).collect::<Vec<_>>(),
@@ -208,19 +239,4 @@ fn all_cases_pair_between_all_tokenizers() {
             }
         }
     }
-}
-
-#[test]
-fn windows_cut_at_white_space_and_lose_no_word() {
-    let tokenizer = byte_level(&[], false);
-    let text = "one two three four five six seven";
-    let pieces = windows(&tokenizer, text, 12).unwrap();
-    assert!(pieces.iter().all(|piece| piece.len() <= 12), "{pieces:?}");
-    assert_eq!(pieces.join(" "), text);
-    assert_eq!(windows(&tokenizer, text, 100).unwrap(), [text]);
-    assert_eq!(windows(&tokenizer, "", 10).unwrap(), Vec::<&str>::new());
-    // No white space, and characters that are longer than the window.
-    let long = "日本語のテキスト";
-    assert_eq!(windows(&tokenizer, long, 2).unwrap().concat(), long);
-    assert!(windows(&tokenizer, text, 1).is_err());
 }

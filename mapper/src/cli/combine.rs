@@ -7,7 +7,7 @@ use anyhow::Result;
 use steermap_mapper::vector::arithmetic::{Combination, Named, Term};
 use steermap_mapper::vector::table;
 
-use super::{check_out, command_line};
+use super::{check_inputs, check_out, command_line};
 
 /// Arguments of `mapper combine`.
 #[derive(clap::Args)]
@@ -49,6 +49,8 @@ fn is_negative_term(text: &str) -> bool {
 /// Makes a vector of others and writes it.
 pub fn combine(args: CombineArgs) -> Result<()> {
     check_out(&args.out, "toml")?;
+    let inputs = args.terms.iter().map(|term| &term.path).chain(&args.orthogonal_to);
+    check_inputs(&args.out, inputs.map(PathBuf::as_path))?;
     let terms = args
         .terms
         .iter()

@@ -11,7 +11,7 @@ use steermap_maps::{MAX_WEIGHTS_BYTES, ModelInfo, VectorFile, atomic, read};
 use steermap_plugin::gguf::{self, WriteOptions};
 use steermap_plugin::model_files::{ModelFiles, display_name};
 
-use super::{check_out, command_line};
+use super::{check_inputs, check_out, command_line};
 
 /// Arguments of `mapper convert`.
 #[derive(clap::Args)]
@@ -68,6 +68,7 @@ fn to_toml(args: ConvertArgs) -> Result<()> {
     ];
     refuse(&only_to_gguf, "a .gguf is written")?;
     check_out(&args.output, "toml")?;
+    check_inputs(&args.output, [args.input.as_path()])?;
     let model = args.model.as_deref().context(
         "model: found nothing, expected --model: a .gguf does not say which model it is for, and a vector file does",
     )?;
@@ -99,6 +100,7 @@ fn to_toml(args: ConvertArgs) -> Result<()> {
 fn to_gguf(args: ConvertArgs) -> Result<()> {
     refuse(&[("concept", args.concept.is_some())], "a .toml is written")?;
     check_out(&args.output, "gguf")?;
+    check_inputs(&args.output, [args.input.as_path()])?;
     let vector = VectorFile::load(&args.input)?;
     let files = args
         .model
@@ -106,6 +108,10 @@ fn to_gguf(args: ConvertArgs) -> Result<()> {
         .map(|model| find(model, args.gguf.as_deref(), args.tok_model_id.as_deref()));
     let files = files.transpose()?;
     if let Some(files) = &files {
+        // A model's weights are a .gguf too.
+        if let ModelFiles::Gguf { files, .. } = files {
+            check_inputs(&args.output, files.iter().map(PathBuf::as_path))?;
+        }
         let (found, expected) = (files.fingerprint()?, &vector.model().fingerprint);
         ensure!(
             found == *expected,

@@ -12,7 +12,8 @@ use steermap_mapper::vector::Method;
 use steermap_maps::OffsetRule;
 
 use super::models::ModelPairArgs;
-use super::{STOPPED, command_line, stop_flag};
+use super::text::TextArgs;
+use super::{STOPPED, check_out_folder, command_line, stop_flag};
 
 /// Arguments of `mapper eval`.
 #[derive(clap::Args)]
@@ -39,6 +40,8 @@ pub struct EvalArgs {
     /// absent: a short English one that is built in
     #[arg(long)]
     text: Vec<PathBuf>,
+    #[command(flatten)]
+    text_options: TextArgs,
     /// How the map carries vectors: `linear` (A v) or, as the paper does, `affine` (A v + p)
     #[arg(long, default_value_t = OffsetRule::Linear)]
     offset: OffsetRule,
@@ -85,6 +88,7 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
     let Some((source, target)) = args.models.sources() else {
         bail!("found no --source or no --target, expected both");
     };
+    check_out_folder(&args.out)?;
     let job = EvalJob {
         map: args.map,
         source,
@@ -95,6 +99,7 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
             false => Form::Plain,
         },
         text: args.text,
+        text_options: args.text_options.options(),
         out: args.out,
         alphas: args.alphas,
         layers: args.layers,

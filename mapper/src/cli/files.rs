@@ -1,14 +1,18 @@
 //! `mapper apply` and `mapper inspect`: files alone, no model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use indicatif::HumanBytes;
 use steermap_mapper::map::provenance;
+use steermap_mapper::progress::{Progress, Unit, grouped};
+use steermap_maps::activations::{Activations, INDEX};
 use steermap_maps::digest::sha256_file;
 use steermap_maps::map::spell_source_layers;
 use steermap_maps::{AnyFile, MapFile, OffsetRule, VectorFile};
+use steermap_plugin::model_files::ModelFiles;
 
-use super::{check_out, command_line};
+use super::{check_inputs, check_out, command_line};
 
 /// Arguments of `mapper apply`.
 #[derive(clap::Args)]
@@ -33,6 +37,7 @@ pub struct ApplyArgs {
 /// Carries a vector over and writes it.
 pub fn apply(args: ApplyArgs) -> Result<()> {
     check_out(&args.out, "toml")?;
+    check_inputs(&args.out, [args.map.as_path(), &args.vector])?;
     let map = MapFile::load(&args.map)?;
     let vector = VectorFile::load(&args.vector)?;
     let mapped = map
@@ -64,16 +69,93 @@ pub fn apply(args: ApplyArgs) -> Result<()> {
 /// Arguments of `mapper inspect`.
 #[derive(clap::Args)]
 pub struct InspectArgs {
-    /// A map or vector file (.toml), or a file of statistics (.stats)
+    /// A map or vector file (.toml), a file of statistics (.stats), a folder of activations, or a model's folder
     file: PathBuf,
 }
 
 /// Checks a file and prints what is in it.
 pub fn inspect(args: InspectArgs) -> Result<()> {
+    if args.file.is_dir() {
+        return inspect_folder(&args.file);
+    }
     if args.file.extension().is_some_and(|extension| extension == "stats") {
         print!("{}", steermap_mapper::collect::Collected::load(&args.file)?.describe());
     } else {
-        print!("{}", AnyFile::load(&args.file)?.describe());
+        let file = AnyFile::load(&args.file)?;
+        file.verify()?;
+        print!("{}", file.describe());
     }
     Ok(())
+}
+
+/// Checks activations, every byte of them, or says what a model is.
+fn inspect_folder(folder: &Path) -> Result<()> {
+    if folder.join(INDEX).exists() {
+        let activations = Activations::open(folder)?;
+        print!("{}", describe_activations(&activations));
+        let total: u64 = activations.index().shards.len() as u64;
+        let progress = Progress::new(true, "checking", Unit::Of("shards"), total);
+        let mut done = 0;
+        activations.verify(|_| {
+            done += 1;
+            progress.set(done);
+            progress.step("");
+        })?;
+        progress.finish();
+        return Ok(());
+    }
+    if !folder.join("config.json").exists() {
+        bail!(
+            "{}: found neither {INDEX} nor config.json, expected a folder of activations or of a model",
+            folder.display()
+        );
+    }
+    let files = ModelFiles::Folder(folder.to_path_buf());
+    let sizes = files.sizes().with_context(|| {
+        format!(
+            "{}: config.json does not say the hidden size and the number of layers",
+            folder.display()
+        )
+    })?;
+    println!(
+        "model = {:?}",
+        steermap_plugin::model_files::display_name(&folder.to_string_lossy())
+    );
+    println!("fingerprint = {:?}", files.fingerprint()?);
+    println!("hidden_size = {}", sizes.hidden_size);
+    println!("num_layers = {}", sizes.num_layers);
+    Ok(())
+}
+
+fn describe_activations(activations: &Activations) -> String {
+    let index = activations.index();
+    let header = &index.header;
+    let tokens: u64 = index.shards.iter().map(|shard| shard.tokens).sum();
+    let row = (header.layers.len() * header.model.hidden_size * header.dtype.bytes()) as u64;
+    let corpus: Vec<&str> = header.corpus.iter().map(|(name, _)| name.as_str()).collect();
+    let layers: Vec<String> = header.layers.iter().map(ToString::to_string).collect();
+    let quantization = header.numerics.quantization.as_deref().unwrap_or("none");
+    format!(
+        "activations of {} ({}), {} layers of {}\nran in {}, quantisation {quantization}; states in {}\nlayers: {}\n\
+         {} windows, {} tokens, {} of states in {} shards{}\npart {}/{} of {}\n",
+        header.model.model,
+        header.model.fingerprint,
+        header.model.num_layers,
+        header.model.hidden_size,
+        header.numerics.dtype,
+        header.dtype.name(),
+        layers.join(", "),
+        grouped(activations.windows().len() as u64),
+        grouped(tokens),
+        HumanBytes(tokens * row),
+        index.shards.len(),
+        if index.complete { "" } else { ", not to the end yet" },
+        header.part.0,
+        header.part.1,
+        if corpus.is_empty() {
+            "a corpus that it does not name".to_string()
+        } else {
+            corpus.join(" + ")
+        },
+    )
 }

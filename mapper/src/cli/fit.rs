@@ -5,38 +5,49 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::{Context, Result, bail};
+use steermap_fit::stats::Precision;
+use steermap_fit::{MapShape, RankChoice, RidgeChoice};
+use steermap_mapper::by_rank;
 use steermap_mapper::collect::header::Shard;
-use steermap_mapper::collect::rows::Rules;
+use steermap_mapper::collect::rows::{Rules, WindowRule};
 use steermap_mapper::collect::{CollectJob, Collected, Outcome};
-use steermap_mapper::fit::RidgeChoice;
 use steermap_mapper::layer_pairs::PairSelection;
-use steermap_mapper::map::fit_map;
-use steermap_mapper::stats::Precision;
-use steermap_maps::describe;
+use steermap_mapper::map::{MapJob, fit_map};
+use steermap_mapper::progress::{Progress, Unit};
+use steermap_mapper::windows::WINDOW_BYTES;
+use steermap_maps::{FloatDtype, describe};
 
 use super::models::ModelPairArgs;
-use super::{STOPPED, check_out, command_line, stop_flag};
+use super::text::TextArgs;
+use super::{STOPPED, check_inputs, check_out, command_line, stop_flag};
 
 /// What statistics are taken of, and how.
 #[derive(clap::Args)]
 pub struct CollectArgs {
     #[command(flatten)]
     models: ModelPairArgs,
-    /// Text to run through both: .jsonl with {"text": ".."} per line, or plain text with blank lines between documents;
-    /// `-` is standard input
+    /// Folders of the source's activations, as `mapper capture` writes them, in place of --source
+    #[arg(long, num_args = 1.., value_name = "FOLDER", conflicts_with_all = ["source", "source_dtype", "source_isq", "source_device"])]
+    source_activations: Vec<PathBuf>,
+    /// Folders of the target's activations, in place of --target
+    #[arg(long, num_args = 1.., value_name = "FOLDER", conflicts_with_all = ["target", "target_dtype", "target_isq", "target_device"])]
+    target_activations: Vec<PathBuf>,
+    /// Text to run through both: JSON lines or a JSON array with a "text" key, Parquet, or plain text with blank lines
+    /// between documents, each also as .gz or .zst; `-` is standard input
     #[arg(long, num_args = 1..)]
     corpus: Vec<PathBuf>,
+    #[command(flatten)]
+    text: TextArgs,
     /// Layer pairs: `relative-depth`, `all`, or a list such as `14:11,12+14:11` (source:target, several source layers
-    /// concatenated)
-    #[arg(long, default_value = "relative-depth")]
-    pairs: PairSelection,
-    /// Stop after the document that brings this many paired positions
+    /// concatenated); without it, relative-depth, or all those that there are statistics of
+    #[arg(long)]
+    pairs: Option<PairSelection>,
+    /// Stop after the window of text that brings this many paired positions
     #[arg(long)]
     tokens: Option<u64>,
-    /// Longest text that runs at once, in source tokens; longer documents are cut at white space
-    #[arg(long, default_value_t = Rules::default().window)]
+    /// Longest text that runs at once, in bytes; longer documents are cut at white space
+    #[arg(long, value_name = "BYTES", default_value_t = WINDOW_BYTES)]
     window: usize,
     /// Leave out this many positions at the start of each text; 0 leaves none out
     #[arg(long, default_value_t = Rules::default().skip_first)]
@@ -47,10 +58,51 @@ pub struct CollectArgs {
     /// Multiply states in this precision: f64 is exact, f32 twice as fast
     #[arg(long, value_enum, default_value_t = PrecisionArg::F64)]
     precision: PrecisionArg,
+    /// Rows to keep of the validation documents, which lambda is chosen on, and of the test documents, which quality is
+    /// measured on; without it as many as fit into 256 MiB each, 512 at least and 4096 at most
+    #[arg(long)]
+    held_out_rows: Option<usize>,
+    /// Only say what it would cost: rows, memory, disk
+    #[arg(long)]
+    plan: bool,
     /// Seconds between checkpoints
     #[arg(long, default_value_t = 60)]
     checkpoint_every: u64,
 }
+
+/// The options that say how statistics are taken, by their names in this program: statistics that are there are as they are.
+const COLLECTING: [&str; 30] = [
+    "text_key",
+    "text_format",
+    "plan",
+    "source",
+    "target",
+    "source_gguf",
+    "target_gguf",
+    "source_tok_model_id",
+    "target_tok_model_id",
+    "source_dtype",
+    "target_dtype",
+    "source_device",
+    "target_device",
+    "source_isq",
+    "target_isq",
+    "dtype",
+    "isq",
+    "cpu",
+    "batch",
+    "source_activations",
+    "target_activations",
+    "corpus",
+    "tokens",
+    "window",
+    "skip_first",
+    "outliers",
+    "precision",
+    "held_out_rows",
+    "checkpoint_every",
+    "keep_stats",
+];
 
 /// Arguments of `mapper fit`.
 #[derive(clap::Args)]
@@ -58,7 +110,7 @@ pub struct FitArgs {
     #[command(flatten)]
     collect: CollectArgs,
     /// Fit from these files of statistics instead of running models
-    #[arg(long, num_args = 1.., conflicts_with_all = ["source", "target", "corpus"])]
+    #[arg(long, num_args = 1.., conflicts_with_all = COLLECTING)]
     stats: Vec<PathBuf>,
     /// The map file to write (.toml; its tensors go beside it)
     #[arg(long)]
@@ -67,6 +119,16 @@ pub struct FitArgs {
     /// mean squared error + lambda * ||A||^2
     #[arg(long, default_value = "auto", allow_negative_numbers = true)]
     ridge: Ridge,
+    /// Rank of the maps: `full`, a number (two factors in place of a matrix), or `auto`: per pair the smallest whose error on
+    /// validation rows is within 1% of the best. R² by rank is printed
+    #[arg(long, default_value = "full")]
+    rank: Rank,
+    /// The type that weights are written in; quality is measured of the rounded weights
+    #[arg(long, value_enum, default_value_t = MapDtypeArg::F32)]
+    map_dtype: MapDtypeArg,
+    /// With --stats: fit although shards of the text are missing
+    #[arg(long, requires = "stats")]
+    partial: bool,
     /// Also keep the statistics, in this file (.stats)
     #[arg(long)]
     keep_stats: Option<PathBuf>,
@@ -91,6 +153,9 @@ pub struct MergeArgs {
     /// Files of statistics
     #[arg(required = true, num_args = 1..)]
     stats: Vec<PathBuf>,
+    /// Add up although shards of the text are missing
+    #[arg(long)]
+    partial: bool,
     /// The file of statistics to write (.stats)
     #[arg(long)]
     out: PathBuf,
@@ -141,6 +206,43 @@ impl FromStr for Ridge {
     }
 }
 
+/// [`RankChoice`] as an argument.
+#[derive(Clone, Copy)]
+struct Rank(RankChoice);
+
+impl FromStr for Rank {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "full" => Ok(Self(RankChoice::Full)),
+            "auto" => Ok(Self(RankChoice::Auto)),
+            text => match text.parse() {
+                Ok(rank) if rank > 0 => Ok(Self(RankChoice::Fixed(rank))),
+                _ => bail!("found {text:?}, expected `full`, `auto`, or a number from 1 on"),
+            },
+        }
+    }
+}
+
+/// The dtype of weights as an argument.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum MapDtypeArg {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl From<MapDtypeArg> for FloatDtype {
+    fn from(dtype: MapDtypeArg) -> Self {
+        match dtype {
+            MapDtypeArg::F32 => Self::F32,
+            MapDtypeArg::Bf16 => Self::Bf16,
+            MapDtypeArg::F16 => Self::F16,
+        }
+    }
+}
+
 /// [`Precision`] as an argument.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum PrecisionArg {
@@ -149,21 +251,16 @@ enum PrecisionArg {
 }
 
 impl CollectArgs {
-    fn job(self, checkpoint: PathBuf, shard: Shard) -> Result<CollectJob> {
-        let Some((source, target)) = self.models.sources() else {
-            bail!("source or target: found nothing, expected a folder or an id for both");
-        };
-        ensure!(
-            !self.corpus.is_empty(),
-            "corpus: found nothing, expected files of text, or - for standard input"
-        );
+    fn job(self, checkpoint: PathBuf, shard: Shard, fits: Option<RankChoice>) -> Result<CollectJob> {
+        let [source, target] = self.models.sides([self.source_activations, self.target_activations])?;
         Ok(CollectJob {
             source,
             target,
             corpus: self.corpus,
-            pairs: self.pairs,
+            text: self.text.options(),
+            pairs: self.pairs.unwrap_or(PairSelection::RelativeDepth),
             rules: Rules {
-                window: self.window,
+                window: WindowRule::Bytes { bytes: self.window },
                 skip_first: self.skip_first,
                 outliers: self.outliers.0,
             },
@@ -171,10 +268,12 @@ impl CollectArgs {
                 PrecisionArg::F64 => Precision::F64,
                 PrecisionArg::F32 => Precision::F32,
             },
+            held_out_rows: self.held_out_rows,
             limit: self.tokens,
             shard,
             checkpoint,
             checkpoint_every: Duration::from_secs(self.checkpoint_every),
+            fits,
             progress: true,
         })
     }
@@ -183,45 +282,78 @@ impl CollectArgs {
 /// Fits a map and writes it.
 pub async fn fit(args: FitArgs) -> Result<ExitCode> {
     check_out(&args.out, "toml")?;
+    let inputs = || args.stats.iter().chain(&args.collect.corpus).map(PathBuf::as_path);
+    check_inputs(&args.out, inputs())?;
     if let Some(keep) = &args.keep_stats {
         check_out(keep, "stats")?;
+        check_inputs(keep, inputs())?;
     }
     let checkpoint = args.out.with_extension("checkpoint.stats");
+    let plan = args.collect.plan;
     let mut collected = if args.stats.is_empty() {
-        let job = args.collect.job(checkpoint.clone(), Shard::default())?;
+        let job = args
+            .collect
+            .job(checkpoint.clone(), Shard::default(), Some(args.rank.0))?;
+        if plan {
+            return print_plan(&job);
+        }
         match job.run(&stop_flag()).await? {
             Outcome::Whole(collected) => *collected,
             Outcome::Stopped => return Ok(stopped(&checkpoint)),
         }
     } else {
-        merged(&args.stats)?
+        let wanted = args.collect.pairs.clone();
+        chosen(merged(&args.stats, args.partial)?, wanted)?
     };
     if let Some(keep) = &args.keep_stats {
         collected.save(keep)?;
         println!("wrote {}", keep.display());
     }
     let pairs = collected.statistics.layout().pairs.len() as u64;
-    let style = ProgressStyle::with_template("fitting {wide_bar} {pos}/{len} {eta}").expect("a valid template");
-    let bar = ProgressBar::new(pairs).with_style(style);
-    let map = fit_map(collected, args.ridge.0, command_line(), |done| {
-        bar.set_position(done as u64)
+    let notes = collected.notes();
+    let progress = Progress::new(true, "fitting", Unit::Of("pairs"), pairs);
+    let job = MapJob {
+        out: args.out.clone(),
+        ridge: args.ridge.0,
+        shape: MapShape {
+            rank: args.rank.0,
+            dtype: args.map_dtype.into(),
+        },
+        command: command_line(),
+    };
+    let (map, by_rank) = fit_map(collected, &job, |done| {
+        progress.set(done as u64);
+        progress.step("");
     })?;
-    bar.finish_and_clear();
-    map.save(&args.out)?;
+    progress.finish();
     // Only now is the work safe.
     if args.stats.is_empty() {
         std::fs::remove_file(&checkpoint).with_context(|| checkpoint.display().to_string())?;
     }
-    print!("{}", describe::map(&map));
+    print!("{notes}{}", describe::map(&map));
+    print!("{}", by_rank::table(&by_rank));
     println!("wrote {}", args.out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what a job would cost; an error if it can't fit.
+fn print_plan(job: &CollectJob) -> Result<ExitCode> {
+    let plan = job.plan()?;
+    print!("{plan}");
+    plan.check(&job.checkpoint)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Takes the statistics of a shard and writes them.
 pub async fn stats(args: StatsArgs) -> Result<ExitCode> {
     check_out(&args.out, "stats")?;
+    check_inputs(&args.out, args.collect.corpus.iter().map(PathBuf::as_path))?;
     // The file is its own checkpoint.
-    let job = args.collect.job(args.out.clone(), args.shard)?;
+    let plan = args.collect.plan;
+    let job = args.collect.job(args.out.clone(), args.shard, None)?;
+    if plan {
+        return print_plan(&job);
+    }
     match job.run(&stop_flag()).await? {
         Outcome::Whole(collected) => {
             print!("{}", collected.describe());
@@ -235,17 +367,38 @@ pub async fn stats(args: StatsArgs) -> Result<ExitCode> {
 /// Adds files of statistics up and writes the sum.
 pub fn merge(args: MergeArgs) -> Result<()> {
     check_out(&args.out, "stats")?;
-    let mut collected = merged(&args.stats)?;
+    check_inputs(&args.out, args.stats.iter().map(PathBuf::as_path))?;
+    let mut collected = merged(&args.stats, args.partial)?;
     collected.save(&args.out)?;
     print!("{}", collected.describe());
     println!("wrote {}", args.out.display());
     Ok(())
 }
 
-fn merged(paths: &[PathBuf]) -> Result<Collected> {
+/// The statistics of the pairs that are wanted.
+fn chosen(collected: Collected, wanted: Option<PairSelection>) -> Result<Collected> {
+    let Some(wanted) = wanted else {
+        return Ok(collected);
+    };
+    let Collected { statistics, header } = collected;
+    let [source, target] = [&header.source, &header.target].map(|side| side.stream());
+    let pairs = wanted.resolve(&source, &target)?;
+    Ok(Collected {
+        statistics: statistics.restrict(&pairs)?,
+        header,
+    })
+}
+
+fn merged(paths: &[PathBuf], partial: bool) -> Result<Collected> {
     let mut sum: Option<Collected> = None;
     for path in paths {
+        if !path.exists() {
+            return Err(NotYet::Missing(path.clone()).into());
+        }
         let next = Collected::load(path)?;
+        if next.header.parts.iter().any(|part| !part.complete) {
+            return Err(NotYet::Unfinished(path.clone()).into());
+        }
         sum = Some(match sum {
             Some(mut sum) => {
                 sum.merge(next).with_context(|| path.display().to_string())?;
@@ -257,10 +410,36 @@ fn merged(paths: &[PathBuf]) -> Result<Collected> {
             }
         });
     }
-    sum.context("stats: found no file, expected one at least")
+    let sum = sum.context("stats: found no file, expected one at least")?;
+    if let Some(missing) = sum.header.missing_shards().filter(|_| !partial) {
+        bail!("stats: {missing} missing: give them too, or go without them by --partial");
+    }
+    Ok(sum)
 }
 
+/// Statistics that may come if somebody waits: another process may be at them. Ends with [`NOT_YET`], unlike what is wrong for
+/// good.
+#[derive(Debug, thiserror::Error)]
+pub enum NotYet {
+    /// The file isn't there.
+    #[error("{}: found nothing, expected a file of statistics", .0.display())]
+    Missing(PathBuf),
+    /// It is a checkpoint of a run that goes on, or was stopped.
+    #[error(
+        "{}: found the statistics of a run that has not ended, expected whole ones: run the same command again",
+        .0.display()
+    )]
+    Unfinished(PathBuf),
+}
+
+/// What a command ends with that may be tried again later: EX_TEMPFAIL of sysexits.h.
+pub const NOT_YET: u8 = 75;
+
 fn stopped(checkpoint: &Path) -> ExitCode {
-    eprintln!("stopped; the same command goes on from {}", checkpoint.display());
+    if checkpoint.exists() {
+        eprintln!("stopped; the same command goes on from {}", checkpoint.display());
+    } else {
+        eprintln!("stopped before anything was read");
+    }
     ExitCode::from(STOPPED)
 }

@@ -1,18 +1,21 @@
 //! The commands, from their arguments to their output.
 
+pub mod capture;
 pub mod combine;
 pub mod convert;
 pub mod eval;
 pub mod files;
 pub mod fit;
 pub mod models;
+pub mod output;
+pub mod pipe;
+pub mod text;
 pub mod vector;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, ensure};
+pub use output::{check_inputs, check_out, check_out_folder};
 
 /// What a command that was stopped ends with: 128 + SIGINT, as shells have it.
 pub const STOPPED: u8 = 130;
@@ -26,22 +29,6 @@ pub fn command_line() -> String {
         .join(" ")
 }
 
-/// Checks now, not after hours of work, that a file can be written there.
-pub fn check_out(out: &Path, extension: &str) -> Result<()> {
-    ensure!(
-        out.extension().is_some_and(|found| found == extension),
-        "out: found {}, expected a name that ends with .{extension}",
-        out.display()
-    );
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-    ensure!(
-        folder.is_none_or(|folder| folder.is_dir()),
-        "out: the folder of {} does not exist",
-        out.display()
-    );
-    Ok(())
-}
-
 /// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once.
 pub fn stop_flag() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
@@ -51,7 +38,7 @@ pub fn stop_flag() -> Arc<AtomicBool> {
             if set.swap(true, Ordering::Relaxed) {
                 std::process::exit(i32::from(STOPPED));
             }
-            eprintln!("\nstopping: the texts that are running will be finished; Ctrl-C again ends at once");
+            eprintln!("\nstopping: the texts that are running have five seconds to end; Ctrl-C again ends at once");
         }
     });
     flag

@@ -1,6 +1,11 @@
 //! Arguments that say which models run, and how.
 
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
 use mistralrs_core::ModelDType;
+use steermap_mapper::collect::side::SideSource;
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::ModelSource;
 
 /// One model.
@@ -15,6 +20,9 @@ pub struct ModelArgs {
     /// With --gguf: folder or id of the model whose tokenizer to use
     #[arg(long, requires = "gguf")]
     tok_model_id: Option<String>,
+    /// Where it runs: auto, cpu, cuda:0, ..
+    #[arg(long, default_value_t = DeviceChoice::Auto, conflicts_with = "cpu")]
+    device: DeviceChoice,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -28,7 +36,7 @@ pub struct RunArgs {
     /// Quantise while loading, as mistral.rs does: q8_0, q4k, 4, ...
     #[arg(long)]
     isq: Option<String>,
-    /// Run on the CPU even where there is a GPU
+    /// Run on the CPU even where there is a GPU (short for every device option with cpu)
     #[arg(long)]
     cpu: bool,
     /// Most texts that run at a time
@@ -63,6 +71,12 @@ pub struct ModelPairArgs {
     /// Dtype of the target, where it differs from --dtype
     #[arg(long)]
     target_dtype: Option<ModelDType>,
+    /// Where the source runs: auto, cpu, cuda:0, ..
+    #[arg(long, default_value_t = DeviceChoice::Auto, conflicts_with = "cpu")]
+    source_device: DeviceChoice,
+    /// Where the target runs
+    #[arg(long, default_value_t = DeviceChoice::Auto, conflicts_with = "cpu")]
+    target_device: DeviceChoice,
     /// Quantisation of the source, where it differs from --isq
     #[arg(long)]
     source_isq: Option<String>,
@@ -82,25 +96,64 @@ impl From<ModelArgs> for ModelSource {
             tok_model_id: args.tok_model_id,
             dtype,
             isq,
-            cpu,
+            device: on(cpu, args.device),
             batch,
         }
     }
 }
 
+fn on(cpu: bool, device: DeviceChoice) -> DeviceChoice {
+    if cpu { DeviceChoice::Cpu } else { device }
+}
+
 impl ModelPairArgs {
+    /// Where the states of both sides come from.
+    ///
+    /// # Errors
+    ///
+    /// A side that is neither a model nor activations.
+    pub fn sides(self, activations: [Vec<PathBuf>; 2]) -> Result<[SideSource; 2]> {
+        let named = [self.source.is_some(), self.target.is_some()];
+        for ((name, named), folders) in ["source", "target"].into_iter().zip(named).zip(&activations) {
+            ensure!(
+                named || !folders.is_empty(),
+                "{name}: found nothing, expected a folder or an id with --{name}, or folders of activations with \
+                 --{name}-activations"
+            );
+        }
+        // A model that is not named is not looked at.
+        let with_names = Self {
+            source: self.source.or_else(|| Some(String::new())),
+            target: self.target.or_else(|| Some(String::new())),
+            ..self
+        };
+        let Some((source, target)) = with_names.sources() else {
+            bail!("source or target: found nothing, expected both");
+        };
+        let [a, b] = activations;
+        let side = |model, folders: Vec<PathBuf>| {
+            if folders.is_empty() {
+                SideSource::Model(model)
+            } else {
+                SideSource::Activations(folders)
+            }
+        };
+        Ok([side(source, a), side(target, b)])
+    }
+
     /// Source and target; `None` if either is not named.
     pub fn sources(self) -> Option<(ModelSource, ModelSource)> {
         let RunArgs { dtype, isq, cpu, batch } = self.run;
-        let model = |model, gguf, tok_model_id, own_dtype: Option<ModelDType>, own_isq: Option<String>| ModelSource {
-            model,
-            gguf,
-            tok_model_id,
-            dtype: own_dtype.unwrap_or(dtype),
-            isq: own_isq.or_else(|| isq.clone()),
-            cpu,
-            batch,
-        };
+        let model =
+            |model, gguf, tok_model_id, own_dtype: Option<ModelDType>, own_isq: Option<String>, device| ModelSource {
+                model,
+                gguf,
+                tok_model_id,
+                dtype: own_dtype.unwrap_or(dtype),
+                isq: own_isq.or_else(|| isq.clone()),
+                device: on(cpu, device),
+                batch,
+            };
         Some((
             model(
                 self.source?,
@@ -108,6 +161,7 @@ impl ModelPairArgs {
                 self.source_tok_model_id,
                 self.source_dtype,
                 self.source_isq,
+                self.source_device,
             ),
             model(
                 self.target?,
@@ -115,6 +169,7 @@ impl ModelPairArgs {
                 self.target_tok_model_id,
                 self.target_dtype,
                 self.target_isq,
+                self.target_device,
             ),
         ))
     }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::ValueEnum;
 use steermap_mapper::layers::LayerSelection;
-use steermap_mapper::vector::{Method, VectorJob, table};
+use steermap_mapper::vector::{Method, Sign, VectorJob};
 use steermap_maps::TokenPosition;
 
 use super::models::ModelArgs;
-use super::{check_out, command_line};
+use super::{check_inputs, check_out, command_line};
 
 /// Arguments of `mapper vector`.
 #[derive(clap::Args)]
@@ -31,6 +31,9 @@ pub struct VectorArgs {
     /// How it is found from the states
     #[arg(long, value_enum, default_value_t)]
     method: Method,
+    /// Which way along a principal component is positive (pca-difference, pca-centred, lat)
+    #[arg(long, value_enum, default_value_t)]
+    sign: Sign,
     /// Which states of a text are compared
     #[arg(long, value_enum, default_value_t = Position::Last)]
     position: Position,
@@ -53,12 +56,14 @@ enum Position {
 /// Finds a vector and writes it.
 pub async fn vector(args: VectorArgs) -> Result<()> {
     check_out(&args.out, "toml")?;
+    check_inputs(&args.out, [args.pairs.as_path()])?;
     let job = VectorJob {
         source: args.model.into(),
         pairs: args.pairs,
         concept: args.concept,
         layers: args.layers,
         method: args.method,
+        sign: args.sign,
         position: match args.position {
             Position::Last => TokenPosition::Last,
             Position::Mean => TokenPosition::Mean,
@@ -68,9 +73,9 @@ pub async fn vector(args: VectorArgs) -> Result<()> {
         command: command_line(),
         progress: true,
     };
-    let vector = job.run().await?;
-    vector.save(&args.out)?;
-    print!("{}", table(&vector));
+    let found = job.run().await?;
+    found.vector.save(&args.out)?;
+    print!("{}", found.table());
     println!("wrote {}", args.out.display());
     Ok(())
 }

@@ -1,23 +1,23 @@
 //! What statistics were taken of: written beside them, and compared before they are added up or gone on with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use residual_hooks::StreamInfo;
 use serde::{Deserialize, Serialize};
+use steermap_fit::stats::file::{FORMAT, FORMAT_1};
 use steermap_maps::{ModelInfo, Numerics};
 
 use super::rows::{Counts, Rules};
 use crate::corpus::CorpusFile;
 
-/// The kind and version of file; [`Header::format`] says it.
-pub const FORMAT: &str = "steermap-stats/1";
-
 /// What statistics were taken of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// [`FORMAT`].
+    /// The kind and version of file.
     pub format: String,
     /// Name and version of the tool.
     pub tool: String,
@@ -59,6 +59,12 @@ pub struct Part {
     pub shard: Shard,
     /// Most pairs of positions.
     pub limit: Option<u64>,
+    /// Windows read so far.
+    #[serde(default)]
+    pub windows: u64,
+    /// SHA-256 over what they are, one after the other: whoever goes on reads them again and compares. Empty in version 1.
+    #[serde(default)]
+    pub read: String,
     /// What was counted so far.
     pub counts: Counts,
     /// Whether all of it has been read.
@@ -79,6 +85,12 @@ impl Default for Shard {
     /// All documents.
     fn default() -> Self {
         Self { index: 0, count: 1 }
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
     }
 }
 
@@ -134,6 +146,15 @@ impl Side {
         }
     }
 
+    /// The stream's sizes, as if all its layers could be seen.
+    pub fn stream(&self) -> StreamInfo {
+        StreamInfo {
+            num_layers: self.num_layers,
+            hidden_size: self.hidden_size,
+            last_block: true,
+        }
+    }
+
     /// What another run of the same model agrees in: its name may differ with the folder that it was loaded from, and
     /// the dtype is not known before it has run.
     fn compare(&self, other: &Self, side: &str) -> Result<()> {
@@ -166,7 +187,10 @@ impl Header {
     /// Another kind or version of file, or a key that is missing, unknown or wrong.
     pub fn from_json(value: serde_json::Value) -> Result<Self> {
         let found = value.get("format").cloned().unwrap_or_default();
-        ensure!(found == FORMAT, "format: found {found}, expected {FORMAT:?}");
+        ensure!(
+            found == FORMAT || found == FORMAT_1,
+            "format: found {found}, expected {FORMAT:?} or {FORMAT_1:?}"
+        );
         serde_json::from_value(value).context("header")
     }
 
@@ -188,7 +212,8 @@ impl Header {
         files
     }
 
-    /// Whether statistics of `self` may go on as those of `job`.
+    /// Whether statistics of `self` may go on as those of `job`, if what was read of the text is the same: neither the
+    /// files' names nor what follows in them matters, nor where to stop.
     ///
     /// # Errors
     ///
@@ -199,21 +224,8 @@ impl Header {
             self.parts.len() == 1,
             "parts: found merged statistics, expected those of one run"
         );
-        let (found, expected) = (&self.parts[0], &job.parts[0]);
-        ensure!(
-            found.corpus == expected.corpus,
-            "corpus: found {}, expected {}",
-            names(&found.corpus),
-            names(&expected.corpus)
-        );
-        ensure!(
-            found.shard == expected.shard && found.limit == expected.limit,
-            "shard or tokens: found {:?} of {:?}, expected {:?} of {:?}",
-            found.limit,
-            found.shard,
-            expected.limit,
-            expected.shard
-        );
+        let (found, expected) = (&self.parts[0].shard, &job.parts[0].shard);
+        ensure!(found == expected, "shard: found {found}, expected {expected}");
         Ok(())
     }
 
@@ -254,14 +266,30 @@ impl Header {
         Ok(())
     }
 
+    /// The shards that are missing of the texts whose others are there, in words; `None` if none are.
+    pub fn missing_shards(&self) -> Option<String> {
+        let mut there: BTreeMap<(String, usize), BTreeSet<usize>> = BTreeMap::new();
+        for part in &self.parts {
+            let shards = there.entry((names(&part.corpus), part.shard.count)).or_default();
+            shards.insert(part.shard.index);
+        }
+        let missing = there.iter().flat_map(|((corpus, count), there)| {
+            let indices = (0..*count).filter(|index| !there.contains(index));
+            let shards: Vec<String> = indices.map(|index| format!("{index}/{count}")).collect();
+            (!shards.is_empty()).then(|| format!("shards {} of {corpus} are", shards.join(", ")))
+        });
+        let missing: Vec<String> = missing.collect();
+        (!missing.is_empty()).then(|| missing.join("; "))
+    }
+
     fn same_models(&self, other: &Self) -> Result<()> {
         self.source.compare(&other.source, "source")?;
         self.target.compare(&other.target, "target")?;
         ensure!(
             self.rules == other.rules,
-            "rules: found {:?}, expected {:?} as in the other",
-            self.rules,
-            other.rules
+            "rules: found {}, expected {} as in the other",
+            self.rules.describe(),
+            other.rules.describe()
         );
         Ok(())
     }
@@ -277,6 +305,7 @@ fn names(files: &[CorpusFile]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rows::WindowRule;
     use super::*;
 
     fn header(shard: &str, complete: bool) -> Header {
@@ -301,6 +330,8 @@ mod tests {
                 }],
                 shard: shard.parse().unwrap(),
                 limit: None,
+                windows: 0,
+                read: String::new(),
                 counts: Counts {
                     documents: 3,
                     ..Counts::default()
@@ -332,7 +363,9 @@ mod tests {
     #[test]
     fn shards_add_up_once() {
         let mut all = header("0/2", true);
+        assert_eq!(all.missing_shards().unwrap(), "shards 1/2 of text (00000000) are");
         all.merge(header("1/2", true)).unwrap();
+        assert_eq!(all.missing_shards(), None);
         assert_eq!(all.counts().documents, 6);
         assert_eq!(all.corpus().len(), 1);
         let twice = all.clone().merge(header("1/2", true)).unwrap_err().to_string();
@@ -358,10 +391,13 @@ mod tests {
         assert!(error(&|h| h.source.fingerprint = "sm1:x".into()).starts_with("source.fingerprint"));
         assert!(error(&|h| h.target.quantization = Some("q8_0".into())).starts_with("target.quantization"));
         assert!(error(&|h| h.target.dtype = "bf16".into()).starts_with("target.dtype"));
-        assert!(error(&|h| h.rules.window = 7).starts_with("rules"));
-        assert!(error(&|h| h.parts[0].corpus[0].sha256 = "1".repeat(64)).starts_with("corpus"));
+        assert!(error(&|h| h.rules.window = WindowRule::SourceTokens(7)).starts_with("rules: found first position"));
+        // What was read is compared by whoever goes on.
+        let mut mended = header("0/2", true);
+        mended.parts[0].corpus[0].sha256 = "1".repeat(64);
+        mended.parts[0].limit = Some(7);
+        assert!(mended.resumes(&job).is_ok());
         assert!(error(&|h| h.parts[0].shard.index = 1).starts_with("shard"));
-        assert!(error(&|h| h.parts[0].limit = Some(7)).starts_with("shard or tokens"));
         // A run that has not begun does not know its dtype.
         let mut fresh = job.clone();
         fresh.target.dtype = UNKNOWN_DTYPE.into();

@@ -3,53 +3,77 @@
 //! | module | role |
 //! | --- | --- |
 //! | [`header`] | what statistics were taken of; compared before they are added up or gone on with |
+//! | [`texts`] | a corpus, window by window |
+//! | [`side`] | where the states of one model come from: the model, or activations on disk |
+//! | `group` | windows that run together, and their rows |
+//! | [`plan`] | what a run will cost |
 //! | [`rows`] | which positions count, and their states put together |
 //! | this one | reads, runs, adds, and keeps a checkpoint |
 
 pub mod header;
+pub mod plan;
 pub mod rows;
+pub mod side;
+pub mod texts;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod group;
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
-use steermap_maps::Numerics;
+use residual_hooks::StreamInfo;
+use steermap_fit::RankChoice;
+use steermap_fit::stats::file::FORMAT;
+use steermap_fit::stats::{Layout, Precision, Split, Statistics};
 use tokenizers::Tokenizer;
 
-use self::header::{FORMAT, Header, Part, Shard, Side, UNKNOWN_DTYPE};
-use self::rows::{Counts, Rules, TextRows, text_rows};
-use crate::align::{Pairing, TokenizedText, pair_positions, windows};
-use crate::capture::{LayerStates, StreamCapture};
-use crate::corpus::{Corpus, Document};
+use self::group::{GroupReader, Most, add_group, run_group};
+use self::header::{Header, Part, Shard, UNKNOWN_DTYPE};
+use self::plan::Plan;
+use self::rows::{Counts, Rules, WindowRule};
+use self::side::{ModelSide, Recorded, Side, SideSource, WindowTokens};
+use self::texts::{WindowReader, WindowText};
+use crate::align::{TokenizedText, pair_positions};
+use crate::corpus::{Corpus, TextOptions};
 use crate::layer_pairs::PairSelection;
-use crate::session::{ModelSource, Session};
-use crate::stats::{Layout, Precision, Rows, Split, Statistics};
+use crate::progress::{Progress, Unit, grouped};
+use crate::session::Session;
+use crate::windows::MIN_WINDOW_BYTES;
 
-/// Bytes of captured states of one group of texts, as far as single texts allow; two groups are held at a time.
+/// Bytes of captured states of one group of windows, as far as single windows allow; two groups are held at a time.
 const GROUP_BYTES: usize = 1 << 30;
-/// Most source tokens of a group, however narrow the models: the sums of one group are taken while the next one runs, and an
-/// end that was asked for waits for both.
+/// Most tokens of a group, however narrow the models: the sums of one group are taken while the next one runs.
 pub const GROUP_TOKENS: usize = 1 << 12;
+/// How long the windows that run may go on once an end was asked for.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// How often it is looked whether an end was asked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A share of rows left out as outliers above which it is said first.
+const MANY_OUTLIERS: f64 = 0.03;
 
 /// What to take statistics of.
 #[derive(Clone, Debug)]
 pub struct CollectJob {
     /// The model whose states are mapped.
-    pub source: ModelSource,
+    pub source: SideSource,
     /// The model that they are mapped to.
-    pub target: ModelSource,
-    /// Files of text; `-` is standard input.
+    pub target: SideSource,
+    /// Files of text; `-` is standard input. None where both sides are activations.
     pub corpus: Vec<PathBuf>,
+    /// How the text is read.
+    pub text: TextOptions,
     /// The layer pairs.
     pub pairs: PairSelection,
     /// Which positions count.
     pub rules: Rules,
     /// The arithmetic of the sums.
     pub precision: Precision,
-    /// Most pairs of positions; the document that reaches it is the last.
+    /// Rows kept of each held-out split; `None` for as many as [`Layout::held_out_rows`] says.
+    pub held_out_rows: Option<usize>,
+    /// Most pairs of positions; the window that reaches it is the last.
     pub limit: Option<u64>,
     /// Which documents.
     pub shard: Shard,
@@ -57,7 +81,9 @@ pub struct CollectJob {
     pub checkpoint: PathBuf,
     /// How often.
     pub checkpoint_every: Duration,
-    /// Whether to show a progress bar.
+    /// Of which rank maps will be fitted from them, if any: for what it will cost, and whether there can be such maps.
+    pub fits: Option<RankChoice>,
+    /// Whether to show how far it is.
     pub progress: bool,
 }
 
@@ -83,7 +109,7 @@ impl Collected {
     /// # Errors
     ///
     /// A file that can't be read or is not what it should be.
-    pub fn load(path: &std::path::Path) -> Result<Self> {
+    pub fn load(path: &Path) -> Result<Self> {
         let (statistics, header) = Statistics::load(path)?;
         let header = Header::from_json(header).with_context(|| path.display().to_string())?;
         Ok(Self { statistics, header })
@@ -94,7 +120,7 @@ impl Collected {
     /// # Errors
     ///
     /// What the operating system says.
-    pub fn save(&mut self, path: &std::path::Path) -> Result<()> {
+    pub fn save(&mut self, path: &Path) -> Result<()> {
         self.statistics.flush();
         Ok(self.statistics.save(path, &self.header)?)
     }
@@ -110,13 +136,14 @@ impl Collected {
         } = &self.header;
         let counts = self.header.counts();
         let mut text = format!("statistics of {} and {}\n", source.model, target.model);
+        text += &self.notes();
         for part in parts {
             let files: Vec<&str> = part.corpus.iter().map(|file| file.name.as_str()).collect();
-            let Shard { index, count } = part.shard;
             let whole = if part.complete { "" } else { ", not to the end yet" };
             text += &format!(
-                "part: {}, shard {index}/{count}: {} documents, {} rows{whole}\n",
+                "part: {}, shard {}: {} documents, {} rows{whole}\n",
                 files.join(" + "),
+                part.shard,
                 part.counts.documents,
                 part.counts.rows
             );
@@ -138,6 +165,33 @@ impl Collected {
         text
     }
 
+    /// What anyone who uses these should know first, a line each.
+    pub fn notes(&self) -> String {
+        let counts = self.header.counts();
+        let mut notes = String::new();
+        let share = counts.outliers as f64 / (counts.rows + counts.outliers).max(1) as f64;
+        if share > MANY_OUTLIERS {
+            notes += &format!(
+                "note: {:.1}% of the pairs were left out as outliers ({}): see --outliers\n",
+                100.0 * share,
+                grouped(counts.outliers)
+            );
+        }
+        if counts.missing_windows > 0 {
+            notes += &format!(
+                "note: {} windows of text are among the activations of one model alone\n",
+                grouped(counts.missing_windows)
+            );
+        }
+        if counts.cut_windows > 0 {
+            notes += &format!(
+                "note: {} windows of text were longer than a model's context and cut off there: give a smaller --window\n",
+                grouped(counts.cut_windows)
+            );
+        }
+        notes
+    }
+
     /// Adds `other`.
     ///
     /// # Errors
@@ -149,35 +203,9 @@ impl Collected {
     }
 }
 
-/// The two loaded models.
-struct Models<'a> {
-    source: &'a Session,
-    target: &'a Session,
-    tokenizers: [Arc<Tokenizer>; 2],
-}
-
-impl<'a> Models<'a> {
-    fn new(source: &'a Session, target: &'a Session) -> Result<Self> {
-        Ok(Self {
-            source,
-            target,
-            tokenizers: [source.tokenizer()?, target.tokenizer()?],
-        })
-    }
-}
-
-/// One text and its tokens in both models.
-struct Text {
-    key: u64,
-    split: Split,
-    source: TokenizedText,
-    target: TokenizedText,
-    pairing: Pairing,
-}
-
 impl CollectJob {
-    /// Takes the statistics, from where a checkpoint left off if there is one. `stop` is looked at between groups of
-    /// texts: once it is set, a checkpoint is written and the run ends.
+    /// Takes the statistics, from where a checkpoint left off if there is one. `stop` is looked at all the time: once it is
+    /// set, what runs has some seconds to end, a checkpoint is written and the run ends.
     ///
     /// # Errors
     ///
@@ -185,10 +213,21 @@ impl CollectJob {
     /// another job.
     pub async fn run(&self, stop: &AtomicBool) -> Result<Outcome> {
         // Everything that can be wrong with the input is found before models are loaded.
-        let (corpus, earlier) = self.open()?;
-        let source = Session::load(self.source.clone()).await?;
-        let target = Session::load(self.target.clone()).await?;
-        self.start(&Models::new(&source, &target)?, corpus, earlier, stop).await
+        let job = self.clone();
+        let opening = tokio::task::spawn_blocking(move || job.open());
+        let (corpus, earlier) = tokio::select! {
+            opened = opening => opened.context("reading the corpus")??,
+            () = asked_to_stop(stop, Duration::ZERO) => return Ok(Outcome::Stopped),
+        };
+        let recorded = [self.open_recorded(&self.source)?, self.open_recorded(&self.target)?];
+        let source = load(&self.source).await?;
+        let target = load(&self.target).await?;
+        let [recorded_source, recorded_target] = recorded;
+        let sides = [
+            side(source.as_ref(), recorded_source)?,
+            side(target.as_ref(), recorded_target)?,
+        ];
+        self.start(sides, corpus, earlier, stop).await
     }
 
     /// As [`run`](Self::run), on models that are loaded already. What hooks they had are gone afterwards.
@@ -198,15 +237,92 @@ impl CollectJob {
     /// As [`run`](Self::run).
     pub async fn run_on(&self, source: &Session, target: &Session, stop: &AtomicBool) -> Result<Outcome> {
         let (corpus, earlier) = self.open()?;
-        self.start(&Models::new(source, target)?, corpus, earlier, stop).await
+        let sides = [side(Some(source), None)?, side(Some(target), None)?];
+        self.start(sides, corpus, earlier, stop).await
+    }
+
+    /// What the job will cost, without loading a model: as far as their files say their sizes.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), or a model whose files don't say its sizes, or aren't here.
+    pub fn plan(&self) -> Result<Plan> {
+        let (corpus, _) = self.open()?;
+        let side = |source: &SideSource| -> Result<(StreamInfo, Option<Tokenizer>, Option<Recorded>)> {
+            match source {
+                SideSource::Model(model) => {
+                    let (sizes, tokenizer) = model.described()?;
+                    let stream = StreamInfo {
+                        num_layers: sizes.num_layers,
+                        hidden_size: sizes.hidden_size,
+                        last_block: true,
+                    };
+                    Ok((stream, tokenizer, None))
+                }
+                SideSource::Activations(_) => {
+                    let recorded = self.open_recorded(source)?;
+                    let recorded = recorded.context("activations are gone")?;
+                    Ok((recorded.stream(), None, Some(recorded)))
+                }
+            }
+        };
+        let (source, target) = (side(&self.source)?, side(&self.target)?);
+        let layout = Layout {
+            source_hidden: source.0.hidden_size,
+            target_hidden: target.0.hidden_size,
+            pairs: self.pairs.resolve(&source.0, &target.0)?,
+        };
+        let tokens = |(_, tokenizer, recorded): &(StreamInfo, Option<Tokenizer>, Option<Recorded>),
+                      windows: &[WindowText]| {
+            let one = |window: &WindowText| match (tokenizer, recorded) {
+                (Some(tokenizer), _) => {
+                    let tokens = TokenizedText::new(tokenizer, &window.text)?;
+                    Ok(Some(WindowTokens { tokens, cut: false }))
+                }
+                (None, Some(recorded)) => recorded.tokens(&window.id),
+                (None, None) => Ok(None),
+            };
+            windows.iter().map(one).collect::<Result<Vec<_>>>()
+        };
+        let known = [&source, &target]
+            .iter()
+            .all(|side| side.1.is_some() || side.2.is_some());
+        let recorded = [&source, &target].into_iter().find_map(|side| side.2.as_ref());
+        let rows = if known {
+            let tokenize = [&source, &target].map(|side| move |windows: &[WindowText]| tokens(side, windows));
+            expected_rows([&tokenize[0], &tokenize[1]], corpus.as_ref(), recorded, self)?
+        } else {
+            self.limit
+        };
+        let held_out = self.held_out_rows.unwrap_or_else(|| layout.held_out_rows());
+        Ok(Plan::new(&layout, self.precision, held_out, rows, self.fits))
     }
 
     /// The text, and what an earlier run left.
-    fn open(&self) -> Result<(Corpus, Option<Collected>)> {
-        let corpus = Corpus::open(&self.corpus)?;
+    fn open(&self) -> Result<(Option<Corpus>, Option<Collected>)> {
         if let Some(ratio) = self.rules.outliers.filter(|ratio| ratio.is_nan() || *ratio <= 0.0) {
             bail!("outliers: found {ratio}, expected a number above 0");
         }
+        match self.rules.window {
+            WindowRule::Bytes { bytes } if bytes >= MIN_WINDOW_BYTES => {}
+            window => bail!("window: found {window}, expected {MIN_WINDOW_BYTES} bytes at least"),
+        }
+        let runs = [&self.source, &self.target]
+            .iter()
+            .any(|side| matches!(side, SideSource::Model(_)));
+        ensure!(
+            !runs || !self.corpus.is_empty(),
+            "corpus: found nothing, expected files of text, or - for standard input"
+        );
+        let corpus = if self.corpus.is_empty() {
+            None
+        } else {
+            let corpus = Corpus::open(&self.corpus, &self.text)?;
+            if self.progress {
+                corpus.describe().iter().for_each(|line| eprintln!("{line}"));
+            }
+            Some(corpus)
+        };
         let earlier = self
             .checkpoint
             .exists()
@@ -215,29 +331,68 @@ impl CollectJob {
         Ok((corpus, earlier.context("the checkpoint of an earlier run")?))
     }
 
+    fn open_recorded(&self, source: &SideSource) -> Result<Option<Recorded>> {
+        let SideSource::Activations(folders) = source else {
+            return Ok(None);
+        };
+        let recorded = Recorded::open(folders)?;
+        let window = recorded.folders()[0].index().header.window_bytes;
+        if let (Some(found), WindowRule::Bytes { bytes }) = (window, self.rules.window) {
+            ensure!(
+                found == bytes,
+                "{}: window_bytes: found {found}, expected {bytes}: give --window {found}",
+                folders[0].display()
+            );
+        }
+        Ok(Some(recorded))
+    }
+
     async fn start(
         &self,
-        models: &Models<'_>,
-        corpus: Corpus,
+        [mut source, mut target]: [Side<'_>; 2],
+        corpus: Option<Corpus>,
         earlier: Option<Collected>,
         stop: &AtomicBool,
     ) -> Result<Outcome> {
-        let (source, target) = (models.source.slot().stream()?, models.target.slot().stream()?);
+        let (source_stream, target_stream) = (source.stream()?, target.stream()?);
         let layout = Layout {
-            source_hidden: source.hidden_size,
-            target_hidden: target.hidden_size,
-            pairs: self.pairs.resolve(&source, &target)?,
+            source_hidden: source_stream.hidden_size,
+            target_hidden: target_stream.hidden_size,
+            pairs: self.pairs.resolve(&source_stream, &target_stream)?,
         };
+        source.choose("source", layout.source_layers())?;
+        target.choose("target", layout.target_layers())?;
+        let held_out = self.held_out_rows.unwrap_or_else(|| layout.held_out_rows());
+        let tokenize = [&source, &target].map(|side| |windows: &[WindowText]| side.tokens(windows));
+        let recorded = [&source, &target].into_iter().find_map(Side::recorded);
+        let rows = expected_rows([&tokenize[0], &tokenize[1]], corpus.as_ref(), recorded, self)?;
+        if let Some(rank) = self.fits {
+            rank.check(&layout)?;
+        }
+        let plan = Plan::new(&layout, self.precision, held_out, rows, self.fits);
+        if self.progress {
+            eprint!("{plan}");
+        }
+        // Models are in memory by now, and what an earlier run summed is not yet.
+        plan.check(&self.checkpoint)?;
         let fresh = Collected {
-            statistics: Statistics::new(layout.clone(), self.precision)?,
-            header: self.header(models, &corpus)?,
+            header: self.header(&source, &target, corpus.as_ref())?,
+            statistics: Statistics::new(layout.clone(), self.precision)?.with_held_out_rows(held_out),
         };
         let collected = match earlier {
-            Some(earlier) => {
+            Some(mut earlier) => {
                 let fits = earlier.header.resumes(&fresh.header).and_then(|()| {
+                    ensure!(*earlier.statistics.layout() == layout, "pairs: found others");
                     ensure!(
-                        *earlier.statistics.layout() == layout && earlier.statistics.precision() == self.precision,
-                        "pairs or precision: found others"
+                        earlier.statistics.precision() == self.precision,
+                        "precision: found another"
+                    );
+                    let (found, expected) = (earlier.statistics.test().sample(), fresh.statistics.test().sample());
+                    ensure!(
+                        found.capacity() == expected.capacity(),
+                        "held-out rows: found {}, expected {}",
+                        found.capacity(),
+                        expected.capacity()
                     );
                     Ok(())
                 });
@@ -247,134 +402,167 @@ impl CollectJob {
                         self.checkpoint.display()
                     )
                 })?;
+                let part = &mut earlier.header.parts[0];
+                part.corpus.clone_from(&fresh.header.parts[0].corpus);
+                part.limit = self.limit;
                 earlier
             }
             None => fresh,
         };
-        self.read(models, &corpus, &layout, collected, stop).await
+        self.read([source, target], corpus.as_ref(), &layout, collected, stop)
+            .await
     }
 
-    fn header(&self, models: &Models<'_>, corpus: &Corpus) -> Result<Header> {
-        let side = |session: &Session| -> Result<Side> {
-            let numerics = Numerics {
-                dtype: UNKNOWN_DTYPE.to_string(),
-                quantization: session.quantization(),
-            };
-            Ok(Side::new(session.info()?, numerics))
+    fn header(&self, source: &Side<'_>, target: &Side<'_>, corpus: Option<&Corpus>) -> Result<Header> {
+        let recorded = [source, target].into_iter().find_map(Side::recorded);
+        let corpus = match (corpus, recorded) {
+            (Some(corpus), _) => corpus.record(),
+            (None, Some(recorded)) => recorded.corpus(),
+            (None, None) => Vec::new(),
         };
         Ok(Header {
             format: FORMAT.to_string(),
             tool: concat!("mapper ", env!("CARGO_PKG_VERSION")).to_string(),
-            source: side(models.source)?,
-            target: side(models.target)?,
+            source: source.header()?,
+            target: target.header()?,
             rules: self.rules.clone(),
             parts: vec![Part {
-                corpus: corpus.record(),
+                corpus,
                 shard: self.shard,
                 limit: self.limit,
+                windows: 0,
+                read: String::new(),
                 counts: Counts::default(),
                 complete: false,
             }],
         })
     }
 
+    /// The windows, and what progress is counted in if there is no limit, with its whole.
+    fn windows<'a>(
+        &self,
+        [source, target]: [&'a Side<'_>; 2],
+        corpus: Option<&'a Corpus>,
+    ) -> (Box<dyn Iterator<Item = Result<WindowText>> + 'a>, Unit, u64) {
+        let WindowRule::Bytes { bytes } = self.rules.window else {
+            unreachable!("checked when the job was opened")
+        };
+        let shard = self.shard;
+        let recorded = [source, target].into_iter().find_map(Side::recorded);
+        match (corpus, recorded) {
+            (Some(corpus), _) => {
+                let windows = WindowReader::new(corpus, shard, bytes);
+                (Box::new(windows), Unit::Bytes, corpus.total_bytes())
+            }
+            (None, Some(recorded)) => {
+                let windows = recorded.windows().map(|id| Ok(WindowText::without_text(id)));
+                (Box::new(windows), Unit::Of("windows"), recorded.count() as u64)
+            }
+            (None, None) => (Box::new(std::iter::empty()), Unit::Bytes, 0),
+        }
+    }
+
     async fn read(
         &self,
-        models: &Models<'_>,
-        corpus: &Corpus,
+        [source, target]: [Side<'_>; 2],
+        corpus: Option<&Corpus>,
         layout: &Layout,
         mut collected: Collected,
         stop: &AtomicBool,
     ) -> Result<Outcome> {
-        let captures = [
-            Arc::new(StreamCapture::new(layout.source_layers())),
-            Arc::new(StreamCapture::new(layout.target_layers())),
-        ];
-        let bar = progress_bar(self.progress, corpus.total_bytes());
-        let tokens_at_a_time = group_tokens(layout);
-        let shard = self.shard;
-        let done = collected.header.parts[0].counts.documents;
-        let mut documents = corpus
-            .documents()
-            .enumerate()
-            .filter(|(index, _)| index % shard.count == shard.index)
-            .map(|(_, document)| document);
-        for document in documents.by_ref().take(usize::try_from(done)?) {
-            bar.inc(document?.bytes * shard.count as u64);
-        }
-        let mut paired: u64 = {
-            let counts = &collected.header.parts[0].counts;
-            counts.rows + counts.outliers
+        let (windows, unit, total) = self.windows([&source, &target], corpus);
+        let mut reader = GroupReader::new(windows);
+        let part = &collected.header.parts[0];
+        let mut position = reader.skip(part.windows).with_context(|| self.another_text())?;
+        ensure!(
+            part.windows == 0 || reader.read() == part.read,
+            "{}: found other text than was read before",
+            self.another_text()
+        );
+        let mut paired = part.counts.rows + part.counts.outliers;
+        let progress = match self.limit {
+            Some(limit) => Progress::new(self.progress, "reading", Unit::Of("pairs"), limit),
+            None => Progress::new(self.progress, "reading", unit, total),
         };
+        let whole_of = |bytes: u64, paired: u64| if self.limit.is_some() { paired } else { bytes };
+        progress.start_at(whole_of(position, paired));
+        let tokens = group_tokens(layout);
         // The sums are taken, and checkpoints written, beside the next group's forward passes.
         let mut adding: Option<tokio::task::JoinHandle<Result<Collected>>> = None;
         let mut held = Some(collected);
         let mut saved = Instant::now();
         loop {
-            let mut group = Vec::new();
-            let (mut tokens, mut read, mut bytes) = (0, 0, 0);
-            while tokens < tokens_at_a_time && self.limit.is_none_or(|limit| paired < limit) {
-                let Some(document) = documents.next().transpose()? else {
-                    break;
-                };
-                read += 1;
-                bytes += document.bytes;
-                for text in self.texts(models, &document)? {
-                    tokens += text.source.ids.len();
-                    paired += text.pairing.pairs.iter().filter(|pair| self.rules.admits(pair)).count() as u64;
-                    group.push(text);
-                }
-            }
-            let whole = read == 0;
-            let streams = if whole {
-                Ok(Vec::new())
-            } else {
-                run_group(models, &captures, &group).await
+            let pairs = self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(paired));
+            let group = reader.next(&source, &target, &self.rules, Most { tokens, pairs })?;
+            let whole = group.windows == 0;
+            let done = Cell::new(0);
+            let told = || {
+                let share = done.get() as f64 / (2 * group.texts.len()).max(1) as f64;
+                let part = |of: u64| (of as f64 * share) as u64;
+                progress.set(whole_of(position + part(group.bytes), paired + part(group.paired)));
+            };
+            let streams = tokio::select! {
+                biased;
+                streams = run_group(&source, &target, &group, &done, &told) => Some(streams),
+                () = asked_to_stop(stop, GRACE) => None,
             };
             collected = match adding.take() {
                 Some(task) => task.await.context("adding up")??,
                 None => held.take().context("statistics are held or being added to")?,
             };
             let streams = match streams {
-                Ok(streams) => streams,
-                Err(error) => {
-                    // What was read before is not lost; where nothing was, nothing is in the way of the next try.
-                    if collected.header.counts().documents > 0 {
+                Some(Ok(streams)) => streams,
+                // What was read before is not lost; where nothing was, nothing is in the way of the next try.
+                ended => {
+                    if collected.header.parts[0].windows > 0 {
                         collected.save(&self.checkpoint)?;
                     }
-                    return Err(error);
+                    progress.finish();
+                    return match ended {
+                        Some(Err(error)) => Err(error),
+                        _ => Ok(Outcome::Stopped),
+                    };
                 }
             };
-            collected.header.parts[0].complete = whole;
+            let part = &mut collected.header.parts[0];
+            part.complete = whole;
+            part.read = reader.read();
             if whole {
                 collected.save(&self.checkpoint)?;
-                bar.finish_and_clear();
+                progress.finish();
                 ensure!(
                     collected.header.counts().rows > 0,
-                    "corpus: found no pair of positions that counts, expected some: {:?}",
-                    collected.header.counts()
+                    "corpus: found no pair of positions that counts, expected some: of {} windows {} were left out as first \
+                     positions and {} as outliers, {} and {} tokens have no partner",
+                    collected.header.counts().texts,
+                    collected.header.counts().first,
+                    collected.header.counts().outliers,
+                    collected.header.counts().unmatched_source,
+                    collected.header.counts().unmatched_target
                 );
                 return Ok(Outcome::Whole(Box::new(collected)));
             }
-            let [source, target] = &captures;
-            for (side, capture) in [
-                (&mut collected.header.source, source),
-                (&mut collected.header.target, target),
+            part.windows += group.windows;
+            part.counts.documents += group.documents;
+            position += group.bytes;
+            paired += group.paired;
+            let rows = part.counts.rows;
+            for (header, side) in [
+                (&mut collected.header.source, &source),
+                (&mut collected.header.target, &target),
             ] {
-                let dtype = capture.dtype().map_or(UNKNOWN_DTYPE, |dtype| dtype.as_str());
-                if side.dtype != UNKNOWN_DTYPE && side.dtype != dtype {
+                let dtype = side.dtype().unwrap_or_else(|| UNKNOWN_DTYPE.to_string());
+                if header.dtype != UNKNOWN_DTYPE && header.dtype != dtype {
                     bail!(
                         "{}: found a stream of {dtype}, expected {} as before",
-                        side.model,
-                        side.dtype
+                        header.model,
+                        header.dtype
                     );
                 }
-                side.dtype = dtype.to_string();
+                header.dtype = dtype;
             }
-            collected.header.parts[0].counts.documents += read;
-            bar.inc(bytes * shard.count as u64);
-            let rows = collected.header.parts[0].counts.rows;
-            bar.set_message(format!("{rows} rows"));
+            progress.set(whole_of(position, paired));
+            progress.step(format!("{} rows", grouped(rows)));
             let stopped = stop.load(Ordering::Relaxed);
             let due = stopped || saved.elapsed() >= self.checkpoint_every;
             if due {
@@ -391,112 +579,85 @@ impl CollectJob {
             });
             if stopped {
                 task.await.context("adding up")??;
-                bar.abandon();
+                progress.finish();
                 return Ok(Outcome::Stopped);
             }
             adding = Some(task);
         }
     }
 
-    /// The texts of a document: all of it, or pieces of a window each.
-    fn texts(&self, models: &Models<'_>, document: &Document) -> Result<Vec<Text>> {
-        let [a, b] = &models.tokenizers;
-        let longest = self.rules.window.min(models.source.max_sequence());
-        let key = u64::from_le_bytes(document.hash[..8].try_into().expect("eight bytes"));
-        let pieces = windows(a, &document.text, longest)?;
-        let text = |(index, piece): (usize, &str)| -> Result<Text> {
-            let source = TokenizedText::new(a, piece)?;
-            let mut target = TokenizedText::new(b, piece)?;
-            target.truncate(models.target.max_sequence());
-            Ok(Text {
-                // Mixed, since the same bytes of the hash say the split.
-                key: mix(key.wrapping_add((index as u64) << 32)),
-                split: Split::of(&document.hash),
-                pairing: pair_positions(&source, &target),
-                source,
-                target,
-            })
-        };
-        pieces.into_iter().enumerate().map(text).collect()
+    fn another_text(&self) -> String {
+        format!(
+            "{} is a checkpoint that has read other text: delete it, or give this job another --out",
+            self.checkpoint.display()
+        )
     }
 }
 
-/// The states of each text in both models.
-type Streams = Vec<[Vec<LayerStates>; 2]>;
+/// Windows of a corpus that the number of rows is estimated from.
+const SAMPLED_WINDOWS: usize = 64;
 
-/// Runs a group of texts through both models.
-async fn run_group(models: &Models<'_>, captures: &[Arc<StreamCapture>; 2], group: &[Text]) -> Result<Streams> {
-    let source = run_model(models.source, &captures[0], group, |text| &text.source);
-    let target = run_model(models.target, &captures[1], group, |text| &text.target);
-    // Two engines on one CPU would only take it from each other.
-    let (source, target) = match models.source.on_cpu() || models.target.on_cpu() {
-        true => (source.await?, target.await?),
-        false => tokio::try_join!(source, target)?,
+/// Tokens of windows, by side.
+type Tokenize<'a> = dyn Fn(&[WindowText]) -> Result<Vec<Option<WindowTokens>>> + 'a;
+
+/// The pairs of positions that a job will find, from those of the first windows of the corpus, or of the activations.
+fn expected_rows(
+    tokenize: [&Tokenize<'_>; 2],
+    corpus: Option<&Corpus>,
+    recorded: Option<&Recorded>,
+    job: &CollectJob,
+) -> Result<Option<u64>> {
+    let WindowRule::Bytes { bytes } = job.rules.window else {
+        return Ok(None);
     };
-    Ok(source.into_iter().zip(target).map(|(s, t)| [s, t]).collect())
-}
-
-async fn run_model(
-    session: &Session,
-    capture: &Arc<StreamCapture>,
-    group: &[Text],
-    tokens: impl Fn(&Text) -> &TokenizedText,
-) -> Result<Vec<Vec<LayerStates>>> {
-    // By length: the engine runs prompts of about one length together.
-    let mut order: Vec<usize> = (0..group.len())
-        .filter(|&i| !tokens(&group[i]).ids.is_empty())
-        .collect();
-    order.sort_by_key(|&i| (tokens(&group[i]).ids.len(), i));
-    let prompts: Vec<&[u32]> = order.iter().map(|&i| tokens(&group[i]).ids.as_slice()).collect();
-    let mut streams = vec![Vec::new(); group.len()];
-    for (i, stream) in order.iter().zip(session.streams(capture, &prompts, || ()).await?) {
-        streams[*i] = stream;
-    }
-    Ok(streams)
-}
-
-/// Adds a group's rows.
-fn add_group(mut collected: Collected, group: &[Text], streams: &Streams, rules: &Rules) -> Result<Collected> {
-    let part = &mut collected.header.parts[0];
-    for (text, [source, target]) in group.iter().zip(streams) {
-        let counts = &mut part.counts;
-        counts.texts += 1;
-        counts.source_tokens += text.source.ids.len() as u64;
-        counts.target_tokens += text.target.ids.len() as u64;
-        let TextRows { ends, source, target } = text_rows(&text.pairing, source, target, rules, counts);
-        if ends.is_empty() {
-            continue;
+    let (windows, total) = match (corpus, recorded) {
+        (Some(corpus), _) => {
+            let windows = WindowReader::new(corpus, job.shard, bytes).take(SAMPLED_WINDOWS);
+            (windows.collect::<Result<Vec<_>>>()?, corpus.total_bytes())
         }
-        let keys: Vec<u64> = ends.iter().map(|&end| mix(text.key ^ end as u64)).collect();
-        let rows = Rows {
-            keys: &keys,
-            source: source.iter().map(Vec::as_slice).collect(),
-            target: target.iter().map(Vec::as_slice).collect(),
-        };
-        collected.statistics.add(text.split, &rows)?;
-    }
-    Ok(collected)
+        (None, Some(recorded)) => {
+            let windows = recorded.windows().take(SAMPLED_WINDOWS).map(WindowText::without_text);
+            (windows.collect(), recorded.count() as u64)
+        }
+        (None, None) => return Ok(None),
+    };
+    // A window of a shard stands for the bytes of the other shards too.
+    let read: u64 = windows.iter().map(|window| window.bytes).sum();
+    let [source, target] = tokenize;
+    let texts = source(&windows)?.into_iter().zip(target(&windows)?);
+    let pairs: usize = texts
+        .filter_map(|(source, target)| Some(pair_positions(&source?.tokens, &target?.tokens)))
+        .map(|pairing| pairing.pairs.iter().filter(|pair| job.rules.admits(pair)).count())
+        .sum();
+    let all = (pairs as f64 * total as f64 / read.max(1) as f64) as u64;
+    Ok(Some(job.limit.map_or(all, |limit| limit.min(all))))
 }
 
-/// Source tokens whose states in both models fit into [`GROUP_BYTES`].
+/// Ends some time after an end was asked for.
+pub(crate) async fn asked_to_stop(stop: &AtomicBool, grace: Duration) {
+    while !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    tokio::time::sleep(grace).await;
+}
+
+async fn load(source: &SideSource) -> Result<Option<Session>> {
+    match source {
+        SideSource::Model(model) => Ok(Some(Session::load(model.clone()).await?)),
+        SideSource::Activations(_) => Ok(None),
+    }
+}
+
+fn side(session: Option<&Session>, recorded: Option<Recorded>) -> Result<Side<'_>> {
+    match (session, recorded) {
+        (Some(session), _) => Ok(Side::Model(ModelSide::new(session)?)),
+        (None, Some(recorded)) => Ok(Side::Recorded(recorded)),
+        (None, None) => bail!("found neither a model nor activations"),
+    }
+}
+
+/// Tokens whose states in both models fit into [`GROUP_BYTES`].
 fn group_tokens(layout: &Layout) -> usize {
-    let width =
-        layout.source_layers().len() * layout.source_hidden + layout.target_layers().len() * layout.target_hidden;
-    (GROUP_BYTES / (4 * width)).clamp(1, GROUP_TOKENS)
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea & Flood 2014): near inputs, far outputs.
-fn mix(x: u64) -> u64 {
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-fn progress_bar(visible: bool, bytes: u64) -> ProgressBar {
-    if !visible {
-        return ProgressBar::hidden();
-    }
-    let style =
-        ProgressStyle::with_template("reading {wide_bar} {bytes}/{total_bytes} {msg} {eta}").expect("a valid template");
-    ProgressBar::new(bytes).with_style(style)
+    let row = usize::try_from(layout.row_bytes()).unwrap_or(usize::MAX);
+    (GROUP_BYTES / row.max(1)).clamp(1, GROUP_TOKENS)
 }

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::align::{Pairing, PositionPair};
 use crate::capture::LayerStates;
+use crate::windows::WINDOW_BYTES;
 
 /// Which positions are left out, and how text is cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// Longest stretch of text that runs at once, in tokens of the source model.
-    pub window: usize,
+    /// Longest stretch of text that runs at once.
+    pub window: WindowRule,
     /// Positions at the start of either model's tokens that are left out: the first carries massive activations in many
     /// models.
     pub skip_first: usize,
@@ -25,9 +26,31 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Self {
-            window: 256,
+            window: WindowRule::Bytes { bytes: WINDOW_BYTES },
             skip_first: 1,
             outliers: Some(10.0),
+        }
+    }
+}
+
+/// How long a window is at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum WindowRule {
+    /// Bytes of text: cut by the text alone, the same windows whatever the models.
+    Bytes {
+        /// How many.
+        bytes: usize,
+    },
+    /// Tokens of the source model, as the first version had it. Such statistics are read, fitted and merged, but not taken.
+    SourceTokens(usize),
+}
+
+impl std::fmt::Display for WindowRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bytes { bytes } => write!(f, "{bytes} bytes"),
+            Self::SourceTokens(tokens) => write!(f, "{tokens} source tokens"),
         }
     }
 }
@@ -49,7 +72,7 @@ impl Rules {
             Some(ratio) => format!("rows above {ratio} times their text's median norm at any layer left out"),
             None => "no outliers left out".to_string(),
         };
-        format!("{first}; {outliers}; texts of at most {} source tokens", self.window)
+        format!("{first}; {outliers}; texts of at most {}", self.window)
     }
 }
 
@@ -57,9 +80,9 @@ impl Rules {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
-    /// Documents read.
+    /// Documents read, or begun.
     pub documents: u64,
-    /// Texts that ran: documents, or pieces of those longer than a window.
+    /// Texts that were paired: documents, or windows of longer ones.
     pub texts: u64,
     /// Tokens that the source model read.
     pub source_tokens: u64,
@@ -77,6 +100,12 @@ pub struct Counts {
     pub first: u64,
     /// Pairs left out as outliers.
     pub outliers: u64,
+    /// Windows that the activations of one side don't have.
+    #[serde(default)]
+    pub missing_windows: u64,
+    /// Windows that are longer than a model's context and were cut off there.
+    #[serde(default)]
+    pub cut_windows: u64,
 }
 
 impl Counts {
@@ -92,6 +121,8 @@ impl Counts {
         self.special += other.special;
         self.first += other.first;
         self.outliers += other.outliers;
+        self.missing_windows += other.missing_windows;
+        self.cut_windows += other.cut_windows;
     }
 }
 

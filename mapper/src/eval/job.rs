@@ -22,6 +22,7 @@ use super::text::NeutralText;
 use super::vectors::{self, find_and_save};
 use super::verdict;
 use crate::behaviour::Choices;
+use crate::corpus::TextOptions;
 use crate::layers::LayerSelection;
 use crate::map::provenance;
 use crate::session::{ModelSource, Session};
@@ -47,6 +48,8 @@ pub struct EvalJob {
     pub form: Form,
     /// The neutral text; none for the one that is built in.
     pub text: Vec<PathBuf>,
+    /// How it is read.
+    pub text_options: TextOptions,
     /// The folder to write to.
     pub out: PathBuf,
     /// How strongly is steered.
@@ -295,7 +298,7 @@ impl EvalJob {
         Ok(Inputs {
             map_sha256: sha256_file(&self.map)?,
             tasks: read_folder_as(&self.tasks, self.form)?,
-            text: NeutralText::read(&self.text, &map)?,
+            text: NeutralText::read(&self.text, &self.text_options, &map)?,
             map,
         })
     }
@@ -360,7 +363,7 @@ impl EvalJob {
                 format!("{:?}", source.dtype),
                 source.isq,
                 source.gguf,
-                source.cpu
+                source.device.to_string()
             ])
         };
         let tasks: Vec<_> = inputs

@@ -146,7 +146,7 @@ impl Prepared<'_> {
     ///
     /// # Errors
     ///
-    /// A layer that the map doesn't reach.
+    /// A layer that the map doesn't reach, or weights that can't be read.
     pub fn random_cosines(&self, map: &MapFile, layer: usize, count: usize, seed: u64) -> Result<Vec<f64>> {
         let mapped = self.mapped_layer(layer)?;
         let pair = map
@@ -155,9 +155,10 @@ impl Prepared<'_> {
             .find(|pair| pair.target_layer == layer && pair.source_layers == mapped.source_layers);
         let pair = pair.with_context(|| format!("layer {layer}: the map does not reach it"))?;
         let native = self.native(layer)?;
+        let map = pair.map.load()?;
         let cosines = (0..count).map(|number| {
-            let random = random_direction(pair.map.weight.ncols(), self.seed(seed, number));
-            crate::behaviour::cosine(&pair.map.linear(&random), &native.unit)
+            let random = random_direction(map.columns(), self.seed(seed, number));
+            crate::behaviour::cosine(&map.linear(&random), &native.unit)
         });
         Ok(cosines.collect())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
-use steermap_maps::{AffineMap, MapFile};
+use steermap_maps::MapFile;
 
 use super::result::{PairResult, Representation};
 use super::text::NeutralText;
@@ -13,6 +13,7 @@ use crate::capture::{LayerStates, StreamCapture};
 use crate::collect::rows::{Counts, Rules, text_rows};
 use crate::session::Session;
 use crate::statistics::{Centred, mean_cosine, r_squared};
+use crate::windows::{WINDOW_BYTES, windows};
 
 /// Texts whose states are held in memory together, beside the rows that were kept.
 const TEXTS_AT_A_TIME: usize = 32;
@@ -69,8 +70,8 @@ pub async fn measure(
             .collect();
         let input = side_by_side(&inputs, hidden.0, states.rows);
         let truth = &states.target[pair.target_layer];
-        let predicted = predict(&pair.map, &input);
         let at = || format!("layers {}", pair.layers());
+        let predicted = pair.map.load().with_context(at)?.affine_rows(&input);
         let r2 = r_squared(&predicted, truth, hidden.1).with_context(at)?;
         pairs.push(PairResult {
             source_layers: pair.source_layers.clone(),
@@ -127,12 +128,17 @@ async fn capture(
         }
         let mut texts = Vec::new();
         for document in documents {
+            // The first window, as the fit reads it.
+            let Some(window) = windows(document, WINDOW_BYTES).next() else {
+                continue;
+            };
+            let document = &document[window];
             let mut both = [
                 TokenizedText::new(&tokenizers[0], document)?,
                 TokenizedText::new(&tokenizers[1], document)?,
             ];
-            both[0].truncate(rules.window.min(source.max_sequence()));
-            both[1].truncate(2 * rules.window.min(target.max_sequence() / 2));
+            both[0].truncate(source.max_sequence());
+            both[1].truncate(target.max_sequence());
             let pairing = pair_positions(&both[0], &both[1]);
             texts.push((both, pairing));
         }
@@ -173,32 +179,24 @@ fn side_by_side(layers: &[&[f32]], hidden: usize, rows: usize) -> Vec<f32> {
     joined
 }
 
-/// `A x + p` of every row of `input`.
-fn predict(map: &AffineMap, input: &[f32]) -> Vec<f32> {
-    let columns = nalgebra::DMatrixView::from_slice(input, map.weight.ncols(), input.len() / map.weight.ncols());
-    let mut predicted = &map.weight * columns;
-    predicted.column_iter_mut().for_each(|mut column| column += &map.bias);
-    // Column-major with a state a column: row by row of states.
-    predicted.as_slice().to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use nalgebra::{dmatrix, dvector};
+    use steermap_maps::{AffineMap, LinearMap};
 
     use super::*;
 
     #[test]
     fn states_are_predicted_row_by_row() {
-        let map = AffineMap {
+        let map = LinearMap::from(AffineMap {
             weight: dmatrix![1.0, 0.0, 2.0; 0.0, -1.0, 0.5],
             bias: dvector![10.0, 20.0],
-        };
+        });
         let (a, b) = ([1.0, 2.0, 4.0, 5.0], [3.0, 6.0]);
         // Widths differ only between models; here one of 2 and one of 1 to see the order.
         let joined = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         assert_eq!(side_by_side(&[&a], 2, 2), a);
         assert_eq!(side_by_side(&[&b, &b], 1, 2), [3.0, 3.0, 6.0, 6.0]);
-        assert_eq!(predict(&map, &joined), [17.0, 19.5, 26.0, 18.0]);
+        assert_eq!(map.affine_rows(&joined), [17.0, 19.5, 26.0, 18.0]);
     }
 }

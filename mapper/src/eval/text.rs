@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use steermap_fit::stats::Split;
 use steermap_maps::MapFile;
 use steermap_maps::digest::sha256;
 
-use crate::corpus::{Corpus, summary};
-use crate::stats::Split;
+use crate::corpus::{Corpus, TextOptions, summary};
 
 /// Short English documents for those who give no text, written for this project.
 const BUILT_IN: &str = include_str!("neutral.txt");
@@ -35,7 +35,7 @@ impl NeutralText {
     /// # Errors
     ///
     /// A file that is no text, or nothing in it that can be used.
-    pub fn read(paths: &[PathBuf], map: &MapFile) -> Result<Self> {
+    pub fn read(paths: &[PathBuf], options: &TextOptions, map: &MapFile) -> Result<Self> {
         if paths.is_empty() {
             let documents = BUILT_IN.split("\n\n").map(|text| text.trim().replace('\n', " "));
             return Ok(Self {
@@ -45,7 +45,7 @@ impl NeutralText {
                 documents: documents.filter(|text| !text.is_empty()).collect(),
             });
         }
-        let corpus = Corpus::open(paths)?;
+        let corpus = Corpus::open(paths, options)?;
         let (name, sha256) = summary(&corpus.record());
         let held_out = sha256 == map.header().provenance.corpus_sha256;
         let mut documents = Vec::new();

@@ -8,7 +8,7 @@ use steermap_maps::{MapFile, MappedLayer, OffsetRule, VectorFile};
 use crate::map::provenance;
 use crate::session::Session;
 use crate::tasks::Task;
-use crate::vector::{Method, Wanted, find};
+use crate::vector::{DistinctPairs, Method, Sign, Wanted, find};
 
 /// The two vectors of a task.
 pub struct TaskVectors {
@@ -48,6 +48,7 @@ pub async fn find_and_save(
         layers,
         position: task.position,
         method,
+        sign: Sign::Mean,
         seed,
     };
     let names: Vec<String> = task
@@ -57,7 +58,8 @@ pub async fn find_and_save(
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
     let provenance = provenance(command.to_string(), names.join(" + "), task.sha256.clone());
-    let vector = find(session, &task.pairs(), &wanted, provenance, false).await;
+    let pairs = DistinctPairs::new(&task.pairs());
+    let vector = find(session, &pairs, &wanted, provenance, false).await;
     let vector = vector.with_context(|| format!("task {:?} on {}", task.name, session.source().model))?;
     Ok(vector.save(path)?)
 }

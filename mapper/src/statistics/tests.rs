@@ -1,3 +1,6 @@
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 use serde::Deserialize;
 
 use super::*;
@@ -12,6 +15,7 @@ struct Reference {
     cka: Vec<Cka>,
     prediction: Prediction,
     bootstrap: Bootstrap,
+    wilson: Vec<Wilson>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +51,7 @@ struct HeldOut {
     width: usize,
     positive: Vec<f32>,
     negative: Vec<f32>,
+    folds: Vec<usize>,
     auroc: f64,
 }
 
@@ -81,6 +86,13 @@ struct Bootstrap {
     scipy: [f64; 2],
 }
 
+#[derive(Deserialize)]
+struct Wilson {
+    share: f64,
+    count: usize,
+    interval: [f64; 2],
+}
+
 fn reference() -> Reference {
     serde_json::from_str(include_str!("fixtures/statistics.json")).unwrap()
 }
@@ -98,8 +110,25 @@ fn rows(values: &[f32], width: usize) -> Vec<&[f32]> {
     values.chunks_exact(width).collect()
 }
 
-fn held_out(positive: &[&[f32]], negative: &[&[f32]]) -> Option<f64> {
-    held_out_auroc(positive, negative, |p, n| Some(mean_difference(p, n)))
+fn held_out(positive: &[&[f32]], negative: &[&[f32]], folds: &Folds) -> Option<f64> {
+    held_out_auroc(positive, negative, folds, |p, n| Some(mean_difference(p, n)))
+}
+
+/// Folds of pairs that share nothing.
+fn folds(pairs: usize) -> Folds {
+    Folds::new(&(0..pairs).collect::<Vec<_>>()).unwrap()
+}
+
+/// States of pairs: normal noise, the positive's shifted by `signal` along the first axis. `[pairs, width]` for each side.
+fn noise(pairs: usize, width: usize, signal: f32, seed: u64) -> [Vec<f32>; 2] {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    [signal, 0.0].map(|shift| {
+        let values = (0..pairs * width).map(|place| {
+            let value: f32 = StandardNormal.sample(&mut rng);
+            if place % width == 0 { value + shift } else { value }
+        });
+        values.collect()
+    })
 }
 
 #[test]
@@ -177,10 +206,12 @@ fn areas_are_scikit_learns() {
         width,
         positive,
         negative,
+        folds,
         auroc,
     } = reference.held_out;
+    let folds = Folds { of: folds };
     near(
-        held_out(&rows(&positive, width), &rows(&negative, width)).unwrap(),
+        held_out(&rows(&positive, width), &rows(&negative, width), &folds).unwrap(),
         auroc,
         1e-14,
     );
@@ -216,32 +247,106 @@ fn held_out_pairs_are_separated_only_by_what_generalises() {
     };
     let value = |shared: f32| {
         let (p, n) = (states(1.0, shared), states(-1.0, shared));
-        held_out(&rows(&p, 12), &rows(&n, 12)).unwrap()
+        held_out(&rows(&p, 12), &rows(&n, 12), &folds(10)).unwrap()
     };
     assert_eq!(value(1.0), 1.0);
     assert_eq!(value(0.0), 0.5);
-    assert_eq!(held_out(&[&[1.0]], &[&[0.0]]), None);
     let (p, n) = (states(1.0, 1.0), states(-1.0, 1.0));
-    assert_eq!(held_out_auroc(&rows(&p, 12), &rows(&n, 12), |_, _| None), None);
+    let (p, n) = (rows(&p, 12), rows(&n, 12));
+    assert_eq!(held_out_auroc(&p, &n, &folds(10), |_, _| None), None);
+    assert_eq!(held_out(&p, &n[1..], &folds(10)), None);
+    assert_eq!(held_out(&p, &n, &folds(11)), None);
+    assert_eq!(held_out(&[], &[], &Folds { of: Vec::new() }), None);
 }
 
 #[test]
 fn folds_leave_out_what_they_score() {
-    // Each pair has an axis of its own; the direction is asked which axes it knows.
-    let states: Vec<f32> = (0..7 * 7).map(|i| if i % 8 == 0 { 1.0 } else { 0.0 }).collect();
-    let zeros = [0f32; 49];
+    // Each pair has an axis of its own; the direction is asked which axes it knows. Pairs 2 and 9 are one group.
+    let states: Vec<f32> = (0..13 * 13).map(|i| if i % 14 == 0 { 1.0 } else { 0.0 }).collect();
+    let zeros = [0f32; 169];
+    let folds = Folds::new(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 2, 9, 10, 11]).unwrap();
     let left_out = std::cell::RefCell::new(Vec::<Vec<usize>>::new());
-    held_out_auroc(&rows(&states, 7), &rows(&zeros, 7), |p, n| {
+    held_out_auroc(&rows(&states, 13), &rows(&zeros, 13), &folds, |p, n| {
         let direction = mean_difference(p, n);
         left_out
             .borrow_mut()
-            .push((0..7).filter(|&i| direction[i] == 0.0).collect());
+            .push((0..13).filter(|&i| direction[i] == 0.0).collect());
         Some(direction)
     });
-    assert_eq!(
-        left_out.into_inner(),
-        [vec![0, 5], vec![1, 6], vec![2], vec![3], vec![4]]
-    );
+    let left_out = left_out.into_inner();
+    for (fold, left_out) in left_out.iter().enumerate() {
+        let (inside, outside) = folds.split(fold);
+        assert_eq!(*left_out, inside);
+        assert_eq!(inside.len() + outside.len(), 13);
+        assert_eq!(left_out.contains(&2), left_out.contains(&9));
+    }
+    // What every machine has to draw: twelve groups, the first two folds with one more.
+    assert_eq!(left_out, FOLDS_OF_TWELVE);
+    assert_eq!(Folds::new(&[0, 1, 2, 3, 4, 5, 6, 7, 8]), None);
+    assert_eq!(Folds::new(&[0; 40]), None);
+    assert_eq!(Folds::new(&[]), None);
+}
+
+const FOLDS_OF_TWELVE: [&[usize]; 5] = [&[3, 6, 10], &[8, 11, 12], &[0, 5], &[2, 4, 9], &[1, 7]];
+
+#[test]
+fn shares_have_scipys_intervals() {
+    for Wilson { share, count, interval } in reference().wilson {
+        let (low, high) = wilson_interval(share, count as f64);
+        println!("{share} of {count}: {low} to {high}");
+        assert!((low - interval[0]).abs() < 1e-12 && (high - interval[1]).abs() < 1e-12);
+        assert!(low <= share && share <= high);
+    }
+    assert_eq!(wilson_interval(0.3, 0.0), (0.0, 1.0));
+    assert!(wilson_interval(f64::NAN, 5.0).0.is_nan());
+}
+
+#[test]
+fn noise_is_told_from_a_signal() {
+    let area = |pairs: usize, signal: f32, seed: u64| {
+        let [p, n] = noise(pairs, 64, signal, seed);
+        held_out(&rows(&p, 64), &rows(&n, 64), &folds(pairs)).unwrap()
+    };
+    // Without a signal 0.5 on average, and in the interval of nearly every draw.
+    for pairs in [10, 16, 64] {
+        let areas: Vec<f64> = (0..200).map(|seed| area(pairs, 0.0, seed)).collect();
+        let covered = areas.iter().filter(|&&area| {
+            let (low, high) = auroc_interval(area, pairs);
+            low <= 0.5 && 0.5 <= high
+        });
+        let (covered, mean, deviation) = (covered.count(), mean(&areas), standard_deviation(&areas).unwrap());
+        println!("{pairs} pairs: {covered} of 200 hold 0.5; mean {mean:.3}, deviation {deviation:.3}");
+        assert!(covered >= 186, "{pairs} pairs: {covered} of 200");
+        assert!((mean - 0.5).abs() < 4.0 * deviation / 200f64.sqrt(), "{mean}");
+    }
+    // With a clear one near 1, and better known from more pairs.
+    let mut last = 1.0;
+    for pairs in [10, 30, 100, 300] {
+        let area = area(pairs, 8.0, 1);
+        let (low, high) = auroc_interval(area, pairs);
+        println!("{pairs} pairs: {area:.3}, {low:.3} to {high:.3}");
+        assert!(area > 0.99 && low <= area && area <= high);
+        assert!(high - low < last && low > 0.5);
+        last = high - low;
+    }
+    assert!(last < 0.025, "{last}");
+}
+
+#[test]
+fn repeated_noise_is_no_signal() {
+    // Each of twelve pairs ten times over.
+    let [p, n] = noise(12, 64, 0.0, 3);
+    let (p, n) = (rows(&p, 64), rows(&n, 64));
+    let once = held_out(&p, &n, &folds(12)).unwrap();
+    let groups: Vec<usize> = (0..120).map(|pair| pair % 12).collect();
+    let p_often: Vec<&[f32]> = groups.iter().map(|&pair| p[pair]).collect();
+    let n_often: Vec<&[f32]> = groups.iter().map(|&pair| n[pair]).collect();
+    let repeated = held_out(&p_often, &n_often, &Folds::new(&groups).unwrap()).unwrap();
+    assert!((once - repeated).abs() < 1e-12, "{once}, {repeated}");
+    // With the repeats on either side of the splits it would look like one.
+    let apart = held_out(&p_often, &n_often, &folds(120)).unwrap();
+    println!("{once}, with repeats {repeated}, torn apart {apart}");
+    assert!(apart > 0.9 && repeated < 0.8);
 }
 
 #[test]

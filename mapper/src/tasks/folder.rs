@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::published::{GENERATE, OPEN_ENDED, TEST};
-use super::{Form, Task, own, published};
+use super::{Form, Task, file_name, own, published};
+use crate::records::name::FileName;
 
 /// Reads all tasks of a folder, sorted by name, published data in its plain form: the table in [`tasks`](super) says what
 /// is read as what. A folder with `generate_dataset.json` and `test_dataset_ab.json` is one task of the folder's name,
@@ -40,12 +41,12 @@ pub fn read_folder_as(dir: &Path, form: Form) -> Result<Vec<Task>> {
             tasks.push(own::read_concept(path)?);
         }
     }
-    let rest = |path: &&PathBuf| has_extension(path, "jsonl") || has_extension(path, "json");
+    let rest = |path: &&PathBuf| FileName::of(file_name(path)).is_json();
     for path in files.iter().filter(rest) {
         if named(&tasks, path) || file_name(path) == OPEN_ENDED {
             continue;
         }
-        if let Some(name) = file_name(path).strip_suffix(".pairs.jsonl") {
+        if let Some(name) = own::pairs_of(file_name(path)) {
             bail!(
                 "{}: found pairs without a task, expected {name}.items.jsonl or a .toml that names them",
                 path.display()
@@ -121,10 +122,6 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 /// Whether a task was read from this file.
 fn named(tasks: &[Task], path: &Path) -> bool {
     tasks.iter().flat_map(|task| &task.files).any(|file| file == path)
-}
-
-fn file_name(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 fn has_extension(path: &Path, extension: &str) -> bool {

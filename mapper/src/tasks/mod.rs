@@ -7,6 +7,9 @@
 //! | any other `NAME.jsonl` | one of Anthropic's model-written evaluations ([`published`]) |
 //! | any other `NAME.json`; the folders of `generate_dataset.json` and `test_dataset_ab.json` | CAA ([`published`]) |
 //!
+//! `.ndjson` is read as `.jsonl` is, and each may be compressed (`.gz`, `.zst`); whether a file has JSON lines or one JSON
+//! array is seen from its first character ([`records`](crate::records)).
+//!
 //! [`rule`] tells a continued text positive from negative, and [`tokenized`] makes one model's tokens of items.
 
 use std::fmt::{self, Display, Formatter};
@@ -18,17 +21,19 @@ use steermap_maps::TokenPosition;
 use steermap_maps::digest::{sha256, sha256_file};
 
 use crate::pairs::{Message, Pair, Text};
+use crate::records::name::json_stem;
 
+pub(crate) use fields::quoted;
 pub use folder::{read_folder, read_folder_as};
 pub use published::Form;
 pub use rule::Rule;
 pub use tokenized::{Choice, Skipped, choices, choices_async};
 
 mod checks;
+mod fields;
 mod folder;
 pub mod own;
 pub mod published;
-mod records;
 pub mod rule;
 pub mod tokenized;
 
@@ -173,19 +178,28 @@ pub fn read(path: &Path) -> Result<Task> {
 ///
 /// As [`read`].
 pub fn read_as(path: &Path, form: Form) -> Result<Task> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    match own::concept_of(name) {
-        Some(_) => own::read_concept(path),
-        None if path.is_dir() => published::read_pair(path, path, form),
-        None => match path.extension().and_then(|extension| extension.to_str()) {
-            Some("toml") => own::read(path),
-            Some("jsonl" | "json") => published::read(path, form),
-            _ => bail!(
-                "{}: found a file of another kind, expected a task: .toml, .jsonl or .json",
-                path.display()
-            ),
-        },
+    let name = file_name(path);
+    if own::concept_of(name).is_some() {
+        return own::read_concept(path);
     }
+    if path.is_dir() {
+        return published::read_pair(path, path, form);
+    }
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        return own::read(path);
+    }
+    if json_stem(name).is_some() {
+        return published::read(path, form);
+    }
+    bail!(
+        "{}: found a file of another kind, expected a task: .toml, .jsonl, .ndjson or .json",
+        path.display()
+    )
+}
+
+/// A file's name without its folder; nothing if it is no text.
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 /// A file's name without its extension.

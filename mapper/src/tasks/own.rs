@@ -22,12 +22,12 @@
 //! # or  kind = "length"    words = 20     fewer words than that
 //! ```
 //!
-//! Items are JSON lines of `{"prompt": TEXT, "positive": "…", "negative": "…", "half": "find"}`: TEXT is a string, or a
+//! Items are records, JSON lines or one JSON array, of `{"prompt": TEXT, "positive": "…", "negative": "…", "half": "find"}`: TEXT is a string, or a
 //! list of `{"role", "content"}` that goes through the model's chat template; `half` is `find` or `measure` in all
 //! lines, or in none, where the first half of the lines finds (of an odd number, one more) and the rest measures.
 //!
 //! A concept is `NAME.items.jsonl`, such items, with `NAME.pairs.jsonl` beside it, and no TOML file: a task of kind
-//! completion, found on the mean state.
+//! completion, found on the mean state. Either may be `.ndjson` or `.json` too, and compressed (`.gz`, `.zst`).
 //!
 //! Unknown keys are errors.
 
@@ -39,10 +39,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use steermap_maps::TokenPosition;
 
-use super::records::{self, Record, shown};
+use super::fields::{self, Fields, shown};
 use super::rule::RuleTable;
-use super::{Generation, Kind, Task, TaskItem, checks, digest, stem};
+use super::{Generation, Kind, Task, TaskItem, checks, digest, file_name, stem};
 use crate::pairs::{Text, read_pairs};
+use crate::records::name::json_stem;
 
 /// What a task's TOML file begins with.
 pub const FORMAT: &str = "steermap-task/1";
@@ -120,14 +121,13 @@ pub fn read(path: &Path) -> Result<Task> {
     })
 }
 
-/// Reads a concept, `NAME.items.jsonl` with or without `NAME.pairs.jsonl` beside it.
+/// Reads a concept, `NAME.items.jsonl` with or without `NAME.pairs.jsonl` beside it, or as other files of records.
 ///
 /// # Errors
 ///
-/// As [`read`].
+/// As [`read`]; two files of pairs.
 pub fn read_concept(items: &Path) -> Result<Task> {
-    let file = items.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let name = concept_of(file).with_context(|| {
+    let name = concept_of(file_name(items)).with_context(|| {
         format!(
             "{}: found a file of another name, expected NAME.items.jsonl",
             items.display()
@@ -135,11 +135,10 @@ pub fn read_concept(items: &Path) -> Result<Task> {
     })?;
     let (finding, measuring) = read_items(items, Kind::Completion)?;
     let mut files = vec![items.to_path_buf()];
-    let beside = items.with_file_name(format!("{name}.pairs.jsonl"));
     let mut pairs = None;
-    if beside.exists() {
-        pairs = Some(read_pairs(&beside)?);
-        files.push(beside);
+    if let Some(file) = pairs_beside(items, name)? {
+        pairs = Some(read_pairs(&file)?);
+        files.push(file);
     }
     Ok(Task {
         name: name.into(),
@@ -158,15 +157,51 @@ pub fn read_concept(items: &Path) -> Result<Task> {
     })
 }
 
-/// `NAME` of `NAME.items.jsonl`.
+/// `NAME` of `NAME.items.jsonl`, or of another file of records.
 pub(super) fn concept_of(file: &str) -> Option<&str> {
-    file.strip_suffix(".items.jsonl").filter(|name| !name.trim().is_empty())
+    named(file, ".items")
+}
+
+/// `NAME` of `NAME.pairs.jsonl`, or of another file of records.
+pub(super) fn pairs_of(file: &str) -> Option<&str> {
+    named(file, ".pairs")
+}
+
+fn named<'a>(file: &'a str, role: &str) -> Option<&'a str> {
+    json_stem(file)?
+        .strip_suffix(role)
+        .filter(|name| !name.trim().is_empty())
+}
+
+/// The file of pairs of a concept, if there is one.
+fn pairs_beside(items: &Path, name: &str) -> Result<Option<PathBuf>> {
+    let folder = items.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let unread = || format!("{}: can't be read, expected the folder of a concept", folder.display());
+    let mut found: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(unread)? {
+        let file = entry.with_context(unread)?.file_name();
+        found.extend(
+            file.to_str()
+                .filter(|file| pairs_of(file) == Some(name))
+                .map(String::from),
+        );
+    }
+    found.sort();
+    match found.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(items.with_file_name(only))),
+        [first, second, ..] => bail!(
+            "{}: found {first} and {second} beside it, expected one file of pairs",
+            items.display()
+        ),
+    }
 }
 
 /// Reads the items of a task as its finding and its measuring half.
 fn read_items(path: &Path, kind: Kind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)> {
     let mut items = Vec::new();
-    for mut record in records::read(path)? {
+    for mut record in fields::read(path)? {
         let item = TaskItem {
             prompt: record.text("prompt")?,
             positive: record.string("positive")?,
@@ -217,7 +252,7 @@ impl Half {
     }
 }
 
-fn half(record: &mut Record) -> Result<Option<Half>> {
+fn half(record: &mut Fields) -> Result<Option<Half>> {
     match record.optional("half") {
         None => Ok(None),
         Some(Value::String(half)) if half == "find" => Ok(Some(Half::Find)),

@@ -20,6 +20,8 @@
 //! (`utils/tokenize.py`), and compare `A` with `B` behind the `(`. [`Form::Plain`] is the latter; what answers share,
 //! ` (`, goes to the prompt when items are tokenized.
 //!
+//! Either may be compressed (`.gz`, `.zst`), but for CAA's two files of fixed names.
+//!
 //! Items that are there twice are kept once, which the task's notes say: the published sets have some.
 
 use std::collections::HashSet;
@@ -28,9 +30,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::records::{self, Record, quoted, shown};
-use super::{Kind, Task, TaskItem, checks, digest, stem};
+use super::fields::{self, Fields, quoted, shown};
+use super::{Kind, Task, TaskItem, checks, digest, file_name};
 use crate::pairs::{Message, Text};
+use crate::records::name::{FileName, json_stem};
 
 /// The file of CAA that finds.
 pub(super) const GENERATE: &str = "generate_dataset.json";
@@ -60,12 +63,12 @@ enum Publisher {
 }
 
 impl Publisher {
-    /// JSON lines are Anthropic's, lists CAA's.
+    /// Files named as JSON lines are Anthropic's, those named as JSON are CAA's.
     fn of(path: &Path) -> Self {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => Self::Caa,
-            _ => Self::Anthropic,
+        if FileName::of(file_name(path)).has_extension(&["json"]) {
+            return Self::Caa;
         }
+        Self::Anthropic
     }
 
     fn says(self) -> &'static str {
@@ -103,12 +106,18 @@ impl Publisher {
 /// A file that can't be read or is not of the published form: the message names the file, the line or item, and the
 /// field.
 pub fn read(path: &Path, form: Form) -> Result<Task> {
-    let name = stem(path)?;
-    let mut half = Items::read(path, &name, form)?;
+    let name = json_stem(file_name(path)).filter(|name| !name.trim().is_empty());
+    let name = name.with_context(|| {
+        format!(
+            "{}: found a file of another name, expected NAME.jsonl or NAME.json",
+            path.display()
+        )
+    })?;
+    let mut half = Items::read(path, name, form)?;
     half.leave_out_known(&mut HashSet::new());
     let measuring = half.items.split_off(half.items.len().div_ceil(2));
     let halves = [(path, half.items.as_slice()), (path, &measuring)];
-    let mut task = task(&name, Publisher::of(path), half.kind, halves)?;
+    let mut task = task(name, Publisher::of(path), half.kind, halves)?;
     task.notes.extend(half.notes());
     Ok(task)
 }
@@ -157,7 +166,7 @@ impl Items {
         let publisher = Publisher::of(path);
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (mut items, mut several) = (Vec::new(), 0);
-        for mut record in records::read(path)? {
+        for mut record in fields::read(path)? {
             let question = record.string("question")?;
             ensure!(
                 !question.trim().is_empty(),
@@ -214,7 +223,7 @@ impl Items {
 }
 
 /// The only answer of one side; `None` if there are several.
-fn answer(record: &mut Record, field: &str) -> Result<Option<String>> {
+fn answer(record: &mut Fields, field: &str) -> Result<Option<String>> {
     let expected = "an answer, or a list of answers";
     let texts = match record.optional(field) {
         None => bail!("{}: {field}: found no such key, expected {expected}", record.at),

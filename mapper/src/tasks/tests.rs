@@ -510,6 +510,86 @@ fn concepts_need_no_toml() {
 }
 
 #[test]
+fn items_and_pairs_come_in_other_files_too() {
+    let lines = items(4, "");
+    let list = |lines: &str| format!("\u{feff}[{}]", lines.trim().replace('\n', ",\r\n"));
+    let plain = folder(&[("mood.items.jsonl", &lines), ("mood.pairs.jsonl", PAIRS)]);
+    let expected = read_folder(plain.path()).unwrap().remove(0);
+    let packed = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
+    for (names, contents) in [
+        (
+            ["mood.items.ndjson", "mood.pairs.ndjson"],
+            [lines.clone().into(), PAIRS.into()],
+        ),
+        (
+            ["mood.items.json", "mood.pairs.JSON"],
+            [list(&lines).into(), list(PAIRS).into()],
+        ),
+        (
+            ["mood.items.jsonl.zst", "mood.pairs.json.Zst"],
+            [packed(&lines), packed(&list(PAIRS))],
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in names.iter().zip(&contents) {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        let tasks = read_folder(dir.path()).unwrap();
+        let [task] = tasks.as_slice() else { panic!("{tasks:?}") };
+        assert_eq!(task, &read(&dir.path().join(names[0])).unwrap());
+        assert_eq!(task.name, "mood");
+        assert_eq!(
+            (&task.finding, &task.measuring, &task.pairs),
+            (&expected.finding, &expected.measuring, &expected.pairs)
+        );
+        assert_eq!(task.files.len(), 2);
+        // The same files, named by a task.
+        let toml = format!("{}pairs = {:?}\n", TOML.replace("mood.jsonl", names[0]), names[1]);
+        fs::write(dir.path().join("happiness.toml"), toml).unwrap();
+        let named = read_folder(dir.path()).unwrap().remove(0);
+        assert_eq!((named.name.as_str(), &named.pairs), ("happiness", &expected.pairs));
+    }
+    let error = error_of(&[
+        ("mood.items.jsonl", &lines),
+        ("mood.pairs.jsonl", PAIRS),
+        ("mood.pairs.json", PAIRS),
+    ]);
+    assert!(
+        error.contains("mood.items.jsonl: found mood.pairs.json and mood.pairs.jsonl beside it"),
+        "{error}"
+    );
+    let error = error_of(&[("mood.items.jsonl", &lines), ("mood.items.json", &lines)]);
+    assert!(error.contains("found two tasks named \"mood\""), "{error}");
+    let error = error_of(&[("mood.pairs.ndjson", PAIRS)]);
+    assert!(
+        error.contains("mood.pairs.ndjson: found pairs without a task"),
+        "{error}"
+    );
+    let error = error_of(&[("mood.items.json", &list(&lines.replace("\"p3\"", "3")))]);
+    assert!(
+        error.contains("mood.items.json, record 3, line 3: prompt: found 3, expected"),
+        "{error}"
+    );
+}
+
+#[test]
+fn published_files_come_compressed_too() {
+    let lines = evals(4, " Yes", " No").join("\n");
+    let packed = zstd::encode_all(lines.as_bytes(), 1).unwrap();
+    let dir = folder(&[("likes.ndjson", &lines)]);
+    let expected = read(&dir.path().join("likes.ndjson")).unwrap();
+    fs::write(dir.path().join("likes.jsonl.zst"), packed).unwrap();
+    let task = read(&dir.path().join("likes.jsonl.zst")).unwrap();
+    assert_eq!((&task.name, &task.finding), (&expected.name, &expected.finding));
+    // By its name one of CAA's, whatever is behind.
+    let packed = zstd::encode_all(caa(&[0, 1, 2, 3]).as_bytes(), 1).unwrap();
+    fs::write(dir.path().join("refusal.json.zst"), packed).unwrap();
+    let task = read(&dir.path().join("refusal.json.zst")).unwrap();
+    assert_eq!(task.name, "refusal");
+    assert!(plain(&task.finding[0]).starts_with("Input: "));
+}
+
+#[test]
 fn folders_are_sorted_and_have_tasks() {
     let items = items(4, "");
     let dir = folder(&[
@@ -750,10 +830,10 @@ fn what_is_not_as_published_is_named() {
     }
     let error = error_of(&[("x.json", &caa(&[0, 1, 2, 3]).replacen("\"(A)\",", "\"A and B\",", 1))]);
     assert!(
-        error.contains("x.json, item 1: answer_matching_behavior: found \" A and B\", expected the letter"),
+        error.contains("x.json, record 1, line 2: answer_matching_behavior: found \" A and B\", expected the letter"),
         "{error}"
     );
-    assert!(error_of(&[("x.json", "[{\"a\": 1},\n3]")]).contains("x.json, line 2: "));
+    assert!(error_of(&[("x.json", "[{\"a\": 1},\n3]")]).contains("x.json, record 2, line 2: "));
     assert!(error_of(&[("x.json", "[]")]).contains("x.json: found no item"));
     let error = error_of(&[("x.json", &caa(&[0, 1, 1, 1]))]);
     assert!(

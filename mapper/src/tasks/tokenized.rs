@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::TaskItem;
-use super::records::quoted;
+use super::fields::quoted;
 use crate::align::TokenizedText;
 use crate::pairs::Text;
 
@@ -80,11 +80,11 @@ impl Found {
         if matches!(item.prompt, Text::Plain(_)) {
             for tokens in [positive, negative] {
                 ensure!(
-                    tokens.ends.len() == tokens.ids.len(),
+                    tokens.reach.len() == tokens.ids.len(),
                     "{}: found {} tokens and {} ends of tokens, expected as many",
                     at(index, item),
                     tokens.ids.len(),
-                    tokens.ends.len()
+                    tokens.reach.len()
                 );
             }
         }
@@ -149,10 +149,10 @@ fn parting(item: &TaskItem, positive: &TokenizedText, negative: &TokenizedText) 
         };
     };
     // A token without text is the tokenizer's own, such as the end of the text.
-    let (Some(p), Some(n)) = (positive.ends[shared], negative.ends[shared]) else {
+    let (Some(p), Some(n)) = (positive.reach[shared], negative.reach[shared]) else {
         return beginning();
     };
-    let starts = [positive, negative].map(|tokens| tokens.ends[..shared].iter().flatten().max().copied());
+    let starts = [positive, negative].map(|tokens| tokens.reach[..shared].iter().flatten().max().copied());
     let [Some(p_start), Some(n_start)] = starts else {
         return Err("nothing of the prompt is left before the answers".into());
     };
@@ -221,7 +221,10 @@ mod tests {
                     ids.extend(message.content.bytes().map(u32::from));
                     ids.push(2);
                 }
-                Ok(TokenizedText { ids, ends: Vec::new() })
+                Ok(TokenizedText {
+                    ids,
+                    ..TokenizedText::default()
+                })
             }
         }
     }
@@ -329,7 +332,7 @@ mod tests {
     fn choices_of_ids(positive: &[u32], negative: &[u32]) -> String {
         let answers = [positive, negative].map(|ids| TokenizedText {
             ids: ids.to_vec(),
-            ends: Vec::new(),
+            ..TokenizedText::default()
         });
         parting(&chat("a", "b"), &answers[0], &answers[1]).unwrap_err()
     }
@@ -347,7 +350,7 @@ mod tests {
         let no_ends = |_: &Text, answer: &str| {
             Ok(TokenizedText {
                 ids: answer.bytes().map(u32::from).collect(),
-                ends: Vec::new(),
+                ..TokenizedText::default()
             })
         };
         let error = choices(&alike, no_ends).unwrap_err().to_string();

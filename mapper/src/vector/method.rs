@@ -7,9 +7,9 @@
 //! v = (u . (mean_positive - mean_negative)) u        ||u|| = 1
 //! ```
 //!
-//! So positives project higher on average than negatives, whatever sign `u` has (repeng instead takes the sign by which
-//! most pairs' positive projects higher), and adding the whole vector carries the negatives' mean to the positives'
-//! along it, whatever the method.
+//! So positives project higher on average than negatives, whatever sign `u` has, and adding the whole vector carries the
+//! negatives' mean to the positives' along it, whatever the method. With [`Sign::Vote`] the sign is the one by which the
+//! positive projects higher in most pairs; the length stays the same.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use super::logistic;
 use super::pca::first_component;
-use crate::statistics;
+use super::sign::Sign;
+use crate::statistics::{self, Folds};
 
 /// The least part of the mean difference that a direction has to hold: about the rounding of f32, below which states
 /// that are the same can't be told from states that aren't.
@@ -73,8 +74,14 @@ impl Method {
         self == Self::Lat
     }
 
+    /// Whether it finds a line that is the same whichever side is called positive: the principal components.
+    pub fn finds_a_line(self) -> bool {
+        matches!(self, Self::PcaDifference | Self::PcaCentred | Self::Lat)
+    }
+
     /// The direction from the negatives to the positives, `[hidden_size]`, with the length of the
-    /// [module](self)'s formula. `positive[i]` and `negative[i]` are the states of pair `i`, all `[hidden_size]`.
+    /// [module](self)'s formula. `positive[i]` and `negative[i]` are the states of pair `i`, all `[hidden_size]`. `sign` has
+    /// a say where the method [finds a line](Self::finds_a_line).
     ///
     /// * `mean-difference`: the mean difference itself.
     /// * `pca-difference`: `positive[i] - negative[i]`, less their mean: the first principal component. Being centred,
@@ -92,7 +99,7 @@ impl Method {
     /// No pairs, sides or states of different length, a state that is not finite; states whose differences have no
     /// principal component; a direction that does not separate the sides: positives and negatives have the same mean
     /// along it.
-    pub fn direction(self, positive: &[&[f32]], negative: &[&[f32]], seed: u64) -> Result<Vec<f32>> {
+    pub fn direction(self, positive: &[&[f32]], negative: &[&[f32]], sign: Sign, seed: u64) -> Result<Vec<f32>> {
         check(positive, negative)?;
         let pairs = positive.iter().copied().zip(negative.iter().copied());
         let line = match self {
@@ -107,13 +114,25 @@ impl Method {
                 lat(positive, negative, &order)?
             }
         };
-        along(&line, &mean_difference(positive, negative))
+        let direction = along(&line, &mean_difference(positive, negative))?;
+        if self.finds_a_line() {
+            Ok(sign.apply(direction, positive, negative))
+        } else {
+            Ok(direction)
+        }
     }
 
     /// How well the method's directions separate pairs that they were not made from:
     /// [`statistics::held_out_auroc`]. `None` where a fold leaves too little to find a direction from.
-    pub fn held_out_auroc(self, positive: &[&[f32]], negative: &[&[f32]], seed: u64) -> Option<f64> {
-        statistics::held_out_auroc(positive, negative, |p, n| self.direction(p, n, seed).ok())
+    pub fn held_out_auroc(
+        self,
+        positive: &[&[f32]],
+        negative: &[&[f32]],
+        folds: &Folds,
+        sign: Sign,
+        seed: u64,
+    ) -> Option<f64> {
+        statistics::held_out_auroc(positive, negative, folds, |p, n| self.direction(p, n, sign, seed).ok())
     }
 }
 

@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use steermap_maps::{LayerVector, TokenPosition};
 
-use super::Method;
 use super::position::{answer_tokens, read};
+use super::{Method, Sign};
 use crate::capture::StreamCapture;
 use crate::pairs::Pair;
 use crate::session::Session;
-use crate::statistics::Mean;
+use crate::statistics::{Folds, Mean};
 
 /// Prompts whose states are held in memory together.
 const PROMPTS_AT_A_TIME: usize = 64;
@@ -37,19 +37,20 @@ pub struct LayerPairs {
 }
 
 impl LayerPairs {
-    /// The direction that a method finds at this layer, and how well it separates pairs that it was not found from.
+    /// The direction that a method finds at this layer, and how well it separates pairs that it was not found from;
+    /// without `folds`, this is not measured.
     ///
     /// # Errors
     ///
     /// As [`Method::direction`], with the layer.
-    pub fn vector(&self, method: Method, seed: u64) -> Result<LayerVector> {
+    pub fn vector(&self, method: Method, sign: Sign, seed: u64, folds: Option<&Folds>) -> Result<LayerVector> {
         let (positive, negative) = (rows(&self.positive), rows(&self.negative));
-        let direction = method.direction(&positive, &negative, seed);
+        let direction = method.direction(&positive, &negative, sign, seed);
         Ok(LayerVector {
             layer: self.layer,
             direction: direction.with_context(|| format!("layer {}, {method}", self.layer))?,
             mean_norm: self.mean_norm,
-            auroc: method.held_out_auroc(&positive, &negative, seed),
+            auroc: folds.and_then(|folds| method.held_out_auroc(&positive, &negative, folds, sign, seed)),
         })
     }
 }
@@ -143,8 +144,9 @@ impl PairStates {
     /// # Errors
     ///
     /// As [`LayerPairs::vector`].
-    pub fn vectors(&self, method: Method, seed: u64) -> Result<Vec<LayerVector>> {
-        self.layers.iter().map(|layer| layer.vector(method, seed)).collect()
+    pub fn vectors(&self, method: Method, sign: Sign, seed: u64, folds: Option<&Folds>) -> Result<Vec<LayerVector>> {
+        let vector = |layer: &LayerPairs| layer.vector(method, sign, seed, folds);
+        self.layers.iter().map(vector).collect()
     }
 }
 

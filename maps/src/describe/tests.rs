@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::testing::{map_header, model, pair, provenance};
-use crate::{LayerVector, Mapped, OffsetRule, TokenPosition, VectorHeader, digest};
+use crate::testing::{low_rank_pair, map_header, model, pair, provenance};
+use crate::{
+    AffineMap, FloatDtype, LayerVector, MapWriter, Mapped, OffsetRule, RankR2, TokenPosition, VectorHeader, digest,
+};
 
 fn header() -> VectorHeader {
     VectorHeader {
@@ -38,13 +40,33 @@ fn maps() {
 }
 
 #[test]
+fn maps_in_files_with_factors_and_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut low_rank = low_rank_pair(&[13, 14], 11);
+    let ranks = (1..=8u64).map(|rank| RankR2 {
+        rank: 4 * rank,
+        r2: rank as f64 / 10.0,
+    });
+    low_rank.fit.r2_by_rank = ranks.collect();
+    let path = folder.path().join("small--large.toml");
+    let writer = MapWriter::create(&path, map_header(), 2).unwrap();
+    let mut writer = writer.with_dtype(FloatDtype::Bf16).with_file_bytes(1);
+    writer.push(&pair(&[14], 11)).unwrap();
+    writer.push(&low_rank).unwrap();
+    assert_eq!(map(&writer.finish().unwrap()), include_str!("tests/low_rank_map.txt"));
+}
+
+#[test]
 fn identity_baselines() {
     let mut header = map_header();
     header.target.hidden_size = 3;
     header.positions = None;
     let mut pair = pair(&[14], 11);
-    pair.map.weight = nalgebra::DMatrix::identity(3, 3);
-    pair.map.bias = nalgebra::DVector::zeros(3);
+    pair.map = AffineMap {
+        weight: nalgebra::DMatrix::identity(3, 3),
+        bias: nalgebra::DVector::zeros(3),
+    }
+    .into();
     pair.fit.r2_identity_baseline = Some(0.125);
     pair.fit.r2_identity_baseline_median = Some(-2.5);
     let text = map(&MapFile::new(header, vec![pair]).unwrap());
@@ -110,6 +132,18 @@ fn numbers() {
         (-1e5, "-1.00e5"),
     ] {
         assert_eq!(score(value), text);
+    }
+    for (count, text) in [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1_048_524, "1023.9 KiB"),
+        (1_048_575, "1.0 MiB"),
+        (134_250_496, "128.0 MiB"),
+        (3 << 30, "3.0 GiB"),
+        (1 << 51, "2048.0 TiB"),
+    ] {
+        assert_eq!(bytes(count), text);
     }
     assert_eq!(optional(Some(0.5), score), "0.5000");
     assert_eq!(optional(None, score), "-");

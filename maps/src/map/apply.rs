@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use super::{LayerPair, MapFile};
-use crate::error::Problem;
+use crate::error::{FileError, Problem};
 use crate::model::{ModelInfo, Numerics};
 use crate::offset::OffsetRule;
 use crate::provenance::Provenance;
 use crate::vector::{LayerVector, Mapped, VectorFile, VectorHeader};
 
 /// A vector could not be carried through a map.
-#[derive(Debug, Clone, PartialEq, Error)]
+#[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ApplyError {
     /// The vector's model has other sizes than the map's source.
@@ -52,6 +52,14 @@ pub enum ApplyError {
         vector_layers: String,
         /// The map's pairs, such as `14->11, 15->12`.
         pairs: String,
+    },
+    /// A pair's weights could not be read, or are not what the map's TOML file says.
+    #[error("{pair}: {reason}")]
+    Weights {
+        /// The pair, such as `14->11`.
+        pair: String,
+        /// Why, and in which file.
+        reason: Box<FileError>,
     },
     /// A mapped direction has norm 0, so it points nowhere and can't be normalised.
     #[error("{pair}: the mapped direction is zero, so the map sees nothing of this vector")]
@@ -192,11 +200,13 @@ impl Reach<'_> {
         self.pairs.keys().copied()
     }
 
-    /// The direction at one of the [`layers`](Self::layers); `None` at another. Costs a product with the pair's matrix.
+    /// The direction at one of the [`layers`](Self::layers); `None` at another. Costs a product with the pair's matrix, or
+    /// two with its factors, and the first time of a pair in a file a look at all of its weights; those of other pairs
+    /// aren't read.
     ///
     /// # Errors
     ///
-    /// [`ApplyError::NotFinite`], [`ApplyError::Zero`]
+    /// [`ApplyError::Weights`], [`ApplyError::NotFinite`], [`ApplyError::Zero`]
     pub fn direction(&self, target_layer: usize, offset: OffsetRule) -> Option<Result<MappedLayer, ApplyError>> {
         let pair = self.pairs.get(&target_layer)?;
         let directions = pair.source_layers.iter().map(|layer| self.vector.direction(*layer));
@@ -224,9 +234,13 @@ fn check_sizes(vector: &ModelInfo, source: &ModelInfo) -> Result<(), ApplyError>
 }
 
 fn map_layer(pair: &LayerPair, input: &[f32], offset: OffsetRule) -> Result<MappedLayer, ApplyError> {
+    let map = pair.map.load().map_err(|reason| ApplyError::Weights {
+        pair: pair.layers(),
+        reason: Box::new(reason),
+    })?;
     let direction = match offset {
-        OffsetRule::Linear => pair.map.linear(input),
-        OffsetRule::Affine => pair.map.affine(input),
+        OffsetRule::Linear => map.linear(input),
+        OffsetRule::Affine => map.affine(input),
     };
     if let Some(index) = direction.iter().position(|value| !value.is_finite()) {
         return Err(ApplyError::NotFinite {

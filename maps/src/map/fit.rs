@@ -44,6 +44,19 @@ pub struct FitReport {
     pub source_mean_norms: Vec<f64>,
     /// Mean L2 norm of the stream at the target layer. Finite, 0 or more.
     pub target_mean_norm: f64,
+    /// How good the best map of each of some ranks would be, ascending; empty if that isn't known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub r2_by_rank: Vec<RankR2>,
+}
+
+/// How good the best map of a rank would be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RankR2 {
+    /// The rank, one at least.
+    pub rank: u64,
+    /// R² of the best map of that rank on the held-out rows.
+    pub r2: f64,
 }
 
 impl FitReport {
@@ -71,9 +84,7 @@ impl FitReport {
         }
         self.check_identity(field, comparable)?;
         for (key, r2) in self.scores() {
-            if !r2.is_finite() || r2 > 1.0 + ROUNDING {
-                return Err(Problem::value(field(key), r2, "a finite number, at most 1"));
-            }
+            check_r2(&field(key), r2)?;
         }
         if self.cosine.is_nan() || self.cosine.abs() > 1.0 + ROUNDING {
             return Err(Problem::value(field("cosine"), self.cosine, "-1 to 1"));
@@ -88,7 +99,25 @@ impl FitReport {
         for norm in &self.source_mean_norms {
             Problem::unless_norm(field("source_mean_norms"), *norm)?;
         }
-        Problem::unless_norm(field("target_mean_norm"), self.target_mean_norm)
+        Problem::unless_norm(field("target_mean_norm"), self.target_mean_norm)?;
+        self.check_ranks(&field("r2_by_rank"))
+    }
+
+    fn check_ranks(&self, field: &str) -> Result<(), Problem> {
+        let mut last = 0;
+        for RankR2 { rank, r2 } in &self.r2_by_rank {
+            Problem::unless_counted(field, *rank)?;
+            if *rank <= last {
+                return Err(Problem::value(
+                    field,
+                    format!("rank {rank}"),
+                    "ranks from 1 on, ascending",
+                ));
+            }
+            check_r2(field, *r2)?;
+            last = *rank;
+        }
+        Ok(())
     }
 
     fn check_identity(&self, field: impl Fn(&str) -> String, comparable: bool) -> Result<(), Problem> {
@@ -118,4 +147,11 @@ impl FitReport {
         ];
         scores.into_iter().filter_map(|(key, score)| Some((key, score?)))
     }
+}
+
+fn check_r2(field: &str, r2: f64) -> Result<(), Problem> {
+    if r2.is_finite() && r2 <= 1.0 + ROUNDING {
+        return Ok(());
+    }
+    Err(Problem::value(field, r2, "a finite number, at most 1"))
 }

@@ -1,113 +1,82 @@
-//! A map's TOML file, key by key.
+//! A map's TOML file, key by key: version 2, which is written, and in `v1` the version before it.
+
+mod v1;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::affine::{bias_name, weight_name};
-use super::{FitReport, MapFile, MapHeader, Positions};
-use crate::error::Problem;
+use super::linear::{MapKind, bias_name, tensor_name};
+use super::{FitReport, LayerPair, MapFile, MapHeader, Positions};
+use crate::digest;
+use crate::dtype::FloatDtype;
+use crate::error::{FileError, Problem};
 use crate::model::ModelTable;
 use crate::provenance::Provenance;
-use crate::store::Weights;
+use crate::store::{self, MAX_MAP_TOML_BYTES, Weights};
 
-/// The only kind of map so far.
 const AFFINE: &str = "affine";
+const LOW_RANK: &str = "low-rank";
 
-/// The TOML file, key by key.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct MapTable {
-    format: String,
-    source: ModelTable,
-    target: ModelTable,
-    pub(super) weights: Weights,
-    /// None at all is a [`Problem::NoPairs`], with a better message than a missing key's.
-    #[serde(default)]
-    pub(super) pair: Vec<PairTable>,
-    provenance: Provenance,
-    positions: Option<Positions>,
+const NOTHING_OF_AFFINE: &str = "nothing, as kind is \"affine\"";
+
+/// The keys of all matrices that a pair of any kind may have.
+const MATRICES: [&str; 3] = ["weight", "left", "right"];
+
+/// What a TOML file of whatever version says.
+pub(super) struct Listing {
+    pub(super) header: MapHeader,
+    /// The files of weights.
+    pub(super) weights: Vec<Weights>,
+    pub(super) pairs: Vec<ListedPair>,
 }
 
-/// One `[[pair]]`.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PairTable {
+/// What a TOML file of whatever version says of a pair.
+pub(super) struct ListedPair {
     pub(super) source_layers: Vec<usize>,
     pub(super) target_layer: usize,
-    kind: String,
-    pub(super) weight: String,
-    pub(super) bias: String,
+    pub(super) kind: MapKind,
+    pub(super) dtype: FloatDtype,
+    /// Which of the files of weights it's in.
+    pub(super) file: usize,
+    /// The hash of its tensors; version 1 has none.
+    pub(super) sha256: Option<String>,
     pub(super) fit: FitReport,
 }
 
-impl MapTable {
-    pub(super) fn new(file: &MapFile, weights: Weights) -> Self {
-        let MapHeader {
-            source,
-            source_numerics,
-            target,
-            target_numerics,
-            positions,
-            provenance,
-        } = file.header.clone();
-        let pairs = file.pairs.iter().enumerate().map(|(index, pair)| PairTable {
-            source_layers: pair.source_layers.clone(),
-            target_layer: pair.target_layer,
-            kind: AFFINE.to_owned(),
-            weight: weight_name(index),
-            bias: bias_name(index),
-            fit: pair.fit.clone(),
-        });
-        Self {
-            format: MapFile::FORMAT.to_owned(),
-            source: ModelTable::new(source, source_numerics),
-            target: ModelTable::new(target, target_numerics),
-            weights,
-            pair: pairs.collect(),
-            provenance,
-            positions,
+impl Listing {
+    /// Reads a TOML file's text. What it says of kinds, tensors and hashes is checked; the rest isn't yet.
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+        let found = store::parse_format(text)?;
+        match found.as_ref().and_then(toml::Value::as_str) {
+            Some(MapFile::FORMAT) => parse_pairs::<MapTable>(text, KINDS)?.list(),
+            Some(MapFile::FORMAT_1) => parse_pairs::<v1::MapTable>(text, v1::KINDS)?.list(),
+            _ => Err(store::wrong_format(found, MapFile::FORMAT)),
         }
-    }
-
-    pub(super) fn split(self) -> (MapHeader, Vec<PairTable>, Weights) {
-        let Self {
-            format: _,
-            source,
-            target,
-            weights,
-            pair,
-            provenance,
-            positions,
-        } = self;
-        let (source, source_numerics) = source.split();
-        let (target, target_numerics) = target.split();
-        let header = MapHeader {
-            source,
-            source_numerics,
-            target,
-            target_numerics,
-            positions,
-            provenance,
-        };
-        (header, pair, weights)
     }
 }
 
-impl PairTable {
-    /// Checks that the pair at this index names its own tensors.
-    pub(super) fn check_names(&self, index: usize) -> Result<(), Problem> {
-        for (found, expected) in [(&self.weight, weight_name(index)), (&self.bias, bias_name(index))] {
-            if *found != expected {
-                let found = found.clone();
-                return Err(Problem::PairTensorName { expected, found });
-            }
-        }
-        Ok(())
+/// The kinds of map that a version of the format knows, and how a message lists them.
+struct Kinds {
+    known: &'static [&'static str],
+    expected: &'static str,
+}
+
+const KINDS: Kinds = Kinds {
+    known: &[AFFINE, LOW_RANK],
+    expected: "\"affine\" or \"low-rank\", the kinds that this version of steermap knows",
+};
+
+impl Kinds {
+    fn unknown(&self, pair: usize, found: String) -> Problem {
+        let expected = self.expected;
+        Problem::Kind { pair, found, expected }
     }
 }
 
-/// Checks that all pairs are of the one kind known. To be called before the keys are judged: a map of a later kind has
-/// others, and they are not what is wrong with it.
-pub(super) fn check_kinds(text: &str) -> Result<(), Problem> {
+/// Reads a text whose pairs must be of these kinds. If it can't be read and a pair is of another kind, it's that which
+/// is wrong: a map of a later kind has other keys.
+fn parse_pairs<T: serde::de::DeserializeOwned>(text: &str, kinds: Kinds) -> Result<T, Problem> {
     #[derive(Deserialize)]
     struct Pairs {
         #[serde(default)]
@@ -118,20 +87,211 @@ pub(super) fn check_kinds(text: &str) -> Result<(), Problem> {
         kind: Option<toml::Value>,
     }
 
-    // What can't be read even so is wrong in a way that reading all of it says better.
-    let Ok(Pairs { pair: pairs }) = toml::from_str(text) else {
-        return Ok(());
-    };
-    for (index, pair) in pairs.into_iter().enumerate() {
-        match pair.kind {
-            Some(kind) if kind.as_str() != Some(AFFINE) => {
-                return Err(Problem::Kind {
-                    pair: index,
-                    found: kind.to_string(),
-                });
-            }
-            _ => {}
+    store::parse(text).map_err(|problem| {
+        let Ok(Pairs { pair: pairs }) = toml::from_str(text) else {
+            return problem;
+        };
+        let found = pairs.into_iter().map(|pair| pair.kind).enumerate();
+        let mut unknown = found.filter_map(|(index, kind)| {
+            let kind = kind?;
+            let known = kind.as_str().is_some_and(|kind| kinds.known.contains(&kind));
+            (!known).then(|| kinds.unknown(index, kind.to_string()))
+        });
+        unknown.next().unwrap_or(problem)
+    })
+}
+
+/// The TOML file, key by key.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MapTable {
+    format: String,
+    source: ModelTable,
+    target: ModelTable,
+    /// None at all is found when a pair names one.
+    #[serde(default)]
+    weights: Vec<Weights>,
+    /// None at all is a [`Problem::NoPairs`], with a better message than a missing key's.
+    #[serde(default)]
+    pair: Vec<PairTable>,
+    provenance: Provenance,
+    positions: Option<Positions>,
+}
+
+/// One `[[pair]]`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PairTable {
+    source_layers: Vec<usize>,
+    target_layer: usize,
+    kind: String,
+    rank: Option<usize>,
+    dtype: FloatDtype,
+    weights: usize,
+    sha256: String,
+    weight: Option<String>,
+    left: Option<String>,
+    right: Option<String>,
+    bias: String,
+    fit: FitReport,
+}
+
+impl MapTable {
+    pub(super) fn new(header: MapHeader, weights: Vec<Weights>, pair: Vec<PairTable>) -> Self {
+        let MapHeader {
+            source,
+            source_numerics,
+            target,
+            target_numerics,
+            positions,
+            provenance,
+        } = header;
+        Self {
+            format: MapFile::FORMAT.to_owned(),
+            source: ModelTable::new(source, source_numerics),
+            target: ModelTable::new(target, target_numerics),
+            weights,
+            pair,
+            provenance,
+            positions,
         }
     }
-    Ok(())
+
+    fn list(self) -> Result<Listing, Problem> {
+        let files = self.weights.len();
+        let pairs = self.pair.into_iter().enumerate();
+        let pairs = pairs
+            .map(|(index, pair)| pair.list(index, files))
+            .collect::<Result<_, _>>()?;
+        Ok(Listing {
+            header: header(self.source, self.target, self.provenance, self.positions),
+            weights: self.weights,
+            pairs,
+        })
+    }
+}
+
+fn header(source: ModelTable, target: ModelTable, provenance: Provenance, positions: Option<Positions>) -> MapHeader {
+    let (source, source_numerics) = source.split();
+    let (target, target_numerics) = target.split();
+    MapHeader {
+        source,
+        source_numerics,
+        target,
+        target_numerics,
+        positions,
+        provenance,
+    }
+}
+
+impl PairTable {
+    /// Lists pair number `index`, whose tensors are in file number `file`, with this dtype and hash.
+    pub(super) fn new(pair: &LayerPair, index: usize, file: usize, dtype: FloatDtype, sha256: String) -> Self {
+        let kind = pair.map.kind();
+        let [weight, left, right] = matrix_names(kind, index);
+        Self {
+            source_layers: pair.source_layers.clone(),
+            target_layer: pair.target_layer,
+            kind: kind.as_str().to_owned(),
+            rank: kind.rank(),
+            dtype,
+            weights: file,
+            sha256,
+            weight,
+            left,
+            right,
+            bias: bias_name(index),
+            fit: pair.fit.clone(),
+        }
+    }
+
+    /// Bytes that it takes in a TOML file; `path` is that file's.
+    pub(super) fn text_bytes(&self, path: &Path) -> Result<u64, FileError> {
+        #[derive(Serialize)]
+        struct Alone<'a> {
+            pair: [&'a PairTable; 1],
+        }
+
+        let text = store::to_text(path, &Alone { pair: [self] }, MAX_MAP_TOML_BYTES)?;
+        Ok(text.len() as u64)
+    }
+
+    fn list(self, index: usize, files: usize) -> Result<ListedPair, Problem> {
+        let kind = self.kind(index)?;
+        let names = matrix_names(kind, index);
+        let found = [&self.weight, &self.left, &self.right];
+        for (key, (found, expected)) in MATRICES.into_iter().zip(found.into_iter().zip(names)) {
+            check_key((index, kind), key, found.as_deref(), expected.as_deref())?;
+        }
+        check_name(&bias_name(index), &self.bias)?;
+        digest::check(&format!("pair.{index}.sha256"), &self.sha256)?;
+        if self.weights >= files {
+            return Err(Problem::WeightsIndex {
+                pair: index,
+                found: self.weights,
+                files,
+            });
+        }
+        Ok(ListedPair {
+            source_layers: self.source_layers,
+            target_layer: self.target_layer,
+            kind,
+            dtype: self.dtype,
+            file: self.weights,
+            sha256: Some(self.sha256),
+            fit: self.fit,
+        })
+    }
+
+    fn kind(&self, pair: usize) -> Result<MapKind, Problem> {
+        let wrong = |found, expected| Err(Problem::value(format!("pair.{pair}.rank"), found, expected));
+        match (self.kind.as_str(), self.rank) {
+            (AFFINE, None) => Ok(MapKind::Affine),
+            (LOW_RANK, Some(rank)) => Ok(MapKind::LowRank { rank }),
+            (AFFINE, Some(rank)) => wrong(rank.to_string(), NOTHING_OF_AFFINE),
+            (LOW_RANK, None) => wrong("nothing".to_owned(), "a whole number, as kind is \"low-rank\""),
+            _ => Err(KINDS.unknown(pair, format!("{:?}", self.kind))),
+        }
+    }
+}
+
+/// The names of a pair's `weight`, `left` and `right`, as far as its kind has them.
+fn matrix_names(kind: MapKind, pair: usize) -> [Option<String>; 3] {
+    let matrices = kind.matrices(0, 0);
+    MATRICES.map(|key| {
+        let has = matrices.iter().any(|(matrix, _)| *matrix == key);
+        has.then(|| tensor_name(pair, key))
+    })
+}
+
+/// Checks that a pair names its own tensor under a key, or nothing if its kind has no such tensor.
+fn check_key(
+    (pair, kind): (usize, MapKind),
+    key: &str,
+    found: Option<&str>,
+    expected: Option<&str>,
+) -> Result<(), Problem> {
+    match (found, expected) {
+        (Some(found), Some(expected)) => check_name(expected, found),
+        (None, None) => Ok(()),
+        (found, expected) => {
+            let found = found.map_or_else(|| "nothing".to_owned(), |found| format!("{found:?}"));
+            let expected = match (expected, kind) {
+                (None, MapKind::Affine) => NOTHING_OF_AFFINE,
+                (None, MapKind::LowRank { .. }) => "nothing, as kind is \"low-rank\"",
+                (Some(_), MapKind::Affine) => "a tensor's name, as kind is \"affine\"",
+                (Some(_), MapKind::LowRank { .. }) => "a tensor's name, as kind is \"low-rank\"",
+            };
+            Err(Problem::value(format!("pair.{pair}.{key}"), found, expected))
+        }
+    }
+}
+
+/// Checks that a pair names its own tensor.
+fn check_name(expected: &str, found: &str) -> Result<(), Problem> {
+    if found == expected {
+        return Ok(());
+    }
+    let (expected, found) = (expected.to_owned(), found.to_owned());
+    Err(Problem::PairTensorName { expected, found })
 }

@@ -21,7 +21,19 @@ fn table(text: &str) -> impl FnOnce(Weights) -> Table {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], format: &'static str) -> Result<T, Problem> {
-    parse_toml(bytes, format, |_| Ok(()))
+    parse_toml(bytes, format)
+}
+
+/// How tensors are listed in `stem`.toml.
+fn listed(stem: &str, tensors: &[u8]) -> Weights {
+    Weights::of(stem, digest::sha256(tensors))
+}
+
+/// A file of these tensors that waits to be put in place.
+fn written(replacement: &Replacement, tensors: &[u8]) -> NamedTempFile {
+    let mut file = replacement.temporary().unwrap();
+    file.write_all(tensors).unwrap();
+    file
 }
 
 /// The text and the tensors that `path` stands for.
@@ -50,7 +62,7 @@ fn saving_again_replaces_both_files() {
     for (text, tensors) in [("one", b"1"), ("two", b"2"), ("two", b"2"), ("three", b"2")] {
         save(&path, tensors, table(text)).unwrap();
         is(load(&path), text, tensors);
-        let file = Weights::of("a", tensors).file;
+        let file = listed("a", tensors).file;
         assert_eq!(names(folder.path()), [&file, "a.toml"]);
     }
 }
@@ -61,14 +73,18 @@ fn a_crash_at_any_step_leaves_a_file_that_loads() {
     let path = folder.path().join("a.toml");
     save(&path, b"old", table("old")).unwrap();
 
-    let staged = Staged::new(&path, b"new", table("new")).unwrap();
+    let mut replacement = Replacement::new(&path).unwrap();
+    let text = to_text(&path, &table("new")(listed("a", b"new")), MAX_TOML_BYTES).unwrap();
     is(load(&path), "old", b"old");
+    let file = written(&replacement, b"new");
     fs::write(folder.path().join(".steermap-crash.tmp"), "half of ne").unwrap();
     is(load(&path), "old", b"old");
-    staged.write_tensors(b"new").unwrap();
+    replacement.place(file, &listed("a", b"new")).unwrap();
     is(load(&path), "old", b"old");
-    staged.commit(&path).unwrap();
+    fs::write(&path, &text).unwrap();
     is(load(&path), "new", b"new");
+    // As a crash would.
+    std::mem::forget(replacement);
     assert_eq!(names(folder.path()).len(), 4, "the crash came before cleaning up");
 
     save(&path, b"newer", table("newer")).unwrap();
@@ -76,10 +92,62 @@ fn a_crash_at_any_step_leaves_a_file_that_loads() {
 }
 
 #[test]
+fn what_is_not_committed_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.toml");
+    save(&path, b"old", table("old")).unwrap();
+    let before = names(folder.path());
+    let mut replacement = Replacement::new(&path).unwrap();
+    for tensors in [&b"old"[..], b"new"] {
+        let file = written(&replacement, tensors);
+        replacement.place(file, &listed("a", tensors)).unwrap();
+    }
+    let unplaced = written(&replacement, b"newer");
+    assert_eq!(names(folder.path()).len(), 4);
+    drop((replacement, unplaced));
+    assert_eq!(names(folder.path()), before);
+    is(load(&path), "old", b"old");
+}
+
+#[test]
+fn several_files_are_replaced_by_several() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.toml");
+    let put = |all: &[&[u8]]| {
+        let mut replacement = Replacement::new(&path).unwrap();
+        let mut text = String::new();
+        for tensors in all {
+            let file = written(&replacement, tensors);
+            let weights = replacement.weights(digest::sha256(tensors));
+            replacement.place(file, &weights).unwrap();
+            text += &format!("[[weights]]\n{}", toml::to_string(&weights).unwrap());
+        }
+        replacement.commit(&text).unwrap();
+        let mut expected: Vec<_> = all.iter().map(|tensors| listed("a", tensors).file).collect();
+        expected.push("a.toml".to_owned());
+        expected.sort();
+        assert_eq!(names(folder.path()), expected);
+    };
+    put(&[b"1", b"2", b"3"]);
+    put(&[b"3", b"4"]);
+    put(&[b"5"]);
+    // A copy mentions one of two.
+    put(&[b"6", b"7"]);
+    let copy = folder.path().join("copy.toml");
+    fs::write(&copy, format!("file = \"{}\"", listed("a", b"6").file)).unwrap();
+    save(&path, b"8", table("eight")).unwrap();
+    let left = names(folder.path());
+    assert!(
+        left.contains(&listed("a", b"6").file) && !left.contains(&listed("a", b"7").file),
+        "{left:?}"
+    );
+}
+
+#[test]
 fn a_broken_file_in_the_way_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.toml");
-    let file = folder.path().join(Weights::of("a", b"new").file);
+    let file = folder.path().join(listed("a", b"new").file);
     fs::write(&path, "not = [toml").unwrap();
     fs::write(file, "cut sho").unwrap();
     save(&path, b"new", table("new")).unwrap();
@@ -102,7 +170,7 @@ fn an_error_changes_nothing() {
     // The tensors can't be written.
     let path = folder.path().join("b.toml");
     save(&path, b"old", table("old")).unwrap();
-    fs::create_dir(folder.path().join(Weights::of("b", b"new").file)).unwrap();
+    fs::create_dir(folder.path().join(listed("b", b"new").file)).unwrap();
     let before = names(folder.path());
     let error = save(&path, b"new", table("new")).unwrap_err();
     assert!(matches!(&error, FileError::Write { .. }), "{error}");
@@ -175,8 +243,8 @@ fn only_own_and_unused_tensors_are_deleted() {
 
 #[test]
 fn generated_names_are_known() {
-    assert!(is_generated("a", &Weights::of("a", b"x").file));
-    assert!(is_generated("a-b", &Weights::of("a-b", b"x").file));
+    assert!(is_generated("a", &listed("a", b"x").file));
+    assert!(is_generated("a-b", &listed("a-b", b"x").file));
     for name in [
         "a.safetensors",
         "a-b-0123456789abcdef.safetensors",
@@ -298,7 +366,7 @@ fn sizes_are_checked_before_reading() {
             .set_len(length)
             .unwrap()
     };
-    grow(&folder.path().join(Weights::of("a", b"1").file), MAX_WEIGHTS_BYTES + 1);
+    grow(&folder.path().join(listed("a", b"1").file), MAX_WEIGHTS_BYTES + 1);
     assert!(matches!(
         load(&path),
         Err(FileError::TooLarge {

@@ -130,7 +130,8 @@ fn map() -> MapFile {
         map: AffineMap {
             weight: DMatrix::from_row_slice(HIDDEN, 2, &[2.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]),
             bias: DVector::from_row_slice(&[0.0, 0.0, 0.0, 1.0]),
-        },
+        }
+        .into(),
         fit: FitReport {
             method: "ridge".into(),
             lambda: 0.001,
@@ -146,6 +147,7 @@ fn map() -> MapFile {
             cosine: 0.9,
             source_mean_norms: vec![3.0],
             target_mean_norm: 8.0,
+            r2_by_rank: Vec::new(),
         },
     };
     MapFile::new(header, vec![pair]).expect("a map")

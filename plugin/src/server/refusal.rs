@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use steermap_maps::ApplyError;
 
 use crate::SteeringError;
 
@@ -100,15 +101,19 @@ impl From<SteeringError> for Refusal {
 /// The status of an answer that is refused for `error`.
 ///
 /// 404 for what is not there, 409 for what does not go with what is there, 403 for what the operator doesn't allow, 500 for a
-/// change that can't be written, else 422: all other mistakes that steering finds are in what it was asked or configured to
-/// do.
+/// change that can't be written and a map whose weights can't be read or are broken, else 422: all other mistakes that
+/// steering finds are in what it was asked or configured to do.
 pub(super) fn status(error: &SteeringError) -> StatusCode {
     match error {
         SteeringError::In { reason, .. } => status(reason),
         SteeringError::NotFound { .. } | SteeringError::NoModel { .. } => StatusCode::NOT_FOUND,
         SteeringError::Conflict { .. } => StatusCode::CONFLICT,
         SteeringError::Forbidden { .. } => StatusCode::FORBIDDEN,
-        SteeringError::State { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        SteeringError::State { .. }
+        | SteeringError::Apply {
+            reason: ApplyError::Weights { .. },
+            ..
+        } => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }

@@ -8,6 +8,7 @@ use mistralrs::ModelDType;
 use mistralrs::core::text_models_inputs_processor::{FlashParams, ModelInputs};
 use mistralrs::core::{DeviceMapSetting, NormalLoaderBuilder, NormalLoaderType, NormalSpecificConfig, TokenSource};
 use residual_hooks::{Phase, Row};
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_tests::hooks::Recorder;
 use steermap_tests::reference::{Reference, assert_rows_close};
@@ -93,7 +94,7 @@ async fn requests_at_once_keep_their_own_states() {
     let layers = reference.num_layers();
     let source = ModelSource {
         dtype: ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         ..ModelSource::new(fixture("tiny-llama").to_str().unwrap())
     };
     let session = Session::load(source).await.unwrap();
@@ -126,7 +127,7 @@ async fn no_more_sequences_at_once_than_allowed() {
     let reference = Reference::load("tiny-llama");
     let source = ModelSource {
         dtype: ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         batch: 4,
         ..ModelSource::new(fixture("tiny-llama").to_str().unwrap())
     };
@@ -150,7 +151,7 @@ async fn no_more_sequences_at_once_than_allowed() {
 async fn stories(isq: Option<&str>) -> Arc<Session> {
     let source = ModelSource {
         dtype: ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         isq: isq.map(str::to_string),
         ..ModelSource::new(project("examples/family/stories-3m").to_str().unwrap())
     };

@@ -415,14 +415,14 @@ fn a_broken_map_is_seen_as_broken() {
     assert!(retention.value > 0.9 && retention.low > 0.8, "{retention:?}");
 
     let (shuffled, random) = (folder.join("shuffled.toml"), folder.join("random.toml"));
-    changed(&shuffled, |pair| {
-        let weight = pair.map.weight.clone();
+    changed(&shuffled, |_, map| {
+        let weight = map.weight.clone();
         for (to, &from) in reference.broken.shuffled_rows.iter().enumerate() {
-            pair.map.weight.set_row(to, &weight.row(from));
+            map.weight.set_row(to, &weight.row(from));
         }
     });
-    changed(&random, |pair| {
-        let weight = &mut pair.map.weight;
+    changed(&random, |_, map| {
+        let weight = &mut map.weight;
         let (norm, direction) = (weight.norm(), random_direction(weight.len(), 1));
         weight.copy_from_slice(&direction);
         *weight *= norm;
@@ -459,7 +459,7 @@ fn a_wrong_layer_is_seen_in_the_representation() {
     let folder = dir.path();
     let reference = all_concepts(folder);
     let map = folder.join("wrong.toml");
-    changed(&map, |pair| pair.source_layers = vec![0]);
+    changed(&map, |pair, _| pair.source_layers = vec![0]);
     let found = coarse(folder, &map);
     through(&found, &reference.broken.wrong_layer);
     let pair = &found.representation.pairs[0];

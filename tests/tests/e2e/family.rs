@@ -8,20 +8,22 @@ use std::time::Duration;
 use steermap_examples::family;
 use steermap_examples::slopes::{Bench, Probe};
 use steermap_examples::stories::{Concept, Story};
+use steermap_fit::stats::Precision;
+use steermap_fit::{RankChoice, RidgeChoice};
 use steermap_mapper::behaviour::{Choices, cosine};
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
+use steermap_mapper::collect::side::SideSource;
 use steermap_mapper::collect::{CollectJob, Collected, Outcome};
-use steermap_mapper::fit::RidgeChoice;
+use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::layers::LayerSelection;
-use steermap_mapper::map::fit_map;
+use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::session::{ModelSource, Session};
-use steermap_mapper::stats::Precision;
 use steermap_mapper::steerer::{LayerOffset, Steerer};
 use steermap_mapper::tasks;
-use steermap_mapper::vector::{Method, VectorJob};
-use steermap_maps::{AffineMap, MapFile, OffsetRule, TokenPosition, VectorFile, fingerprint_folder};
+use steermap_mapper::vector::{Method, Sign, VectorJob};
+use steermap_maps::{AffineMap, LinearMap, MapFile, OffsetRule, TokenPosition, VectorFile, fingerprint_folder};
 use steermap_plugin::{Program, SteeringHook};
 use steermap_tests::project;
 
@@ -41,27 +43,37 @@ fn job(source: &Session, target: &Session, stories: usize, pairs: PairSelection,
     let corpus = dir.join("corpus.jsonl");
     family::write_corpus(&corpus, stories, 7).unwrap();
     CollectJob {
-        source: source.source().clone(),
-        target: target.source().clone(),
+        source: SideSource::Model(source.source().clone()),
+        target: SideSource::Model(target.source().clone()),
         corpus: vec![corpus],
+        text: TextOptions::default(),
         pairs,
         rules: Rules::default(),
         precision: Precision::F64,
+        held_out_rows: None,
         limit: None,
         shard: Shard::default(),
         checkpoint: dir.join("checkpoint.stats"),
         checkpoint_every: Duration::from_secs(600),
+        fits: None,
         progress: false,
     }
 }
 
-async fn fit(source: &Session, target: &Session, stories: usize, pairs: PairSelection) -> MapFile {
+async fn fit(source: &Session, target: &Session, stories: usize, pairs: PairSelection) -> (MapFile, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let job = job(source, target, stories, pairs, dir.path());
     let Outcome::Whole(collected) = job.run_on(source, target, &AtomicBool::new(false)).await.unwrap() else {
         panic!("nobody stopped it");
     };
-    fit_map(*collected, RidgeChoice::Auto, "test".to_string(), |_| ()).unwrap()
+    let job = MapJob {
+        out: dir.path().join("map.toml"),
+        ridge: RidgeChoice::Auto,
+        shape: RankChoice::Full.into(),
+        command: "test".to_string(),
+    };
+    let (map, _) = fit_map(*collected, &job, |_| ()).unwrap();
+    (map, dir)
 }
 
 /// Nothing that has run is thrown away, and nothing counts twice.
@@ -97,11 +109,12 @@ async fn vector(session: &Session, concept: &str) -> VectorFile {
         layers: LayerSelection::All,
         position: TokenPosition::Mean,
         method: Method::MeanDifference,
+        sign: Sign::Mean,
         seed: 0,
         command: "test".to_string(),
         progress: false,
     };
-    job.run_on(session).await.unwrap()
+    job.run_on(session).await.unwrap().vector
 }
 
 #[test]
@@ -157,7 +170,7 @@ async fn losses_are_near_the_generators_entropy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_models_vector_steers_a_larger_one_and_a_broken_map_does_not() {
     let (source, target) = (session(family::SIZES[0]).await, session(family::SIZES[1]).await);
-    let map = fit(&source, &target, 500, "3:5".parse().unwrap()).await;
+    let (map, _dir) = fit(&source, &target, 500, "3:5".parse().unwrap()).await;
     let pair = &map.pairs()[0];
     assert!(pair.fit.r2 > 0.5, "{}", pair.fit.r2);
     for concept in ["mood", "tense"] {
@@ -170,15 +183,15 @@ async fn a_small_models_vector_steers_a_larger_one_and_a_broken_map_does_not() {
             session: &target,
             items: &items,
         };
-        let mapped = pair.map.linear(found);
+        let map = pair.map.load().unwrap();
+        let mapped = map.linear(found);
         // The same map with its rows turned over by one: what it keeps is no direction of the target's.
-        let rows = pair.map.weight.nrows();
-        let broken = AffineMap {
-            weight: nalgebra::DMatrix::from_fn(rows, pair.map.weight.ncols(), |i, j| {
-                pair.map.weight[((i + 1) % rows, j)]
-            }),
-            bias: pair.map.bias.clone(),
-        };
+        let AffineMap { weight, bias } = map.to_affine();
+        let rows = weight.nrows();
+        let broken = LinearMap::from(AffineMap {
+            weight: nalgebra::DMatrix::from_fn(rows, weight.ncols(), |i, j| weight[((i + 1) % rows, j)]),
+            bias,
+        });
         let broken = broken.linear(found);
         let probe = |direction| Probe {
             layer: 5,
@@ -215,7 +228,7 @@ async fn a_small_models_vector_steers_a_larger_one_and_a_broken_map_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_tokenizers_pair_where_their_tokens_end() {
     let (source, target) = (session(family::SIZES[0]).await, session(family::OTHER_TOKENIZER).await);
-    let map = fit(&source, &target, 300, PairSelection::RelativeDepth).await;
+    let (map, _dir) = fit(&source, &target, 300, PairSelection::RelativeDepth).await;
     let positions = map.header().positions.clone().unwrap();
     // Words are one token on the left, often several on the right; the left has a BOS.
     assert!(positions.unmatched_target > positions.unmatched_source, "{positions:?}");

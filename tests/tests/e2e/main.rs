@@ -2,6 +2,7 @@
 
 mod bad_requests;
 mod batches;
+mod capture;
 mod chaos;
 mod clients;
 mod config;
@@ -13,6 +14,7 @@ mod images;
 mod isolation;
 mod kernels;
 mod mapped_serving;
+mod mapper_files;
 mod mapper_fit;
 mod mapper_fit_killed;
 mod mapper_vector;

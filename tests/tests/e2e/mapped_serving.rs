@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use steermap_examples::server::Server;
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::pairs::Text;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_maps::{MapFile, OffsetRule};
@@ -52,7 +53,7 @@ async fn a_mapped_vector_steers_as_its_offset_does() {
     let vector = reference_vector("tiny-llama");
     let source = ModelSource {
         dtype: mistralrs::ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         ..ModelSource::new(fixture("tiny-gemma2").to_str().unwrap())
     };
     let session = Session::load(source).await.unwrap();
@@ -68,9 +69,10 @@ async fn a_mapped_vector_steers_as_its_offset_does() {
         assert_eq!(program.layers(), [2, 3]);
         for pair in map.pairs() {
             let v = nalgebra::DVector::from_column_slice(vector.direction(pair.source_layers[0]).unwrap());
-            let mut expected = &pair.map.weight * v;
+            let fitted = pair.map.load().unwrap().to_affine();
+            let mut expected = fitted.weight * v;
             if rule == OffsetRule::Affine {
-                expected += &pair.map.bias;
+                expected += fitted.bias;
             }
             expected *= 9.0 / expected.norm();
             let step = &program.steps[0].layers[&pair.target_layer];

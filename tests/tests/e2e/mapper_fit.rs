@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use nalgebra::DMatrix;
+use steermap_fit::stats::Split;
 use steermap_mapper::align::TokenizedText;
 use steermap_mapper::capture::StreamCapture;
-use steermap_mapper::corpus::Corpus;
+use steermap_mapper::corpus::{Corpus, TextOptions};
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
-use steermap_mapper::stats::Split;
 use steermap_maps::{MapFile, OffsetRule, VectorFile};
 use steermap_tests::fixture;
 use steermap_tests::maps::{difference, mapper_pair, printed, write_corpus};
@@ -18,7 +19,7 @@ use steermap_tests::vectors::save_reference_vector;
 async fn session(name: &str) -> Session {
     let source = ModelSource {
         dtype: mistralrs::ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         ..ModelSource::new(fixture(name).to_str().unwrap())
     };
     Session::load(source).await.unwrap()
@@ -58,17 +59,17 @@ async fn the_map_is_the_least_squares_solution_of_the_engines_own_states() {
     let captures = [1, 2].map(|layer| Arc::new(StreamCapture::new(vec![layer])));
     let (mut x, mut y) = (Vec::new(), Vec::new());
     let mut rows = 0;
-    for document in Corpus::open(&[corpus]).unwrap().documents() {
+    for document in Corpus::open(&[corpus], &TextOptions::default()).unwrap().documents() {
         let document = document.unwrap();
         if Split::of(&document.hash) != Split::Train {
             continue;
         }
-        // Both fixtures have the same tokenizer: bytes, one to one, the last of a character's bytes counts.
+        // Both fixtures have the same tokenizer: bytes, one to one; only the last of a character's bytes has an end.
         let tokens = TokenizedText::new(&source.tokenizer().unwrap(), &document.text).unwrap();
         let a = source.streams(&captures[0], &[&tokens.ids], || ()).await.unwrap();
         let b = target.streams(&captures[1], &[&tokens.ids], || ()).await.unwrap();
         for position in 1..tokens.ids.len() {
-            if tokens.ends.get(position + 1) != Some(&tokens.ends[position]) {
+            if tokens.ends[position].is_some() {
                 x.push(
                     a[0][0]
                         .at(position)
@@ -91,18 +92,19 @@ async fn the_map_is_the_least_squares_solution_of_the_engines_own_states() {
         .transpose();
     let pair = &map.pairs()[0];
     assert_eq!(pair.fit.rows, rows);
-    let (width, last) = (pair.map.weight.ncols(), solution.ncols() - 1);
+    let fitted = pair.map.load().unwrap().to_affine();
+    let (width, last) = (fitted.weight.ncols(), solution.ncols() - 1);
     assert_eq!(width, last);
     let scale = solution.columns(0, width).amax();
-    for (i, j) in (0..pair.map.weight.nrows()).flat_map(|i| (0..width).map(move |j| (i, j))) {
-        let (found, expected) = (f64::from(pair.map.weight[(i, j)]), solution[(i, j)]);
+    for (i, j) in (0..fitted.weight.nrows()).flat_map(|i| (0..width).map(move |j| (i, j))) {
+        let (found, expected) = (f64::from(fitted.weight[(i, j)]), solution[(i, j)]);
         assert!(
             (found - expected).abs() < 1e-4 * scale,
             "{i}, {j}: {found} against {expected}"
         );
     }
-    for i in 0..pair.map.bias.len() {
-        let (found, expected) = (f64::from(pair.map.bias[i]), solution[(i, last)]);
+    for i in 0..fitted.bias.len() {
+        let (found, expected) = (f64::from(fitted.bias[i]), solution[(i, last)]);
         assert!(
             (found - expected).abs() < 1e-4 * solution.column(last).amax(),
             "{i}: {found} against {expected}"
@@ -130,8 +132,8 @@ fn a_model_maps_onto_itself_by_the_identity() {
     assert!(positions.paired > 1000 && positions.special == 0, "{positions:?}");
     for pair in map.pairs() {
         assert_eq!(pair.source_layers, [pair.target_layer]);
-        let weight = &pair.map.weight;
-        let apart = (weight - DMatrix::identity(weight.nrows(), weight.ncols())).amax();
+        let weight = pair.map.load().unwrap().to_affine().weight;
+        let apart = (&weight - DMatrix::identity(weight.nrows(), weight.ncols())).amax();
         assert!(apart < 1e-3, "layer {}: {apart}", pair.target_layer);
         assert!(pair.fit.r2 > 1.0 - 1e-6 && pair.fit.cosine > 1.0 - 1e-6);
         assert!((pair.fit.r2_identity_baseline.unwrap() - 1.0).abs() < 1e-9);
@@ -289,7 +291,7 @@ fn mistakes_are_told_and_leave_no_map() {
     ));
     assert!(name.contains(".toml"), "{name}");
     let nothing = error_of(&run("mapper", &["fit", "--out", out.to_str().unwrap()]));
-    assert!(nothing.contains("source or target"), "{nothing}");
+    assert!(nothing.contains("source: found nothing"), "{nothing}");
     let stats = dir.path().join("broken.stats");
     std::fs::write(&stats, b"no statistics at all").unwrap();
     for command in [
@@ -345,9 +347,10 @@ fn a_mapped_vector_is_an_ordinary_vector_file() {
         assert_eq!(mapped.model().model, "tiny-gemma2");
         for (pair, layer) in file.pairs().iter().zip([2, 3]) {
             let v = nalgebra::DVector::from_column_slice(native.direction(pair.source_layers[0]).unwrap());
-            let mut expected = &pair.map.weight * v;
+            let fitted = pair.map.load().unwrap().to_affine();
+            let mut expected = fitted.weight * v;
             if rule == OffsetRule::Affine {
-                expected += &pair.map.bias;
+                expected += fitted.bias;
             }
             assert_close(mapped.direction(layer).unwrap(), expected.as_slice(), "mapped");
         }
@@ -358,4 +361,255 @@ fn a_mapped_vector_is_an_ordinary_vector_file() {
     let other = save_reference_vector("tiny-gemma3", dir.path());
     assert!(error_of(&apply(&[])).contains("tiny-gemma3"));
     assert_eq!(other, vector);
+}
+
+#[test]
+fn finished_statistics_go_on_where_more_is_asked_for_or_the_text_has_grown() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = write_corpus(dir.path(), 300);
+    let text = std::fs::read_to_string(&corpus).unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let stats = |out: &str, more: &[&str]| mapper_pair("stats", "tiny-llama", "tiny-gemma2", &corpus, &path(out), more);
+    let rows = |printed: &str| -> String {
+        let line = printed.lines().find(|line| line.starts_with("rows: "));
+        line.unwrap_or_else(|| panic!("{printed}")).to_string()
+    };
+    printed(&stats("some.stats", &["--tokens", "1000"]));
+    let more = printed(&stats("some.stats", &["--tokens", "3000"]));
+    let afresh = printed(&stats("afresh.stats", &["--tokens", "3000"]));
+    assert_eq!(rows(&more), rows(&afresh));
+    // A text that grew, and whose end was mended.
+    let (last, others) = (text.lines().count() - 1, text.lines());
+    let mended: String = others.take(last).map(|line| line.to_string() + "\n").collect();
+    std::fs::write(&corpus, mended + "{\"text\": \"the end\"}\n{\"text\": \"and more\"}\n").unwrap();
+    let grown = printed(&stats("some.stats", &[]));
+    assert!(grown.contains("301 documents"), "{grown}");
+    // One that begins otherwise.
+    std::fs::write(&corpus, format!("{{\"text\": \"something else\"}}\n{text}")).unwrap();
+    let refused = error_of(&stats("some.stats", &[]));
+    assert!(refused.contains("has read other text"), "{refused}");
+    let shard = error_of(&stats("some.stats", &["--shard", "1/2"]));
+    assert!(shard.contains("shard: found 0/1, expected 1/2"), "{shard}");
+    let pairs = error_of(&stats("some.stats", &["--pairs", "0:0"]));
+    assert!(pairs.contains("checkpoint of another job"), "{pairs}");
+}
+
+#[test]
+fn some_pairs_of_statistics_are_fitted_and_missing_shards_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = write_corpus(dir.path(), 150);
+    let path = |name: &str| dir.path().join(name);
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_string();
+    let fit = |out: &str, stats: &[&str], more: &[&str]| {
+        let out = text(&path(out));
+        run(
+            "mapper",
+            &[&["fit", "--ridge", "0.01", "--out", &out, "--stats"], stats, more].concat(),
+        )
+    };
+    let whole = path("whole.stats");
+    printed(&mapper_pair(
+        "stats",
+        "tiny-llama",
+        "tiny-gemma2",
+        &corpus,
+        &whole,
+        &["--pairs", "all"],
+    ));
+    let whole = text(&whole);
+    printed(&fit("some.toml", &[&whole], &["--pairs", "2:1,0:3"]));
+    let some = MapFile::load(&path("some.toml")).unwrap();
+    let direct = path("direct.toml");
+    let more = ["--pairs", "2:1,0:3", "--ridge", "0.01"];
+    printed(&mapper_pair(
+        "fit",
+        "tiny-llama",
+        "tiny-gemma2",
+        &corpus,
+        &direct,
+        &more,
+    ));
+    let apart = difference(&some, &MapFile::load(&direct).unwrap());
+    assert!(some.pairs().len() == 2 && apart < 1e-6, "{apart:e}");
+    let none = error_of(&fit("x.toml", &[&whole], &["--pairs", "0+1:3"]));
+    assert!(
+        none.contains("found 0+1:3, expected one of those that there are statistics of"),
+        "{none}"
+    );
+    for option in [
+        ["--tokens", "5"],
+        ["--window", "99"],
+        ["--dtype", "f16"],
+        ["--held-out-rows", "9"],
+    ] {
+        let refused = error_of(&fit("x.toml", &[&whole], &option));
+        assert!(
+            refused.contains(option[0]) && refused.contains("cannot be used with"),
+            "{refused}"
+        );
+    }
+    let one = path("one.stats");
+    printed(&mapper_pair(
+        "stats",
+        "tiny-llama",
+        "tiny-gemma2",
+        &corpus,
+        &one,
+        &["--shard", "1/3"],
+    ));
+    let one = text(&one);
+    let missing = error_of(&fit("x.toml", &[&one], &[]));
+    assert!(missing.contains("shards 0/3, 2/3 of corpus.jsonl"), "{missing}");
+    let sum = text(&path("sum.stats"));
+    // What may come is told from what is wrong for good, by the exit status.
+    let later = run("mapper", &["merge", &one, "nowhere.stats", "--out", &sum]);
+    assert_eq!(later.status.code(), Some(75), "{}", error_of(&later));
+    let broken = path("broken.stats");
+    std::fs::write(&broken, "no statistics").unwrap();
+    let wrong = run("mapper", &["merge", &one, &text(&broken), "--out", &sum]);
+    assert_eq!(wrong.status.code(), Some(1), "{}", error_of(&wrong));
+    let missing = error_of(&run("mapper", &["merge", &one, "--out", &sum]));
+    assert!(missing.contains("--partial"), "{missing}");
+    assert!(!path("x.toml").exists() && !path("sum.stats").exists());
+    printed(&run("mapper", &["merge", &one, "--partial", "--out", &sum]));
+}
+
+#[test]
+fn a_plan_says_what_a_run_will_cost_and_runs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (corpus, out) = (write_corpus(dir.path(), 300), dir.path().join("map.toml"));
+    let plan = printed(&mapper_pair(
+        "fit",
+        "tiny-llama",
+        "tiny-gemma2",
+        &corpus,
+        &out,
+        &["--plan"],
+    ));
+    assert!(plan.contains("plan: 4 pairs of layers, about") && plan.contains("memory: ") && plan.contains("disk: "));
+    assert!(!out.exists() && !dir.path().join("map.checkpoint.stats").exists());
+    // The estimate, from the first windows, is near what comes.
+    let planned = plan
+        .split("about ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next())
+        .unwrap();
+    let planned: f64 = planned.replace(',', "").parse().unwrap();
+    printed(&mapper_pair("fit", "tiny-llama", "tiny-gemma2", &corpus, &out, &[]));
+    let positions = MapFile::load(&out).unwrap().header().positions.clone().unwrap();
+    let found = (positions.paired + positions.outliers) as f64;
+    assert!((planned / found - 1.0).abs() < 0.1, "{planned} planned, {found} found");
+}
+
+/// The unit of work is a window: a document of any length is read as its lines would be.
+#[test]
+fn one_long_line_is_as_many_short_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines: Vec<String> = (0..400)
+        .map(|i| format!("line {i} the cat sat on a mat and then ran to see"))
+        .collect();
+    let (long, short) = (dir.path().join("long.txt"), dir.path().join("short.txt"));
+    std::fs::write(&long, lines.join(" ")).unwrap();
+    std::fs::write(&short, lines.join("\n\n")).unwrap();
+    let rows = |corpus: &std::path::Path, out: &str| -> f64 {
+        let out = dir.path().join(out);
+        let printed = printed(&mapper_pair(
+            "stats",
+            "tiny-llama",
+            "tiny-llama",
+            corpus,
+            &out,
+            // Within the tiny model's context: a token is a byte.
+            &["--pairs", "0:0", "--window", "256"],
+        ));
+        let rows = printed
+            .split(" rows")
+            .next()
+            .and_then(|before| before.rsplit(' ').next());
+        rows.and_then(|rows| rows.parse().ok())
+            .unwrap_or_else(|| panic!("{printed}"))
+    };
+    // What is longer than the context is cut off, and that is said.
+    let out = dir.path().join("cut.stats");
+    let cut = printed(&mapper_pair(
+        "stats",
+        "tiny-llama",
+        "tiny-llama",
+        &long,
+        &out,
+        &["--pairs", "0:0"],
+    ));
+    assert!(
+        cut.contains("windows of text were longer than a model's context"),
+        "{cut}"
+    );
+    let (long, short) = (rows(&long, "long.stats"), rows(&short, "short.stats"));
+    // Each text's first position is left out, and the spaces between lines are read in the long one.
+    assert!(short < long && long < short + 3.0 * 400.0, "{long}, {short}");
+}
+
+/// Maps of low rank and in half precision are written, applied and measured as what they are.
+#[test]
+fn maps_of_low_rank_and_in_half_precision() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = write_corpus(dir.path(), 150);
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_string();
+    let fit = |name: &str, more: &[&str]| {
+        let out = dir.path().join(name);
+        let more = [&["--pairs", "3:3", "--ridge", "0.01"], more].concat();
+        let printed = printed(&mapper_pair("fit", "tiny-llama", "tiny-gemma2", &corpus, &out, &more));
+        (MapFile::load(&out).unwrap(), printed, out)
+    };
+    let (full, _, _) = fit("full.toml", &[]);
+    let rank = full.pairs()[0].map.rows().min(full.pairs()[0].map.columns());
+    // All ranks: the same map.
+    let (all, _, _) = fit("all.toml", &["--rank", &rank.to_string()]);
+    let state: Vec<f32> = (0..full.pairs()[0].map.columns()).map(|i| (i as f32).sin()).collect();
+    let mapped = |map: &MapFile| map.pairs()[0].map.load().unwrap().linear(&state);
+    assert_close(&mapped(&all), &mapped(&full), "all ranks");
+    // Few: smaller and worse, and it says how much at each rank.
+    let (few, printed_few, out) = fit("few.toml", &["--rank", "2", "--map-dtype", "bf16"]);
+    let (pair, whole) = (&few.pairs()[0], &full.pairs()[0]);
+    assert!(pair.map.bytes() < whole.map.bytes() / 4);
+    assert!(
+        pair.fit.r2 < whole.fit.r2 && pair.fit.r2 > 0.0,
+        "{} of {}",
+        pair.fit.r2,
+        whole.fit.r2
+    );
+    let by_rank = &pair.fit.r2_by_rank;
+    let at = |rank: u64| by_rank.iter().find(|of| of.rank == rank).unwrap().r2;
+    assert!(
+        at(1) < at(2) && (at(rank as u64) - whole.fit.r2).abs() < 1e-6,
+        "{by_rank:?}"
+    );
+    // Of the weights as they are written.
+    assert!((at(2) - pair.fit.r2).abs() < 0.02 && at(2) != pair.fit.r2);
+    assert!(printed_few.contains("R2 on held-out text by rank"), "{printed_few}");
+    let inspected = printed(&run("mapper", &["inspect", &text(&out)]));
+    assert!(
+        inspected.contains("low-rank") && inspected.contains("bf16"),
+        "{inspected}"
+    );
+    let vector = save_reference_vector("tiny-llama", dir.path());
+    let applied = dir.path().join("applied.toml");
+    let (map, vector, to) = (text(&out), text(&vector), text(&applied));
+    printed(&run(
+        "mapper",
+        &["apply", "--map", &map, "--vector", &vector, "--out", &to],
+    ));
+    let native = VectorFile::load(std::path::Path::new(&vector)).unwrap();
+    let expected = pair.map.load().unwrap().linear(native.direction(3).unwrap());
+    assert_close(
+        VectorFile::load(&applied).unwrap().direction(3).unwrap(),
+        &expected,
+        "applied",
+    );
+    let (auto, _, _) = fit("auto.toml", &["--rank", "auto"]);
+    assert!(auto.pairs()[0].fit.r2 > whole.fit.r2 - 0.05);
+    let out = dir.path().join("none.toml");
+    let more = ["--pairs", "3:3", "--rank", "9999"];
+    let refused = error_of(&mapper_pair("fit", "tiny-llama", "tiny-gemma2", &corpus, &out, &more));
+    assert!(refused.contains("rank: found 9999, expected 1 to"), "{refused}");
+    assert!(!out.exists());
 }

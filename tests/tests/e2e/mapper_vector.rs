@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use steermap_maps::{TokenPosition, VectorFile};
 use steermap_tests::fixture;
+use steermap_tests::maps::printed;
 use steermap_tests::reference::{Reference, assert_close};
 use steermap_tests::run::{error_of, run};
 
@@ -169,6 +170,136 @@ fn every_method_makes_a_vector_and_vectors_add_up() {
         let expected: Vec<f32> = layer.direction.iter().map(|value| -value).collect();
         assert_close(sum.direction(layer.layer).unwrap(), &expected, "the sum");
     }
+}
+
+/// Lines of pairs of words that mean nothing, so that nothing separates them.
+fn noise(pairs: usize) -> String {
+    let word = |index: usize| -> String {
+        let mut state = index as u64 + 1;
+        let letters = (0..8).map(|_| {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            char::from(b'a' + ((state >> 33) % 26) as u8)
+        });
+        letters.collect()
+    };
+    let line = |index: usize| json!({"positive": word(2 * index), "negative": word(2 * index + 1)}).to_string() + "\n";
+    (0..pairs).map(line).collect()
+}
+
+#[test]
+fn repeats_count_once_and_few_pairs_have_no_area() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pairs, out) = (dir.path().join("pairs.jsonl"), dir.path().join("test.toml"));
+    let vector = |text: &str| {
+        std::fs::write(&pairs, text).unwrap();
+        let table = printed(&mapper("tiny-llama", &pairs, &out, &["--dtype", "f32", "--cpu"]));
+        (table, VectorFile::load(&out).unwrap())
+    };
+    let (once, twelve) = vector(&noise(12));
+    assert!(
+        once.starts_with("12 distinct pairs\n") && once.contains("95% interval"),
+        "{once}"
+    );
+    let (often, same) = vector(&noise(12).repeat(10));
+    assert!(often.starts_with("12 distinct pairs (108 repeats"), "{often}");
+    assert_eq!(same.header().pairs, 12);
+    assert_eq!(same.layers(), twelve.layers());
+    // Below its first line, and above the file's name, the table is the same.
+    assert_eq!(often.split_once('\n').unwrap().1, once.split_once('\n').unwrap().1);
+    for layer in same.layers() {
+        let area = layer.auroc.unwrap();
+        assert!((0.05..0.95).contains(&area), "layer {}: {area}", layer.layer);
+    }
+
+    let (few, vector_of_few) = vector(&noise(6).repeat(10));
+    assert!(few.contains("AUROC not measured: distinct pairs: found 6"), "{few}");
+    assert!(vector_of_few.layers().iter().all(|layer| layer.auroc.is_none()));
+    let shared: String = noise(20)
+        .lines()
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            json!({"positive": line["positive"], "negative": "no"}).to_string() + "\n"
+        })
+        .collect();
+    let (shared, _) = vector(&shared);
+    assert!(
+        shared.contains("all linked by texts that they share") && shared.contains("AUROC not measured: groups"),
+        "{shared}"
+    );
+    std::fs::write(&pairs, noise(1).repeat(5)).unwrap();
+    let same = error_of(&mapper("tiny-llama", &pairs, &out, &[]));
+    assert!(same.contains("found 5 pairs that are all the same"), "{same}");
+}
+
+#[test]
+fn a_vote_is_for_principal_components() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pairs, out) = (dir.path().join("pairs.jsonl"), dir.path().join("test.toml"));
+    std::fs::write(&pairs, noise(12)).unwrap();
+    let vector = |sign: &str| {
+        let more = ["--method", "pca-centred", "--dtype", "f32", "--cpu", "--sign", sign];
+        printed(&mapper("tiny-llama", &pairs, &out, &more));
+        VectorFile::load(&out).unwrap()
+    };
+    let (mean, vote) = (vector("mean"), vector("vote"));
+    assert_eq!(mean.header().method, "pca-centred");
+    assert_eq!(vote.header().method, "pca-centred, sign by vote");
+    for (mean, vote) in mean.layers().iter().zip(vote.layers()) {
+        // The same line, one way or the other.
+        let turned: Vec<f32> = vote.direction.iter().map(|value| -value).collect();
+        assert!(
+            mean.direction == vote.direction || mean.direction == turned,
+            "layer {}",
+            mean.layer
+        );
+    }
+    let refused = error_of(&mapper("tiny-llama", &pairs, &out, &["--sign", "vote"]));
+    assert!(
+        refused.contains("sign: found vote with the method mean-difference"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn models_that_are_not_there_or_can_not_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pairs, out) = (dir.path().join("pairs.jsonl"), dir.path().join("test.toml"));
+    write_pairs(&pairs);
+    let run_with = |model: &str, more: &[&str]| {
+        let (pairs, out) = (pairs.to_str().unwrap(), out.to_str().unwrap());
+        let args = [
+            "vector",
+            "--model",
+            model,
+            "--pairs",
+            pairs,
+            "--concept",
+            "a test",
+            "--out",
+            out,
+        ];
+        let error = error_of(&run("mapper", &[&args, more].concat()));
+        // One line: no warnings of a search, no backtrace.
+        assert_eq!(error.lines().count(), 1, "{error}");
+        error
+    };
+    // Tests run in the folder of their crate, which has one named `fixtures`.
+    let mistyped = run_with("fixtures/tiny-lama", &[]);
+    assert!(mistyped.contains("no such folder in fixtures"), "{mistyped}");
+    let folder = dir.path().to_str().unwrap();
+    let empty = run_with(folder, &[]);
+    assert!(empty.contains("without a config.json"), "{empty}");
+    let gguf = run_with(folder, &["--gguf", "no.gguf"]);
+    assert!(gguf.contains("gguf: found no file \"no.gguf\""), "{gguf}");
+    let file = fixture("tiny-llama.gguf");
+    let file = run_with(file.to_str().unwrap(), &[]);
+    assert!(file.contains("which is a file"), "{file}");
+    let model = fixture("tiny-llama");
+    let bf16 = run_with(model.to_str().unwrap(), &["--dtype", "bf16", "--cpu"]);
+    assert!(bf16.starts_with("error: dtype: found bf16"), "{bf16}");
+    assert!(!out.exists());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mistralrs::ModelDType;
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::{Library, SteeringSpec, VectorUse, attach};
 use steermap_tests::fixture;
@@ -14,7 +15,7 @@ async fn load(name: &str) -> Session {
     let model = fixture(name);
     let source = ModelSource {
         dtype: ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         ..ModelSource::new(model.to_str().unwrap())
     };
     Session::load(source).await.unwrap()

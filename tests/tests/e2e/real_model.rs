@@ -2,6 +2,7 @@
 
 use mistralrs::ModelDType;
 use serde_json::Value;
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::pairs::{Message, Text};
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_tests::project;
@@ -17,7 +18,7 @@ async fn greedy_text_equals_that_of_transformers() {
     let expected: Value = serde_json::from_str(&text).unwrap();
     let source = ModelSource {
         dtype: ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         ..ModelSource::new(folder.to_str().unwrap())
     };
     let session = Session::load(source).await.unwrap();

@@ -6,6 +6,7 @@ use mistralrs::core::{
     compute_block_hashes,
 };
 use residual_hooks::Admission;
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::spec::{Apply, TokenState, When, Where};
 use steermap_plugin::{Library, RequestSteering, Steering, VectorUse};
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 async fn load() -> Session {
     let source = ModelSource {
         dtype: ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         ..ModelSource::new(fixture("tiny-llama").to_str().unwrap())
     };
     Session::load(source).await.unwrap()

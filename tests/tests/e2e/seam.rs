@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mistralrs::ModelDType;
 use residual_hooks::Phase;
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::{Library, Program, SteeringHook, SteeringSpec, VectorUse, attach};
 use steermap_tests::fixture;
@@ -15,7 +16,7 @@ use steermap_tests::vectors::reference_vector;
 fn source(name: &str) -> ModelSource {
     ModelSource {
         dtype: ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         ..ModelSource::new(fixture(name).to_str().unwrap())
     }
 }

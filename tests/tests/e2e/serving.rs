@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use steermap_examples::server::Server;
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::pairs::{Message, Text};
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::{Library, SteeringSpec, VectorUse, attach};
@@ -22,7 +23,7 @@ fn model(name: &str) -> String {
 async fn expected(name: &str, chat: bool, spec: Option<SteeringSpec>) -> String {
     let source = ModelSource {
         dtype: mistralrs::ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         ..ModelSource::new(fixture(name).to_str().unwrap())
     };
     let session = Session::load(source).await.unwrap();

@@ -8,6 +8,7 @@ use mistralrs::core::{NormalRequest, Request, RequestMessage, Response, Sampling
 use mistralrs::{CustomLogitsProcessor, Model, ModelBuilder, ModelDType};
 use residual_hooks::Phase;
 use steermap_examples::server::Server;
+use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_tests::fixture;
 use steermap_tests::hooks::Recorder;
@@ -109,7 +110,7 @@ fn string(tokens: &[u32]) -> String {
 async fn session(model: &str) -> Session {
     let source = ModelSource {
         dtype: ModelDType::F32,
-        cpu: true,
+        device: DeviceChoice::Cpu,
         ..ModelSource::new(fixture(model).to_str().unwrap())
     };
     Session::load(source).await.unwrap()

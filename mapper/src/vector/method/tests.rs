@@ -11,6 +11,7 @@ struct Case {
     negative: Vec<f32>,
     order: Vec<usize>,
     directions: BTreeMap<Method, Vec<f64>>,
+    votes: BTreeMap<Method, Vec<f64>>,
 }
 
 fn cases() -> Vec<Case> {
@@ -29,33 +30,57 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
 }
 
+/// Asserts that a method finds the direction that a library did.
+fn assert_found(case: &Case, method: Method, sign: Sign, expected: &[f64]) {
+    let (p, n) = (rows(&case.positive, case.width), rows(&case.negative, case.width));
+    let found = match method {
+        // The order is numpy's.
+        Method::Lat => {
+            let line = lat(&p, &n, &case.order).unwrap();
+            sign.apply(along(&line, &mean_difference(&p, &n)).unwrap(), &p, &n)
+        }
+        method => method.direction(&p, &n, sign, 1).unwrap(),
+    };
+    let found = wide(&found);
+    let norms = (dot(&found, &found).sqrt(), dot(expected, expected).sqrt());
+    let cosine = dot(&found, expected) / norms.0 / norms.1;
+    let name = format!("{}, {method}, {sign}", case.name);
+    println!("{name}: 1 - cosine {:.1e}, norms {norms:?}", 1.0 - cosine);
+    assert!(cosine > 1.0 - 1e-10, "{name}: cosine {cosine}");
+    assert!((norms.0 / norms.1 - 1.0).abs() < 1e-5, "{name}: {norms:?}");
+}
+
 #[test]
 fn directions_are_scikit_learns() {
     for case in cases() {
-        let (p, n) = (rows(&case.positive, case.width), rows(&case.negative, case.width));
         assert_eq!(case.directions.len(), Method::ALL.len());
-        for (method, expected) in case.directions {
-            let found = match method {
-                // The order is numpy's.
-                Method::Lat => along(&lat(&p, &n, &case.order).unwrap(), &mean_difference(&p, &n)).unwrap(),
-                method => method.direction(&p, &n, 1).unwrap(),
-            };
-            let found = wide(&found);
-            let norms = (dot(&found, &found).sqrt(), dot(&expected, &expected).sqrt());
-            let cosine = dot(&found, &expected) / norms.0 / norms.1;
-            println!(
-                "{}, {method}: 1 - cosine {:.1e}, norms {norms:?}",
-                case.name,
-                1.0 - cosine
-            );
-            assert!(cosine > 1.0 - 1e-10, "{}, {method}: cosine {cosine}", case.name);
-            assert!(
-                (norms.0 / norms.1 - 1.0).abs() < 1e-5,
-                "{}, {method}: {norms:?}",
-                case.name
-            );
+        for (method, expected) in &case.directions {
+            assert_found(&case, *method, Sign::Mean, expected);
         }
     }
+}
+
+#[test]
+fn votes_are_repengs() {
+    let mut turned = 0;
+    for case in cases() {
+        for method in Method::ALL {
+            match case.votes.get(&method) {
+                Some(expected) => {
+                    assert!(method.finds_a_line());
+                    assert_found(&case, method, Sign::Vote, expected);
+                    turned += usize::from(dot(expected, &case.directions[&method]) < 0.0);
+                }
+                // No say in what has a sign of its own.
+                None => {
+                    assert!(!method.finds_a_line());
+                    assert_found(&case, method, Sign::Vote, &case.directions[&method]);
+                }
+            }
+        }
+    }
+    // Those of the last case, in which few pairs have the mean and the others the majority.
+    assert_eq!(turned, 3);
 }
 
 #[test]
@@ -63,12 +88,12 @@ fn the_whole_vector_carries_the_negative_mean_to_the_positive() {
     for case in cases() {
         let (p, n) = (rows(&case.positive, case.width), rows(&case.negative, case.width));
         for method in Method::ALL {
-            let direction = wide(&method.direction(&p, &n, 5).unwrap());
+            let direction = wide(&method.direction(&p, &n, Sign::Mean, 5).unwrap());
             let norm = dot(&direction, &direction).sqrt();
             let gap = dot(&direction, &mean_difference(&p, &n)) / norm;
             assert!(gap > 0.0 && (gap / norm - 1.0).abs() < 1e-5, "{method}: {gap}, {norm}");
             // With the sides changed the direction turns about.
-            let turned = wide(&method.direction(&n, &p, 5).unwrap());
+            let turned = wide(&method.direction(&n, &p, Sign::Mean, 5).unwrap());
             assert!(dot(&direction, &turned) < 0.0, "{method}");
         }
     }
@@ -79,7 +104,7 @@ fn only_lat_goes_by_the_seed() {
     let case = cases().remove(1);
     let (p, n) = (rows(&case.positive, case.width), rows(&case.negative, case.width));
     for method in Method::ALL {
-        let direction = |seed| method.direction(&p, &n, seed).unwrap();
+        let direction = |seed| method.direction(&p, &n, Sign::Mean, seed).unwrap();
         assert_eq!(direction(1), direction(1), "{method}");
         assert_eq!(direction(1) != direction(2), method.uses_seed(), "{method}");
     }
@@ -93,14 +118,25 @@ fn only_lat_goes_by_the_seed() {
 fn held_out_areas_are_of_the_method() {
     let case = cases().remove(0);
     let (p, n) = (rows(&case.positive, case.width), rows(&case.negative, case.width));
-    let areas = Method::ALL.map(|method| method.held_out_auroc(&p, &n, 1).unwrap());
+    let folds = |groups: &[usize]| Folds::new(groups).unwrap();
+    let each = folds(&(0..p.len()).collect::<Vec<_>>());
+    let area = |method: Method, sign| method.held_out_auroc(&p, &n, &each, sign, 1).unwrap();
+    let areas = Method::ALL.map(|method| area(method, Sign::Mean));
     println!("{areas:?}");
-    let by_hand = statistics::held_out_auroc(&p, &n, |p, n| Some(statistics::mean_difference(p, n)));
+    let by_hand = statistics::held_out_auroc(&p, &n, &each, |p, n| Some(statistics::mean_difference(p, n)));
     assert_eq!(Some(areas[0]), by_hand);
     assert!(areas.iter().all(|area| *area > 0.5 && *area <= 1.0));
     assert!(areas[1..].iter().any(|area| *area != areas[0]));
-    // The centred difference of a single pair is nothing.
-    assert_eq!(Method::PcaDifference.held_out_auroc(&p[..2], &n[..2], 1), None);
+    // Few pairs against many: which way is up is another question than which line.
+    let case = cases().remove(3);
+    let (p, n) = (rows(&case.positive, case.width), rows(&case.negative, case.width));
+    let each = folds(&(0..p.len()).collect::<Vec<_>>());
+    let area = |sign| Method::PcaCentred.held_out_auroc(&p, &n, &each, sign, 1).unwrap();
+    assert!(area(Sign::Vote) > 0.5 && area(Sign::Mean) < 0.5);
+    // Without a fold the same pair is left ten times over: its centred difference is nothing.
+    let (p, n) = (vec![p[0]; 20], vec![n[0]; 20]);
+    let each = folds(&(0..20).collect::<Vec<_>>());
+    assert_eq!(Method::PcaDifference.held_out_auroc(&p, &n, &each, Sign::Mean, 1), None);
 }
 
 #[test]
@@ -113,14 +149,16 @@ fn states_that_are_far_apart_converge() {
         .map(|i| if i % 300 == 0 { -30_000.0 } else { ((i * 5) % 13) as f32 })
         .collect();
     let direction = Method::Logistic
-        .direction(&rows(&positive, 300), &rows(&negative, 300), 0)
+        .direction(&rows(&positive, 300), &rows(&negative, 300), Sign::Mean, 0)
         .unwrap();
     assert!((direction[0] - 60_000.0).abs() < 1.0, "{}", direction[0]);
 }
 
 #[test]
 fn what_separates_nothing_is_refused() {
-    let error = |method: Method, p: &[&[f32]], n: &[&[f32]]| format!("{:#}", method.direction(p, n, 1).unwrap_err());
+    let error = |method: Method, p: &[&[f32]], n: &[&[f32]]| {
+        format!("{:#}", method.direction(p, n, Sign::Mean, 1).unwrap_err())
+    };
     let (a, b, c): (&[f32], &[f32], &[f32]) = (&[1.0, 0.0], &[0.0, 1.0], &[3.0, 3.0]);
     assert!(error(Method::MeanDifference, &[a, b], &[b, a]).contains("does not separate"));
     assert!(error(Method::Logistic, &[a, b], &[a, b]).contains("does not separate"));
@@ -131,7 +169,9 @@ fn what_separates_nothing_is_refused() {
     let (up, down, zero): (&[f32], &[f32], &[f32]) = (&[2.0, 1.0], &[2.0, -1.0], &[0.0, 0.0]);
     assert!(error(Method::PcaDifference, &[up, down], &[zero, zero]).contains("does not separate"));
     assert_eq!(
-        Method::PcaCentred.direction(&[up, down], &[zero, zero], 0).unwrap(),
+        Method::PcaCentred
+            .direction(&[up, down], &[zero, zero], Sign::Mean, 0)
+            .unwrap(),
         [2.0, 0.0]
     );
     for method in Method::ALL {

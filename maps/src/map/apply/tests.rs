@@ -3,8 +3,8 @@
 use nalgebra::{DMatrix, DVector};
 
 use super::*;
-use crate::testing::{map_header, model, pair, provenance};
-use crate::{AffineMap, Numerics, TokenPosition, digest};
+use crate::testing::{Saved, map_header, model, pair, provenance};
+use crate::{AffineMap, LowRankMap, Numerics, TokenPosition, digest};
 
 fn vector_of(model: ModelInfo, layers: &[(usize, &[f32])]) -> VectorFile {
     let header = VectorHeader {
@@ -36,7 +36,8 @@ fn pair_with(source_layers: &[usize], target_layer: usize, weight: &[f32], bias:
         map: AffineMap {
             weight: DMatrix::from_row_slice(2, 3 * source_layers.len(), weight),
             bias: DVector::from_row_slice(&bias),
-        },
+        }
+        .into(),
         ..pair(source_layers, target_layer)
     }
 }
@@ -67,6 +68,52 @@ fn linear_and_affine() {
     let mapped = map.apply(&vector, OffsetRule::Affine, true).unwrap();
     assert_eq!(mapped.layers[0].direction, [-269.0, 380.5]);
     assert_eq!(mapped.offset(), OffsetRule::Affine);
+}
+
+#[test]
+fn factors_are_applied_one_after_the_other() {
+    let pair = LayerPair {
+        map: LowRankMap {
+            left: DMatrix::from_row_slice(2, 1, &[2.0, -1.0]),
+            right: DMatrix::from_row_slice(1, 3, &[1.0, 0.5, 0.25]),
+            bias: DVector::from_row_slice(&[10.0, -20.0]),
+        }
+        .into(),
+        ..pair(&[14], 11)
+    };
+    let map = map(vec![pair]);
+    let vector = vector(&[(14, &[1.0, 10.0, 100.0])]);
+    let mapped = map.apply(&vector, OffsetRule::Linear, true).unwrap();
+    assert_eq!(mapped.layers[0].direction, [62.0, -31.0]);
+    let mapped = map.apply(&vector, OffsetRule::Affine, true).unwrap();
+    assert_eq!(mapped.layers[0].direction, [72.0, -51.0]);
+}
+
+/// A pair whose weights are spoilt is found when a direction goes through it, and by no other.
+#[test]
+fn only_the_pairs_that_are_reached_are_read() {
+    let saved = Saved::new(|path| map(vec![pair(&[14], 11), pair(&[3], 2)]).save(path));
+    let mut bytes = std::fs::read(saved.weights()).unwrap();
+    // The last tensor is the second pair's bias.
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(saved.weights(), bytes).unwrap();
+    let map = MapFile::load(&saved.path).unwrap();
+    let vector = vector(&[(14, &[1.0; 3]), (3, &[1.0; 3])]);
+    let reach = map.reach(&vector, true).unwrap();
+    assert_eq!(reach.layers().collect::<Vec<_>>(), [2, 11]);
+    let whole = reach.direction(11, OffsetRule::Linear).unwrap().unwrap();
+    assert_eq!(whole.target_layer, 11);
+    let error = reach.direction(2, OffsetRule::Linear).unwrap().unwrap_err().to_string();
+    let start = format!(
+        "3->2: {}: pair.1.sha256: its tensors hash to ",
+        saved.weights().display()
+    );
+    assert!(error.starts_with(&start), "{error}");
+    assert!(matches!(
+        map.apply(&vector, OffsetRule::Linear, true),
+        Err(ApplyError::Weights { .. })
+    ));
+    assert!(reach.direction(5, OffsetRule::Linear).is_none());
 }
 
 #[test]

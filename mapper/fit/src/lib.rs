@@ -1,0 +1,317 @@
+//! Affine maps by ridge regression: rows of paired states in, maps out.
+//!
+//! [`stats`] takes what is needed of the rows, [`fit_pairs`] fits from that. This crate knows of no model, no text and no
+//! engine.
+//!
+//! For a pair with inputs `x` (the source's states, concatenated if there are several layers) and targets `y`, the map
+//! minimises over `A` and `p`
+//!
+//! ```text
+//! mean over train rows of ||y - A x - p||^2  +  lambda ||A||_F^2
+//! ```
+//!
+//! The intercept is not penalised, and since the first term is a mean, lambda doesn't depend on the corpus' size
+//! (scikit-learn's `Ridge` has a sum there: its `alpha` is `lambda` times the number of rows). With lambda 0 it is the
+//! objective of arXiv 2506.00653, whose optimum is found in closed form here. With [`RankChoice`] it is minimised over
+//! the `A` of a given rank, in closed form too.
+//!
+//! | module | role |
+//! | --- | --- |
+//! | [`stats`] | rows in, sums and samples out; their files |
+//! | `ridge` | one decomposition per input, then every pair from it |
+//! | `low_rank` | the best map of every rank; which rank to take |
+//! | `solution` | a map rounded to f32, with its intercept |
+//! | `quality` | how good a map is on test rows, and how good doing nothing is |
+//! | [`error`] | what can go wrong |
+//!
+//! nalgebra's types at this edge; every large product and factorisation inside is faer's.
+
+#![warn(missing_docs)]
+
+pub mod error;
+mod low_rank;
+mod quality;
+mod ridge;
+mod solution;
+pub mod stats;
+
+#[cfg(test)]
+mod tests;
+
+use nalgebra::{DMatrix, DVector};
+use steermap_maps::FloatDtype;
+
+use crate::stats::{PairSpec, Split, Statistics};
+
+pub use error::FitError;
+pub use low_rank::{AUTO_TOLERANCE, RankChoice};
+pub use ridge::RidgeChoice;
+
+use low_rank::{Components, RankRule, smallest_sufficient};
+use quality::{Quality, TestSet};
+use ridge::Solver;
+use solution::Solution;
+
+/// A map, what it was fitted on, and how good it is. Every measure is of the map with its weights as they are here,
+/// rounded to the dtype that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FittedPair {
+    /// Which layers.
+    pub spec: PairSpec,
+    /// `A`, `[d_T, d_in]`.
+    pub weight: FittedWeight,
+    /// `p`, `[d_T]`.
+    pub bias: DVector<f32>,
+    /// The penalty: given, or the grid's best on validation rows.
+    pub lambda: f64,
+    /// Directions of the input that its train rows span: eigenvalues of their covariance above the cut-off. Below
+    /// `d_in`, lambda 0 means the least-squares map of minimum norm. Solved by Cholesky (see [`fit_each`]) no
+    /// eigenvalue is known; with the penalty all directions count, and it is `d_in`.
+    pub input_rank: usize,
+    /// The largest rank that `A` was allowed: given or chosen on validation rows; the smaller of `d_T` and `d_in` with
+    /// [`RankChoice::Full`].
+    pub map_rank: usize,
+    /// Train rows.
+    pub rows: u64,
+    /// Rows that lambda and the rank are chosen on.
+    pub validation_rows: u64,
+    /// Rows that all measures below come from.
+    pub test_rows: u64,
+    /// R² over all dimensions at once: 1 less the sum of squared errors over the sum of squares about the test mean.
+    pub r2: f64,
+    /// Median of the dimensions' own R², those that are constant on the test rows left out.
+    pub r2_median: f64,
+    /// R² over all dimensions by the map's rank, ascending: 1, 2, 4, 8 and so on, the largest possible, and `map_rank`;
+    /// all at the same lambda, not rounded to f32. Empty with [`RankChoice::Full`].
+    pub by_rank: Vec<RankQuality>,
+    /// R² of predicting the train rows' mean.
+    pub r2_mean_baseline: f64,
+    /// Its median over dimensions.
+    pub r2_mean_baseline_median: f64,
+    /// R² of handing the source's state over as it is; only with one source layer and equal hidden sizes.
+    pub r2_identity_baseline: Option<f64>,
+    /// Its median over dimensions.
+    pub r2_identity_baseline_median: Option<f64>,
+    /// Dimensions that are constant on the test rows, which the medians leave out.
+    pub constant_dimensions: usize,
+    /// Mean over sampled test rows of the cosine between `A x + p` and `y`, the whole states, means included.
+    pub cosine: f64,
+    /// Rows that the cosine is of.
+    pub cosine_rows: usize,
+    /// Per source layer of the pair: mean L2 norm of the train rows' states.
+    pub source_mean_norms: Vec<f64>,
+    /// Mean L2 norm of the target layer's states on train rows.
+    pub target_mean_norm: f64,
+}
+
+/// A fitted map's linear part, `A`, `[d_T, d_in]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FittedWeight {
+    /// As it is.
+    Full(DMatrix<f32>),
+    /// As the product of two: `A = left right`.
+    LowRank {
+        /// `[d_T, rank]`. Columns of length 1, those that explain most first, and orthogonal as far as they explain more
+        /// than rounding; zeros where nothing was left to explain.
+        left: DMatrix<f32>,
+        /// `[rank, d_in]`
+        right: DMatrix<f32>,
+    },
+}
+
+/// What maps shall be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapShape {
+    /// Their rank.
+    pub rank: RankChoice,
+    /// What their weights are rounded to, before anything is measured; they are handed over in f32 all the same.
+    pub dtype: FloatDtype,
+}
+
+impl From<RankChoice> for MapShape {
+    /// In f32.
+    fn from(rank: RankChoice) -> Self {
+        Self {
+            rank,
+            dtype: FloatDtype::F32,
+        }
+    }
+}
+
+/// How good the map of one rank is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RankQuality {
+    /// The map's rank.
+    pub rank: usize,
+    /// R² over all dimensions at once, on test rows.
+    pub r2: f64,
+}
+
+/// [`fit_each`], with all maps in memory at the end, in the layout's order. `progress` is told after each how many are
+/// done.
+///
+/// # Errors
+///
+/// See [`FitError`].
+pub fn fit_pairs(
+    statistics: &Statistics,
+    ridge: RidgeChoice,
+    shape: impl Into<MapShape>,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<FittedPair>, FitError> {
+    let mut fitted: Vec<Option<FittedPair>> = vec![None; statistics.plan().pairs.len()];
+    let mut done = 0;
+    fit_each(statistics, ridge, shape, |place, pair| {
+        fitted[place] = Some(pair);
+        done += 1;
+        progress(done);
+        Ok::<_, FitError>(())
+    })?;
+    Ok(fitted.into_iter().flatten().collect())
+}
+
+/// Fits the map of every pair and hands each over when it is done, with its place in the layout's list: one map is in
+/// memory at a time. Pairs with the same input come together, so the order is not the layout's.
+///
+/// A lambda that is given, above 0 and not so small that the covariance's rounding matters takes per input one Cholesky
+/// factorisation and per pair two triangular solves of `[d_in, d_in]` with `[d_in, d_T]`. Else it is one symmetric
+/// eigendecomposition per input and two products of `[d_in, d_T]` per pair; [`RidgeChoice::Auto`] adds two products of
+/// `[d_in, d_in]` matrices per input and two with `[d_in, d_T]` per pair, whatever the number of lambdas. The measures
+/// cost half such a product per pair.
+///
+/// A rank other than [`RankChoice::Full`] adds per pair one symmetric eigendecomposition of the smaller of `d_in` and
+/// `d_T`, and four to six products of the size of the map with that. All on all cores, and independent of the number of
+/// rows.
+///
+/// # Errors
+///
+/// What `each` returns, which ends the fit; else see [`FitError`].
+pub fn fit_each<E: From<FitError>>(
+    statistics: &Statistics,
+    ridge: RidgeChoice,
+    shape: impl Into<MapShape>,
+    mut each: impl FnMut(usize, FittedPair) -> Result<(), E>,
+) -> Result<(), E> {
+    let MapShape { rank, dtype } = shape.into();
+    ridge.check()?;
+    rank.check(statistics.layout())?;
+    statistics.check_flushed().map_err(FitError::from)?;
+    check_rows(statistics, ridge, rank)?;
+    let plan = statistics.plan();
+    for input in 0..plan.inputs.len() {
+        let solver = Solver::of(statistics, input, ridge)?;
+        let test = TestSet::of(statistics, input);
+        // If lambda is chosen on the validation rows too, their moments are there already.
+        let own;
+        let rule = match rank {
+            RankChoice::Full => RankRule::Full,
+            RankChoice::Fixed(rank) => RankRule::Given(rank),
+            RankChoice::Auto => RankRule::Best(match solver.validation() {
+                Some(moments) => moments,
+                None => {
+                    own = statistics.validation().input(plan, input);
+                    &own
+                }
+            }),
+        };
+        for place in (0..plan.pairs.len()).filter(|&place| plan.pairs[place].input == input) {
+            let (solution, components) = solve(statistics, place, &solver, &rule, dtype)?;
+            let quality = test.measure(statistics, place, &solution, components.as_ref())?;
+            // What `each` does may need the memory.
+            drop(components);
+            each(place, report(statistics, place, solver.rank(), solution, quality))?;
+        }
+    }
+    Ok(())
+}
+
+/// The map of one pair; of a low-rank fit also the components that it is the first of.
+fn solve(
+    statistics: &Statistics,
+    place: usize,
+    solver: &Solver<'_>,
+    rule: &RankRule<'_>,
+    dtype: FloatDtype,
+) -> Result<(Solution, Option<Components>), FitError> {
+    let whitened = solver.whiten(statistics, place);
+    let source_layers = &statistics.layout().pairs[place].source_layers;
+    Ok(match rule {
+        RankRule::Full => {
+            let lambda = whitened.lambda;
+            let weight = solver.unwhiten(whitened.cross, lambda);
+            let rank = weight.nrows().min(weight.ncols());
+            (Solution::whole(statistics, place, lambda, rank, dtype, weight)?, None)
+        }
+        RankRule::Given(rank) => {
+            let components = Components::of(solver, whitened, source_layers)?;
+            (components.truncate(statistics, place, *rank, dtype)?, Some(components))
+        }
+        RankRule::Best(validation) => {
+            let components = Components::of(solver, whitened, source_layers)?;
+            let errors = components.errors(statistics, place, validation, &validation.pair(place));
+            let rank = smallest_sufficient(&errors);
+            let solution = components.truncate_if_smaller(statistics, place, rank, dtype)?;
+            (solution, Some(components))
+        }
+    })
+}
+
+/// Puts a map and its numbers together.
+fn report(
+    statistics: &Statistics,
+    place: usize,
+    input_rank: usize,
+    solution: Solution,
+    quality: Quality,
+) -> FittedPair {
+    let plan = statistics.plan();
+    let spec = plan.layout.pairs[place].clone();
+    let train = statistics.train();
+    let mean = |sum: f64| sum / train.count as f64;
+    let pair = plan.pairs[place];
+    let sources = &plan.inputs[pair.input].sources;
+    let (lambda, map_rank) = (solution.lambda, solution.rank);
+    let (weight, bias) = solution.into_parts();
+    FittedPair {
+        spec,
+        weight,
+        bias,
+        lambda,
+        input_rank,
+        map_rank,
+        rows: statistics.rows(Split::Train),
+        validation_rows: statistics.validation().measured(),
+        test_rows: statistics.test().measured(),
+        r2: quality.map.all,
+        by_rank: quality.by_rank,
+        r2_median: quality.map.median,
+        r2_mean_baseline: quality.mean.all,
+        r2_mean_baseline_median: quality.mean.median,
+        r2_identity_baseline: quality.identity.map(|r2| r2.all),
+        r2_identity_baseline_median: quality.identity.map(|r2| r2.median),
+        constant_dimensions: quality.constant_dimensions,
+        cosine: quality.cosine,
+        cosine_rows: statistics.test().sample().rows().len(),
+        source_mean_norms: sources.iter().map(|&s| mean(train.source_norms[s])).collect(),
+        target_mean_norm: mean(train.target_norms[pair.target]),
+    }
+}
+
+/// Checks that every split that is needed has rows enough for what is asked of it.
+fn check_rows(statistics: &Statistics, ridge: RidgeChoice, rank: RankChoice) -> Result<(), FitError> {
+    // One row has no spread: neither slopes nor an R² can come from it.
+    let validation = u64::from(ridge == RidgeChoice::Auto || rank == RankChoice::Auto);
+    for (split, needed) in Split::ALL.into_iter().zip([2, validation, 2]) {
+        let rows = match split {
+            Split::Train => statistics.rows(split),
+            Split::Validation => statistics.validation().measured(),
+            Split::Test => statistics.test().measured(),
+        };
+        match rows {
+            found if found >= needed => {}
+            0 => return Err(FitError::NoRows { split }),
+            found => return Err(FitError::TooFewRows { split, found, needed }),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! How good a map is, on test rows alone.
+//!
+//! From test moments about the test means, a row `a` of `A` and the intercept `p` of dimension `j`:
+//!
+//! ```text
+//! sum (y_j - a x - p)^2 = S_j - 2 a C_j + a G a^T + n (mean_j - a mean_x - p)^2
+//! R2_j = 1 - that / S_j
+//! ```
+//!
+//! which is scikit-learn's `r2_score` (`multioutput="raw_values"`); over all dimensions at once numerator and
+//! denominator are summed first. The errors by rank of a low-rank fit are explained in `low_rank`.
+
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, Mat, MatRef, Par};
+use rayon::prelude::*;
+
+use crate::low_rank::{Components, told_ranks};
+use crate::ridge::{PANEL, matvec, product};
+use crate::solution::Solution;
+use crate::stats::Statistics;
+use crate::stats::held_out::{InputMoments, PairMoments};
+use crate::{FitError, RankQuality};
+
+/// R² over all dimensions, and the median of the dimensions' own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct R2 {
+    pub all: f64,
+    pub median: f64,
+}
+
+/// The measures of one map.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Quality {
+    pub map: R2,
+    pub mean: R2,
+    pub identity: Option<R2>,
+    pub constant_dimensions: usize,
+    pub cosine: f64,
+    pub by_rank: Vec<RankQuality>,
+}
+
+/// The test rows of one input.
+pub(crate) struct TestSet<'a> {
+    input: usize,
+    moments: InputMoments<'a>,
+}
+
+impl<'a> TestSet<'a> {
+    /// Gathers.
+    pub fn of(statistics: &'a Statistics, input: usize) -> Self {
+        Self {
+            input,
+            moments: statistics.test().input(statistics.plan(), input),
+        }
+    }
+
+    /// Measures the map of a pair with this input; with the components of a low-rank fit also the quality by rank.
+    ///
+    /// # Errors
+    ///
+    /// [`FitError::ConstantTarget`]; [`FitError::NotFinite`] if sums overflowed.
+    pub fn measure(
+        &self,
+        statistics: &Statistics,
+        pair: usize,
+        solution: &Solution,
+        components: Option<&Components>,
+    ) -> Result<Quality, FitError> {
+        let (train, test) = (statistics.train(), self.moments.pair(pair));
+        let plan = statistics.plan();
+        let target = plan.pairs[pair].target;
+        let (squares, mean) = (&test.squares, &test.mean);
+        let n = self.moments.count;
+        if squares.iter().all(|&squares| squares == 0.0) {
+            return Err(FitError::ConstantTarget {
+                layer: plan.targets[target],
+            });
+        }
+        let r2 = |errors: &[f64]| r2(errors, squares);
+        let (weight, gram) = (solution.weight.as_ref(), self.moments.gram());
+        let gram_part = quadratics(gram, weight);
+        let cross_part = column_dots(weight, test.cross());
+        let predicted_mean = matvec(weight.transpose(), &self.moments.mean);
+        let errors: Vec<f64> = (0..squares.len())
+            .map(|j| {
+                let off = mean[j] - predicted_mean[j] - f64::from(solution.bias[j]);
+                squares[j] - 2.0 * cross_part[j] + gram_part[j] + n * off * off
+            })
+            .collect();
+        let mean_errors: Vec<f64> = (0..squares.len())
+            .map(|j| {
+                let off = mean[j] - train.target_mean[target][j];
+                squares[j] + n * off * off
+            })
+            .collect();
+        let comparable =
+            plan.inputs[self.input].layers.len() == 1 && plan.layout.source_hidden == plan.layout.target_hidden;
+        let identity_errors = comparable.then(|| -> Vec<f64> {
+            let cross = test.cross();
+            (0..squares.len())
+                .map(|j| {
+                    let off = mean[j] - self.moments.mean[j];
+                    squares[j] - 2.0 * cross[(j, j)] + gram[(j, j)] + n * off * off
+                })
+                .collect()
+        });
+        let by_rank = components.map_or_else(Vec::new, |components| {
+            let errors = components.errors(statistics, pair, &self.moments, &test);
+            let total: f64 = squares.iter().sum();
+            let r2 = |rank: usize| 1.0 - errors[rank].max(0.0) / total;
+            let ranks = told_ranks(solution.rank, components.count()).into_iter();
+            ranks.map(|rank| RankQuality { rank, r2: r2(rank) }).collect()
+        });
+        let quality = Quality {
+            map: r2(&errors),
+            mean: r2(&mean_errors),
+            identity: identity_errors.map(|errors| r2(&errors)),
+            constant_dimensions: squares.iter().filter(|&&squares| squares == 0.0).count(),
+            cosine: self.cosine(&test, solution),
+            by_rank,
+        };
+        let measures = [quality.map.all, quality.map.median, quality.mean.all, quality.cosine];
+        let mut measures = measures.into_iter().chain(quality.by_rank.iter().map(|of| of.r2));
+        if measures.any(|measure| !measure.is_finite()) {
+            return Err(FitError::NotFinite {
+                what: "a measure",
+                source_layers: plan.inputs[self.input].layers.clone(),
+            });
+        }
+        Ok(quality)
+    }
+
+    /// Mean cosine of `A x + p` and `y` over the sample; a state of norm 0 counts as 0, as does an empty sample.
+    fn cosine(&self, test: &PairMoments<'_>, solution: &Solution) -> f64 {
+        let predicted = product(solution.weight.transpose(), self.moments.states.as_ref(), 1.0);
+        let cosines = test
+            .states
+            .col_iter()
+            .zip(predicted.col_iter())
+            .map(|(truth, predicted)| {
+                let (mut dot, mut ours, mut theirs) = (0.0, 0.0, 0.0);
+                for ((predicted, &bias), &truth) in predicted.iter().zip(&solution.bias).zip(truth.iter()) {
+                    let predicted = predicted + f64::from(bias);
+                    dot += predicted * truth;
+                    ours += predicted * predicted;
+                    theirs += truth * truth;
+                }
+                if ours > 0.0 && theirs > 0.0 {
+                    dot / (ours.sqrt() * theirs.sqrt())
+                } else {
+                    0.0
+                }
+            });
+        cosines.sum::<f64>() / test.states.ncols().max(1) as f64
+    }
+}
+
+/// `a G a^T` of each column `a^T` of `columns`; `lower` is `G`'s lower triangle. With `L` that triangle and `D` the
+/// diagonal it is `2 a L a^T - a D a^T`, half the work of a product with the whole.
+pub(crate) fn quadratics(lower: MatRef<'_, f64>, columns: MatRef<'_, f64>) -> Vec<f64> {
+    let (all, half) = (BlockStructure::Rectangular, BlockStructure::TriangularLower);
+    let diagonal: Vec<f64> = lower.diagonal().column_vector().iter().copied().collect();
+    let panel = |start: usize| {
+        let part = columns.subcols(start, PANEL.min(columns.ncols() - start));
+        let mut product = Mat::zeros(part.nrows(), part.ncols());
+        triangular::matmul(&mut product, all, Accum::Replace, lower, half, part, all, 2.0, Par::Seq);
+        for (product, column) in product.col_iter_mut().zip(part.col_iter()) {
+            let pairs = product.iter_mut().zip(column.iter().zip(&diagonal));
+            pairs.for_each(|(product, (value, diagonal))| *product -= diagonal * value);
+        }
+        column_dots(product.as_ref(), part)
+    };
+    let starts: Vec<usize> = (0..columns.ncols()).step_by(PANEL).collect();
+    starts.into_par_iter().flat_map_iter(panel).collect()
+}
+
+/// The dot product of each column of `a` with that of `b`.
+pub(crate) fn column_dots(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Vec<f64> {
+    let dot = |(a, b): (faer::ColRef<'_, f64>, faer::ColRef<'_, f64>)| a.iter().zip(b.iter()).map(|(a, b)| a * b).sum();
+    a.col_iter().zip(b.col_iter()).map(dot).collect()
+}
+
+/// R² from the sums of squared errors and of squares, per dimension. One dimension at least isn't constant.
+fn r2(errors: &[f64], squares: &[f64]) -> R2 {
+    // A perfect map's error may round to just below 0.
+    let errors = || errors.iter().map(|error| error.max(0.0));
+    let own: Vec<f64> = errors()
+        .zip(squares)
+        .filter(|(_, squares)| **squares > 0.0)
+        .map(|(error, squares)| 1.0 - error / squares)
+        .collect();
+    R2 {
+        all: 1.0 - errors().sum::<f64>() / squares.iter().sum::<f64>(),
+        median: median(own),
+    }
+}
+
+/// The middle value, or the mean of the middle two; NaN of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_by_hand() {
+        assert_eq!(median(vec![3.0, -1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![3.0, -1.0, 2.0, 1.0]), 1.5);
+        assert!(median(Vec::new()).is_nan());
+    }
+
+    #[test]
+    fn constant_dimensions_count_in_the_whole_but_not_in_the_median() {
+        let measured = r2(&[1.0, 3.0, 4.0, -1e-18], &[2.0, 4.0, 0.0, 2.0]);
+        assert_eq!(measured.all, 1.0 - 8.0 / 8.0);
+        assert_eq!(measured.median, 0.5);
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong with statistics and their files.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::layout::LayoutError;
+
+/// Rows that can't be added, or statistics that don't belong together. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum StatsError {
+    /// The layout can't be worked with.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The sums don't fit in memory.
+    #[error(
+        "the sums of these pairs need {bytes} bytes, more memory than there is: fit fewer pairs at once, or \
+         concatenate fewer layers"
+    )]
+    Memory {
+        /// What the matrices take.
+        bytes: u64,
+    },
+    /// A list of [`Rows`](super::Rows) hasn't the length that the layout and the keys imply.
+    #[error("{field}: found {found}, expected {expected}")]
+    Length {
+        /// `source`, `target[1]`, ...
+        field: String,
+        /// Its length.
+        found: usize,
+        /// The length it must have.
+        expected: usize,
+    },
+    /// A state is not finite.
+    #[error("{model} layer {layer}, row {row}, dimension {dimension}: found {found}, expected finite states")]
+    NotFinite {
+        /// `source` or `target`.
+        model: &'static str,
+        /// 0-based.
+        layer: usize,
+        /// Index in the rows given.
+        row: usize,
+        /// 0-based.
+        dimension: usize,
+        /// The value.
+        found: f32,
+    },
+    /// Two statistics can't be merged.
+    #[error("statistics of one kind: {field}: found {found}, expected {expected}")]
+    Differs {
+        /// The field that differs.
+        field: &'static str,
+        /// In the statistics to be merged in.
+        found: String,
+        /// In those merged into.
+        expected: String,
+    },
+    /// Rows are staged that the sums don't hold yet.
+    #[error("{rows} train rows are staged but not summed: flush first")]
+    Unflushed {
+        /// How many.
+        rows: usize,
+    },
+    /// Held-out rows can't be added to sums of a file of version 1.
+    #[error(
+        "statistics of an earlier version (steermap-stats/1): they can be fitted and merged with others of that version, \
+         but not gone on with"
+    )]
+    Version1,
+}
+
+/// A statistics file could not be read, written, or believed.
+///
+/// The message says all there is, the cause included.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StatsFileError {
+    /// The operating system refused.
+    #[error("{}: {message}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried and what the system said.
+        message: String,
+    },
+    /// What is in the file can't be right, or the statistics can't be written.
+    #[error("{}: {field}: found {found}, expected {expected}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file.
+        field: String,
+        /// What is there.
+        found: String,
+        /// What must be there.
+        expected: String,
+    },
+    /// The statistics can't be held or written as they are.
+    #[error("{}: {error}", path.display())]
+    Stats {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: StatsError,
+    },
+}

@@ -1,0 +1,100 @@
+//! What statistics and fits take, before any row is there.
+
+use super::layout::Layout;
+use super::statistics::{Precision, block_rows};
+use crate::RankChoice;
+
+/// Bytes in memory while rows are added, by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The sums of the train rows.
+    pub sums: u64,
+    /// The rows kept of validation and test documents, both.
+    pub held_out: u64,
+    /// Rows that wait for a block to be full.
+    pub stage: u64,
+    /// The block while it is multiplied.
+    pub products: u64,
+}
+
+impl Memory {
+    /// For a layout, when both samples are full.
+    pub fn of(layout: &Layout, precision: Precision, held_out_rows: usize) -> Self {
+        let rows = block_rows(layout) as u64;
+        let [source, target] = [layout.source_hidden as u64, layout.target_hidden as u64];
+        let number = match precision {
+            Precision::F64 => 8,
+            Precision::F32 => 4,
+        };
+        // All source layers of a block less their means, and one target layer.
+        let centred = number * (rows + 1) * (layout.source_layers().len() as u64 * source + target);
+        // In f32 a part of a product is made before it is added: as many as there are threads, each half of its share.
+        let part = match precision {
+            Precision::F64 => 0,
+            Precision::F32 => 4 * source * source.max(target) / 2,
+        };
+        Self {
+            sums: layout.sums_bytes(),
+            held_out: 2 * held_out_rows as u64 * layout.row_bytes(),
+            stage: rows * layout.row_bytes(),
+            products: centred + part,
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.sums + self.held_out + self.stage + self.products
+    }
+}
+
+/// Bytes of a file of statistics with both samples full.
+pub fn file_bytes(layout: &Layout, held_out_rows: usize) -> u64 {
+    let triangles: u64 = layout
+        .inputs()
+        .iter()
+        .map(|input| {
+            let width = (input.len() * layout.source_hidden) as u64;
+            width * (width + 1) / 2
+        })
+        .sum();
+    let crosses: u64 = layout
+        .pairs
+        .iter()
+        .map(|pair| (pair.source_layers.len() * layout.source_hidden * layout.target_hidden) as u64)
+        .sum();
+    8 * (triangles + crosses) + 2 * held_out_rows as u64 * (layout.row_bytes() + 8)
+}
+
+/// Bytes that fitting takes on top of the sums and the held-out rows, whatever the penalty: of the widest input and one
+/// pair of it; maps are handed over one by one.
+pub fn fitting_bytes(layout: &Layout, held_out_rows: usize, rank: RankChoice) -> u64 {
+    let width = |layers: usize| (layers * layout.source_hidden) as u64;
+    let widest = layout
+        .inputs()
+        .iter()
+        .map(|input| width(input.len()))
+        .max()
+        .unwrap_or(0);
+    let (target, rows) = (layout.target_hidden as u64, held_out_rows as u64);
+    // Matrices of the input: eigenvectors, the decomposition's own, the validation rows' Gram matrix, as it is and rotated,
+    // and the test rows'; while they are rotated, the whole of a triangle and half of a product.
+    let squares = 6 * widest * widest;
+    // Of the pair: cross products rotated, those of validation or test rows, as they are and rotated, and the weights.
+    let products = 4 * widest * target;
+    // The held-out rows in f64, as they are and less their mean, of both splits; those of a target.
+    let samples = 4 * rows * widest + 3 * rows * target;
+    // Of low rank: both factors of all ranks, in place of what is gone by then.
+    let smaller = widest.min(target);
+    let components = if rank == RankChoice::Full {
+        0
+    } else {
+        smaller * (widest + target)
+    };
+    8 * (squares + products + samples + components)
+}
+
+/// Bytes of the maps' weights in f32, all of them.
+pub fn map_bytes(layout: &Layout) -> u64 {
+    let pair = |sources: usize| (sources * layout.source_hidden + 1) as u64 * layout.target_hidden as u64;
+    4 * layout.pairs.iter().map(|p| pair(p.source_layers.len())).sum::<u64>()
+}

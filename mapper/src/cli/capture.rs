@@ -1,0 +1,96 @@
+//! `mapper capture`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use indicatif::HumanBytes;
+use steermap_mapper::activations::{CaptureJob, SHARD_BYTES};
+use steermap_mapper::collect::header::Shard;
+use steermap_mapper::layers::LayerSelection;
+use steermap_mapper::progress::grouped;
+use steermap_mapper::windows::WINDOW_BYTES;
+use steermap_maps::FloatDtype;
+
+use super::models::ModelArgs;
+use super::text::TextArgs;
+use super::{STOPPED, check_out_folder, command_line, stop_flag};
+
+/// Arguments of `mapper capture`.
+#[derive(clap::Args)]
+pub struct CaptureArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Text to run: JSON lines or a JSON array with a "text" key, Parquet, or plain text with blank lines between documents,
+    /// each also as .gz or .zst; `-` is standard input
+    #[arg(long, num_args = 1.., required = true)]
+    corpus: Vec<PathBuf>,
+    #[command(flatten)]
+    text: TextArgs,
+    /// Layers to keep: `all`, or a list such as `3,5-9`
+    #[arg(long, default_value = "all")]
+    layers: LayerSelection,
+    /// The folder to write: an index and shards. A run that was stopped goes on where it is given again
+    #[arg(long)]
+    out: PathBuf,
+    /// The type that states are written in
+    #[arg(long, value_enum, default_value_t = StateDtypeArg::F16)]
+    states: StateDtypeArg,
+    /// Longest text that runs at once, in bytes; longer documents are cut at white space. Two models' activations fit
+    /// together where this is the same
+    #[arg(long, value_name = "BYTES", default_value_t = WINDOW_BYTES)]
+    window: usize,
+    /// Only every COUNT-th document, from the INDEX-th on
+    #[arg(long, value_name = "INDEX/COUNT", default_value = "0/1")]
+    shard: Shard,
+    /// Stop after the window of text that brings this many tokens
+    #[arg(long)]
+    tokens: Option<u64>,
+    /// MiB of states in one file
+    #[arg(long, value_name = "MIB", default_value_t = SHARD_BYTES >> 20)]
+    shard_mib: usize,
+}
+
+/// [`FloatDtype`] as an argument.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum StateDtypeArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+/// Captures and prints what is there.
+pub async fn capture(args: CaptureArgs) -> Result<ExitCode> {
+    check_out_folder(&args.out)?;
+    let job = CaptureJob {
+        model: args.model.into(),
+        corpus: args.corpus,
+        text: args.text.options(),
+        layers: args.layers,
+        out: args.out,
+        dtype: match args.states {
+            StateDtypeArg::F32 => FloatDtype::F32,
+            StateDtypeArg::F16 => FloatDtype::F16,
+            StateDtypeArg::Bf16 => FloatDtype::Bf16,
+        },
+        window_bytes: args.window,
+        shard: args.shard,
+        limit: args.tokens,
+        shard_bytes: args.shard_mib << 20,
+        command: command_line(),
+        progress: true,
+    };
+    let captured = job.run(&stop_flag()).await?;
+    println!(
+        "{} windows, {} tokens, {} of states in {}",
+        grouped(captured.windows),
+        grouped(captured.tokens),
+        HumanBytes(captured.bytes),
+        job.out.display()
+    );
+    if captured.complete {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("stopped; the same command goes on");
+    Ok(ExitCode::from(STOPPED))
+}

@@ -1,0 +1,253 @@
+//! Windows that run together, and their rows.
+
+use anyhow::{Context, Result, anyhow};
+use sha2::{Digest, Sha256};
+use steermap_fit::stats::{Rows, Split, StatsError};
+
+use super::Collected;
+use super::rows::{Rules, TextRows, text_rows};
+use super::side::{Side, WindowTokens};
+use super::texts::{WindowId, WindowText};
+use crate::align::{Pairing, TokenizedText, pair_positions};
+use crate::capture::LayerStates;
+
+/// Windows that are tokenized at a time, side by side.
+const LOOK_AHEAD: usize = 16;
+
+/// One window and its tokens in both models.
+pub(super) struct Text {
+    pub id: WindowId,
+    key: u64,
+    split: Split,
+    pub source: TokenizedText,
+    pub target: TokenizedText,
+    pairing: Pairing,
+    /// Whether a model's context is shorter.
+    cut: bool,
+}
+
+/// Windows that run together.
+#[derive(Default)]
+pub(super) struct Group {
+    pub texts: Vec<Text>,
+    /// Windows that were read, those that a side doesn't have among them.
+    pub windows: u64,
+    /// Those that a side doesn't have.
+    pub missing: u64,
+    /// Documents that begin in it.
+    pub documents: u64,
+    /// Bytes of the corpus that end in it.
+    pub bytes: u64,
+    /// Pairs that count, unless they are outliers.
+    pub paired: u64,
+}
+
+/// Reads groups from a stream of windows.
+pub(super) struct GroupReader<'a> {
+    windows: Box<dyn Iterator<Item = Result<WindowText>> + 'a>,
+    /// Those that were tokenized and not asked for yet.
+    waiting: std::collections::VecDeque<(WindowText, Option<Text>)>,
+    last: Option<WindowId>,
+    /// Over the windows that were handed out.
+    read: Sha256,
+}
+
+impl<'a> GroupReader<'a> {
+    pub fn new(windows: Box<dyn Iterator<Item = Result<WindowText>> + 'a>) -> Self {
+        Self {
+            windows,
+            waiting: std::collections::VecDeque::new(),
+            last: None,
+            read: Sha256::new(),
+        }
+    }
+
+    /// The hash over all windows so far.
+    pub fn read(&self) -> String {
+        steermap_maps::digest::hex(&self.read.clone().finalize())
+    }
+
+    /// Passes over so many windows; the bytes of the corpus that they are of.
+    pub fn skip(&mut self, count: u64) -> Result<u64> {
+        let mut bytes = 0;
+        for _ in 0..count {
+            let window = self.windows.next().transpose()?;
+            let window =
+                window.context("found less text than the checkpoint has read of it, expected the same text")?;
+            bytes += window.bytes;
+            self.count(&window.id);
+        }
+        Ok(bytes)
+    }
+
+    /// Counts a window; whether it begins a document.
+    fn count(&mut self, id: &WindowId) -> bool {
+        self.read.update(id.document);
+        self.read.update(id.start.to_le_bytes());
+        let last = self.last.replace(*id);
+        // A copy of a document that follows it begins before its last window.
+        last.is_none_or(|last| last.document != id.document || last.start >= id.start)
+    }
+
+    /// The next group: windows until there are so many tokens of the source, or pairs.
+    pub fn next(&mut self, source: &Side<'_>, target: &Side<'_>, rules: &Rules, most: Most) -> Result<Group> {
+        let mut group = Group::default();
+        let mut tokens = 0;
+        while tokens < most.tokens && group.paired < most.pairs {
+            if self.waiting.is_empty() {
+                self.look_ahead(source, target)?;
+            }
+            let Some((window, text)) = self.waiting.pop_front() else {
+                break;
+            };
+            group.windows += 1;
+            group.bytes += window.bytes;
+            group.documents += u64::from(self.count(&window.id));
+            match text {
+                Some(text) => {
+                    tokens += text.source.ids.len().max(text.target.ids.len());
+                    group.paired += text.pairing.pairs.iter().filter(|pair| rules.admits(pair)).count() as u64;
+                    group.texts.push(text);
+                }
+                None => group.missing += 1,
+            }
+        }
+        Ok(group)
+    }
+
+    /// Tokenizes the next windows.
+    fn look_ahead(&mut self, source: &Side<'_>, target: &Side<'_>) -> Result<()> {
+        let windows: Vec<WindowText> = self.windows.by_ref().take(LOOK_AHEAD).collect::<Result<_>>()?;
+        let (sources, targets) = (source.tokens(&windows)?, target.tokens(&windows)?);
+        let tokens = sources.into_iter().zip(targets);
+        self.waiting
+            .extend(windows.into_iter().zip(tokens).map(|(window, (source, target))| {
+                let text = source
+                    .zip(target)
+                    .map(|(source, target)| Text::new(window.id, source, target));
+                (window, text)
+            }));
+        Ok(())
+    }
+}
+
+/// Where a group ends.
+#[derive(Clone, Copy)]
+pub(super) struct Most {
+    /// Tokens of the model that has more.
+    pub tokens: usize,
+    /// Pairs that count.
+    pub pairs: u64,
+}
+
+impl Text {
+    fn new(id: WindowId, source: WindowTokens, target: WindowTokens) -> Self {
+        let cut = source.cut || target.cut;
+        let (source, target) = (source.tokens, target.tokens);
+        let [a, b, c, d, e, f, g, h, ..] = id.document;
+        let key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        Self {
+            // Mixed, since the same bytes of the hash say the split.
+            key: mix(key ^ mix(id.start)),
+            split: Split::of(&id.document),
+            pairing: pair_positions(&source, &target),
+            id,
+            source,
+            target,
+            cut,
+        }
+    }
+}
+
+/// The states of each text in both models.
+pub(super) type Streams = Vec<[Vec<LayerStates>; 2]>;
+
+/// Runs a group through both models, or reads its states. `done` is told how many of its windows' halves have run.
+pub(super) async fn run_group(
+    source: &Side<'_>,
+    target: &Side<'_>,
+    group: &Group,
+    done: &std::cell::Cell<u64>,
+    tell: &dyn Fn(),
+) -> Result<Streams> {
+    let of = |of: fn(&Text) -> &TokenizedText| -> Vec<(WindowId, &TokenizedText)> {
+        group.texts.iter().map(|text| (text.id, of(text))).collect()
+    };
+    let (sources, targets) = (of(|text| &text.source), of(|text| &text.target));
+    let one = || {
+        done.set(done.get() + 1);
+        tell();
+    };
+    let (mut first, mut second) = (one, one);
+    // Two engines on one CPU would only take it from each other.
+    let (source, target) = if source.runs_on_cpu() || target.runs_on_cpu() {
+        (
+            source.states(&sources, &mut first).await?,
+            target.states(&targets, &mut second).await?,
+        )
+    } else {
+        tokio::try_join!(
+            source.states(&sources, &mut first),
+            target.states(&targets, &mut second)
+        )?
+    };
+    Ok(source.into_iter().zip(target).map(|(s, t)| [s, t]).collect())
+}
+
+/// Adds a group's rows.
+pub(super) fn add_group(
+    mut collected: Collected,
+    group: &Group,
+    streams: &Streams,
+    rules: &Rules,
+) -> Result<Collected> {
+    let header = &mut collected.header;
+    let part = &mut header.parts[0];
+    part.counts.missing_windows += group.missing;
+    for (text, [source, target]) in group.texts.iter().zip(streams) {
+        let counts = &mut part.counts;
+        counts.texts += 1;
+        counts.cut_windows += u64::from(text.cut);
+        counts.source_tokens += text.source.ids.len() as u64;
+        counts.target_tokens += text.target.ids.len() as u64;
+        let TextRows { ends, source, target } = text_rows(&text.pairing, source, target, rules, counts);
+        if ends.is_empty() {
+            continue;
+        }
+        let keys: Vec<u64> = ends.iter().map(|&end| mix(text.key ^ end as u64)).collect();
+        let rows = Rows {
+            keys: &keys,
+            source: source.iter().map(Vec::as_slice).collect(),
+            target: target.iter().map(Vec::as_slice).collect(),
+        };
+        let added = collected.statistics.add(text.split, &rows);
+        added.map_err(|error| match error {
+            StatsError::NotFinite {
+                model,
+                layer,
+                row,
+                dimension,
+                found,
+            } => {
+                let side = if model == "source" { &header.source } else { &header.target };
+                anyhow!(
+                    "{} (the {model}), layer {layer}, document {}…, byte {}, dimension {dimension}: found {found} in a stream \
+                     of {}, expected finite states: run it in another dtype (--{model}-dtype)",
+                    side.model,
+                    steermap_maps::digest::hex(&text.id.document[..4]),
+                    text.id.start + ends[row] as u64,
+                    side.dtype
+                )
+            }
+            error => error.into(),
+        })?;
+    }
+    Ok(collected)
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea & Flood 2014): near inputs, far outputs.
+fn mix(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

@@ -1,0 +1,194 @@
+//! What a run will cost, before it runs.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use indicatif::HumanBytes;
+use steermap_fit::RankChoice;
+use steermap_fit::stats::memory::{Memory, file_bytes, fitting_bytes, map_bytes};
+use steermap_fit::stats::{Layout, Precision};
+
+use super::group_tokens;
+use crate::machine::{free_disk, free_memory};
+use crate::progress::grouped;
+
+/// The cost of taking statistics, and of fitting maps from them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Pairs of layers.
+    pub pairs: usize,
+    /// Pairs of positions to come, where it can be told.
+    pub rows: Option<u64>,
+    /// Rows kept of each held-out split.
+    pub held_out_rows: usize,
+    /// Of the statistics, in memory.
+    pub memory: Memory,
+    /// Bytes of the states of two groups of windows, and of one's rows.
+    pub groups: u64,
+    /// Bytes that fitting takes on top of sums and held-out rows; 0 where no map is fitted.
+    pub fitting: u64,
+    /// Bytes of the checkpoint, or of the file of statistics.
+    pub checkpoint: u64,
+    /// Bytes of the map's weights; 0 where no map is fitted.
+    pub map: u64,
+}
+
+impl Plan {
+    /// Of a layout. `fits`: of which rank maps are fitted afterwards, if any.
+    pub fn new(
+        layout: &Layout,
+        precision: Precision,
+        held_out_rows: usize,
+        rows: Option<u64>,
+        fits: Option<RankChoice>,
+    ) -> Self {
+        // No more is kept than there is.
+        let kept = rows.map_or(held_out_rows, |rows| {
+            held_out_rows.min(usize::try_from(rows).unwrap_or(usize::MAX))
+        });
+        let group = group_tokens(layout) as u64 * layout.row_bytes();
+        Self {
+            pairs: layout.pairs.len(),
+            rows,
+            held_out_rows: kept,
+            memory: Memory::of(layout, precision, kept),
+            groups: 2 * group,
+            fitting: fits.map_or(0, |rank| fitting_bytes(layout, kept, rank)),
+            checkpoint: file_bytes(layout, kept),
+            map: fits.map_or(0, |_| map_bytes(layout)),
+        }
+    }
+
+    /// Most bytes in memory at a time, both models aside.
+    pub fn peak(&self) -> u64 {
+        let kept = self.memory.sums + self.memory.held_out;
+        let reading = self.memory.total() + self.groups;
+        reading.max(kept + self.fitting)
+    }
+
+    /// Refuses what can't fit into the memory that is free, or on the file system of the checkpoint, `out`.
+    ///
+    /// # Errors
+    ///
+    /// What doesn't fit, and which options would help.
+    pub fn check(&self, out: &Path) -> Result<()> {
+        let (peak, free) = (self.peak(), free_memory());
+        if peak > free {
+            bail!(
+                "memory: found {} free, expected {} at least, which {} pairs of layers take at their peak (sums {}, held-out \
+                 rows {}, rows that wait {}): give fewer pairs with --pairs, several runs one after the other, or fewer \
+                 --held-out-rows",
+                HumanBytes(free),
+                HumanBytes(peak),
+                self.pairs,
+                HumanBytes(self.memory.sums),
+                HumanBytes(self.memory.held_out),
+                HumanBytes(self.memory.stage + self.memory.products + self.groups),
+            );
+        }
+        // The old checkpoint stays until the new one is whole.
+        let needed = (2 * self.checkpoint).max(self.checkpoint + self.map);
+        match free_disk(out) {
+            Some(free) if needed > free => bail!(
+                "disk: found {} free in the folder of {}, expected {} at least: two checkpoints of {}{}; give an --out on \
+                 another disk, or fewer pairs with --pairs",
+                HumanBytes(free),
+                out.display(),
+                HumanBytes(needed),
+                HumanBytes(self.checkpoint),
+                if self.map > 0 {
+                    format!(", then a map of {}", HumanBytes(self.map))
+                } else {
+                    String::new()
+                }
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows.map_or("as many rows as the text has".to_string(), |rows| {
+            format!("about {} rows", grouped(rows))
+        });
+        writeln!(f, "plan: {} pairs of layers, {rows}", self.pairs)?;
+        writeln!(
+            f,
+            "memory: {} at peak besides the models: sums {}, held-out rows {} (2 x {}), rows that wait {}",
+            HumanBytes(self.peak()),
+            HumanBytes(self.memory.sums),
+            HumanBytes(self.memory.held_out),
+            grouped(self.held_out_rows as u64),
+            HumanBytes(self.memory.stage + self.memory.products + self.groups)
+        )?;
+        write!(
+            f,
+            "disk: {} for the checkpoint, twice while it is written",
+            HumanBytes(self.checkpoint)
+        )?;
+        if self.map > 0 {
+            write!(f, "; {} for the map", HumanBytes(self.map))?;
+        }
+        writeln!(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steermap_fit::stats::PairSpec;
+
+    use super::*;
+
+    fn plan(hidden: usize, layers: usize, rows: Option<u64>) -> Plan {
+        let layout = Layout {
+            source_hidden: hidden,
+            target_hidden: hidden,
+            pairs: (0..layers)
+                .map(|layer| PairSpec {
+                    source_layers: vec![layer],
+                    target_layer: layer,
+                })
+                .collect(),
+        };
+        Plan::new(
+            &layout,
+            Precision::F64,
+            layout.held_out_rows(),
+            rows,
+            Some(RankChoice::Full),
+        )
+    }
+
+    #[test]
+    fn numbers_by_hand() {
+        let plan = plan(64, 2, None);
+        assert_eq!(plan.memory.sums, 8 * 2 * (64 * 64 + 64 * 64));
+        assert_eq!(plan.memory.held_out, 2 * 4096 * 4 * 4 * 64);
+        assert_eq!(plan.map, 4 * 2 * (64 * 64 + 64));
+        assert!(plan.peak() > plan.memory.total());
+        let text = plan.to_string();
+        assert!(
+            text.contains("2 pairs of layers, as many rows") && text.contains("2 x 4,096"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn few_rows_need_little() {
+        assert_eq!(plan(64, 2, Some(100)).memory.held_out, 2 * 100 * 4 * 4 * 64);
+    }
+
+    #[test]
+    fn what_can_not_fit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("map.toml");
+        let error = plan(65536, 4096, None).check(&out).unwrap_err().to_string();
+        assert!(
+            error.starts_with("memory: found") && error.contains("--pairs"),
+            "{error}"
+        );
+        plan(64, 1, Some(10)).check(&out).unwrap();
+    }
+}

@@ -1,0 +1,127 @@
+//! A corpus, window by window.
+
+use std::ops::Range;
+
+use anyhow::Result;
+
+use super::header::Shard;
+use crate::corpus::{Corpus, Document};
+use crate::windows::windows;
+
+/// A piece of a document that runs by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowText {
+    /// Which one.
+    pub id: WindowId,
+    /// The text.
+    pub text: String,
+    /// Bytes of the corpus that end with it.
+    pub bytes: u64,
+}
+
+impl WindowText {
+    /// A window whose states are known already.
+    pub fn without_text(id: WindowId) -> Self {
+        Self {
+            id,
+            text: String::new(),
+            bytes: 1,
+        }
+    }
+}
+
+/// Which window of which document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WindowId {
+    /// SHA-256 of the document's text.
+    pub document: [u8; 32],
+    /// The byte of the document that the window begins at.
+    pub start: u64,
+}
+
+/// Reads the windows of those documents of a corpus that belong to a shard.
+pub struct WindowReader<'a> {
+    documents: Box<dyn Iterator<Item = Result<Document>> + 'a>,
+    /// How many shards' bytes each window stands for.
+    shards: u64,
+    most: usize,
+    /// The document that is being read, and where.
+    current: Option<Current>,
+}
+
+struct Current {
+    document: Document,
+    /// The byte behind the last window.
+    next: usize,
+    /// Bytes of the corpus that were told.
+    told: u64,
+}
+
+impl<'a> WindowReader<'a> {
+    /// Windows of at most `most` bytes.
+    pub fn new(corpus: &'a Corpus, shard: Shard, most: usize) -> Self {
+        let documents = corpus
+            .documents()
+            .enumerate()
+            .filter(move |(index, document)| index % shard.count == shard.index || document.is_err())
+            .map(|(_, document)| document);
+        Self {
+            documents: Box::new(documents),
+            shards: shard.count as u64,
+            most,
+            current: None,
+        }
+    }
+}
+
+impl Current {
+    fn next(&mut self, most: usize, shards: u64) -> Option<WindowText> {
+        let range: Range<usize> = windows(&self.document.text[self.next..], most).next()?;
+        let (start, end) = (self.next + range.start, self.next + range.end);
+        self.next = end;
+        let text = &self.document.text;
+        let last = text[end..].trim_start().is_empty();
+        let ended = if last {
+            self.document.bytes
+        } else {
+            // Two numbers of at most 16 MiB and of a file's size: far from overflow in 128 bits.
+            (u128::from(self.document.bytes) * end as u128 / text.len() as u128) as u64
+        };
+        let bytes = (ended - self.told) * shards;
+        self.told = ended;
+        Some(WindowText {
+            id: WindowId {
+                document: self.document.hash,
+                start: start as u64,
+            },
+            text: text[start..end].to_string(),
+            bytes,
+        })
+    }
+}
+
+impl Iterator for WindowReader<'_> {
+    type Item = Result<WindowText>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(window) = self
+                .current
+                .as_mut()
+                .and_then(|current| current.next(self.most, self.shards))
+            {
+                return Some(Ok(window));
+            }
+            match self.documents.next()? {
+                Ok(document) => {
+                    self.current = Some(Current {
+                        document,
+                        next: 0,
+                        told: 0,
+                    });
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}

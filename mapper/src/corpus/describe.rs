@@ -1,0 +1,90 @@
+//! What was read as what, for people.
+
+use super::source::{ReadAs, Source};
+
+/// A line about a file: `corpus: a.jsonl.gz read as JSON lines (gzip), key "text": 12,034 documents, 31.2 MB of text`.
+pub(super) fn line(file: &Source) -> String {
+    let format = match file.read_as {
+        ReadAs::Plain => "plain text",
+        ReadAs::JsonLines => "JSON lines",
+        ReadAs::JsonArray => "a JSON array",
+        ReadAs::Parquet => "Parquet",
+    };
+    let mut line = format!("corpus: {} read as {format}", file.shown());
+    if let Some(compression) = file.compression {
+        line += &format!(" ({compression})");
+    }
+    if let Some(key) = file.key() {
+        let what = if file.read_as == ReadAs::Parquet {
+            "column"
+        } else {
+            "key"
+        };
+        line += &format!(", {what} {key:?}");
+    }
+    let documents = count(file.documents, "document");
+    line += &format!(": {documents}, {} of text", size(file.bytes));
+    if file.left_out > 0 {
+        line += &format!("; left out {} without text", count(file.left_out, "record"));
+    }
+    line
+}
+
+/// A number of things.
+fn count(number: u64, what: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{} {what}{end}", thousands(number))
+}
+
+/// A whole number with commas between its thousands.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of bytes, in units of a thousand.
+fn size(bytes: u64) -> String {
+    let (mut value, mut unit) = (bytes as f64, "bytes");
+    for larger in ["kB", "MB", "GB", "TB"] {
+        // What would be rounded to a thousand.
+        if value < 999.95 {
+            break;
+        }
+        (value, unit) = (value / 1000.0, larger);
+    }
+    match unit {
+        "bytes" => format!("{bytes} bytes"),
+        unit => format!("{value:.1} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(count(0, "document"), "0 documents");
+        assert_eq!(count(1, "document"), "1 document");
+        assert_eq!(count(12_034, "document"), "12,034 documents");
+        assert_eq!(count(1_234_567, "record"), "1,234,567 records");
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (31_240_000, "31.2 MB"),
+            (5_000_000_000_000_000, "5000.0 TB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

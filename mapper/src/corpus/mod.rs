@@ -1,0 +1,175 @@
+//! The text that a map is fitted on: documents out of files, one at a time.
+//!
+//! | file | read as |
+//! | --- | --- |
+//! | `.jsonl`, `.ndjson`, `.json` | JSON lines or one JSON array: a document per object, its text under [`TextOptions::key`] |
+//! | `.txt`, `.md` | plain text: a document per block between blank lines |
+//! | `.parquet` | a document per row, its text in the column of that name |
+//! | anything else, standard input | what its first bytes look like: Parquet, JSON, else plain text |
+//!
+//! Extensions count whatever their case, and `.gz` or `.zst` may be behind them; that content is compressed is seen from
+//! its first bytes. [`TextOptions::format`] reads every file as one format instead. A file that is named as plain text
+//! and looks like JSON or Parquet is an error that says so. A byte order mark is skipped. In plain text a line may end in
+//! a line feed or in a carriage return and a line feed: the document is the same. Documents that are blank are left out;
+//! so are records whose text is null. Both are counted.
+//!
+//! | module | role |
+//! | --- | --- |
+//! | `options` | what the command line says of text |
+//! | `plain`, `keyed`, `parquet` | the texts of a file, by its format |
+//! | `texts` | which of the three, and their documents |
+//! | `source` | one file: checked from its first byte to its last, then read as often as wanted |
+//! | `spool` | temporary files, for what can be read only once |
+//! | `describe` | what was read as what, for people |
+//! | this one | all files |
+
+mod describe;
+mod keyed;
+mod options;
+mod parquet;
+mod plain;
+mod source;
+mod spool;
+mod texts;
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+pub use self::options::{TextFormat, TextOptions};
+use self::source::Source;
+pub use self::texts::Document;
+
+/// The most bytes that the text of one document may have: more is a wrong file rather than a text.
+pub const MAX_DOCUMENT: usize = 16 << 20;
+
+/// One file of a corpus, as files record it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusFile {
+    /// The file's name, without its folder; `-` for standard input.
+    pub name: String,
+    /// SHA-256 of its content as it is stored: of a compressed file, before it is unpacked.
+    pub sha256: String,
+}
+
+/// Files of text, all of which has been read once and found to be good.
+#[derive(Debug)]
+pub struct Corpus {
+    files: Vec<Source>,
+}
+
+impl Corpus {
+    /// Reads files to their ends, so that whatever is wrong in them is found here. `-` is standard input, which is kept in
+    /// a temporary file.
+    ///
+    /// # Errors
+    ///
+    /// A file that can't be read, is not what it should be, or has no document, with the line or the record; two files of
+    /// the same content; standard input named twice.
+    pub fn open(paths: &[PathBuf], options: &TextOptions) -> Result<Self> {
+        Self::open_with(paths, options, &mut |_| Ok(()))
+    }
+
+    /// [`open`](Self::open) for large corpora. `progress` is told after each document how many were read; an error that it
+    /// returns ends the reading.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and what `progress` returns.
+    pub fn open_with(
+        paths: &[PathBuf],
+        options: &TextOptions,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Self> {
+        Self::open_from(paths, options, &mut std::io::stdin().lock(), progress)
+    }
+
+    fn open_from(
+        paths: &[PathBuf],
+        options: &TextOptions,
+        standard_input: &mut dyn Read,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Self> {
+        ensure!(
+            !paths.is_empty(),
+            "corpus: found no file, expected one at least, or - for standard input"
+        );
+        let is_input = |path: &&PathBuf| path.as_os_str() == "-";
+        ensure!(
+            paths.iter().filter(is_input).count() <= 1,
+            "corpus: found - twice, but there is one standard input"
+        );
+        let mut files: Vec<Source> = Vec::new();
+        let mut before = 0;
+        for path in paths {
+            let mut progress = |documents: u64| progress(before + documents);
+            let file = if is_input(&path) {
+                Source::standard_input(standard_input, options, &mut progress)?
+            } else {
+                Source::check(path, options, &mut progress)?
+            };
+            before += file.documents;
+            for other in &files {
+                file.differs_from(other)?;
+            }
+            files.push(file);
+        }
+        Ok(Self { files })
+    }
+
+    /// Bytes of text of all documents, in UTF-8: the sum of [`Document::bytes`].
+    pub fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// How many documents there are.
+    pub fn total_documents(&self) -> u64 {
+        self.files.iter().map(|file| file.documents).sum()
+    }
+
+    /// The files, as files record them.
+    pub fn record(&self) -> Vec<CorpusFile> {
+        self.files.iter().map(Source::record).collect()
+    }
+
+    /// What was read as what, for people: a line per file, without its end.
+    pub fn describe(&self) -> Vec<String> {
+        self.files.iter().map(describe::line).collect()
+    }
+
+    /// All documents, in order. A file that has changed since it was opened is an error at its end, if not before.
+    pub fn documents(&self) -> impl Iterator<Item = Result<Document>> + Send + '_ {
+        self.files.iter().flat_map(Source::read)
+    }
+}
+
+/// One name and one hash for several files, as a file's provenance has them.
+pub fn summary(files: &[CorpusFile]) -> (String, String) {
+    match files {
+        [only] => (only.name.clone(), only.sha256.clone()),
+        files => {
+            let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+            let hashes: Vec<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
+            (
+                names.join(" + "),
+                steermap_maps::digest::sha256(hashes.join("\n").as_bytes()),
+            )
+        }
+    }
+}
+
+/// Refuses a text of more than [`MAX_DOCUMENT`] bytes.
+fn check_length(bytes: usize) -> Result<()> {
+    if bytes > MAX_DOCUMENT {
+        bail!("found a document of more than {MAX_DOCUMENT} bytes, expected fewer");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! A file's bytes behind its compression and its byte order mark, and what they look like.
+
+use std::fmt::{self, Debug, Display, Formatter};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Seek};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+
+use super::compression::{Compression, Unpacked};
+use super::name::FileName;
+
+/// Bytes at a file's start that are looked at.
+const HEAD: u64 = 64 << 10;
+
+/// What begins a file of UTF-8 that some editors write; it is no part of the text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What a file is by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// An object: JSON lines, if it ends in its line.
+    JsonLines,
+    /// A list of objects or strings.
+    JsonArray,
+    /// Parquet's magic.
+    Parquet,
+}
+
+impl Look {
+    /// What content that begins with `head` looks like, compression and byte order mark taken off. An object is known
+    /// by its brace and what may follow it, a list by what its first element begins with: `[link]` and `[1]` are text.
+    pub fn of(head: &[u8]) -> Option<Self> {
+        if head.starts_with(b"PAR1") || head.starts_with(b"PARE") {
+            return Some(Self::Parquet);
+        }
+        let (first, rest) = head.trim_ascii_start().split_first()?;
+        let next = rest.trim_ascii_start().first();
+        match (first, next) {
+            // Single quotes: no JSON, but no prose either. Reading it as JSON says so.
+            (b'{', Some(b'"' | b'\'' | b'}')) => Some(Self::JsonLines),
+            (b'[', Some(b'{' | b'"')) => Some(Self::JsonArray),
+            _ => None,
+        }
+    }
+}
+
+impl Display for Look {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::JsonLines => "JSON lines",
+            Self::JsonArray => "a JSON array",
+            Self::Parquet => "Parquet",
+        })
+    }
+}
+
+/// The bytes of a file, from its start on.
+pub struct Input {
+    reader: BufReader<Chain<Cursor<Vec<u8>>, Unpacked<Stored>>>,
+    compression: Option<Compression>,
+    look: Option<Look>,
+    bracket: bool,
+    empty: bool,
+}
+
+impl Debug for Input {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input")
+            .field("compression", &self.compression)
+            .field("look", &self.look)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Input {
+    /// Opens a file. Its compression is known by its first bytes; `file` names it in messages.
+    ///
+    /// # Errors
+    ///
+    /// What is no regular file, or can't be read; a name that says a compression which the content does not have; UTF-16.
+    pub fn open(path: &Path, file: &str) -> Result<Self> {
+        Self::new(path, file, None)
+    }
+
+    /// [`open`](Self::open), for [`finish`](Self::finish) to give the file's SHA-256.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_hashed(path: &Path, file: &str) -> Result<Self> {
+        Self::new(path, file, Some(Sha256::new()))
+    }
+
+    fn new(path: &Path, file: &str, hash: Option<Sha256>) -> Result<Self> {
+        let unread = || format!("{file}: can't be read");
+        // Looked at before it is opened: opening a pipe would wait for a writer.
+        let metadata = std::fs::metadata(path).with_context(unread)?;
+        ensure!(
+            metadata.is_file(),
+            "{file}: found {}, expected a file",
+            if metadata.is_dir() {
+                "a folder"
+            } else {
+                "a pipe or a device"
+            }
+        );
+        let mut stored = File::open(path).with_context(unread)?;
+        let mut magic = Vec::new();
+        (&mut stored).take(4).read_to_end(&mut magic).with_context(unread)?;
+        stored.rewind().with_context(unread)?;
+        let compression = Compression::of(&magic);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(named) = FileName::of(&name).compression
+            && compression.is_none()
+            && !magic.is_empty()
+        {
+            bail!("{file}: found content that is no {named}, expected {named} by the file's name");
+        }
+        let mut unpacked = Unpacked::new(Stored { file: stored, hash }, compression).with_context(unread)?;
+        let mut head = Vec::new();
+        (&mut unpacked).take(HEAD).read_to_end(&mut head).with_context(unread)?;
+        if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
+            bail!("{file}: found UTF-16, expected UTF-8");
+        }
+        let start = if head.starts_with(BYTE_ORDER_MARK) {
+            BYTE_ORDER_MARK.len()
+        } else {
+            0
+        };
+        let content = &head[start..];
+        let (look, empty) = (Look::of(content), content.is_empty());
+        let bracket = content.trim_ascii_start().starts_with(b"[");
+        let mut head = Cursor::new(head);
+        head.set_position(start as u64);
+        Ok(Self {
+            reader: BufReader::with_capacity(1 << 16, head.chain(unpacked)),
+            compression,
+            look,
+            bracket,
+            empty,
+        })
+    }
+
+    /// How the file is compressed.
+    pub fn compression(&self) -> Option<Compression> {
+        self.compression
+    }
+
+    /// What the content looks like; `None` is text, as far as can be seen.
+    pub fn look(&self) -> Option<Look> {
+        self.look
+    }
+
+    /// Whether the first character that is no white space is `[`.
+    pub fn begins_with_bracket(&self) -> bool {
+        self.bracket
+    }
+
+    /// Whether there is no content at all.
+    pub fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// Reads the file to its end and gives the SHA-256 of its bytes as they are stored.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn finish(self) -> io::Result<[u8; 32]> {
+        let (_, unpacked) = self.reader.into_inner().into_inner();
+        let mut stored = unpacked.into_stored();
+        io::copy(&mut stored, &mut io::sink())?;
+        Ok(stored.hash.unwrap_or_default().finalize().into())
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl BufRead for Input {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.reader.consume(amount);
+    }
+}
+
+/// The bytes of a file as they are stored, hashed as they are read.
+struct Stored {
+    file: File,
+    hash: Option<Sha256>,
+}
+
+impl Read for Stored {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..count]);
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn looks_are_told_apart() {
+        for (head, look) in [
+            (&b"{\"text\": 1}"[..], Some(Look::JsonLines)),
+            (b" \n{ \"a", Some(Look::JsonLines)),
+            (b"{}", Some(Look::JsonLines)),
+            (b"{'text': 'python'}", Some(Look::JsonLines)),
+            (b"[{", Some(Look::JsonArray)),
+            (b"[\n  {", Some(Look::JsonArray)),
+            (b"[\"one\"", Some(Look::JsonArray)),
+            (b"PAR1\x15\x04", Some(Look::Parquet)),
+            (b"[link](there)", None),
+            (b"[[File:wiki.png]]", None),
+            (b"[1] Author: Title", None),
+            (b"{{ template }}", None),
+            (b"{ braces }", None),
+            (b"{", None),
+            (b"[", None),
+            (b"text", None),
+            (b" \n", None),
+            (b"", None),
+        ] {
+            assert_eq!(Look::of(head), look, "{}", head.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_byte_order_mark_is_no_text_and_the_hash_is_the_files() {
+        let content = [BYTE_ORDER_MARK, b"text", &[b'x'; 100_000]].concat();
+        let packed = zstd::encode_all(content.as_slice(), 1).unwrap();
+        for (name, stored) in [("a.txt", &content), ("a.txt.zst", &packed)] {
+            let (_folder, path) = file(name, stored);
+            let mut input = Input::open_hashed(&path, name).unwrap();
+            let mut start = [0; 4];
+            input.read_exact(&mut start).unwrap();
+            assert_eq!(&start, b"text");
+            let digest: [u8; 32] = Sha256::digest(stored).into();
+            assert_eq!(input.finish().unwrap(), digest, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_refused() {
+        let error = |name: &str, content: &[u8]| {
+            let (_folder, path) = file(name, content);
+            format!("{:#}", Input::open(&path, name).unwrap_err())
+        };
+        assert!(error("a.jsonl.gz", b"{}").contains("a.jsonl.gz: found content that is no gzip"));
+        assert!(error("a.ZST", b"text").contains("no zstd"));
+        assert!(error("a.txt", b"\xff\xfet\0").contains("a.txt: found UTF-16, expected UTF-8"));
+        assert!(error("a.gz", b"\x1f\x8b\x08").contains("cut off"));
+        let folder = tempfile::tempdir().unwrap();
+        let error = format!("{:#}", Input::open(folder.path(), "there").unwrap_err());
+        assert!(error.contains("there: found a folder, expected a file"), "{error}");
+        let error = format!("{:#}", Input::open(&folder.path().join("no"), "no").unwrap_err());
+        assert!(error.contains("no: can't be read"), "{error}");
+        let (_folder, path) = file("a.gz", b"");
+        assert!(Input::open(&path, "a.gz").unwrap().is_empty());
+    }
+}

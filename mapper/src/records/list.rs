@@ -1,0 +1,271 @@
+//! The elements of a JSON array, found without reading the array as a whole.
+
+use std::io::BufRead;
+
+use anyhow::{Result, bail};
+
+/// The elements of an array that an input holds.
+#[derive(Debug)]
+pub struct List<R> {
+    input: R,
+    state: State,
+    /// Elements begun.
+    number: u64,
+    /// Line feeds read.
+    newlines: u64,
+    /// Line of the element's first character.
+    line: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before the opening bracket.
+    Start,
+    /// Behind the bracket.
+    First,
+    /// Behind a comma.
+    Next,
+    /// The closing bracket was the last that was read.
+    Closed,
+    /// Nothing is behind it.
+    End,
+}
+
+/// What was read of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Element {
+    /// An element, which may still be no JSON inside.
+    Whole,
+    /// The list's end.
+    End,
+    /// The beginning of an element whose end wasn't found, and why.
+    Unfinished(String),
+}
+
+impl<R: BufRead> List<R> {
+    /// The elements of the array that `input` holds, and nothing else.
+    pub fn new(input: R) -> Self {
+        Self {
+            input,
+            state: State::Start,
+            number: 0,
+            newlines: 0,
+            line: 1,
+        }
+    }
+
+    /// The number of the element that was read last, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The line in which it begins, from 1.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Reads the next element in the place of what `element` holds: from its first character to the comma or the bracket
+    /// behind it.
+    ///
+    /// # Errors
+    ///
+    /// What reading says; something else than a list; an element that is missing; something behind the list. An element
+    /// of more than `most` bytes is unfinished; no more than those, and one buffer of the input, are kept.
+    pub fn read(&mut self, element: &mut Vec<u8>, most: usize) -> Result<Element> {
+        element.clear();
+        if self.state == State::Start {
+            match self.next_byte()? {
+                Some(b'[') => self.state = State::First,
+                _ => bail!("found no list, expected ["),
+            }
+        }
+        if matches!(self.state, State::First | State::Next) {
+            self.number += 1;
+            return self.element(element, most);
+        }
+        if self.state == State::Closed {
+            if let Some(byte) = self.next_byte()? {
+                bail!("found {:?} behind the list, expected its end", char::from(byte));
+            }
+            self.state = State::End;
+        }
+        Ok(Element::End)
+    }
+
+    /// The input, behind the elements that were read.
+    pub fn into_input(self) -> R {
+        self.input
+    }
+
+    fn element(&mut self, element: &mut Vec<u8>, most: usize) -> Result<Element> {
+        let first = self.peek_byte()?;
+        self.line = self.newlines + 1;
+        match first {
+            None => return Ok(unclosed()),
+            Some(b']') if self.state == State::First => {
+                self.next_byte()?;
+                self.state = State::Closed;
+                self.number = 0;
+                return self.read(element, most);
+            }
+            Some(b @ (b']' | b',')) => bail!("found {:?}, expected an element of the list", char::from(b)),
+            Some(_) => {}
+        }
+        let mut nesting = Nesting::default();
+        loop {
+            let bytes = self.input.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok(unclosed());
+            }
+            let end = bytes.iter().position(|&byte| nesting.ends_before(byte));
+            let part = &bytes[..end.unwrap_or(bytes.len())];
+            element.extend_from_slice(part);
+            self.newlines += part.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            let closed = end.map(|end| bytes[end] == b']');
+            let used = part.len() + usize::from(end.is_some());
+            self.input.consume(used);
+            if element.len() > most {
+                return Ok(Element::Unfinished(format!(
+                    "found a record of more than {most} bytes, expected fewer"
+                )));
+            }
+            if let Some(closed) = closed {
+                self.state = if closed { State::Closed } else { State::Next };
+                return Ok(Element::Whole);
+            }
+        }
+    }
+
+    /// The next byte that is no white space, which stays.
+    fn peek_byte(&mut self) -> Result<Option<u8>> {
+        loop {
+            let bytes = self.input.fill_buf()?;
+            let space = bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            self.newlines += bytes[..space].iter().filter(|&&byte| byte == b'\n').count() as u64;
+            if let Some(&byte) = bytes.get(space) {
+                self.input.consume(space);
+                return Ok(Some(byte));
+            }
+            if space == 0 {
+                return Ok(None);
+            }
+            self.input.consume(space);
+        }
+    }
+
+    /// The next byte that is no white space.
+    fn next_byte(&mut self) -> Result<Option<u8>> {
+        let byte = self.peek_byte()?;
+        self.line = self.newlines + 1;
+        if byte.is_some() {
+            self.input.consume(1);
+        }
+        Ok(byte)
+    }
+}
+
+fn unclosed() -> Element {
+    Element::Unfinished("found the file's end in the list, expected ]: it is cut off".into())
+}
+
+/// How deep a byte stands in an element.
+#[derive(Default)]
+struct Nesting {
+    depth: u64,
+    string: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    /// Takes the next byte; whether the element ends before it.
+    fn ends_before(&mut self, byte: u8) -> bool {
+        if self.string {
+            if self.escaped {
+                self.escaped = false;
+            } else {
+                self.escaped = byte == b'\\';
+                self.string = byte != b'"';
+            }
+            return false;
+        }
+        match byte {
+            b'"' => self.string = true,
+            b'[' | b'{' => self.depth += 1,
+            b',' | b']' if self.depth == 0 => return true,
+            // A brace too many is found when the element is read.
+            b']' | b'}' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use super::*;
+
+    /// All elements and their lines, through a buffer of a few bytes.
+    fn all(text: &str, buffer: usize) -> Result<Vec<(String, u64)>> {
+        let mut list = List::new(BufReader::with_capacity(buffer, text.as_bytes()));
+        let (mut element, mut all) = (Vec::new(), Vec::new());
+        loop {
+            match list.read(&mut element, 40)? {
+                Element::Whole => {
+                    assert_eq!(list.number(), all.len() as u64 + 1);
+                    all.push((String::from_utf8(element.clone())?, list.line()));
+                }
+                Element::End => return Ok(all),
+                Element::Unfinished(why) => bail!("{}, line {}: {why}", list.number(), list.line()),
+            }
+        }
+    }
+
+    #[test]
+    fn elements_end_where_they_end() {
+        let text = " [ {\"a\": [1, 2]} ,\n{\"b,]\": \"\\\"},\\\\\"},\n\n 3,\"x]\", [[],[{}]]]\n ";
+        let expected = [
+            ("{\"a\": [1, 2]} ", 1),
+            ("{\"b,]\": \"\\\"},\\\\\"}", 2),
+            ("3", 4),
+            ("\"x]\"", 4),
+            ("[[],[{}]]", 4),
+        ];
+        for buffer in [1, 2, 7, 1000] {
+            let found = all(text, buffer).unwrap();
+            let found: Vec<(&str, u64)> = found.iter().map(|(element, line)| (element.as_str(), *line)).collect();
+            assert_eq!(found, expected, "{buffer}");
+        }
+        assert!(all("[]", 9).unwrap().is_empty());
+        assert!(all(" [ \n ] \n", 9).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_list_is_named() {
+        for (text, word) in [
+            ("", "found no list"),
+            ("{}", "found no list"),
+            ("[", "1, line 1: found the file's end"),
+            ("[1,\n2", "2, line 2: found the file's end"),
+            ("[1,", "found the file's end"),
+            ("[1,]", "found ']', expected an element"),
+            ("[,1]", "found ',', expected an element"),
+            ("[1,,2]", "found ',', expected an element"),
+            ("[1]\n[2]", "found '[' behind the list"),
+            ("[]]", "found ']' behind the list"),
+            ("[{\"a\": 1]", "found the file's end"),
+            ("[\"never closed, 1]", "found the file's end"),
+            ("[11111111111111111111111111111111111111111]", "more than 40 bytes"),
+        ] {
+            let error = all(text, 3).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn white_space_takes_no_memory() {
+        let text = format!("[{}1{}]", " ".repeat(100_000), "");
+        assert_eq!(all(&text, 9).unwrap()[0].0, "1");
+    }
+}

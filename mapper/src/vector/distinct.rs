@@ -1,0 +1,156 @@
+//! Which pairs are there twice, and which share a text.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::pairs::{Pair, Text};
+use crate::statistics::LEAST_GROUPS;
+
+/// Pairs without repeats, in groups that have no text in common. A direction that was found from a text separates that
+/// text: pairs of one group are never held out from each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DistinctPairs {
+    /// Each pair once, in the order in which they first come.
+    pub pairs: Vec<Pair>,
+    /// How many pairs were repeats of others.
+    pub repeats: usize,
+    /// By pair, its group: numbered from 0 in the order in which they first come.
+    pub groups: Vec<usize>,
+}
+
+impl DistinctPairs {
+    /// Sorts out the repeats among pairs.
+    pub fn new(pairs: &[Pair]) -> Self {
+        let mut seen = HashSet::new();
+        let distinct: Vec<Pair> = pairs.iter().filter(|pair| seen.insert(*pair)).cloned().collect();
+        Self {
+            repeats: pairs.len() - distinct.len(),
+            groups: groups(&distinct),
+            pairs: distinct,
+        }
+    }
+
+    /// How many groups there are.
+    pub fn independent(&self) -> usize {
+        self.groups.iter().max().map_or(0, |last| last + 1)
+    }
+
+    /// How many pairs there are, for people.
+    pub fn describe(&self) -> String {
+        let mut text = format!("{} distinct pairs", self.pairs.len());
+        if self.repeats > 0 {
+            text += &format!(" ({} repeats of them left out)", self.repeats);
+        }
+        match self.independent() {
+            1 => text += ", all linked by texts that they share",
+            groups if groups < self.pairs.len() => text += &format!(", in {groups} groups that share no text"),
+            _ => {}
+        }
+        text
+    }
+
+    /// Why nothing is held out, for people; `None` if there are enough pairs for it.
+    pub fn too_few(&self) -> Option<String> {
+        let (groups, pairs) = (self.independent(), self.pairs.len());
+        if groups >= LEAST_GROUPS {
+            None
+        } else if groups == pairs {
+            Some(format!(
+                "distinct pairs: found {pairs}, expected {LEAST_GROUPS} at least"
+            ))
+        } else {
+            Some(format!(
+                "groups of pairs that share no text: found {groups}, expected {LEAST_GROUPS} at least"
+            ))
+        }
+    }
+}
+
+/// The connected components of pairs, two of which are connected if a text is in both.
+fn groups(pairs: &[Pair]) -> Vec<usize> {
+    // Each pair points to an earlier one of its component, or to itself.
+    let mut parent: Vec<usize> = (0..pairs.len()).collect();
+    let mut first: HashMap<&Text, usize> = HashMap::new();
+    for (index, pair) in pairs.iter().enumerate() {
+        for text in [&pair.positive, &pair.negative] {
+            let other = *first.entry(text).or_insert(index);
+            let (a, b) = (root(&mut parent, other), root(&mut parent, index));
+            parent[a.max(b)] = a.min(b);
+        }
+    }
+    let mut number = HashMap::new();
+    (0..pairs.len())
+        .map(|index| {
+            let (root, next) = (root(&mut parent, index), number.len());
+            *number.entry(root).or_insert(next)
+        })
+        .collect()
+}
+
+/// The first pair of a component. Halves the way to it, so that long chains stay cheap.
+fn root(parent: &mut [usize], mut index: usize) -> usize {
+    while parent[index] != index {
+        parent[index] = parent[parent[index]];
+        index = parent[index];
+    }
+    index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(texts: &[(&str, &str)]) -> Vec<Pair> {
+        let pair = |(positive, negative): &(&str, &str)| Pair {
+            positive: Text::Plain(positive.to_string()),
+            negative: Text::Plain(negative.to_string()),
+        };
+        texts.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn repeats_count_once() {
+        let given = pairs(&[("a", "b"), ("c", "d"), ("a", "b"), ("e", "f"), ("c", "d"), ("a", "b")]);
+        let distinct = DistinctPairs::new(&given);
+        assert_eq!(distinct.pairs, pairs(&[("a", "b"), ("c", "d"), ("e", "f")]));
+        assert_eq!((distinct.repeats, distinct.independent()), (3, 3));
+        assert_eq!(distinct.describe(), "3 distinct pairs (3 repeats of them left out)");
+        let none = DistinctPairs::new(&given[..2]);
+        assert_eq!((none.repeats, none.describe()), (0, "2 distinct pairs".to_string()));
+        assert_eq!(DistinctPairs::new(&pairs(&[("a", "b"); 9])).pairs.len(), 1);
+    }
+
+    #[test]
+    fn pairs_that_share_a_text_are_one_group() {
+        // The last one joins two groups, and the sides changed are the same texts.
+        let given = pairs(&[("a", "b"), ("c", "d"), ("e", "b"), ("d", "c"), ("x", "y"), ("e", "c")]);
+        let distinct = DistinctPairs::new(&given);
+        assert_eq!(distinct.groups, [0, 0, 0, 0, 1, 0]);
+        assert_eq!(distinct.describe(), "6 distinct pairs, in 2 groups that share no text");
+        let apart = DistinctPairs::new(&given[..3]);
+        assert_eq!(apart.groups, [0, 1, 0]);
+        // One negative for all.
+        let texts: Vec<String> = (0..40).map(|i| i.to_string()).collect();
+        let shared: Vec<(&str, &str)> = texts.iter().map(|text| (text.as_str(), "no")).collect();
+        let shared = DistinctPairs::new(&pairs(&shared));
+        assert_eq!(
+            shared.describe(),
+            "40 distinct pairs, all linked by texts that they share"
+        );
+        assert_eq!(
+            shared.too_few().unwrap(),
+            "groups of pairs that share no text: found 1, expected 10 at least"
+        );
+    }
+
+    #[test]
+    fn ten_pairs_are_enough() {
+        let texts: Vec<String> = (0..20).map(|i| i.to_string()).collect();
+        let all: Vec<(&str, &str)> = texts.chunks(2).map(|two| (two[0].as_str(), two[1].as_str())).collect();
+        let of = |count: usize| DistinctPairs::new(&pairs(&all[..count]));
+        assert_eq!(of(10).too_few(), None);
+        assert_eq!(
+            of(9).too_few().unwrap(),
+            "distinct pairs: found 9, expected 10 at least"
+        );
+    }
+}

@@ -1,0 +1,500 @@
+//! Residual streams on disk: what a model's states were at some layers, window of text by window of text.
+//!
+//! A folder with an index, `activations.toml`, and any number of safetensors files ("shards"), each of which is there as a
+//! whole or not at all. `mapper capture` writes such folders; so may any program that runs a model, in twenty lines
+//! (`docs/fitting.md` has them). `mapper fit` pairs and fits from two of them without a model.
+//!
+//! ```toml
+//! format = "steermap-activations/1"
+//! complete = true                 # false: more may follow
+//!
+//! [model]                         # as in a vector file
+//! model = "SmolLM2-135M"
+//! fingerprint = "sm1:…"           # as `mapper inspect FOLDER-OF-THE-MODEL` prints it
+//! hidden_size = 576
+//! num_layers = 30
+//! dtype = "f32"                   # the stream's while it ran
+//! quantization = "q8_0"           # may be absent
+//!
+//! [capture]
+//! layers = [0, 14, 29]            # of which there are states, ascending
+//! dtype = "f16"                   # of the states in the shards: f32, f16 or bf16
+//! window_bytes = 1024             # may be absent: how long a window is at most
+//! part = [0, 1]                   # may be absent: which of how many parts of the corpus this is, from 0
+//! command = "…"                   # may be absent
+//!
+//! [[corpus]]
+//! name = "text.jsonl"
+//! sha256 = "…"                    # of the file
+//!
+//! [[shard]]
+//! file = "shard-00000.safetensors"
+//! windows = 812
+//! tokens = 190233
+//! sha256 = "…"                    # may be absent: of the file; `mapper inspect` checks it
+//! ```
+//!
+//! The tensors of a shard; whole numbers may be I64, U64, I32 or U32:
+//!
+//! | tensor | shape | |
+//! | --- | --- | --- |
+//! | `documents` | U8 `[windows, 32]` | SHA-256 of the text (UTF-8) of the document that the window is of |
+//! | `starts` | `[windows]` | the byte of the document that the window begins at |
+//! | `offsets` | `[windows + 1]` | the window's first token among those of the shard; the last is their number |
+//! | `tokens` | `[tokens]` | token ids |
+//! | `ends` | `[tokens]` | the byte of the document up to which the model has read at the token; -1 for a token that stands for no text, -2 for one whose end is not certain |
+//! | `layer.L` | `[tokens, hidden_size]` | the stream after block `L`, in `capture.dtype` |
+//!
+//! Two folders fit together where windows of the same document begin at the same byte.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dtype::FloatDtype;
+use crate::error::{FileError, Problem};
+use crate::model::{ModelInfo, ModelTable, Numerics};
+use crate::{atomic, digest, read};
+
+pub use shard::{ShardBuilder, Window};
+
+use shard::{Shard, file_name};
+
+mod shard;
+#[cfg(test)]
+mod tests;
+
+/// The index' name in its folder.
+pub const INDEX: &str = "activations.toml";
+/// What the index' key `format` says.
+pub const FORMAT: &str = "steermap-activations/1";
+/// The most bytes that an index may have: 300,000 shards.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+
+/// What a folder's states are of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActivationsHeader {
+    /// The model.
+    pub model: ModelInfo,
+    /// The numerics that it ran at.
+    pub numerics: Numerics,
+    /// The layers that there are states of, ascending.
+    pub layers: Vec<usize>,
+    /// The type of the states.
+    pub dtype: FloatDtype,
+    /// How many bytes of text a window has at most, where it is said.
+    pub window_bytes: Option<usize>,
+    /// Which of how many parts of the corpus, from 0.
+    pub part: (usize, usize),
+    /// Names and SHA-256 of the corpus' files.
+    pub corpus: Vec<(String, String)>,
+    /// The command that wrote it, where it is said.
+    pub command: Option<String>,
+}
+
+/// One shard as the index lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardEntry {
+    /// Its name in the folder.
+    pub file: String,
+    /// Windows in it.
+    pub windows: u64,
+    /// Tokens in it.
+    pub tokens: u64,
+    /// SHA-256 of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// An index: the TOML file alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActivationsIndex {
+    /// What the states are of.
+    pub header: ActivationsHeader,
+    /// Whether nothing more will follow.
+    pub complete: bool,
+    /// The shards, in the order of the text.
+    pub shards: Vec<ShardEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexTable {
+    format: String,
+    complete: bool,
+    model: ModelTable,
+    capture: CaptureTable,
+    #[serde(default, rename = "corpus")]
+    corpora: Vec<CorpusTable>,
+    #[serde(default, rename = "shard")]
+    shards: Vec<ShardEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaptureTable {
+    layers: Vec<usize>,
+    dtype: FloatDtype,
+    window_bytes: Option<usize>,
+    part: Option<(usize, usize)>,
+    command: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CorpusTable {
+    name: String,
+    sha256: String,
+}
+
+#[derive(Deserialize)]
+struct FormatTable {
+    format: Option<toml::Value>,
+}
+
+impl ActivationsIndex {
+    /// Reads the index of a folder.
+    ///
+    /// # Errors
+    ///
+    /// An index that can't be read, is of another kind, or whose values can't be.
+    pub fn load(folder: &Path) -> Result<Self, FileError> {
+        let path = folder.join(INDEX);
+        let bytes = read::whole(&path, "the index of a folder of activations", MAX_INDEX_BYTES)?;
+        Self::parse(&bytes).map_err(|problem| problem.within(&path))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let text = std::str::from_utf8(bytes).map_err(|error| Problem::NotText {
+            valid_up_to: error.valid_up_to(),
+        })?;
+        let broken = |error: toml::de::Error| Problem::Toml {
+            message: error.to_string().trim_end().to_owned(),
+        };
+        let format: FormatTable = toml::from_str(text).map_err(broken)?;
+        let found = format.format.map_or("nothing".to_owned(), |value| value.to_string());
+        if found != format!("\"{FORMAT}\"") {
+            return Err(Problem::implied("format", found, format!("\"{FORMAT}\"")));
+        }
+        let table: IndexTable = toml::from_str(text).map_err(broken)?;
+        let (model, numerics) = table.model.split();
+        let index = Self {
+            header: ActivationsHeader {
+                model,
+                numerics,
+                layers: table.capture.layers,
+                dtype: table.capture.dtype,
+                window_bytes: table.capture.window_bytes,
+                part: table.capture.part.unwrap_or((0, 1)),
+                corpus: table.corpora.into_iter().map(|file| (file.name, file.sha256)).collect(),
+                command: table.capture.command,
+            },
+            complete: table.complete,
+            shards: table.shards,
+        };
+        index.check()?;
+        Ok(index)
+    }
+
+    /// Writes the index, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Values that can't be, or what the operating system says.
+    pub fn save(&self, folder: &Path) -> Result<(), FileError> {
+        let path = folder.join(INDEX);
+        let text = self.check().and_then(|()| {
+            toml::to_string(&self.table()).map_err(|error| Problem::Toml {
+                message: error.to_string(),
+            })
+        });
+        let text = text.map_err(|problem| problem.within(&path))?;
+        atomic::write(&path, |file| file.write_all(text.as_bytes())).map_err(|error| FileError::write(&path, error))
+    }
+
+    fn table(&self) -> IndexTable {
+        let header = self.header.clone();
+        IndexTable {
+            format: FORMAT.to_owned(),
+            complete: self.complete,
+            model: ModelTable::new(header.model, header.numerics),
+            capture: CaptureTable {
+                layers: header.layers,
+                dtype: header.dtype,
+                window_bytes: header.window_bytes,
+                part: Some(header.part),
+                command: header.command,
+            },
+            corpora: header
+                .corpus
+                .into_iter()
+                .map(|(name, sha256)| CorpusTable { name, sha256 })
+                .collect(),
+            shards: self.shards.clone(),
+        }
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        let header = &self.header;
+        header.model.check("model")?;
+        header.numerics.check("model")?;
+        Problem::unless_distinct("capture.layers", &header.layers)?;
+        if !header.layers.is_sorted() {
+            let found = format!("{:?}", header.layers);
+            return Err(Problem::value("capture.layers", found, "ascending layers"));
+        }
+        let (layer, layers) = (header.layers[header.layers.len() - 1], header.model.num_layers);
+        if layer >= layers {
+            let expected = format!("less than {layers}, the model's num_layers (layers count from 0)");
+            return Err(Problem::implied("capture.layers", layer, expected));
+        }
+        if header.part.0 >= header.part.1 {
+            let found = format!("[{}, {}]", header.part.0, header.part.1);
+            return Err(Problem::value(
+                "capture.part",
+                found,
+                "[INDEX, COUNT] with INDEX below COUNT",
+            ));
+        }
+        for (index, shard) in self.shards.iter().enumerate() {
+            if !shard::is_file_name(&shard.file) {
+                return Err(Problem::value(
+                    format!("shard.{index}.file"),
+                    format!("{:?}", shard.file),
+                    "the bare name of a .safetensors file in the same folder",
+                ));
+            }
+            if let Some(sha256) = &shard.sha256 {
+                digest::check(&format!("shard.{index}.sha256"), sha256)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A window of text of a folder, and where its states are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowEntry {
+    /// SHA-256 of the document.
+    pub document: [u8; 32],
+    /// The byte of the document that it begins at.
+    pub start: u64,
+    /// Its shard, in the index' order.
+    shard: u32,
+    /// Its first token in the shard.
+    first: u64,
+    /// Its tokens.
+    pub tokens: u64,
+}
+
+/// A folder of activations, opened to be read. Only the layout of its shards is in memory.
+#[derive(Debug)]
+pub struct Activations {
+    folder: PathBuf,
+    index: ActivationsIndex,
+    shards: Vec<Shard>,
+    windows: Vec<WindowEntry>,
+}
+
+impl Activations {
+    /// Opens a folder and checks everything but the states: the index, every shard's tensors, their types, shapes, and the
+    /// places of its windows.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] with the file that is wrong.
+    pub fn open(folder: &Path) -> Result<Self, FileError> {
+        let index = ActivationsIndex::load(folder)?;
+        let mut windows = Vec::new();
+        let mut shards = Vec::with_capacity(index.shards.len());
+        for (place, entry) in index.shards.iter().enumerate() {
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
+            let shard = Shard::open(&folder.join(&entry.file), &index.header, entry)?;
+            let table = shard.windows()?;
+            windows.extend(table.into_iter().map(|(document, start, first, tokens)| WindowEntry {
+                document,
+                start,
+                shard: place,
+                first,
+                tokens,
+            }));
+            shards.push(shard);
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            index,
+            shards,
+            windows,
+        })
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The index.
+    pub fn index(&self) -> &ActivationsIndex {
+        &self.index
+    }
+
+    /// All windows, in the order of the text.
+    pub fn windows(&self) -> &[WindowEntry] {
+        &self.windows
+    }
+
+    /// Reads a window's tokens, and its states at `layers` in that order.
+    ///
+    /// # Errors
+    ///
+    /// A layer that the folder has no states of; ends that don't ascend, states that are not finite; what the operating
+    /// system says.
+    pub fn read(&self, window: &WindowEntry, layers: &[usize]) -> Result<Window, FileError> {
+        self.shards[window.shard as usize].read(window, layers, &self.index.header)
+    }
+
+    /// Reads every shard whole and compares it with its hash, where the index has one. `progress` is told the bytes read.
+    ///
+    /// # Errors
+    ///
+    /// A shard whose hash is another ([`Problem::Sha256`]), or what the operating system says.
+    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<(), FileError> {
+        for entry in &self.index.shards {
+            let path = self.folder.join(&entry.file);
+            if let Some(expected) = &entry.sha256 {
+                let found = digest::sha256_file(&path)?;
+                if found != *expected {
+                    let expected = expected.clone();
+                    return Err(Problem::Sha256 { found, expected }.within(&path));
+                }
+            }
+            progress(fs::metadata(&path).map_or(0, |metadata| metadata.len()));
+        }
+        Ok(())
+    }
+}
+
+/// Writes a folder, shard by shard, and goes on with one that is there.
+#[derive(Debug)]
+pub struct ActivationsWriter {
+    folder: PathBuf,
+    index: ActivationsIndex,
+}
+
+impl ActivationsWriter {
+    /// Begins a folder, which is made if it isn't there, or goes on with what an earlier run left in it.
+    ///
+    /// # Errors
+    ///
+    /// A folder that holds the activations of another job, or what the operating system says.
+    pub fn open(folder: &Path, header: ActivationsHeader) -> Result<Self, FileError> {
+        fs::create_dir_all(folder).map_err(|error| FileError::write(folder, error))?;
+        let path = folder.join(INDEX);
+        if !path.exists() {
+            let index = ActivationsIndex {
+                header,
+                complete: false,
+                shards: Vec::new(),
+            };
+            index.save(folder)?;
+            let folder = folder.to_owned();
+            return Ok(Self { folder, index });
+        }
+        let mut index = ActivationsIndex::load(folder)?;
+        let found = &mut index.header;
+        // The same weights may have another name, the command may be spelt otherwise, and a corpus may have been mended
+        // behind what was read; whoever goes on compares what was read.
+        found.command = header.command.clone();
+        found.model.model = header.model.model.clone();
+        found.corpus = header.corpus.clone();
+        let differs = |field: &str, found: String, expected: String| {
+            let expected =
+                format!("{expected}: the folder holds another job's activations, give this one another --out");
+            Err(Problem::implied(field, found, expected).within(&path))
+        };
+        let quantization = |header: &ActivationsHeader| header.numerics.quantization.clone().unwrap_or_default();
+        type Field = (&'static str, fn(&ActivationsHeader) -> String);
+        let fields: [Field; 5] = [
+            ("model.fingerprint", |header| header.model.fingerprint.clone()),
+            ("capture.layers", |header| format!("{:?}", header.layers)),
+            ("capture.dtype", |header| header.dtype.name().to_owned()),
+            ("capture.window_bytes", |header| {
+                header.window_bytes.map_or("none".to_owned(), |bytes| bytes.to_string())
+            }),
+            ("capture.part", |header| format!("{}/{}", header.part.0, header.part.1)),
+        ];
+        for (field, of) in fields {
+            if of(found) != of(&header) {
+                return differs(field, of(found), of(&header));
+            }
+        }
+        if quantization(found) != quantization(&header) {
+            return differs("model.quantization", quantization(found), quantization(&header));
+        }
+        // A shard may be there that the index doesn't list yet: it is written first. It will be written again, the same.
+        let folder = folder.to_owned();
+        Ok(Self { folder, index })
+    }
+
+    /// The index as it is now.
+    pub fn index(&self) -> &ActivationsIndex {
+        &self.index
+    }
+
+    /// Windows in whole shards.
+    pub fn windows(&self) -> u64 {
+        self.index.shards.iter().map(|shard| shard.windows).sum()
+    }
+
+    /// Sets the stream's dtype, which is known once the model has run.
+    ///
+    /// # Errors
+    ///
+    /// Another than before.
+    pub fn set_stream_dtype(&mut self, dtype: &str) -> Result<(), FileError> {
+        let found = &mut self.index.header.numerics.dtype;
+        if !self.index.shards.is_empty() && found != dtype {
+            let problem = Problem::implied("model.dtype", dtype, format!("{found} as before"));
+            return Err(problem.within(&self.folder.join(INDEX)));
+        }
+        dtype.clone_into(found);
+        Ok(())
+    }
+
+    /// Writes a shard, then the index that lists it. A crash between the two leaves a shard that is written anew.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn push(&mut self, shard: ShardBuilder) -> Result<(), FileError> {
+        let file = file_name(self.index.shards.len());
+        let path = self.folder.join(&file);
+        let (windows, tokens) = (shard.windows() as u64, shard.tokens() as u64);
+        shard.write(&path)?;
+        self.index.shards.push(ShardEntry {
+            sha256: Some(digest::sha256_file(&path)?),
+            file,
+            windows,
+            tokens,
+        });
+        self.index.save(&self.folder)
+    }
+
+    /// Says that all is there.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn finish(&mut self) -> Result<(), FileError> {
+        self.index.complete = true;
+        self.index.save(&self.folder)
+    }
+
+    /// Says that more will follow.
+    pub fn reopen(&mut self) {
+        self.index.complete = false;
+    }
+}

@@ -1,0 +1,80 @@
+//! Version 1, which is read and no longer written: one file of weights, all pairs affine and in `f32`, no hashes of
+//! their own.
+
+use serde::Deserialize;
+
+use super::{AFFINE, Kinds, ListedPair, Listing, check_name, header};
+use crate::dtype::FloatDtype;
+use crate::error::Problem;
+use crate::map::linear::{MapKind, bias_name, tensor_name};
+use crate::map::{FitReport, MapFile, Positions};
+use crate::model::ModelTable;
+use crate::provenance::Provenance;
+use crate::store::Weights;
+
+pub(super) const KINDS: Kinds = Kinds {
+    known: &[AFFINE],
+    expected: "\"affine\", the only kind of steermap-map/1",
+};
+
+/// The TOML file, key by key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MapTable {
+    #[serde(rename = "format")]
+    _format: String,
+    source: ModelTable,
+    target: ModelTable,
+    weights: Weights,
+    #[serde(default)]
+    pair: Vec<PairTable>,
+    provenance: Provenance,
+    positions: Option<Positions>,
+}
+
+/// One `[[pair]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PairTable {
+    source_layers: Vec<usize>,
+    target_layer: usize,
+    kind: String,
+    weight: String,
+    bias: String,
+    fit: FitReport,
+}
+
+impl MapTable {
+    pub(super) fn list(self) -> Result<Listing, Problem> {
+        let pairs = self.pair.into_iter().enumerate();
+        Ok(Listing {
+            pairs: pairs.map(|(index, pair)| pair.list(index)).collect::<Result<_, _>>()?,
+            header: header(self.source, self.target, self.provenance, self.positions),
+            weights: vec![self.weights],
+        })
+    }
+}
+
+impl PairTable {
+    fn list(self, index: usize) -> Result<ListedPair, Problem> {
+        if self.kind != AFFINE {
+            return Err(KINDS.unknown(index, format!("{:?}", self.kind)));
+        }
+        check_name(&tensor_name(index, "weight"), &self.weight)?;
+        check_name(&bias_name(index), &self.bias)?;
+        if !self.fit.r2_by_rank.is_empty() {
+            return Err(Problem::UnknownKey {
+                message: format!("pair.{index}.fit: unknown field `r2_by_rank` in {}", MapFile::FORMAT_1),
+            });
+        }
+        Ok(ListedPair {
+            source_layers: self.source_layers,
+            target_layer: self.target_layer,
+            kind: MapKind::Affine,
+            dtype: FloatDtype::F32,
+            file: 0,
+            sha256: None,
+            fit: self.fit,
+        })
+    }
+}
