@@ -224,8 +224,8 @@ impl CollectJob {
         let target = load(&self.target).await?;
         let [recorded_source, recorded_target] = recorded;
         let sides = [
-            side(source.as_ref(), recorded_source)?,
-            side(target.as_ref(), recorded_target)?,
+            ready(source.as_ref(), recorded_source)?,
+            ready(target.as_ref(), recorded_target)?,
         ];
         self.start(sides, corpus, earlier, stop).await
     }
@@ -237,7 +237,7 @@ impl CollectJob {
     /// As [`run`](Self::run).
     pub async fn run_on(&self, source: &Session, target: &Session, stop: &AtomicBool) -> Result<Outcome> {
         let (corpus, earlier) = self.open()?;
-        let sides = [side(Some(source), None)?, side(Some(target), None)?];
+        let sides = [ready(Some(source), None)?, ready(Some(target), None)?];
         self.start(sides, corpus, earlier, stop).await
     }
 
@@ -648,7 +648,7 @@ async fn load(source: &SideSource) -> Result<Option<Session>> {
     }
 }
 
-fn side(session: Option<&Session>, recorded: Option<Recorded>) -> Result<Side<'_>> {
+fn ready(session: Option<&Session>, recorded: Option<Recorded>) -> Result<Side<'_>> {
     match (session, recorded) {
         (Some(session), _) => Ok(Side::Model(ModelSide::new(session)?)),
         (None, Some(recorded)) => Ok(Side::Recorded(recorded)),

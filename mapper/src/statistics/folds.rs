@@ -21,7 +21,7 @@ pub struct Folds {
 }
 
 impl Folds {
-    /// Splits pairs into [`FOLDS`] parts, each with as many groups as the others or one more. `groups[i]` is the group of
+    /// Splits pairs into `FOLDS` parts, each with as many groups as the others or one more. `groups[i]` is the group of
     /// pair `i`, numbered from 0 without gaps; all pairs of a group are in one part. Groups are dealt out in a random order,
     /// the same on every machine, so that a file's own order has no say. `None` of fewer than [`LEAST_GROUPS`] groups.
     pub fn new(groups: &[usize]) -> Option<Self> {
