@@ -44,7 +44,7 @@ impl WorkerProcess {
     ///
     /// # Errors
     ///
-    /// A worker that ended, an answer that is no number.
+    /// The worker has ended, or its answer is not a number.
     pub fn ask(&mut self, request: &str) -> Result<f64> {
         writeln!(self.requests, "{request}")?;
         let answer = self.line()?;

@@ -405,8 +405,8 @@ impl ActivationsWriter {
         }
         let mut index = ActivationsIndex::load(folder)?;
         let found = &mut index.header;
-        // The same weights may have another name, the command may be spelt otherwise, and a corpus may have been mended
-        // behind what was read; whoever goes on compares what was read.
+        // The same weights may have another name, the command may be spelt otherwise, and the text that was not read yet
+        // may have been corrected; whoever goes on compares what was read.
         found.command = header.command.clone();
         found.model.model = header.model.model.clone();
         found.corpus = header.corpus.clone();

@@ -33,9 +33,9 @@ pub struct CaptureArgs {
     /// The folder to write: an index and shards. A run that was stopped goes on where it is given again
     #[arg(long)]
     out: PathBuf,
-    /// The type that states are written in
-    #[arg(long, value_enum, default_value_t = StateDtypeArg::F16)]
-    states: StateDtypeArg,
+    /// The type that states are written in: f32, bf16 or f16
+    #[arg(long, default_value_t = FloatDtype::F16)]
+    states: FloatDtype,
     /// Longest text that runs at once, in bytes; longer documents are cut at white space. Two models' activations fit
     /// together where this is the same
     #[arg(long, value_name = "BYTES", default_value_t = WINDOW_BYTES)]
@@ -51,14 +51,6 @@ pub struct CaptureArgs {
     shard_mib: usize,
 }
 
-/// [`FloatDtype`] as an argument.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum StateDtypeArg {
-    F32,
-    F16,
-    Bf16,
-}
-
 /// Captures and prints what is there.
 pub async fn capture(args: CaptureArgs) -> Result<ExitCode> {
     check_out_folder(&args.out)?;
@@ -68,11 +60,7 @@ pub async fn capture(args: CaptureArgs) -> Result<ExitCode> {
         text: args.text.options(),
         layers: args.layers,
         out: args.out,
-        dtype: match args.states {
-            StateDtypeArg::F32 => FloatDtype::F32,
-            StateDtypeArg::F16 => FloatDtype::F16,
-            StateDtypeArg::Bf16 => FloatDtype::Bf16,
-        },
+        dtype: args.states,
         window_bytes: args.window,
         shard: args.shard,
         limit: args.tokens,

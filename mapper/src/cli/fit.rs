@@ -123,9 +123,9 @@ pub struct FitArgs {
     /// validation rows is within 1% of the best. R² by rank is printed
     #[arg(long, default_value = "full")]
     rank: Rank,
-    /// The type that weights are written in; quality is measured of the rounded weights
-    #[arg(long, value_enum, default_value_t = MapDtypeArg::F32)]
-    map_dtype: MapDtypeArg,
+    /// The type that weights are written in, f32, bf16 or f16; quality is measured of the rounded weights
+    #[arg(long, default_value_t = FloatDtype::F32)]
+    map_dtype: FloatDtype,
     /// With --stats: fit although shards of the text are missing
     #[arg(long, requires = "stats")]
     partial: bool,
@@ -225,24 +225,6 @@ impl FromStr for Rank {
     }
 }
 
-/// The dtype of weights as an argument.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum MapDtypeArg {
-    F32,
-    Bf16,
-    F16,
-}
-
-impl From<MapDtypeArg> for FloatDtype {
-    fn from(dtype: MapDtypeArg) -> Self {
-        match dtype {
-            MapDtypeArg::F32 => Self::F32,
-            MapDtypeArg::Bf16 => Self::Bf16,
-            MapDtypeArg::F16 => Self::F16,
-        }
-    }
-}
-
 /// [`Precision`] as an argument.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum PrecisionArg {
@@ -317,7 +299,7 @@ pub async fn fit(args: FitArgs) -> Result<ExitCode> {
         ridge: args.ridge.0,
         shape: MapShape {
             rank: args.rank.0,
-            dtype: args.map_dtype.into(),
+            dtype: args.map_dtype,
         },
         command: command_line(),
     };

@@ -7,12 +7,9 @@ use steermap_fit::stats::{Rows, Split, StatsError};
 use super::Collected;
 use super::rows::{Rules, TextRows, text_rows};
 use super::side::{Side, WindowTokens};
-use super::texts::{WindowId, WindowText};
+use super::texts::{LOOK_AHEAD, WindowId, WindowText};
 use crate::align::{Pairing, TokenizedText, pair_positions};
 use crate::capture::LayerStates;
-
-/// Windows that are tokenized at a time, side by side.
-const LOOK_AHEAD: usize = 16;
 
 /// One window and its tokens in both models.
 pub(super) struct Text {
@@ -106,7 +103,7 @@ impl<'a> GroupReader<'a> {
             match text {
                 Some(text) => {
                     tokens += text.source.ids.len().max(text.target.ids.len());
-                    group.paired += text.pairing.pairs.iter().filter(|pair| rules.admits(pair)).count() as u64;
+                    group.paired += rules.admitted(&text.pairing);
                     group.texts.push(text);
                 }
                 None => group.missing += 1,

@@ -393,10 +393,10 @@ mod tests {
         assert!(error(&|h| h.target.dtype = "bf16".into()).starts_with("target.dtype"));
         assert!(error(&|h| h.rules.window = WindowRule::SourceTokens(7)).starts_with("rules: found first position"));
         // What was read is compared by whoever goes on.
-        let mut mended = header("0/2", true);
-        mended.parts[0].corpus[0].sha256 = "1".repeat(64);
-        mended.parts[0].limit = Some(7);
-        assert!(mended.resumes(&job).is_ok());
+        let mut corrected = header("0/2", true);
+        corrected.parts[0].corpus[0].sha256 = "1".repeat(64);
+        corrected.parts[0].limit = Some(7);
+        assert!(corrected.resumes(&job).is_ok());
         assert!(error(&|h| h.parts[0].shard.index = 1).starts_with("shard"));
         // A run that has not begun does not know its dtype.
         let mut fresh = job.clone();

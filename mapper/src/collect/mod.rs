@@ -625,9 +625,9 @@ fn expected_rows(
     let read: u64 = windows.iter().map(|window| window.bytes).sum();
     let [source, target] = tokenize;
     let texts = source(&windows)?.into_iter().zip(target(&windows)?);
-    let pairs: usize = texts
+    let pairs: u64 = texts
         .filter_map(|(source, target)| Some(pair_positions(&source?.tokens, &target?.tokens)))
-        .map(|pairing| pairing.pairs.iter().filter(|pair| job.rules.admits(pair)).count())
+        .map(|pairing| job.rules.admitted(&pairing))
         .sum();
     let all = (pairs as f64 * total as f64 / read.max(1) as f64) as u64;
     Ok(Some(job.limit.map_or(all, |limit| limit.min(all))))

@@ -61,6 +61,11 @@ impl Rules {
         pair.source >= self.skip_first && pair.target >= self.skip_first
     }
 
+    /// How many pairs it [`admits`](Self::admits).
+    pub fn admitted(&self, pairing: &Pairing) -> u64 {
+        pairing.pairs.iter().filter(|pair| self.admits(pair)).count() as u64
+    }
+
     /// The rules in words.
     pub fn describe(&self) -> String {
         let first = match self.skip_first {

@@ -102,8 +102,8 @@ impl Recorded {
     ///
     /// # Errors
     ///
-    /// A folder that is none, is not complete, is of another model or other layers than the first, or of a part of the corpus
-    /// that another has.
+    /// A folder without activations, or whose capture has not ended; one of another model or other layers than the first, or
+    /// of a part of the corpus that another has.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut folders: Vec<Activations> = Vec::new();
         let mut places = HashMap::new();
@@ -144,7 +144,7 @@ impl Recorded {
                 );
             }
             let windows = folder.windows().iter().enumerate();
-            places.extend(windows.map(|(place, window)| (id_of(window), (folders.len(), place))));
+            places.extend(windows.map(|(place, window)| (WindowId::from(window), (folders.len(), place))));
             folders.push(folder);
         }
         ensure!(
@@ -177,7 +177,7 @@ impl Recorded {
     pub fn windows(&self) -> impl Iterator<Item = WindowId> + '_ {
         self.folders
             .iter()
-            .flat_map(|folder| folder.windows().iter().map(id_of))
+            .flat_map(|folder| folder.windows().iter().map(WindowId::from))
     }
 
     /// The corpus' files, each once.
@@ -223,13 +223,6 @@ impl Recorded {
         let window = folder.read(entry, &self.layers)?;
         let layers = window.states.into_iter();
         Ok(layers.map(|values| LayerStates::from_rows(width, values)).collect())
-    }
-}
-
-fn id_of(window: &WindowEntry) -> WindowId {
-    WindowId {
-        document: window.document,
-        start: window.start,
     }
 }
 

@@ -3,10 +3,14 @@
 use std::ops::Range;
 
 use anyhow::Result;
+use steermap_maps::activations::WindowEntry;
 
 use super::header::Shard;
 use crate::corpus::{Corpus, Document};
 use crate::windows::windows;
+
+/// Windows that are tokenized at a time, side by side.
+pub(crate) const LOOK_AHEAD: usize = 16;
 
 /// A piece of a document that runs by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,15 @@ pub struct WindowId {
     pub document: [u8; 32],
     /// The byte of the document that the window begins at.
     pub start: u64,
+}
+
+impl From<&WindowEntry> for WindowId {
+    fn from(entry: &WindowEntry) -> Self {
+        Self {
+            document: entry.document,
+            start: entry.start,
+        }
+    }
 }
 
 /// Reads the windows of those documents of a corpus that belong to a shard.
