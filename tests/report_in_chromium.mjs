@@ -7,7 +7,7 @@
 // STEERMAP_CHROME names the binary (Chromium, Chrome or chrome-headless-shell); without it the usual names are tried. Needs
 // Node 20 or later and no package: it speaks the DevTools protocol over a pipe. Sample reports to look at are written by
 //
-//     STEERMAP_SAMPLES=FOLDER cargo test -p steermap-mapper --lib report::tests::write_samples -- --ignored
+//     STEERMAP_SAMPLES=FOLDER cargo test -p steermap-report write_samples -- --ignored
 //
 // Prints a line a view, and what is wrong with it; exits with 1 if anything is.
 

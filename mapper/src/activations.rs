@@ -140,8 +140,16 @@ impl CaptureJob {
                 };
                 let states = tokio::select! {
                     biased;
-                    states = side.states(&wanted, &mut done) => states?,
-                    () = asked_to_stop(stop, GRACE) => return self.end(writer, shard, false, &progress),
+                    states = side.states(&wanted, &mut done) => Some(states),
+                    () = asked_to_stop(stop, GRACE) => None,
+                };
+                let states = match states {
+                    Some(Ok(states)) => states,
+                    // What was captured before is not lost.
+                    ended => {
+                        let captured = self.end(writer, shard, false, &progress)?;
+                        return ended.map_or(Ok(captured), |states| states.map(|_| captured));
+                    }
                 };
                 let dtype = side.dtype().unwrap_or_else(|| UNKNOWN_DTYPE.to_string());
                 if header.numerics.dtype != dtype {

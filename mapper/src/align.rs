@@ -119,22 +119,6 @@ impl TokenizedText {
     }
 }
 
-/// How many of the first tokens of `ids`, which are those of a text out of a chat template, the tokenizer has added
-/// although the template had written them. Without these the tokens are what the model knows.
-///
-/// # Errors
-///
-/// What the tokenizer says.
-pub fn doubled_start(tokenizer: &Tokenizer, ids: &[u32]) -> Result<usize> {
-    let any = TokenizedText::new(tokenizer, "a")?;
-    let added = any.reach.iter().take_while(|reach| reach.is_none()).count();
-    if ids.starts_with(&any.ids[..added]) {
-        Ok(doubled(ids, added))
-    } else {
-        Ok(0)
-    }
-}
-
 /// `added` if the first `added` tokens are there twice.
 fn doubled(ids: &[u32], added: usize) -> usize {
     match ids.split_at_checked(added) {

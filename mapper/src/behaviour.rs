@@ -61,6 +61,15 @@ impl Choices {
         self.sorted.is_empty()
     }
 
+    /// The tokens at which each choice's answers part, positive and negative, in the order of the list.
+    pub fn answers(&self) -> Vec<(u32, u32)> {
+        let mut answers = vec![(0, 0); self.len()];
+        for (choice, &place) in self.sorted.iter().zip(&self.places) {
+            answers[place] = (choice.positive, choice.negative);
+        }
+        answers
+    }
+
     /// The first `count` of the list that was given.
     pub fn take(&self, count: usize) -> Self {
         let kept = |place: &&usize| **place < count;
@@ -159,9 +168,14 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
 }
 
+/// The L2 norm, summed in f64.
+pub fn norm(v: &[f32]) -> f64 {
+    v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+}
+
 /// `v / ||v||`; `None` for a vector without direction.
 pub fn unit(v: &[f32]) -> Option<Vec<f32>> {
-    let norm = v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let norm = norm(v);
     (norm.is_finite() && norm > 0.0).then(|| v.iter().map(|&x| (f64::from(x) / norm) as f32).collect())
 }
 
@@ -197,6 +211,12 @@ mod tests {
         assert_eq!(choices.places, [1, 3, 2, 0]);
         let first = choices.take(3);
         assert_eq!((first.len(), &first.places[..]), (3, &[1, 2, 0][..]));
+        let other = Choice {
+            positive: 9,
+            ..choice(7, 1)
+        };
+        let answers = Choices::new(vec![choice(0, 5), choice(1, 3), other]).answers();
+        assert_eq!(answers, [(1, 2), (1, 2), (9, 2)]);
     }
 
     #[test]

@@ -22,7 +22,6 @@
 //! | [`vector`] | `mapper vector`, `mapper combine`: how vectors are found and put together |
 //! | [`behaviour`] | propensities of two-choice items under many offsets at once |
 //! | [`eval`] | `mapper eval`: does steering go through a map? |
-//! | [`report`] | what an evaluation found, as a page and figures |
 
 #![warn(missing_docs)]
 
@@ -42,7 +41,6 @@ pub mod map;
 pub mod pairs;
 pub mod progress;
 pub mod records;
-pub mod report;
 pub mod session;
 pub mod statistics;
 pub mod steerer;

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use cli::capture::CaptureArgs;
 use cli::combine::CombineArgs;
 use cli::convert::ConvertArgs;
-use cli::eval::EvalArgs;
+use cli::eval::{EvalArgs, ReportArgs};
 use cli::files::{ApplyArgs, InspectArgs};
 use cli::fit::{FitArgs, MergeArgs, NOT_YET, NotYet, StatsArgs};
 use cli::vector::VectorArgs;
@@ -49,6 +49,8 @@ enum Command {
     Convert(ConvertArgs),
     /// Measure how well steering goes through a map, and write a report
     Eval(Box<EvalArgs>),
+    /// Draw the report of an evaluation again, from its numbers
+    Report(ReportArgs),
     /// Check a file of any of these kinds and print what is in it
     Inspect(InspectArgs),
 }
@@ -89,6 +91,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Combine(args) => cli::combine::combine(args)?,
         Command::Convert(args) => cli::convert::convert(args)?,
         Command::Eval(args) => return cli::eval::eval(*args).await,
+        Command::Report(args) => cli::eval::report(args)?,
         Command::Inspect(args) => cli::files::inspect(args)?,
     }
     Ok(ExitCode::SUCCESS)

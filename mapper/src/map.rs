@@ -56,6 +56,7 @@ pub fn fit_map(
             first: counts.first,
             outliers: counts.outliers,
             rule: header.rules.describe(),
+            rules: Some(header.rules.as_data()),
         }),
         provenance: provenance(job.command.clone(), corpus, corpus_sha256),
     };

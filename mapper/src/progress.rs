@@ -101,6 +101,16 @@ impl Progress {
         });
     }
 
+    /// Adds to what is done.
+    pub fn add(&self, done: u64) {
+        self.with(|state| {
+            if state.steps.is_empty() {
+                state.steps.push((Instant::now(), state.done));
+            }
+            state.done = (state.done + done).min(state.total);
+        });
+    }
+
     /// Ends a step, of which the time left is estimated, and says something beside the numbers.
     pub fn step(&self, message: impl Into<String>) {
         let message = message.into();

@@ -53,6 +53,11 @@ impl<'a> Steerer<'a> {
         self.session
     }
 
+    /// The layer after the last block; `None` for a model that can't be steered there.
+    pub fn last_layer(&self) -> Option<usize> {
+        self.stream.last_block.then(|| self.stream.num_layers - 1)
+    }
+
     /// Requests that are steered by an offset at every position.
     ///
     /// # Errors

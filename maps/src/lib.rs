@@ -54,7 +54,7 @@ pub use error::{FileError, Problem};
 pub use fingerprint::{fingerprint_folder, fingerprint_gguf, weights_of_folder};
 pub use map::{
     AffineMap, ApplyError, FitReport, LayerPair, LinearMap, LowRankMap, MapFile, MapHeader, MapKind, MapWriter,
-    MappedLayer, MappedVector, PairMap, Positions, RankR2, Reach, WeightMatrix,
+    MappedLayer, MappedVector, PairMap, PositionRules, Positions, RankR2, Reach, WeightMatrix,
 };
 pub use model::{ModelInfo, Numerics};
 pub use offset::OffsetRule;

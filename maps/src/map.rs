@@ -100,7 +100,7 @@ pub use fit::{FitReport, RankR2};
 pub use linear::{AffineMap, LinearMap, LowRankMap, MapKind};
 pub use matrix::WeightMatrix;
 pub use pair_map::PairMap;
-pub use positions::Positions;
+pub use positions::{PositionRules, Positions};
 pub use writer::{MAX_FILE_BYTES, MapWriter};
 
 use check::PairChecker;
@@ -118,7 +118,7 @@ mod table;
 mod writer;
 
 /// All of a map file but its pairs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MapHeader {
     /// The model that vectors come from.
     pub source: ModelInfo,

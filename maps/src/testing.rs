@@ -144,6 +144,7 @@ pub(crate) fn map_header() -> MapHeader {
             special: 2400,
             first: 4800,
             outliers: 31,
+            rules: None,
             rule: "text ends at the same character".into(),
         }),
         provenance: provenance(),

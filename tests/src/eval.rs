@@ -8,15 +8,15 @@ use std::process::Command;
 use nalgebra::DVector;
 use serde::Deserialize;
 use steermap_examples::{family, server::binary};
-use steermap_mapper::eval::result::{Evaluation, Kind};
 use steermap_maps::{
     AffineMap, FitReport, LayerPair, MapFile, MapHeader, ModelInfo, Numerics, Provenance, fingerprint_folder,
 };
+use steermap_report::result::{Evaluation, Kind};
 
 use crate::{fixture, project};
 
-/// The map that ships: stories-260k, layer 3, to stories-3m, layer 7.
-pub const MAP: &str = "maps/stories-260k--stories-3m.toml";
+/// A map from stories-260k, layer 3, to stories-3m, layer 7, its last.
+pub const MAP: &str = "tests/fixtures/stories-260k--stories-3m.toml";
 
 /// What the fixture `eval-reference.json` holds.
 #[derive(Deserialize)]
@@ -160,14 +160,14 @@ pub struct TextReference {
     pub margin: f64,
 }
 
-/// The map that ships beside broken ones, over the alphas -0.1, 0 and 0.1: by task.
+/// The fixture's map beside broken ones, over the alphas -0.1, 0 and 0.1: by task.
 #[derive(Deserialize)]
 pub struct BrokenReference {
     /// The map as it ships.
     pub whole: BTreeMap<String, Through>,
     /// With its rows shuffled.
     pub shuffled: BTreeMap<String, Through>,
-    /// Row `i` of that one is row `shuffled_rows[i]` of the map that ships.
+    /// Row `i` of that one is row `shuffled_rows[i]` of the map.
     pub shuffled_rows: Vec<usize>,
     /// Fed with the source's layer 0 in place of 3.
     pub wrong_layer: BTreeMap<String, Through>,
@@ -245,7 +245,7 @@ pub fn report(folder: &Path) -> Option<Evaluation> {
     Some(serde_json::from_slice(&bytes).expect("report.json is an evaluation"))
 }
 
-/// The map that ships with its pair, and the map of it, changed by `change`.
+/// The fixture's map with its pair, and the map of it, changed by `change`.
 pub fn changed(path: &Path, change: impl FnOnce(&mut LayerPair, &mut AffineMap)) {
     let map = MapFile::load(&project(MAP)).expect("the map is there");
     let mut pair = map.pairs()[0].clone();

@@ -38,9 +38,10 @@ struct Args {
 const SOURCE: &str = family::SIZES[0];
 const TARGET: &str = family::SIZES[2];
 const CONCEPT: &str = "mood";
-/// Where the vector is found on the source, and where it steers the target (from examples/family/TRANSFER.md).
-const SOURCE_LAYER: usize = 3;
-const TARGET_LAYER: usize = 7;
+/// Where the vector is found on the source, and where it steers the target: in the middle of both, where what it does goes
+/// through half of the blocks and mostly not straight to the logits (examples/family/report).
+const SOURCE_LAYER: usize = 2;
+const TARGET_LAYER: usize = 4;
 const STRENGTH: f64 = 0.3;
 /// Names of the files that are made. The first two also ship in maps/.
 const MAP: &str = "stories-260k--stories-3m.toml";
@@ -105,6 +106,8 @@ async fn run(args: Args) -> Result<()> {
             "64",
             "--concept",
             CONCEPT,
+            "--position",
+            "mean",
             "--layers",
             &layer.to_string(),
             "--pairs",

@@ -1,8 +1,7 @@
 //! What steering keeps through maps between the embedded models: `cargo xtask transfer`.
 //!
 //! For each ordered pair of models a map is fitted on stories that no model was trained on, and evaluated as `mapper eval`
-//! does it, on all concepts. The table has a line per concept; where the evaluation of two real models lies beside it, that
-//! one's too.
+//! does it, on all concepts. The table has a line per concept; the evaluation of two real models may be given, for a table too.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -19,17 +18,16 @@ use steermap_fit::{RankChoice, RidgeChoice};
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
 use steermap_mapper::collect::side::SideSource;
-use steermap_mapper::collect::{CollectJob, Outcome};
+use steermap_mapper::collect::{CollectJob, Outcome as Run};
 use steermap_mapper::corpus::TextOptions;
-use steermap_mapper::eval::result::{Evaluation, Spread, TaskResult};
-use steermap_mapper::eval::{Alphas, EvalJob};
+use steermap_mapper::eval::{Alphas, Draws, EvalJob, SteeredLayers};
 use steermap_mapper::layer_pairs::PairSelection;
-use steermap_mapper::layers::LayerSelection;
 use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::tasks::Form;
 use steermap_mapper::vector::Method;
 use steermap_maps::OffsetRule;
 use steermap_maps::map::spell_source_layers;
+use steermap_report::result::{ControlKind, Estimate, Evaluation, Outcome, Spread, TaskResult};
 
 #[derive(Parser)]
 #[command(about = "Evaluate the maps between all ordered pairs of the embedded models, and write the table")]
@@ -40,9 +38,9 @@ struct Args {
     /// Folder for the corpus, the maps and the evaluations
     #[arg(long, default_value = "target/transfer")]
     work: PathBuf,
-    /// The evaluation of real models, as `mapper eval` wrote it
-    #[arg(long, default_value = "examples/real-models/report/report.json")]
-    real: PathBuf,
+    /// The folder of an evaluation of real models, as `mapper eval` wrote it, for a table of its own
+    #[arg(long)]
+    real: Option<PathBuf>,
     /// Stories to fit on
     #[arg(long, default_value_t = 2000)]
     stories: usize,
@@ -88,10 +86,8 @@ async fn run(args: Args) -> Result<()> {
     for evaluation in &evaluations {
         table(&mut text, evaluation);
     }
-    if args.real.exists() {
-        let json = std::fs::read_to_string(&args.real)?;
-        let real = serde_json::from_str(&json).with_context(|| args.real.display().to_string())?;
-        table(&mut text, &real);
+    if let Some(real) = &args.real {
+        table(&mut text, &steermap_report::read(real)?);
     }
     let path = args.out.join("TRANSFER.md");
     std::fs::write(&path, text)?;
@@ -117,7 +113,7 @@ async fn fit(corpus: &Path, source: &str, target: &str, out: &Path) -> Result<()
         fits: None,
         progress: true,
     };
-    let Outcome::Whole(collected) = job.run(&AtomicBool::new(false)).await? else {
+    let Run::Whole(collected) = job.run(&AtomicBool::new(false)).await? else {
         bail!("the run was stopped");
     };
     let map = MapJob {
@@ -134,14 +130,21 @@ async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: P
     let job = EvalJob {
         out: map.with_extension(""),
         map,
+        shuffled_map: None,
         source: family::source(source),
         target: family::source(target),
         tasks: family::tasks(),
         form: Form::Plain,
         text: vec![corpus.to_path_buf()],
         text_options: TextOptions::default(),
+        unseen_text: false,
         alphas: args.alphas.clone(),
-        layers: LayerSelection::All,
+        layers: SteeredLayers::Band,
+        draws: Draws {
+            control: None,
+            items: 16,
+            halves: 10,
+        },
         offset: OffsetRule::Linear,
         method: Method::MeanDifference,
         seed: 1,
@@ -166,13 +169,15 @@ async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: P
 fn introduction(args: &Args) -> String {
     format!(
         "# Does it transfer?\n\nMade by `cargo xtask transfer`. Maps between the embedded models were fitted on {} stories (seed {}), \
-         ridge,\nlambda chosen on held-out stories, and evaluated as `mapper eval` does it: {}, of the target stream's mean norm. A\n\
-         concept's layer is the one at which the target's own vector steers most on the finding half of the items; all numbers are\n\
-         from the other half. Retention: slope of the mean propensity against alpha with the mapped vector over that with the native\n\
-         one, with its 95% interval over resampled items; `random`: what 95% of 20 random directions have of that slope. Pearson and MSE\n\
-         are by item, over alphas, between native and mapped steering: mean ± standard deviation over items; MSE of logits, and\n\
-         of the probability of the positive answer.\n\nThe paper (arXiv 2506.00653) has Pearson correlations of 0.73 to 0.98 and mean \
-         squared errors of 0.005 to 0.096 for its pairs.\n",
+         ridge,\nlambda chosen on held-out stories, and evaluated as `mapper eval` does it: {}, of the target stream's mean norm, at\n\
+         the layers of the middle half of the target's depth. Layers whose effect goes mostly straight to the logits are left out.\n\n\
+         `band`: mean retention over these layers; `retention`: at the one in their middle, fixed beforehand. Both are slopes of the\n\
+         mean propensity against alpha with the mapped vector over that with the native one, on the measuring half, with 95%\nintervals \
+         over clusters of items and over the vectors' own uncertainty; `mapped random`: where 95% of mapped random\ndirections are, and \
+         the mapped vector's rank among them after Holm's correction; `own / others`: its effect on its own\ntask over that on the \
+         others. Pearson and MSE are the paper's: by item, over alphas, between native and mapped steering:\nmean \u{b1} standard \
+         deviation over items; MSE of logits, and of the probability of the positive answer.\n\nThe paper (arXiv 2506.00653) has Pearson \
+         correlations of 0.73 to 0.98 and mean squared errors of 0.005 to 0.096 for its pairs.\n",
         args.stories, args.seed, args.alphas
     )
 }
@@ -183,11 +188,16 @@ fn table(text: &mut String, evaluation: &Evaluation) {
     line(format!("\n## {} to {}\n", run.source.model, run.target.model));
     line(format!("{}\n", evaluation.summary.verdict.sentence));
     line(
-        "| task | layers | R² | cosine | retention | random | Pearson | MSE (logits) | MSE (probability) |".to_string(),
+        "| task | verdict | band | layers | R² | cosine | retention | mapped random | own / others | Pearson | MSE (logits) | MSE \
+         (probability) |"
+            .to_string(),
     );
-    line("| --- | --- | --- | --- | --- | --- | --- | --- | --- |".to_string());
+    line("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |".to_string());
     for task in &evaluation.tasks {
         line(row(evaluation, task));
+    }
+    for failed in &evaluation.failed {
+        line(format!("\n{} could not be measured: {}", failed.name, failed.reason));
     }
 }
 
@@ -196,20 +206,39 @@ fn row(evaluation: &Evaluation, task: &TaskResult) -> String {
     let pair = pairs
         .iter()
         .find(|pair| pair.source_layers == task.source_layers && pair.target_layer == task.target_layer);
-    let r2 = pair.map_or("-".to_string(), |pair| format!("{:.3}", pair.r2));
+    let dash = || "-".to_string();
+    let r2 = pair.map_or_else(dash, |pair| format!("{:.3}", pair.r2));
+    let estimate = |of: &Estimate| format!("{:.3} ({:.3} to {:.3})", of.value, of.low, of.high);
     // Between these models the errors span four orders of magnitude.
     let error = |spread: &Spread| format!("{:.1e} ± {:.1e}", spread.mean, spread.deviation);
-    let [low, high] = task.random_retention.range;
+    let decisive = task
+        .controls
+        .iter()
+        .find(|control| control.kind == ControlKind::MappedRandom);
+    let random = decisive.map_or_else(dash, |control| {
+        let [low, high] = control.spread.range;
+        let p = control.p_adjusted.unwrap_or(control.p_value);
+        format!("{low:+.2} to {high:+.2}, p {p:.3}")
+    });
+    let outcome = match task.verdict.outcome {
+        Outcome::Carried => "carried",
+        Outcome::NotCarried => "not carried",
+        Outcome::SaysNothing => "says nothing",
+    };
     format!(
-        "| {} | {} -> {} | {r2} | {:.3} | {:.3} ({:.3} to {:.3}) | {low:+.2} to {high:+.2} | {} | {} | {} |",
+        "| {} | {outcome} | {} | {} -> {} | {r2} | {:.3} | {} | {random} | {} | {:.3} ± {:.3} | {} | {} |",
         task.name,
+        task.band_retention.as_ref().map_or_else(dash, estimate),
         spell_source_layers(&task.source_layers),
         task.target_layer,
         task.cosine,
-        task.retention.value,
-        task.retention.low,
-        task.retention.high,
-        format_args!("{:.3} ± {:.3}", task.pearson.mean, task.pearson.deviation),
+        estimate(&task.retention),
+        task.specificity.as_ref().map_or_else(dash, |specificity| format!(
+            "{:.1}",
+            specificity.own / specificity.others
+        )),
+        task.pearson.mean,
+        task.pearson.deviation,
         error(&task.mse),
         error(&task.mse_probability),
     )

@@ -57,7 +57,7 @@ pub struct ServedModel {
 const MOOD: Steerable = Steerable {
     name: "mood",
     map: Some("across"),
-    layers: &[7],
+    layers: &[4],
 };
 
 /// The family's stories-3m, with three random vectors and the mood that comes through the map that ships.

@@ -4,12 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use steermap_mapper::eval::{Alphas, EvalJob, Stopped, table};
-use steermap_mapper::layers::LayerSelection;
-use steermap_mapper::report;
+use steermap_mapper::eval::{Alphas, Draws, EvalJob, SteeredLayers, Stopped, config};
 use steermap_mapper::tasks::Form;
 use steermap_mapper::vector::Method;
-use steermap_maps::OffsetRule;
+use steermap_maps::{OffsetRule, atomic};
 
 use super::models::ModelPairArgs;
 use super::text::TextArgs;
@@ -33,13 +31,17 @@ pub struct EvalArgs {
     /// FIRST:LAST:STEP, as the paper's -20:20:2
     #[arg(long, default_value = "relative", allow_hyphen_values = true)]
     alphas: Alphas,
-    /// Target layers that may be steered: `all` that the map reaches, or a list such as `3,5-9`
-    #[arg(long, default_value = "all")]
-    layers: LayerSelection,
-    /// Neutral text for R², CKA and perplexity: files as for `mapper fit` (of the fit's own text, only what it held out);
-    /// absent: a short English one that is built in
+    /// Target layers that are steered: `band`, the middle half of the target's depth (layers whose effect goes mostly straight
+    /// to the logits are left out of the headlines), `all` that the map reaches, or a list such as `3,5-9`
+    #[arg(long, default_value_t = SteeredLayers::Band)]
+    layers: SteeredLayers,
+    /// Neutral text for R², CKA and perplexity: files as for `mapper fit`, of which only those documents are taken that a fit
+    /// holds out (one in ten); absent: a short English one that is built in
     #[arg(long)]
     text: Vec<PathBuf>,
+    /// Take all documents of the text: the map's fit saw none of it
+    #[arg(long, requires = "text")]
+    unseen_text: bool,
     #[command(flatten)]
     text_options: TextArgs,
     /// How the map carries vectors: `linear` (A v) or, as the paper does, `affine` (A v + p)
@@ -51,10 +53,23 @@ pub struct EvalArgs {
     /// Ask published data through the chat template
     #[arg(long)]
     chat: bool,
-    /// Random directions per task
+    /// Random directions of the source, mapped, per task: the decisive control; absent: as many as a claim at 5% over all
+    /// tasks needs, 99 at least
+    #[arg(long, value_name = "DRAWS")]
+    control_draws: Option<usize>,
+    /// Most items that a control is measured on
+    #[arg(long, default_value_t = 16)]
+    control_items: usize,
+    /// Vectors from half samples of a task's pairs, for the vectors' own uncertainty
+    #[arg(long, default_value_t = 10)]
+    half_samples: usize,
+    /// A map of the same models that was fitted on shuffled pairings, as a further control
+    #[arg(long, value_name = "MAP")]
+    shuffled_map: Option<PathBuf>,
+    /// Isotropic random directions of the target, per task
     #[arg(long, default_value_t = 20)]
     random: usize,
-    /// How many of the alphas random directions are measured at
+    /// How many of the alphas these are measured at
     #[arg(long, default_value_t = 5)]
     random_alphas: usize,
     /// Most items of each half of a task
@@ -91,6 +106,7 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
     check_out_folder(&args.out)?;
     let job = EvalJob {
         map: args.map,
+        shuffled_map: args.shuffled_map,
         source,
         target,
         tasks: args.tasks,
@@ -100,9 +116,15 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
         },
         text: args.text,
         text_options: args.text_options.options(),
+        unseen_text: args.unseen_text,
         out: args.out,
         alphas: args.alphas,
         layers: args.layers,
+        draws: Draws {
+            control: args.control_draws,
+            items: args.control_items,
+            halves: args.half_samples,
+        },
         offset: args.offset,
         method: args.method,
         seed: args.seed,
@@ -129,12 +151,35 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
         }
         Err(error) => return Err(error),
     };
-    print!("{}", table::text(&evaluation));
+    print!("{}", steermap_report::text(&evaluation));
     println!();
-    for path in report::write(&evaluation, &job.out)? {
+    for path in steermap_report::write(&evaluation, &job.out)? {
+        println!("wrote {}", path.display());
+    }
+    if let Some(table) = config::table(&evaluation, &job.map, &job.out)? {
+        let path = job.out.join("steering.toml");
+        atomic::write(&path, |file| std::io::Write::write_all(file, table.as_bytes()))?;
         println!("wrote {}", path.display());
     }
     // What it held is in the report now.
     std::fs::remove_file(job.journal_path())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Arguments of `mapper report`.
+#[derive(clap::Args)]
+pub struct ReportArgs {
+    /// The folder of an evaluation
+    folder: PathBuf,
+}
+
+/// Draws the report of an evaluation again, from its numbers.
+pub fn report(args: ReportArgs) -> Result<()> {
+    let evaluation = steermap_report::read(&args.folder)?;
+    print!("{}", steermap_report::text(&evaluation));
+    println!();
+    for path in steermap_report::write(&evaluation, &args.folder)? {
+        println!("wrote {}", path.display());
+    }
+    Ok(())
 }

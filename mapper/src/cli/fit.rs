@@ -15,8 +15,9 @@ use steermap_mapper::collect::{CollectJob, Collected, Outcome};
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::progress::{Progress, Unit};
+use steermap_mapper::statistics::quantile;
 use steermap_mapper::windows::WINDOW_BYTES;
-use steermap_maps::{FloatDtype, describe};
+use steermap_maps::{FloatDtype, MapFile, describe};
 
 use super::models::ModelPairArgs;
 use super::text::TextArgs;
@@ -129,6 +130,10 @@ pub struct FitArgs {
     /// With --stats: fit although shards of the text are missing
     #[arg(long, requires = "stats")]
     partial: bool,
+    /// Also fit a map on shuffled pairings of the sampled validation rows, in OUT.shuffled.toml: a control for `mapper eval
+    /// --shuffled-map`
+    #[arg(long)]
+    shuffle_control: bool,
     /// Also keep the statistics, in this file (.stats)
     #[arg(long)]
     keep_stats: Option<PathBuf>,
@@ -293,6 +298,7 @@ pub async fn fit(args: FitArgs) -> Result<ExitCode> {
     }
     let pairs = collected.statistics.layout().pairs.len() as u64;
     let notes = collected.notes();
+    let shuffled = args.shuffle_control.then(|| collected.shuffled()).transpose()?;
     let progress = Progress::new(true, "fitting", Unit::Of("pairs"), pairs);
     let job = MapJob {
         out: args.out.clone(),
@@ -308,14 +314,35 @@ pub async fn fit(args: FitArgs) -> Result<ExitCode> {
         progress.step("");
     })?;
     progress.finish();
+    let control = shuffled
+        .map(|shuffled| shuffle_control(shuffled, &map, &job))
+        .transpose()?;
     // Only now is the work safe.
     if args.stats.is_empty() {
         std::fs::remove_file(&checkpoint).with_context(|| checkpoint.display().to_string())?;
     }
     print!("{notes}{}", describe::map(&map));
     print!("{}", by_rank::table(&by_rank));
-    println!("wrote {}", args.out.display());
+    for path in [&args.out].into_iter().chain(&control) {
+        println!("wrote {}", path.display());
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fits the control of `map`, with the median of its pairs' lambdas, and writes it beside it.
+fn shuffle_control(shuffled: Collected, map: &MapFile, job: &MapJob) -> Result<PathBuf> {
+    let lambdas: Vec<f64> = map.pairs().iter().map(|pair| pair.fit.lambda).collect();
+    let control = MapJob {
+        out: job.out.with_extension("shuffled.toml"),
+        ridge: RidgeChoice::Fixed(quantile(&lambdas, 0.5).context("the map has no pair")?),
+        shape: MapShape {
+            rank: RankChoice::Full,
+            dtype: job.shape.dtype,
+        },
+        command: job.command.clone(),
+    };
+    fit_map(shuffled, &control, |_| ()).context("shuffle-control")?;
+    Ok(control.out)
 }
 
 /// Says what a job would cost; an error if it can't fit.

@@ -7,6 +7,8 @@
 //! | [`side`] | where the states of one model come from: the model, or activations on disk |
 //! | `group` | windows that run together, and their rows |
 //! | [`plan`] | what a run will cost |
+//! | `expected` | how many rows there will be, without running a model |
+//! | `resume` | going on with what an earlier run left |
 //! | [`rows`] | which positions count, and their states put together |
 //! | this one | reads, runs, adds, and keeps a checkpoint |
 
@@ -16,7 +18,9 @@ pub mod rows;
 pub mod side;
 pub mod texts;
 
+mod expected;
 mod group;
+mod resume;
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -28,15 +32,13 @@ use residual_hooks::StreamInfo;
 use steermap_fit::RankChoice;
 use steermap_fit::stats::file::FORMAT;
 use steermap_fit::stats::{Layout, Precision, Split, Statistics};
-use tokenizers::Tokenizer;
 
 use self::group::{GroupReader, Most, add_group, run_group};
 use self::header::{Header, Part, Shard, UNKNOWN_DTYPE};
 use self::plan::Plan;
 use self::rows::{Counts, Rules, WindowRule};
-use self::side::{ModelSide, Recorded, Side, SideSource, WindowTokens};
+use self::side::{ModelSide, Recorded, Side, SideSource};
 use self::texts::{WindowReader, WindowText};
-use crate::align::{TokenizedText, pair_positions};
 use crate::corpus::{Corpus, TextOptions};
 use crate::layer_pairs::PairSelection;
 use crate::progress::{Progress, Unit, grouped};
@@ -123,6 +125,19 @@ impl Collected {
     pub fn save(&mut self, path: &Path) -> Result<()> {
         self.statistics.flush();
         Ok(self.statistics.save(path, &self.header)?)
+    }
+
+    /// The statistics of shuffled pairings ([`Statistics::shuffled`]).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn shuffled(&mut self) -> Result<Self> {
+        self.statistics.flush();
+        Ok(Self {
+            statistics: self.statistics.shuffled()?,
+            header: self.header.clone(),
+        })
     }
 
     /// What is in it, as text for people.
@@ -241,63 +256,6 @@ impl CollectJob {
         self.start(sides, corpus, earlier, stop).await
     }
 
-    /// What the job will cost, without loading a model: as far as their files say their sizes.
-    ///
-    /// # Errors
-    ///
-    /// As [`run`](Self::run), or a model whose files don't say its sizes, or aren't here.
-    pub fn plan(&self) -> Result<Plan> {
-        let (corpus, _) = self.open()?;
-        let side = |source: &SideSource| -> Result<(StreamInfo, Option<Tokenizer>, Option<Recorded>)> {
-            match source {
-                SideSource::Model(model) => {
-                    let (sizes, tokenizer) = model.described()?;
-                    let stream = StreamInfo {
-                        num_layers: sizes.num_layers,
-                        hidden_size: sizes.hidden_size,
-                        last_block: true,
-                    };
-                    Ok((stream, tokenizer, None))
-                }
-                SideSource::Activations(_) => {
-                    let recorded = self.open_recorded(source)?;
-                    let recorded = recorded.context("activations are gone")?;
-                    Ok((recorded.stream(), None, Some(recorded)))
-                }
-            }
-        };
-        let (source, target) = (side(&self.source)?, side(&self.target)?);
-        let layout = Layout {
-            source_hidden: source.0.hidden_size,
-            target_hidden: target.0.hidden_size,
-            pairs: self.pairs.resolve(&source.0, &target.0)?,
-        };
-        let tokens = |(_, tokenizer, recorded): &(StreamInfo, Option<Tokenizer>, Option<Recorded>),
-                      windows: &[WindowText]| {
-            let one = |window: &WindowText| match (tokenizer, recorded) {
-                (Some(tokenizer), _) => {
-                    let tokens = TokenizedText::new(tokenizer, &window.text)?;
-                    Ok(Some(WindowTokens { tokens, cut: false }))
-                }
-                (None, Some(recorded)) => recorded.tokens(&window.id),
-                (None, None) => Ok(None),
-            };
-            windows.iter().map(one).collect::<Result<Vec<_>>>()
-        };
-        let known = [&source, &target]
-            .iter()
-            .all(|side| side.1.is_some() || side.2.is_some());
-        let recorded = [&source, &target].into_iter().find_map(|side| side.2.as_ref());
-        let rows = if known {
-            let tokenize = [&source, &target].map(|side| move |windows: &[WindowText]| tokens(side, windows));
-            expected_rows([&tokenize[0], &tokenize[1]], corpus.as_ref(), recorded, self)?
-        } else {
-            self.limit
-        };
-        let held_out = self.held_out_rows.unwrap_or_else(|| layout.held_out_rows());
-        Ok(Plan::new(&layout, self.precision, held_out, rows, self.fits))
-    }
-
     /// The text, and what an earlier run left.
     fn open(&self) -> Result<(Option<Corpus>, Option<Collected>)> {
         if let Some(ratio) = self.rules.outliers.filter(|ratio| ratio.is_nan() || *ratio <= 0.0) {
@@ -354,22 +312,16 @@ impl CollectJob {
         earlier: Option<Collected>,
         stop: &AtomicBool,
     ) -> Result<Outcome> {
-        let (source_stream, target_stream) = (source.stream()?, target.stream()?);
-        let layout = Layout {
-            source_hidden: source_stream.hidden_size,
-            target_hidden: target_stream.hidden_size,
-            pairs: self.pairs.resolve(&source_stream, &target_stream)?,
-        };
+        let layout = self.layout(&source.stream()?, &target.stream()?)?;
         source.choose("source", layout.source_layers())?;
         target.choose("target", layout.target_layers())?;
-        let held_out = self.held_out_rows.unwrap_or_else(|| layout.held_out_rows());
         let tokenize = [&source, &target].map(|side| |windows: &[WindowText]| side.tokens(windows));
         let recorded = [&source, &target].into_iter().find_map(Side::recorded);
-        let rows = expected_rows([&tokenize[0], &tokenize[1]], corpus.as_ref(), recorded, self)?;
+        let rows = expected::rows([&tokenize[0], &tokenize[1]], corpus.as_ref(), recorded, self)?;
         if let Some(rank) = self.fits {
             rank.check(&layout)?;
         }
-        let plan = Plan::new(&layout, self.precision, held_out, rows, self.fits);
+        let plan = self.plan_of(&layout, rows);
         if self.progress {
             eprint!("{plan}");
         }
@@ -377,40 +329,38 @@ impl CollectJob {
         plan.check(&self.checkpoint)?;
         let fresh = Collected {
             header: self.header(&source, &target, corpus.as_ref())?,
-            statistics: Statistics::new(layout.clone(), self.precision)?.with_held_out_rows(held_out),
+            statistics: Statistics::new(layout.clone(), self.precision)?.with_held_out_rows(self.held_out(&layout)),
         };
         let collected = match earlier {
-            Some(mut earlier) => {
-                let fits = earlier.header.resumes(&fresh.header).and_then(|()| {
-                    ensure!(*earlier.statistics.layout() == layout, "pairs: found others");
-                    ensure!(
-                        earlier.statistics.precision() == self.precision,
-                        "precision: found another"
-                    );
-                    let (found, expected) = (earlier.statistics.test().sample(), fresh.statistics.test().sample());
-                    ensure!(
-                        found.capacity() == expected.capacity(),
-                        "held-out rows: found {}, expected {}",
-                        found.capacity(),
-                        expected.capacity()
-                    );
-                    Ok(())
-                });
-                fits.with_context(|| {
-                    format!(
-                        "{} is the checkpoint of another job: delete it, or give this one another --out",
-                        self.checkpoint.display()
-                    )
-                })?;
-                let part = &mut earlier.header.parts[0];
-                part.corpus.clone_from(&fresh.header.parts[0].corpus);
-                part.limit = self.limit;
-                earlier
-            }
+            Some(earlier) => earlier.resume(fresh).with_context(|| {
+                format!(
+                    "{} is the checkpoint of another job: delete it, or give this one another --out",
+                    self.checkpoint.display()
+                )
+            })?,
             None => fresh,
         };
         self.read([source, target], corpus.as_ref(), &layout, collected, stop)
             .await
+    }
+
+    /// The pairs that are wanted of two models with these streams.
+    fn layout(&self, source: &StreamInfo, target: &StreamInfo) -> Result<Layout> {
+        Ok(Layout {
+            source_hidden: source.hidden_size,
+            target_hidden: target.hidden_size,
+            pairs: self.pairs.resolve(source, target)?,
+        })
+    }
+
+    /// Rows kept of each held-out split.
+    fn held_out(&self, layout: &Layout) -> usize {
+        self.held_out_rows.unwrap_or_else(|| layout.held_out_rows())
+    }
+
+    /// What statistics of this layout and of so many rows cost.
+    fn plan_of(&self, layout: &Layout, rows: Option<u64>) -> Plan {
+        Plan::new(layout, self.precision, self.held_out(layout), rows, self.fits)
     }
 
     fn header(&self, source: &Side<'_>, target: &Side<'_>, corpus: Option<&Corpus>) -> Result<Header> {
@@ -592,45 +542,6 @@ impl CollectJob {
             self.checkpoint.display()
         )
     }
-}
-
-/// Windows of a corpus that the number of rows is estimated from.
-const SAMPLED_WINDOWS: usize = 64;
-
-/// Tokens of windows, by side.
-type Tokenize<'a> = dyn Fn(&[WindowText]) -> Result<Vec<Option<WindowTokens>>> + 'a;
-
-/// The pairs of positions that a job will find, from those of the first windows of the corpus, or of the activations.
-fn expected_rows(
-    tokenize: [&Tokenize<'_>; 2],
-    corpus: Option<&Corpus>,
-    recorded: Option<&Recorded>,
-    job: &CollectJob,
-) -> Result<Option<u64>> {
-    let WindowRule::Bytes { bytes } = job.rules.window else {
-        return Ok(None);
-    };
-    let (windows, total) = match (corpus, recorded) {
-        (Some(corpus), _) => {
-            let windows = WindowReader::new(corpus, job.shard, bytes).take(SAMPLED_WINDOWS);
-            (windows.collect::<Result<Vec<_>>>()?, corpus.total_bytes())
-        }
-        (None, Some(recorded)) => {
-            let windows = recorded.windows().take(SAMPLED_WINDOWS).map(WindowText::without_text);
-            (windows.collect(), recorded.count() as u64)
-        }
-        (None, None) => return Ok(None),
-    };
-    // A window of a shard stands for the bytes of the other shards too.
-    let read: u64 = windows.iter().map(|window| window.bytes).sum();
-    let [source, target] = tokenize;
-    let texts = source(&windows)?.into_iter().zip(target(&windows)?);
-    let pairs: u64 = texts
-        .filter_map(|(source, target)| Some(pair_positions(&source?.tokens, &target?.tokens)))
-        .map(|pairing| job.rules.admitted(&pairing))
-        .sum();
-    let all = (pairs as f64 * total as f64 / read.max(1) as f64) as u64;
-    Ok(Some(job.limit.map_or(all, |limit| limit.min(all))))
 }
 
 /// Ends some time after an end was asked for.

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use steermap_maps::{MapFile, PositionRules};
 
 use crate::align::{Pairing, PositionPair};
 use crate::capture::LayerStates;
@@ -64,6 +65,39 @@ impl Rules {
     /// How many pairs it [`admits`](Self::admits).
     pub fn admitted(&self, pairing: &Pairing) -> u64 {
         pairing.pairs.iter().filter(|pair| self.admits(pair)).count() as u64
+    }
+
+    /// The rules as a map's file has them.
+    pub fn as_data(&self) -> PositionRules {
+        PositionRules {
+            window_bytes: match self.window {
+                WindowRule::Bytes { bytes } => Some(bytes as u64),
+                WindowRule::SourceTokens(_) => None,
+            },
+            skip_first: self.skip_first as u64,
+            outliers: self.outliers,
+        }
+    }
+
+    /// The rules by which a map was fitted; where its file doesn't say, the usual ones.
+    pub fn of_map(map: &MapFile) -> Self {
+        let usual = Self::default();
+        let Some(rules) = map
+            .header()
+            .positions
+            .as_ref()
+            .and_then(|positions| positions.rules.as_ref())
+        else {
+            return usual;
+        };
+        let bytes = rules.window_bytes.map(|bytes| WindowRule::Bytes {
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+        });
+        Self {
+            window: bytes.unwrap_or(usual.window),
+            skip_first: usize::try_from(rules.skip_first).unwrap_or(usize::MAX),
+            outliers: rules.outliers,
+        }
     }
 
     /// The rules in words.

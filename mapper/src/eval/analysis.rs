@@ -1,9 +1,20 @@
 //! From propensities to curves, slopes, retention, correlations and errors, with their intervals. Knows of no model.
 
 use anyhow::{Context, Result};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use steermap_report::result::{Curve, Estimate, Kind, RandomCurves, Spread};
 
-use super::result::{Curve, Estimate, Kind, RandomCurves, Spread};
-use crate::statistics::{Resamples, interval, mean, mean_interval, mse, pearson, quantiles, slope, standard_deviation};
+use crate::statistics::{
+    Resamples, for_few_clusters, interval, mean, mean_interval, mse, pearson, quantiles, slope, standard_deviation,
+    statistic_interval, widened,
+};
+
+/// Half the width of a 95% interval, in standard errors.
+const HALF_WIDTH: f64 = 1.959_963_984_540_054;
+/// Fewer tasks than this are not resampled: two say nothing of others.
+const LEAST_TASKS: usize = 3;
 
 /// Propensities `[alpha][item]`.
 pub type Propensities = Vec<Vec<f64>>;
@@ -60,19 +71,65 @@ pub fn curve(kind: Kind, alphas: &[f64], propensities: Propensities, resamples: 
     })
 }
 
-/// Slope of the mean propensity with the mapped vector over that with the native one; the interval is of the ratio over
-/// the same resampled items.
-pub fn retention(native_slopes: &[f64], mapped_slopes: &[f64], resamples: &Resamples) -> Estimate {
+/// Slope of the mean propensity with the mapped vector over that with the native one, from the items' slopes. The interval is
+/// of the ratio over the same resampled items, wider by `standard_error` of the vectors themselves.
+pub fn retention(native_slopes: &[f64], mapped_slopes: &[f64], resamples: &Resamples, standard_error: f64) -> Estimate {
+    mean_retention(&[(native_slopes, mapped_slopes)], resamples, standard_error)
+}
+
+/// The mean of several layers' [`retention`]s, each from its native and its mapped slopes of the same items.
+pub fn mean_retention(layers: &[(&[f64], &[f64])], resamples: &Resamples, standard_error: f64) -> Estimate {
     let total = |slopes: &[f64], items: &[usize]| items.iter().map(|&item| slopes[item]).sum::<f64>();
-    let ratios: Vec<f64> = resamples
-        .iter()
-        .map(|items| total(mapped_slopes, items) / total(native_slopes, items))
+    let over = |items: &[usize]| {
+        let ratios = layers
+            .iter()
+            .map(|(native, mapped)| total(mapped, items) / total(native, items));
+        ratios.sum::<f64>() / layers.len() as f64
+    };
+    let all: Vec<usize> = (0..resamples.items()).collect();
+    let value = over(&all);
+    let (low, high) = widened(value, statistic_interval(resamples, over), standard_error);
+    Estimate { value, low, high }
+}
+
+/// The mean of what was estimated on several tasks: the interval resamples tasks, and takes each one's value from a normal
+/// distribution that its own interval states. With one or two tasks it is of the latter alone. `None` of nothing.
+pub fn mean_of(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Estimate> {
+    if estimates.is_empty() {
+        return None;
+    }
+    let count = estimates.len();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let means: Vec<f64> = (0..resamples)
+        .map(|_| {
+            let drawn = (0..count).map(|place| {
+                let task = if count < LEAST_TASKS {
+                    place
+                } else {
+                    rng.random_range(0..count)
+                };
+                let Estimate { value, low, high } = estimates[task];
+                let normal: f64 = StandardNormal.sample(&mut rng);
+                let width = if normal < 0.0 { value - low } else { high - value };
+                value + normal * width / HALF_WIDTH
+            });
+            drawn.sum::<f64>() / count as f64
+        })
         .collect();
-    let (low, high) = interval(&ratios);
+    let value = mean(&estimates.iter().map(|estimate| estimate.value).collect::<Vec<_>>());
+    let (low, high) = match count < LEAST_TASKS {
+        true => interval(&means),
+        false => for_few_clusters(value, interval(&means), count as f64),
+    };
+    Some(Estimate { value, low, high })
+}
+
+/// The mean of a spread, with its interval.
+pub fn estimate_of(spread: &Spread) -> Estimate {
     Estimate {
-        value: mean(mapped_slopes) / mean(native_slopes),
-        low,
-        high,
+        value: spread.mean,
+        low: spread.interval[0],
+        high: spread.interval[1],
     }
 }
 
@@ -148,9 +205,10 @@ mod tests {
         let curve = curve(Kind::Native, &ALPHAS, lines(1.0), &resamples).unwrap();
         assert_eq!(curve.mean, [-3.0, 0.0, 3.0]);
         assert_eq!(curve.slope.value, 3.0);
-        // A resample is one item twice, or both.
-        assert_eq!((curve.slope.low, curve.slope.high), (2.0, 4.0));
-        assert_eq!((curve.low[1], curve.high[1]), (-1.0, 1.0));
+        // A resample is one item twice, or both; of two items little is known.
+        let of_two = |value, low, high| for_few_clusters(value, (low, high), 2.0);
+        assert_eq!((curve.slope.low, curve.slope.high), of_two(3.0, 2.0, 4.0));
+        assert_eq!((curve.low[1], curve.high[1]), of_two(0.0, -1.0, 1.0));
         assert!(super::curve(Kind::Native, &[1.0, 1.0, 1.0], lines(1.0), &resamples).is_err());
     }
 
@@ -158,11 +216,56 @@ mod tests {
     fn retention_is_a_ratio_of_the_same_items() {
         let resamples = Resamples::new(500, 2, 1);
         let slopes = |factor| item_slopes(&ALPHAS, &lines(factor)).unwrap();
-        let half = retention(&slopes(1.0), &slopes(0.5), &resamples);
+        let half = retention(&slopes(1.0), &slopes(0.5), &resamples, 0.0);
         assert_eq!((half.value, half.low, half.high), (0.5, 0.5, 0.5));
         // 1 of 2 on the first item, 0 of 4 on the second.
-        let uneven = retention(&[2.0, 4.0], &[1.0, 0.0], &resamples);
-        assert_eq!((uneven.value, uneven.low, uneven.high), (1.0 / 6.0, 0.0, 0.5));
+        let uneven = retention(&[2.0, 4.0], &[1.0, 0.0], &resamples, 0.0);
+        assert_eq!(uneven.value, 1.0 / 6.0);
+        assert_eq!((uneven.low, uneven.high), for_few_clusters(1.0 / 6.0, (0.0, 0.5), 2.0));
+    }
+
+    #[test]
+    fn the_vectors_own_uncertainty_widens_retention() {
+        let resamples = Resamples::new(500, 2, 1);
+        let wide = retention(&[2.0, 4.0], &[1.0, 2.0], &resamples, 0.1);
+        assert_eq!(wide.value, 0.5);
+        assert!(
+            (wide.low - 0.304).abs() < 1e-3 && (wide.high - 0.696).abs() < 1e-3,
+            "{wide:?}"
+        );
+        // Of two layers, 0.5 and 0.25.
+        let both: [(&[f64], &[f64]); 2] = [(&[2.0, 4.0], &[1.0, 2.0]), (&[8.0, 8.0], &[2.0, 2.0])];
+        let mean = mean_retention(&both, &resamples, 0.0);
+        assert_eq!((mean.value, mean.low, mean.high), (0.375, 0.375, 0.375));
+    }
+
+    #[test]
+    fn few_tasks_have_their_own_intervals() {
+        let of = |value: f64, half: f64| Estimate {
+            value,
+            low: value - half,
+            high: value + half,
+        };
+        let one = mean_of(&[of(0.88, 0.2)], 4000, 1).unwrap();
+        assert!(
+            (one.low - 0.68).abs() < 0.02 && (one.high - 1.08).abs() < 0.02,
+            "{one:?}"
+        );
+        // The error of a mean of two is smaller by the root of 2.
+        let two = mean_of(&[of(0.5, 0.2), of(1.5, 0.2)], 4000, 1).unwrap();
+        assert!(
+            (two.value - 1.0).abs() < 1e-12 && (two.low - 0.859).abs() < 0.02,
+            "{two:?}"
+        );
+        // More of them differ from each other.
+        let many: Vec<Estimate> = (0..20).map(|i| of(f64::from(i) / 10.0, 0.0)).collect();
+        let many = mean_of(&many, 4000, 1).unwrap();
+        // The standard deviation of 0 to 1.9 is 0.577, of a mean of 20 0.129.
+        assert!(
+            (many.value - 0.95).abs() < 1e-12 && (many.high - many.value - 0.253).abs() < 0.03,
+            "{many:?}"
+        );
+        assert_eq!(mean_of(&[], 10, 1), None);
     }
 
     #[test]
@@ -196,7 +299,7 @@ mod tests {
     fn a_spread_by_hand() {
         let spread = spread(&[1.0, 2.0, 3.0], 2000, 3).unwrap();
         assert_eq!((spread.count, spread.mean, spread.deviation), (3, 2.0, 1.0));
-        assert!(spread.interval[0] < 1.5 && spread.interval[1] > 2.5, "{spread:?}");
+        assert!(spread.interval[0] < 1.0 && spread.interval[1] > 3.0, "{spread:?}");
         assert!(super::spread(&[], 10, 0).is_none());
     }
 }

@@ -1,24 +1,25 @@
 //! One task on the target model: every propensity, perplexity and text that its results come from.
 
 use anyhow::{Context, Result};
-use indicatif::ProgressBar;
-use steermap_maps::{MapFile, MappedLayer};
+use steermap_maps::{MapFile, MappedLayer, OffsetRule};
+use steermap_report::result::{GeneratedText, Generation, Kind, Perplexity, Rate};
 
+use super::alphas::Alphas;
 use super::analysis::Propensities;
+use super::halves::DrawnVectors;
 use super::journal::Journal;
 use super::perplexity::Documents;
-use super::result::{Candidate, GeneratedText, Generation, Kind, Perplexity, Rate};
 use super::vectors::TaskVectors;
-use crate::behaviour::{Choices, random_direction, unit};
+use crate::behaviour::{Choices, norm, random_direction, unit};
 use crate::pairs::Text;
-use crate::statistics::{mean, slope};
+use crate::progress::Progress;
 use crate::steerer::{LayerOffset, Steerer};
 use crate::tasks::Task;
 
-/// Layers, and random directions, that are measured in one unit of work: enough to fill batches, few enough to stop soon.
-const LAYERS_TOGETHER: usize = 4;
-/// See [`LAYERS_TOGETHER`].
-const RANDOM_TOGETHER: usize = 5;
+/// Directions that are measured in one unit of work at two alphas: enough to fill batches, few enough to stop soon.
+const SLOPES_TOGETHER: usize = 16;
+/// The same at many alphas.
+const CURVES_TOGETHER: usize = 4;
 
 /// What all tasks are measured with.
 pub struct Bench<'a> {
@@ -28,10 +29,12 @@ pub struct Bench<'a> {
     pub documents: &'a Documents,
     /// Perplexity of it without steering.
     pub unsteered_perplexity: f64,
+    /// How strongly is steered.
+    pub alphas: &'a Alphas,
     /// What was measured so far.
     pub journal: &'a mut Journal,
     /// Moves on by one with each forward pass of a prompt.
-    pub bar: &'a ProgressBar,
+    pub progress: &'a Progress,
 }
 
 /// A task that is ready to be measured.
@@ -44,16 +47,29 @@ pub struct Prepared<'a> {
     pub finding: Choices,
     /// The measuring half.
     pub measuring: Choices,
+    /// Items of the measuring half that share their deciding words have the same number.
+    pub clusters: Vec<usize>,
+    /// The same of the finding half.
+    pub finding_clusters: Vec<usize>,
     /// Its vectors.
     pub vectors: TaskVectors,
+    /// Vectors from halves of its pairs and with sides drawn anew, of the source's layers that lead to the layer at which
+    /// controls are measured.
+    pub drawn: DrawnVectors,
+    /// The same of the target, at that layer.
+    pub native_drawn: DrawnVectors,
+    /// What carries the source's over.
+    pub map: &'a MapFile,
+    /// How.
+    pub offset: OffsetRule,
 }
 
-/// A unit direction at a layer, and what alpha 1 is there.
+/// A direction at a layer, and what alpha 1 is there.
 #[derive(Clone, Debug)]
 pub struct Direction {
     /// The layer.
     pub layer: usize,
-    /// Norm 1.
+    /// Norm 1; of a control that is not brought to the length of what it is compared with, another.
     pub unit: Vec<f32>,
     /// Mean norm of the stream.
     pub mean_norm: f64,
@@ -142,25 +158,91 @@ impl Prepared<'_> {
         })
     }
 
-    /// Cosines of `count` random directions of the source, mapped, with the native vector.
+    /// A vector of the source's layers that lead to `layer`, one behind the other, carried over.
+    fn carried(&self, layer: usize, vector: &[f32]) -> Result<Vec<f32>> {
+        let source_layers = &self.mapped_layer(layer)?.source_layers;
+        let mut pairs = self.map.pairs().iter();
+        let pair = pairs.find(|pair| pair.target_layer == layer && pair.source_layers == *source_layers);
+        let pair = pair.with_context(|| format!("layer {layer}: the map does not reach it"))?;
+        Ok(pair.map.load()?.carry(vector, self.offset))
+    }
+
+    /// The direction of [`carried`](Self::carried).
+    fn carry(&self, layer: usize, vector: &[f32]) -> Result<Direction> {
+        Direction::of(
+            layer,
+            &self.carried(layer, vector)?,
+            self.mapped_layer(layer)?.mean_norm,
+        )
+    }
+
+    /// The source's own vector at the layers that lead to `layer`, one behind the other.
+    fn found(&self, layer: usize) -> Result<Vec<f32>> {
+        let layers = &self.mapped_layer(layer)?.source_layers;
+        let directions = layers.iter().map(|&layer| self.vectors.found.direction(layer));
+        let directions = directions.collect::<Option<Vec<_>>>();
+        Ok(directions.context("the source's vector lacks a layer")?.concat())
+    }
+
+    /// `count` random directions of the source, as long as its own vector, carried over.
     ///
     /// # Errors
     ///
-    /// A layer that the map doesn't reach, or weights that can't be read.
-    pub fn random_cosines(&self, map: &MapFile, layer: usize, count: usize, seed: u64) -> Result<Vec<f64>> {
-        let mapped = self.mapped_layer(layer)?;
-        let pair = map
-            .pairs()
-            .iter()
-            .find(|pair| pair.target_layer == layer && pair.source_layers == mapped.source_layers);
-        let pair = pair.with_context(|| format!("layer {layer}: the map does not reach it"))?;
-        let native = self.native(layer)?;
-        let map = pair.map.load()?;
-        let cosines = (0..count).map(|number| {
-            let random = random_direction(map.columns(), self.seed(seed, number));
-            crate::behaviour::cosine(&map.linear(&random), &native.unit)
+    /// A layer that the map doesn't reach, weights that can't be read.
+    pub fn mapped_random(&self, layer: usize, count: usize, seed: u64) -> Result<Vec<Direction>> {
+        let found = self.found(layer)?;
+        let norm = norm(&found) as f32;
+        let directions = (0..count).map(|number| {
+            let random = random_direction(found.len(), self.seed(seed, number));
+            self.carry(layer, &random.iter().map(|x| x * norm).collect::<Vec<_>>())
         });
-        Ok(cosines.collect())
+        directions.collect()
+    }
+
+    /// The task's vector, carried over by another map.
+    ///
+    /// # Errors
+    ///
+    /// A layer that the map doesn't reach, weights that can't be read.
+    pub fn through(&self, map: &MapFile, layer: usize) -> Result<Direction> {
+        let reach = map.reach(&self.vectors.found, false)?;
+        let mapped = reach.direction(layer, self.offset);
+        let mapped = mapped.with_context(|| format!("layer {layer}: the map does not reach it"))??;
+        Direction::of(layer, &mapped.direction, self.mapped_layer(layer)?.mean_norm)
+    }
+
+    /// Vectors from the task's own pairs with sides drawn anew, carried over: as long as they are beside the mapped vector,
+    /// since at its length any of them is the contrast again, one way or the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`mapped_random`](Self::mapped_random).
+    pub fn shuffled(&self, layer: usize) -> Result<Vec<Direction>> {
+        let mapped = self.mapped_layer(layer)?;
+        let whole = norm(&mapped.direction);
+        let drawn = self.drawn.shuffled.iter().filter(|drawn| !drawn.is_empty());
+        let directions = drawn.map(|drawn| {
+            let carried = self.carried(layer, drawn)?;
+            Ok(Direction {
+                layer,
+                unit: carried.iter().map(|&x| (f64::from(x) / whole) as f32).collect(),
+                mean_norm: mapped.mean_norm,
+            })
+        });
+        directions.collect()
+    }
+
+    /// Vectors from halves of the pairs: native, mapped.
+    ///
+    /// # Errors
+    ///
+    /// As [`mapped_random`](Self::mapped_random).
+    pub fn halves(&self, layer: usize) -> Result<Vec<[Direction; 2]>> {
+        let mean_norm = self.mapped_layer(layer)?.mean_norm;
+        let both = self.native_drawn.halves.iter().zip(&self.drawn.halves);
+        let both = both.filter(|(native, found)| !native.is_empty() && !found.is_empty());
+        both.map(|(native, found)| Ok([Direction::of(layer, native, mean_norm)?, self.carry(layer, found)?]))
+            .collect()
     }
 
     /// Every task has directions of its own.
@@ -170,57 +252,45 @@ impl Prepared<'_> {
 }
 
 impl Bench<'_> {
-    /// Slopes of native and mapped vector at each of `layers`, on the finding half, between `-alpha` and `alpha`, which is
-    /// half of the largest of the layer's `alphas`.
+    /// The alphas between which slopes are taken: half of the largest, to either side.
+    pub fn steps(&self, direction: &Direction) -> [f64; 2] {
+        let alphas = self.alphas.relative_to(direction.mean_norm);
+        let most = alphas.iter().fold(0.0, |most: f64, alpha| most.max(alpha.abs()));
+        [-most / 2.0, most / 2.0]
+    }
+
+    /// By direction and item: the slope between the two alphas of [`steps`](Self::steps).
     ///
     /// # Errors
     ///
     /// What the engine answers with, or a stop; so all of these methods.
-    pub async fn candidates(
-        &mut self,
-        prepared: &Prepared<'_>,
-        layers: &[usize],
-        alphas_at: impl Fn(f64) -> Vec<f64>,
-    ) -> Result<Vec<Candidate>> {
-        let mut candidates = Vec::with_capacity(layers.len());
-        for layers in layers.chunks(LAYERS_TOGETHER) {
-            let mut steered = Vec::with_capacity(2 * layers.len());
-            for &layer in layers {
-                let alphas = alphas_at(prepared.mapped_layer(layer)?.mean_norm);
-                let alpha = alphas.iter().fold(0.0, |most: f64, alpha| most.max(alpha.abs())) / 2.0;
-                let alphas = vec![-alpha, alpha];
-                steered.push((prepared.native(layer)?, alphas.clone()));
-                steered.push((prepared.mapped(layer)?, alphas));
-            }
-            let of: Vec<String> = layers.iter().map(usize::to_string).collect();
-            let unit = format!("{}/layers/{}", prepared.task.name, of.join("+"));
-            let propensities = self.together(&unit, &prepared.finding, &steered, &[]).await?;
-            let slopes = steered.iter().zip(&propensities).map(|((_, alphas), propensities)| {
-                let means: Vec<f64> = propensities.iter().map(|items| mean(items)).collect();
-                slope(alphas, &means).context("alphas: found one, expected several")
-            });
-            let slopes: Vec<f64> = slopes.collect::<Result<_>>()?;
-            for (&layer, slopes) in layers.iter().zip(slopes.chunks_exact(2)) {
-                candidates.push(Candidate {
-                    source_layers: prepared.mapped_layer(layer)?.source_layers.clone(),
-                    target_layer: layer,
-                    native_slope: slopes[0],
-                    mapped_slope: slopes[1],
-                });
-            }
+    pub async fn slopes(&mut self, unit: &str, choices: &Choices, directions: &[Direction]) -> Result<Vec<Vec<f64>>> {
+        let mut slopes = Vec::with_capacity(directions.len());
+        for (number, directions) in directions.chunks(SLOPES_TOGETHER).enumerate() {
+            let steered: Vec<_> = directions
+                .iter()
+                .map(|direction| (direction.clone(), self.steps(direction).to_vec()))
+                .collect();
+            let measured = self
+                .together(&format!("{unit}/{number}"), choices, &steered, &[])
+                .await?;
+            slopes.extend(measured.iter().zip(&steered).map(|(propensities, (_, alphas))| {
+                let ends = propensities[0].iter().zip(&propensities[1]);
+                ends.map(|(low, high)| (high - low) / (alphas[1] - alphas[0])).collect()
+            }));
         }
-        Ok(candidates)
+        Ok(slopes)
     }
 
     /// Propensities without steering.
     ///
     /// # Errors
     ///
-    /// See [`candidates`](Self::candidates).
+    /// See [`slopes`](Self::slopes).
     pub async fn unsteered(&mut self, unit: &str, choices: &Choices) -> Result<Vec<f64>> {
-        let (steerer, bar) = (self.steerer, self.bar);
+        let (steerer, progress) = (self.steerer, self.progress);
         let work = async {
-            let mut propensities = choices.propensities_under(steerer, [None], || bar.inc(1)).await?;
+            let mut propensities = choices.propensities_under(steerer, [None], || progress.add(1)).await?;
             Ok(propensities.remove(0))
         };
         self.journal.unit(unit, work).await
@@ -230,7 +300,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// See [`candidates`](Self::candidates).
+    /// See [`slopes`](Self::slopes).
     pub async fn propensities(
         &mut self,
         unit: &str,
@@ -243,26 +313,27 @@ impl Bench<'_> {
         Ok(self.together(unit, choices, &steered, unsteered).await?.remove(0))
     }
 
-    /// As [`propensities`](Self::propensities), of random directions: a few in each unit.
+    /// As [`propensities`](Self::propensities), of several directions: a few in each unit.
     ///
     /// # Errors
     ///
-    /// See [`candidates`](Self::candidates).
-    pub async fn random(
+    /// See [`slopes`](Self::slopes).
+    pub async fn curves(
         &mut self,
-        prepared: &Prepared<'_>,
+        unit: &str,
+        choices: &Choices,
         directions: &[Direction],
         alphas: &[f64],
         unsteered: &[f64],
     ) -> Result<Vec<Propensities>> {
         let mut all = Vec::with_capacity(directions.len());
-        for (number, directions) in directions.chunks(RANDOM_TOGETHER).enumerate() {
+        for (number, directions) in directions.chunks(CURVES_TOGETHER).enumerate() {
             let steered: Vec<_> = directions
                 .iter()
                 .map(|direction| (direction.clone(), alphas.to_vec()))
                 .collect();
-            let unit = format!("{}/random/{number}", prepared.task.name);
-            all.extend(self.together(&unit, &prepared.measuring, &steered, unsteered).await?);
+            let unit = format!("{unit}/{number}");
+            all.extend(self.together(&unit, choices, &steered, unsteered).await?);
         }
         Ok(all)
     }
@@ -275,12 +346,12 @@ impl Bench<'_> {
         steered: &[(Direction, Vec<f64>)],
         unsteered: &[f64],
     ) -> Result<Vec<Propensities>> {
-        let (steerer, bar) = (self.steerer, self.bar);
+        let (steerer, progress) = (self.steerer, self.progress);
         let work = async {
             let offsets = steered
                 .iter()
                 .flat_map(|(direction, alphas)| alphas.iter().filter_map(|&alpha| direction.at(alpha)).map(Some));
-            let measured = choices.propensities_under(steerer, offsets, || bar.inc(1)).await?;
+            let measured = choices.propensities_under(steerer, offsets, || progress.add(1)).await?;
             let mut measured = measured.into_iter();
             let mut at = |alpha: &f64| match *alpha == 0.0 {
                 true => Some(unsteered.to_vec()),
@@ -290,20 +361,22 @@ impl Bench<'_> {
             all.collect::<Option<Vec<Propensities>>>()
                 .context("an alpha was not measured")
         };
-        self.journal.unit(unit, work).await
+        let measured = self.journal.unit(unit, work).await?;
+        progress.step(unit);
+        Ok(measured)
     }
 
     /// Perplexity at `alpha`.
     ///
     /// # Errors
     ///
-    /// See [`candidates`](Self::candidates).
+    /// See [`slopes`](Self::slopes).
     pub async fn perplexity(&mut self, unit: &str, direction: &Direction, alpha: f64) -> Result<f64> {
         let Some(offset) = direction.at(alpha) else {
             return Ok(self.unsteered_perplexity);
         };
-        let (steerer, bar, documents) = (self.steerer, self.bar, self.documents);
-        let work = async { documents.perplexity(steerer, Some(offset), || bar.inc(1)).await };
+        let (steerer, progress, documents) = (self.steerer, self.progress, self.documents);
+        let work = async { documents.perplexity(steerer, Some(offset), || progress.add(1)).await };
         self.journal.unit(&format!("{unit}/{alpha}"), work).await
     }
 
@@ -311,7 +384,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// See [`candidates`](Self::candidates).
+    /// See [`slopes`](Self::slopes).
     pub async fn perplexities(&mut self, prepared: &Prepared<'_>, layer: usize, alphas: &[f64]) -> Result<Perplexity> {
         let mut curves = [Vec::new(), Vec::new()];
         let directions = [("native", prepared.native(layer)?), ("mapped", prepared.mapped(layer)?)];
@@ -331,36 +404,12 @@ impl Bench<'_> {
         })
     }
 
-    /// Change of another task's mean propensity from `-alpha` to `alpha` of this task's vectors: native, mapped.
-    ///
-    /// # Errors
-    ///
-    /// See [`candidates`](Self::candidates).
-    pub async fn side_effect(
-        &mut self,
-        prepared: &Prepared<'_>,
-        other: &Prepared<'_>,
-        items: &Choices,
-        layer: usize,
-        alpha: f64,
-    ) -> Result<[f64; 2]> {
-        let alphas = vec![-alpha, alpha];
-        let steered = [
-            (prepared.native(layer)?, alphas.clone()),
-            (prepared.mapped(layer)?, alphas),
-        ];
-        let unit = format!("{}/on/{}", prepared.task.name, other.task.name);
-        let ends = self.together(&unit, items, &steered, &[]).await?;
-        let change = |ends: &Propensities| mean(&ends[1]) - mean(&ends[0]);
-        Ok([change(&ends[0]), change(&ends[1])])
-    }
-
     /// Greedy continuations of the task's prompts: unsteered, and at `-alpha` and `alpha` of the native and the mapped
     /// vector.
     ///
     /// # Errors
     ///
-    /// See [`candidates`](Self::candidates).
+    /// See [`slopes`](Self::slopes).
     pub async fn generation(
         &mut self,
         prepared: &Prepared<'_>,

@@ -3,38 +3,48 @@
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`job`] | what is asked for; checks, loads, and runs it all |
+//! | [`job`] | what is asked for; loads, and runs it all |
+//! | `inputs` | what is read and checked before a model is loaded |
+//! | [`protocol`] | what is fixed before anything is measured |
 //! | [`alphas`] | how strongly is steered |
 //! | [`text`] | the neutral text |
 //! | [`representation`] | how well the map predicts states |
-//! | [`vectors`] | each task's vectors on both models |
+//! | [`vectors`], [`halves`] | each task's vectors on both models, and those of halves of its pairs |
+//! | [`measure`] | propensities, perplexity, texts of one task |
+//! | [`layers`], [`controls`] | its layers; what other directions do |
 //! | `task` | one task from its measurements to its result |
-//! | [`measure`] | one task: propensities, perplexity, texts |
+//! | [`conclusion`], [`summary`] | what needs all tasks; all of them together |
 //! | [`perplexity`] | of the neutral text |
-//! | [`search`] | the spec to serve, from the finding half |
+//! | [`search`], [`config`] | the spec to serve, from the finding half; as a file |
 //! | [`analysis`] | curves, slopes, retention, intervals: of numbers alone |
 //! | [`verdict`] | what the figures say |
-//! | [`result`] | all of it, as the report has it |
 //! | [`journal`] | what was measured so far |
-//! | [`table`] | the result as text |
+//!
+//! What comes out is of the crate steermap-report, which shows it.
 
 pub mod alphas;
 pub mod analysis;
+pub mod conclusion;
+pub mod config;
+pub mod controls;
+pub mod halves;
 pub mod job;
 pub mod journal;
+pub mod layers;
 pub mod measure;
 pub mod perplexity;
+pub mod protocol;
 pub mod representation;
-pub mod result;
 pub mod search;
-pub mod table;
-
-mod task;
+pub mod summary;
 pub mod text;
 pub mod vectors;
 pub mod verdict;
 
+mod inputs;
+mod task;
+
 pub use alphas::Alphas;
 pub use job::EvalJob;
 pub use journal::Stopped;
-pub use result::Evaluation;
+pub use protocol::{Draws, SteeredLayers};

@@ -1,18 +1,18 @@
-//! How well a map predicts the target's states on a text: R², its spread over dimensions, cosine, linear CKA.
+//! How well a map predicts the target's states on a text: R², its spread over dimensions, cosine, debiased linear CKA.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use indicatif::ProgressBar;
 use steermap_maps::MapFile;
+use steermap_report::result::{PairResult, Representation};
 
-use super::result::{PairResult, Representation};
 use super::text::NeutralText;
 use crate::align::{TokenizedText, pair_positions};
 use crate::capture::{LayerStates, StreamCapture};
-use crate::collect::rows::{Counts, Rules, text_rows};
+use crate::collect::rows::{Counts, Rules, WindowRule, text_rows};
+use crate::progress::Progress;
 use crate::session::Session;
-use crate::statistics::{Centred, mean_cosine, r_squared};
+use crate::statistics::{Gram, mean_cosine, r_squared};
 use crate::windows::{WINDOW_BYTES, windows};
 
 /// Texts whose states are held in memory together, beside the rows that were kept.
@@ -37,9 +37,10 @@ pub async fn measure(
     map: &MapFile,
     text: &NeutralText,
     positions: usize,
-    bar: &ProgressBar,
+    progress: &Progress,
 ) -> Result<Representation> {
-    let states = capture(source, target, text, positions, bar).await?;
+    let rules = Rules::of_map(map);
+    let states = capture(source, target, text, &rules, positions, progress).await?;
     ensure!(
         states.rows >= 2,
         "text: found {} paired positions in {}, expected two at least",
@@ -48,8 +49,8 @@ pub async fn measure(
     );
     let hidden = (map.header().source.hidden_size, map.header().target.hidden_size);
     let still = "states that do not vary over the text, so they have no CKA";
-    let side = |states: &[Vec<f32>], hidden| -> Result<Vec<Centred>> {
-        let sides = states.iter().map(|layer| Centred::new(layer, hidden).context(still));
+    let side = |states: &[Vec<f32>], hidden| -> Result<Vec<Gram>> {
+        let sides = states.iter().map(|layer| Gram::new(layer, hidden).context(still));
         sides.collect()
     };
     let (source_side, target_side) = (side(&states.source, hidden.0)?, side(&states.target, hidden.1)?);
@@ -83,7 +84,7 @@ pub async fn measure(
             cka: match pair.source_layers[..] {
                 [only] => cka[only][pair.target_layer],
                 _ => {
-                    let input = Centred::new(&input, hidden.0 * inputs.len()).context(still)?;
+                    let input = Gram::new(&input, hidden.0 * inputs.len()).context(still)?;
                     input.cka(&target_side[pair.target_layer]).context(still)?
                 }
             },
@@ -100,13 +101,14 @@ pub async fn measure(
     })
 }
 
-/// Runs both models over the text. Positions are paired and left out by the rules that maps are fitted by.
+/// Runs both models over the text. Positions are paired and left out by `rules`, those of the fit.
 async fn capture(
     source: &Session,
     target: &Session,
     text: &NeutralText,
+    rules: &Rules,
     positions: usize,
-    bar: &ProgressBar,
+    progress: &Progress,
 ) -> Result<PairedStates> {
     let tokenizers = [source.tokenizer()?, target.tokenizer()?];
     let layers = |session: &Session| -> Result<Vec<usize>> {
@@ -115,32 +117,36 @@ async fn capture(
     };
     let layers = [layers(source)?, layers(target)?];
     let captures = layers.clone().map(|layers| Arc::new(StreamCapture::new(layers)));
-    let (rules, mut counts) = (Rules::default(), Counts::default());
+    let mut counts = Counts::default();
+    let window_bytes = match rules.window {
+        WindowRule::Bytes { bytes } => bytes,
+        WindowRule::SourceTokens(_) => WINDOW_BYTES,
+    };
     let mut states = PairedStates {
         rows: 0,
         documents: 0,
         source: vec![Vec::new(); layers[0].len()],
         target: vec![Vec::new(); layers[1].len()],
     };
-    for documents in text.documents.chunks(TEXTS_AT_A_TIME) {
-        if states.rows >= positions {
-            break;
-        }
+    let mut cut =
+        text.documents.iter().enumerate().flat_map(|(number, document)| {
+            windows(document, window_bytes).map(move |window| (number, &document[window]))
+        });
+    while states.rows < positions {
         let mut texts = Vec::new();
-        for document in documents {
-            // The first window, as the fit reads it.
-            let Some(window) = windows(document, WINDOW_BYTES).next() else {
-                continue;
-            };
-            let document = &document[window];
+        for (number, window) in cut.by_ref().take(TEXTS_AT_A_TIME) {
+            states.documents = states.documents.max(number + 1);
             let mut both = [
-                TokenizedText::new(&tokenizers[0], document)?,
-                TokenizedText::new(&tokenizers[1], document)?,
+                TokenizedText::new(&tokenizers[0], window)?,
+                TokenizedText::new(&tokenizers[1], window)?,
             ];
             both[0].truncate(source.max_sequence());
             both[1].truncate(target.max_sequence());
             let pairing = pair_positions(&both[0], &both[1]);
             texts.push((both, pairing));
+        }
+        if texts.is_empty() {
+            break;
         }
         // By length: the engine runs prompts of one length together.
         texts.sort_by_key(|(both, _)| (both[0].ids.len(), both[1].ids.len()));
@@ -148,16 +154,15 @@ async fn capture(
             let mut order: Vec<usize> = (0..texts.len()).collect();
             order.sort_by_key(|&i| texts[i].0[side].ids.len());
             let prompts: Vec<&[u32]> = order.iter().map(|&i| texts[i].0[side].ids.as_slice()).collect();
-            let streams = session.streams(&captures[side], &prompts, || bar.inc(1)).await?;
+            let streams = session.streams(&captures[side], &prompts, || progress.add(1)).await?;
             let mut sorted: Vec<(usize, Vec<LayerStates>)> = order.into_iter().zip(streams).collect();
             sorted.sort_by_key(|(i, _)| *i);
             Ok(sorted.into_iter().map(|(_, states)| states).collect())
         };
         let (of_source, of_target) = (run(source, 0).await?, run(target, 1).await?);
         for (((_, pairing), source), target) in texts.iter().zip(&of_source).zip(&of_target) {
-            let rows = text_rows(pairing, source, target, &rules, &mut counts);
+            let rows = text_rows(pairing, source, target, rules, &mut counts);
             states.rows += rows.ends.len();
-            states.documents += 1;
             let append = |to: &mut [Vec<f32>], from: Vec<Vec<f32>>| {
                 to.iter_mut().zip(from).for_each(|(to, from)| to.extend(from));
             };

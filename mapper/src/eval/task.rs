@@ -1,22 +1,41 @@
-//! One task from its measurements to its result, and all of them to a summary.
+//! One task from its measurements to its result, but for what needs the other tasks.
 
-use anyhow::{Context, Result, ensure};
-use steermap_maps::{MapFile, OffsetRule};
+use anyhow::{Context, Result, bail};
+use steermap_maps::{MapFile, OffsetRule, VectorFile};
+use steermap_report::result::{
+    Control, ControlKind, Curve, HalfSamples, Kind, Perplexity, Protocol, RandomCurves, TaskResult,
+};
 
 use super::analysis::{self, Propensities};
-use super::job::{EvalJob, file_stem};
-use super::measure::{Bench, Prepared};
-use super::result::{Curve, Estimate, Kind, Perplexity, Representation, Summary, TaskResult};
-use super::search::Names;
-use super::{vectors, verdict};
+use super::config::Entry;
+use super::controls::ControlSlopes;
+use super::job::EvalJob;
+use super::layers::layer_results;
+use super::measure::{Bench, Direction, Prepared};
+use super::verdict;
 use crate::behaviour::cosine;
-use crate::statistics::{Resamples, mean};
+use crate::statistics::{Resamples, half_sample_error, mean, slope};
 
-/// Random directions whose cosines are drawn: a product each, so many are cheap.
+/// Random directions of the source whose cosines are drawn: a product each, so many are cheap.
 const RANDOM_COSINES: usize = 200;
 
+/// Propensities on the measuring half at the layer where controls are measured.
+struct Curves {
+    alphas: Vec<f64>,
+    unsteered: Vec<f64>,
+    measured: Vec<(Kind, Propensities)>,
+    /// Alphas of the isotropic random directions, and these.
+    random_alphas: Vec<f64>,
+    random: Vec<Propensities>,
+    /// The same of the task's vector through the map of shuffled pairings.
+    shuffled_map: Vec<Propensities>,
+    /// The native and the mapped vector's propensities at these alphas.
+    native_there: Propensities,
+    mapped_there: Propensities,
+}
+
 impl EvalJob {
-    /// Measures a task and works its result out, but for its side effects, which need the other tasks.
+    /// Measures a task and works its result out, but for what needs the other tasks: side effects, specificity, verdict.
     ///
     /// # Errors
     ///
@@ -25,93 +44,75 @@ impl EvalJob {
         &self,
         bench: &mut Bench<'_>,
         task: &Prepared<'_>,
-        layers: &[usize],
-        map: &MapFile,
+        protocol: &Protocol,
+        shuffled_map: Option<&MapFile>,
     ) -> Result<TaskResult> {
-        let name = &task.task.name;
-        let alphas_at = |mean_norm: f64| self.alphas.relative_to(mean_norm);
-        let candidates = bench.candidates(task, layers, alphas_at).await?;
-        let chosen = candidates
+        let (name, layer) = (&task.task.name, protocol.layer);
+        let finding_resamples = Resamples::clustered(self.resamples, &task.finding_clusters, self.seed);
+        let resamples = Resamples::clustered(self.resamples, &task.clusters, self.seed);
+        let candidates = bench.candidates(task, &protocol.band).await?;
+        let best = candidates
             .iter()
             .max_by(|a, b| a.native_slope.total_cmp(&b.native_slope));
-        let chosen = chosen.context("layers: found none")?.clone();
-        let layer = chosen.target_layer;
-        let mean_norm = task.mapped_layer(layer)?.mean_norm;
-        let (native, mapped, unmapped) = (task.native(layer)?, task.mapped(layer)?, task.unmapped(layer)?);
-
-        let alphas = self.alphas.relative_to(mean_norm);
-        let unsteered = bench.unsteered(&format!("{name}/unsteered"), &task.measuring).await?;
-        let mut measured: Vec<(Kind, Propensities)> = Vec::new();
-        let directions = [
-            (Kind::Native, "native", Some(&native)),
-            (Kind::Mapped, "mapped", Some(&mapped)),
-            (Kind::Unmapped, "unmapped", unmapped.as_ref()),
-        ];
-        for (kind, spelled, direction) in directions {
-            let Some(direction) = direction else { continue };
-            let unit = format!("{name}/curve/{spelled}");
-            measured.push((
-                kind,
-                bench
-                    .propensities(&unit, &task.measuring, direction, &alphas, &unsteered)
-                    .await?,
-            ));
-        }
-        let picked = spaced(alphas.len(), self.random_alphas);
-        let random_alphas: Vec<f64> = picked.iter().map(|&i| alphas[i]).collect();
+        let best_layer = best.context("layers: found none")?.target_layer;
         let random = (0..self.random).map(|number| task.random(layer, number, self.seed));
-        let random: Vec<_> = random.collect::<Result<_>>()?;
-        let random = bench.random(task, &random, &random_alphas, &unsteered).await?;
-        let perplexity = bench.perplexities(task, layer, &alphas).await?;
+        let random: Vec<Direction> = random.collect::<Result<_>>()?;
+        let native_steers = bench
+            .native_steers(task, layer, &random, &finding_resamples, self.seed)
+            .await?;
+        let slopes = bench.layer_slopes(task, &protocol.band).await?;
+        let half_samples = self.half_samples(bench, task, layer).await?;
+        let curves = self.curves(bench, task, layer, &random, shuffled_map).await?;
+        let mut controls = bench.own_controls(task, protocol, self.seed, self.resamples).await?;
+        controls.extend(self.curve_controls(&curves)?);
+        let perplexity = bench.perplexities(task, layer, &curves.alphas).await?;
         let strong = self.strong_alpha(&perplexity);
         let generation = bench.generation(task, layer, strong, self.max_tokens).await?;
-        let vector_path = vectors::path(&self.out, name, false);
-        let names = Names {
-            vector: &vector_path.to_string_lossy(),
-            map: &self.map.to_string_lossy(),
-            map_name: &file_stem(&self.map),
+        let served = Entry {
+            task: name,
+            map: &self.map,
             offset: (self.offset != OffsetRule::Linear).then_some(self.offset.as_str()),
         };
-        let proposal = bench
-            .search(task, &candidates, alphas_at, self.perplexity_budget, &names)
-            .await?;
+        let proposal = match native_steers.steers {
+            true => bench.search(task, &candidates, self.perplexity_budget, &served).await?,
+            false => None,
+        };
 
-        let resamples = Resamples::new(self.resamples, task.measuring.len(), self.seed);
-        let (native_items, mapped_items) = (&measured[0].1, &measured[1].1);
-        let native_slopes = analysis::item_slopes(&alphas, native_items)?;
+        let standard_error = half_samples.as_ref().map_or(0.0, |halves| halves.standard_error);
+        let (layers, band_retention) = layer_results(task, &slopes, protocol, &resamples, standard_error)?;
+        let (alphas, native_items, mapped_items) = (&curves.alphas, &curves.measured[0].1, &curves.measured[1].1);
         let retention = analysis::retention(
-            &native_slopes,
-            &analysis::item_slopes(&alphas, mapped_items)?,
+            &analysis::item_slopes(alphas, native_items)?,
+            &analysis::item_slopes(alphas, mapped_items)?,
             &resamples,
+            standard_error,
         );
-        ensure!(
-            retention.value.is_finite(),
-            "task {name:?}: found a native vector at layer {layer} that moves no propensity"
-        );
-        // At the same alphas, since propensities bend.
-        let at_picked: Propensities = picked.iter().map(|&i| native_items[i].clone()).collect();
-        let native_slope = mean(&analysis::item_slopes(&random_alphas, &at_picked)?);
-        let random = analysis::random_curves(&random_alphas, &random)?;
-        let shares: Vec<f64> = random.slopes.iter().map(|slope| slope / native_slope).collect();
+        let still = layers.iter().find(|layer| !layer.retention.value.is_finite());
+        if let Some(still) = still {
+            bail!(
+                "layer {}: found a native vector that moves no propensity of the measuring half",
+                still.target_layer
+            );
+        }
         let spread = |values: &[f64]| {
             analysis::spread(values, self.resamples, self.seed).context("found nothing to take a mean of")
         };
-        let pearson = analysis::spread(
-            &analysis::item_pearsons(native_items, mapped_items),
-            self.resamples,
-            self.seed,
-        )
-        .with_context(|| format!("task {name:?}: no item's propensity moves with alpha"))?;
+        let pearson = spread(&analysis::item_pearsons(native_items, mapped_items))
+            .context("no item's propensity moves with alpha")?;
         let probabilities = [native_items, mapped_items].map(analysis::probabilities);
-        let random_retention = spread(&shares)?;
-        let curves = measured
+        let of_measured = curves
+            .measured
             .iter()
-            .map(|(kind, items)| analysis::curve(*kind, &alphas, items.clone(), &resamples));
-        let curves: Vec<Curve> = curves.collect::<Result<_>>()?;
-        let verdict = verdict::of_task(&task.task.positive, &curves[0].slope, &retention, &random_retention);
-        let auroc = |vector: &steermap_maps::VectorFile, layer: Option<usize>| {
-            layer.and_then(|layer| vector.layer(layer)?.auroc)
-        };
+            .map(|(kind, items)| analysis::curve(*kind, alphas, items.clone(), &resamples));
+        let of_measured: Vec<Curve> = of_measured.collect::<Result<_>>()?;
+        let (native, mapped) = (task.native(layer)?, task.mapped(layer)?);
+        let random_cosines: Vec<f64> = task
+            .mapped_random(layer, RANDOM_COSINES, self.seed)?
+            .iter()
+            .map(|random| cosine(&random.unit, &native.unit))
+            .collect();
+        let source_layers = task.mapped_layer(layer)?.source_layers.clone();
+        let auroc = |vector: &VectorFile, layer: Option<usize>| layer.and_then(|layer| vector.layer(layer)?.auroc);
         Ok(TaskResult {
             name: name.clone(),
             description: task.task.description.clone(),
@@ -123,34 +124,147 @@ impl EvalJob {
             position: task.task.position.as_str().to_string(),
             finding: task.finding.len(),
             measuring: task.measuring.len(),
+            clusters: task.clusters.iter().max().map_or(0, |last| last + 1),
             candidates,
-            source_auroc: auroc(&task.vectors.found, chosen.source_layers.last().copied()),
+            layers,
+            band_retention,
+            best_layer,
+            source_auroc: auroc(&task.vectors.found, source_layers.last().copied()),
             native_auroc: auroc(&task.vectors.native, Some(layer)),
-            source_layers: chosen.source_layers,
+            source_layers,
             target_layer: layer,
-            mean_norm,
+            mean_norm: native.mean_norm,
             cosine: cosine(&native.unit, &mapped.unit),
-            random_cosines: spread(&task.random_cosines(map, layer, RANDOM_COSINES, self.seed)?)?,
-            alphas,
-            unsteered: analysis::estimate(&unsteered, &resamples),
+            random_cosines: spread(&random_cosines)?,
+            unsteered: analysis::estimate(&curves.unsteered, &resamples),
             pearson,
             mse: spread(&analysis::item_errors(native_items, mapped_items))?,
             mse_probability: spread(&analysis::item_errors(&probabilities[0], &probabilities[1]))?,
-            curves,
-            random,
+            random: self.random_curves(&curves)?,
+            alphas: curves.alphas,
+            curves: of_measured,
+            native_steers,
             retention,
-            random_retention,
+            half_samples,
+            controls,
+            specificity: None,
             perplexity,
             side_effects: Vec::new(),
             generation,
             proposal,
-            verdict,
+            verdict: verdict::unsaid(),
         })
+    }
+
+    /// Everything that is measured at many alphas.
+    async fn curves(
+        &self,
+        bench: &mut Bench<'_>,
+        task: &Prepared<'_>,
+        layer: usize,
+        random: &[Direction],
+        shuffled_map: Option<&MapFile>,
+    ) -> Result<Curves> {
+        let name = &task.task.name;
+        let (native, mapped, unmapped) = (task.native(layer)?, task.mapped(layer)?, task.unmapped(layer)?);
+        let alphas = self.alphas.relative_to(native.mean_norm);
+        let unsteered = bench.unsteered(&format!("{name}/unsteered"), &task.measuring).await?;
+        let mut measured: Vec<(Kind, Propensities)> = Vec::new();
+        let directions = [
+            (Kind::Native, "native", Some(native)),
+            (Kind::Mapped, "mapped", Some(mapped)),
+            (Kind::Unmapped, "unmapped", unmapped),
+        ];
+        for (kind, spelled, direction) in directions {
+            let Some(direction) = direction else { continue };
+            let unit = format!("{name}/curve/{spelled}");
+            let of = bench.propensities(&unit, &task.measuring, &direction, &alphas, &unsteered);
+            measured.push((kind, of.await?));
+        }
+        let picked = spaced(alphas.len(), self.random_alphas);
+        let random_alphas: Vec<f64> = picked.iter().map(|&i| alphas[i]).collect();
+        let unit = format!("{name}/curve/random");
+        let random = bench
+            .curves(&unit, &task.measuring, random, &random_alphas, &unsteered)
+            .await?;
+        let shuffled = match shuffled_map {
+            Some(map) => vec![task.through(map, layer)?],
+            None => Vec::new(),
+        };
+        let unit = format!("{name}/curve/shuffled-map");
+        let shuffled_map = bench
+            .curves(&unit, &task.measuring, &shuffled, &random_alphas, &unsteered)
+            .await?;
+        let there = |of: usize| -> Propensities { picked.iter().map(|&i| measured[of].1[i].clone()).collect() };
+        Ok(Curves {
+            native_there: there(0),
+            mapped_there: there(1),
+            alphas,
+            unsteered,
+            measured,
+            random_alphas,
+            random,
+            shuffled_map,
+        })
+    }
+
+    /// The controls that are measured at several alphas.
+    fn curve_controls(&self, curves: &Curves) -> Result<Vec<Control>> {
+        let alphas = &curves.random_alphas;
+        let slope_of = |propensities: &Propensities| {
+            let means: Vec<f64> = propensities.iter().map(|items| mean(items)).collect();
+            slope(alphas, &means).context("alphas: found one, expected several")
+        };
+        let (native, mapped) = (slope_of(&curves.native_there)?, slope_of(&curves.mapped_there)?);
+        let mut controls = Vec::new();
+        for (kind, directions) in [
+            (ControlKind::Isotropic, &curves.random),
+            (ControlKind::ShuffledMap, &curves.shuffled_map),
+        ] {
+            let slopes = ControlSlopes {
+                kind,
+                alphas: alphas.clone(),
+                items: curves.unsteered.len(),
+                slopes: directions.iter().map(slope_of).collect::<Result<_>>()?,
+                native,
+                mapped,
+                propensities: (alphas.len() > 2).then_some((&curves.native_there, &directions[..])),
+            };
+            controls.extend(slopes.control(self.resamples, self.seed));
+        }
+        Ok(controls)
+    }
+
+    fn random_curves(&self, curves: &Curves) -> Result<RandomCurves> {
+        analysis::random_curves(&curves.random_alphas, &curves.random)
+    }
+
+    /// What vectors from half of the pairs say of the vectors' own uncertainty; `None` where there are none.
+    async fn half_samples(
+        &self,
+        bench: &mut Bench<'_>,
+        task: &Prepared<'_>,
+        layer: usize,
+    ) -> Result<Option<HalfSamples>> {
+        let halves = task.halves(layer)?;
+        let mut directions = vec![task.native(layer)?, task.mapped(layer)?];
+        directions.extend(halves.into_iter().flatten());
+        if directions.len() == 2 {
+            return Ok(None);
+        }
+        let unit = format!("{}/halves", task.task.name);
+        let slopes = bench.slopes(&unit, &task.measuring, &directions).await?;
+        let retention: Vec<f64> = slopes.chunks(2).map(|two| mean(&two[1]) / mean(&two[0])).collect();
+        let (full, halves) = retention.split_first().context("no vector was measured")?;
+        Ok(half_sample_error(*full, halves).map(|standard_error| HalfSamples {
+            retention: halves.to_vec(),
+            standard_error,
+        }))
     }
 
     /// The largest alpha above 0 at which perplexity is within the budget with both vectors, to either side where there is
     /// another; else the smallest.
-    pub(super) fn strong_alpha(&self, perplexity: &Perplexity) -> f64 {
+    fn strong_alpha(&self, perplexity: &Perplexity) -> f64 {
         let within = |alpha: f64| {
             let at = perplexity.alphas.iter().position(|other| *other == alpha);
             at.is_none_or(|at| {
@@ -169,28 +283,10 @@ impl EvalJob {
             .fold(0.0, |most: f64, alpha| most.max(alpha.abs()));
         strongest.or_else(|| upwards().reduce(f64::min)).unwrap_or(most)
     }
-
-    /// All tasks together; means are over those whose native vector steers.
-    pub(super) fn summary(&self, tasks: &[TaskResult], representation: &Representation) -> Summary {
-        let steering: Vec<&TaskResult> = tasks.iter().filter(|task| verdict::native_steers(task)).collect();
-        let over = |of: fn(&TaskResult) -> f64| -> Option<Estimate> {
-            let values: Vec<f64> = steering.iter().map(|task| of(task)).collect();
-            let resamples = Resamples::new(self.resamples, values.len(), self.seed);
-            (!values.is_empty()).then(|| analysis::estimate(&values, &resamples))
-        };
-        let retention = over(|task| task.retention.value);
-        Summary {
-            retention,
-            pearson: over(|task| task.pearson.mean),
-            mse: over(|task| task.mse.mean),
-            mse_probability: over(|task| task.mse_probability.mean),
-            verdict: verdict::of_map(tasks, retention.as_ref(), representation),
-        }
-    }
 }
 
 /// At most `wanted` of `count` indices, evenly spaced, both ends among them.
-pub(super) fn spaced(count: usize, wanted: usize) -> Vec<usize> {
+fn spaced(count: usize, wanted: usize) -> Vec<usize> {
     if wanted >= count {
         return (0..count).collect();
     }

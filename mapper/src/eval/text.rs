@@ -22,20 +22,21 @@ pub struct NeutralText {
     pub name: String,
     /// Over the files.
     pub sha256: String,
-    /// Whether these are the documents that the map's fit held out.
+    /// Whether this is the very text that the map was fitted on, of which these are the documents that the fit held out.
     pub held_out: bool,
     /// The documents.
     pub documents: Vec<String>,
 }
 
 impl NeutralText {
-    /// Reads `paths`; of the very text that `map` was fitted on, only the documents that the fit held out. Without paths, a
-    /// text that is built in.
+    /// Reads `paths`, but only the documents that a fit holds out: it knows them by their hash, whatever file they come in, so
+    /// that none of these was fitted on. With `unseen`, all documents of a text that the fit saw none of. Without paths, a
+    /// text that is built in, which no fit has seen.
     ///
     /// # Errors
     ///
-    /// A file that is no text, or nothing in it that can be used.
-    pub fn read(paths: &[PathBuf], options: &TextOptions, map: &MapFile) -> Result<Self> {
+    /// A file that is no text, nothing in it that can be used, or the very text of the fit called unseen.
+    pub fn read(paths: &[PathBuf], options: &TextOptions, map: &MapFile, unseen: bool) -> Result<Self> {
         if paths.is_empty() {
             let documents = BUILT_IN.split("\n\n").map(|text| text.trim().replace('\n', " "));
             return Ok(Self {
@@ -48,10 +49,15 @@ impl NeutralText {
         let corpus = Corpus::open(paths, options)?;
         let (name, sha256) = summary(&corpus.record());
         let held_out = sha256 == map.header().provenance.corpus_sha256;
-        let mut documents = Vec::new();
+        ensure!(
+            !(held_out && unseen),
+            "unseen-text: found the text that the map was fitted on: {name}"
+        );
+        let (mut documents, mut read) = (Vec::new(), 0usize);
         for document in corpus.documents() {
             let document = document?;
-            if !held_out || Split::of(&document.hash) == Split::Test {
+            read += 1;
+            if unseen || Split::of(&document.hash) == Split::Test {
                 documents.push(document.text);
             }
             if documents.len() >= MOST_DOCUMENTS {
@@ -60,11 +66,8 @@ impl NeutralText {
         }
         ensure!(
             !documents.is_empty(),
-            "text: found no document in {name}{}, expected one at least",
-            match held_out {
-                true => " that the map's fit held out",
-                false => "",
-            }
+            "text: found none among the {read} documents of {name} that a fit holds out (one in ten, by their hash), expected \
+             one at least: give more text, or --unseen-text if the map's fit saw none of it"
         );
         Ok(Self {
             name,

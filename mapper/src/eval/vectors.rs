@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use steermap_maps::{MapFile, MappedLayer, OffsetRule, VectorFile};
 
+use super::halves::DrawnVectors;
 use crate::map::provenance;
 use crate::session::Session;
 use crate::tasks::Task;
-use crate::vector::{DistinctPairs, Method, Sign, Wanted, find};
+use crate::vector::{DistinctPairs, Method, PairStates, Sign, Wanted, vector_of};
 
 /// The two vectors of a task.
 pub struct TaskVectors {
@@ -29,27 +30,35 @@ pub fn path(folder: &Path, task: &str, native: bool) -> PathBuf {
     folder.join("vectors").join(name)
 }
 
-/// Finds a task's vector on one model and writes it.
+/// What is found of a task on one model.
+pub struct Finding<'a> {
+    /// Where vectors are found.
+    pub layers: Vec<usize>,
+    /// Where draws are found too.
+    pub drawn_layers: &'a [usize],
+    /// How.
+    pub method: Method,
+    /// Vectors from half samples.
+    pub halves: usize,
+    /// Of methods that draw, and of halves and sides.
+    pub seed: u64,
+    /// The command line, for the file's provenance.
+    pub command: &'a str,
+}
+
+/// Finds a task's vector on one model and writes it, and beside it those of halves of its pairs and of sides drawn anew.
 ///
 /// # Errors
 ///
 /// Texts that the model does not tell apart, what the engine answers with, a file that can't be written.
-pub async fn find_and_save(
-    session: &Session,
-    task: &Task,
-    layers: Vec<usize>,
-    method: Method,
-    seed: u64,
-    command: &str,
-    path: &Path,
-) -> Result<()> {
+pub async fn find_and_save(session: &Session, task: &Task, finding: &Finding<'_>, path: &Path) -> Result<()> {
     let wanted = Wanted {
         concept: task.positive.clone(),
-        layers,
+        layers: finding.layers.clone(),
         position: task.position,
-        method,
+        method: finding.method,
         sign: Sign::Mean,
-        seed,
+        seed: finding.seed,
     };
     let names: Vec<String> = task
         .files
@@ -57,10 +66,18 @@ pub async fn find_and_save(
         .filter_map(|file| file.file_name())
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
-    let provenance = provenance(command.to_string(), names.join(" + "), task.sha256.clone());
+    let provenance = provenance(finding.command.to_string(), names.join(" + "), task.sha256.clone());
     let pairs = DistinctPairs::new(&task.pairs());
-    let vector = find(session, &pairs, &wanted, provenance, false).await;
-    let vector = vector.with_context(|| format!("task {:?} on {}", task.name, session.source().model))?;
+    let found = async {
+        let states = PairStates::read(session, &pairs.pairs, &wanted.layers, wanted.position, false).await?;
+        let vector = vector_of(session, &states, &pairs, &wanted, provenance)?;
+        let (layers, method) = (finding.drawn_layers, finding.method);
+        let drawn = DrawnVectors::find(&states, &pairs, layers, method, finding.halves, finding.seed)?;
+        anyhow::Ok((vector, drawn))
+    };
+    let found = found.await;
+    let (vector, drawn) = found.with_context(|| format!("on {}", session.source().model))?;
+    drawn.save(&DrawnVectors::path(path))?;
     Ok(vector.save(path)?)
 }
 

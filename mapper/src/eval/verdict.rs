@@ -1,70 +1,185 @@
 //! What the figures say, in sentences.
 
 use steermap_maps::map::spell_source_layers;
-
-use super::result::{Estimate, Kind, PairResult, Representation, Spread, TaskResult, Verdict};
+use steermap_report::result::{
+    Control, ControlKind, Estimate, NativeSteers, Outcome, PairResult, Protocol, Representation, Specificity, Summary,
+    TaskResult, Verdict,
+};
 
 /// Between texts of one kind R² differs by some hundredths.
 const FAR_WORSE: f64 = 0.25;
+/// The least part of the native vector's share of its own task that a specific vector has.
+const LEAST_SHARE: f64 = 0.9;
 
-/// Of one task. The native vector must steer for retention to mean anything, and a mapped vector is carried if all of its
-/// interval is above 0 and above what 97.5% of random directions retain.
-pub fn of_task(positive: &str, native: &Estimate, retention: &Estimate, random: &Spread) -> Verdict {
-    let [low, high] = random.range;
-    if !steers(native, random) {
-        let why = match native.low > 0.0 {
-            true => format!(
-                "random directions move it as much ({} of its slope)",
-                percents(random.range)
-            ),
-            false => "the interval of its slope contains 0".to_string(),
-        };
+/// What one task's verdict is made of.
+pub struct Evidence<'a> {
+    /// What a positive propensity stands for.
+    pub positive: &'a str,
+    /// On the finding half.
+    pub native_steers: &'a NativeSteers,
+    /// The native vector's slope on the measuring half.
+    pub native: &'a Estimate,
+    /// On the measuring half.
+    pub retention: &'a Estimate,
+    /// The share of the native vector's effect that goes straight to the logits.
+    pub direct_share: Option<f64>,
+    /// The decisive control, with its adjusted p-value.
+    pub control: Option<&'a Control>,
+    /// `None` of a single task.
+    pub specificity: Option<&'a Specificity>,
+}
+
+/// A verdict that is not there yet.
+pub fn unsaid() -> Verdict {
+    Verdict {
+        outcome: Outcome::SaysNothing,
+        sentence: String::new(),
+    }
+}
+
+/// Of one task. The native vector must steer for retention to mean anything. A mapped vector is carried if it stands out of
+/// the decisive control, all of its retention's interval lies within the bounds, and it is specific.
+pub fn of_task(evidence: &Evidence<'_>, protocol: &Protocol) -> Verdict {
+    let positive = evidence.positive;
+    if let Some(why) = mute(evidence) {
         return Verdict {
-            carried: false,
+            outcome: Outcome::SaysNothing,
             sentence: format!(
                 "The target's own vector does not steer towards {positive:?} here: {why}. So retention says nothing."
             ),
         };
     }
-    let carried = retention.low > 0.0 && retention.low > high;
+    let direct = evidence.direct_share.zip(protocol.most_direct);
+    if let Some((share, _)) = direct.filter(|(share, most)| share > most) {
+        return Verdict {
+            outcome: Outcome::SaysNothing,
+            sentence: format!(
+                "At layer {} {} of the native vector's effect towards {positive:?} goes straight to the logits, so retention \
+                 says little of the map.",
+                protocol.layer,
+                percent(share)
+            ),
+        };
+    }
+    let retention = evidence.retention;
     let figures = format!(
         "{} of the native slope, 95% interval {}",
         percent(retention.value),
         percents([retention.low, retention.high])
     );
-    let random = format!("random directions: {}", percents([low, high]));
-    let sentence = match carried {
-        true => format!("The map carries {positive:?}: the mapped vector has {figures} ({random})."),
-        false if retention.low <= 0.0 && retention.high >= 0.0 => format!(
-            "The map does not carry {positive:?}: the mapped vector has {figures}, which contains 0 ({random})."
-        ),
-        false if retention.high < 0.0 => {
-            format!("The map turns {positive:?} around: the mapped vector has {figures} ({random}).")
-        }
-        false => {
-            format!(
-                "The map does not carry {positive:?} beyond chance: the mapped vector has {figures}, which reaches what random \
-             directions have ({})",
-                percents([low, high])
-            ) + "."
-        }
+    let failings = failings(evidence, protocol);
+    if !failings.is_empty() {
+        let sentence = match retention.high < 0.0 {
+            true => format!("The map turns {positive:?} around: the mapped vector has {figures}."),
+            false => format!(
+                "The map does not carry {positive:?}: the mapped vector has {figures}; {}.",
+                failings.join("; ")
+            ),
+        };
+        return Verdict {
+            outcome: Outcome::NotCarried,
+            sentence,
+        };
+    }
+    let Some(specificity) = evidence.specificity else {
+        return Verdict {
+            outcome: Outcome::SaysNothing,
+            sentence: format!(
+                "The mapped vector has {figures}, which mapped random directions don't reach. Whether it moves {positive:?} \
+                 alone can't be said without another task whose own vector steers."
+            ),
+        };
     };
-    Verdict { carried, sentence }
+    Verdict {
+        outcome: Outcome::Carried,
+        sentence: format!(
+            "The map carries {positive:?}: the mapped vector has {figures}; mapped random directions don't reach it ({}), and \
+             it moves its own task {} as much as the others.",
+            evidence.control.map_or(String::new(), spell_p),
+            times(specificity.own, specificity.others),
+        ),
+    }
 }
 
-/// Of the map: broken, if it does not predict the very text that its fit held out; else what its tasks say. `retention` is of
-/// those whose native vector steers.
-pub fn of_map(tasks: &[TaskResult], retention: Option<&Estimate>, representation: &Representation) -> Verdict {
-    let steering = of_all(tasks, retention);
+/// Why retention says nothing, if it does.
+fn mute(evidence: &Evidence<'_>) -> Option<String> {
+    let finding = evidence.native_steers;
+    if finding.slope.low <= 0.0 {
+        Some("the interval of its slope on the finding half contains 0".to_string())
+    } else if !finding.steers {
+        let [low, high] = finding.random.range;
+        Some(format!(
+            "random directions move the finding half as much ({low:.2} to {high:.2} beside its slope of {:.2})",
+            finding.slope.value
+        ))
+    } else if evidence.native.low <= 0.0 || !evidence.retention.value.is_finite() {
+        Some("the interval of its slope on the measuring half contains 0".to_string())
+    } else {
+        None
+    }
+}
+
+/// What stands against a task's being carried.
+fn failings(evidence: &Evidence<'_>, protocol: &Protocol) -> Vec<String> {
+    let [least, most] = protocol.retention_bounds;
+    let retention = evidence.retention;
+    let mut failings = Vec::new();
+    match evidence.control {
+        Some(control) if control.p_adjusted.is_some_and(|p| p <= protocol.level) => {}
+        Some(control) => failings.push(format!(
+            "mapped random directions have {}, {}",
+            percents(control.spread.range),
+            spell_p(control)
+        )),
+        None => failings.push("there is no control".to_string()),
+    }
+    if retention.low <= least {
+        failings.push(format!("its interval is not above {}", percent(least)));
+    }
+    if retention.high >= most {
+        failings.push(format!(
+            "its interval is not below {}, so it is another effect than the native one",
+            percent(most)
+        ));
+    }
+    if let Some(specificity) = evidence.specificity.filter(|specificity| !specificity.specific) {
+        failings.push(format!(
+            "it moves its own task {} as much as the others, the native vector {}",
+            times(specificity.own, specificity.others),
+            times(1.0, specificity.native_others)
+        ));
+    }
+    failings
+}
+
+/// How specific a vector is that has these effects, in units of each task's own native effect. What counts is the share of its
+/// own task in all that it does: of the native vector it is `1 / (1 + native_others)`.
+pub fn specificity(own: f64, others: f64, native_others: f64) -> Specificity {
+    Specificity {
+        own,
+        others,
+        native_others,
+        specific: own > others && own / (own + others) >= LEAST_SHARE / (1.0 + native_others),
+    }
+}
+
+/// Of the map: broken, if it does not predict the very text that its fit held out; else what its tasks say.
+pub fn of_map(
+    summary: &Summary,
+    tasks: &[TaskResult],
+    representation: &Representation,
+    protocol: &Protocol,
+) -> Verdict {
+    let steering = of_all(summary, protocol);
     let used = |pair: &&PairResult| {
-        tasks
-            .iter()
-            .any(|task| (&task.source_layers, task.target_layer) == (&pair.source_layers, pair.target_layer))
+        let same =
+            |task: &TaskResult| (&task.source_layers, task.target_layer) == (&pair.source_layers, pair.target_layer);
+        tasks.iter().any(same)
     };
     let misfit = representation.pairs.iter().filter(used).find(|pair| far_worse(pair));
     match misfit.filter(|_| representation.held_out) {
         Some(pair) => Verdict {
-            carried: false,
+            outcome: Outcome::NotCarried,
             sentence: format!(
                 "This map is broken: {}. Steered through it all the same (a direction changes little from layer to layer): {}",
                 misfits(pair, true),
@@ -76,36 +191,68 @@ pub fn of_map(tasks: &[TaskResult], retention: Option<&Estimate>, representation
 }
 
 /// Of all tasks.
-fn of_all(tasks: &[TaskResult], retention: Option<&Estimate>) -> Verdict {
-    let count = tasks.len();
-    let carried = tasks.iter().filter(|task| task.verdict.carried).count();
-    let Some(retention) = retention else {
-        return Verdict {
-            carried: false,
-            sentence: match count {
-                0 => "No task was measured.".to_string(),
-                _ => "On no task does the target's own vector steer, so retention says nothing.".to_string(),
-            },
-        };
+fn of_all(summary: &Summary, protocol: &Protocol) -> Verdict {
+    let Summary {
+        measured,
+        steered,
+        judged,
+        carried,
+        ..
+    } = *summary;
+    let says_nothing = |sentence: &str| Verdict {
+        outcome: Outcome::SaysNothing,
+        sentence: sentence.to_string(),
     };
-    let figures = format!(
-        "mean retention {}, 95% interval {}",
-        percent(retention.value),
-        percents([retention.low, retention.high])
-    );
-    if retention.low <= 0.0 && retention.high >= 0.0 {
-        return Verdict {
-            carried: false,
-            sentence: format!("This map does not carry steering: {figures}, which contains 0."),
-        };
+    if measured == 0 {
+        return says_nothing("No task was measured.");
     }
-    let whole = 2 * carried > count && retention.low > 0.0;
+    if steered == 0 {
+        return says_nothing("On no task does the target's own vector steer, so retention says nothing.");
+    }
+    let Some(retention) = summary.steering.retention.filter(|_| judged > 0) else {
+        return says_nothing(&format!(
+            "Of {measured} tasks measured, {steered} with an own vector that steers, none says anything of the map: see each \
+             task's verdict."
+        ));
+    };
+    let interval = |of: Estimate| format!("{}, 95% interval {}", percent(of.value), percents([of.low, of.high]));
+    let over = |tasks: usize| {
+        if tasks == 1 {
+            "one task".to_string()
+        } else {
+            format!("{tasks} tasks")
+        }
+    };
+    let mut figures = format!(
+        "mean retention at the layers that count {} (over {} whose own vector steers)",
+        interval(retention),
+        over(summary.steering.counting)
+    );
+    if let Some(all) = summary
+        .all
+        .retention
+        .filter(|_| summary.all.counting > summary.steering.counting)
+    {
+        figures += &format!(", {} over all {}", interval(all), over(summary.all.counting));
+    }
+    let of = match judged {
+        1 => "the only task that says something".to_string(),
+        _ => format!("the {judged} tasks that say something"),
+    };
+    let of = format!("{of} ({measured} measured, {steered} with an own vector that steers)");
+    let least = protocol.retention_bounds[0];
+    let whole = 2 * carried > judged && retention.low > least;
     let sentence = match (carried, whole) {
-        (0, _) => format!("This map does not carry steering beyond chance on any of {count} tasks: {figures}."),
-        _ => format!("The map carries {carried} of {count} tasks: {figures}."),
+        (0, _) if retention.low <= 0.0 && retention.high >= 0.0 => {
+            format!("This map does not carry steering: over {of}, {figures}, which contains 0.")
+        }
+        (0, _) => format!("This map carries none of {of}: {figures}."),
+        (_, true) if carried == judged && judged == 1 => format!("This map carries {of}: {figures}."),
+        (_, true) => format!("This map carries {carried} of {of}: {figures}."),
+        (_, false) => format!("This map carries only {carried} of {of}: {figures}."),
     };
     Verdict {
-        carried: whole,
+        outcome: if whole { Outcome::Carried } else { Outcome::NotCarried },
         sentence,
     }
 }
@@ -134,15 +281,23 @@ fn misfits(pair: &PairResult, held_out: bool) -> String {
     )
 }
 
-/// Whether the target's own vector steers clearly enough for retention to mean something.
-pub fn native_steers(task: &TaskResult) -> bool {
-    let native = task.curves.iter().find(|curve| curve.kind == Kind::Native);
-    native.is_some_and(|native| steers(&native.slope, &task.random_retention))
+/// The decisive control among a task's.
+pub fn decisive(controls: &[Control]) -> Option<&Control> {
+    controls
+        .iter()
+        .find(|control| control.kind == ControlKind::MappedRandom)
 }
 
-/// All of the native slope's interval is above 0, and 97.5% of random directions have less of a slope.
-fn steers(native: &Estimate, random: &Spread) -> bool {
-    native.low > 0.0 && random.range[1] < 1.0
+fn spell_p(control: &Control) -> String {
+    let p = control.p_adjusted.unwrap_or(control.p_value);
+    format!("p = {p:.3} of {} draws", control.retention.len())
+}
+
+fn times(own: f64, others: f64) -> String {
+    match own / others {
+        many if many > 100.0 => "more than 100 times".to_string(),
+        some => format!("{some:.1} times"),
+    }
 }
 
 fn percent(share: f64) -> String {
@@ -154,97 +309,4 @@ fn percents([low, high]: [f64; 2]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::sample::{Size, sample};
-
-    fn estimate(value: f64, low: f64, high: f64) -> Estimate {
-        Estimate { value, low, high }
-    }
-
-    fn random(low: f64, high: f64) -> Spread {
-        Spread {
-            count: 20,
-            mean: 0.0,
-            deviation: 0.1,
-            interval: [-0.05, 0.05],
-            range: [low, high],
-        }
-    }
-
-    #[test]
-    fn a_vector_is_carried_if_it_stands_out_of_chance() {
-        let native = estimate(9.0, 7.0, 11.0);
-        let verdict = |retention| of_task("happy", &native, &retention, &random(-0.2, 0.2));
-        assert_eq!(
-            verdict(estimate(0.98, 0.95, 1.01)).sentence,
-            "The map carries \"happy\": the mapped vector has 98% of the native slope, 95% interval 95% to 101% (random \
-             directions: -20% to 20%)."
-        );
-        assert!(verdict(estimate(0.5, 0.3, 0.7)).carried);
-        for (retention, words) in [
-            (estimate(0.02, -0.1, 0.1), "which contains 0"),
-            (estimate(0.2, 0.1, 0.3), "beyond chance"),
-            (estimate(-0.4, -0.5, -0.3), "turns \"happy\" around"),
-        ] {
-            let verdict = verdict(retention);
-            assert!(
-                !verdict.carried && verdict.sentence.contains(words),
-                "{}",
-                verdict.sentence
-            );
-        }
-    }
-
-    #[test]
-    fn a_native_vector_that_does_not_steer_measures_nothing() {
-        let kept = estimate(0.9, 0.8, 1.0);
-        for (native, random, words) in [
-            (estimate(0.1, -0.5, 0.7), random(-0.2, 0.2), "contains 0"),
-            (estimate(1.0, 0.5, 1.5), random(-1.2, 1.3), "as much"),
-        ] {
-            let verdict = of_task("happy", &native, &kept, &random);
-            assert!(
-                !verdict.carried && verdict.sentence.contains(words),
-                "{}",
-                verdict.sentence
-            );
-            assert!(verdict.sentence.contains("says nothing"));
-        }
-    }
-
-    #[test]
-    fn a_map_far_below_what_its_file_states_is_named() {
-        let mut sample = sample(&Size::single());
-        let used = (sample.tasks[0].source_layers.clone(), sample.tasks[0].target_layer);
-        let retention = sample.summary.retention;
-        let representation = &mut sample.representation;
-        let of = |representation: &Representation| of_map(&sample.tasks, retention.as_ref(), representation);
-        assert_eq!(of_pairs(representation), Vec::<String>::new());
-        assert!(of(representation).carried);
-        let pair = representation
-            .pairs
-            .iter_mut()
-            .find(|pair| (&pair.source_layers, pair.target_layer) == (&used.0, used.1))
-            .unwrap();
-        (pair.r2, pair.stated_r2) = (0.06, 0.79);
-        for (held_out, carried, words) in [(false, true, "unlike"), (true, false, "held out")] {
-            representation.held_out = held_out;
-            let told = of_pairs(representation);
-            assert_eq!(told.len(), 1);
-            assert!(
-                told[0].contains("R² is 0.060") && told[0].contains(words),
-                "{}",
-                told[0]
-            );
-            let verdict = of(representation);
-            assert_eq!(verdict.carried, carried, "{}", verdict.sentence);
-            assert_eq!(verdict.sentence.starts_with("This map is broken: "), held_out);
-        }
-    }
-
-    #[test]
-    fn no_tasks_no_claim() {
-        assert_eq!(of_all(&[], None).sentence, "No task was measured.");
-    }
-}
+mod tests;

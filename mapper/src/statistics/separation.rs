@@ -1,6 +1,7 @@
 //! How well a direction separates the positives of pairs from the negatives.
 
 use super::folds::{FOLDS, Folds};
+use super::rank::mid_ranks;
 use super::wilson_interval;
 
 /// Mean of `positive[i] - negative[i]`, summed in f64. All rows have the same length; one row at least.
@@ -20,25 +21,8 @@ pub fn auroc(positive: &[f64], negative: &[f64]) -> Option<f64> {
     if positive.is_empty() || negative.is_empty() {
         return None;
     }
-    let mut scores: Vec<(f64, bool)> = positive
-        .iter()
-        .map(|&s| (s, true))
-        .chain(negative.iter().map(|&s| (s, false)))
-        .collect();
-    scores.sort_by(|a, b| a.0.total_cmp(&b.0));
-    // The rank sum of the positives, tied scores sharing their mean rank.
-    let mut rank_sum = 0.0;
-    let mut start = 0;
-    while start < scores.len() {
-        let ties = scores[start..]
-            .iter()
-            .take_while(|s| s.0 == scores[start].0)
-            .count()
-            .max(1);
-        let positives = scores[start..start + ties].iter().filter(|s| s.1).count();
-        rank_sum += positives as f64 * (start as f64 + (ties as f64 + 1.0) / 2.0);
-        start += ties;
-    }
+    let ranks = mid_ranks(&[positive, negative].concat());
+    let rank_sum: f64 = ranks[..positive.len()].iter().sum();
     let (p, n) = (positive.len() as f64, negative.len() as f64);
     Some((rank_sum - p * (p + 1.0) / 2.0) / (p * n))
 }

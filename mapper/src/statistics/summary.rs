@@ -25,6 +25,20 @@ pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
+/// Harmonic mean: the number of scores over the sum of `1 / score`; 0 if a score is 0, as is its limit. `None` of
+/// nothing, or if a score is below 0 or NaN.
+pub fn harmonic_mean(scores: &[f64]) -> Option<f64> {
+    // Written so that a NaN fails.
+    if scores.is_empty() || !scores.iter().all(|&score| score >= 0.0) {
+        return None;
+    }
+    if scores.contains(&0.0) {
+        return Some(0.0);
+    }
+    let inverses: f64 = scores.iter().map(|score| 1.0 / score).sum();
+    Some(scores.len() as f64 / inverses)
+}
+
 /// Standard deviation of a sample, with `n - 1` below the sum. `None` of fewer than two values.
 pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     if values.len() < 2 {

@@ -3,7 +3,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::Deserialize;
 
+use super::rank::mid_ranks;
 use super::*;
+
+mod interval;
+mod p_value;
+mod similarity;
 
 /// Small data, and what scipy, numpy and scikit-learn say of them; made by `fixtures/make_statistics.py`.
 #[derive(Deserialize)]
@@ -16,6 +21,11 @@ struct Reference {
     prediction: Prediction,
     bootstrap: Bootstrap,
     wilson: Vec<Wilson>,
+    harmonic: Vec<Harmonic>,
+    rank: Vec<Rank>,
+    holm: Vec<Holm>,
+    few_clusters: Vec<(f64, f64)>,
+    clustered: Clustered,
 }
 
 #[derive(Deserialize)]
@@ -24,6 +34,7 @@ struct Paired {
     x: Vec<f64>,
     y: Vec<f64>,
     pearson: f64,
+    spearman: f64,
     slope: f64,
     mse: f64,
 }
@@ -63,6 +74,7 @@ struct Cka {
     x: Vec<f32>,
     y: Vec<f32>,
     cka: f64,
+    biased: f64,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +103,34 @@ struct Wilson {
     share: f64,
     count: usize,
     interval: [f64; 2],
+}
+
+#[derive(Deserialize)]
+struct Harmonic {
+    scores: Vec<f64>,
+    mean: f64,
+}
+
+#[derive(Deserialize)]
+struct Rank {
+    observed: f64,
+    controls: Vec<f64>,
+    p: f64,
+}
+
+#[derive(Deserialize)]
+struct Holm {
+    p: Vec<f64>,
+    adjusted: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Clustered {
+    clusters: Vec<usize>,
+    numerators: Vec<f64>,
+    denominators: Vec<f64>,
+    mean: [f64; 2],
+    ratio: [f64; 2],
 }
 
 fn reference() -> Reference {
@@ -132,12 +172,13 @@ fn noise(pairs: usize, width: usize, signal: f32, seed: u64) -> [Vec<f32>; 2] {
 }
 
 #[test]
-fn pearson_slope_and_error_are_scipys() {
+fn correlations_slope_and_error_are_scipys() {
     for case in reference().paired {
         println!("{}", case.name);
         // The means of "a million times the spread" leave ten digits.
         let tolerance = if case.name.contains("million") { 1e-9 } else { 1e-12 };
         near(pearson(&case.x, &case.y).unwrap(), case.pearson, tolerance);
+        near(spearman(&case.x, &case.y).unwrap(), case.spearman, 1e-12);
         near(slope(&case.x, &case.y).unwrap(), case.slope, tolerance);
         near(mse(&case.x, &case.y).unwrap(), case.mse, 1e-12);
     }
@@ -149,16 +190,46 @@ fn what_has_no_spread_has_no_correlation_and_no_slope() {
     let constant = [0.1, 0.1, 0.1];
     assert_ne!(mean(&constant), 0.1);
     let moving = [1.0, 2.0, 4.0];
-    assert_eq!(pearson(&constant, &moving), None);
-    assert_eq!(pearson(&moving, &constant), None);
+    for correlation in [pearson, spearman] {
+        assert_eq!(correlation(&constant, &moving), None);
+        assert_eq!(correlation(&moving, &constant), None);
+        assert_eq!(correlation(&moving, &[f64::NAN, 1.0, 2.0]), None);
+    }
     assert_eq!(slope(&constant, &moving), None);
     assert_eq!(slope(&moving, &[5.0; 3]), Some(0.0));
     for (x, y) in [(&moving[..1], &moving[..1]), (&moving[..], &moving[..2]), (&[], &[])] {
-        assert_eq!((pearson(x, y), slope(x, y)), (None, None));
+        assert_eq!((pearson(x, y), spearman(x, y), slope(x, y)), (None, None, None));
     }
     assert_eq!(mse(&moving, &moving[1..]), None);
     assert_eq!(mse(&[], &[]), None);
-    assert_eq!(pearson(&moving, &[f64::NAN, 1.0, 2.0]), None);
+}
+
+#[test]
+fn ranks_see_the_order_alone() {
+    let x = [0.3, -2.0, 5.0, 1.0];
+    let cubes = x.map(|x: f64| x.powi(3));
+    near(spearman(&x, &cubes).unwrap(), 1.0, 1e-15);
+    near(spearman(&x, &cubes.map(|cube| -cube)).unwrap(), -1.0, 1e-15);
+    near(
+        spearman(&x, &[0.3, f64::NEG_INFINITY, f64::INFINITY, 1.0]).unwrap(),
+        1.0,
+        1e-15,
+    );
+    // The two middle values share rank 2.5.
+    assert_eq!(mid_ranks(&[7.0, 4.0, 7.0, 9.0]), [2.5, 1.0, 2.5, 4.0]);
+    assert_eq!(mid_ranks(&[0.0, -0.0]), [1.5, 1.5]);
+}
+
+#[test]
+fn harmonic_means_are_scipys() {
+    for Harmonic { scores, mean } in reference().harmonic {
+        near(harmonic_mean(&scores).unwrap(), mean, 1e-14);
+    }
+    assert_eq!(harmonic_mean(&[1.0, 4.0, 4.0]), Some(2.0));
+    assert_eq!(harmonic_mean(&[3.0, 0.0, f64::INFINITY]), Some(0.0));
+    assert_eq!(harmonic_mean(&[]), None);
+    assert_eq!(harmonic_mean(&[1.0, -1.0]), None);
+    assert_eq!(harmonic_mean(&[1.0, f64::NAN]), None);
 }
 
 #[test]
@@ -347,101 +418,6 @@ fn repeated_noise_is_no_signal() {
     let apart = held_out(&p_often, &n_often, &folds(120)).unwrap();
     println!("{once}, with repeats {repeated}, torn apart {apart}");
     assert!(apart > 0.9 && repeated < 0.8);
-}
-
-#[test]
-fn intervals_of_stored_resamples_are_numpys() {
-    let Bootstrap {
-        values,
-        indices,
-        interval: expected,
-        ..
-    } = reference().bootstrap;
-    let means: Vec<f64> = indices
-        .iter()
-        .map(|indices| mean(&indices.iter().map(|&i| values[i]).collect::<Vec<_>>()))
-        .collect();
-    let (low, high) = interval(&means);
-    near(low, expected[0], 1e-14);
-    near(high, expected[1], 1e-14);
-}
-
-#[test]
-fn our_own_resamples_agree_with_scipys() {
-    let Bootstrap { values, scipy, .. } = reference().bootstrap;
-    let resamples = Resamples::new(20_000, values.len(), 3);
-    let (low, high) = mean_interval(&values, &resamples);
-    // The standard error of either percentile of 20,000 normal means is 0.5% of the width, so that of their difference
-    // is 0.7%.
-    let tolerance = 0.03 * (scipy[1] - scipy[0]);
-    println!("{low} {high}, scipy {scipy:?}, tolerance {tolerance}");
-    assert!((low - scipy[0]).abs() < tolerance && (high - scipy[1]).abs() < tolerance);
-}
-
-#[test]
-fn resamples_are_seeded_and_drawn_from_all_items() {
-    let resamples = Resamples::new(500, 7, 1);
-    assert_eq!(resamples, Resamples::new(500, 7, 1));
-    assert_ne!(resamples, Resamples::new(500, 7, 2));
-    assert_eq!((resamples.iter().len(), resamples.items()), (500, 7));
-    // What every machine has to draw.
-    assert_eq!(resamples.iter().next().unwrap(), FIRST);
-    let mut drawn = [0; 7];
-    resamples.iter().flatten().for_each(|&item| drawn[item] += 1);
-    // 500 each, with a standard deviation of 20.7.
-    assert!(drawn.iter().all(|&times| (400..600).contains(&times)), "{drawn:?}");
-}
-
-/// `Resamples::new(500, 7, 1)`'s first.
-const FIRST: [usize; 7] = [3, 2, 6, 0, 1, 4, 2];
-
-#[test]
-fn intervals_of_nothing_are_not_numbers() {
-    let (low, high) = interval(&[]);
-    assert!(low.is_nan() && high.is_nan());
-    for (values, items) in [(&[][..], 0), (&[1.0][..], 2)] {
-        let (low, high) = mean_interval(values, &Resamples::new(20, items, 1));
-        assert!(low.is_nan() && high.is_nan());
-    }
-    assert_eq!(mean_interval(&[4.0], &Resamples::new(20, 1, 1)), (4.0, 4.0));
-}
-
-#[test]
-fn cka_is_its_definition() {
-    for case in reference().cka {
-        let found = linear_cka(&case.x, case.dx, &case.y, case.dy).unwrap();
-        println!("{}: {found}", case.name);
-        near(found, case.cka, 1e-12);
-        near(linear_cka(&case.y, case.dy, &case.x, case.dx).unwrap(), case.cka, 1e-12);
-    }
-}
-
-#[test]
-fn cka_sees_no_turn_no_scale_and_no_shift() {
-    let case = reference().cka.remove(0);
-    // The axes in another order, one of them mirrored, at twice the size, elsewhere.
-    let turned: Vec<f32> = rows(&case.x, case.dx)
-        .iter()
-        .flat_map(|row| {
-            let order = [3, 0, 4, 2, 1].map(|axis: usize| 2.0 * row[axis] + 64.0);
-            [-order[0], order[1], order[2], order[3], order[4]]
-        })
-        .collect();
-    near(linear_cka(&case.x, case.dx, &turned, case.dx).unwrap(), 1.0, 1e-6);
-    assert!(case.cka < 0.99);
-}
-
-#[test]
-fn states_without_cka() {
-    let moving = [1.0, 2.0, 3.0, 5.0, 1.0, 1.0];
-    assert_eq!(linear_cka(&moving, 2, &moving, 2), Some(1.0));
-    assert_eq!(linear_cka(&moving, 2, &[0.1; 3], 1), None);
-    assert_eq!(linear_cka(&moving, 2, &moving, 3), None);
-    assert_eq!(linear_cka(&moving, 4, &moving, 2), None);
-    assert_eq!(linear_cka(&moving, 0, &moving, 0), None);
-    assert_eq!(linear_cka(&moving, 6, &moving, 6), None);
-    assert_eq!(linear_cka(&[], 2, &[], 2), None);
-    assert_eq!(linear_cka(&[f32::NAN, 1.0, 2.0], 1, &[1.0, 2.0, 3.0], 1), None);
 }
 
 #[test]

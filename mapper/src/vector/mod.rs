@@ -169,9 +169,23 @@ pub async fn find(
     made: Provenance,
     progress: bool,
 ) -> Result<VectorFile> {
-    // What can be wrong with it is found before the model runs.
-    let model = session.info()?;
     let states = PairStates::read(session, &pairs.pairs, &wanted.layers, wanted.position, progress).await?;
+    vector_of(session, &states, pairs, wanted, made)
+}
+
+/// The direction of each layer, from states that were read already.
+///
+/// # Errors
+///
+/// Texts that the model does not tell apart or that the method finds no direction from.
+pub fn vector_of(
+    session: &Session,
+    states: &PairStates,
+    pairs: &DistinctPairs,
+    wanted: &Wanted,
+    made: Provenance,
+) -> Result<VectorFile> {
+    let model = session.info()?;
     let header = VectorHeader {
         concept: wanted.concept.clone(),
         method: match wanted.sign {

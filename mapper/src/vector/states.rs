@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use steermap_maps::{LayerVector, TokenPosition};
 
 use super::position::{answer_tokens, read};
 use super::{Method, Sign};
 use crate::capture::StreamCapture;
 use crate::pairs::Pair;
+use crate::progress::{Progress, Unit};
 use crate::session::Session;
 use crate::statistics::{Folds, Mean};
 
@@ -94,13 +94,13 @@ impl PairStates {
         order.sort_by_key(|&index| (prompts[index].0.len(), index));
 
         let capture = Arc::new(StreamCapture::new(layers.to_vec()));
-        let bar = progress_bar(progress, prompts.len() as u64);
+        let bar = Progress::new(progress, "reading pairs", Unit::Of("texts"), prompts.len() as u64);
         // By layer, then by text.
         let mut states = vec![vec![Vec::new(); prompts.len()]; layers.len()];
         let mut norms = vec![Mean::default(); layers.len()];
         for part in order.chunks(PROMPTS_AT_A_TIME) {
             let tokens: Vec<&[u32]> = part.iter().map(|&index| prompts[index].0.as_slice()).collect();
-            let streams = session.streams(&capture, &tokens, || bar.inc(1)).await?;
+            let streams = session.streams(&capture, &tokens, || bar.add(1)).await?;
             for (&index, streams) in part.iter().zip(streams) {
                 for ((states, norm), stream) in states.iter_mut().zip(&mut norms).zip(&streams) {
                     // The first position carries massive activations in many models.
@@ -109,7 +109,7 @@ impl PairStates {
                 }
             }
         }
-        bar.finish_and_clear();
+        bar.finish();
 
         let layers = layers.iter().zip(states).zip(norms).map(|((&layer, states), norm)| {
             let mut sides = [Vec::new(), Vec::new()];
@@ -148,12 +148,4 @@ impl PairStates {
         let vector = |layer: &LayerPairs| layer.vector(method, sign, seed, folds);
         self.layers.iter().map(vector).collect()
     }
-}
-
-fn progress_bar(visible: bool, length: u64) -> ProgressBar {
-    if !visible {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}").expect("a valid template");
-    ProgressBar::new(length).with_style(style).with_message("reading pairs")
 }

@@ -238,10 +238,7 @@ fn map_layer(pair: &LayerPair, input: &[f32], offset: OffsetRule) -> Result<Mapp
         pair: pair.layers(),
         reason: Box::new(reason),
     })?;
-    let direction = match offset {
-        OffsetRule::Linear => map.linear(input),
-        OffsetRule::Affine => map.affine(input),
-    };
+    let direction = map.carry(input, offset);
     if let Some(index) = direction.iter().position(|value| !value.is_finite()) {
         return Err(ApplyError::NotFinite {
             pair: pair.layers(),

@@ -7,6 +7,7 @@ use nalgebra::{DMatrix, DVector};
 use super::matrix::WeightMatrix;
 use crate::dtype::FloatDtype;
 use crate::error::Problem;
+use crate::offset::OffsetRule;
 use crate::tensors;
 
 /// How the matrix `A` of a map `h_T ~ A h_S + p` is stored and applied.
@@ -171,6 +172,14 @@ impl LinearMap {
             *sum += f64::from(*bias);
         }
         narrow(sums)
+    }
+
+    /// A vector carried over by a rule: [`linear`](Self::linear) or [`affine`](Self::affine).
+    pub fn carry(&self, v: &[f32], offset: OffsetRule) -> Vec<f32> {
+        match offset {
+            OffsetRule::Linear => self.linear(v),
+            OffsetRule::Affine => self.affine(v),
+        }
     }
 
     /// `A x + p` of many states, in `f32`: `[n, columns]` row by row to `[n, rows]` row by row.

@@ -537,6 +537,13 @@ fn values_out_of_range() {
         ("provenance.corpus_sha256", "\"ab\"".into(), |header, _| {
             header.provenance.corpus_sha256 = "ab".into()
         }),
+        ("positions.rules.outliers", "-1".into(), |header, _| {
+            header.positions.as_mut().unwrap().rules = Some(crate::map::PositionRules {
+                window_bytes: Some(2048),
+                skip_first: 1,
+                outliers: Some(-1.0),
+            })
+        }),
         ("positions.rule", "\"\"".into(), |header, _| {
             header.positions.as_mut().unwrap().rule.clear()
         }),

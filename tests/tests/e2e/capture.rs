@@ -10,7 +10,7 @@ use steermap_maps::MapFile;
 use steermap_maps::activations::{Activations, INDEX};
 use steermap_tests::maps::{difference, mapper_pair, printed, write_corpus};
 use steermap_tests::run::{error_of, interrupted, run};
-use steermap_tests::{fixture, project};
+use steermap_tests::{change_json, copy_of, fixture, project};
 
 use crate::clients::python;
 
@@ -308,4 +308,42 @@ fn mistakes_are_told() {
     std::fs::write(&shard, bytes).unwrap();
     let inspected = error_of(&run("mapper", &["inspect", &out_text]));
     assert!(inspected.contains("shard-00000.safetensors"), "{inspected}");
+}
+
+/// A tokenizer with a token that the model has no row for: the engine fails when it comes.
+#[test]
+fn what_was_captured_before_the_engine_failed_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = copy_of(&fixture(SOURCE), dir.path());
+    change_json(&model.join("tokenizer.json"), |tokenizer| {
+        let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+        let id = 261;
+        added.push(
+            serde_json::json!({"id": id, "content": "<unknown-row>", "single_word": false, "lstrip": false,
+                                      "rstrip": false, "normalized": false, "special": false}),
+        );
+    });
+    let corpus = dir.path().join("corpus.jsonl");
+    // More than one group of windows before it.
+    let line = |text: &str| serde_json::json!({"text": text}).to_string() + "\n";
+    let before = line(&"the cat sat on the mat. ".repeat(20)).repeat(120);
+    std::fs::write(&corpus, before.clone() + &line("a <unknown-row> here")).unwrap();
+    let out = dir.path().join("acts");
+    let run = |corpus: &Path| {
+        let mut command = Command::new(binary("mapper").unwrap());
+        let model = ["capture", "--cpu", "--dtype", "f32", "--layers", "1", "--model"];
+        command.args(model).arg(dir.path().join("copy"));
+        command.arg("--corpus").arg(corpus).arg("--out").arg(&out);
+        command.output().unwrap()
+    };
+    let error = error_of(&run(&corpus));
+    assert!(!error.contains("panicked"), "{error}");
+    let kept = Activations::open(&out).unwrap();
+    let windows = kept.windows().len();
+    assert!(windows > 0 && !kept.index().complete, "{windows} windows: {error}");
+    // Mended, the same command goes on.
+    std::fs::write(&corpus, before + &line("a cat here")).unwrap();
+    printed(&run(&corpus));
+    let whole = Activations::open(&out).unwrap();
+    assert!(whole.index().complete && whole.windows().len() > windows);
 }

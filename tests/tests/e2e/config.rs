@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use steermap_examples::server::Server;
-use steermap_tests::fixture;
 use steermap_tests::run::{error_of, run};
 use steermap_tests::vectors::save_reference_vector;
+use steermap_tests::{copy_of, fixture};
 
 /// A configuration that is right: tiny-llama, steered at layer 1 with `test.toml` beside the file.
 fn good() -> String {
@@ -57,24 +57,11 @@ fn a_good_configuration_is_told_to_be_so() {
     assert!(text.contains("vector test"), "{text}");
 }
 
-/// A copy of tiny-llama in `folder`.
-fn copy_of_llama(folder: &Path) -> std::path::PathBuf {
-    let copy = folder.join("copy");
-    std::fs::create_dir(&copy).unwrap();
-    for entry in std::fs::read_dir(fixture("tiny-llama")).unwrap() {
-        let entry = entry.unwrap();
-        if entry.path().is_file() {
-            std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
-        }
-    }
-    copy
-}
-
 #[test]
 fn a_stray_adapter_is_not_part_of_the_model() {
     let dir = tempfile::tempdir().unwrap();
     save_reference_vector("tiny-llama", dir.path());
-    let copy = copy_of_llama(dir.path());
+    let copy = copy_of(&fixture("tiny-llama"), dir.path());
     let config = good().replace(fixture("tiny-llama").to_str().unwrap(), copy.to_str().unwrap());
     let config = config.strip_prefix("command = \"serve\"\n").unwrap();
     // Another tensor of a name that the model has: whoever loads it answers otherwise.
@@ -98,7 +85,7 @@ fn a_stray_adapter_is_not_part_of_the_model() {
 fn a_fingerprint_that_is_another_names_file_and_flag() {
     let dir = tempfile::tempdir().unwrap();
     let vector = save_reference_vector("tiny-llama", dir.path());
-    let copy = copy_of_llama(dir.path());
+    let copy = copy_of(&fixture("tiny-llama"), dir.path());
     let weights = copy.join("model.safetensors");
     let mut bytes = std::fs::read(&weights).unwrap();
     *bytes.last_mut().unwrap() ^= 1;

@@ -11,11 +11,11 @@ use std::path::Path;
 
 use steermap_examples::family;
 use steermap_mapper::behaviour::{Choices, random_direction};
-use steermap_mapper::eval::result::{Curve, Estimate, Evaluation, Kind, Spread, TaskResult};
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_mapper::statistics::{mean, slope};
 use steermap_mapper::steerer::{LayerOffset, Steerer};
 use steermap_mapper::tasks;
+use steermap_report::result::{Control, ControlKind, Curve, Estimate, Evaluation, Kind, Outcome, Spread, TaskResult};
 use steermap_tests::eval::{
     EvalReference, ItemsReference, MAP, TaskReference, Through, changed, eval, identity, model, report, write_task,
     write_text,
@@ -35,8 +35,10 @@ const SHARE: f64 = 1e-3;
 /// Of perplexity, relative: that of the mean loss, absolute.
 const PERPLEXITY: f64 = 1e-3;
 
-/// The first of another task's measuring half that side effects are of.
-const SIDE_ITEMS: usize = 8;
+/// The first of a measuring half that controls and side effects are of.
+const CONTROL_ITEMS: usize = 16;
+/// Half of the largest alpha: slopes between it and its negative are what layers, controls and side effects are of.
+const STEP: f64 = 0.1;
 
 fn close(found: f64, expected: f64, tolerance: f64, what: &str) {
     let apart = (found - expected).abs();
@@ -79,6 +81,11 @@ fn place(alphas: &[f64], alpha: f64) -> usize {
     place.unwrap_or_else(|| panic!("no alpha {alpha} in {alphas:?}"))
 }
 
+fn control(task: &TaskResult, kind: ControlKind) -> &Control {
+    let found = task.controls.iter().find(|control| control.kind == kind);
+    found.unwrap_or_else(|| panic!("{}: no control {kind:?}", task.name))
+}
+
 fn curve(task: &TaskResult, kind: Kind) -> &Curve {
     let found = task.curves.iter().find(|curve| curve.kind == kind);
     found.unwrap_or_else(|| panic!("{}: no curve of {kind:?}", task.name))
@@ -104,7 +111,7 @@ fn the_numbers_are_those_of_an_independent_computation() {
         write_task(&folder.join("tasks"), name, more);
     }
     write_text(&folder.join("text.jsonl"), &reference.documents);
-    let more = ["--alphas", "relative:-0.2:0.2:0.02", "--random", "20"];
+    let more = ["--layers", "7", "--unseen-text", "--alphas", "relative:-0.2:0.2:0.02"];
     let map = project(MAP).canonicalize().unwrap();
     printed(
         &eval(folder, &map, "stories-260k", "stories-3m", &more)
@@ -118,9 +125,10 @@ fn the_numbers_are_those_of_an_independent_computation() {
         ("relative", "mean-difference")
     );
     assert_eq!((found.run.source.num_layers, found.run.target.num_layers), (4, 8));
+    let protocol = &found.run.protocol;
     assert_eq!(
-        (found.run.map.offset.as_str(), found.run.random_directions),
-        ("linear", 20)
+        (found.run.map.offset.as_str(), protocol.layer, protocol.control_draws),
+        ("linear", 7, 99)
     );
 
     represents(&found, &reference);
@@ -133,27 +141,39 @@ fn the_numbers_are_those_of_an_independent_computation() {
 
     let means = |of: fn(&TaskReference) -> f64| mean(&reference.tasks.values().map(of).collect::<Vec<f64>>());
     let summary = &found.summary;
+    let count = reference.tasks.len();
+    // The measured items of tense part at three pairs of words, which is too few to say that its vector steers; so whether mood
+    // is specific can't be said either.
+    assert_eq!((summary.measured, summary.steered), (count, 1));
+    assert_eq!((summary.judged, summary.carried), (0, 0));
+    let between = reference.tasks.values().map(|task| {
+        let of = |kind: &str| {
+            let mean = |alpha| task.curves[kind].mean[place(&reference.alphas, alpha)];
+            mean(STEP) - mean(-STEP)
+        };
+        of("mapped") / of("native")
+    });
+    let between = mean(&between.collect::<Vec<f64>>());
+    estimated(&summary.all.retention.unwrap(), between, 2.0 * SLOPE, "retention");
+    assert_eq!((summary.all.counting, summary.steering.counting), (count, 1));
+    assert_eq!(summary.layers.len(), 1);
+    let mood = found.tasks.iter().find(|task| task.name == "mood").unwrap();
+    let (of_layer, of_mood) = (summary.layers[0].retention.unwrap(), mood.layers[0].retention);
+    close(of_layer.value, of_mood.value, 1e-12, "retention of the layer");
+    // It is the last one: all of the effect goes straight to the logits.
+    close(summary.layers[0].direct_share.unwrap(), 1.0, SLOPE, "direct share");
     estimated(
-        &summary.retention.unwrap(),
-        means(|task| task.retention),
-        2.0 * SLOPE,
-        "retention",
-    );
-    estimated(
-        &summary.pearson.unwrap(),
+        &summary.all.pearson.unwrap(),
         means(|task| task.pearson.mean),
         SHARE,
         "Pearson",
     );
-    estimated(&summary.mse.unwrap(), means(|task| task.mse.mean), MSE[0], "MSE");
+    estimated(&summary.all.mse.unwrap(), means(|task| task.mse.mean), MSE[0], "MSE");
     let expected = means(|task| task.mse_probability.mean);
-    estimated(
-        &summary.mse_probability.unwrap(),
-        expected,
-        MSE[1],
-        "MSE of probabilities",
-    );
-    assert!(summary.verdict.carried, "{}", summary.verdict.sentence);
+    let mse_probability = summary.all.mse_probability.unwrap();
+    estimated(&mse_probability, expected, MSE[1], "MSE of probabilities");
+    let verdict = &summary.verdict;
+    assert_eq!(verdict.outcome, Outcome::SaysNothing, "{}", verdict.sentence);
 }
 
 fn represents(found: &Evaluation, reference: &EvalReference) {
@@ -238,15 +258,19 @@ fn steers(found: &TaskResult, expected: &TaskReference, reference: &EvalReferenc
         &format!("{name}: MSE of probabilities"),
     );
 
-    assert_eq!(found.random.slopes.len(), 20, "{name}");
-    assert_eq!(found.random_retention.count, 20, "{name}");
+    let isotropic = control(found, ControlKind::Isotropic);
+    assert_eq!(
+        (found.random.slopes.len(), isotropic.retention.len()),
+        (20, 20),
+        "{name}"
+    );
     // Over the alphas that random directions were measured at.
     let native = curve(found, Kind::Native);
     let at = |alpha: &f64| native.mean[place(&found.alphas, *alpha)];
     let means: Vec<f64> = found.random.alphas.iter().map(at).collect();
     let native = slope(&found.random.alphas, &means).unwrap();
     close(
-        found.random_retention.mean,
+        isotropic.spread.mean,
         mean(&found.random.slopes) / native,
         1e-9,
         "random retention",
@@ -281,7 +305,92 @@ fn steers(found: &TaskResult, expected: &TaskReference, reference: &EvalReferenc
             );
         }
     }
-    assert!(found.verdict.carried, "{name}: {}", found.verdict.sentence);
+    controls(found, expected, reference);
+    assert_eq!(
+        found.verdict.outcome,
+        Outcome::SaysNothing,
+        "{name}: {}",
+        found.verdict.sentence
+    );
+}
+
+/// What is measured between two alphas.
+fn controls(found: &TaskResult, expected: &TaskReference, reference: &EvalReference) {
+    let name = &found.name;
+    let slopes = |kind: &str, items: usize| {
+        let curve = &expected.curves[kind].items;
+        let mean = |alpha| mean(&curve[place(&reference.alphas, alpha)][..items]);
+        (mean(STEP) - mean(-STEP)) / (2.0 * STEP)
+    };
+    let first = CONTROL_ITEMS;
+    let retention = slopes("mapped", first) / slopes("native", first);
+    for (kind, draws) in [
+        (ControlKind::MappedRandom, 99),
+        (ControlKind::ShuffledLabels, 10),
+        (ControlKind::OtherTasks, reference.tasks.len() - 1),
+    ] {
+        let control = control(found, kind);
+        let what = format!("{name}, {kind:?}");
+        assert_eq!((control.retention.len(), control.items), (draws, first), "{what}");
+        assert_eq!(control.alphas, [-STEP, STEP], "{what}");
+        close(control.mapped, retention, 2.0 * SLOPE, &what);
+        let as_large = control
+            .retention
+            .iter()
+            .filter(|share| share.abs() >= control.mapped)
+            .count();
+        let p = (1 + as_large) as f64 / (1 + draws) as f64;
+        close(control.p_value, p, 1e-12, &what);
+        assert_eq!(
+            control.p_adjusted.is_some(),
+            kind == ControlKind::MappedRandom,
+            "{what}"
+        );
+    }
+    let [layer] = found.layers.as_slice() else {
+        panic!("{name}: {} layers", found.layers.len())
+    };
+    let items = found.measuring;
+    let (native, mapped) = (slopes("native", items), slopes("mapped", items));
+    estimated(
+        &layer.native,
+        native,
+        SLOPE * native,
+        &format!("{name}: native slope of the layer"),
+    );
+    estimated(
+        &layer.mapped,
+        mapped,
+        SLOPE * native,
+        &format!("{name}: mapped slope of the layer"),
+    );
+    estimated(
+        &layer.retention,
+        mapped / native,
+        2.0 * SLOPE,
+        &format!("{name}: its retention"),
+    );
+    assert!(layer.in_band && layer.counts, "{name}");
+    let halves = found.half_samples.as_ref().unwrap();
+    assert_eq!(halves.retention.len(), 10, "{name}");
+    let full = mapped / native;
+    let squares: Vec<f64> = halves.retention.iter().map(|half| (half - full).powi(2)).collect();
+    close(
+        halves.standard_error,
+        mean(&squares).sqrt(),
+        SLOPE,
+        &format!("{name}: half samples"),
+    );
+    // The effect on the other task, in units of what that one's own vector does to it, if it does anything.
+    assert_eq!(found.native_steers.steers, name == "mood");
+    match &found.specificity {
+        None => assert_eq!(name, "mood"),
+        Some(specificity) => {
+            close(specificity.own, retention, 2.0 * SLOPE, &format!("{name}: own effect"));
+            let apart = specificity.others < specificity.own;
+            assert!(specificity.specific && apart, "{name}: {specificity:?}");
+        }
+    }
 }
 
 fn side_effects_and_proposal(found: &TaskResult, expected: &TaskReference, reference: &EvalReference) {
@@ -289,12 +398,12 @@ fn side_effects_and_proposal(found: &TaskResult, expected: &TaskReference, refer
     let at = |alpha: f64| place(&reference.alphas, alpha);
     assert_eq!(found.side_effects.len(), 1, "{name}");
     for effect in &found.side_effects {
-        assert!(effect.alpha > 0.0 && effect.task != *name, "{name}: {effect:?}");
+        assert!(effect.alpha == STEP && effect.task != *name, "{name}: {effect:?}");
         for (found, items) in [
             (effect.native, &expected.other.native),
             (effect.mapped, &expected.other.mapped),
         ] {
-            let mean = |alpha: f64| mean(&items[at(alpha)][..SIDE_ITEMS]);
+            let mean = |alpha: f64| mean(&items[at(alpha)][..CONTROL_ITEMS]);
             let change = mean(effect.alpha) - mean(-effect.alpha);
             close(
                 found,
@@ -304,10 +413,9 @@ fn side_effects_and_proposal(found: &TaskResult, expected: &TaskReference, refer
             );
         }
     }
-    let proposal = found
-        .proposal
-        .as_ref()
-        .unwrap_or_else(|| panic!("{name}: no spec is proposed"));
+    // None where the native vector does not steer.
+    assert_eq!(found.proposal.is_some(), found.native_steers.steers, "{name}");
+    let Some(proposal) = &found.proposal else { return };
     let gain = expected.finding.mapped[at(proposal.alpha)] - expected.finding.mapped[at(0.0)];
     close(proposal.gain, gain, 2.0 * PROPENSITY, &format!("{name}: gain"));
     let ratio = expected.perplexity.mapped[at(proposal.alpha)] / reference.perplexity.unsteered;
@@ -370,9 +478,11 @@ async fn random_directions_move_propensities_as_far_as_the_independent_computati
     }
 }
 
+const UNSEEN: &[&str] = &["--unseen-text"];
+
 /// All concepts at three alphas, with few random directions and little text.
-fn coarse(folder: &Path, map: &Path) -> Evaluation {
-    let mut more = vec!["--alphas", "relative:-0.1:0.1:0.1", "--random", "8"];
+fn coarse(folder: &Path, map: &Path, text: &[&str]) -> Evaluation {
+    let mut more = vec!["--layers", "7", "--alphas", "relative:-0.1:0.1:0.1", "--random", "8"];
     more.extend([
         "--random-alphas",
         "2",
@@ -381,6 +491,8 @@ fn coarse(folder: &Path, map: &Path) -> Evaluation {
         "--resamples",
         "1000",
     ]);
+    more.extend(["--control-items", "8", "--half-samples", "4"]);
+    more.extend(text);
     printed(&eval(folder, map, "stories-260k", "stories-3m", &more).output().unwrap());
     report(folder).unwrap()
 }
@@ -408,10 +520,18 @@ fn a_broken_map_is_seen_as_broken() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     let reference = all_concepts(folder);
-    let whole = coarse(folder, &project(MAP).canonicalize().unwrap());
+    let whole = coarse(folder, &project(MAP).canonicalize().unwrap(), UNSEEN);
     through(&whole, &reference.broken.whole);
-    assert!(whole.summary.verdict.carried, "{}", whole.summary.verdict.sentence);
-    let retention = whole.summary.retention.unwrap();
+    let verdict = &whole.summary.verdict;
+    assert_eq!(verdict.outcome, Outcome::Carried, "{}", verdict.sentence);
+    // All that say something: tense and gender have few deciding words.
+    let (judged, carried) = (whole.summary.judged, whole.summary.carried);
+    assert!(
+        carried == judged && carried >= 5,
+        "{carried} of {judged}: {}",
+        verdict.sentence
+    );
+    let retention = whole.summary.all.retention.unwrap();
     assert!(retention.value > 0.9 && retention.low > 0.8, "{retention:?}");
 
     let (shuffled, random) = (folder.join("shuffled.toml"), folder.join("random.toml"));
@@ -428,18 +548,15 @@ fn a_broken_map_is_seen_as_broken() {
         *weight *= norm;
     });
     for map in [&shuffled, &random] {
-        let found = coarse(folder, map);
+        let found = coarse(folder, map, UNSEEN);
         let what = map.display();
-        let retention = found.summary.retention.unwrap();
+        let retention = found.summary.all.retention.unwrap();
         // The fixture has 500 maps with shuffled rows: their means over these tasks have a deviation of 0.033.
         assert!(retention.value.abs() < 0.1, "{what}: {retention:?}");
         assert!(retention.low <= 0.0 && retention.high >= 0.0, "{what}: {retention:?}");
         let verdict = &found.summary.verdict;
-        assert!(
-            !verdict.carried && verdict.sentence.contains("not"),
-            "{what}: {}",
-            verdict.sentence
-        );
+        assert_eq!(verdict.outcome, Outcome::NotCarried, "{what}: {}", verdict.sentence);
+        assert_eq!(found.summary.carried, 0, "{what}: {}", verdict.sentence);
         assert!(
             found.representation.pairs[0].r2 < 0.0,
             "{what}: {}",
@@ -460,7 +577,7 @@ fn a_wrong_layer_is_seen_in_the_representation() {
     let reference = all_concepts(folder);
     let map = folder.join("wrong.toml");
     changed(&map, |pair, _| pair.source_layers = vec![0]);
-    let found = coarse(folder, &map);
+    let found = coarse(folder, &map, UNSEEN);
     through(&found, &reference.broken.wrong_layer);
     let pair = &found.representation.pairs[0];
     let expected = reference.representation.r2_wrong_layer;
@@ -470,20 +587,21 @@ fn a_wrong_layer_is_seen_in_the_representation() {
     // On the text of the fit nothing else can be the reason. The demo made the map from these stories.
     let folder = &folder.join("same-text");
     write_task(&folder.join("tasks"), "mood", "");
+    write_task(&folder.join("tasks"), "topic", "");
     family::write_corpus(&folder.join("text.jsonl"), 3000, 7).unwrap();
-    for (map, carried, sentence) in [
-        (&map, false, "This map is broken: at layers 0 -> 7"),
+    for (map, outcome, sentence) in [
+        (&map, Outcome::NotCarried, "This map is broken: at layers 0 -> 7"),
         (
             &project(MAP).canonicalize().unwrap(),
-            true,
-            "The map carries 1 of 1 tasks",
+            Outcome::Carried,
+            "This map carries 2 of the 2 tasks",
         ),
     ] {
-        let found = coarse(folder, map);
+        let found = coarse(folder, map, &[]);
         assert!(found.representation.held_out);
         let verdict = found.summary.verdict;
         assert!(verdict.sentence.starts_with(sentence), "{}", verdict.sentence);
-        assert_eq!(verdict.carried, carried, "{}", verdict.sentence);
+        assert_eq!(verdict.outcome, outcome, "{}", verdict.sentence);
     }
 }
 
@@ -493,11 +611,12 @@ fn a_map_from_a_model_to_itself_retains_everything() {
     let folder = dir.path();
     let reference = EvalReference::load();
     write_task(&folder.join("tasks"), "mood", "");
-    write_task(&folder.join("tasks"), "tense", "");
+    write_task(&folder.join("tasks"), "topic", "");
     write_text(&folder.join("text.jsonl"), &reference.documents);
     let map = folder.join("identity.toml");
     identity(&map);
-    let more = ["--alphas", "relative:-0.1:0.1:0.05", "--random", "4"];
+    let mut more = vec!["--layers", "all", "--alphas", "relative:-0.1:0.1:0.05"];
+    more.extend(UNSEEN);
     printed(
         &eval(folder, &map, "stories-260k", "stories-260k", &more)
             .output()
@@ -526,7 +645,16 @@ fn a_map_from_a_model_to_itself_retains_everything() {
         // Sizes agree, so the unmapped vector is measured too: here it is the same one.
         let (mapped, unmapped) = (curve(task, Kind::Mapped), curve(task, Kind::Unmapped));
         close_all(&unmapped.mean, &mapped.mean, PROPENSITY, name);
-        assert!(task.verdict.carried, "{name}: {}", task.verdict.sentence);
+        assert_eq!(
+            task.verdict.outcome,
+            Outcome::Carried,
+            "{name}: {}",
+            task.verdict.sentence
+        );
+        // After the last block nothing but the logits follows; before it, something does.
+        let shares: Vec<f64> = task.layers.iter().map(|layer| layer.direct_share.unwrap()).collect();
+        close(shares[3], 1.0, SLOPE, name);
+        assert!((shares[0] - 1.0).abs() > 0.1, "{name}: {shares:?}");
     }
-    assert!(found.summary.verdict.carried);
+    assert_eq!(found.summary.verdict.outcome, Outcome::Carried);
 }

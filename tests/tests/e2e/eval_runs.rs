@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use steermap_mapper::eval::result::Evaluation;
+use sha2::{Digest, Sha256};
+use steermap_fit::stats::Split;
+use steermap_report::result::Evaluation;
 use steermap_tests::eval::{EvalReference, MAP, eval, report, write_task, write_text};
 use steermap_tests::maps::printed;
 use steermap_tests::project;
@@ -19,7 +21,11 @@ fn prepare(folder: &Path) {
 
 fn quick(folder: &Path, more: &[&str]) -> Command {
     let map = project(MAP).canonicalize().unwrap();
-    let few = ["--alphas", "relative:-0.1:0.1:0.1", "--random", "2"];
+    let mut few = vec!["--unseen-text", "--alphas", "relative:-0.1:0.1:0.1", "--random", "2"];
+    few.extend(["--control-draws", "5", "--control-items", "4", "--half-samples", "2"]);
+    if !more.contains(&"--layers") {
+        few.extend(["--layers", "7"]);
+    }
     eval(folder, &map, "stories-260k", "stories-3m", &[&few, more].concat())
 }
 
@@ -155,9 +161,9 @@ fn answers_that_tokenize_alike_are_never_measured_in_silence() {
         let names: Vec<&str> = found.tasks.iter().map(|task| task.name.as_str()).collect();
         assert_eq!(names, ["tense"]);
         assert!(
-            found.notes.iter().any(|note| note.contains("mood")),
+            found.failed.iter().any(|failed| failed.name == "mood"),
             "{:?}",
-            found.notes
+            found.failed
         );
     } else {
         told(&error_of(&output), &["mood"]);
@@ -180,7 +186,8 @@ fn arguments_that_do_not_fit_are_told() {
     );
 
     let map = project(MAP).canonicalize().unwrap();
-    let other = |source: &str, target: &str| refused(folder, &mut eval(folder, &map, source, target, &[]));
+    let other =
+        |source: &str, target: &str| refused(folder, &mut eval(folder, &map, source, target, &["--unseen-text"]));
     told(&other("stories-260k", "stories-800k"), &["target", "stories-3m"]);
     told(&other("stories-800k", "stories-3m"), &["source", "stories-260k"]);
     told(&other("stories-3m", "stories-260k"), &["stories-260k"]);
@@ -204,7 +211,7 @@ fn quick_alphas(folder: &Path, alphas: &str) -> Command {
         &map,
         "stories-260k",
         "stories-3m",
-        &[&argument, "--random", "2"],
+        &[&argument, "--random", "2", "--layers", "7", "--unseen-text"],
     )
 }
 
@@ -235,6 +242,11 @@ fn alike(a: &Value, b: &Value, at: &str) {
                 }
             }
         }
+        // Sentences have rounded numbers.
+        (Value::String(a), Value::String(b)) => {
+            let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+            assert_eq!(words(a), words(b), "{at}");
+        }
         (a, b) => assert_eq!(a, b, "{at}"),
     }
 }
@@ -263,7 +275,7 @@ fn ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on() {
     // The same words in both folders, so that the reports name the same command.
     let command = |folder: &Path| {
         let map = project(MAP).canonicalize().unwrap();
-        let more = ["--alphas", "relative:-0.2:0.2:0.02", "--random", "20"];
+        let more = ["--layers", "7", "--unseen-text", "--alphas", "relative:-0.2:0.2:0.02"];
         eval(folder, &map, "stories-260k", "stories-3m", &more)
     };
     printed(&command(&whole).output().unwrap());
@@ -290,4 +302,59 @@ fn ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on() {
     alike(&a, &b, "");
     // The state has done its work.
     assert_eq!(files(&whole.join("report")), files(&stopped.join("report")));
+}
+
+/// One task's failure is that task's.
+#[test]
+fn a_task_that_fails_is_told_of_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    prepare(folder);
+    write_task(&folder.join("tasks"), "tense", "");
+    // Each side is the other's, so there is nothing to steer towards.
+    let pair =
+        |positive: &str, negative: &str| format!("{{\"positive\": \"{positive}\", \"negative\": \"{negative}\"}}\n");
+    let pairs = pair("a cat", "a dog") + &pair("a dog", "a cat");
+    std::fs::write(folder.join("tasks/tense.pairs.jsonl"), pairs).unwrap();
+    let text = printed(&quick(folder, &[]).output().unwrap());
+    assert!(text.contains("tense"), "{text}");
+    let found = report(folder).unwrap();
+    let names: Vec<&str> = found.tasks.iter().map(|task| task.name.as_str()).collect();
+    assert_eq!(names, ["mood"]);
+    assert_eq!(found.failed.len(), 1);
+    told(&found.failed[0].reason, &["does not separate the sides"]);
+    let page = std::fs::read_to_string(folder.join("report/report.html")).unwrap();
+    told(&page, &["tense", "does not separate the sides"]);
+
+    // The report is drawn again from its numbers.
+    std::fs::remove_file(folder.join("report/report.html")).unwrap();
+    let out = folder.join("report");
+    printed(&steermap_tests::run::run("mapper", &["report", out.to_str().unwrap()]));
+    assert_eq!(
+        std::fs::read_to_string(folder.join("report/report.html")).unwrap(),
+        page
+    );
+    std::fs::write(folder.join("report/report.json"), "{\"format\": \"steermap-eval/9\"}").unwrap();
+    let error = error_of(&steermap_tests::run::run("mapper", &["report", out.to_str().unwrap()]));
+    told(&error, &["report.json", "steermap-eval/9", "steermap-eval/2"]);
+}
+
+#[test]
+fn the_default_layers_are_the_middle_of_the_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    prepare(folder);
+    // The map reaches layer 7 of 8.
+    let error = refused(folder, &mut quick(folder, &["--layers", "band"]));
+    told(&error, &["layers", "7", "2 to 5", "--layers all"]);
+    // Text of which the fit may have seen all: no document that it would have held out.
+    let documents = (0..).map(|number| format!("This is document {number}."));
+    let seen: Vec<String> = documents
+        .filter(|text| Split::of(&Sha256::digest(text.as_bytes()).into()) != Split::Test)
+        .take(3)
+        .collect();
+    write_text(&folder.join("text.jsonl"), &seen);
+    let map = project(MAP).canonicalize().unwrap();
+    let mut command = eval(folder, &map, "stories-260k", "stories-3m", &["--layers", "7"]);
+    told(&refused(folder, &mut command), &["text.jsonl", "--unseen-text"]);
 }

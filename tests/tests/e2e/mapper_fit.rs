@@ -613,3 +613,26 @@ fn maps_of_low_rank_and_in_half_precision() {
     assert!(refused.contains("rank: found 9999, expected 1 to"), "{refused}");
     assert!(!out.exists());
 }
+
+/// A map of shuffled pairings predicts nothing, and is a control for `mapper eval`.
+#[test]
+fn a_shuffled_control_is_fitted_beside_the_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = write_corpus(dir.path(), 300);
+    let out = dir.path().join("map.toml");
+    let more = ["--pairs", "1:1,2:2", "--shuffle-control"];
+    let text = printed(&mapper_pair("fit", "tiny-llama", "tiny-gemma2", &corpus, &out, &more));
+    let control = dir.path().join("map.shuffled.toml");
+    assert!(text.contains("map.shuffled.toml"), "{text}");
+    let [whole, shuffled] = [&out, &control].map(|path| MapFile::load(path).unwrap());
+    assert_eq!(whole.pairs().len(), shuffled.pairs().len());
+    for (whole, shuffled) in whole.pairs().iter().zip(shuffled.pairs()) {
+        assert_eq!(whole.layers(), shuffled.layers());
+        let (good, none) = (whole.fit.r2, shuffled.fit.r2);
+        assert!(
+            none < 0.05 && good > none + 0.1,
+            "{}: {good} and {none}",
+            whole.layers()
+        );
+    }
+}

@@ -7,12 +7,13 @@ use mistralrs::core::{
 };
 use residual_hooks::Admission;
 use steermap_mapper::device::DeviceChoice;
+use steermap_mapper::pairs::{Message, Text};
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::spec::{Apply, TokenState, When, Where};
 use steermap_plugin::{Library, RequestSteering, Steering, VectorUse};
-use steermap_tests::fixture;
 use steermap_tests::reference::{Reference, assert_rows_close};
 use steermap_tests::vectors::reference_vector;
+use steermap_tests::{change_json, copy_of, fixture, project};
 use tokio::task::JoinSet;
 
 async fn load() -> Session {
@@ -365,4 +366,37 @@ fn block_hashes_follow_the_admission() {
     };
     assert_eq!(hashes(&from, 1)[..2], hashes(&plain, 1)[..2]);
     assert_ne!(hashes(&from, 1)[2], hashes(&plain, 1)[2]);
+}
+
+/// Many chat templates write the start of a text that the tokenizer adds too; models were trained with one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_writes_the_start_gets_no_second() {
+    let plain = project("examples/family/stories-3m");
+    let dir = tempfile::tempdir().unwrap();
+    let writes = copy_of(&plain, dir.path());
+    change_json(&writes.join("tokenizer_config.json"), |config| {
+        let template = config["chat_template"].as_str().unwrap();
+        config["chat_template"] = format!("{{{{ bos_token }}}}{template}").into();
+    });
+    let chat = Text::Chat(vec![Message {
+        role: "user".to_string(),
+        content: "Once there was a cat.".to_string(),
+    }]);
+    let mut tokens = Vec::new();
+    for model in [&plain, &writes] {
+        let source = ModelSource {
+            dtype: ModelDType::F32,
+            device: DeviceChoice::Cpu,
+            ..ModelSource::new(model.to_str().unwrap())
+        };
+        let session = Session::load(source).await.unwrap();
+        tokens.push(session.tokenize(&chat).await.unwrap());
+    }
+    assert_eq!(tokens[0], tokens[1]);
+    assert_eq!(
+        tokens[0].iter().filter(|token| **token == 0).count(),
+        1,
+        "{:?}",
+        tokens[0]
+    );
 }

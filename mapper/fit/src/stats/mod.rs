@@ -15,6 +15,7 @@
 //! | [`moments`] | sums, and how two of them join |
 //! | [`sample`] | a bounded sample of rows |
 //! | [`mod@file`] | a `.stats` file: checked on reading, whole or not there |
+//! | `shuffled` | the same rows, wrongly paired: a control |
 //! | [`memory`] | what statistics and fits take, before any row is there |
 //! | [`matrix`], [`error`] | a plain matrix; what can go wrong |
 
@@ -30,6 +31,7 @@ pub mod split;
 pub mod statistics;
 
 mod block;
+mod shuffled;
 #[cfg(test)]
 mod tests;
 

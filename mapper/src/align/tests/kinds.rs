@@ -261,15 +261,6 @@ fn a_text_that_brings_its_bos_gets_no_second() {
     assert_eq!((tokens.ids[0], tokens.ids.len()), (bos, 2));
     assert_eq!(tokens.ends, [Some(3), Some(4)]);
     assert_eq!(TokenizedText::new(&tokenizer, "a<s>").unwrap().ids.len(), 3);
-
-    // A chat's tokens are the engine's, with both.
-    let chat = tokenizer.encode("<s>a", true).unwrap();
-    assert_eq!(doubled_start(&tokenizer, chat.get_ids()).unwrap(), 1);
-    assert_eq!(doubled_start(&tokenizer, &chat.get_ids()[1..]).unwrap(), 0);
-    assert_eq!(doubled_start(&tokenizer, &[]).unwrap(), 0);
-    // A tokenizer that adds nothing doubles nothing.
-    let letters = byte_level(&[], false).encode("aa", true).unwrap();
-    assert_eq!(doubled_start(&byte_level(&[], false), letters.get_ids()).unwrap(), 0);
 }
 
 #[test]

@@ -1,0 +1,154 @@
+//! What every section of the page is made of.
+
+use maud::{Markup, PreEscaped, html};
+
+use crate::figures::{Figure, outcome};
+use crate::number::{Digits, NONE, exact, grouped, text};
+use crate::result::{Estimate, Outcome, Spread};
+
+/// Most digits of the page.
+pub(super) const TWO: Digits = Digits::Fixed(2);
+/// Wider figures scroll in a box of their own where the page is narrow.
+const NARROW: f64 = 480.0;
+
+/// A section with its heading.
+pub(super) fn section(id: &str, title: &str, body: Markup) -> Markup {
+    html! { section id=(id) aria-labelledby={ (id) "-h" } { h2 id={ (id) "-h" } { (title) } (body) } }
+}
+
+/// A figure with its caption. It grows and shrinks with its column, within what stays readable.
+pub(super) fn figure(figure: &Figure) -> Markup {
+    let width = figure.width();
+    let least = if width > NARROW { width * 0.72 } else { 0.0 };
+    let svg = figure.markup(&format!("max-width:{:.0}px;min-width:{least:.0}px", width * 1.2));
+    html! {
+        figure id={ "figure-" (figure.name) } {
+            @if width > NARROW { (scroll(&format!("Figure: {}", figure.title), svg)) } @else { (svg) }
+            figcaption { b { (figure.title) "." } " " (figure.caption) }
+        }
+    }
+}
+
+/// A box that scrolls sideways, by keys too.
+pub(super) fn scroll(name: &str, content: Markup) -> Markup {
+    html! { div.scroll tabindex="0" role="region" aria-label=(name) { (content) } }
+}
+
+/// A table in a box that scrolls, of which the first column has the rows' names. `heads` are apart by `|`, `body` is rows.
+pub(super) fn table(name: &str, caption: Markup, class: &str, heads: &str, body: Markup) -> Markup {
+    scroll(
+        name,
+        html! {
+            table class=(class) {
+                caption { span { b { (name) "." } " " (caption) } }
+                thead { tr { @for (index, head) in heads.split('|').enumerate() { th.left[index == 0] scope="col" { (head) } } } }
+                tbody { (body) }
+            }
+        },
+    )
+}
+
+/// What folds, closed at first.
+pub(super) fn details(summary: &str, content: Markup) -> Markup {
+    html! { details { summary { (summary) } (content) } }
+}
+
+/// An outcome, told by word, sign and line.
+pub(super) fn mark(found: Outcome) -> Markup {
+    html! { span class={ "mark " (class(found)) } { (outcome(found).0) } }
+}
+
+/// The class of what shows an outcome.
+pub(super) fn class(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Carried => "yes",
+        Outcome::NotCarried => "no",
+        Outcome::SaysNothing => "none",
+    }
+}
+
+/// A number of the evaluation: rounded for people, as the JSON has it in `data-value`.
+pub(super) fn tagged(value: f64, digits: Digits) -> Markup {
+    html! { @if value.is_finite() { span data-value=(exact(value)) { (text(value, digits)) } } @else { (NONE) } }
+}
+
+/// The same, if there is one.
+pub(super) fn maybe(value: Option<f64>, digits: Digits) -> Markup {
+    tagged(value.unwrap_or(f64::NAN), digits)
+}
+
+/// Several numbers.
+pub(super) fn numbers(values: &[f64], digits: Digits) -> Markup {
+    html! { @for (index, &value) in values.iter().enumerate() { @if index > 0 { ", " } (tagged(value, digits)) } }
+}
+
+/// A count of the evaluation.
+pub(super) fn count(value: usize) -> Markup {
+    html! { span data-value=(value) { (grouped(value as u64)) } }
+}
+
+/// `30 items`, `1 item`.
+pub(super) fn counted(number: usize, one: &str) -> Markup {
+    html! { (count(number)) " " (one) @if number != 1 { "s" } }
+}
+
+/// Layers of a pair: `12+14 → 11`.
+pub(super) fn layers(source: &[usize], target: usize) -> Markup {
+    html! { (listed(source, "+")) " \u{2192} " (count(target)) }
+}
+
+fn listed(counts: &[usize], between: &str) -> Markup {
+    html! { @for (index, &value) in counts.iter().enumerate() { @if index > 0 { (between) } (count(value)) } }
+}
+
+/// Layers in few words: `4 to 7`; `2, 5, 6`.
+pub(super) fn range(layers: &[usize]) -> Markup {
+    match layers {
+        [first, _, .., last] if last - first + 1 == layers.len() => html! { (count(*first)) " to " (count(*last)) },
+        _ => listed(layers, ", "),
+    }
+}
+
+/// `[0.71, 0.95]`
+pub(super) fn interval([low, high]: [f64; 2], digits: Digits) -> Markup {
+    html! { "[" (tagged(low, digits)) ", " (tagged(high, digits)) "]" }
+}
+
+/// A value over its interval.
+pub(super) fn estimate(estimate: &Estimate, digits: Digits) -> Markup {
+    over(tagged(estimate.value, digits), [estimate.low, estimate.high], digits)
+}
+
+/// The same, if there is one.
+pub(super) fn optional(value: Option<&Estimate>, digits: Digits) -> Markup {
+    html! { @match value { Some(value) => (estimate(value, digits)), None => (NONE) } }
+}
+
+/// Mean ± deviation over the mean's interval.
+pub(super) fn spread(spread: &Spread, digits: Digits) -> Markup {
+    let value = html! { (tagged(spread.mean, digits)) " \u{b1} " (tagged(spread.deviation, digits)) };
+    if spread.count == 0 {
+        html! { (NONE) }
+    } else {
+        over(value, spread.interval, digits)
+    }
+}
+
+/// Mean over the range of 95% of the values.
+pub(super) fn ranged(spread: &Spread, digits: Digits) -> Markup {
+    if spread.count == 0 {
+        html! { (NONE) }
+    } else {
+        over(tagged(spread.mean, digits), spread.range, digits)
+    }
+}
+
+/// What stands over an interval in a table's cell.
+fn over(value: Markup, ends: [f64; 2], digits: Digits) -> Markup {
+    html! { (value) " " span.more { (interval(ends, digits)) } }
+}
+
+/// What is over an interval in a cell, in one line of text.
+pub(super) fn in_line(cell: Markup) -> Markup {
+    PreEscaped(cell.0.replace("<span class=\"more\">", "<span class=\"muted\">"))
+}

@@ -1,0 +1,635 @@
+//! What an evaluation found: all that the report shows, as `report.json` has it.
+//!
+//! Alphas are in units of the target stream's mean norm at the steered layer, unless a field says otherwise; propensities are
+//! differences of logits. Intervals are 95%: percentile bootstraps over clusters of items, seeded, and those of retention are
+//! wider by what the vectors themselves vary ([`HalfSamples`]).
+
+use serde::{Deserialize, Serialize};
+
+/// All of an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// [`Evaluation::FORMAT`]
+    pub format: String,
+    /// What was run, and with what.
+    pub run: Run,
+    /// How well the map predicts the target's states.
+    pub representation: Representation,
+    /// How well steering goes through the map, task by task.
+    pub tasks: Vec<TaskResult>,
+    /// Tasks that could not be measured, and why.
+    pub failed: Vec<FailedTask>,
+    /// All tasks together.
+    pub summary: Summary,
+    /// What was left out, and why: tasks and items that could not be measured.
+    pub notes: Vec<String>,
+}
+
+impl Evaluation {
+    /// What `format` says.
+    pub const FORMAT: &'static str = "steermap-eval/2";
+}
+
+/// A task that could not be measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailedTask {
+    /// Its name.
+    pub name: String,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// What was run, and with what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Program and version.
+    pub tool: String,
+    /// When it ended, RFC 3339.
+    pub date: String,
+    /// The command line.
+    pub command: String,
+    /// Of random directions and resampling.
+    pub seed: u64,
+    /// The model that vectors are found on.
+    pub source: ModelRun,
+    /// The model that is steered.
+    pub target: ModelRun,
+    /// The map.
+    pub map: MapRun,
+    /// How vectors are found: `mean-difference`, ...
+    pub method: String,
+    /// `relative` (alphas were given in units of the mean norm) or `absolute` (as lengths of the offset, as the paper has
+    /// them).
+    pub alpha_unit: String,
+    /// The alphas as they were given.
+    pub alphas: Vec<f64>,
+    /// What is fixed before anything is measured.
+    pub protocol: Protocol,
+    /// Resamples of each bootstrap.
+    pub resamples: usize,
+    /// Most that a proposed spec may multiply perplexity by.
+    pub perplexity_budget: f64,
+    /// Where it ran: `cpu`, `cuda`, `metal`.
+    pub device: String,
+    /// Time that it took, without what was taken up from an earlier run, in seconds.
+    pub seconds: f64,
+}
+
+/// What is fixed before anything is measured, so that no figure is the best of many.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protocol {
+    /// The target's layers that the headlines are means over, ascending.
+    pub band: Vec<usize>,
+    /// Where `band` comes from: `middle half` of the target's depth, or `given` by the user.
+    pub band_is: String,
+    /// The layer of the band at which the curves, the decisive control and the texts are measured.
+    pub layer: usize,
+    /// Layers with a direct share above this are left out of the headlines (see [`LayerResult::direct_share`]); `None`: all
+    /// are taken.
+    pub most_direct: Option<f64>,
+    /// Draws of the decisive control per task.
+    pub control_draws: usize,
+    /// Most items that a control is measured on.
+    pub control_items: usize,
+    /// A task is carried only if all of its retention's interval lies between these.
+    pub retention_bounds: [f64; 2],
+    /// A task is carried only if its adjusted p-value is at most this.
+    pub level: f64,
+    /// Vectors from half samples of the finding pairs, per task.
+    pub half_samples: usize,
+}
+
+/// A model, and the numerics that it ran at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRun {
+    /// Id or folder name.
+    pub model: String,
+    /// What identifies weights and tokenizer.
+    pub fingerprint: String,
+    /// Width of the stream.
+    pub hidden_size: usize,
+    /// Decoder blocks.
+    pub num_layers: usize,
+    /// The stream's dtype.
+    pub dtype: String,
+    /// The weights' quantisation.
+    pub quantization: Option<String>,
+}
+
+/// The map that is evaluated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MapRun {
+    /// File name without its extension.
+    pub name: String,
+    /// Of the TOML file.
+    pub sha256: String,
+    /// `linear` (`A v`) or, as the paper has it, `affine` (`A v + p`).
+    pub offset: String,
+    /// What it was fitted on.
+    pub corpus: String,
+    /// Rows that it was fitted on.
+    pub rows: u64,
+}
+
+/// How well the map predicts the target's states, on a text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Representation {
+    /// Name of the text.
+    pub text: String,
+    /// Its hash.
+    pub text_sha256: String,
+    /// Whether only documents were taken that the map's own rule holds out (`true`), or all (`false`: the text isn't the one
+    /// that the map was fitted on).
+    pub held_out: bool,
+    /// Documents.
+    pub documents: usize,
+    /// Paired positions that the numbers below are of.
+    pub positions: usize,
+    /// By fitted pair.
+    pub pairs: Vec<PairResult>,
+    /// Debiased linear CKA of every source layer with every target layer, `[source layer][target layer]`; slightly below 0
+    /// where layers share nothing.
+    pub cka: Vec<Vec<f64>>,
+}
+
+/// One fitted layer pair.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairResult {
+    /// The source's layers.
+    pub source_layers: Vec<usize>,
+    /// The target's layer.
+    pub target_layer: usize,
+    /// R² as the map file states it, on its own held-out text.
+    pub stated_r2: f64,
+    /// R² over all dimensions at once, on this text.
+    pub r2: f64,
+    /// 5, 25, 50, 75 and 95% quantiles of the dimensions' own R².
+    pub r2_quantiles: [f64; 5],
+    /// Mean cosine of mapped and true states.
+    pub cosine: f64,
+    /// Debiased linear CKA of the source's states (concatenated, if there are several layers) with the target's.
+    pub cka: f64,
+}
+
+/// A value and its 95% interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Estimate {
+    /// The value.
+    pub value: f64,
+    /// 2.5%
+    pub low: f64,
+    /// 97.5%
+    pub high: f64,
+}
+
+/// Values of one kind, such as one per item or one per random direction.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spread {
+    /// How many.
+    pub count: usize,
+    /// Mean.
+    pub mean: f64,
+    /// Sample standard deviation.
+    pub deviation: f64,
+    /// 95% interval of the mean (bootstrap).
+    pub interval: [f64; 2],
+    /// 2.5 and 97.5% quantiles of the values themselves.
+    pub range: [f64; 2],
+}
+
+/// Which vector steers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// None.
+    Unsteered,
+    /// Found on the target itself.
+    Native,
+    /// Found on the source and carried over.
+    Mapped,
+    /// Found on the source and used as it is, where sizes agree.
+    Unmapped,
+    /// A random direction.
+    Random,
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskResult {
+    /// Its name.
+    pub name: String,
+    /// What behaviour it is.
+    pub description: String,
+    /// What a positive propensity stands for.
+    pub positive: String,
+    /// What a negative one stands for.
+    pub negative: String,
+    /// `completion`, `letters`, `yes-no`.
+    pub kind: String,
+    /// Over the task's files.
+    pub sha256: String,
+    /// Contrastive pairs that the vectors are found from.
+    pub pairs: usize,
+    /// The states that they are found on: `last`, `mean`, `answer`.
+    pub position: String,
+    /// Items that layers and the proposed spec are chosen on.
+    pub finding: usize,
+    /// Items that everything else is measured on.
+    pub measuring: usize,
+    /// Clusters of the measuring items: items that share a deciding word are in one.
+    pub clusters: usize,
+    /// The layers that could be steered, with slopes on the finding half.
+    pub candidates: Vec<Candidate>,
+    /// Every measured layer, on the measuring half: those of the band, and others that were asked for.
+    pub layers: Vec<LayerResult>,
+    /// Mean retention over the layers of the band that count ([`LayerResult::counts`]). `None` if none counts.
+    pub band_retention: Option<Estimate>,
+    /// The layer where the native vector steers most on the finding half. Shown beside the headlines, never in them.
+    pub best_layer: usize,
+    /// Source layers of the pair at [`Protocol::layer`].
+    pub source_layers: Vec<usize>,
+    /// [`Protocol::layer`], which all that follows is measured at.
+    pub target_layer: usize,
+    /// Mean norm of the target's stream there: alpha 1.
+    pub mean_norm: f64,
+    /// Cosine of mapped and native vector.
+    pub cosine: f64,
+    /// Cosines of mapped random directions and the native vector.
+    pub random_cosines: Spread,
+    /// How well the source's vector separates pairs that it was not made from (area under the ROC curve, cross-validated; the
+    /// last of the source's layers).
+    pub source_auroc: Option<f64>,
+    /// The same of the native vector.
+    pub native_auroc: Option<f64>,
+    /// Alphas of the curves.
+    pub alphas: Vec<f64>,
+    /// Mean propensity without steering.
+    pub unsteered: Estimate,
+    /// Native, mapped, and unmapped where there is one.
+    pub curves: Vec<Curve>,
+    /// Isotropic random directions.
+    pub random: RandomCurves,
+    /// Whether the target's own vector steers, decided on the finding half. Where it does not, retention says nothing.
+    pub native_steers: NativeSteers,
+    /// Slope with the mapped vector over that with the native one, on the measuring half.
+    pub retention: Estimate,
+    /// What the vectors' own uncertainty adds to retention's interval. `None` of fewer than four pairs.
+    pub half_samples: Option<HalfSamples>,
+    /// What other directions retain, the decisive control first.
+    pub controls: Vec<Control>,
+    /// Whether the mapped vector moves its own task more than it moves the others. `None` of a single task.
+    pub specificity: Option<Specificity>,
+    /// By item: Pearson correlation over alphas of the propensities with the native and with the mapped vector. Items where
+    /// either does not move are left out (see `count`).
+    pub pearson: Spread,
+    /// By item: mean over alphas of the squared difference of those propensities.
+    pub mse: Spread,
+    /// The same of the probability of the positive answer among the two, `1 / (1 + exp(-propensity))`.
+    pub mse_probability: Spread,
+    /// Perplexity of the neutral text.
+    pub perplexity: Perplexity,
+    /// What steering for this task does to the others, each on the first eight items of its measuring half: at the strongest
+    /// alphas to either side that keep perplexity within the budget.
+    pub side_effects: Vec<SideEffect>,
+    /// Texts for people to read.
+    pub generation: Option<Generation>,
+    /// The spec to serve, if any alpha keeps perplexity within the budget.
+    pub proposal: Option<Proposal>,
+    /// What the figures say, in a sentence.
+    pub verdict: Verdict,
+}
+
+/// Steering at one layer, on the measuring half. Slopes are between two alphas: half of the largest, to either side.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerResult {
+    /// The source's layers.
+    pub source_layers: Vec<usize>,
+    /// The target's layer.
+    pub target_layer: usize,
+    /// Whether it is of [`Protocol::band`].
+    pub in_band: bool,
+    /// Whether it is in the headlines: of the band, and not above [`Protocol::most_direct`].
+    pub counts: bool,
+    /// Slope with the native vector.
+    pub native: Estimate,
+    /// Slope with the mapped vector.
+    pub mapped: Estimate,
+    /// Their ratio, over the same resampled items.
+    pub retention: Estimate,
+    /// The share of the native vector's effect that goes straight to the logits: the slope when the same offset is added
+    /// after the last block, so that only the final norm and the unembedding see it, over the slope when it is added here.
+    /// Below 0 where the blocks turn the direct effect around; `None` for a model that can't be steered after its last block.
+    pub direct_share: Option<f64>,
+    /// Cosine of mapped and native vector.
+    pub cosine: f64,
+}
+
+/// Whether the target's own vector steers, on the finding half.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NativeSteers {
+    /// Whether it does: all of the interval is above 0, and 97.5% of isotropic random directions have less of a slope, to
+    /// either side.
+    pub steers: bool,
+    /// Slope with the native vector on the finding half.
+    pub slope: Estimate,
+    /// Slopes of the isotropic random directions there.
+    pub random: Spread,
+}
+
+/// Vectors found again from random halves of the pairs, on both models from the same halves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HalfSamples {
+    /// Retention of each, at two alphas.
+    pub retention: Vec<f64>,
+    /// The standard error that they add to retention.
+    pub standard_error: f64,
+}
+
+/// Where a control's directions come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlKind {
+    /// Random directions of the source, carried over by the map: the decisive one.
+    MappedRandom,
+    /// Random directions of the target.
+    Isotropic,
+    /// The other tasks' vectors, carried over by the map.
+    OtherTasks,
+    /// Vectors from the task's own pairs, with which is the positive drawn anew, carried over by the map; as long as they come
+    /// out beside the task's own, since at its length any of them is the contrast again, one way or the other.
+    ShuffledLabels,
+    /// The task's own vector, carried over by a map that was fitted on shuffled pairings.
+    ShuffledMap,
+}
+
+/// What directions other than the task's own retain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    /// Where they come from.
+    pub kind: ControlKind,
+    /// Alphas that they are measured at.
+    pub alphas: Vec<f64>,
+    /// Items that they are measured on: the first of the measuring half.
+    pub items: usize,
+    /// Slope of each over that of the native vector at the same alphas and items.
+    pub retention: Vec<f64>,
+    /// What these come to.
+    pub spread: Spread,
+    /// Retention of the mapped vector at the same alphas and items.
+    pub mapped: f64,
+    /// The rank of the mapped vector among them: `(1 + #{|control| >= mapped}) / (1 + draws)`.
+    pub p_value: f64,
+    /// The same after Holm's correction over all tasks; of the decisive control alone.
+    pub p_adjusted: Option<f64>,
+    /// Mean over items of the absolute Pearson correlation over alphas with the native vector's propensities, by direction.
+    /// `None` at two alphas, where every correlation is 1 or -1.
+    pub pearson: Option<Spread>,
+}
+
+/// How much a vector moves its own task, and how much it moves the others. Effects on a task are in units of what that task's
+/// own native vector does to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Specificity {
+    /// Of the mapped vector: effect on its own task.
+    pub own: f64,
+    /// Of the mapped vector: mean absolute effect on the other tasks whose native vector steers.
+    pub others: f64,
+    /// Of the native vector: mean absolute effect on the same other tasks (on its own it is 1).
+    pub native_others: f64,
+    /// Whether the mapped vector moves its own task more than the others, and its own task's share in all that it does is 0.9 of
+    /// the native one's at least: `own > others` and `own / (own + others) >= 0.9 / (1 + native_others)`.
+    pub specific: bool,
+}
+
+/// A layer that could be steered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// The source's layers.
+    pub source_layers: Vec<usize>,
+    /// The target's layer.
+    pub target_layer: usize,
+    /// Slope with the native vector on the finding half.
+    pub native_slope: f64,
+    /// Slope with the mapped vector.
+    pub mapped_slope: f64,
+}
+
+/// Mean propensity against alpha.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Curve {
+    /// Of which vector.
+    pub kind: Kind,
+    /// Slope of the least-squares line through the means, over all alphas.
+    pub slope: Estimate,
+    /// By alpha: mean over items.
+    pub mean: Vec<f64>,
+    /// 2.5% of the mean.
+    pub low: Vec<f64>,
+    /// 97.5% of the mean.
+    pub high: Vec<f64>,
+    /// `[alpha][item]`
+    pub items: Vec<Vec<f64>>,
+}
+
+/// Mean propensity against alpha, of many random directions of norm alpha.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RandomCurves {
+    /// Alphas: all of the task's, or some of them.
+    pub alphas: Vec<f64>,
+    /// By alpha: mean over directions.
+    pub mean: Vec<f64>,
+    /// By alpha: 2.5% of the directions are below.
+    pub low: Vec<f64>,
+    /// By alpha: 97.5% of the directions are below.
+    pub high: Vec<f64>,
+    /// By direction: slope over these alphas.
+    pub slopes: Vec<f64>,
+}
+
+/// Perplexity of the neutral text against alpha.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Perplexity {
+    /// Predicted tokens.
+    pub tokens: usize,
+    /// Without steering.
+    pub unsteered: f64,
+    /// Alphas: all of the task's, or some of them.
+    pub alphas: Vec<f64>,
+    /// By alpha, with the native vector.
+    pub native: Vec<f64>,
+    /// By alpha, with the mapped vector.
+    pub mapped: Vec<f64>,
+}
+
+/// What steering for one task does to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SideEffect {
+    /// The other task.
+    pub task: String,
+    /// Alpha, upwards; the same downwards.
+    pub alpha: f64,
+    /// Change of the other task's mean propensity from `-alpha` to `alpha`, with the native vector.
+    pub native: f64,
+    /// The same with the mapped vector.
+    pub mapped: f64,
+}
+
+/// Generated texts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// The rule that tells positive texts, in a sentence.
+    pub rule: String,
+    /// Most tokens of a text.
+    pub max_tokens: usize,
+    /// By vector and alpha.
+    pub rates: Vec<Rate>,
+    /// Greedy continuations.
+    pub texts: Vec<GeneratedText>,
+}
+
+/// How many texts the rule calls positive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Which vector.
+    pub kind: Kind,
+    /// Alpha; 0 if unsteered.
+    pub alpha: f64,
+    /// Positive texts.
+    pub positive: usize,
+    /// All texts.
+    pub texts: usize,
+}
+
+/// A greedy continuation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratedText {
+    /// Number of the prompt, from 0.
+    pub prompt: usize,
+    /// The prompt; a chat as `role: text` lines.
+    pub prompt_text: String,
+    /// Which vector.
+    pub kind: Kind,
+    /// Alpha; 0 if unsteered.
+    pub alpha: f64,
+    /// What followed.
+    pub text: String,
+    /// What the rule says.
+    pub positive: bool,
+}
+
+/// A spec to serve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proposal {
+    /// The layer that is steered.
+    pub target_layer: usize,
+    /// Alpha in units of the mean norm: `relative_scale`.
+    pub alpha: f64,
+    /// Change of the mean propensity on the finding half.
+    pub gain: f64,
+    /// Perplexity over that without steering.
+    pub perplexity_ratio: f64,
+    /// To paste into a request, or below `[[steering.defaults]]`: names are those of `steering.toml` beside the report.
+    pub toml: String,
+}
+
+/// What the figures say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// What it comes to.
+    pub outcome: Outcome,
+    /// The sentence.
+    pub sentence: String,
+}
+
+/// What a verdict comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The map carries it.
+    Carried,
+    /// It does not.
+    NotCarried,
+    /// Nothing can be said: neither a success nor a failure.
+    SaysNothing,
+}
+
+/// All tasks together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// Tasks that were measured.
+    pub measured: usize,
+    /// Of these, tasks whose native vector steers.
+    pub steered: usize,
+    /// Tasks whose verdict says something: carried or not.
+    pub judged: usize,
+    /// Of these, tasks that the map carries.
+    pub carried: usize,
+    /// Means over all measured tasks.
+    pub all: Means,
+    /// Means over those whose native vector steers.
+    pub steering: Means,
+    /// By layer of the band: mean retention over the tasks whose native vector steers and where the layer counts.
+    pub layers: Vec<LayerMean>,
+    /// What the figures say.
+    pub verdict: Verdict,
+}
+
+/// Means over tasks. The interval resamples tasks, and each task's own value within its interval; with one or two tasks, the
+/// latter alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Means {
+    /// How many tasks.
+    pub tasks: usize,
+    /// How many of them have a layer that counts, which `retention` is a mean over.
+    pub counting: usize,
+    /// Of [`TaskResult::band_retention`]; `None` without tasks that have one.
+    pub retention: Option<Estimate>,
+    /// Of the tasks' mean Pearson correlations.
+    pub pearson: Option<Estimate>,
+    /// Of the tasks' mean squared errors.
+    pub mse: Option<Estimate>,
+    /// The same of probabilities.
+    pub mse_probability: Option<Estimate>,
+}
+
+/// Mean retention at one layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerMean {
+    /// The target's layer.
+    pub target_layer: usize,
+    /// How many tasks it is of.
+    pub tasks: usize,
+    /// Mean retention; `None` without tasks.
+    pub retention: Option<Estimate>,
+    /// Mean direct share over these tasks.
+    pub direct_share: Option<f64>,
+}

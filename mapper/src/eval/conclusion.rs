@@ -1,0 +1,179 @@
+//! What needs all tasks: effects on each other, corrections for many tests, verdicts.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+use steermap_report::result::{ControlKind, Kind, Protocol, SideEffect, TaskResult};
+
+use super::controls::ControlSlopes;
+use super::measure::{Bench, Prepared};
+use super::verdict::{self, Evidence};
+use crate::behaviour::Choices;
+use crate::statistics::{holm, mean};
+use crate::tasks;
+
+/// What the vectors of one task do to the items of another: slopes, with the native and with the mapped vector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effect {
+    /// With the native vector.
+    pub native: f64,
+    /// With the mapped one.
+    pub mapped: f64,
+}
+
+/// `[task that steers][task that is measured]`
+pub struct Effects {
+    /// Slopes.
+    pub slopes: Vec<Vec<Effect>>,
+    /// Alphas between which they are taken.
+    pub alphas: [f64; 2],
+}
+
+impl Bench<'_> {
+    /// What each task's vectors do to the first items of every task, its own among them.
+    ///
+    /// # Errors
+    ///
+    /// What the engine answers with, or a stop.
+    pub async fn effects(&mut self, tasks: &[&Prepared<'_>], protocol: &Protocol) -> Result<Effects> {
+        let mut slopes = Vec::with_capacity(tasks.len());
+        let mut alphas = [0.0; 2];
+        for task in tasks {
+            let directions = [task.native(protocol.layer)?, task.mapped(protocol.layer)?];
+            alphas = self.steps(&directions[0]);
+            let mut row = Vec::with_capacity(tasks.len());
+            for other in tasks {
+                let unit = format!("{}/on/{}", task.task.name, other.task.name);
+                let items = other.measuring.take(protocol.control_items);
+                let measured = self.slopes(&unit, &items, &directions).await?;
+                let [native, mapped] = [0, 1].map(|i| measured.get(i).map(|items| mean(items)));
+                row.push(Effect {
+                    native: native.context("the native vector was not measured")?,
+                    mapped: mapped.context("the mapped vector was not measured")?,
+                });
+            }
+            slopes.push(row);
+        }
+        Ok(Effects { slopes, alphas })
+    }
+}
+
+/// Adds to each task what needs the others: side effects, the control of other tasks' vectors, specificity, corrected
+/// p-values and the verdict. Tasks are in the order of `effects`.
+pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol, resamples: usize, seed: u64) {
+    let names: Vec<String> = tasks.iter().map(|task| task.name.clone()).collect();
+    let steers: Vec<bool> = tasks.iter().map(|task| task.native_steers.steers).collect();
+    let slopes = &effects.slopes;
+    let span = effects.alphas[1] - effects.alphas[0];
+    for (index, task) in tasks.iter_mut().enumerate() {
+        let others: Vec<usize> = (0..slopes.len()).filter(|&other| other != index).collect();
+        task.side_effects = others
+            .iter()
+            .map(|&other| SideEffect {
+                task: names[other].clone(),
+                alpha: effects.alphas[1],
+                native: slopes[index][other].native * span,
+                mapped: slopes[index][other].mapped * span,
+            })
+            .collect();
+        let of_others = ControlSlopes {
+            kind: ControlKind::OtherTasks,
+            alphas: effects.alphas.to_vec(),
+            items: task.measuring.min(protocol.control_items),
+            slopes: others.iter().map(|&other| slopes[other][index].mapped).collect(),
+            native: slopes[index][index].native,
+            mapped: slopes[index][index].mapped,
+            propensities: None,
+        };
+        task.controls.extend(of_others.control(resamples, seed));
+        // In units of what each task's own vector does to it, where it does anything.
+        let steered: Vec<usize> = others.into_iter().filter(|&other| steers[other]).collect();
+        let on_others = |of: fn(&Effect) -> f64| {
+            let shares = steered
+                .iter()
+                .map(|&other| (of(&slopes[index][other]) / slopes[other][other].native).abs());
+            mean(&shares.collect::<Vec<_>>())
+        };
+        task.specificity = (!steered.is_empty()).then(|| {
+            let own = slopes[index][index].mapped / slopes[index][index].native;
+            verdict::specificity(
+                own,
+                on_others(|effect| effect.mapped),
+                on_others(|effect| effect.native),
+            )
+        });
+    }
+    correct(tasks);
+    for task in tasks {
+        let native = task.curves.iter().find(|curve| curve.kind == Kind::Native);
+        let Some(native) = native.map(|curve| curve.slope) else {
+            continue;
+        };
+        let layer = task.layers.iter().find(|layer| layer.target_layer == protocol.layer);
+        let evidence = Evidence {
+            positive: &task.positive,
+            native_steers: &task.native_steers,
+            native: &native,
+            retention: &task.retention,
+            direct_share: layer.and_then(|layer| layer.direct_share),
+            control: verdict::decisive(&task.controls),
+            specificity: task.specificity.as_ref(),
+        };
+        task.verdict = verdict::of_task(&evidence, protocol);
+    }
+}
+
+/// Holm's correction of the decisive control's p-values over all tasks.
+fn correct(tasks: &mut [TaskResult]) {
+    let decisive = |task: &TaskResult| {
+        let mut controls = task.controls.iter();
+        controls.position(|control| control.kind == ControlKind::MappedRandom)
+    };
+    let places: Vec<(usize, usize)> = tasks
+        .iter()
+        .enumerate()
+        .filter_map(|(index, task)| Some((index, decisive(task)?)))
+        .collect();
+    let p_values: Vec<f64> = places
+        .iter()
+        .map(|&(task, control)| tasks[task].controls[control].p_value)
+        .collect();
+    for ((task, control), adjusted) in places.into_iter().zip(holm(&p_values)) {
+        tasks[task].controls[control].p_adjusted = Some(adjusted);
+    }
+}
+
+/// The cluster of each item: items whose answers part at the same two tokens are alike. Letters and yes or no part there in
+/// every item, so there each item is its own; as where all items are alike.
+pub fn clusters(kind: tasks::Kind, choices: &Choices) -> Vec<usize> {
+    let own: Vec<usize> = (0..choices.len()).collect();
+    if kind != tasks::Kind::Completion {
+        return own;
+    }
+    let mut numbers = HashMap::new();
+    let clusters: Vec<usize> = choices
+        .answers()
+        .into_iter()
+        .map(|(a, b)| {
+            let next = numbers.len();
+            *numbers.entry((a.min(b), a.max(b))).or_insert(next)
+        })
+        .collect();
+    if numbers.len() < 2 { own } else { clusters }
+}
+
+/// Fewer clusters than this have intervals that are too narrow.
+const FEW_CLUSTERS: usize = 20;
+
+/// What a reader should know of the tasks' intervals.
+pub fn notes(tasks: &[TaskResult]) -> Vec<String> {
+    let few = tasks.iter().filter(|task| task.clusters < FEW_CLUSTERS);
+    few.map(|task| {
+        format!(
+            "{}: its {} measured items are of {} clusters that share their deciding words: intervals from fewer than \
+             {FEW_CLUSTERS} clusters are rough",
+            task.name, task.measuring, task.clusters
+        )
+    })
+    .collect()
+}

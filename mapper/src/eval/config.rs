@@ -1,0 +1,163 @@
+//! What to serve, as mistral.rs's configuration has it: `steering.toml`, with every vector and the map once, and an entry of
+//! `[[steering.defaults]]` for each task.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use steermap_report::result::Evaluation;
+
+use super::job::file_stem;
+use super::vectors;
+
+/// A task's vector through the map, by the names that [`table`] gives them.
+pub struct Entry<'a> {
+    /// The task.
+    pub task: &'a str,
+    /// The map's file.
+    pub map: &'a Path,
+    /// `affine` if it isn't the linear part alone.
+    pub offset: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Defaults<'a> {
+    vectors: [Used<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Used<'a> {
+    vector: String,
+    map: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<&'a str>,
+    relative_scale: f64,
+    layers: [usize; 1],
+}
+
+#[derive(Serialize)]
+struct File<T> {
+    steering: T,
+}
+
+#[derive(Serialize)]
+struct Sources {
+    vectors: BTreeMap<String, String>,
+    maps: BTreeMap<String, String>,
+}
+
+/// An entry of `[[steering.defaults]]`, to paste below the tables of `steering.toml`.
+pub fn entry(served: &Entry<'_>, layer: usize, alpha: f64) -> String {
+    #[derive(Serialize)]
+    struct Steering<'a> {
+        defaults: [Defaults<'a>; 1],
+    }
+    let used = Used {
+        vector: name(served.task),
+        map: name(&file_stem(served.map)),
+        offset: served.offset,
+        relative_scale: alpha,
+        layers: [layer],
+    };
+    let steering = Steering {
+        defaults: [Defaults { vectors: [used] }],
+    };
+    // Names, numbers and nothing else: TOML has no way to refuse them.
+    toml::to_string(&File { steering }).unwrap_or_default()
+}
+
+/// `steering.toml` of a report in `folder`: the vectors of the tasks that a spec is proposed for and the map, by paths from
+/// that folder, and the proposed entries, commented out. `None` if nothing is proposed.
+///
+/// # Errors
+///
+/// A folder or map that is gone.
+pub fn table(evaluation: &Evaluation, map: &Path, folder: &Path) -> Result<Option<String>> {
+    let proposed: Vec<_> = evaluation
+        .tasks
+        .iter()
+        .filter_map(|task| Some((task, task.proposal.as_ref()?)))
+        .collect();
+    if proposed.is_empty() {
+        return Ok(None);
+    }
+    let path_of = |path: &Path| -> Result<String> {
+        let at = || path.display().to_string();
+        let (from, to) = (
+            folder.canonicalize().with_context(at)?,
+            path.canonicalize().with_context(at)?,
+        );
+        let relative = pathdiff::diff_paths(&to, from).unwrap_or(to);
+        Ok(relative.to_string_lossy().into_owned())
+    };
+    let mut vectors = BTreeMap::new();
+    for (task, _) in &proposed {
+        vectors.insert(name(&task.name), path_of(&vectors::path(folder, &task.name, false))?);
+    }
+    let maps = BTreeMap::from([(name(&file_stem(map)), path_of(map)?)]);
+    let mut text = format!(
+        "# What `mapper eval` proposes to serve, of {}. Uncomment entries, one vector or several.\n\n",
+        evaluation.run.date
+    );
+    text += &toml::to_string(&File {
+        steering: Sources { vectors, maps },
+    })?;
+    for (task, proposal) in proposed {
+        text += &format!(
+            "\n# {}: propensity {:+.2}, perplexity times {:.3} (on the finding half)\n",
+            task.name, proposal.gain, proposal.perplexity_ratio
+        );
+        text.extend(proposal.toml.lines().map(|line| format!("# {line}\n")));
+    }
+    Ok(Some(text))
+}
+
+/// A name as the plugin takes them: letters, digits, `.`, `_` and `-`, 64 at most.
+fn name(text: &str) -> String {
+    let kept = |c: char| {
+        if c.is_ascii_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    text.chars().map(kept).take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use steermap_plugin::SteeringSpec;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_what_the_plugin_reads() {
+        let served = Entry {
+            task: "mood of the day",
+            map: Path::new("maps/small--large.toml"),
+            offset: Some("affine"),
+        };
+        let text = entry(&served, 7, 0.12);
+        let table: toml::Table = text.parse().unwrap();
+        let spec: SteeringSpec = table["steering"]["defaults"][0].clone().try_into().unwrap();
+        let used = &spec.vectors[0];
+        assert_eq!(
+            (used.vector.name().unwrap(), used.map.as_deref()),
+            ("mood-of-the-day", Some("small--large"))
+        );
+        assert_eq!((used.relative_scale, used.layers.clone()), (Some(0.12), Some(vec![7])));
+        // Two of them are still one file.
+        let both = text
+            + &entry(
+                &Entry {
+                    task: "tense",
+                    ..served
+                },
+                3,
+                0.1,
+            );
+        let table: toml::Table = both.parse().unwrap();
+        assert_eq!(table["steering"]["defaults"].as_array().unwrap().len(), 2);
+    }
+}

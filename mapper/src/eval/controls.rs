@@ -1,0 +1,130 @@
+//! What directions other than the task's own do: without them, a slope says nothing.
+
+use anyhow::{Context, Result};
+use steermap_report::result::{Control, ControlKind, NativeSteers, Protocol};
+
+use super::analysis::{self, Propensities};
+use super::measure::{Bench, Direction, Prepared};
+use crate::statistics::{Resamples, mean, quantile, rank_p_value};
+
+/// A native vector steers if this share of isotropic random directions has less of a slope.
+const BELOW: f64 = 0.975;
+
+/// The slopes of a control's directions beside those of the native and the mapped vector at the same alphas and items.
+pub struct ControlSlopes<'a> {
+    /// Where the directions come from.
+    pub kind: ControlKind,
+    /// The alphas.
+    pub alphas: Vec<f64>,
+    /// Number of items.
+    pub items: usize,
+    /// By direction: mean over items.
+    pub slopes: Vec<f64>,
+    /// Of the native vector.
+    pub native: f64,
+    /// Of the mapped vector.
+    pub mapped: f64,
+    /// Propensities of the native vector and by direction, where there are more than two alphas.
+    pub propensities: Option<(&'a Propensities, &'a [Propensities])>,
+}
+
+impl ControlSlopes<'_> {
+    /// What they come to; `None` without directions.
+    pub fn control(self, resamples: usize, seed: u64) -> Option<Control> {
+        let retention: Vec<f64> = self.slopes.iter().map(|slope| slope / self.native).collect();
+        let mapped = self.mapped / self.native;
+        let pearson = self.propensities.and_then(|(native, directions)| {
+            let of = |direction: &Propensities| {
+                let items = analysis::item_pearsons(native, direction);
+                mean(&items.iter().map(|pearson| pearson.abs()).collect::<Vec<_>>())
+            };
+            let by_direction: Vec<f64> = directions.iter().map(of).collect();
+            analysis::spread(&by_direction, resamples, seed)
+        });
+        Some(Control {
+            kind: self.kind,
+            alphas: self.alphas,
+            items: self.items,
+            spread: analysis::spread(&retention, resamples, seed)?,
+            p_value: rank_p_value(mapped, &retention)?,
+            p_adjusted: None,
+            retention,
+            mapped,
+            pearson,
+        })
+    }
+}
+
+impl Bench<'_> {
+    /// The controls that need this task's measurements alone, the decisive one first, all between two alphas on the first
+    /// items of the measuring half.
+    ///
+    /// # Errors
+    ///
+    /// What the engine answers with, or a stop; a direction that the map makes nothing of.
+    pub async fn own_controls(
+        &mut self,
+        task: &Prepared<'_>,
+        protocol: &Protocol,
+        seed: u64,
+        resamples: usize,
+    ) -> Result<Vec<Control>> {
+        let (name, layer) = (&task.task.name, protocol.layer);
+        let items = task.measuring.take(protocol.control_items);
+        let own = [task.native(layer)?, task.mapped(layer)?];
+        let alphas = self.steps(&own[0]);
+        let own = self.slopes(&format!("{name}/control/own"), &items, &own).await?;
+        let random = task.mapped_random(layer, protocol.control_draws, seed)?;
+        let mut controls = Vec::new();
+        for (kind, spelled, directions) in [
+            (ControlKind::MappedRandom, "mapped-random", random),
+            (ControlKind::ShuffledLabels, "shuffled-labels", task.shuffled(layer)?),
+        ] {
+            let unit = format!("{name}/control/{spelled}");
+            let slopes = self.slopes(&unit, &items, &directions).await?;
+            let slopes = ControlSlopes {
+                kind,
+                alphas: alphas.to_vec(),
+                items: items.len(),
+                slopes: slopes.iter().map(|items| mean(items)).collect(),
+                native: mean(&own[0]),
+                mapped: mean(&own[1]),
+                propensities: None,
+            };
+            controls.extend(slopes.control(resamples, seed));
+        }
+        Ok(controls)
+    }
+
+    /// Whether the native vector steers at a layer, on the finding half.
+    ///
+    /// # Errors
+    ///
+    /// What the engine answers with, or a stop.
+    pub async fn native_steers(
+        &mut self,
+        task: &Prepared<'_>,
+        layer: usize,
+        random: &[Direction],
+        resamples: &Resamples,
+        seed: u64,
+    ) -> Result<NativeSteers> {
+        let name = &task.task.name;
+        let native = [task.native(layer)?];
+        let native = self
+            .slopes(&format!("{name}/steers/native"), &task.finding, &native)
+            .await?;
+        let random = self
+            .slopes(&format!("{name}/steers/random"), &task.finding, random)
+            .await?;
+        let random: Vec<f64> = random.iter().map(|items| mean(items)).collect();
+        let slope = analysis::estimate(&native[0], resamples);
+        let sizes: Vec<f64> = random.iter().map(|slope| slope.abs()).collect();
+        let most = quantile(&sizes, BELOW).context("found no random direction")?;
+        Ok(NativeSteers {
+            steers: slope.low > 0.0 && slope.value > most,
+            slope,
+            random: analysis::spread(&random, resamples.iter().len(), seed).context("found no random direction")?,
+        })
+    }
+}
