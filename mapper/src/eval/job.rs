@@ -146,7 +146,7 @@ impl<T> Sorted<T> {
 
 impl EvalJob {
     /// Runs the evaluation, from where an earlier run of the same was stopped. Once `stop` is set, it ends with
-    /// [`Stopped`](super::Stopped) after the unit of work that is running. A task that fails is told of in the result.
+    /// [`Stopped`] after the unit of work that is running. A task that fails is told of in the result.
     ///
     /// # Errors
     ///
