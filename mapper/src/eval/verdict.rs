@@ -242,7 +242,8 @@ fn of_all(summary: &Summary, protocol: &Protocol) -> Verdict {
     let of = format!("{of} ({measured} measured, {steered} with an own vector that steers)");
     let least = protocol.retention_bounds[0];
     let whole = 2 * carried > judged && retention.low > least;
-    let sentence = match (carried, whole) {
+    let few = 2 * judged < steered;
+    let mut sentence = match (carried, whole) {
         (0, _) if retention.low <= 0.0 && retention.high >= 0.0 => {
             format!("This map does not carry steering: over {of}, {figures}, which contains 0.")
         }
@@ -251,8 +252,15 @@ fn of_all(summary: &Summary, protocol: &Protocol) -> Verdict {
         (_, true) => format!("This map carries {carried} of {of}: {figures}."),
         (_, false) => format!("This map carries only {carried} of {of}: {figures}."),
     };
+    if few {
+        sentence += " These are too few to speak for the map.";
+    }
     Verdict {
-        outcome: if whole { Outcome::Carried } else { Outcome::NotCarried },
+        outcome: match (few, whole) {
+            (true, _) => Outcome::SaysNothing,
+            (false, true) => Outcome::Carried,
+            (false, false) => Outcome::NotCarried,
+        },
         sentence,
     }
 }

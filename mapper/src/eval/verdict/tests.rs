@@ -267,9 +267,14 @@ fn headlines_say_how_many_of_which() {
         ),
         (all([7, 7, 7, 0], near_0), Outcome::NotCarried, "contains 0"),
         (
-            all([7, 6, 1, 1], good),
+            all([2, 2, 1, 1], good),
             Outcome::Carried,
             "carries the only task that says something",
+        ),
+        (
+            all([7, 6, 1, 1], good),
+            Outcome::SaysNothing,
+            "too few to speak for the map",
         ),
         (all([7, 0, 0, 0], None), Outcome::SaysNothing, "own vector steer"),
         (all([7, 5, 0, 0], good), Outcome::SaysNothing, "none says anything"),
