@@ -50,7 +50,7 @@ impl Text {
 ///
 /// # Errors
 ///
-/// A file that can't be read or has fewer than two pairs, a record that is no pair, a blank text, two texts that are
+/// A file that can't be read or has fewer than two pairs, a record that is not a pair, a blank text, two texts that are
 /// the same: each names the file and the line.
 pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     let expected =

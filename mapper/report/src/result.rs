@@ -310,6 +310,14 @@ pub struct TaskResult {
     pub verdict: Verdict,
 }
 
+impl TaskResult {
+    /// The control that the verdict is decided by; `None` without draws.
+    pub fn decisive(&self) -> Option<&Control> {
+        let mut controls = self.controls.iter();
+        controls.find(|control| control.kind == ControlKind::MappedRandom && control.spread.count > 0)
+    }
+}
+
 /// Steering at one layer, on the measuring half. Slopes are between two alphas: half of the largest, to either side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

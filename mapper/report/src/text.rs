@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::figures::{clean, decisive, outcome};
+use crate::figures::{clean, outcome};
 use crate::number::{Digits, NONE, counted, layers, text as number, two};
 use crate::result::{Estimate, Evaluation, Means, Outcome, Proposal, Spread, TaskResult};
 
@@ -66,7 +66,7 @@ pub fn text(evaluation: &Evaluation) -> String {
 }
 
 fn row(task: &TaskResult) -> Vec<String> {
-    let control = decisive(task);
+    let control = task.decisive();
     let range = control.map(|control| control.spread.range.map(two));
     let p = control.and_then(|control| control.p_adjusted);
     vec![

@@ -224,7 +224,7 @@ impl CollectJob {
     ///
     /// # Errors
     ///
-    /// Text that is no text, a model that can't be loaded or hooked, a layer that it doesn't have, a checkpoint of
+    /// Text that is not text, a model that can't be loaded or hooked, a layer that it doesn't have, a checkpoint of
     /// another job.
     pub async fn run(&self, stop: &AtomicBool) -> Result<Outcome> {
         // Everything that can be wrong with the input is found before models are loaded.

@@ -31,7 +31,7 @@ impl Keyed {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, a record that is no object, one without the key or with something else than a string
+    /// What is wrong with the file, a record that is not an object, one without the key or with something else than a string
     /// under it: with file and line.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         let Some(record) = self.records.next_record()? else {

@@ -28,7 +28,7 @@ impl Blocks {
     ///
     /// # Errors
     ///
-    /// Compressed data that is damaged, bytes that are no UTF-8, a line or a block of more than [`MAX_DOCUMENT`] bytes:
+    /// Compressed data that is damaged, bytes that are not UTF-8, a line or a block of more than [`MAX_DOCUMENT`] bytes:
     /// each with file and line.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         let mut text = String::new();

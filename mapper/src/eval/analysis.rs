@@ -7,12 +7,10 @@ use rand_distr::{Distribution, StandardNormal};
 use steermap_report::result::{Curve, Estimate, Kind, RandomCurves, Spread};
 
 use crate::statistics::{
-    Resamples, for_few_clusters, interval, mean, mean_interval, mse, pearson, quantiles, slope, standard_deviation,
+    Resamples, Z, for_few_clusters, interval, mean, mean_interval, mse, pearson, quantiles, slope, standard_deviation,
     statistic_interval, widened,
 };
 
-/// Half the width of a 95% interval, in standard errors.
-const HALF_WIDTH: f64 = 1.959_963_984_540_054;
 /// Fewer tasks than this are not resampled: two say nothing of others.
 const LEAST_TASKS: usize = 3;
 
@@ -51,6 +49,20 @@ pub fn item_slopes(alphas: &[f64], propensities: &Propensities) -> Result<Vec<f6
     by_item(propensities)
         .map(|item| slope(alphas, &item).context("alphas: found one, expected several"))
         .collect()
+}
+
+/// The slope of the mean propensity over items against alpha.
+///
+/// # Errors
+///
+/// Alphas that are all the same.
+pub fn mean_slope(alphas: &[f64], propensities: &Propensities) -> Result<f64> {
+    slope(alphas, &means(propensities)).context("alphas: found one, expected several")
+}
+
+/// By alpha: the mean over items.
+fn means(propensities: &Propensities) -> Vec<f64> {
+    propensities.iter().map(|items| mean(items)).collect()
 }
 
 /// A curve with its intervals.
@@ -111,7 +123,7 @@ pub fn mean_of(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Es
                 let Estimate { value, low, high } = estimates[task];
                 let normal: f64 = StandardNormal.sample(&mut rng);
                 let width = if normal < 0.0 { value - low } else { high - value };
-                value + normal * width / HALF_WIDTH
+                value + normal * width / Z
             });
             drawn.sum::<f64>() / count as f64
         })
@@ -139,16 +151,11 @@ pub fn estimate_of(spread: &Spread) -> Estimate {
 ///
 /// No direction, or alphas that are all the same.
 pub fn random_curves(alphas: &[f64], by_direction: &[Propensities]) -> Result<RandomCurves> {
-    let means: Vec<Vec<f64>> = by_direction
-        .iter()
-        .map(|direction| direction.iter().map(|items| mean(items)).collect())
-        .collect();
+    let means: Vec<Vec<f64>> = by_direction.iter().map(means).collect();
     let at = |alpha: usize| -> Vec<f64> { means.iter().map(|direction| direction[alpha]).collect() };
     let ranges: Option<Vec<[f64; 2]>> = (0..alphas.len()).map(|i| quantiles(&at(i), [0.025, 0.975])).collect();
     let ranges = ranges.context("found no random direction")?;
-    let slopes = means
-        .iter()
-        .map(|direction| slope(alphas, direction).context("alphas: found one, expected several"));
+    let slopes = by_direction.iter().map(|direction| mean_slope(alphas, direction));
     Ok(RandomCurves {
         alphas: alphas.to_vec(),
         mean: (0..alphas.len()).map(|i| mean(&at(i))).collect(),

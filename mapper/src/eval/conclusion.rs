@@ -116,7 +116,7 @@ pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol
             native: &native,
             retention: &task.retention,
             direct_share: layer.and_then(|layer| layer.direct_share),
-            control: verdict::decisive(&task.controls),
+            control: task.decisive(),
             specificity: task.specificity.as_ref(),
         };
         task.verdict = verdict::of_task(&evidence, protocol);
@@ -125,21 +125,11 @@ pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol
 
 /// Holm's correction of the decisive control's p-values over all tasks.
 fn correct(tasks: &mut [TaskResult]) {
-    let decisive = |task: &TaskResult| {
-        let mut controls = task.controls.iter();
-        controls.position(|control| control.kind == ControlKind::MappedRandom)
-    };
-    let places: Vec<(usize, usize)> = tasks
-        .iter()
-        .enumerate()
-        .filter_map(|(index, task)| Some((index, decisive(task)?)))
-        .collect();
-    let p_values: Vec<f64> = places
-        .iter()
-        .map(|&(task, control)| tasks[task].controls[control].p_value)
-        .collect();
-    for ((task, control), adjusted) in places.into_iter().zip(holm(&p_values)) {
-        tasks[task].controls[control].p_adjusted = Some(adjusted);
+    let p_values: Vec<f64> = tasks.iter().filter_map(|task| Some(task.decisive()?.p_value)).collect();
+    let mut adjusted = holm(&p_values).into_iter();
+    let controls = tasks.iter_mut().flat_map(|task| &mut task.controls);
+    for control in controls.filter(|control| control.kind == ControlKind::MappedRandom) {
+        control.p_adjusted = adjusted.next();
     }
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use steermap_report::result::{Control, ControlKind, NativeSteers, Protocol};
 
 use super::analysis::{self, Propensities};
+use super::layers::LayerSlopes;
 use super::measure::{Bench, Direction, Prepared};
 use crate::statistics::{Resamples, mean, quantile, rank_p_value};
 
@@ -57,7 +58,7 @@ impl ControlSlopes<'_> {
 
 impl Bench<'_> {
     /// The controls that need this task's measurements alone, the decisive one first, all between two alphas on the first
-    /// items of the measuring half.
+    /// items of the measuring half. `own` has the task's own slopes there, `random` the draws of the decisive control.
     ///
     /// # Errors
     ///
@@ -66,29 +67,30 @@ impl Bench<'_> {
         &mut self,
         task: &Prepared<'_>,
         protocol: &Protocol,
-        seed: u64,
-        resamples: usize,
+        own: &LayerSlopes,
+        random: &[Direction],
+        (resamples, seed): (usize, u64),
     ) -> Result<Vec<Control>> {
-        let (name, layer) = (&task.task.name, protocol.layer);
         let items = task.measuring.take(protocol.control_items);
-        let own = [task.native(layer)?, task.mapped(layer)?];
-        let alphas = self.steps(&own[0]);
-        let own = self.slopes(&format!("{name}/control/own"), &items, &own).await?;
-        let random = task.mapped_random(layer, protocol.control_draws, seed)?;
+        let alphas = self.steps(&task.native(own.layer)?);
         let mut controls = Vec::new();
         for (kind, spelled, directions) in [
             (ControlKind::MappedRandom, "mapped-random", random),
-            (ControlKind::ShuffledLabels, "shuffled-labels", task.shuffled(layer)?),
+            (
+                ControlKind::ShuffledLabels,
+                "shuffled-labels",
+                &task.shuffled(own.layer)?,
+            ),
         ] {
-            let unit = format!("{name}/control/{spelled}");
-            let slopes = self.slopes(&unit, &items, &directions).await?;
+            let unit = format!("{}/control/{spelled}", task.task.name);
+            let slopes = self.slopes(&unit, &items, directions).await?;
             let slopes = ControlSlopes {
                 kind,
                 alphas: alphas.to_vec(),
                 items: items.len(),
                 slopes: slopes.iter().map(|items| mean(items)).collect(),
-                native: mean(&own[0]),
-                mapped: mean(&own[1]),
+                native: mean(&own.native[..items.len()]),
+                mapped: mean(&own.mapped[..items.len()]),
                 propensities: None,
             };
             controls.extend(slopes.control(resamples, seed));
@@ -96,7 +98,7 @@ impl Bench<'_> {
         Ok(controls)
     }
 
-    /// Whether the native vector steers at a layer, on the finding half.
+    /// Whether the native vector, with these slopes by item, steers on the finding half: beside isotropic random directions.
     ///
     /// # Errors
     ///
@@ -104,21 +106,15 @@ impl Bench<'_> {
     pub async fn native_steers(
         &mut self,
         task: &Prepared<'_>,
-        layer: usize,
+        native: &[f64],
         random: &[Direction],
         resamples: &Resamples,
         seed: u64,
     ) -> Result<NativeSteers> {
-        let name = &task.task.name;
-        let native = [task.native(layer)?];
-        let native = self
-            .slopes(&format!("{name}/steers/native"), &task.finding, &native)
-            .await?;
-        let random = self
-            .slopes(&format!("{name}/steers/random"), &task.finding, random)
-            .await?;
+        let unit = format!("{}/steers/random", task.task.name);
+        let random = self.slopes(&unit, &task.finding, random).await?;
         let random: Vec<f64> = random.iter().map(|items| mean(items)).collect();
-        let slope = analysis::estimate(&native[0], resamples);
+        let slope = analysis::estimate(native, resamples);
         let sizes: Vec<f64> = random.iter().map(|slope| slope.abs()).collect();
         let most = quantile(&sizes, BELOW).context("found no random direction")?;
         Ok(NativeSteers {

@@ -384,10 +384,10 @@ impl EvalJob {
             let (finding, measuring) = (tokens.finding.len(), tokens.measuring.len());
             let items = measuring.min(protocol.control_items);
             let found = 4 * tokens.task.pairs().len() + 4 * layers * finding;
-            let steers = 2 * (self.random + 1) * finding;
+            let steers = 2 * self.random * finding;
             let curves = (2 * steered + self.random * random + 1 + 6 * layers) * measuring;
             let halves = 4 * protocol.half_samples * measuring;
-            let controls = 2 * (2 + protocol.control_draws + SHUFFLED) * items;
+            let controls = 2 * (protocol.control_draws + SHUFFLED) * items;
             let effects = tasks.len() * 4 * items;
             found + steers + curves + halves + controls + effects + 2 * steered * documents
         });

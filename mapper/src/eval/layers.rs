@@ -8,55 +8,76 @@ use super::measure::{Bench, Direction, Prepared};
 use crate::behaviour::cosine;
 use crate::statistics::{Resamples, mean};
 
-/// What was measured at one layer: slopes by item.
+/// A half of a task's items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// What decides.
+    Finding,
+    /// What every figure is of.
+    Measuring,
+}
+
+/// What was measured at one layer, on one half: slopes by item.
 pub struct LayerSlopes {
     /// The target's layer.
     pub layer: usize,
-    /// On the measuring half, with the native vector.
+    /// With the native vector.
     pub native: Vec<f64>,
-    /// The same with the mapped one.
+    /// With the mapped one.
     pub mapped: Vec<f64>,
-    /// The same with the native one's offset after the last block.
+    /// On the measuring half: with the native one's offset after the last block.
     direct: Option<Vec<f64>>,
 }
 
-impl Bench<'_> {
-    /// Slopes of native and mapped vector at each of `layers` on the finding half, between two alphas.
+impl LayerSlopes {
+    /// Those at a layer.
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
-    pub async fn candidates(&mut self, task: &Prepared<'_>, layers: &[usize]) -> Result<Vec<Candidate>> {
-        let mut candidates = Vec::with_capacity(layers.len());
-        for &layer in layers {
-            let unit = format!("{}/finding/{layer}", task.task.name);
-            let directions = [task.native(layer)?, task.mapped(layer)?];
-            let slopes = self.slopes(&unit, &task.finding, &directions).await?;
-            candidates.push(Candidate {
-                source_layers: task.mapped_layer(layer)?.source_layers.clone(),
-                target_layer: layer,
-                native_slope: mean(&slopes[0]),
-                mapped_slope: mean(&slopes[1]),
-            });
-        }
-        Ok(candidates)
+    /// A layer that was not measured.
+    pub fn at(all: &[Self], layer: usize) -> Result<&Self> {
+        let found = all.iter().find(|slopes| slopes.layer == layer);
+        found.with_context(|| format!("layer {layer}: it was not measured"))
     }
 
-    /// Slopes at each of `layers` on the measuring half, between two alphas.
+    /// What they come to on the finding half.
+    ///
+    /// # Errors
+    ///
+    /// A layer that the task has no vector at.
+    pub fn candidate(&self, task: &Prepared<'_>) -> Result<Candidate> {
+        Ok(Candidate {
+            source_layers: task.mapped_layer(self.layer)?.source_layers.clone(),
+            target_layer: self.layer,
+            native_slope: mean(&self.native),
+            mapped_slope: mean(&self.mapped),
+        })
+    }
+}
+
+impl Bench<'_> {
+    /// Slopes at each of `layers` on a half, between two alphas.
     ///
     /// # Errors
     ///
     /// What the engine answers with, or a stop.
-    pub async fn layer_slopes(&mut self, task: &Prepared<'_>, layers: &[usize]) -> Result<Vec<LayerSlopes>> {
-        let last = self.steerer.last_layer();
+    pub async fn layer_slopes(
+        &mut self,
+        task: &Prepared<'_>,
+        half: Half,
+        layers: &[usize],
+    ) -> Result<Vec<LayerSlopes>> {
+        let (choices, spelled, last) = match half {
+            Half::Finding => (&task.finding, "finding", None),
+            Half::Measuring => (&task.measuring, "measuring", self.steerer.last_layer()),
+        };
         let mut all = Vec::with_capacity(layers.len());
         for &layer in layers {
             let native = task.native(layer)?;
             let mut directions = vec![native.clone(), task.mapped(layer)?];
             directions.extend(last.map(|last| Direction { layer: last, ..native }));
-            let unit = format!("{}/measuring/{layer}", task.task.name);
-            let slopes = self.slopes(&unit, &task.measuring, &directions).await?;
-            let mut slopes = slopes.into_iter();
+            let unit = format!("{}/{spelled}/{layer}", task.task.name);
+            let mut slopes = self.slopes(&unit, choices, &directions).await?.into_iter();
             all.push(LayerSlopes {
                 layer,
                 native: slopes.next().context("the native vector was not measured")?,

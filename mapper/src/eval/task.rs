@@ -3,18 +3,18 @@
 use anyhow::{Context, Result, bail};
 use steermap_maps::{MapFile, OffsetRule, VectorFile};
 use steermap_report::result::{
-    Control, ControlKind, Curve, HalfSamples, Kind, Perplexity, Protocol, RandomCurves, TaskResult,
+    Candidate, Control, ControlKind, Curve, HalfSamples, Kind, Perplexity, Protocol, TaskResult,
 };
 
 use super::analysis::{self, Propensities};
 use super::config::Entry;
 use super::controls::ControlSlopes;
 use super::job::EvalJob;
-use super::layers::layer_results;
+use super::layers::{Half, LayerSlopes, layer_results};
 use super::measure::{Bench, Direction, Prepared};
 use super::verdict;
 use crate::behaviour::cosine;
-use crate::statistics::{Resamples, half_sample_error, mean, slope};
+use crate::statistics::{Resamples, half_sample_error, mean};
 
 /// Random directions of the source whose cosines are drawn: a product each, so many are cheap.
 const RANDOM_COSINES: usize = 200;
@@ -50,7 +50,11 @@ impl EvalJob {
         let (name, layer) = (&task.task.name, protocol.layer);
         let finding_resamples = Resamples::clustered(self.resamples, &task.finding_clusters, self.seed);
         let resamples = Resamples::clustered(self.resamples, &task.clusters, self.seed);
-        let candidates = bench.candidates(task, &protocol.band).await?;
+        let finding = bench.layer_slopes(task, Half::Finding, &protocol.band).await?;
+        let candidates: Vec<Candidate> = finding
+            .iter()
+            .map(|slopes| slopes.candidate(task))
+            .collect::<Result<_>>()?;
         let best = candidates
             .iter()
             .max_by(|a, b| a.native_slope.total_cmp(&b.native_slope));
@@ -58,12 +62,23 @@ impl EvalJob {
         let random = (0..self.random).map(|number| task.random(layer, number, self.seed));
         let random: Vec<Direction> = random.collect::<Result<_>>()?;
         let native_steers = bench
-            .native_steers(task, layer, &random, &finding_resamples, self.seed)
+            .native_steers(
+                task,
+                &LayerSlopes::at(&finding, layer)?.native,
+                &random,
+                &finding_resamples,
+                self.seed,
+            )
             .await?;
-        let slopes = bench.layer_slopes(task, &protocol.band).await?;
-        let half_samples = self.half_samples(bench, task, layer).await?;
+        let slopes = bench.layer_slopes(task, Half::Measuring, &protocol.band).await?;
+        let own = LayerSlopes::at(&slopes, layer)?;
+        let half_samples = self.half_samples(bench, task, own).await?;
         let curves = self.curves(bench, task, layer, &random, shuffled_map).await?;
-        let mut controls = bench.own_controls(task, protocol, self.seed, self.resamples).await?;
+        let mapped_random = task.mapped_random(layer, protocol.control_draws.max(RANDOM_COSINES), self.seed)?;
+        let draws = &mapped_random[..protocol.control_draws];
+        let mut controls = bench
+            .own_controls(task, protocol, own, draws, (self.resamples, self.seed))
+            .await?;
         controls.extend(self.curve_controls(&curves)?);
         let perplexity = bench.perplexities(task, layer, &curves.alphas).await?;
         let strong = self.strong_alpha(&perplexity);
@@ -106,9 +121,9 @@ impl EvalJob {
             .map(|(kind, items)| analysis::curve(*kind, alphas, items.clone(), &resamples));
         let of_measured: Vec<Curve> = of_measured.collect::<Result<_>>()?;
         let (native, mapped) = (task.native(layer)?, task.mapped(layer)?);
-        let random_cosines: Vec<f64> = task
-            .mapped_random(layer, RANDOM_COSINES, self.seed)?
+        let random_cosines: Vec<f64> = mapped_random
             .iter()
+            .take(RANDOM_COSINES)
             .map(|random| cosine(&random.unit, &native.unit))
             .collect();
         let source_layers = task.mapped_layer(layer)?.source_layers.clone();
@@ -140,7 +155,7 @@ impl EvalJob {
             pearson,
             mse: spread(&analysis::item_errors(native_items, mapped_items))?,
             mse_probability: spread(&analysis::item_errors(&probabilities[0], &probabilities[1]))?,
-            random: self.random_curves(&curves)?,
+            random: analysis::random_curves(&curves.random_alphas, &curves.random)?,
             alphas: curves.alphas,
             curves: of_measured,
             native_steers,
@@ -211,10 +226,7 @@ impl EvalJob {
     /// The controls that are measured at several alphas.
     fn curve_controls(&self, curves: &Curves) -> Result<Vec<Control>> {
         let alphas = &curves.random_alphas;
-        let slope_of = |propensities: &Propensities| {
-            let means: Vec<f64> = propensities.iter().map(|items| mean(items)).collect();
-            slope(alphas, &means).context("alphas: found one, expected several")
-        };
+        let slope_of = |propensities: &Propensities| analysis::mean_slope(alphas, propensities);
         let (native, mapped) = (slope_of(&curves.native_there)?, slope_of(&curves.mapped_there)?);
         let mut controls = Vec::new();
         for (kind, directions) in [
@@ -235,29 +247,20 @@ impl EvalJob {
         Ok(controls)
     }
 
-    fn random_curves(&self, curves: &Curves) -> Result<RandomCurves> {
-        analysis::random_curves(&curves.random_alphas, &curves.random)
-    }
-
     /// What vectors from half of the pairs say of the vectors' own uncertainty; `None` where there are none.
     async fn half_samples(
         &self,
         bench: &mut Bench<'_>,
         task: &Prepared<'_>,
-        layer: usize,
+        own: &LayerSlopes,
     ) -> Result<Option<HalfSamples>> {
-        let halves = task.halves(layer)?;
-        let mut directions = vec![task.native(layer)?, task.mapped(layer)?];
-        directions.extend(halves.into_iter().flatten());
-        if directions.len() == 2 {
-            return Ok(None);
-        }
+        let directions: Vec<Direction> = task.halves(own.layer)?.into_iter().flatten().collect();
         let unit = format!("{}/halves", task.task.name);
         let slopes = bench.slopes(&unit, &task.measuring, &directions).await?;
         let retention: Vec<f64> = slopes.chunks(2).map(|two| mean(&two[1]) / mean(&two[0])).collect();
-        let (full, halves) = retention.split_first().context("no vector was measured")?;
-        Ok(half_sample_error(*full, halves).map(|standard_error| HalfSamples {
-            retention: halves.to_vec(),
+        let full = mean(&own.mapped) / mean(&own.native);
+        Ok(half_sample_error(full, &retention).map(|standard_error| HalfSamples {
+            retention,
             standard_error,
         }))
     }

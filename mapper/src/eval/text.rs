@@ -35,7 +35,7 @@ impl NeutralText {
     ///
     /// # Errors
     ///
-    /// A file that is no text, nothing in it that can be used, or the very text of the fit called unseen.
+    /// A file that is not text, nothing in it that can be used, or the very text of the fit called unseen.
     pub fn read(paths: &[PathBuf], options: &TextOptions, map: &MapFile, unseen: bool) -> Result<Self> {
         if paths.is_empty() {
             let documents = BUILT_IN.split("\n\n").map(|text| text.trim().replace('\n', " "));

@@ -2,8 +2,8 @@
 
 use steermap_maps::map::spell_source_layers;
 use steermap_report::result::{
-    Control, ControlKind, Estimate, NativeSteers, Outcome, PairResult, Protocol, Representation, Specificity, Summary,
-    TaskResult, Verdict,
+    Control, Estimate, NativeSteers, Outcome, PairResult, Protocol, Representation, Specificity, Summary, TaskResult,
+    Verdict,
 };
 
 /// Between texts of one kind R² differs by some hundredths.
@@ -287,13 +287,6 @@ fn misfits(pair: &PairResult, held_out: bool) -> String {
             false => "this text: it is not a map of these layers, or the text is unlike what it was fitted on",
         }
     )
-}
-
-/// The decisive control among a task's.
-pub fn decisive(controls: &[Control]) -> Option<&Control> {
-    controls
-        .iter()
-        .find(|control| control.kind == ControlKind::MappedRandom)
 }
 
 fn spell_p(control: &Control) -> String {

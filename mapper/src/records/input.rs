@@ -153,7 +153,7 @@ impl Input {
         self.look
     }
 
-    /// Whether the first character that is no white space is `[`.
+    /// Whether the first character that is not white space is `[`.
     pub fn begins_with_bracket(&self) -> bool {
         self.bracket
     }

@@ -59,7 +59,7 @@ impl<R: BufRead> Lines<R> {
 ///
 /// # Errors
 ///
-/// Bytes that are no UTF-8, with the column where they begin, counted in bytes from 1.
+/// Bytes that are not UTF-8, with the column where they begin, counted in bytes from 1.
 pub fn utf8(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|error| {
         anyhow!(

@@ -136,7 +136,7 @@ impl<R: BufRead> List<R> {
         }
     }
 
-    /// The next byte that is no white space, which stays.
+    /// The next byte that is not white space, which stays.
     fn peek_byte(&mut self) -> Result<Option<u8>> {
         loop {
             let bytes = self.input.fill_buf()?;
@@ -153,7 +153,7 @@ impl<R: BufRead> List<R> {
         }
     }
 
-    /// The next byte that is no white space.
+    /// The next byte that is not white space.
     fn next_byte(&mut self) -> Result<Option<u8>> {
         let byte = self.peek_byte()?;
         self.line = self.newlines + 1;

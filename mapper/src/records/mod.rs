@@ -190,8 +190,8 @@ impl Records {
     ///
     /// # Errors
     ///
-    /// Compressed data that is damaged or ends too early, bytes that are no UTF-8, a record of more than
-    /// [`MAX_RECORD`] bytes, a list that is none: each names the file and the place. Whether the record itself is JSON is
+    /// Compressed data that is damaged or ends too early, bytes that are not UTF-8, a record of more than
+    /// [`MAX_RECORD`] bytes, something other than a list: each names the file and the place. Whether the record itself is JSON is
     /// found by [`Record::parse`].
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>> {
         let file = self.file.as_str();

@@ -37,7 +37,7 @@ pub use interval::{for_few_clusters, interval, mean_interval, ratio_interval, st
 pub use p_value::{holm, least_draws, rank_p_value};
 pub use paired::{mse, pearson, slope};
 pub use prediction::{RSquared, mean_cosine, r_squared};
-pub use proportion::wilson_interval;
+pub use proportion::{Z, wilson_interval};
 pub use rank::spearman;
 pub use separation::{auroc, auroc_interval, held_out_auroc, mean_difference};
 pub use similarity::Gram;

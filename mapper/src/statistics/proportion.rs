@@ -1,7 +1,7 @@
 //! How well a share is known from a number of trials.
 
 /// The 0.975 quantile of the normal distribution.
-pub(super) const Z: f64 = 1.959_963_984_540_054;
+pub const Z: f64 = 1.959_963_984_540_054;
 
 /// The 95% interval of a share (0 to 1) that was found in `trials` independent trials, which need not be a whole number:
 /// Wilson's score interval (1927). Unlike a bootstrap it has a width where the share is 0 or 1. `(0, 1)` of no trials; NaN

@@ -27,7 +27,7 @@ impl Gram {
     /// Takes the inner products of `states`: `[n, d]`, row by row. Needs up to `8 n d + 12 n²` bytes more while it
     /// runs.
     ///
-    /// `None` for fewer than four rows, for a length that is no multiple of the width, for states that are all the same
+    /// `None` for fewer than four rows, for a length that is not a multiple of the width, for states that are all the same
     /// or all equally far from each other, or if one is not finite.
     pub fn new(states: &[f32], d: usize) -> Option<Self> {
         // Products do not depend on the mean once they are centred, but their rounding does.

@@ -5,7 +5,7 @@ use kuva::plot::scatter::MarkerShape;
 use super::chart::{Axis, Chart, Sign, ends};
 use super::drawing::{BEGIN, Drawing, END, SMALL, fit, stroke};
 use crate::number::two;
-use crate::result::{Control, ControlKind, Estimate, Evaluation, Outcome, TaskResult};
+use crate::result::{Estimate, Evaluation, Outcome, TaskResult};
 
 /// Height of a row, in pixels.
 const ROW: f64 = 36.0;
@@ -13,15 +13,6 @@ const ROW: f64 = 36.0;
 const SPLIT: f64 = 7.0 / ROW;
 /// Room for the numbers and the outcome.
 const NUMBERS: f64 = 236.0;
-
-/// The control that a task has to stand above.
-pub(crate) fn decisive(task: &TaskResult) -> Option<&Control> {
-    let decisive = |control: &&Control| control.kind == ControlKind::MappedRandom;
-    task.controls
-        .iter()
-        .find(decisive)
-        .filter(|control| control.spread.count > 0)
-}
 
 /// An outcome as word and colour.
 pub(crate) fn outcome(outcome: Outcome) -> (&'static str, &'static str) {
@@ -68,7 +59,7 @@ pub(super) fn forest(evaluation: &Evaluation) -> Drawing {
     ];
     let ranges = tasks
         .iter()
-        .filter_map(decisive)
+        .filter_map(TaskResult::decisive)
         .flat_map(|control| control.spread.range);
     let values = bars.iter().flat_map(|bar| three(&bar.2));
     let (low, high) = ends(values.chain(ranges).chain([-0.25, 1.25]));
@@ -80,7 +71,7 @@ pub(super) fn forest(evaluation: &Evaluation) -> Drawing {
     let [least, most] = protocol.retention_bounds.map(|bound| x.inside(bound));
     chart.tint([least, most], "good", 0.14);
     for (row, task) in tasks.iter().enumerate() {
-        if let Some(control) = decisive(task) {
+        if let Some(control) = task.decisive() {
             let (y, range, mean) = (middle(row), control.spread.range, x.inside(control.spread.mean));
             chart.block(range.map(|end| x.inside(end)), [y - 0.32, y + 0.32], "random", 0.3);
             chart.line([(mean, y - 0.32), (mean, y + 0.32)], stroke("random", 1.5, ""));

@@ -15,7 +15,7 @@ use maud::Markup;
 
 pub(crate) use chart::look;
 use drawing::Drawing;
-pub(crate) use forest::{decisive, outcome};
+pub(crate) use forest::outcome;
 
 use crate::result::{Evaluation, TaskResult};
 use crate::texts;

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::parts::*;
 use super::{named, section as whole};
-use crate::figures::{Figure, decisive};
+use crate::figures::Figure;
 use crate::number::{Digits, NONE};
 use crate::paper;
 use crate::result::{Estimate, Evaluation, Means, TaskResult};
@@ -100,7 +100,7 @@ fn row(task: &TaskResult, index: usize) -> Markup {
         tr class=(class(outcome)) {
             th scope="row" { a href={ "#task-" (index) } { (task.name) } span.more { (mark(outcome)) } }
             td { (estimate(&task.retention, TWO)) } td { (optional(task.band_retention.as_ref(), TWO)) }
-            td { @match decisive(task) { None => (NONE), Some(control) => {
+            td { @match task.decisive() { None => (NONE), Some(control) => {
                 (interval(control.spread.range, TWO)) span.more { "p " (maybe(control.p_adjusted, Digits::Auto)) }
             } } }
             td { @match &task.specificity { None => (NONE), Some(specificity) => {

@@ -112,7 +112,7 @@ impl Column {
     ///
     /// # Errors
     ///
-    /// A file that is damaged, a page that is too large, a text that is no UTF-8 or too long: with file and row.
+    /// A file that is damaged, a page that is too large, text that is not UTF-8 or too long: with file and row.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         let row = self.row + 1;
         self.read().with_context(|| format!("{}, record {row}", self.file))

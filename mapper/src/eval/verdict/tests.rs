@@ -1,4 +1,4 @@
-use steermap_report::result::{Means, Spread};
+use steermap_report::result::{ControlKind, Means, Spread};
 
 use super::*;
 
