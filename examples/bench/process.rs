@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 use steermap_examples::worker_process::WorkerProcess;
+use steermap_mapper::statistics::quantiles;
 
 /// The processes of one launch: two of the published engine, and this program's own worker.
 pub struct Launch {
@@ -63,12 +64,7 @@ fn quiet(mut command: Command) -> Result<WorkerProcess> {
     WorkerProcess::start(command).map(|(worker, _)| worker)
 }
 
-/// First quartile, median and third quartile, by linear interpolation.
-pub fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [0.25, 0.5, 0.75].map(|q| {
-        let at = q * (values.len() - 1) as f64;
-        let (low, high) = (values[at.floor() as usize], values[at.ceil() as usize]);
-        low + (high - low) * at.fract()
-    })
+/// First quartile, median and third quartile; NaN of nothing.
+pub fn quartiles(values: &[f64]) -> [f64; 3] {
+    quantiles(values, [0.25, 0.5, 0.75]).unwrap_or([f64::NAN; 3])
 }

@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+pub mod broken_maps;
 pub mod family;
 pub mod random_files;
 pub mod real_models;

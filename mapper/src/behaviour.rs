@@ -162,8 +162,8 @@ impl Choices {
 }
 
 /// Cosine of the angle between two directions; 0 if either has none.
-pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+pub fn cosine<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
+    let dot = |a: &[T], b: &[T]| a.iter().zip(b).map(|(&x, &y)| x.into() * y.into()).sum::<f64>();
     let norms = (dot(a, a) * dot(b, b)).sqrt();
     if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
 }

@@ -1,5 +1,6 @@
 //! Contrastive pairs: records of `{"positive": .., "negative": ..}`, as JSON lines or one JSON array, compressed or not.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -35,6 +36,21 @@ pub struct Pair {
     pub positive: Text,
     /// Without it, or with its opposite.
     pub negative: Text,
+}
+
+/// For people: of a chat, `role: text` lines.
+impl Display for Text {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(text) => f.write_str(text),
+            Self::Chat(messages) => {
+                let lines = messages
+                    .iter()
+                    .map(|message| format!("{}: {}", message.role, message.content));
+                f.write_str(&lines.collect::<Vec<_>>().join("\n"))
+            }
+        }
+    }
 }
 
 impl Text {

@@ -13,6 +13,7 @@ use mistralrs::{
     Model, ModelBuilder, ModelDType, NormalRequest, Request, Response, SamplingParams, TextMessageRole, TextMessages,
 };
 use residual_hooks::HookSlot;
+use serde::{Deserialize, Serialize};
 use steermap_maps::ModelInfo;
 use steermap_plugin::SteeredRequest;
 use steermap_plugin::model_files::{ModelFiles, Sizes, display_name};
@@ -23,9 +24,11 @@ use crate::capture::{LayerStates, StreamCapture};
 use crate::device::DeviceChoice;
 use crate::pairs::{Message, Text};
 use crate::tasks::quoted;
+use likelihood::negative_log_likelihood;
 use words::without_backtrace;
 
 mod before;
+pub(crate) mod likelihood;
 mod words;
 
 /// Which model to load, and how.
@@ -296,6 +299,33 @@ impl Session {
     ///
     /// What the engine answers with.
     pub async fn prompt_logits(&self, prompt: &[u32]) -> Result<Vec<Vec<f32>>> {
+        let logits = self.raw_logits(prompt).await?;
+        Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
+    }
+
+    /// The negative log likelihood, in nats, that the model gives the tokens of `text` behind `prompt`.
+    ///
+    /// # Errors
+    ///
+    /// A prompt without tokens, what the engine answers with.
+    pub async fn nats_behind(&self, prompt: &[u32], text: &[u32]) -> Result<f64> {
+        let before = prompt
+            .len()
+            .checked_sub(1)
+            .context("found a prompt without tokens, expected one at least")?;
+        let whole = [prompt, text].concat();
+        let logits = self.raw_logits(&whole).await?;
+        // Each position's logits are of the token behind it.
+        let rows = logits.narrow(0, before, text.len())?.to_dtype(DType::F32)?;
+        let rows: Vec<Vec<f32>> = rows.to_vec2()?;
+        let nats = rows.iter().zip(text);
+        Ok(nats
+            .map(|(logits, &token)| negative_log_likelihood(logits, token as usize))
+            .sum())
+    }
+
+    /// `[positions, vocabulary]`, in the dtype that the engine has them in.
+    async fn raw_logits(&self, prompt: &[u32]) -> Result<Tensor> {
         let raw = |request: &mut NormalRequest| request.return_raw_logits = true;
         let (_, mut answers) = self.send(prompt, SamplingParams::deterministic(), raw).await?;
         let answer = answers.recv().await;
@@ -305,7 +335,14 @@ impl Session {
             Some(Response::Raw { logits_chunks, .. }) => {
                 let logits = logits_chunks.first().context("the engine answered without logits")?;
                 let vocabulary = logits.dim(D::Minus1)?;
-                Ok(logits.reshape(((), vocabulary))?.to_dtype(DType::F32)?.to_vec2()?)
+                let logits = logits.reshape(((), vocabulary))?;
+                ensure!(
+                    logits.dim(0)? == prompt.len(),
+                    "the engine answered with the logits of {} positions, expected {}",
+                    logits.dim(0)?,
+                    prompt.len()
+                );
+                Ok(logits)
             }
             Some(Response::InternalError(error) | Response::ValidationError(error)) => {
                 bail!(without_backtrace(&error.to_string()))
@@ -334,34 +371,37 @@ impl Session {
         Ok((text, steps))
     }
 
-    /// Continues one prompt greedily by at most `max_tokens` tokens under each of `steering` (`None`: by whatever hook is
-    /// installed), all in the same batches. The texts, in that order.
+    /// Continues prompts, each by at most `max_tokens` tokens, as many at a time as the source says. `done` is called after
+    /// each.
     ///
     /// # Errors
     ///
     /// What the engine answers with.
     pub async fn continuations(
         &self,
-        prompt: &[u32],
+        requests: &[ContinuationRequest<'_>],
         max_tokens: usize,
-        steering: &[Option<SteeredRequest>],
-    ) -> Result<Vec<String>> {
-        let sampling = SamplingParams {
-            max_len: Some(max_tokens),
-            ..SamplingParams::deterministic()
-        };
-        let mut texts = Vec::with_capacity(steering.len());
-        for part in steering.chunks(self.source.batch.max(1)) {
+        mut done: impl FnMut(),
+    ) -> Result<Vec<Continuation>> {
+        let mut continuations = Vec::with_capacity(requests.len());
+        for part in requests.chunks(self.source.batch.max(1)) {
             let mut waiting = Vec::with_capacity(part.len());
-            for steered in part {
-                let (_, answers) = steered_by(steered, self.send(prompt, sampling.clone(), |_| ())).await?;
-                waiting.push(answers);
+            for one in part {
+                let tap = TokensTap::default();
+                let sending = self.send(one.prompt, one.sampling(max_tokens), tap.tapping(one.prompt.len()));
+                let (_, answers) = steered_by(&one.steered, sending).await?;
+                waiting.push((answers, tap));
             }
-            for answers in &mut waiting {
-                texts.push(finish(answers).await?);
+            for (mut answers, tap) in waiting {
+                let (text, picked) = finish_counted(&mut answers).await?;
+                let mut tokens = tap.take();
+                // The engine may run the sequence once more before this is read, so the last one may be there or not.
+                tokens.truncate(picked.saturating_sub(1));
+                continuations.push(Continuation { text, tokens });
+                done();
             }
         }
-        Ok(texts)
+        Ok(continuations)
     }
 
     /// As many neighbours as may run at a time. The engine batches those of about one length.
@@ -387,6 +427,67 @@ impl Session {
             .await
             .context("the engine is gone")?;
         Ok((id, answers))
+    }
+}
+
+/// A prompt to be continued.
+#[derive(Clone)]
+pub struct ContinuationRequest<'a> {
+    /// Its tokens.
+    pub prompt: &'a [u32],
+    /// How it is steered; `None` by whatever hook is installed.
+    pub steered: Option<SteeredRequest>,
+    /// Of sampling at temperature 1; `None` continues greedily.
+    pub seed: Option<u64>,
+}
+
+impl ContinuationRequest<'_> {
+    fn sampling(&self, max_tokens: usize) -> SamplingParams {
+        let sampling = match self.seed {
+            None => SamplingParams::deterministic(),
+            Some(seed) => SamplingParams {
+                temperature: Some(1.0),
+                seed: Some(seed),
+                ..SamplingParams::neutral()
+            },
+        };
+        SamplingParams {
+            max_len: Some(max_tokens),
+            ..sampling
+        }
+    }
+}
+
+/// What a model wrote behind a prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Continuation {
+    /// As text.
+    pub text: String,
+    /// As tokens, without the last one that was picked, which may be the end of the text.
+    pub tokens: Vec<u32>,
+}
+
+/// Keeps the tokens that were picked for one request, but for the last.
+#[derive(Clone, Default)]
+struct TokensTap {
+    tokens: Arc<Mutex<Vec<u32>>>,
+}
+
+impl TokensTap {
+    /// Puts this tap into a request whose prompt is of `prompt` tokens.
+    fn tapping(&self, prompt: usize) -> impl FnOnce(&mut NormalRequest) + use<> {
+        let tap = self.clone();
+        let processor = move |logits: &Tensor, context: &[u32]| {
+            let mut tokens = tap.tokens.lock().unwrap_or_else(|e| e.into_inner());
+            *tokens = context.get(prompt..).unwrap_or_default().to_vec();
+            Ok(logits.clone())
+        };
+        move |request| request.logits_processors = Some(vec![Arc::new(processor)])
+    }
+
+    fn take(&self) -> Vec<u32> {
+        std::mem::take(&mut self.tokens.lock().unwrap_or_else(|e| e.into_inner()))
     }
 }
 
@@ -433,13 +534,17 @@ fn one_token() -> SamplingParams {
 
 /// Waits for the end of an answer; its text.
 async fn finish(answers: &mut Receiver<Response>) -> Result<String> {
+    Ok(finish_counted(answers).await?.0)
+}
+
+/// Waits for the end of an answer; its text, and how many tokens were picked.
+async fn finish_counted(answers: &mut Receiver<Response>) -> Result<(String, usize)> {
     match answers.recv().await {
-        Some(Response::CompletionDone(done)) => Ok(done
-            .choices
-            .into_iter()
-            .next()
-            .map(|choice| choice.text)
-            .unwrap_or_default()),
+        Some(Response::CompletionDone(done)) => {
+            let choice = done.choices.into_iter().next();
+            let text = choice.map(|choice| choice.text).unwrap_or_default();
+            Ok((text, done.usage.completion_tokens))
+        }
         Some(Response::CompletionModelError(message, _) | Response::ModelError(message, _)) => {
             bail!(without_backtrace(&message))
         }

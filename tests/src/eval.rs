@@ -100,6 +100,8 @@ pub struct TaskReference {
     pub retention: f64,
     /// By item.
     pub pearson: ItemsReference,
+    /// By alpha other than 0, over items.
+    pub item_pearson: ItemsReference,
     /// By item.
     pub mse: ItemsReference,
     /// By item.
@@ -158,6 +160,14 @@ pub struct TextReference {
     pub text: String,
     /// Least distance of the two highest logits at any pick.
     pub margin: f64,
+    /// Behind its prompt, without steering.
+    pub perplexity: f64,
+    /// Share of runs of three tokens.
+    pub repetition: f64,
+    /// See docs/evaluation.md.
+    pub fluency: f64,
+    /// See docs/evaluation.md.
+    pub answers: f64,
 }
 
 /// The fixture's map beside broken ones, over the alphas -0.1, 0 and 0.1: by task.

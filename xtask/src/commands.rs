@@ -49,6 +49,12 @@ pub fn transfer(project: &Project, args: &[String]) -> Result<()> {
     project.run_bin("transfer", args)
 }
 
+/// Evaluates a map between the embedded models beside broken ones, checks the verdicts, and writes the table.
+pub fn broken(project: &Project, args: &[String]) -> Result<()> {
+    build(project)?;
+    project.run_bin("broken-maps", args)
+}
+
 /// Asks a server many things at once, and compares each answer with that to the same request alone.
 pub fn isolation(project: &Project, args: &[String]) -> Result<()> {
     build(project)?;

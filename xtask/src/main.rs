@@ -49,6 +49,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Evaluate a map between the embedded models beside broken ones, check the verdicts, and write examples/family/BROKEN.md
+    Broken {
+        /// Arguments for the program itself (see `-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Ask a server many steered requests at once and compare each answer with that to the same request alone
     Isolation {
         /// Arguments for the program itself (see `-- --help`)
@@ -102,6 +108,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Engine { check: false } => engine::prepare(&project),
         Command::Demo { real, args } => commands::demo(&project, real, &args),
         Command::Transfer { args } => commands::transfer(&project, &args),
+        Command::Broken { args } => commands::broken(&project, &args),
         Command::Isolation { args } => commands::isolation(&project, &args),
         Command::Chaos { args } => commands::chaos(&project, &args),
         Command::Load { args } => commands::load(&project, &args),

@@ -14,6 +14,7 @@ use mistralrs::{ModelBuilder, ModelDType, RequestBuilder, TextMessageRole};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use steermap_examples::random_files;
+use steermap_mapper::statistics::{median, quantile};
 use steermap_maps::ModelInfo;
 use steermap_maps::digest::sha256;
 use steermap_plugin::compile::Target;
@@ -103,11 +104,7 @@ async fn main() -> Result<()> {
         }
         read.push(begin.elapsed().as_secs_f64());
     }
-    let (cold, warm, read) = (
-        quantile(&mut cold, 0.5),
-        quantile(&mut warm, 0.5),
-        quantile(&mut read, 0.5),
-    );
+    let (cold, warm, read) = (median(&cold), median(&warm), median(&read));
     println!("  compiling a spec                 {:8.2} ms", cold * 1e3);
     println!(
         "  reading the map's {:5.0} MiB once  {:8.2} ms, so {:.2} times that",
@@ -148,8 +145,8 @@ async fn main() -> Result<()> {
             continue;
         }
         let [a, b] = &mut halves;
-        p50.push(quantile(b, 0.5) / quantile(a, 0.5));
-        p99.push(quantile(b, 0.99) / quantile(a, 0.99));
+        p50.push(median(b) / median(a));
+        p99.push(quantile(b, 0.99).unwrap_or(f64::NAN) / quantile(a, 0.99).unwrap_or(f64::NAN));
         without.append(a);
         with.append(b);
     }
@@ -157,17 +154,17 @@ async fn main() -> Result<()> {
         println!(
             "  {name:8} {:6} requests: median {:7.1} ms, p99 {:7.1} ms",
             times.len(),
-            quantile(times, 0.5) * 1e3,
-            quantile(times, 0.99) * 1e3
+            median(times) * 1e3,
+            quantile(times, 0.99).unwrap_or(f64::NAN) * 1e3
         );
     }
     println!("  {compiled} specs were compiled");
     for (name, ratios) in [("median", &mut p50), ("p99", &mut p99)] {
         println!(
             "  {name}: with / without {:.3} (by round: {:.3} to {:.3})",
-            quantile(ratios, 0.5),
-            quantile(ratios, 0.0),
-            quantile(ratios, 1.0)
+            median(ratios),
+            quantile(ratios, 0.0).unwrap_or(f64::NAN),
+            quantile(ratios, 1.0).unwrap_or(f64::NAN)
         );
     }
     Ok(())
@@ -221,12 +218,6 @@ async fn traffic(model: &Arc<mistralrs::Model>, at_once: usize, time: Duration) 
         all.extend(times??);
     }
     Ok(all)
-}
-
-fn quantile(values: &mut [f64], share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let at = (values.len().saturating_sub(1)) as f64 * share;
-    values.get(at.round() as usize).copied().unwrap_or(f64::NAN)
 }
 
 /// The steering of a large model that is not there, and the bytes of the map's weights.

@@ -20,6 +20,7 @@ use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 use steermap_fit::stats::{Layout, PairSpec, Precision, Rows, Split, Statistics};
 use steermap_fit::{FittedWeight, RankChoice, RidgeChoice, fit_pairs};
+use steermap_mapper::statistics::median;
 
 /// Directions that the synthetic streams share.
 const RANK: usize = 256;
@@ -608,11 +609,4 @@ fn write(file: &mut impl Write, numbers: &[f32]) -> Result<()> {
         file.write_all(&number.to_le_bytes())?;
     }
     Ok(file.flush()?)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let n = values.len();
-    (values[(n - 1) / 2] + values[n / 2]) / 2.0
 }

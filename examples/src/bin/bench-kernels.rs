@@ -9,6 +9,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
 use clap::Parser;
 use mistralrs_quant::cpu::{linear, quantized_linear};
+use steermap_mapper::statistics::median;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -148,7 +149,7 @@ fn in_turns<W>(
             b.push(times[1]);
         }
     }
-    Ok([median(a), median(b)])
+    Ok([median(&a), median(&b)])
 }
 
 /// Seconds a product, over all weights.
@@ -158,9 +159,4 @@ fn seconds<W>(weights: &[W], product: &impl Fn(&W) -> Result<Tensor>) -> Result<
         product(w)?;
     }
     Ok(start.elapsed().as_secs_f64() / weights.len() as f64)
-}
-
-fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    of[of.len() / 2]
 }

@@ -134,11 +134,18 @@ fn measure(args: &Args) -> Result<()> {
             "{what}, {tokens} tokens, {} paired rounds in {launches} launches, {model}",
             rounds.len()
         );
-        let speed = |who: usize| quartiles(rounds.iter().map(|round| *tokens as f64 / round[who]).collect())[1];
+        let speed = |who: usize| {
+            quartiles(
+                &rounds
+                    .iter()
+                    .map(|round| *tokens as f64 / round[who])
+                    .collect::<Vec<_>>(),
+            )[1]
+        };
         println!("  {:<28} {:>7.1} tokens/s", "published engine", speed(0));
         for (index, name) in std::iter::once("published engine, again").chain(MODES).enumerate() {
-            let ratios = rounds.iter().map(|round| round[0] / round[index + 1]).collect();
-            let [low, median, high] = quartiles(ratios);
+            let ratios: Vec<f64> = rounds.iter().map(|round| round[0] / round[index + 1]).collect();
+            let [low, median, high] = quartiles(&ratios);
             let speed = speed(index + 1);
             println!("  {name:<28} {speed:>7.1} tokens/s, ratio {median:.3} (quartiles {low:.3} to {high:.3})");
         }

@@ -199,8 +199,8 @@ fn measure(args: &Args) -> Result<()> {
         let names = ["published engine", "published engine, again"].into_iter().chain(MODES);
         for (who, mode) in names.enumerate() {
             let per_second = rounds.iter().map(|round| (at_once * tokens) as f64 / round[who]);
-            let ratio = quartiles(rounds.iter().map(|round| round[0] / round[who]).collect());
-            let tokens_per_second = quartiles(per_second.collect())[1];
+            let ratio = quartiles(&rounds.iter().map(|round| round[0] / round[who]).collect::<Vec<_>>());
+            let tokens_per_second = quartiles(&per_second.collect::<Vec<_>>())[1];
             let [low, median, high] = ratio;
             println!(
                 "  {mode:<26}{tokens_per_second:>8.1} tokens/s, ratio {median:.3} (quartiles {low:.3} to {high:.3})"

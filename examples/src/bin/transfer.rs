@@ -20,7 +20,7 @@ use steermap_mapper::collect::rows::Rules;
 use steermap_mapper::collect::side::SideSource;
 use steermap_mapper::collect::{CollectJob, Outcome as Run};
 use steermap_mapper::corpus::TextOptions;
-use steermap_mapper::eval::{Alphas, Draws, EvalJob, SteeredLayers};
+use steermap_mapper::eval::{Alphas, Draws, EvalJob, SteeredLayers, TextDraws};
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::tasks::Form;
@@ -156,7 +156,12 @@ async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: P
         // The table has neither perplexity nor texts.
         perplexity_tokens: 1,
         perplexity_budget: 1.1,
-        max_tokens: 1,
+        texts: TextDraws {
+            alphas: 1,
+            per_prompt: 0,
+            max_tokens: 2,
+        },
+        judge: None,
         ignore_fingerprints: false,
         command: "transfer".to_string(),
         progress: true,
@@ -175,9 +180,10 @@ fn introduction(args: &Args) -> String {
          mean propensity against alpha with the mapped vector over that with the native one, on the measuring half, with 95%\nintervals \
          over clusters of items and over the vectors' own uncertainty; `mapped random`: where 95% of mapped random\ndirections are, and \
          the mapped vector's rank among them after Holm's correction; `own / others`: its effect on its own\ntask over that on the \
-         others. Pearson and MSE are the paper's: by item, over alphas, between native and mapped steering:\nmean \u{b1} standard \
-         deviation over items; MSE of logits, and of the probability of the positive answer.\n\nThe paper (arXiv 2506.00653) has Pearson \
-         correlations of 0.73 to 0.98 and mean squared errors of 0.005 to 0.096 for its pairs.\n",
+         others. Pearson and MSE are the paper's, between native and mapped steering: the\ncorrelation over items at each alpha, mean \u{b1} standard \
+         deviation over alphas; MSE of logits, and of the probability of\nthe positive answer.\n\nThe paper (arXiv 2506.00653) has Pearson \
+         correlations of 0.73 to 0.98 and mean squared errors of 0.005 to 0.096 for its pairs:\nof propensities, which it defines as \
+         differences of logits; on what scale isn't said.\n",
         args.stories, args.seed, args.alphas
     )
 }
@@ -233,8 +239,8 @@ fn row(evaluation: &Evaluation, task: &TaskResult) -> String {
             "{:.1}",
             specificity.own / specificity.others
         )),
-        task.pearson.mean,
-        task.pearson.deviation,
+        task.item_pearson.mean,
+        task.item_pearson.deviation,
         error(&task.mse),
         error(&task.mse_probability),
     )

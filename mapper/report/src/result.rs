@@ -72,10 +72,24 @@ pub struct Run {
     pub resamples: usize,
     /// Most that a proposed spec may multiply perplexity by.
     pub perplexity_budget: f64,
+    /// Who judged the texts, if anybody was asked.
+    pub judge: Option<JudgeRun>,
     /// Where it ran: `cpu`, `cuda`, `metal`.
     pub device: String,
     /// Time that it took, without what was taken up from an earlier run, in seconds.
     pub seconds: f64,
+}
+
+/// A model that judged the texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeRun {
+    /// Where it is served, without a password.
+    pub url: String,
+    /// Its name there.
+    pub model: String,
+    /// What it is told.
+    pub rubric: String,
 }
 
 /// What is fixed before anything is measured, so that no figure is the best of many.
@@ -99,6 +113,8 @@ pub struct Protocol {
     pub retention_bounds: [f64; 2],
     /// A task is carried only if its adjusted p-value is at most this.
     pub level: f64,
+    /// Tasks that were asked for.
+    pub tasks: usize,
     /// Vectors from half samples of the finding pairs, per task.
     pub half_samples: usize,
 }
@@ -221,6 +237,10 @@ pub enum Kind {
     Unmapped,
     /// A random direction.
     Random,
+    /// A random direction of the source, carried over.
+    MappedRandom,
+    /// None: asked for in the prompt instead.
+    Prompted,
 }
 
 /// One task.
@@ -293,6 +313,9 @@ pub struct TaskResult {
     /// By item: Pearson correlation over alphas of the propensities with the native and with the mapped vector. Items where
     /// either does not move are left out (see `count`).
     pub pearson: Spread,
+    /// By alpha other than 0: Pearson correlation over items of the propensities with the native and with the mapped vector, as
+    /// the paper has it. What items differ by without steering counts, so random directions come out high too.
+    pub item_pearson: Spread,
     /// By item: mean over alphas of the squared difference of those propensities.
     pub mse: Spread,
     /// The same of the probability of the positive answer among the two, `1 / (1 + exp(-propensity))`.
@@ -302,7 +325,7 @@ pub struct TaskResult {
     /// What steering for this task does to the others, each on the first eight items of its measuring half: at the strongest
     /// alphas to either side that keep perplexity within the budget.
     pub side_effects: Vec<SideEffect>,
-    /// Texts for people to read.
+    /// Generated texts and their scores.
     pub generation: Option<Generation>,
     /// The spec to serve, if any alpha keeps perplexity within the budget.
     pub proposal: Option<Proposal>,
@@ -348,9 +371,11 @@ pub struct LayerResult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NativeSteers {
-    /// Whether it does: all of the interval is above 0, and 97.5% of isotropic random directions have less of a slope, to
-    /// either side.
+    /// Whether it does: all of the interval is above 0, and the slope is above [`NativeSteers::least`].
     pub steers: bool,
+    /// What random directions hardly reach: the root mean square of their slopes times the quantile of Student's distribution, with
+    /// as many degrees of freedom as directions, that leaves [`Protocol::level`] over the number of tasks to both sides.
+    pub least: f64,
     /// Slope with the native vector on the finding half.
     pub slope: Estimate,
     /// Slopes of the isotropic random directions there.
@@ -407,21 +432,30 @@ pub struct Control {
     /// Mean over items of the absolute Pearson correlation over alphas with the native vector's propensities, by direction.
     /// `None` at two alphas, where every correlation is 1 or -1.
     pub pearson: Option<Spread>,
+    /// Mean over alphas of the Pearson correlation over items with the native vector's propensities, by direction. `None` where
+    /// `pearson` is.
+    pub item_pearson: Option<Spread>,
 }
 
-/// How much a vector moves its own task, and how much it moves the others. Effects on a task are in units of what that task's
-/// own native vector does to it.
+/// How much a vector moves its own task, and how much it moves the others: those whose native vector steers on both halves.
+/// Effects on a task are in units of what that task's own native vector does to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Specificity {
     /// Of the mapped vector: effect on its own task.
     pub own: f64,
-    /// Of the mapped vector: mean absolute effect on the other tasks whose native vector steers.
+    /// Of the mapped vector: mean absolute effect on the other tasks.
     pub others: f64,
     /// Of the native vector: mean absolute effect on the same other tasks (on its own it is 1).
     pub native_others: f64,
-    /// Whether the mapped vector moves its own task more than the others, and its own task's share in all that it does is 0.9 of
-    /// the native one's at least: `own > others` and `own / (own + others) >= 0.9 / (1 + native_others)`.
+    /// Cosine of the mapped vector's effects on all of these tasks with those of its own task's native vector.
+    pub own_profile: f64,
+    /// The same with those of another task's native vector, the nearest one's.
+    pub other_profile: f64,
+    /// The task of that one.
+    pub nearest_other: String,
+    /// Whether its own task's share in all that the mapped vector does is 0.9 of the native one's at least,
+    /// `own / (own + others) >= 0.9 / (1 + native_others)`, and its effects are nearer to its own native vector's than to any other's.
     pub specific: bool,
 }
 
@@ -503,50 +537,148 @@ pub struct SideEffect {
     pub mapped: f64,
 }
 
-/// Generated texts.
+/// Texts that the target continued at several strengths, and how they score. Half of the prompts choose the strength, the other
+/// half measures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
-    /// The rule that tells positive texts, in a sentence.
+    /// The rule that tells whether a text shows the concept, in a sentence.
     pub rule: String,
     /// Most tokens of a text.
     pub max_tokens: usize,
+    /// Texts of each prompt: the first is greedy, the others are sampled at temperature 1.
+    pub texts_per_prompt: usize,
+    /// What the prompting baseline puts in front of a prompt; `None` if there was no room for it.
+    pub baseline: Option<String>,
+    /// What was continued.
+    pub prompts: Vec<TextPrompt>,
     /// By vector and alpha.
-    pub rates: Vec<Rate>,
-    /// Greedy continuations.
+    pub settings: Vec<TextSetting>,
+    /// By kind: the strength with the best score on the finding prompts (of what has no strength, the only one).
+    pub chosen: Vec<ChosenStrength>,
+    /// Whether propensity ranks the settings as the texts do.
+    pub agreement: Agreement,
+    /// All texts.
     pub texts: Vec<GeneratedText>,
 }
 
-/// How many texts the rule calls positive.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A prompt that was continued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rate {
-    /// Which vector.
-    pub kind: Kind,
-    /// Alpha; 0 if unsteered.
-    pub alpha: f64,
-    /// Positive texts.
-    pub positive: usize,
-    /// All texts.
-    pub texts: usize,
+pub struct TextPrompt {
+    /// The prompt; a chat as `role: text` lines.
+    pub text: String,
+    /// Whether its texts choose the strength; those of the others measure.
+    pub finding: bool,
 }
 
-/// A greedy continuation.
+/// Means over texts, each from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextScores {
+    /// How many texts.
+    pub texts: usize,
+    /// Share that show the concept.
+    pub concept: f64,
+    /// Mean of [`GeneratedText::fluency`].
+    pub fluency: f64,
+    /// Mean of [`GeneratedText::answers`].
+    pub answers: f64,
+    /// Mean of [`GeneratedText::score`].
+    pub score: f64,
+    /// Mean of [`JudgedText::score`], if there is a judge.
+    pub judged: Option<f64>,
+}
+
+/// All texts of one vector at one alpha.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSetting {
+    /// Which vector.
+    pub kind: Kind,
+    /// Alpha; 0 without steering.
+    pub alpha: f64,
+    /// Mean propensity of the measuring items there; `None` of the prompting baseline.
+    pub propensity: Option<f64>,
+    /// Of the finding prompts.
+    pub finding: TextScores,
+    /// Of the measuring prompts.
+    pub measuring: TextScores,
+}
+
+/// The strength that the finding prompts choose.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChosenStrength {
+    /// Of which vector.
+    pub kind: Kind,
+    /// Alpha; 0 without steering.
+    pub alpha: f64,
+    /// Mean score of the measuring prompts' texts there. The interval is over prompts.
+    pub score: Estimate,
+    /// Mean of the judge's scores, if there is a judge.
+    pub judged: Option<Estimate>,
+}
+
+/// Spearman correlations over the settings between the mean propensity and what the texts score. `None` where one of them
+/// is the same everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agreement {
+    /// Settings that they are over.
+    pub settings: usize,
+    /// With the share of texts that show the concept.
+    pub concept: Option<f64>,
+    /// With the score.
+    pub score: Option<f64>,
+    /// With the judge's score.
+    pub judged: Option<f64>,
+}
+
+/// A text that the target wrote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GeneratedText {
     /// Number of the prompt, from 0.
     pub prompt: usize,
-    /// The prompt; a chat as `role: text` lines.
-    pub prompt_text: String,
+    /// Number of the text among those of its prompt and setting: 0 is greedy.
+    pub number: usize,
     /// Which vector.
     pub kind: Kind,
-    /// Alpha; 0 if unsteered.
+    /// Alpha; 0 without steering.
     pub alpha: f64,
-    /// What followed.
+    /// What followed the prompt.
     pub text: String,
-    /// What the rule says.
-    pub positive: bool,
+    /// Whether it shows the concept, by the rule.
+    pub concept: bool,
+    /// Its perplexity behind the bare prompt, by the target without steering; `None` of a text without tokens.
+    pub perplexity: Option<f64>,
+    /// The share of its runs of three tokens that were there before in it.
+    pub repetition: f64,
+    /// `min(1, perplexity of the unsteered texts / perplexity) * (1 - repetition)`; of a text without tokens 0. The unsteered
+    /// texts are those of the same task, greedy or sampled as this one is: the exponential of their mean negative log likelihood.
+    pub fluency: f64,
+    /// Does it answer its prompt? The probability that it follows this prompt and not one of two others of the task, by the
+    /// target without steering, if each is as likely beforehand.
+    pub answers: f64,
+    /// Harmonic mean of the three.
+    pub score: f64,
+    /// What the judge says, if there is one.
+    pub judged: Option<JudgedText>,
+}
+
+/// A judge's scores of a text, each 0, 1 or 2.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgedText {
+    /// Does it show the concept?
+    pub concept: u8,
+    /// Is it fluent?
+    pub fluency: u8,
+    /// Does it answer the prompt?
+    pub answers: u8,
+    /// Harmonic mean of the three, over 2: from 0 to 1.
+    pub score: f64,
 }
 
 /// A spec to serve.
@@ -561,6 +693,9 @@ pub struct Proposal {
     pub gain: f64,
     /// Perplexity over that without steering.
     pub perplexity_ratio: f64,
+    /// Score of the finding prompts' texts there, by which the alpha was chosen; `None` of a task without texts, where the
+    /// gain chose layer and alpha.
+    pub score: Option<f64>,
     /// To paste into a request, or below `[[steering.defaults]]`: names are those of `steering.toml` beside the report.
     pub toml: String,
 }
@@ -622,10 +757,44 @@ pub struct Means {
     pub retention: Option<Estimate>,
     /// Of the tasks' mean Pearson correlations.
     pub pearson: Option<Estimate>,
+    /// Of the tasks' mean Pearson correlations over items.
+    pub item_pearson: Option<Estimate>,
     /// Of the tasks' mean squared errors.
     pub mse: Option<Estimate>,
     /// The same of probabilities.
     pub mse_probability: Option<Estimate>,
+    /// Of the generated texts; `None` without tasks that have some.
+    pub texts: Option<TextMeans>,
+}
+
+/// Means over the tasks that have texts, at each task's chosen strengths, on the measuring prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextMeans {
+    /// How many tasks.
+    pub tasks: usize,
+    /// By kind.
+    pub kinds: Vec<KindScore>,
+    /// Of [`Agreement::concept`], over the tasks that have one.
+    pub agreement_concept: Option<Estimate>,
+    /// Of [`Agreement::score`].
+    pub agreement_score: Option<Estimate>,
+    /// Of [`Agreement::judged`].
+    pub agreement_judged: Option<Estimate>,
+}
+
+/// Mean score of one kind over tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KindScore {
+    /// Which vector.
+    pub kind: Kind,
+    /// How many tasks: the baseline may be missing in some.
+    pub tasks: usize,
+    /// Of [`TextScores::score`].
+    pub score: Estimate,
+    /// Of [`TextScores::judged`].
+    pub judged: Option<Estimate>,
 }
 
 /// Mean retention at one layer.

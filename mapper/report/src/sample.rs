@@ -206,10 +206,16 @@ fn run(size: &Size, alphas: &[f64]) -> Run {
             control_items: 20,
             retention_bounds: [0.5, 1.5],
             level: 0.05,
+            tasks: size.tasks,
             half_samples: 10,
         },
         resamples: 1000,
         perplexity_budget: 1.2,
+        judge: Some(JudgeRun {
+            url: "http://localhost:8000/v1/chat/completions".to_string(),
+            model: "a-judge".to_string(),
+            rubric: "Give three whole numbers.".to_string(),
+        }),
         device: "cpu".to_string(),
         seconds: 1312.4,
     }
@@ -320,6 +326,7 @@ fn task(size: &Size, index: usize, run: &Run, pairs: &[PairResult], noise: &mut 
         },
         native_steers: NativeSteers {
             steers,
+            least: 0.9,
             slope: around(strength, if steers { 0.3 } else { 0.4 }),
             random: spread(&noise.many(20, -0.6, 0.6)),
         },
@@ -333,12 +340,16 @@ fn task(size: &Size, index: usize, run: &Run, pairs: &[PairResult], noise: &mut 
             own,
             others,
             native_others,
-            specific: own > others && own / (own + others) >= 0.9 / (1.0 + native_others),
+            own_profile: 0.95,
+            other_profile: 0.3,
+            nearest_other: NAMES[1].0.to_string(),
+            specific: own / (own + others) >= 0.9 / (1.0 + native_others),
         }),
         pearson: Spread {
             count: size.items - 1,
             ..spread(&noise.many(size.items, (kept + 0.1).min(0.9), 0.98))
         },
+        item_pearson: spread(&noise.many((size.alphas - 1).max(1), 0.7, 0.99)),
         mse: spread(&noise.many(size.items, 0.2, 2.4 * (1.1 - kept.min(1.0)) + 0.3)),
         mse_probability: spread(&noise.many(size.items, 0.001, 0.06 * (1.1 - kept.min(1.0)) + 0.003)),
         perplexity: Perplexity {
@@ -366,6 +377,7 @@ fn task(size: &Size, index: usize, run: &Run, pairs: &[PairResult], noise: &mut 
             alpha: 0.8,
             gain: 1.7,
             perplexity_ratio: 1.08,
+            score: size.generation.then_some(0.65),
             toml: format!(
                 "vectors = [{{ name = \"{name}\", map = \"smollm2-135m--gemma3-270m\", relative_scale = 0.8, layers = [{}] }}]\n",
                 pair.target_layer
@@ -474,6 +486,7 @@ fn controls(size: &Size, run: &Run, kept: f64, noise: &mut Noise) -> Vec<Control
                 p_value,
                 p_adjusted: short.then_some(p_value),
                 pearson: (!short).then(|| spread(&noise.many(draws, 0.6, 0.99))),
+                item_pearson: (!short).then(|| spread(&noise.many(draws, 0.6, 0.99))),
             }
         })
         .collect()
@@ -499,52 +512,108 @@ fn generation(positive: &str, negative: &str) -> Generation {
         "The letter from the bank said",
         "Tell me about the weather in Lisbon.",
     ];
-    let mut texts = Vec::new();
-    let mut rates = vec![Rate {
-        kind: Kind::Unsteered,
-        alpha: 0.0,
-        positive: 0,
-        texts: prompts.len(),
-    }];
-    let mut text = |prompt: usize, kind: Kind, alpha: f64| {
-        let up = alpha > 0.0;
-        let word = if up { positive } else { negative };
-        texts.push(GeneratedText {
-            prompt,
-            prompt_text: prompts[prompt].to_string(),
-            kind,
-            alpha,
-            text: format!(
-                " the street was quiet and the light was still low. It was, all in all, a rather {word} start, and nobody who \
-                 had seen it would have said anything else.\nThen the phone rang."
-            ),
-            positive: up,
-        });
+    let strengths = [0.4, 0.8];
+    let kinds = [Kind::Native, Kind::Mapped, Kind::MappedRandom];
+    let steered = kinds.into_iter().flat_map(|kind| strengths.map(|alpha| (kind, alpha)));
+    let all: Vec<(Kind, f64)> = std::iter::once((Kind::Unsteered, 0.0))
+        .chain(steered)
+        .chain([(Kind::Prompted, 0.0)])
+        .collect();
+    let value = |kind: Kind, alpha: f64| match kind {
+        Kind::Native => 0.5 + alpha / 4.0,
+        Kind::Mapped => 0.45 + alpha / 4.0,
+        Kind::Prompted => 0.6,
+        _ => 0.1,
     };
-    for prompt in 0..prompts.len() {
-        text(prompt, Kind::Unsteered, 0.0);
-        for kind in [Kind::Native, Kind::Mapped] {
-            for alpha in [-0.8, -0.4, 0.4, 0.8] {
-                text(prompt, kind, alpha);
-            }
-        }
-    }
-    for kind in [Kind::Native, Kind::Mapped] {
-        for alpha in [-0.8, -0.4, 0.4, 0.8] {
-            rates.push(Rate {
+    let mut texts = Vec::new();
+    for &(kind, alpha) in &all {
+        let word = if value(kind, alpha) > 0.3 { positive } else { negative };
+        for prompt in 0..prompts.len() {
+            texts.push(GeneratedText {
+                prompt,
+                number: 0,
                 kind,
                 alpha,
-                positive: if alpha > 0.0 { prompts.len() } else { 0 },
-                texts: prompts.len(),
+                text: format!(
+                    " the street was quiet and the light was still low. It was, all in all, a rather {word} start, and nobody who \
+                     had seen it would have said anything else.\nThen the phone rang."
+                ),
+                concept: word == positive,
+                perplexity: Some(6.5),
+                repetition: 0.05,
+                fluency: 0.9,
+                answers: 0.8,
+                score: value(kind, alpha),
+                judged: Some(JudgedText {
+                    concept: 2,
+                    fluency: 1,
+                    answers: 2,
+                    score: 0.75,
+                }),
             });
         }
     }
+    let scores = |kind: Kind, alpha: f64| TextScores {
+        texts: 2,
+        concept: if value(kind, alpha) > 0.3 { 1.0 } else { 0.0 },
+        fluency: 0.9,
+        answers: 0.8,
+        score: value(kind, alpha),
+        judged: Some(0.75),
+    };
+    let settings = all.iter().map(|&(kind, alpha)| TextSetting {
+        kind,
+        alpha,
+        propensity: (kind != Kind::Prompted).then_some(2.0 * alpha),
+        finding: scores(kind, alpha),
+        measuring: scores(kind, alpha),
+    });
+    let chosen = all
+        .iter()
+        .filter(|(_, alpha)| *alpha != 0.4)
+        .map(|&(kind, alpha)| ChosenStrength {
+            kind,
+            alpha,
+            score: around(value(kind, alpha), 0.1),
+            judged: Some(around(0.75, 0.1)),
+        });
+    let texts_of = |text: &str| TextPrompt {
+        text: text.to_string(),
+        finding: text.len().is_multiple_of(2),
+    };
     Generation {
         rule: format!("more of the words of {positive} than of those of {negative}."),
         max_tokens: 40,
-        rates,
+        texts_per_prompt: 1,
+        baseline: Some(format!("Write in a {positive} way.")),
+        prompts: prompts.map(texts_of).to_vec(),
+        settings: settings.collect(),
+        chosen: chosen.collect(),
+        agreement: Agreement {
+            settings: 7,
+            concept: Some(0.8),
+            score: Some(0.7),
+            judged: None,
+        },
         texts,
     }
+}
+
+fn text_means(tasks: &[&TaskResult]) -> Option<TextMeans> {
+    let texts: Vec<&Generation> = tasks.iter().filter_map(|task| task.generation.as_ref()).collect();
+    let kinds = texts.first()?.chosen.iter().map(|chosen| KindScore {
+        kind: chosen.kind,
+        tasks: texts.len(),
+        score: chosen.score,
+        judged: chosen.judged,
+    });
+    Some(TextMeans {
+        tasks: texts.len(),
+        kinds: kinds.collect(),
+        agreement_concept: Some(around(0.8, 0.1)),
+        agreement_score: Some(around(0.7, 0.1)),
+        agreement_judged: None,
+    })
 }
 
 fn summary(protocol: &Protocol, tasks: &[TaskResult]) -> Summary {
@@ -563,8 +632,10 @@ fn summary(protocol: &Protocol, tasks: &[TaskResult]) -> Summary {
             counting: tasks.iter().filter(|task| task.band_retention.is_some()).count(),
             retention: mean(&|task| Some(task.band_retention?.value), half),
             pearson: mean(&|task| Some(task.pearson.mean), 0.07),
+            item_pearson: mean(&|task| Some(task.item_pearson.mean), 0.07),
             mse: mean(&|task| Some(task.mse.mean), 0.3),
             mse_probability: mean(&|task| Some(task.mse_probability.mean), 0.008),
+            texts: text_means(tasks),
         }
     };
     let layers = protocol.band.iter().map(|&layer| {
@@ -697,9 +768,9 @@ pub fn with_texts(bad: &str) -> Evaluation {
         texts.extend(task.proposal.as_mut().map(|proposal| &mut proposal.toml));
         if let Some(generation) = &mut task.generation {
             texts.push(&mut generation.rule);
-            for text in &mut generation.texts {
-                texts.extend([&mut text.prompt_text, &mut text.text]);
-            }
+            texts.extend(&mut generation.baseline);
+            texts.extend(generation.prompts.iter_mut().map(|prompt| &mut prompt.text));
+            texts.extend(generation.texts.iter_mut().map(|text| &mut text.text));
         }
     }
     for text in texts {

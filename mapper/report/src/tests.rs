@@ -118,7 +118,7 @@ fn bare() -> Evaluation {
         tasks: 2,
         ..Size::default()
     });
-    evaluation.run.protocol.most_direct = None;
+    (evaluation.run.protocol.most_direct, evaluation.run.judge) = (None, None);
     evaluation.run.protocol.band.clear();
     evaluation.representation.cka = vec![vec![], vec![]];
     evaluation.failed.clear();
@@ -133,11 +133,12 @@ fn bare() -> Evaluation {
         (task.generation, task.proposal, task.source_auroc) = (None, None, None);
         task.random.alphas.clear();
         task.perplexity.alphas.clear();
-        task.pearson.count = 0;
+        (task.pearson.count, task.item_pearson.count) = (0, 0);
         task.random_cosines.count = 0;
     }
     for means in [&mut evaluation.summary.all, &mut evaluation.summary.steering] {
         (means.retention, means.pearson, means.mse, means.mse_probability) = (None, None, None, None);
+        (means.item_pearson, means.texts) = (None, None);
     }
     for layer in &mut evaluation.summary.layers {
         (layer.retention, layer.direct_share) = (None, None);
@@ -481,6 +482,9 @@ fn an_outcome_that_says_nothing_looks_like_neither() {
             own: 0.9,
             others: 0.2,
             native_others: 0.1,
+            own_profile: 0.9,
+            other_profile: 0.2,
+            nearest_other: "tense".to_string(),
             specific: outcome == Outcome::Carried,
         });
         let page = html(&evaluation);

@@ -2,14 +2,15 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::figures::{clean, outcome};
+use crate::figures::{clean, look, outcome};
 use crate::number::{Digits, NONE, counted, layers, text as number, two};
 use crate::result::{Estimate, Evaluation, Means, Outcome, Proposal, Spread, TaskResult};
 
 const TWO: Digits = Digits::Fixed(2);
 
 /// The columns; all but the first two are of numbers.
-const COLUMNS: &str = "task|outcome|layers|retention [95%]|over the band|mapped random|p (Holm)|Pearson|MSE|cosine";
+const COLUMNS: &str =
+    "task|outcome|layers|retention [95%]|over the band|mapped random|p (Holm)|Pearson (items)|MSE|cosine";
 
 /// One line a task, the means over tasks, the verdicts, what failed, and the proposed specs.
 pub fn text(evaluation: &Evaluation) -> String {
@@ -33,6 +34,8 @@ pub fn text(evaluation: &Evaluation) -> String {
         ),
         summary.verdict.sentence.clone(),
     ];
+    lines.extend(texts("all with prompts", &summary.all));
+    lines.extend(texts("where the native vector steers", &summary.steering));
     let others = evaluation
         .tasks
         .iter()
@@ -65,6 +68,24 @@ pub fn text(evaluation: &Evaluation) -> String {
     clean(&lines.join("\n")) + "\n"
 }
 
+/// What generated texts score, in a line.
+fn texts(which: &str, means: &Means) -> Option<String> {
+    let texts = means.texts.as_ref()?;
+    let kinds = texts.kinds.iter().map(|kind| {
+        let judged = kind
+            .judged
+            .map(|judged| format!(", by the judge {}", interval(Some(&judged))));
+        let (name, score) = (look(kind.kind).2, interval(Some(&kind.score)));
+        format!("{name} {score}{}", judged.unwrap_or_default())
+    });
+    let agreement = interval(texts.agreement_score.as_ref());
+    Some(format!(
+        "texts, scored 0 to 1 ({}, {which}): {}; propensity ranks the settings as the scores do: Spearman {agreement}",
+        counted(texts.tasks, "task", "tasks"),
+        kinds.collect::<Vec<_>>().join("; ")
+    ))
+}
+
 fn row(task: &TaskResult) -> Vec<String> {
     let control = task.decisive();
     let range = control.map(|control| control.spread.range.map(two));
@@ -77,7 +98,7 @@ fn row(task: &TaskResult) -> Vec<String> {
         interval(task.band_retention.as_ref()),
         range.map_or(NONE.to_string(), |[low, high]| format!("{low} to {high}")),
         number(p.unwrap_or(f64::NAN), Digits::Auto),
-        spread(&task.pearson, TWO),
+        spread(&task.item_pearson, TWO),
         spread(&task.mse, Digits::Auto),
         two(task.cosine),
     ]
@@ -88,7 +109,7 @@ fn mean_row(means: &Means, name: &str) -> Vec<String> {
     let mut row = vec![String::new(); COLUMNS.split('|').count()];
     row[0] = format!("mean of {} ({name})", means.tasks);
     row[4] = interval(means.retention.as_ref());
-    row[7] = value(&means.pearson, TWO);
+    row[7] = value(&means.item_pearson, TWO);
     row[8] = value(&means.mse, Digits::Auto);
     row
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use steermap_mapper::eval::{Alphas, Draws, EvalJob, SteeredLayers, Stopped, config};
+use steermap_mapper::eval::{Alphas, Draws, EvalJob, Judge, SteeredLayers, Stopped, TextDraws, config};
 use steermap_mapper::tasks::Form;
 use steermap_mapper::vector::Method;
 use steermap_maps::{OffsetRule, atomic};
@@ -84,9 +84,22 @@ pub struct EvalArgs {
     /// Most that a proposed spec may multiply perplexity by
     #[arg(long, default_value_t = 1.1)]
     perplexity_budget: f64,
+    /// How many of the alphas above 0 texts are generated at
+    #[arg(long, default_value_t = 4)]
+    text_alphas: usize,
+    /// Texts of each prompt and strength, the first greedy, the others sampled; 0 generates none
+    #[arg(long, default_value_t = 2)]
+    texts: usize,
     /// Most tokens of a generated text
     #[arg(long, default_value_t = 32)]
     max_tokens: usize,
+    /// Let a model score the texts too: the address of an OpenAI-compatible server, such as http://localhost:8000/v1. Texts and
+    /// prompts are sent there; the key is read from STEERMAP_JUDGE_KEY or OPENAI_API_KEY
+    #[arg(long, value_name = "URL", requires = "judge_model")]
+    judge: Option<String>,
+    /// The judge's name on that server
+    #[arg(long, value_name = "NAME", requires = "judge")]
+    judge_model: Option<String>,
     /// Resamples of each bootstrap
     #[arg(long, default_value_t = 2000)]
     resamples: usize,
@@ -104,6 +117,14 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
         bail!("found no --source or no --target, expected both");
     };
     check_out_folder(&args.out)?;
+    let judge = match args.judge.zip(args.judge_model) {
+        None => None,
+        Some((url, model)) => {
+            let key = ["STEERMAP_JUDGE_KEY", "OPENAI_API_KEY"];
+            let key = key.into_iter().find_map(|name| std::env::var(name).ok());
+            Some(Judge::new(&url, &model, key)?)
+        }
+    };
     let job = EvalJob {
         map: args.map,
         shuffled_map: args.shuffled_map,
@@ -135,7 +156,12 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
         positions: args.positions,
         perplexity_tokens: args.perplexity_tokens,
         perplexity_budget: args.perplexity_budget,
-        max_tokens: args.max_tokens,
+        texts: TextDraws {
+            alphas: args.text_alphas,
+            per_prompt: args.texts,
+            max_tokens: args.max_tokens,
+        },
+        judge,
         ignore_fingerprints: args.ignore_fingerprints,
         command: command_line(),
         progress: true,

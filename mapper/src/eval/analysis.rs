@@ -165,6 +165,14 @@ pub fn random_curves(alphas: &[f64], by_direction: &[Propensities]) -> Result<Ra
     })
 }
 
+/// By alpha other than 0: Pearson correlation over items of two vectors' propensities, as in arXiv 2506.00653, 3.4. Alphas at
+/// which either is the same for all items are left out.
+pub fn alpha_pearsons(alphas: &[f64], a: &Propensities, b: &Propensities) -> Vec<f64> {
+    let both = alphas.iter().zip(a.iter().zip(b));
+    let steered = both.filter(|(alpha, _)| **alpha != 0.0);
+    steered.filter_map(|(_, (a, b))| pearson(a, b)).collect()
+}
+
 /// By item: Pearson correlation over alphas of two vectors' propensities; items where either is constant are left out.
 pub fn item_pearsons(a: &Propensities, b: &Propensities) -> Vec<f64> {
     by_item(a)

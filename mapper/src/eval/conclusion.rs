@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use steermap_report::result::{ControlKind, Kind, Protocol, SideEffect, TaskResult};
+use steermap_report::result::{ControlKind, Kind, Protocol, SideEffect, Specificity, TaskResult};
 
 use super::controls::ControlSlopes;
 use super::measure::{Bench, Prepared};
 use super::verdict::{self, Evidence};
-use crate::behaviour::Choices;
+use crate::behaviour::{Choices, cosine};
 use crate::statistics::{holm, mean};
 use crate::tasks;
 
@@ -62,7 +62,7 @@ impl Bench<'_> {
 /// p-values and the verdict. Tasks are in the order of `effects`.
 pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol, resamples: usize, seed: u64) {
     let names: Vec<String> = tasks.iter().map(|task| task.name.clone()).collect();
-    let steers: Vec<bool> = tasks.iter().map(|task| task.native_steers.steers).collect();
+    let steers: Vec<bool> = tasks.iter().map(steers_on_both).collect();
     let slopes = &effects.slopes;
     let span = effects.alphas[1] - effects.alphas[0];
     for (index, task) in tasks.iter_mut().enumerate() {
@@ -86,22 +86,7 @@ pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol
             propensities: None,
         };
         task.controls.extend(of_others.control(resamples, seed));
-        // In units of what each task's own vector does to it, where it does anything.
-        let steered: Vec<usize> = others.into_iter().filter(|&other| steers[other]).collect();
-        let on_others = |of: fn(&Effect) -> f64| {
-            let shares = steered
-                .iter()
-                .map(|&other| (of(&slopes[index][other]) / slopes[other][other].native).abs());
-            mean(&shares.collect::<Vec<_>>())
-        };
-        task.specificity = (!steered.is_empty()).then(|| {
-            let own = slopes[index][index].mapped / slopes[index][index].native;
-            verdict::specificity(
-                own,
-                on_others(|effect| effect.mapped),
-                on_others(|effect| effect.native),
-            )
-        });
+        task.specificity = specificity(slopes, &names, &steers, index);
     }
     correct(tasks);
     for task in tasks {
@@ -121,6 +106,45 @@ pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol
         };
         task.verdict = verdict::of_task(&evidence, protocol);
     }
+}
+
+/// Whether a task's native vector steers on the finding half, and on the measuring half too: else effects in units of its
+/// own are of nothing.
+fn steers_on_both(task: &TaskResult) -> bool {
+    let native = task.curves.iter().find(|curve| curve.kind == Kind::Native);
+    task.native_steers.steers && native.is_some_and(|curve| curve.slope.low > 0.0)
+}
+
+/// How specific the mapped vector of task `index` is; `None` if its own or no other task's native vector steers.
+fn specificity(slopes: &[Vec<Effect>], names: &[String], steers: &[bool], index: usize) -> Option<Specificity> {
+    let counted: Vec<usize> = (0..slopes.len()).filter(|&task| steers[task]).collect();
+    let others: Vec<usize> = counted.iter().copied().filter(|&task| task != index).collect();
+    if others.is_empty() || !steers[index] {
+        return None;
+    }
+    // In units of what each task's own vector does to it.
+    let on = |task: usize, of: fn(&Effect) -> f64, measured: &[usize]| -> Vec<f64> {
+        let units = measured
+            .iter()
+            .map(|&other| of(&slopes[task][other]) / slopes[other][other].native);
+        units.collect()
+    };
+    let size = |effects: Vec<f64>| mean(&effects.iter().map(|effect| effect.abs()).collect::<Vec<_>>());
+    let profile = on(index, |effect| effect.mapped, &counted);
+    let near = |task: usize| cosine(&profile, &on(task, |effect| effect.native, &counted));
+    let nearest = others
+        .iter()
+        .map(|&other| (near(other), other))
+        .reduce(|best, other| if other.0 > best.0 { other } else { best })?;
+    Some(verdict::specificity(Specificity {
+        own: slopes[index][index].mapped / slopes[index][index].native,
+        others: size(on(index, |effect| effect.mapped, &others)),
+        native_others: size(on(index, |effect| effect.native, &others)),
+        own_profile: near(index),
+        other_profile: nearest.0,
+        nearest_other: names[nearest.1].clone(),
+        specific: false,
+    }))
 }
 
 /// Holm's correction of the decisive control's p-values over all tasks.
@@ -150,6 +174,19 @@ pub fn clusters(kind: tasks::Kind, choices: &Choices) -> Vec<usize> {
         })
         .collect();
     if numbers.len() < 2 { own } else { clusters }
+}
+
+/// How many texts have no score of the judge; `None` if all have.
+pub fn unjudged(tasks: &[TaskResult]) -> Option<String> {
+    let texts = tasks
+        .iter()
+        .flat_map(|task| &task.generation)
+        .flat_map(|generation| &generation.texts);
+    let (all, unjudged) = texts.fold((0, 0), |(all, unjudged), text| {
+        (all + 1, unjudged + usize::from(text.judged.is_none()))
+    });
+    (unjudged > 0)
+        .then(|| format!("the judge gave no scores for {unjudged} of {all} texts: they are in no mean of its scores"))
 }
 
 /// Fewer clusters than this have intervals that are too narrow.

@@ -6,10 +6,7 @@ use steermap_report::result::{Control, ControlKind, NativeSteers, Protocol};
 use super::analysis::{self, Propensities};
 use super::layers::LayerSlopes;
 use super::measure::{Bench, Direction, Prepared};
-use crate::statistics::{Resamples, mean, quantile, rank_p_value};
-
-/// A native vector steers if this share of isotropic random directions has less of a slope.
-const BELOW: f64 = 0.975;
+use crate::statistics::{Resamples, mean, rank_p_value, student};
 
 /// The slopes of a control's directions beside those of the native and the mapped vector at the same alphas and items.
 pub struct ControlSlopes<'a> {
@@ -42,6 +39,10 @@ impl ControlSlopes<'_> {
             let by_direction: Vec<f64> = directions.iter().map(of).collect();
             analysis::spread(&by_direction, resamples, seed)
         });
+        let item_pearson = self.propensities.and_then(|(native, directions)| {
+            let of = |direction: &Propensities| mean(&analysis::alpha_pearsons(&self.alphas, native, direction));
+            analysis::spread(&directions.iter().map(of).collect::<Vec<_>>(), resamples, seed)
+        });
         Some(Control {
             kind: self.kind,
             alphas: self.alphas,
@@ -52,6 +53,7 @@ impl ControlSlopes<'_> {
             retention,
             mapped,
             pearson,
+            item_pearson,
         })
     }
 }
@@ -108,19 +110,39 @@ impl Bench<'_> {
         task: &Prepared<'_>,
         native: &[f64],
         random: &[Direction],
-        resamples: &Resamples,
-        seed: u64,
+        protocol: &Protocol,
+        (resamples, seed): (&Resamples, u64),
     ) -> Result<NativeSteers> {
         let unit = format!("{}/steers/random", task.task.name);
         let random = self.slopes(&unit, &task.finding, random).await?;
         let random: Vec<f64> = random.iter().map(|items| mean(items)).collect();
-        let slope = analysis::estimate(native, resamples);
-        let sizes: Vec<f64> = random.iter().map(|slope| slope.abs()).collect();
-        let most = quantile(&sizes, BELOW).context("found no random direction")?;
-        Ok(NativeSteers {
-            steers: slope.low > 0.0 && slope.value > most,
-            slope,
-            random: analysis::spread(&random, resamples.iter().len(), seed).context("found no random direction")?,
-        })
+        native_steers(native, &random, protocol, (resamples, seed))
     }
+}
+
+/// Whether a native vector with these slopes by item steers, beside the slopes of isotropic random directions. Such a slope is a sum
+/// over the stream's dimensions, so nearly normal, around 0: under chance the native one over their root mean square has Student's
+/// distribution. Corrected for the number of tasks, as the mapped vector's rank is: a task whose own vector could not pass says
+/// nothing of the map.
+///
+/// # Errors
+///
+/// No random direction.
+pub(super) fn native_steers(
+    native: &[f64],
+    random: &[f64],
+    protocol: &Protocol,
+    (resamples, seed): (&Resamples, u64),
+) -> Result<NativeSteers> {
+    let slope = analysis::estimate(native, resamples);
+    let spread = analysis::spread(random, resamples.iter().len(), seed).context("found no random direction")?;
+    let squares: Vec<f64> = random.iter().map(|slope| slope * slope).collect();
+    let tail = protocol.level / protocol.tasks.max(1) as f64 / 2.0;
+    let least = mean(&squares).sqrt() * student(1.0 - tail, random.len() as f64);
+    Ok(NativeSteers {
+        steers: slope.low > 0.0 && slope.value > least,
+        least,
+        slope,
+        random: spread,
+    })
 }

@@ -7,6 +7,7 @@ use steermap_maps::digest::{sha256, sha256_file};
 use steermap_maps::{MapFile, ModelInfo};
 
 use super::job::EvalJob;
+use super::judge::Judge;
 use super::text::NeutralText;
 use crate::session::ModelSource;
 use crate::tasks::{Task, read_folder_as};
@@ -40,7 +41,7 @@ impl Inputs {
         at_least("control-draws", job.draws.control.unwrap_or(1), 1)?;
         at_least("positions", job.positions, 4)?;
         at_least("perplexity-tokens", job.perplexity_tokens, 1)?;
-        at_least("max-tokens", job.max_tokens, 1)?;
+        at_least("max-tokens", job.texts.max_tokens, 2)?;
         ensure!(
             job.perplexity_budget >= 1.0 && job.perplexity_budget.is_finite(),
             "perplexity-budget: found {}, expected 1 or more",
@@ -156,7 +157,9 @@ impl Inputs {
             "draws": format!("{:?}", job.draws),
             "offset": job.offset.as_str(),
             "method": job.method.to_string(),
-            "numbers": [job.seed, job.random as u64, job.random_alphas as u64, job.max_tokens as u64],
+            "numbers": [job.seed, job.random as u64, job.random_alphas as u64],
+            "texts": format!("{:?}", job.texts),
+            "judge": job.judge.as_ref().map(Judge::run),
             "items": job.items,
             "budget": job.perplexity_budget,
         });

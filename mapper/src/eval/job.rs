@@ -15,10 +15,12 @@ use super::alphas::Alphas;
 use super::halves::{DrawnVectors, SHUFFLED};
 use super::inputs::Inputs;
 use super::journal::Journal;
+use super::judge::{Judge, JudgeError};
 use super::measure::{Bench, Prepared};
 use super::perplexity::Documents;
 use super::protocol::{Draws, SteeredLayers, protocol};
 use super::summary::summary;
+use super::texts::{LEAST_PROMPTS, TextDraws};
 use super::vectors::{self, Finding, find_and_save};
 use super::{conclusion, representation, verdict};
 use crate::behaviour::Choices;
@@ -31,7 +33,6 @@ use crate::tasks::{Form, Task, TaskItem};
 use crate::vector::Method;
 
 /// What `mapper eval` is asked to do.
-#[derive(Clone, Debug)]
 pub struct EvalJob {
     /// The map file.
     pub map: PathBuf,
@@ -79,8 +80,10 @@ pub struct EvalJob {
     pub perplexity_tokens: usize,
     /// Most that steering may multiply perplexity by, in proposals.
     pub perplexity_budget: f64,
-    /// Most tokens of a generated text.
-    pub max_tokens: usize,
+    /// The generated texts.
+    pub texts: TextDraws,
+    /// Who scores them too, if anybody is asked.
+    pub judge: Option<Judge>,
     /// Take models other than those that the map was fitted on.
     pub ignore_fingerprints: bool,
     /// The command line, for the record.
@@ -115,11 +118,11 @@ impl<T> Sorted<T> {
     ///
     /// # Errors
     ///
-    /// A stop, which is no task's failure.
+    /// A stop, or a judge that can't be asked: no task's failure.
     fn file(&mut self, name: &str, result: Result<T>) -> Result<()> {
         match result {
             Ok(good) => self.good.push(good),
-            Err(error) if error.is::<Stopped>() => return Err(error),
+            Err(error) if error.is::<Stopped>() || error.is::<JudgeError>() => return Err(error),
             Err(error) => self.failed.push(FailedTask {
                 name: name.to_string(),
                 reason: format!("{error:#}"),
@@ -190,14 +193,13 @@ impl EvalJob {
         notes.extend(verdict::of_pairs(&representation));
         progress.step("vectors");
         let mut prepared = Sorted::new();
-        for (index, task) in tokens.into_iter().enumerate() {
+        for task in tokens {
             let name = task.task.name.clone();
             let found = self.prepare(
                 [&source, &target],
                 &inputs.map,
                 &protocol,
                 task,
-                index,
                 &mut journal,
                 &progress,
             );
@@ -244,6 +246,7 @@ impl EvalJob {
         progress.finish();
         conclusion::conclude(&mut tasks, &effects, &protocol, self.resamples, self.seed);
         notes.extend(conclusion::notes(&tasks));
+        notes.extend(self.judge.as_ref().and_then(|_| conclusion::unjudged(&tasks)));
 
         let [source_run, target_run] = models;
         let made = provenance(self.command.clone(), String::new(), String::new());
@@ -270,6 +273,7 @@ impl EvalJob {
                 protocol,
                 resamples: self.resamples,
                 perplexity_budget: self.perplexity_budget,
+                judge: self.judge.as_ref().map(Judge::run),
                 device: target.device().to_string(),
                 seconds: started.elapsed().as_secs_f64(),
             },
@@ -291,6 +295,17 @@ impl EvalJob {
             items.iter().take(self.items.unwrap_or(items.len())).cloned().collect()
         };
         let mut notes: Vec<String> = task.notes.iter().map(|note| format!("{}: {note}", task.name)).collect();
+        if let Some(few) = task
+            .generation
+            .as_ref()
+            .filter(|texts| texts.prompts.len() < LEAST_PROMPTS)
+        {
+            notes.push(format!(
+                "{}: no texts are generated: found {} prompt, expected {LEAST_PROMPTS} at least, to choose and to measure",
+                task.name,
+                few.prompts.len()
+            ));
+        }
         let mut halves = Vec::new();
         for (items, half) in [(&task.finding, "finding"), (&task.measuring, "measuring")] {
             let (choices, skipped) = Choices::of(target, &some(items)).await?;
@@ -318,7 +333,6 @@ impl EvalJob {
         map: &'a MapFile,
         protocol: &Protocol,
         tokens: Tokens<'a>,
-        index: usize,
         journal: &mut Journal,
         progress: &Progress,
     ) -> Result<Prepared<'a>> {
@@ -361,7 +375,6 @@ impl EvalJob {
         }
         let native_drawn = drawn.pop().context("no draws of the target")?;
         Ok(Prepared {
-            index,
             clusters: conclusion::clusters(task.kind, &tokens.measuring),
             finding_clusters: conclusion::clusters(task.kind, &tokens.finding),
             finding: tokens.finding,
@@ -380,6 +393,7 @@ impl EvalJob {
         let steered = self.alphas.values().iter().filter(|alpha| **alpha != 0.0).count();
         let random = self.random_alphas.min(self.alphas.values().len()) - 1;
         let layers = protocol.band.len();
+        let upwards = self.alphas.values().iter().filter(|alpha| **alpha > 0.0).count();
         let passes = tasks.iter().map(|tokens| {
             let (finding, measuring) = (tokens.finding.len(), tokens.measuring.len());
             let items = measuring.min(protocol.control_items);
@@ -389,7 +403,8 @@ impl EvalJob {
             let halves = 4 * protocol.half_samples * measuring;
             let controls = 2 * (protocol.control_draws + SHUFFLED) * items;
             let effects = tasks.len() * 4 * items;
-            found + steers + curves + halves + controls + effects + 2 * steered * documents
+            let texts = self.texts.passes(tokens.task, upwards, measuring);
+            texts + found + steers + curves + halves + controls + effects + 2 * steered * documents
         });
         (passes.sum::<usize>() + documents) as u64
     }

@@ -26,7 +26,7 @@ pub struct LayerSlopes {
     /// With the mapped one.
     pub mapped: Vec<f64>,
     /// On the measuring half: with the native one's offset after the last block.
-    direct: Option<Vec<f64>>,
+    pub(super) direct: Option<Vec<f64>>,
 }
 
 impl LayerSlopes {

@@ -1,8 +1,9 @@
-//! One task on the target model: every propensity, perplexity and text that its results come from.
+//! One task on the target model: every propensity and perplexity that its results come from.
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 use steermap_maps::{MapFile, MappedLayer, OffsetRule};
-use steermap_report::result::{GeneratedText, Generation, Kind, Perplexity, Rate};
+use steermap_report::result::Perplexity;
 
 use super::alphas::Alphas;
 use super::analysis::Propensities;
@@ -11,7 +12,6 @@ use super::journal::Journal;
 use super::perplexity::Documents;
 use super::vectors::TaskVectors;
 use crate::behaviour::{Choices, norm, random_direction, unit};
-use crate::pairs::Text;
 use crate::progress::Progress;
 use crate::steerer::{LayerOffset, Steerer};
 use crate::tasks::Task;
@@ -41,8 +41,6 @@ pub struct Bench<'a> {
 pub struct Prepared<'a> {
     /// The task.
     pub task: &'a Task,
-    /// Its place among the tasks, which decides its random directions.
-    pub index: usize,
     /// The finding half.
     pub finding: Choices,
     /// The measuring half.
@@ -153,7 +151,7 @@ impl Prepared<'_> {
         let mapped = self.mapped_layer(layer)?;
         Ok(Direction {
             layer,
-            unit: random_direction(mapped.direction.len(), self.seed(seed, number)),
+            unit: random_direction(mapped.direction.len(), self.seed(seed, "isotropic", number)),
             mean_norm: mapped.mean_norm,
         })
     }
@@ -193,7 +191,7 @@ impl Prepared<'_> {
         let found = self.found(layer)?;
         let norm = norm(&found) as f32;
         let directions = (0..count).map(|number| {
-            let random = random_direction(found.len(), self.seed(seed, number));
+            let random = random_direction(found.len(), self.seed(seed, "source", number));
             self.carry(layer, &random.iter().map(|x| x * norm).collect::<Vec<_>>())
         });
         directions.collect()
@@ -245,9 +243,11 @@ impl Prepared<'_> {
             .collect()
     }
 
-    /// Every task has directions of its own.
-    fn seed(&self, seed: u64, number: usize) -> u64 {
-        seed.wrapping_add((self.index as u64) << 32).wrapping_add(number as u64)
+    /// The seed of draw `number`: of its own for each task, purpose and seed of the run.
+    pub(super) fn seed(&self, seed: u64, purpose: &str, number: usize) -> u64 {
+        let drawn = Sha256::digest(format!("{seed}/{}/{purpose}/{number}", self.task.name));
+        let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = drawn.into();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
@@ -402,85 +402,5 @@ impl Bench<'_> {
             native,
             mapped,
         })
-    }
-
-    /// Greedy continuations of the task's prompts: unsteered, and at `-alpha` and `alpha` of the native and the mapped
-    /// vector.
-    ///
-    /// # Errors
-    ///
-    /// See [`slopes`](Self::slopes).
-    pub async fn generation(
-        &mut self,
-        prepared: &Prepared<'_>,
-        layer: usize,
-        alpha: f64,
-        max_tokens: usize,
-    ) -> Result<Option<Generation>> {
-        let Some(generation) = &prepared.task.generation else {
-            return Ok(None);
-        };
-        let (native, mapped) = (prepared.native(layer)?, prepared.mapped(layer)?);
-        let steered = [(Kind::Native, &native), (Kind::Mapped, &mapped)];
-        let variants: Vec<(Kind, f64, Option<&Direction>)> = std::iter::once((Kind::Unsteered, 0.0, None))
-            .chain(
-                steered
-                    .iter()
-                    .flat_map(|(kind, direction)| [-alpha, alpha].map(|alpha| (*kind, alpha, Some(*direction)))),
-            )
-            .collect();
-        let steerer = self.steerer;
-        let mut texts = Vec::new();
-        for (number, prompt) in generation.prompts.iter().enumerate() {
-            let work = async {
-                let tokens = steerer.session().tokenize(prompt).await?;
-                let requests = variants.iter().map(|(_, alpha, direction)| {
-                    let offset = direction.and_then(|direction| direction.at(*alpha));
-                    offset.map(|offset| steerer.adding(offset)).transpose()
-                });
-                let requests: Vec<_> = requests.collect::<Result<_>>()?;
-                steerer.session().continuations(&tokens, max_tokens, &requests).await
-            };
-            let unit = format!("{}/text/{number}", prepared.task.name);
-            let continued: Vec<String> = self.journal.unit(&unit, work).await?;
-            for ((kind, alpha, _), text) in variants.iter().zip(continued) {
-                texts.push(GeneratedText {
-                    prompt: number,
-                    prompt_text: shown(prompt),
-                    kind: *kind,
-                    alpha: *alpha,
-                    positive: generation.rule.is_positive(&text),
-                    text,
-                });
-            }
-        }
-        let rates = variants.iter().map(|(kind, alpha, _)| {
-            let of = || texts.iter().filter(|text| text.kind == *kind && text.alpha == *alpha);
-            Rate {
-                kind: *kind,
-                alpha: *alpha,
-                positive: of().filter(|text| text.positive).count(),
-                texts: of().count(),
-            }
-        });
-        Ok(Some(Generation {
-            rule: generation.rule.describe(),
-            max_tokens,
-            rates: rates.collect(),
-            texts,
-        }))
-    }
-}
-
-/// A prompt for people: of a chat, `role: text` lines.
-fn shown(prompt: &Text) -> String {
-    match prompt {
-        Text::Plain(text) => text.clone(),
-        Text::Chat(messages) => {
-            let lines = messages
-                .iter()
-                .map(|message| format!("{}: {}", message.role, message.content));
-            lines.collect::<Vec<_>>().join("\n")
-        }
     }
 }

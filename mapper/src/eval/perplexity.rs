@@ -5,6 +5,7 @@ use tokenizers::Tokenizer;
 
 use super::text::NeutralText;
 use crate::align::TokenizedText;
+use crate::session::likelihood::negative_log_likelihood;
 use crate::session::steered_by;
 use crate::steerer::{LayerOffset, Steerer};
 
@@ -73,12 +74,6 @@ impl Documents {
         let mut nats = 0.0;
         for tokens in &self.tokens {
             let logits = steered_by(&steered, steerer.session().prompt_logits(tokens)).await?;
-            ensure!(
-                logits.len() == tokens.len(),
-                "the engine answered with the logits of {} positions, expected {}",
-                logits.len(),
-                tokens.len()
-            );
             for (logits, &next) in logits.iter().zip(&tokens[1..]) {
                 nats += negative_log_likelihood(logits, next as usize);
             }
@@ -90,29 +85,5 @@ impl Documents {
             "the text's perplexity is not finite: steering is too strong for the model's dtype"
         );
         Ok(perplexity)
-    }
-}
-
-/// `-log softmax(logits)[token]`, in nats.
-fn negative_log_likelihood(logits: &[f32], token: usize) -> f64 {
-    let top = logits.iter().fold(f32::MIN, |a, &b| a.max(b));
-    let sum: f64 = logits.iter().map(|&x| f64::from(x - top).exp()).sum();
-    sum.ln() - logits.get(token).map_or(f64::NEG_INFINITY, |&x| f64::from(x - top))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn likelihoods_by_hand() {
-        // softmax of ln 1, ln 2, ln 5: 1/8, 2/8, 5/8.
-        let logits = [1f32.ln(), 2f32.ln(), 5f32.ln()];
-        assert!((negative_log_likelihood(&logits, 1) - 4f64.ln()).abs() < 1e-6);
-        assert!((negative_log_likelihood(&logits, 2) - (8.0f64 / 5.0).ln()).abs() < 1e-6);
-        let large = [1000.0f32, 0.0];
-        assert!(negative_log_likelihood(&large, 0).abs() < 1e-6);
-        assert!((negative_log_likelihood(&large, 1) - 1000.0).abs() < 1e-6);
-        assert_eq!(negative_log_likelihood(&large, 7), f64::INFINITY);
     }
 }

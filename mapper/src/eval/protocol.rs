@@ -120,6 +120,7 @@ pub fn protocol(
         control_items: draws.items,
         retention_bounds: RETENTION_BOUNDS,
         level: LEVEL,
+        tasks,
         half_samples: draws.halves,
     })
 }

@@ -1,8 +1,9 @@
-//! The spec to serve: which layer, how strongly. Chosen on the finding half, with the cost to perplexity in view.
+//! The spec to serve: which layer, how strongly. Chosen on the finding half, with the cost to perplexity in view: by what the
+//! generated texts score where there are some, else by propensity.
 
 use anyhow::Result;
 
-use steermap_report::result::{Candidate, Proposal};
+use steermap_report::result::{Candidate, Generation, Kind, Proposal};
 
 use super::config::{Entry, entry};
 use super::measure::{Bench, Prepared};
@@ -60,12 +61,58 @@ impl Bench<'_> {
                         alpha,
                         gain,
                         perplexity_ratio,
+                        score: None,
                         toml: entry(served, layer, alpha),
                     });
                 }
             }
         }
         Ok(best)
+    }
+
+    /// The alpha at `layer` at which the finding prompts' texts with the mapped vector score best, and better than without
+    /// steering, with perplexity within `budget` times that without steering. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// What the engine answers with, or a stop.
+    pub async fn search_by_texts(
+        &mut self,
+        prepared: &Prepared<'_>,
+        layer: usize,
+        texts: &Generation,
+        budget: f64,
+        served: &Entry<'_>,
+    ) -> Result<Option<Proposal>> {
+        let name = &prepared.task.name;
+        let direction = prepared.mapped(layer)?;
+        let of = |kind: Kind| texts.settings.iter().filter(move |setting| setting.kind == kind);
+        let least = of(Kind::Unsteered).next().map_or(0.0, |setting| setting.finding.score);
+        let mut best: Option<(f64, f64, f64)> = None;
+        for setting in of(Kind::Mapped) {
+            let unit = format!("{name}/perplexity/{layer}/mapped");
+            let ratio = self.perplexity(&unit, &direction, setting.alpha).await? / self.unsteered_perplexity;
+            let score = setting.finding.score;
+            if ratio <= budget && score > best.map_or(least, |(_, score, _)| score) {
+                best = Some((setting.alpha, score, ratio));
+            }
+        }
+        let Some((alpha, score, perplexity_ratio)) = best else {
+            return Ok(None);
+        };
+        let unsteered = self.unsteered(&format!("{name}/finding"), &prepared.finding).await?;
+        let unit = format!("{name}/search/{layer}/texts");
+        let steered = self
+            .propensities(&unit, &prepared.finding, &direction, &[alpha], &[])
+            .await?;
+        Ok(Some(Proposal {
+            target_layer: layer,
+            alpha,
+            gain: mean(&steered[0]) - mean(&unsteered),
+            perplexity_ratio,
+            score: Some(score),
+            toml: entry(served, layer, alpha),
+        }))
     }
 }
 

@@ -1,6 +1,9 @@
 //! All tasks together.
 
-use steermap_report::result::{Estimate, LayerMean, Means, Outcome, Protocol, Representation, Summary, TaskResult};
+use steermap_report::result::{
+    Agreement, Estimate, Generation, Kind, KindScore, LayerMean, Means, Outcome, Protocol, Representation, Summary,
+    TaskResult, TextMeans,
+};
 
 use super::{analysis, verdict};
 use crate::statistics::mean;
@@ -47,9 +50,49 @@ fn means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Means {
         counting: tasks.iter().filter(|task| task.band_retention.is_some()).count(),
         retention: over(&|task| task.band_retention),
         pearson: over(&|task| Some(analysis::estimate_of(&task.pearson))),
+        item_pearson: over(&|task| Some(analysis::estimate_of(&task.item_pearson))),
         mse: over(&|task| Some(analysis::estimate_of(&task.mse))),
         mse_probability: over(&|task| Some(analysis::estimate_of(&task.mse_probability))),
+        texts: text_means(tasks, resamples, seed),
     }
+}
+
+/// Means of what generated texts score.
+fn text_means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Option<TextMeans> {
+    let texts: Vec<&Generation> = tasks.iter().filter_map(|task| task.generation.as_ref()).collect();
+    let of_kind = |kind: Kind| {
+        let chosen = texts
+            .iter()
+            .filter_map(|texts| texts.chosen.iter().find(|chosen| chosen.kind == kind));
+        let chosen: Vec<_> = chosen.collect();
+        let scores: Vec<Estimate> = chosen.iter().map(|chosen| chosen.score).collect();
+        let judged: Vec<Estimate> = chosen.iter().filter_map(|chosen| chosen.judged).collect();
+        Some(KindScore {
+            kind,
+            tasks: chosen.len(),
+            score: analysis::mean_of(&scores, resamples, seed)?,
+            judged: analysis::mean_of(&judged, resamples, seed),
+        })
+    };
+    let agreement = |of: fn(&Agreement) -> Option<f64>| {
+        let found: Vec<f64> = texts.iter().filter_map(|texts| of(&texts.agreement)).collect();
+        // Each is exact of its own texts: what is uncertain is how tasks differ.
+        analysis::spread(&found, resamples, seed).map(|spread| analysis::estimate_of(&spread))
+    };
+    let kinds = [
+        Kind::Unsteered,
+        Kind::Prompted,
+        Kind::Native,
+        Kind::Mapped,
+        Kind::MappedRandom,
+    ];
+    (!texts.is_empty()).then(|| TextMeans {
+        tasks: texts.len(),
+        kinds: kinds.into_iter().filter_map(of_kind).collect(),
+        agreement_concept: agreement(|agreement| agreement.concept),
+        agreement_score: agreement(|agreement| agreement.score),
+        agreement_judged: agreement(|agreement| agreement.judged),
+    })
 }
 
 fn layer_mean(tasks: &[&TaskResult], layer: usize, resamples: usize, seed: u64) -> LayerMean {

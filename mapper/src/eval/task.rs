@@ -2,9 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use steermap_maps::{MapFile, OffsetRule, VectorFile};
-use steermap_report::result::{
-    Candidate, Control, ControlKind, Curve, HalfSamples, Kind, Perplexity, Protocol, TaskResult,
-};
+use steermap_report::result::{Candidate, Control, ControlKind, Curve, HalfSamples, Kind, Protocol, TaskResult};
 
 use super::analysis::{self, Propensities};
 use super::config::Entry;
@@ -12,6 +10,7 @@ use super::controls::ControlSlopes;
 use super::job::EvalJob;
 use super::layers::{Half, LayerSlopes, layer_results};
 use super::measure::{Bench, Direction, Prepared};
+use super::texts::Measured;
 use super::verdict;
 use crate::behaviour::cosine;
 use crate::statistics::{Resamples, half_sample_error, mean};
@@ -66,8 +65,8 @@ impl EvalJob {
                 task,
                 &LayerSlopes::at(&finding, layer)?.native,
                 &random,
-                &finding_resamples,
-                self.seed,
+                protocol,
+                (&finding_resamples, self.seed),
             )
             .await?;
         let slopes = bench.layer_slopes(task, Half::Measuring, &protocol.band).await?;
@@ -81,16 +80,35 @@ impl EvalJob {
             .await?;
         controls.extend(self.curve_controls(&curves)?);
         let perplexity = bench.perplexities(task, layer, &curves.alphas).await?;
-        let strong = self.strong_alpha(&perplexity);
-        let generation = bench.generation(task, layer, strong, self.max_tokens).await?;
+        let at_decisive = Measured {
+            alphas: &curves.alphas,
+            unsteered: &curves.unsteered,
+            native: &curves.measured[0].1,
+            mapped: &curves.measured[1].1,
+        };
+        let generation = bench
+            .texts(
+                task,
+                &mapped_random,
+                &at_decisive,
+                &self.texts,
+                self.judge.as_ref(),
+                (self.resamples, self.seed),
+            )
+            .await?;
         let served = Entry {
             task: name,
             map: &self.map,
             offset: (self.offset != OffsetRule::Linear).then_some(self.offset.as_str()),
         };
-        let proposal = match native_steers.steers {
-            true => bench.search(task, &candidates, self.perplexity_budget, &served).await?,
-            false => None,
+        let proposal = match &generation {
+            _ if !native_steers.steers => None,
+            Some(texts) => {
+                bench
+                    .search_by_texts(task, layer, texts, self.perplexity_budget, &served)
+                    .await?
+            }
+            None => bench.search(task, &candidates, self.perplexity_budget, &served).await?,
         };
 
         let standard_error = half_samples.as_ref().map_or(0.0, |halves| halves.standard_error);
@@ -114,6 +132,8 @@ impl EvalJob {
         };
         let pearson = spread(&analysis::item_pearsons(native_items, mapped_items))
             .context("no item's propensity moves with alpha")?;
+        let item_pearson = spread(&analysis::alpha_pearsons(alphas, native_items, mapped_items))
+            .context("the items' propensities are all the same at every alpha")?;
         let probabilities = [native_items, mapped_items].map(analysis::probabilities);
         let of_measured = curves
             .measured
@@ -153,6 +173,7 @@ impl EvalJob {
             random_cosines: spread(&random_cosines)?,
             unsteered: analysis::estimate(&curves.unsteered, &resamples),
             pearson,
+            item_pearson,
             mse: spread(&analysis::item_errors(native_items, mapped_items))?,
             mse_probability: spread(&analysis::item_errors(&probabilities[0], &probabilities[1]))?,
             random: analysis::random_curves(&curves.random_alphas, &curves.random)?,
@@ -263,28 +284,6 @@ impl EvalJob {
             retention,
             standard_error,
         }))
-    }
-
-    /// The largest alpha above 0 at which perplexity is within the budget with both vectors, to either side where there is
-    /// another; else the smallest.
-    fn strong_alpha(&self, perplexity: &Perplexity) -> f64 {
-        let within = |alpha: f64| {
-            let at = perplexity.alphas.iter().position(|other| *other == alpha);
-            at.is_none_or(|at| {
-                [perplexity.native[at], perplexity.mapped[at]]
-                    .iter()
-                    .all(|steered| *steered <= self.perplexity_budget * perplexity.unsteered)
-            })
-        };
-        let upwards = || perplexity.alphas.iter().copied().filter(|alpha| *alpha > 0.0);
-        let strongest = upwards()
-            .filter(|&alpha| within(alpha) && within(-alpha))
-            .reduce(f64::max);
-        let most = perplexity
-            .alphas
-            .iter()
-            .fold(0.0, |most: f64, alpha| most.max(alpha.abs()));
-        strongest.or_else(|| upwards().reduce(f64::min)).unwrap_or(most)
     }
 }
 

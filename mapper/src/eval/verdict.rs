@@ -41,7 +41,7 @@ pub fn unsaid() -> Verdict {
 /// the decisive control, all of its retention's interval lies within the bounds, and it is specific.
 pub fn of_task(evidence: &Evidence<'_>, protocol: &Protocol) -> Verdict {
     let positive = evidence.positive;
-    if let Some(why) = mute(evidence) {
+    if let Some(why) = mute(evidence, protocol) {
         return Verdict {
             outcome: Outcome::SaysNothing,
             sentence: format!(
@@ -102,15 +102,14 @@ pub fn of_task(evidence: &Evidence<'_>, protocol: &Protocol) -> Verdict {
 }
 
 /// Why retention says nothing, if it does.
-fn mute(evidence: &Evidence<'_>) -> Option<String> {
+fn mute(evidence: &Evidence<'_>, protocol: &Protocol) -> Option<String> {
     let finding = evidence.native_steers;
     if finding.slope.low <= 0.0 {
         Some("the interval of its slope on the finding half contains 0".to_string())
     } else if !finding.steers {
-        let [low, high] = finding.random.range;
         Some(format!(
-            "random directions move the finding half as much ({low:.2} to {high:.2} beside its slope of {:.2})",
-            finding.slope.value
+            "its slope on the finding half, {:.2}, is what random directions may have (up to {:.2}, corrected for {} tasks)",
+            finding.slope.value, finding.least, protocol.tasks
         ))
     } else if evidence.native.low <= 0.0 || !evidence.retention.value.is_finite() {
         Some("the interval of its slope on the measuring half contains 0".to_string())
@@ -142,28 +141,45 @@ fn failings(evidence: &Evidence<'_>, protocol: &Protocol) -> Vec<String> {
             percent(most)
         ));
     }
-    if let Some(specificity) = evidence.specificity.filter(|specificity| !specificity.specific) {
-        failings.push(format!(
-            "it moves its own task {} as much as the others, the native vector {}",
-            times(specificity.own, specificity.others),
-            times(1.0, specificity.native_others)
-        ));
+    if let Some(specificity) = evidence.specificity {
+        if !keeps_share(specificity) {
+            failings.push(format!(
+                "it moves its own task {} as much as the others, the native vector {}",
+                times(specificity.own, specificity.others),
+                times(1.0, specificity.native_others)
+            ));
+        }
+        if !nearest_own(specificity) {
+            failings.push(format!(
+                "what it does to all tasks is nearer to what the native vector of {:?} does (cosine {:.2}) than to what its own does \
+                 ({:.2})",
+                specificity.nearest_other, specificity.other_profile, specificity.own_profile
+            ));
+        }
     }
     failings
 }
 
-/// How specific a vector is that has these effects, in units of each task's own native effect. What counts is the share of its
-/// own task in all that it does: of the native vector it is `1 / (1 + native_others)`.
-pub fn specificity(own: f64, others: f64, native_others: f64) -> Specificity {
+/// Whether a vector is specific that has these effects.
+pub fn specificity(effects: Specificity) -> Specificity {
     Specificity {
-        own,
-        others,
-        native_others,
-        specific: own > others && own / (own + others) >= LEAST_SHARE / (1.0 + native_others),
+        specific: keeps_share(&effects) && nearest_own(&effects),
+        ..effects
     }
 }
 
-/// Of the map: broken, if it does not predict the very text that its fit held out; else what its tasks say.
+/// What counts is the share of its own task in all that a vector does: of the native vector it is `1 / (1 + native_others)`.
+fn keeps_share(effects: &Specificity) -> bool {
+    effects.own > 0.0 && effects.own / (effects.own + effects.others) >= LEAST_SHARE / (1.0 + effects.native_others)
+}
+
+/// A mean over the others does not see one of them, whose vector it may be.
+fn nearest_own(effects: &Specificity) -> bool {
+    effects.own_profile > effects.other_profile
+}
+
+/// Of the map: broken, if it does not predict the very text that its fit held out, or that no better than its mean does; else
+/// what its tasks say.
 pub fn of_map(
     summary: &Summary,
     tasks: &[TaskResult],
@@ -176,7 +192,8 @@ pub fn of_map(
             |task: &TaskResult| (&task.source_layers, task.target_layer) == (&pair.source_layers, pair.target_layer);
         tasks.iter().any(same)
     };
-    let misfit = representation.pairs.iter().filter(used).find(|pair| far_worse(pair));
+    let wrong = |pair: &&PairResult| far_worse(pair) || predicts_nothing(pair);
+    let misfit = representation.pairs.iter().filter(used).find(wrong);
     match misfit.filter(|_| representation.held_out) {
         Some(pair) => Verdict {
             outcome: Outcome::NotCarried,
@@ -247,6 +264,7 @@ fn of_all(summary: &Summary, protocol: &Protocol) -> Verdict {
         (0, _) if retention.low <= 0.0 && retention.high >= 0.0 => {
             format!("This map does not carry steering: over {of}, {figures}, which contains 0.")
         }
+        (0, _) if judged == 1 => format!("This map does not carry {of}: {figures}."),
         (0, _) => format!("This map carries none of {of}: {figures}."),
         (_, true) if carried == judged && judged == 1 => format!("This map carries {of}: {figures}."),
         (_, true) => format!("This map carries {carried} of {of}: {figures}."),
@@ -267,7 +285,10 @@ fn of_all(summary: &Summary, protocol: &Protocol) -> Verdict {
 
 /// The layer pairs that predict this text's states far worse than their file states, which retention need not show.
 pub fn of_pairs(representation: &Representation) -> Vec<String> {
-    let worse = representation.pairs.iter().filter(|pair| far_worse(pair));
+    let worse = representation
+        .pairs
+        .iter()
+        .filter(|pair| far_worse(pair) || predicts_nothing(pair));
     worse.map(|pair| misfits(pair, representation.held_out)).collect()
 }
 
@@ -275,7 +296,20 @@ fn far_worse(pair: &PairResult) -> bool {
     pair.r2 < pair.stated_r2 - FAR_WORSE
 }
 
+/// The mean of the states does as well.
+fn predicts_nothing(pair: &PairResult) -> bool {
+    pair.r2 <= 0.0
+}
+
 fn misfits(pair: &PairResult, held_out: bool) -> String {
+    if !far_worse(pair) {
+        return format!(
+            "at layers {} -> {} its R² is {:.3}, as its file states: the mean of the states does as well",
+            spell_source_layers(&pair.source_layers),
+            pair.target_layer,
+            pair.r2
+        );
+    }
     format!(
         "at layers {} -> {} its R² is {:.3} instead of the {:.3} that its file states, on {}",
         spell_source_layers(&pair.source_layers),

@@ -1,9 +1,7 @@
 //! 95% intervals: from resamples, for few clusters, and with what else is uncertain.
 
-use std::f64::consts::FRAC_PI_2;
-
 use super::proportion::Z;
-use super::{Resamples, quantiles};
+use super::{Resamples, quantiles, student};
 
 /// The percentile interval of a statistic from its values on resamples: their 2.5 and 97.5 percentiles (Efron &
 /// Tibshirani 1993, "An Introduction to the Bootstrap", 13.3). NaN of nothing, or if a value is NaN.
@@ -94,31 +92,7 @@ fn factor(clusters: f64) -> f64 {
     }
     // Below one degree of freedom there is no interval to speak of.
     let k = clusters.max(2.0);
-    (k / (k - 1.0)).sqrt() * student(k - 1.0) / Z
-}
-
-/// The 0.975 quantile of Student's distribution with one degree of freedom or more, whole or not, to 1e-4 of itself.
-///
-/// With `t = sqrt(v) tan(a)` the density is proportional to `cos(a)^(v - 1)`: the angle is looked for below which 95%
-/// of it lie.
-fn student(degrees: f64) -> f64 {
-    const STEPS: usize = 2000;
-    // The rest of the quarter turn holds less than exp(-70).
-    let step = (12.0 / degrees.sqrt()).min(FRAC_PI_2) / STEPS as f64;
-    let masses: Vec<f64> = (0..STEPS)
-        .map(|i| ((i as f64 + 0.5) * step).cos().powf(degrees - 1.0))
-        .collect();
-    let mut left = 0.95 * masses.iter().sum::<f64>();
-    let mut angle = 0.0;
-    for mass in masses {
-        let part = (left / mass).min(1.0);
-        angle += part * step;
-        left -= part * mass;
-        if part < 1.0 {
-            break;
-        }
-    }
-    degrees.sqrt() * angle.tan()
+    (k / (k - 1.0)).sqrt() * student(0.975, k - 1.0) / Z
 }
 
 /// Sum of the values of these items; NaN if one has none.

@@ -12,6 +12,7 @@
 //! | `half_samples` | standard errors from random halves |
 //! | `p_value` | ranks among controls, Holm's correction |
 //! | `rank` | Spearman correlation |
+//! | `student` | quantiles of Student's distribution |
 //! | `similarity` | debiased linear CKA of two models' states |
 //! | `prediction` | R² by dimension and cosine of predicted states |
 
@@ -26,6 +27,7 @@ mod proportion;
 mod rank;
 mod separation;
 mod similarity;
+mod student;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -41,4 +43,5 @@ pub use proportion::{Z, wilson_interval};
 pub use rank::spearman;
 pub use separation::{auroc, auroc_interval, held_out_auroc, mean_difference};
 pub use similarity::Gram;
-pub use summary::{Mean, harmonic_mean, mean, quantile, quantiles, standard_deviation};
+pub use student::student;
+pub use summary::{Mean, harmonic_mean, mean, median, quantile, quantiles, standard_deviation};

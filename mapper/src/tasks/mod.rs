@@ -58,7 +58,7 @@ pub struct Task {
     pub measuring: Vec<TaskItem>,
     /// What the vector is found from in place of the finding half; two at least.
     pub pairs: Option<Vec<Pair>>,
-    /// Texts to continue, for people to read.
+    /// Texts to continue.
     pub generation: Option<Generation>,
     /// All files that the task was read from: the TOML file, the items, the pairs.
     pub files: Vec<PathBuf>,
@@ -151,6 +151,8 @@ pub struct Generation {
     pub prompts: Vec<Text>,
     /// How a continuation is told positive from negative.
     pub rule: Rule,
+    /// What asks for the positive side in a prompt; without it, examples do.
+    pub instruction: Option<String>,
 }
 
 impl Task {

@@ -13,7 +13,8 @@
 //! position = "mean"               # may be absent: "last", "mean" or "answer"; see `Kind::position`
 //!
 //! [generation]                    # may be absent
-//! prompts = ["…", "…"]            # what is continued
+//! prompts = ["…", "…"]            # what is continued: two at least for scores
+//! instruction = "…"               # may be absent: asks for the positive side in a prompt, in place of examples
 //! [generation.rule]               # how a text is told positive from negative
 //! kind = "keywords"               # whole words in any case: more of the one list than of the other
 //! positive = ["happy", "smile"]
@@ -69,6 +70,7 @@ struct TaskTable {
 struct GenerationTable {
     prompts: Vec<Text>,
     rule: RuleTable,
+    instruction: Option<String>,
 }
 
 /// Reads a task's TOML file and the files that it names.
@@ -327,11 +329,16 @@ fn generation(path: &Path, table: GenerationTable) -> Result<Generation> {
             "{at}: generation.prompts: found prompt {number} twice, expected another"
         );
     }
+    ensure!(
+        table.instruction.as_ref().is_none_or(|text| !text.trim().is_empty()),
+        "{at}: generation.instruction: found nothing, expected a text, or no such key"
+    );
     let rule = table.rule.check();
     // One line, as all others are: the rule's messages begin with the field.
     let rule = rule.map_err(|error| anyhow!("{at}: generation.rule.{error:#}"))?;
     Ok(Generation {
         prompts: table.prompts,
         rule,
+        instruction: table.instruction,
     })
 }

@@ -12,6 +12,7 @@ mod family;
 mod gguf_interop;
 mod images;
 mod isolation;
+mod judge;
 mod kernels;
 mod mapped_serving;
 mod mapper_files;

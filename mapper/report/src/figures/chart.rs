@@ -33,6 +33,8 @@ pub(crate) fn look(kind: Kind) -> Look {
         Kind::Native => Look(stroke("native", 2.0, ""), Some(MarkerShape::Circle), "native"),
         Kind::Mapped => Look(stroke("mapped", 2.0, "7 3"), Some(MarkerShape::Diamond), "mapped"),
         Kind::Unmapped => Look(stroke("unmapped", 2.0, "2 3"), Some(MarkerShape::Triangle), "unmapped"),
+        Kind::MappedRandom => Look(stroke("random", 2.0, "1 2"), Some(MarkerShape::Square), "mapped random"),
+        Kind::Prompted => Look(stroke("unmapped", 1.5, "12 4"), None, "asked in the prompt"),
         Kind::Random => Look(stroke("random", 2.0, "9 3 2 3"), None, "random"),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::chart::{Axis, Chart, Sign, ends, entry, legend, look};
 use super::drawing::{BEGIN, Drawing, HATCH, MIDDLE, SMALL, Stroke, fit, stroke};
-use crate::result::{Kind, TaskResult};
+use crate::result::{Kind, TaskResult, TextSetting};
 
 /// The edges of the mapped vector's band.
 const EDGE: Stroke = stroke("mapped", 1.0, "1 2");
@@ -83,6 +83,42 @@ pub(super) fn small_multiples(tasks: &[TaskResult]) -> Drawing {
     let foot = format!("Across: {ALPHA}. Up: {PROPENSITY}.");
     all.text((8.0, all.scene.height - 6.0), &fit(&foot, SMALL, width), BEGIN);
     all
+}
+
+/// What the generated texts of all prompts score against alpha.
+pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
+    let settings = task.generation.iter().flat_map(|generation| &generation.settings);
+    let of = |kind: Kind| settings.clone().filter(move |setting| setting.kind == kind);
+    let score = |setting: &TextSetting| {
+        let halves = [setting.finding, setting.measuring];
+        let texts: usize = halves.iter().map(|scores| scores.texts).sum();
+        halves
+            .map(|scores| scores.score * scores.texts as f64)
+            .iter()
+            .sum::<f64>()
+            / texts.max(1) as f64
+    };
+    let kinds = [
+        Kind::Native,
+        Kind::Mapped,
+        Kind::MappedRandom,
+        Kind::Unsteered,
+        Kind::Prompted,
+    ];
+    let used: Vec<Kind> = kinds.into_iter().filter(|&kind| of(kind).next().is_some()).collect();
+    let entries: Vec<_> = used.iter().map(|&kind| entry(kind)).collect();
+    let x = Axis::tight(settings.clone().map(|setting| setting.alpha), 8, ALPHA);
+    let y = Axis::nice(settings.clone().map(score).chain([0.0]), 6, "score of texts (0 to 1)");
+    let mut chart = Chart::new(size, [10.0, 40.0], &entries, &x, &y);
+    for kind in used {
+        let points: Vec<(f64, f64)> = of(kind).map(|setting| (setting.alpha, score(setting))).collect();
+        let (alphas, values): (Vec<f64>, Vec<f64>) = points.into_iter().unzip();
+        match kind {
+            Kind::Unsteered | Kind::Prompted => chart.level(y.inside(values[0]), look(kind).0),
+            _ => chart.curve(&alphas, &values, look(kind), true),
+        }
+    }
+    chart.draw().0
 }
 
 /// Perplexity with the native and the mapped vector against alpha, and what the budget allows.

@@ -110,6 +110,8 @@ pub(crate) fn of_task(evaluation: &Evaluation, task: &TaskResult, index: usize) 
     list.add(true, "task-curves", || curves::curves(task, SIZE, true));
     list.add(!task.layers.is_empty(), "task-layers", layers);
     list.add(!task.perplexity.alphas.is_empty(), "task-perplexity", perplexity);
+    let scores = || curves::scores(task, SIZE);
+    list.add(task.generation.is_some(), "task-texts", scores);
     let candidates = || layers::candidates(task, SIZE);
     list.add(!task.candidates.is_empty(), "task-candidates", candidates);
     list.all

@@ -21,7 +21,7 @@ const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
 /// The sections' identifiers and names.
-const CONTENTS: &str = "results=Results|measured=How this was measured|layers=Layers|representation=Representation|tasks=Tasks\
+const CONTENTS: &str = "results=Results|measured=How this was measured|layers=Layers|texts=Generated texts|representation=Representation|tasks=Tasks\
                         |failed=Failed tasks|run=What was run|notes=Notes|terms=Terms";
 
 /// An evaluation as one HTML page that needs nothing else: figures and style are inside, and it runs no script.
@@ -29,6 +29,7 @@ pub fn html(evaluation: &Evaluation) -> String {
     let run = &evaluation.run;
     let all = figures::all(evaluation);
     let contents = CONTENTS.split('|').filter_map(|entry| entry.split_once('='));
+    let contents = contents.filter(|(id, _)| *id != "texts" || evaluation.summary.all.texts.is_some());
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -54,6 +55,7 @@ pub fn html(evaluation: &Evaluation) -> String {
                     (results::section(evaluation, &all))
                     (measured::section(evaluation))
                     (results::layers(evaluation, &all))
+                    (texts::section(evaluation))
                     (representation::section(evaluation, &all))
                     (tasks(evaluation, &all))
                     (failed(evaluation))

@@ -7,7 +7,7 @@ use super::{named, section as whole};
 use crate::figures::Figure;
 use crate::number::{Digits, NONE};
 use crate::paper;
-use crate::result::{Estimate, Evaluation, Means, TaskResult};
+use crate::result::{Estimate, Evaluation, Kind, Means, TaskResult, TextMeans};
 
 /// Models, verdict and the headlines.
 pub(super) fn header(evaluation: &Evaluation) -> Markup {
@@ -35,9 +35,10 @@ pub(super) fn header(evaluation: &Evaluation) -> Markup {
                     "; 1: as the native vector"
                 }))
                 (mean("Retention, all tasks", &summary.all.retention, summary.all.counting, html! {}))
-                (mean("Pearson correlation", &steering.pearson, steering.tasks, html! { "; the paper: " (paper::PEARSON) }))
+                (mean("Pearson over items", &steering.item_pearson, steering.tasks, html! { "; the paper: " (paper::PEARSON) }))
                 (mean("MSE of logits", &steering.mse, steering.tasks, html! { "; the paper: " (paper::MSE) }))
                 (mean("MSE of probabilities", &steering.mse_probability, steering.tasks, html! {}))
+                @if let Some(texts) = &steering.texts { (texts_tile(texts)) }
             }
         }
     }
@@ -58,10 +59,28 @@ fn mean(name: &str, value: &Option<Estimate>, tasks: usize, more: Markup) -> Mar
     tile(name, maybe(value.map(|value| value.value), digits), body)
 }
 
+/// What generated texts score.
+fn texts_tile(texts: &TextMeans) -> Markup {
+    let of = |kind: Kind| {
+        texts
+            .kinds
+            .iter()
+            .find(|found| found.kind == kind)
+            .map(|found| found.score)
+    };
+    let more = html! {
+        "; native " (maybe(of(Kind::Native).map(|score| score.value), TWO)) ", control "
+        (maybe(of(Kind::MappedRandom).map(|score| score.value), TWO)) ", asked in the prompt "
+        (maybe(of(Kind::Prompted).map(|score| score.value), TWO)) ", unsteered "
+        (maybe(of(Kind::Unsteered).map(|score| score.value), TWO))
+    };
+    mean("Score of texts, mapped", &of(Kind::Mapped), texts.tasks, more)
+}
+
 /// The results of every task beside the paper's ranges.
 pub(super) fn section(evaluation: &Evaluation, all: &[Figure]) -> Markup {
     let heads = "Retention/decisive layer|Retention/over the band|Mapped random/95%, adjusted p|Specific/own, others|Pearson/\
-                 |MSE/logits|MSE/probability|Cosine/and random";
+                 over items|MSE/logits|MSE/probability|Cosine/and random";
     let heads = heads.split('|').filter_map(|head| head.split_once('/'));
     let body = html! {
         @match named(all, "retention") {
@@ -71,7 +90,7 @@ pub(super) fn section(evaluation: &Evaluation, all: &[Figure]) -> Markup {
                 (scroll("Results of all tasks", html! { table.full.compact {
                     caption { span {
                         "The layer is " (count(evaluation.run.protocol.layer)) " unless a column says otherwise. \u{b1} is the \
-                         deviation over items, brackets are 95% intervals (of random directions: where 95% of them are). The next \
+                         deviation over what is averaged, brackets are 95% intervals (of random directions: where 95% of them are). The next \
                          sections say how each is measured."
                     } }
                     thead { tr {
@@ -84,7 +103,7 @@ pub(super) fn section(evaluation: &Evaluation, all: &[Figure]) -> Markup {
                         (mean_row("Mean of all tasks", &evaluation.summary.all))
                         tr.paper {
                             th scope="row" { "The paper" span.more { (paper::NAME) } }
-                            td {} td {} td {} td {} td { (paper::PEARSON) } td colspan="2" { (paper::MSE) } td {}
+                            td {} td {} td {} td {} td { (paper::PEARSON) } td { (paper::MSE) } td {} td {}
                         }
                     }
                 } }))
@@ -107,7 +126,7 @@ fn row(task: &TaskResult, index: usize) -> Markup {
                 @if specificity.specific { "yes" } @else { "no" }
                 span.more { (tagged(specificity.own, TWO)) ", " (tagged(specificity.others, TWO)) }
             } } }
-            td { (spread(&task.pearson, TWO)) } td { (spread(&task.mse, Digits::Auto)) }
+            td { (spread(&task.item_pearson, TWO)) } td { (spread(&task.mse, Digits::Auto)) }
             td { (spread(&task.mse_probability, Digits::Auto)) }
             td {
                 (tagged(task.cosine, TWO))
@@ -122,7 +141,7 @@ fn mean_row(name: &str, means: &Means) -> Markup {
         tr {
             th scope="row" { (name) span.more { (counted(means.tasks, "task")) } }
             td {} td { (optional(means.retention.as_ref(), TWO)) } td {} td {}
-            td { (optional(means.pearson.as_ref(), TWO)) } td { (optional(means.mse.as_ref(), Digits::Auto)) }
+            td { (optional(means.item_pearson.as_ref(), TWO)) } td { (optional(means.mse.as_ref(), Digits::Auto)) }
             td { (optional(means.mse_probability.as_ref(), Digits::Auto)) } td {}
         }
     }

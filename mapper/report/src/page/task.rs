@@ -22,7 +22,7 @@ pub(super) fn section(evaluation: &Evaluation, task: &TaskResult, index: usize) 
             @if !task.side_effects.is_empty() { (details("Side effects on the other tasks", side_effects(task))) }
             (details("Numbers of the curves", curves(task)))
             @if !task.candidates.is_empty() { (details("Slopes of all layers, on the finding half", candidates(task))) }
-            (texts::section(task))
+            (texts::of_task(task))
             (proposal(evaluation, task))
         }
     }
@@ -53,6 +53,7 @@ fn facts(task: &TaskResult) -> Markup {
                 (yes(native.steers)) ": on the finding half its slope is " (in_line(estimate(&native.slope, TWO)))
                 @if native.random.count > 0 {
                     ", those of " (counted(native.random.count, "random direction")) " " (in_line(ranged(&native.random, TWO)))
+                    ", which leaves at most " (tagged(native.least, TWO)) " to chance"
                 }
             }
             dt { "Retention" } dd {
@@ -70,10 +71,15 @@ fn facts(task: &TaskResult) -> Markup {
                 dt { "Specific" } dd {
                     (yes(specificity.specific)) ": the mapped vector moves its own task by " (tagged(specificity.own, TWO))
                     ", the others by " (tagged(specificity.others, TWO)) " of what their native vectors do; the native vector moves \
-                     the others by " (tagged(specificity.native_others, TWO))
+                     the others by " (tagged(specificity.native_others, TWO)) ". What it does to all tasks has cosine "
+                    (tagged(specificity.own_profile, TWO)) " with what its own native vector does, "
+                    (tagged(specificity.other_profile, TWO)) " with the nearest other one, of " (specificity.nearest_other)
                 }
             }
-            dt { "Pearson" } dd { (in_line(spread(&task.pearson, TWO))) " (" (counted(task.pearson.count, "item")) ")" }
+            dt { "Pearson over items" } dd {
+                (in_line(spread(&task.item_pearson, TWO))) " (" (counted(task.item_pearson.count, "alpha")) ", as the paper has it)"
+            }
+            dt { "Pearson over alphas" } dd { (in_line(spread(&task.pearson, TWO))) " (" (counted(task.pearson.count, "item")) ")" }
             dt { "MSE" } dd {
                 (in_line(spread(&task.mse, Digits::Auto))) " in logits, " (in_line(spread(&task.mse_probability, Digits::Auto)))
                 " in probability"
@@ -116,7 +122,7 @@ fn controls(task: &TaskResult) -> Markup {
     let caption = html! {
         "What other directions retain, and what the mapped vector retains at the same alphas and items; p is its rank among them"
     };
-    let heads = "Control|Draws|Alphas|Items|Retention|Mapped|p|Adjusted p|Size of Pearson";
+    let heads = "Control|Draws|Alphas|Items|Retention|Mapped|p|Adjusted p|Pearson over items|Size of that over alphas";
     let body = html! {
         @for result in &task.controls { tr {
             th scope="row" { (control(result.kind)[0]) } td { (count(result.spread.count)) }
@@ -128,6 +134,7 @@ fn controls(task: &TaskResult) -> Markup {
             }
             td { (count(result.items)) } td { (ranged(&result.spread, TWO)) } td { (tagged(result.mapped, TWO)) }
             td { (tagged(result.p_value, Digits::Auto)) } td { (maybe(result.p_adjusted, Digits::Auto)) }
+            td { @match &result.item_pearson { Some(pearson) => (ranged(pearson, TWO)), None => (NONE) } }
             td { @match &result.pearson { Some(pearson) => (ranged(pearson, TWO)), None => (NONE) } }
         } }
     };
@@ -195,7 +202,9 @@ fn proposal(evaluation: &Evaluation, task: &TaskResult) -> Markup {
                 p {
                     "Layer " (count(proposal.target_layer)) ", alpha " (tagged(proposal.alpha, Digits::Auto)) ": mean propensity "
                     (tagged(proposal.gain, Digits::Signed)) " on the finding half, perplexity \u{d7} "
-                    (tagged(proposal.perplexity_ratio, TWO)) " (budget \u{d7} " (budget) "). To paste into a request, or below "
+                    (tagged(proposal.perplexity_ratio, TWO)) " (budget \u{d7} " (budget) ")"
+                    @if let Some(score) = proposal.score { ", texts score " (tagged(score, TWO)) ", which chose the alpha" }
+                    ". To paste into a request, or below "
                     code { "[[steering.defaults]]" } "; names are those of " code { "steering.toml" } " beside this report:"
                 }
                 pre tabindex="0" role="region" aria-label="Spec to serve" { code { (proposal.toml) } }

@@ -1,91 +1,165 @@
-//! Generated texts, side by side.
+//! Generated texts: what they score, over tasks and task by task, and the texts themselves.
 
 use maud::{Markup, html};
 
 use super::parts::*;
 use crate::figures::look;
 use crate::number::{Digits, NONE, counted as counted_in_text};
-use crate::result::{GeneratedText, Generation, Kind, Rate, TaskResult};
+use crate::result::{
+    Estimate, Evaluation, GeneratedText, Generation, Kind, KindScore, TaskResult, TextMeans, TextScores,
+};
 
-/// The vectors that texts can be steered by, as columns.
-const STEERED: [Kind; 4] = [Kind::Native, Kind::Mapped, Kind::Unmapped, Kind::Random];
+/// As columns, and as rows of one prompt.
+const KINDS: [Kind; 5] = [
+    Kind::Unsteered,
+    Kind::Prompted,
+    Kind::Native,
+    Kind::Mapped,
+    Kind::MappedRandom,
+];
 
-pub(super) fn section(task: &TaskResult) -> Markup {
+/// What the texts of all tasks score.
+pub(super) fn section(evaluation: &Evaluation) -> Markup {
+    let Some(all) = &evaluation.summary.all.texts else {
+        return html! {};
+    };
+    let kinds: Vec<&str> = KINDS.map(|kind| look(kind).2).to_vec();
+    let heads = |last: &str| format!("Task|{}|{last}", kinds.join("|"));
+    let tasks = evaluation.tasks.iter().enumerate();
+    let own = tasks.filter_map(|(index, task)| Some((index, task, task.generation.as_ref()?)));
+    let caption = html! {
+        "Mean score of the texts of the prompts that measure, at the strength (alpha) that the other prompts choose; 0 to 1, brackets \
+         are 95% intervals over prompts. The last columns are Spearman correlations over all vectors and strengths"
+    };
+    let body = html! {
+        p {
+            "Propensities are of one token; here the target writes. A text's score is the harmonic mean of whether it shows the concept \
+             (a stated rule), how fluent it is, and whether it still answers its prompt. " (counted(all.tasks, "task")) " with prompts."
+        }
+        (table("Scores of generated texts", caption, "compact", &heads("Propensity ranks as score|as concept"), html! {
+            @for (index, task, texts) in own.clone() { tr {
+                th scope="row" { a href={ "#task-" (index) } { (task.name) } }
+                @for kind in KINDS { td { @match texts.chosen.iter().find(|chosen| chosen.kind == kind) {
+                    None => (NONE),
+                    Some(chosen) => {
+                        (estimate(&chosen.score, TWO))
+                        @if chosen.alpha != 0.0 { span.more { "at " (tagged(chosen.alpha, Digits::Auto)) } }
+                    }
+                } } }
+                td { (maybe(texts.agreement.score, TWO)) } td { (maybe(texts.agreement.concept, TWO)) }
+            } }
+            (means(evaluation, |kind| Some(kind.score), |texts| vec![texts.agreement_score, texts.agreement_concept]))
+        }))
+        @if let Some(judge) = &evaluation.run.judge {
+            @let caption = html! { "The same texts, scored by " (judge.model) " with the rubric below, 0 to 1" };
+            (table("Scores by the judge", caption, "compact", &heads("Propensity ranks as judge"), html! {
+                @for (index, task, texts) in own { tr {
+                    th scope="row" { a href={ "#task-" (index) } { (task.name) } }
+                    @for kind in KINDS {
+                        @let chosen = texts.chosen.iter().find(|chosen| chosen.kind == kind);
+                        td { (optional(chosen.and_then(|chosen| chosen.judged.as_ref()), TWO)) }
+                    }
+                    td { (maybe(texts.agreement.judged, TWO)) }
+                } }
+                (means(evaluation, |kind| kind.judged, |texts| vec![texts.agreement_judged]))
+            }))
+            (details("What the judge was told", html! { p.prompt { (judge.rubric) } }))
+        }
+    };
+    super::section("texts", "Generated texts", body)
+}
+
+/// The rows of means over both sets of tasks.
+fn means(
+    evaluation: &Evaluation,
+    score: fn(&KindScore) -> Option<Estimate>,
+    agreement: fn(&TextMeans) -> Vec<Option<Estimate>>,
+) -> Markup {
+    let summary = &evaluation.summary;
+    let sets = [
+        ("Mean where native steers", &summary.steering),
+        ("Mean of all tasks", &summary.all),
+    ];
+    let of = |texts: &TextMeans, kind: Kind| texts.kinds.iter().find(|found| found.kind == kind).and_then(score);
+    html! { @for (name, means) in sets { @if let Some(texts) = &means.texts { tr {
+        th scope="row" { (name) span.more { (counted(texts.tasks, "task")) } }
+        @for kind in KINDS { td { (optional(of(texts, kind).as_ref(), TWO)) } }
+        @for value in agreement(texts) { td { (optional(value.as_ref(), TWO)) } }
+    } } } }
+}
+
+/// Those of one task.
+pub(super) fn of_task(task: &TaskResult) -> Markup {
     let Some(generation) = &task.generation else {
         return html! {};
     };
-    let mut prompts: Vec<usize> = generation.texts.iter().map(|text| text.prompt).collect();
-    prompts.sort_unstable();
-    prompts.dedup();
-    let name = format!("Positive texts of {}", task.name);
-    let caption = html! { "Texts that the rule calls " (task.positive) ": by alpha and vector" };
-    let all: Vec<(Kind, f64, &Rate)> = generation
-        .rates
-        .iter()
-        .map(|rate| (rate.kind, rate.alpha, rate))
-        .collect();
-    let rate = |rate: &Rate| html! { (count(rate.positive)) " of " (count(rate.texts)) };
+    let prompts = counted_in_text(generation.prompts.len(), "prompt", "prompts");
     html! {
-        h4 { "Texts side by side" }
+        h4 { "Generated texts" }
         p {
-            "Greedy continuations of at most " (counted(generation.max_tokens, "token")) ". Rule for " (task.positive) ": "
-            (generation.rule)
+            "At most " (counted(generation.max_tokens, "token")) ", " (counted(generation.texts_per_prompt, "text")) " a prompt: one \
+             greedy, the others sampled. Rule for " (task.positive) ": " (generation.rule)
         }
-        (scroll(&name, html! { table { caption { span { (caption) } } (grid(&all, rate)) } }))
-        (details(&format!("Texts of {}", counted_in_text(prompts.len(), "prompt", "prompts")), html! {
-            @for &prompt in &prompts { (texts_of(task, generation, prompt)) }
+        (settings(task, generation))
+        @if let Some(front) = &generation.baseline {
+            (details("What asks for the concept in the prompt, in place of steering", html! { p.prompt { (front) } }))
+        }
+        (details(&format!("Texts of {prompts} side by side"), html! {
+            @for number in 0..generation.prompts.len() { (side_by_side(task, generation, number)) }
         }))
     }
 }
 
-/// All texts of one prompt.
-fn texts_of(task: &TaskResult, generation: &Generation, prompt: usize) -> Markup {
-    let texts = generation.texts.iter().filter(|text| text.prompt == prompt);
-    let all: Vec<(Kind, f64, &GeneratedText)> = texts.map(|text| (text.kind, text.alpha, text)).collect();
-    let one = |text: &GeneratedText| {
+/// Scores by vector and alpha.
+fn settings(task: &TaskResult, generation: &Generation) -> Markup {
+    let caption = html! { "Half of the prompts choose the strength, the other half measures" };
+    let heads = "Vector|Alpha|Propensity|Score, choosing|Score, measuring|Concept|Fluency|Answers|Judged";
+    let scores = |scores: &TextScores| {
         html! {
-            span.generated { (text.text.trim_start()) }
-            @if text.positive { span.mark.yes { "\u{25b2} " (task.positive) } } @else { span.mark.no { "not " (task.positive) } }
+            td { (tagged(scores.score, TWO)) } td { (tagged(scores.concept, TWO)) } td { (tagged(scores.fluency, TWO)) }
+            td { (tagged(scores.answers, TWO)) } td { (maybe(scores.judged, TWO)) }
         }
+    };
+    let body = html! {
+        @for setting in &generation.settings {
+            @let chosen = generation.chosen.iter().any(|chosen| (chosen.kind, chosen.alpha) == (setting.kind, setting.alpha));
+            tr.aside[!chosen] {
+                th scope="row" { (look(setting.kind).2) @if chosen && setting.alpha != 0.0 { span.more { "chosen" } } }
+                td { @if setting.alpha == 0.0 { (NONE) } @else { (tagged(setting.alpha, Digits::Auto)) } }
+                td { (maybe(setting.propensity, TWO)) } td { (tagged(setting.finding.score, TWO)) } (scores(&setting.measuring))
+            }
+        }
+    };
+    details(
+        "Scores by vector and strength",
+        table(&format!("Texts: {}", task.name), caption, "compact", heads, body),
+    )
+}
+
+/// The greedy texts of one prompt, at the strengths that were chosen.
+fn side_by_side(task: &TaskResult, generation: &Generation, number: usize) -> Markup {
+    let find = |kind: Kind| -> Option<&GeneratedText> {
+        let chosen = generation.chosen.iter().find(|chosen| chosen.kind == kind)?;
+        let mut texts = generation.texts.iter();
+        texts.find(|text| (text.prompt, text.number, text.kind) == (number, 0, kind) && text.alpha == chosen.alpha)
     };
     html! {
         table.texts {
-            caption { span.prompt { (all.first().map_or("", |(_, _, text)| text.prompt_text.as_str())) } }
-            (grid(&all, one))
-        }
-    }
-}
-
-/// A row an alpha, a column a vector; what is unsteered has a row of its own, where alpha is 0.
-fn grid<T>(all: &[(Kind, f64, &T)], cell: impl Fn(&T) -> Markup) -> Markup {
-    let kinds = STEERED
-        .into_iter()
-        .filter(|kind| all.iter().any(|(other, ..)| other == kind));
-    let kinds: Vec<Kind> = kinds.collect();
-    let mut alphas: Vec<f64> = all
-        .iter()
-        .filter(|(kind, ..)| *kind != Kind::Unsteered)
-        .map(|(_, alpha, _)| *alpha)
-        .collect();
-    alphas.sort_by(f64::total_cmp);
-    alphas.dedup();
-    let place = alphas.partition_point(|&alpha| alpha <= 0.0);
-    let unsteered = all.iter().find(|(kind, ..)| *kind == Kind::Unsteered);
-    let find = |kind: Kind, alpha: f64| all.iter().find(|(other, at, _)| *other == kind && *at == alpha);
-    let steered = |alpha: f64| {
-        html! { tr {
-            th.alpha scope="row" { (tagged(alpha, Digits::Auto)) }
-            @for &kind in &kinds { td { @match find(kind, alpha) { Some((_, _, found)) => (cell(found)), None => (NONE) } } }
-        } }
-    };
-    html! {
-        thead { tr { th.left.alpha scope="col" { "Alpha" } @for &kind in &kinds { th scope="col" { (look(kind).2) } } } }
-        tbody {
-            @for &alpha in &alphas[..place] { (steered(alpha)) }
-            @if let Some((_, _, found)) = unsteered {
-                tr { th.alpha scope="row" { "unsteered" } td colspan=(kinds.len().max(1)) { (cell(found)) } }
+            caption {
+                span.prompt { (generation.prompts[number].text) }
+                span.more { @if generation.prompts[number].finding { "chooses the strength" } @else { "measures" } }
             }
-            @for &alpha in &alphas[place..] { (steered(alpha)) }
+            thead { tr { th.left.alpha scope="col" { "Vector" } th scope="col" { "Greedy text" } th scope="col" { "Score" } } }
+            tbody { @for text in KINDS.into_iter().filter_map(find) { tr {
+                th.alpha scope="row" {
+                    (look(text.kind).2) @if text.alpha != 0.0 { span.more { (tagged(text.alpha, Digits::Auto)) } }
+                }
+                td {
+                    span.generated { (text.text.trim_start()) }
+                    @if text.concept { span.mark.yes { "\u{25b2} " (task.positive) } } @else { span.mark.no { "not " (task.positive) } }
+                }
+                td { (tagged(text.score, TWO)) }
+            } } }
         }
     }
 }

@@ -26,6 +26,7 @@ fn protocol() -> Protocol {
         control_items: 16,
         retention_bounds: [0.5, 2.0],
         level: 0.05,
+        tasks: 7,
         half_samples: 10,
     }
 }
@@ -41,6 +42,7 @@ fn control(p: f64) -> Control {
         p_value: p / 7.0,
         p_adjusted: Some(p),
         pearson: None,
+        item_pearson: None,
     }
 }
 
@@ -63,7 +65,7 @@ impl Case {
             retention: estimate(0.98, 0.9, 1.05),
             direct_share: 0.3,
             p: 0.01,
-            specificity: Some(specificity(0.95, 0.2, 0.2)),
+            specificity: Some(of_effects(0.95, 0.2, 0.2)),
         }
     }
 
@@ -71,6 +73,7 @@ impl Case {
         let native_steers = NativeSteers {
             steers: self.steers,
             slope: self.finding,
+            least: 1.9,
             random: spread(-1.2, 1.3),
         };
         let evidence = Evidence {
@@ -135,10 +138,21 @@ fn each_failing_is_said() {
         ),
         (
             Case {
-                specificity: Some(specificity(0.9, 1.1, 0.2)),
+                specificity: Some(of_effects(0.9, 1.1, 0.2)),
                 ..case()
             },
             "0.8 times as much as the others, the native vector 5.0 times",
+        ),
+        (
+            Case {
+                specificity: Some(Specificity {
+                    own_profile: 0.3,
+                    other_profile: 0.9,
+                    ..of_effects(0.95, 0.2, 0.2)
+                }),
+                ..case()
+            },
+            "nearer to what the native vector of \"topic\" does (cosine 0.90) than to what its own does (0.30)",
         ),
     ] {
         let verdict = case.verdict();
@@ -171,7 +185,7 @@ fn what_says_nothing_is_neither_carried_nor_failed() {
                 steers: false,
                 ..case()
             },
-            "as much",
+            "is what random directions may have (up to 1.90, corrected for 7 tasks)",
         ),
         (
             Case {
@@ -203,16 +217,35 @@ fn what_says_nothing_is_neither_carried_nor_failed() {
 
 #[test]
 fn specificity_by_hand() {
-    assert!(specificity(0.9, 0.25, 0.2).specific);
+    assert!(of_effects(0.9, 0.25, 0.2).specific);
     // More on the others than on its own.
-    assert!(!specificity(0.3, 0.4, 0.2).specific);
+    assert!(!of_effects(0.3, 0.4, 0.2).specific);
     // 0.6 of what it does, where the native vector has 0.83.
-    assert!(!specificity(0.9, 0.6, 0.2).specific);
+    assert!(!of_effects(0.9, 0.6, 0.2).specific);
     // Hundredths of little are little.
-    assert!(specificity(1.0, 0.009, 0.0035).specific);
+    assert!(of_effects(1.0, 0.009, 0.0035).specific);
     // A native vector that is not specific itself.
-    assert!(specificity(0.9, 0.8, 1.2).specific);
-    assert!(!specificity(-0.9, 0.1, 0.2).specific);
+    assert!(of_effects(0.9, 0.8, 1.2).specific);
+    assert!(!of_effects(-0.9, 0.1, 0.2).specific);
+    // As much as the native vector, but another's.
+    let swapped = Specificity {
+        own_profile: 0.3,
+        other_profile: 0.9,
+        ..of_effects(0.95, 0.2, 0.2)
+    };
+    assert!(!specificity(swapped).specific);
+}
+
+fn of_effects(own: f64, others: f64, native_others: f64) -> Specificity {
+    specificity(Specificity {
+        own,
+        others,
+        native_others,
+        own_profile: 0.95,
+        other_profile: 0.4,
+        nearest_other: "topic".to_string(),
+        specific: false,
+    })
 }
 
 fn means(tasks: usize, retention: Option<Estimate>) -> Means {
@@ -221,6 +254,8 @@ fn means(tasks: usize, retention: Option<Estimate>) -> Means {
         counting: tasks,
         retention,
         pearson: None,
+        item_pearson: None,
+        texts: None,
         mse: None,
         mse_probability: None,
     }

@@ -1,0 +1,148 @@
+//! The ways in which a map is broken.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use steermap_maps::{MapFile, VectorFile};
+use steermap_report::result::Outcome;
+
+use super::{concepts, weights};
+
+/// Of permutations and random weights.
+const SEED: u64 = 1;
+
+/// A map beside the one that was fitted, or that one itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// As it was fitted.
+    Intact,
+    /// The rows of each matrix in another order.
+    PermutedRows,
+    /// Fitted on shuffled pairings.
+    ShuffledPairing,
+    /// Random numbers in place of each matrix.
+    RandomWeights,
+    /// Each pair of layers with the weights of another.
+    OtherLayer,
+    /// Each concept taken for the next.
+    OtherConcept,
+}
+
+impl Variant {
+    /// All but the one that is right.
+    pub const BROKEN: [Self; 5] = [
+        Self::PermutedRows,
+        Self::ShuffledPairing,
+        Self::RandomWeights,
+        Self::OtherLayer,
+        Self::OtherConcept,
+    ];
+
+    /// The name of its folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Intact => "intact",
+            Self::PermutedRows => "permuted-rows",
+            Self::ShuffledPairing => "shuffled-pairing",
+            Self::RandomWeights => "random-weights",
+            Self::OtherLayer => "other-layer",
+            Self::OtherConcept => "other-concept",
+        }
+    }
+
+    /// What the table calls it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Intact => "intact",
+            Self::PermutedRows => "rows shuffled",
+            Self::ShuffledPairing => "pairing shuffled",
+            Self::RandomWeights => "random weights",
+            Self::OtherLayer => "wrong layer",
+            Self::OtherConcept => "another concept's vector",
+        }
+    }
+
+    /// How it is made.
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::Intact => "the map as `mapper fit` writes it",
+            Self::PermutedRows => "the rows of each matrix in another order; the biases stay",
+            Self::ShuffledPairing => {
+                "the map that `mapper fit --shuffle-control` fits on pairings drawn anew; it states its own R²"
+            }
+            Self::RandomWeights => {
+                "Gaussian numbers in place of each matrix, as large as it in Frobenius norm; the biases stay"
+            }
+            Self::OtherLayer => {
+                "each pair of layers has weights and bias of the pair half of the file further on, which are of another layer of \
+                 the source"
+            }
+            Self::OtherConcept => {
+                "each matrix is multiplied by one that takes each task's vector on the source for the next task's and leaves \
+                 alone what is at right angles to all of them: the mapped vector of a task is the next task's, through the \
+                 intact map"
+            }
+        }
+    }
+
+    /// What its evaluation has to say of the map.
+    pub fn expected(self) -> Outcome {
+        match self {
+            Self::Intact => Outcome::Carried,
+            _ => Outcome::NotCarried,
+        }
+    }
+
+    /// Its file in the folder of the maps. `mapper fit --shuffle-control` writes those of [`Intact`](Self::Intact) and of
+    /// [`ShuffledPairing`](Self::ShuffledPairing).
+    pub fn path(self, folder: &Path) -> PathBuf {
+        match self {
+            Self::ShuffledPairing => folder.join("intact.shuffled.toml"),
+            _ => folder.join(self.name()).with_extension("toml"),
+        }
+    }
+
+    /// The map, made from the fitted one and, if it takes concepts for each other, their vectors on the source. `None` of the
+    /// two that are fitted. It says that it was fitted on the same text and as well, so that an evaluation takes it at its word.
+    ///
+    /// # Errors
+    ///
+    /// Weights that can't be read, too few pairs of layers, vectors that lack a layer or do not differ.
+    pub fn of(self, fitted: &MapFile, vectors: &[VectorFile]) -> Result<Option<MapFile>> {
+        let map = match self {
+            Self::Intact | Self::ShuffledPairing => return Ok(None),
+            Self::PermutedRows => weights::with_permuted_rows(fitted, SEED)?,
+            Self::RandomWeights => weights::with_random_weights(fitted, SEED)?,
+            Self::OtherLayer => weights::with_other_layers(fitted)?,
+            Self::OtherConcept => concepts::exchanged(fitted, vectors)?,
+        };
+        let mut header = map.header().clone();
+        header.provenance.command += &format!("; then `cargo xtask broken`: {}", self.told());
+        if matches!(self, Self::PermutedRows | Self::RandomWeights) {
+            header.provenance.seed = Some(SEED);
+        }
+        Ok(Some(MapFile::new(header, map.pairs().to_vec())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    #[test]
+    fn a_broken_map_says_how_it_was_made_and_keeps_the_text_of_its_fit() {
+        let fitted = testing::map();
+        let dir = tempfile::tempdir().unwrap();
+        for variant in [Variant::PermutedRows, Variant::RandomWeights] {
+            let path = variant.path(dir.path());
+            variant.of(&fitted, &[]).unwrap().unwrap().save(&path).unwrap();
+            let map = MapFile::load(&path).unwrap();
+            let (made, of) = (&map.header().provenance, &fitted.header().provenance);
+            assert_eq!(made.corpus_sha256, of.corpus_sha256);
+            assert!(made.command.ends_with(variant.told()), "{}", made.command);
+            assert_eq!(map.pairs()[0].fit, fitted.pairs()[0].fit);
+        }
+        assert!(Variant::Intact.of(&fitted, &[]).unwrap().is_none());
+    }
+}

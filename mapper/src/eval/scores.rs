@@ -1,0 +1,309 @@
+//! From generated texts to their scores, the strength that they choose, and how far propensity agrees. Knows of no model.
+
+use std::collections::HashSet;
+
+use steermap_report::result::{
+    Agreement, ChosenStrength, Estimate, GeneratedText, JudgedText, Kind, TextPrompt, TextScores, TextSetting,
+};
+
+use super::analysis;
+use crate::statistics::{Resamples, harmonic_mean, mean, spearman};
+
+/// Tokens in a run that counts as repeated.
+const RUN: usize = 3;
+
+/// What the target without steering says of a text: its negative log likelihood, in nats over all of its tokens, behind its
+/// own prompt and behind each of some others.
+pub struct Nats {
+    /// Tokens.
+    pub tokens: usize,
+    /// Behind its own prompt, and then behind the others.
+    pub behind: Vec<f64>,
+}
+
+impl Nats {
+    /// Per token behind its own prompt; `None` without tokens.
+    pub fn per_token(&self) -> Option<f64> {
+        let own = self.behind.first()?;
+        (self.tokens > 0).then(|| own / self.tokens as f64)
+    }
+
+    /// The probability that the text follows its own prompt and none of the others, if each is as likely beforehand (Bayes):
+    ///
+    /// ```text
+    /// exp(-own) / (exp(-own) + sum_j exp(-other_j))
+    /// ```
+    ///
+    /// 0 without tokens, of which nothing can be said.
+    pub fn answers(&self) -> f64 {
+        let Some((own, others)) = self.behind.split_first().filter(|_| self.tokens > 0) else {
+            return 0.0;
+        };
+        1.0 / (1.0 + others.iter().map(|other| (own - other).exp()).sum::<f64>())
+    }
+}
+
+/// The share of a text's runs of three tokens that were there before in it; 0 of fewer tokens.
+pub fn repetition(tokens: &[u32]) -> f64 {
+    let mut seen = HashSet::new();
+    let runs = tokens.windows(RUN);
+    let count = runs.len();
+    let repeated = runs.filter(|run| !seen.insert(*run)).count();
+    repeated as f64 / count.max(1) as f64
+}
+
+/// `min(1, exp(usual - nats)) * (1 - repetition)`, in nats per token; `usual` is the mean of the unsteered texts. 0 without
+/// tokens.
+pub fn fluency(nats: Option<f64>, usual: f64, repetition: f64) -> f64 {
+    nats.map_or(0.0, |nats| (usual - nats).exp().min(1.0) * (1.0 - repetition))
+}
+
+/// The harmonic mean of whether a text shows the concept, is fluent and answers, as AxBench (arXiv 2501.17148) has it.
+pub fn score(concept: bool, fluency: f64, answers: f64) -> f64 {
+    harmonic_mean(&[f64::from(u8::from(concept)), fluency, answers]).unwrap_or(0.0)
+}
+
+/// The harmonic mean of a judge's scores, from 0 to 1.
+pub fn judged(concept: u8, fluency: u8, answers: u8) -> JudgedText {
+    let scores = [concept, fluency, answers].map(|score| f64::from(score) / 2.0);
+    JudgedText {
+        concept,
+        fluency,
+        answers,
+        score: harmonic_mean(&scores).unwrap_or(0.0),
+    }
+}
+
+/// The means over texts.
+fn scores(texts: &[&GeneratedText]) -> TextScores {
+    let over = |of: &dyn Fn(&GeneratedText) -> f64| mean(&texts.iter().map(|text| of(text)).collect::<Vec<_>>());
+    let judged: Vec<f64> = texts
+        .iter()
+        .filter_map(|text| Some(text.judged.as_ref()?.score))
+        .collect();
+    TextScores {
+        texts: texts.len(),
+        concept: over(&|text| f64::from(u8::from(text.concept))),
+        fluency: over(&|text| text.fluency),
+        answers: over(&|text| text.answers),
+        score: over(&|text| text.score),
+        judged: (!judged.is_empty()).then(|| mean(&judged)),
+    }
+}
+
+/// The texts of a setting, on one half of the prompts.
+fn of_half<'a>(
+    texts: &'a [GeneratedText],
+    prompts: &[TextPrompt],
+    (kind, alpha): (Kind, f64),
+    finding: bool,
+) -> Vec<&'a GeneratedText> {
+    let of = |text: &&GeneratedText| {
+        text.kind == kind && text.alpha == alpha && prompts.get(text.prompt).is_some_and(|p| p.finding == finding)
+    };
+    texts.iter().filter(of).collect()
+}
+
+/// By setting, given as `(kind, alpha, propensity)`.
+pub fn settings(
+    texts: &[GeneratedText],
+    prompts: &[TextPrompt],
+    settings: &[(Kind, f64, Option<f64>)],
+) -> Vec<TextSetting> {
+    let of = |&(kind, alpha, propensity): &(Kind, f64, Option<f64>)| TextSetting {
+        kind,
+        alpha,
+        propensity,
+        finding: scores(&of_half(texts, prompts, (kind, alpha), true)),
+        measuring: scores(&of_half(texts, prompts, (kind, alpha), false)),
+    };
+    settings.iter().map(of).collect()
+}
+
+/// By kind, the setting with the best score on the finding prompts; of equals the weaker.
+pub fn chosen(
+    texts: &[GeneratedText],
+    prompts: &[TextPrompt],
+    settings: &[TextSetting],
+    (resamples, seed): (usize, u64),
+) -> Vec<ChosenStrength> {
+    let mut kinds: Vec<Kind> = Vec::new();
+    for setting in settings {
+        if !kinds.contains(&setting.kind) {
+            kinds.push(setting.kind);
+        }
+    }
+    let best = |kind: Kind| {
+        let of_kind = settings.iter().filter(|setting| setting.kind == kind);
+        of_kind.reduce(|best, setting| {
+            let (a, b) = (best.finding.score, setting.finding.score);
+            if b > a || (b == a && setting.alpha < best.alpha) {
+                setting
+            } else {
+                best
+            }
+        })
+    };
+    let of = |kind: Kind| {
+        let alpha = best(kind)?.alpha;
+        let texts = of_half(texts, prompts, (kind, alpha), false);
+        let by_prompt: Vec<usize> = texts.iter().map(|text| text.prompt).collect();
+        let resamples = Resamples::clustered(resamples, &by_prompt, seed);
+        let estimate = |values: &[f64]| within_bounds(analysis::estimate(values, &resamples));
+        let values: Vec<f64> = texts.iter().map(|text| text.score).collect();
+        // Where a text is not judged, its prompt's others would weigh more: then there is no interval to speak of.
+        let judged: Option<Vec<f64>> = texts.iter().map(|text| Some(text.judged.as_ref()?.score)).collect();
+        Some(ChosenStrength {
+            kind,
+            alpha,
+            score: estimate(&values),
+            judged: judged.map(|judged| estimate(&judged)),
+        })
+    };
+    kinds.into_iter().filter_map(of).collect()
+}
+
+/// A score is between 0 and 1; so is its interval.
+fn within_bounds(estimate: Estimate) -> Estimate {
+    Estimate {
+        low: estimate.low.clamp(0.0, 1.0),
+        high: estimate.high.clamp(0.0, 1.0),
+        ..estimate
+    }
+}
+
+/// Whether propensity ranks the settings that have one as the texts do, those of both halves of the prompts.
+pub fn agreement(settings: &[TextSetting]) -> Agreement {
+    let ranked: Vec<&TextSetting> = settings.iter().filter(|setting| setting.propensity.is_some()).collect();
+    let propensities: Vec<f64> = ranked.iter().filter_map(|setting| setting.propensity).collect();
+    let with = |of: &dyn Fn(&TextScores) -> Option<f64>| {
+        let both = |setting: &&TextSetting| {
+            let (finding, measuring) = (&setting.finding, &setting.measuring);
+            let sum = of(finding)? * finding.texts as f64 + of(measuring)? * measuring.texts as f64;
+            Some(sum / (finding.texts + measuring.texts) as f64)
+        };
+        let scores: Vec<f64> = ranked.iter().map(both).collect::<Option<_>>()?;
+        spearman(&propensities, &scores)
+    };
+    Agreement {
+        settings: ranked.len(),
+        concept: with(&|scores| Some(scores.concept)),
+        score: with(&|scores| Some(scores.score)),
+        judged: with(&|scores| scores.judged),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn likelihoods_by_hand() {
+        let nats = Nats {
+            tokens: 4,
+            behind: vec![8.0, 8.0 + 3f64.ln(), 8.0 + 6f64.ln()],
+        };
+        assert_eq!(nats.per_token(), Some(2.0));
+        // 1 / (1 + 1/3 + 1/6)
+        assert!((nats.answers() - 2.0 / 3.0).abs() < 1e-12);
+        assert!((fluency(nats.per_token(), 1.5, 0.25) - 0.75 * (-0.5f64).exp()).abs() < 1e-12);
+        // A text that is likelier than usual is not more than fluent.
+        assert_eq!(fluency(Some(1.0), 1.5, 0.0), 1.0);
+        let empty = Nats {
+            tokens: 0,
+            behind: vec![0.0, 0.0],
+        };
+        assert_eq!((empty.per_token(), empty.answers()), (None, 0.0));
+        assert_eq!(fluency(None, 1.5, 0.0), 0.0);
+        let far = Nats {
+            tokens: 30,
+            behind: vec![2000.0, 10.0],
+        };
+        assert_eq!(far.answers(), 0.0);
+    }
+
+    #[test]
+    fn repeated_runs_by_hand() {
+        assert_eq!(repetition(&[1, 2, 3, 4]), 0.0);
+        // 123 231 312 123 231: the last two were there.
+        assert_eq!(repetition(&[1, 2, 3, 1, 2, 3, 1]), 0.4);
+        assert_eq!(repetition(&[5; 6]), 0.75);
+        assert_eq!((repetition(&[]), repetition(&[1, 1])), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_score_is_nothing_without_one_of_its_parts() {
+        assert_eq!(score(false, 1.0, 1.0), 0.0);
+        assert_eq!(score(true, 0.0, 1.0), 0.0);
+        // 3 / (1 + 2 + 4)
+        assert!((score(true, 0.5, 0.25) - 3.0 / 7.0).abs() < 1e-12);
+        assert_eq!((judged(2, 2, 2).score, judged(2, 0, 2).score), (1.0, 0.0));
+        assert!((judged(1, 2, 2).score - 3.0 / 4.0).abs() < 1e-12);
+    }
+
+    fn text(kind: Kind, alpha: f64, prompt: usize, score: f64) -> GeneratedText {
+        GeneratedText {
+            prompt,
+            number: 0,
+            kind,
+            alpha,
+            text: String::new(),
+            concept: score > 0.0,
+            perplexity: None,
+            repetition: 0.0,
+            fluency: score,
+            answers: score,
+            score,
+            judged: None,
+        }
+    }
+
+    #[test]
+    fn one_half_chooses_and_the_other_measures() {
+        let prompts: Vec<TextPrompt> = (0..4)
+            .map(|number| TextPrompt {
+                text: number.to_string(),
+                finding: number % 2 == 0,
+            })
+            .collect();
+        // At 0.1 the finding prompts score more, at 0.2 the measuring ones.
+        let scored = [
+            (Kind::Unsteered, 0.0, [0.0, 0.1]),
+            (Kind::Mapped, 0.1, [0.6, 0.2]),
+            (Kind::Mapped, 0.2, [0.5, 0.9]),
+            (Kind::Mapped, 0.3, [0.6, 0.3]),
+            (Kind::Prompted, 0.0, [0.3, 0.3]),
+        ];
+        let texts: Vec<GeneratedText> = scored
+            .iter()
+            .flat_map(|&(kind, alpha, halves)| (0..4).map(move |i| text(kind, alpha, i, halves[i % 2])))
+            .collect();
+        let measured = [
+            (Kind::Unsteered, 0.0, Some(-1.0)),
+            (Kind::Mapped, 0.1, Some(0.5)),
+            (Kind::Mapped, 0.2, Some(1.0)),
+            (Kind::Mapped, 0.3, Some(1.5)),
+            (Kind::Prompted, 0.0, None),
+        ];
+        let settings = settings(&texts, &prompts, &measured);
+        let chosen = chosen(&texts, &prompts, &settings, (100, 1));
+        let found: Vec<(Kind, f64, f64)> = chosen
+            .iter()
+            .map(|chosen| (chosen.kind, chosen.alpha, chosen.score.value))
+            .collect();
+        let expected = [
+            (Kind::Unsteered, 0.0, 0.1),
+            (Kind::Mapped, 0.1, 0.2),
+            (Kind::Prompted, 0.0, 0.3),
+        ];
+        for ((kind, alpha, score), (expected, at, value)) in found.into_iter().zip(expected) {
+            assert_eq!((kind, alpha), (expected, at));
+            assert!((score - value).abs() < 1e-12, "{kind:?}: {score}");
+        }
+        let agreement = agreement(&settings);
+        // Means over both halves: 0.05, 0.4, 0.7, 0.45 against -1, 0.5, 1, 1.5: ranks 1 2 4 3 against 1 2 3 4.
+        assert_eq!(agreement.settings, 4);
+        assert!((agreement.score.unwrap() - 0.8).abs() < 1e-12);
+        assert_eq!(agreement.judged, None);
+    }
+}
