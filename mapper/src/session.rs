@@ -303,12 +303,15 @@ impl Session {
         Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
     }
 
-    /// The negative log likelihood, in nats, that the model gives the tokens of `text` behind `prompt`.
+    /// The negative log likelihood, in nats, that the model gives the tokens of `text` behind `prompt`; of a longer prompt than
+    /// [`NATS_CONTEXT`] behind its end.
     ///
     /// # Errors
     ///
     /// A prompt without tokens, what the engine answers with.
     pub async fn nats_behind(&self, prompt: &[u32], text: &[u32]) -> Result<f64> {
+        // The logits of all positions are held together.
+        let prompt = &prompt[prompt.len().saturating_sub(NATS_CONTEXT)..];
         let before = prompt
             .len()
             .checked_sub(1)
@@ -316,12 +319,11 @@ impl Session {
         let whole = [prompt, text].concat();
         let logits = self.raw_logits(&whole).await?;
         // Each position's logits are of the token behind it.
-        let rows = logits.narrow(0, before, text.len())?.to_dtype(DType::F32)?;
-        let rows: Vec<Vec<f32>> = rows.to_vec2()?;
-        let nats = rows.iter().zip(text);
-        Ok(nats
-            .map(|(logits, &token)| negative_log_likelihood(logits, token as usize))
-            .sum())
+        let nats = text.iter().enumerate().map(|(row, &token)| {
+            let logits: Vec<f32> = logits.get(before + row)?.to_dtype(DType::F32)?.to_vec1()?;
+            Ok(negative_log_likelihood(&logits, token as usize))
+        });
+        nats.sum()
     }
 
     /// `[positions, vocabulary]`, in the dtype that the engine has them in.
@@ -429,6 +431,9 @@ impl Session {
         Ok((id, answers))
     }
 }
+
+/// Tokens of a prompt that a text is read behind, at most.
+const NATS_CONTEXT: usize = 512;
 
 /// A prompt to be continued.
 #[derive(Clone)]

@@ -9,6 +9,8 @@ use super::Variant;
 
 /// How the verdict of a map begins that does not predict the documents that its fit held out.
 const BROKEN: &str = "This map is broken";
+/// So it says of a map that predicts nothing, and whose file says so.
+const AS_STATED: &str = ", as its file states: ";
 /// How other verdicts of a map begin, mostly.
 const MAP: &str = "This map";
 
@@ -40,7 +42,7 @@ impl Evaluated {
         format!(
             "| {} | {stated:.3} | {measured:.3} | {} | {:.2} | {} / {} / {} | {} | {} |\n",
             self.variant.title(),
-            representation(&summary.verdict, measured),
+            representation(&summary.verdict),
             mean(&cosines),
             summary.steered,
             summary.judged,
@@ -145,13 +147,12 @@ fn r2(layers: &[LayerResult], pairs: &[PairResult]) -> [f64; 2] {
     [over(|pair| pair.stated_r2), over(|pair| pair.r2)]
 }
 
-/// What the representation says of the map: that it is broken is the evaluation's word; that a map is as bad as its file
-/// states is read from R² here.
-fn representation(verdict: &Verdict, measured: f64) -> &'static str {
-    if verdict.sentence.starts_with(BROKEN) {
+/// What the representation says of the map, by the evaluation's own words.
+fn representation(verdict: &Verdict) -> &'static str {
+    if verdict.sentence.starts_with(BROKEN) && verdict.sentence.contains(AS_STATED) {
+        "broken: no better than the mean state, as the file states"
+    } else if verdict.sentence.starts_with(BROKEN) {
         "broken: far below what the file states"
-    } else if measured <= 0.0 {
-        "no better than the mean state, as the file states"
     } else {
         "as the file states"
     }
@@ -241,8 +242,13 @@ mod tests {
             assert!(wrong(variant, true, &nothing).is_some());
         }
         assert!(wrong(Variant::Intact, true, &not).is_some());
-        assert_eq!(representation(&not, 0.4), "broken: far below what the file states");
-        assert_eq!(representation(&carried, 0.4), "as the file states");
+        assert_eq!(representation(&not), "broken: far below what the file states");
+        assert_eq!(representation(&carried), "as the file states");
+        let as_stated = "This map is broken: at layers 3 -> 4 its R² is -0.014, as its file states: the mean";
+        assert_eq!(
+            representation(&verdict(Outcome::NotCarried, as_stated)),
+            "broken: no better than the mean state, as the file states"
+        );
     }
 
     #[test]

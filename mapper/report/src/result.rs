@@ -314,7 +314,7 @@ pub struct TaskResult {
     /// either does not move are left out (see `count`).
     pub pearson: Spread,
     /// By alpha other than 0: Pearson correlation over items of the propensities with the native and with the mapped vector, as
-    /// the paper has it. What items differ by without steering counts, so random directions come out high too.
+    /// the paper has it. The interval is of their mean, over clusters of items. What items differ by without steering counts, so random directions come out high too.
     pub item_pearson: Spread,
     /// By item: mean over alphas of the squared difference of those propensities.
     pub mse: Spread,
@@ -322,12 +322,13 @@ pub struct TaskResult {
     pub mse_probability: Spread,
     /// Perplexity of the neutral text.
     pub perplexity: Perplexity,
-    /// What steering for this task does to the others, each on the first eight items of its measuring half: at the strongest
-    /// alphas to either side that keep perplexity within the budget.
+    /// What steering for this task does to the others, each on the first [`Protocol::control_items`] of its measuring half: at half
+    /// of the largest alpha to either side.
     pub side_effects: Vec<SideEffect>,
     /// Generated texts and their scores.
     pub generation: Option<Generation>,
-    /// The spec to serve, if any alpha keeps perplexity within the budget.
+    /// The spec to serve: of a task with texts, if at the decisive layer an alpha scores better than no steering with perplexity
+    /// within the budget; of another, if any alpha keeps it there.
     pub proposal: Option<Proposal>,
     /// What the figures say, in a sentence.
     pub verdict: Verdict,
@@ -586,8 +587,10 @@ pub struct TextScores {
     pub answers: f64,
     /// Mean of [`GeneratedText::score`].
     pub score: f64,
-    /// Mean of [`JudgedText::score`], if there is a judge.
+    /// Mean of [`JudgedText::score`] over those that were judged.
     pub judged: Option<f64>,
+    /// How many were.
+    pub judged_texts: usize,
 }
 
 /// All texts of one vector at one alpha.
@@ -614,9 +617,9 @@ pub struct ChosenStrength {
     pub kind: Kind,
     /// Alpha; 0 without steering.
     pub alpha: f64,
-    /// Mean score of the measuring prompts' texts there. The interval is over prompts.
+    /// Mean score of the measuring prompts' texts there. The interval is over prompts, within 0 to 1; where all are alike, Wilson's.
     pub score: Estimate,
-    /// Mean of the judge's scores, if there is a judge.
+    /// Mean of the judge's scores, of the texts that were judged.
     pub judged: Option<Estimate>,
 }
 
@@ -656,7 +659,8 @@ pub struct GeneratedText {
     /// The share of its runs of three tokens that were there before in it.
     pub repetition: f64,
     /// `min(1, perplexity of the unsteered texts / perplexity) * (1 - repetition)`; of a text without tokens 0. The unsteered
-    /// texts are those of the same task, greedy or sampled as this one is: the exponential of their mean negative log likelihood.
+    /// texts are those of the same task, of all of its prompts, greedy or sampled as this one is: the exponential of their mean
+    /// negative log likelihood.
     pub fluency: f64,
     /// Does it answer its prompt? The probability that it follows this prompt and not one of two others of the task, by the
     /// target without steering, if each is as likely beforehand.
@@ -791,9 +795,11 @@ pub struct KindScore {
     pub kind: Kind,
     /// How many tasks: the baseline may be missing in some.
     pub tasks: usize,
-    /// Of [`TextScores::score`].
+    /// Of [`ChosenStrength::score`]. The interval resamples tasks; with one or two, it is the mean of theirs.
     pub score: Estimate,
-    /// Of [`TextScores::judged`].
+    /// How many tasks have texts that were judged.
+    pub judged_tasks: usize,
+    /// Of [`ChosenStrength::judged`].
     pub judged: Option<Estimate>,
 }
 

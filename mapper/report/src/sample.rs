@@ -560,6 +560,7 @@ fn generation(positive: &str, negative: &str) -> Generation {
         answers: 0.8,
         score: value(kind, alpha),
         judged: Some(0.75),
+        judged_texts: 2,
     };
     let settings = all.iter().map(|&(kind, alpha)| TextSetting {
         kind,
@@ -605,6 +606,7 @@ fn text_means(tasks: &[&TaskResult]) -> Option<TextMeans> {
         kind: chosen.kind,
         tasks: texts.len(),
         score: chosen.score,
+        judged_tasks: texts.len(),
         judged: chosen.judged,
     });
     Some(TextMeans {

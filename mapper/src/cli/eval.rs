@@ -94,7 +94,7 @@ pub struct EvalArgs {
     #[arg(long, default_value_t = 32)]
     max_tokens: usize,
     /// Let a model score the texts too: the address of an OpenAI-compatible server, such as http://localhost:8000/v1. Texts and
-    /// prompts are sent there; the key is read from STEERMAP_JUDGE_KEY or OPENAI_API_KEY
+    /// prompts are sent there; the key is read from STEERMAP_JUDGE_KEY, for https://api.openai.com from OPENAI_API_KEY too
     #[arg(long, value_name = "URL", requires = "judge_model")]
     judge: Option<String>,
     /// The judge's name on that server
@@ -120,8 +120,11 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
     let judge = match args.judge.zip(args.judge_model) {
         None => None,
         Some((url, model)) => {
-            let key = ["STEERMAP_JUDGE_KEY", "OPENAI_API_KEY"];
-            let key = key.into_iter().find_map(|name| std::env::var(name).ok());
+            // OpenAI's key is for OpenAI alone.
+            let own = url.starts_with("https://api.openai.com/");
+            let names = ["STEERMAP_JUDGE_KEY", "OPENAI_API_KEY"];
+            let mut names = names.iter().take(if own { 2 } else { 1 });
+            let key = names.find_map(|name| std::env::var(name).ok());
             Some(Judge::new(&url, &model, key)?)
         }
     };

@@ -136,6 +136,27 @@ pub fn mean_of(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Es
     Some(Estimate { value, low, high })
 }
 
+/// The mean of what was estimated on several tasks and is between 0 and 1, so that its intervals lean to one side. The interval
+/// resamples tasks, whose values differ by their own uncertainty too; with one or two tasks it is their intervals' mean, which is
+/// wider than of independent ones. `None` of nothing.
+pub fn mean_of_bounded(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Estimate> {
+    let all = |of: fn(&Estimate) -> f64| estimates.iter().map(of).collect::<Vec<f64>>();
+    let values = all(|estimate| estimate.value);
+    if estimates.len() >= LEAST_TASKS {
+        let Estimate { value, low, high } = estimate_of(&spread(&values, resamples, seed)?);
+        return Some(Estimate {
+            value,
+            low: low.clamp(0.0, 1.0),
+            high: high.clamp(0.0, 1.0),
+        });
+    }
+    (!estimates.is_empty()).then(|| Estimate {
+        value: mean(&values),
+        low: mean(&all(|estimate| estimate.low)),
+        high: mean(&all(|estimate| estimate.high)),
+    })
+}
+
 /// The mean of a spread, with its interval.
 pub fn estimate_of(spread: &Spread) -> Estimate {
     Estimate {
@@ -171,6 +192,31 @@ pub fn alpha_pearsons(alphas: &[f64], a: &Propensities, b: &Propensities) -> Vec
     let both = alphas.iter().zip(a.iter().zip(b));
     let steered = both.filter(|(alpha, _)| **alpha != 0.0);
     steered.filter_map(|(_, (a, b))| pearson(a, b)).collect()
+}
+
+/// [`alpha_pearsons`], with the interval of their mean over resamples of the items. `None` where there is none.
+pub fn alpha_pearson(alphas: &[f64], a: &Propensities, b: &Propensities, resamples: &Resamples) -> Option<Spread> {
+    let found = alpha_pearsons(alphas, a, b);
+    let range = quantiles(&found, [0.025, 0.975])?;
+    let value = mean(&found);
+    let over = |items: &[usize]| {
+        let of = |all: &Propensities| -> Propensities {
+            all.iter()
+                .map(|row| items.iter().map(|&item| row[item]).collect())
+                .collect()
+        };
+        let found = alpha_pearsons(alphas, &of(a), &of(b));
+        // A resample of one item over and over has no correlation.
+        if found.is_empty() { value } else { mean(&found) }
+    };
+    let (low, high) = statistic_interval(resamples, over);
+    Some(Spread {
+        count: found.len(),
+        mean: value,
+        deviation: standard_deviation(&found).unwrap_or(0.0),
+        interval: [low.max(-1.0), high.min(1.0)],
+        range,
+    })
 }
 
 /// By item: Pearson correlation over alphas of two vectors' propensities; items where either is constant are left out.

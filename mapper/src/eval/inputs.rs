@@ -7,10 +7,12 @@ use steermap_maps::digest::{sha256, sha256_file};
 use steermap_maps::{MapFile, ModelInfo};
 
 use super::job::EvalJob;
-use super::judge::Judge;
 use super::text::NeutralText;
 use crate::session::ModelSource;
 use crate::tasks::{Task, read_folder_as};
+
+/// Longest text that is generated and scored, in tokens: the logits of all of its positions are held together.
+const MOST_TOKENS: usize = 1024;
 
 /// All that is known before a model is loaded.
 pub(super) struct Inputs {
@@ -42,6 +44,11 @@ impl Inputs {
         at_least("positions", job.positions, 4)?;
         at_least("perplexity-tokens", job.perplexity_tokens, 1)?;
         at_least("max-tokens", job.texts.max_tokens, 2)?;
+        ensure!(
+            job.texts.max_tokens <= MOST_TOKENS,
+            "max-tokens: found {}, expected {MOST_TOKENS} at most",
+            job.texts.max_tokens
+        );
         ensure!(
             job.perplexity_budget >= 1.0 && job.perplexity_budget.is_finite(),
             "perplexity-budget: found {}, expected 1 or more",
@@ -151,6 +158,7 @@ impl Inputs {
             "models": [model(&job.source, &infos[0]), model(&job.target, &infos[1])],
             "tasks": tasks,
             "form": format!("{:?}", job.form),
+            "text_options": format!("{:?}", job.text_options),
             "text": [self.text.sha256, job.unseen_text.to_string(), job.positions.to_string(), job.perplexity_tokens.to_string()],
             "alphas": [job.alphas.unit().as_str(), format!("{:?}", job.alphas.values())],
             "layers": job.layers.to_string(),
@@ -159,7 +167,6 @@ impl Inputs {
             "method": job.method.to_string(),
             "numbers": [job.seed, job.random as u64, job.random_alphas as u64],
             "texts": format!("{:?}", job.texts),
-            "judge": job.judge.as_ref().map(Judge::run),
             "items": job.items,
             "budget": job.perplexity_budget,
         });

@@ -15,12 +15,12 @@ use super::alphas::Alphas;
 use super::halves::{DrawnVectors, SHUFFLED};
 use super::inputs::Inputs;
 use super::journal::Journal;
-use super::judge::{Judge, JudgeError};
+use super::judge::Judge;
 use super::measure::{Bench, Prepared};
 use super::perplexity::Documents;
 use super::protocol::{Draws, SteeredLayers, protocol};
 use super::summary::summary;
-use super::texts::{LEAST_PROMPTS, TextDraws};
+use super::texts::{self, LEAST_PROMPTS, TextDraws};
 use super::vectors::{self, Finding, find_and_save};
 use super::{conclusion, representation, verdict};
 use crate::behaviour::Choices;
@@ -118,11 +118,11 @@ impl<T> Sorted<T> {
     ///
     /// # Errors
     ///
-    /// A stop, or a judge that can't be asked: no task's failure.
+    /// A stop, which is no task's failure.
     fn file(&mut self, name: &str, result: Result<T>) -> Result<()> {
         match result {
             Ok(good) => self.good.push(good),
-            Err(error) if error.is::<Stopped>() || error.is::<JudgeError>() => return Err(error),
+            Err(error) if error.is::<Stopped>() => return Err(error),
             Err(error) => self.failed.push(FailedTask {
                 name: name.to_string(),
                 reason: format!("{error:#}"),
@@ -232,6 +232,7 @@ impl EvalJob {
             alphas: &self.alphas,
             journal: &mut journal,
             progress: &progress,
+            notes: Vec::new(),
         };
         let shuffled_map = inputs.shuffled_map.as_ref().map(|(map, _)| map);
         let mut measured = Sorted::new();
@@ -243,6 +244,13 @@ impl EvalJob {
         failed.extend(measured.failed);
         let (prepared, mut tasks): (Vec<_>, Vec<_>) = measured.good.into_iter().unzip();
         let effects = bench.effects(&prepared, &protocol).await?;
+        notes.append(&mut bench.notes);
+        if let Some(judge) = &self.judge {
+            for task in &mut tasks {
+                progress.step(&format!("{}/judge", task.name));
+                texts::judge(&mut journal, task, judge, (self.resamples, self.seed)).await?;
+            }
+        }
         progress.finish();
         conclusion::conclude(&mut tasks, &effects, &protocol, self.resamples, self.seed);
         notes.extend(conclusion::notes(&tasks));

@@ -9,6 +9,7 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use steermap_maps::digest::sha256;
 use steermap_report::result::JudgeRun;
 
 /// What the judge is told, after AxBench (arXiv 2501.17148, appendix): three scores from 0 to 2.
@@ -26,11 +27,17 @@ const RUBRIC: &str = "You score texts that a language model wrote. You are given
 /// Questions that are asked at a time.
 const TOGETHER: usize = 8;
 /// How often a question is asked in vain before it is given up.
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 5;
 /// Longest answer that is read, in bytes.
 const LONGEST: usize = 1 << 20;
 /// Most tokens of an answer.
 const MAX_TOKENS: u32 = 200;
+/// With what a server refuses a request for what is in it.
+const REFUSALS: [StatusCode; 3] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNPROCESSABLE_ENTITY,
+];
 /// Time for one answer.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest wait before a question is asked again.
@@ -62,6 +69,8 @@ pub struct Judge {
     key: Option<String>,
     /// Whether the server has refused a request for an answer in a format, so that it is asked without from then on.
     formats_refused: AtomicBool,
+    /// Whether it has answered a question.
+    answered: AtomicBool,
 }
 
 /// What came of asking once.
@@ -89,15 +98,20 @@ impl Judge {
     /// No such address, or one with a password in it.
     pub fn new(url: &str, model: &str, key: Option<String>) -> Result<Self> {
         let expected = "expected the address of an OpenAI-compatible server, such as http://localhost:8000/v1";
-        let mut parsed = Url::parse(url).with_context(|| format!("judge: found {url:?}, {expected}"))?;
+        // What may be a password is not shown.
+        let shown = match url.contains(['@', '?']) {
+            true => "an address with a name, a password or a query".to_string(),
+            false => format!("{url:?}"),
+        };
+        let mut parsed = Url::parse(url).with_context(|| format!("judge: found {shown}, {expected}"))?;
         ensure!(
             ["http", "https"].contains(&parsed.scheme()) && parsed.has_host(),
-            "judge: found {url:?}, {expected}"
+            "judge: found {shown}, {expected}"
         );
         ensure!(
-            parsed.username().is_empty() && parsed.password().is_none(),
-            "judge: found an address with a name or a password, expected none: the key is read from STEERMAP_JUDGE_KEY or \
-             OPENAI_API_KEY"
+            parsed.username().is_empty() && parsed.password().is_none() && parsed.query().is_none(),
+            "judge: found an address with a name, a password or a query, expected none: the key is read from \
+             STEERMAP_JUDGE_KEY"
         );
         ensure!(!model.trim().is_empty(), "judge-model: found nothing, expected a name");
         let path = parsed.path().trim_end_matches('/');
@@ -113,22 +127,26 @@ impl Judge {
             model: model.to_string(),
             key: key.filter(|key| !key.is_empty()),
             formats_refused: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
         })
     }
 
     /// For the record.
     pub fn run(&self) -> JudgeRun {
-        let mut url = self.url.clone();
-        url.set_query(None);
         JudgeRun {
-            url: url.to_string(),
+            url: self.url.to_string(),
             model: self.model.clone(),
             rubric: RUBRIC.to_string(),
         }
     }
 
+    /// A hash over what decides its answers.
+    pub fn identity(&self) -> String {
+        sha256(format!("{}\n{}\n{RUBRIC}", self.url, self.model).as_bytes())
+    }
+
     /// Scores by question: concept, fluency, answers, each 0, 1 or 2. `None` where the judge's answers had none, however often
-    /// it was asked.
+    /// it was asked, or where it refuses this text alone.
     ///
     /// # Errors
     ///
@@ -141,20 +159,28 @@ impl Judge {
     async fn score(&self, question: &Question<'_>) -> Result<Option<[u8; 3]>> {
         // Answers without scores, and times in a row that the server could not be asked.
         let (mut unread, mut failed) = (0, 0);
+        let mut formatted = !self.formats_refused.load(Ordering::Relaxed);
         loop {
-            let formatted = !self.formats_refused.load(Ordering::Relaxed);
             let (told, wait) = match self.ask(question, formatted).await {
-                Answer::Scores(scores) => return Ok(Some(scores)),
+                Answer::Scores(scores) => {
+                    self.answers(formatted);
+                    return Ok(Some(scores));
+                }
                 Answer::Unread => {
+                    self.answers(formatted);
                     (unread, failed) = (unread + 1, 0);
                     if unread >= ATTEMPTS {
                         return Ok(None);
                     }
                     continue;
                 }
-                Answer::Refused(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) if formatted => {
-                    self.formats_refused.store(true, Ordering::Relaxed);
+                // A format that it doesn't know, or this text: too long, or filtered.
+                Answer::Refused(status, _) if REFUSALS.contains(&status) && formatted => {
+                    formatted = false;
                     continue;
+                }
+                Answer::Refused(status, _) if REFUSALS.contains(&status) && self.answered.load(Ordering::Relaxed) => {
+                    return Ok(None);
                 }
                 Answer::Refused(status, told) => {
                     let told = format!("{} answered {status}: {told}", self.run().url);
@@ -169,6 +195,14 @@ impl Judge {
             }
             let wait = wait.unwrap_or(Duration::from_secs(1 << (failed - 1)));
             tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
+        }
+    }
+
+    /// Notes that it has answered, and that it does so without a format alone, if it does.
+    fn answers(&self, formatted: bool) {
+        self.answered.store(true, Ordering::Relaxed);
+        if !formatted {
+            self.formats_refused.store(true, Ordering::Relaxed);
         }
     }
 
@@ -292,7 +326,6 @@ mod tests {
         ] {
             assert_eq!(url(given).unwrap(), "http://localhost:8000/v1/chat/completions");
         }
-        assert_eq!(url("https://h/v1?key=secret").unwrap(), "https://h/v1/chat/completions");
         for bad in ["", "localhost:8000", "ftp://h/v1", "http://"] {
             let error = format!("{:#}", url(bad).unwrap_err());
             assert!(
@@ -300,11 +333,17 @@ mod tests {
                 "{bad}: {error}"
             );
         }
-        let error = format!("{:#}", url("http://me:secret@h/v1").unwrap_err());
-        assert!(
-            error.contains("STEERMAP_JUDGE_KEY") && !error.contains("secret"),
-            "{error}"
-        );
+        for secret in [
+            "http://me:secret@h/v1",
+            "http://me:secret@h:port/v1",
+            "https://h/v1?key=secret",
+        ] {
+            let error = format!("{:#}", url(secret).unwrap_err());
+            assert!(
+                error.starts_with("judge: found an address") && !error.contains("secret"),
+                "{error}"
+            );
+        }
         assert!(Judge::new("http://h", " ", None).is_err());
     }
 

@@ -35,6 +35,8 @@ pub struct Bench<'a> {
     pub journal: &'a mut Journal,
     /// Moves on by one with each forward pass of a prompt.
     pub progress: &'a Progress,
+    /// What a reader should know of what was not measured.
+    pub notes: Vec<String>,
 }
 
 /// A task that is ready to be measured.

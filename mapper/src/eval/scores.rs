@@ -7,7 +7,7 @@ use steermap_report::result::{
 };
 
 use super::analysis;
-use crate::statistics::{Resamples, harmonic_mean, mean, spearman};
+use crate::statistics::{Resamples, harmonic_mean, mean, spearman, wilson_interval};
 
 /// Tokens in a run that counts as repeated.
 const RUN: usize = 3;
@@ -77,10 +77,7 @@ pub fn judged(concept: u8, fluency: u8, answers: u8) -> JudgedText {
 /// The means over texts.
 fn scores(texts: &[&GeneratedText]) -> TextScores {
     let over = |of: &dyn Fn(&GeneratedText) -> f64| mean(&texts.iter().map(|text| of(text)).collect::<Vec<_>>());
-    let judged: Vec<f64> = texts
-        .iter()
-        .filter_map(|text| Some(text.judged.as_ref()?.score))
-        .collect();
+    let judged: Vec<f64> = texts.iter().filter_map(|text| Some(text.judged?.score)).collect();
     TextScores {
         texts: texts.len(),
         concept: over(&|text| f64::from(u8::from(text.concept))),
@@ -88,6 +85,7 @@ fn scores(texts: &[&GeneratedText]) -> TextScores {
         answers: over(&|text| text.answers),
         score: over(&|text| text.score),
         judged: (!judged.is_empty()).then(|| mean(&judged)),
+        judged_texts: judged.len(),
     }
 }
 
@@ -147,49 +145,59 @@ pub fn chosen(
     let of = |kind: Kind| {
         let alpha = best(kind)?.alpha;
         let texts = of_half(texts, prompts, (kind, alpha), false);
-        let by_prompt: Vec<usize> = texts.iter().map(|text| text.prompt).collect();
-        let resamples = Resamples::clustered(resamples, &by_prompt, seed);
-        let estimate = |values: &[f64]| within_bounds(analysis::estimate(values, &resamples));
-        let values: Vec<f64> = texts.iter().map(|text| text.score).collect();
-        // Where a text is not judged, its prompt's others would weigh more: then there is no interval to speak of.
-        let judged: Option<Vec<f64>> = texts.iter().map(|text| Some(text.judged.as_ref()?.score)).collect();
+        let over = |of: fn(&GeneratedText) -> Option<f64>| {
+            let scored: Vec<(usize, f64)> = texts.iter().filter_map(|text| Some((text.prompt, of(text)?))).collect();
+            over_prompts(&scored, resamples, seed)
+        };
         Some(ChosenStrength {
             kind,
             alpha,
-            score: estimate(&values),
-            judged: judged.map(|judged| estimate(&judged)),
+            score: over(|text| Some(text.score))?,
+            judged: over(|text| Some(text.judged?.score)),
         })
     };
     kinds.into_iter().filter_map(of).collect()
 }
 
-/// A score is between 0 and 1; so is its interval.
-fn within_bounds(estimate: Estimate) -> Estimate {
-    Estimate {
-        low: estimate.low.clamp(0.0, 1.0),
-        high: estimate.high.clamp(0.0, 1.0),
-        ..estimate
-    }
+/// The mean of scores, each with its prompt; the interval is over prompts, between 0 and 1 as scores are. Prompts that are all alike
+/// say less than no width: there it is Wilson's, of as many trials as prompts. `None` of nothing.
+fn over_prompts(scored: &[(usize, f64)], resamples: usize, seed: u64) -> Option<Estimate> {
+    let (prompts, scores): (Vec<usize>, Vec<f64>) = scored.iter().copied().unzip();
+    let first = *scores.first()?;
+    let resamples = Resamples::clustered(resamples, &prompts, seed);
+    let Estimate { value, low, high } = analysis::estimate(&scores, &resamples);
+    let alike = scores.iter().all(|score| *score == first) || resamples.clusters() < 2;
+    let (low, high) = match alike {
+        true => wilson_interval(value, resamples.clusters() as f64),
+        false => (low, high),
+    };
+    Some(Estimate {
+        value,
+        low: low.clamp(0.0, 1.0),
+        high: high.clamp(0.0, 1.0),
+    })
 }
 
 /// Whether propensity ranks the settings that have one as the texts do, those of both halves of the prompts.
 pub fn agreement(settings: &[TextSetting]) -> Agreement {
     let ranked: Vec<&TextSetting> = settings.iter().filter(|setting| setting.propensity.is_some()).collect();
     let propensities: Vec<f64> = ranked.iter().filter_map(|setting| setting.propensity).collect();
-    let with = |of: &dyn Fn(&TextScores) -> Option<f64>| {
+    let with = |of: fn(&TextScores) -> Option<(f64, usize)>| {
+        // Both halves, each by its number of texts.
         let both = |setting: &&TextSetting| {
-            let (finding, measuring) = (&setting.finding, &setting.measuring);
-            let sum = of(finding)? * finding.texts as f64 + of(measuring)? * measuring.texts as f64;
-            Some(sum / (finding.texts + measuring.texts) as f64)
+            let halves: Vec<(f64, usize)> = [setting.finding, setting.measuring].iter().filter_map(of).collect();
+            let texts: usize = halves.iter().map(|(_, texts)| texts).sum();
+            let sum: f64 = halves.iter().map(|(score, texts)| score * *texts as f64).sum();
+            (texts > 0).then(|| sum / texts as f64)
         };
         let scores: Vec<f64> = ranked.iter().map(both).collect::<Option<_>>()?;
         spearman(&propensities, &scores)
     };
     Agreement {
         settings: ranked.len(),
-        concept: with(&|scores| Some(scores.concept)),
-        score: with(&|scores| Some(scores.score)),
-        judged: with(&|scores| scores.judged),
+        concept: with(|scores| Some((scores.concept, scores.texts))),
+        score: with(|scores| Some((scores.score, scores.texts))),
+        judged: with(|scores| Some((scores.judged?, scores.judged_texts))),
     }
 }
 
@@ -305,5 +313,21 @@ mod tests {
         assert_eq!(agreement.settings, 4);
         assert!((agreement.score.unwrap() - 0.8).abs() < 1e-12);
         assert_eq!(agreement.judged, None);
+    }
+
+    #[test]
+    fn prompts_that_are_alike_do_not_make_certain() {
+        // One prompt, however many texts; three prompts that all score 0.
+        let alone = over_prompts(&[(0, 0.8), (0, 0.6)], 200, 1).unwrap();
+        assert!(
+            (alone.value - 0.7).abs() < 1e-12 && alone.low < 0.2 && alone.high > 0.9,
+            "{alone:?}"
+        );
+        let nothing = over_prompts(&[(0, 0.0), (1, 0.0), (2, 0.0)], 200, 1).unwrap();
+        assert_eq!((nothing.value, nothing.low), (0.0, 0.0));
+        assert!((nothing.high - 0.5615).abs() < 1e-3, "{nothing:?}");
+        let some = over_prompts(&[(0, 0.2), (1, 0.4), (2, 0.3)], 200, 1).unwrap();
+        assert!(some.low >= 0.0 && some.low < 0.25 && some.high > 0.35, "{some:?}");
+        assert_eq!(over_prompts(&[], 200, 1), None);
     }
 }

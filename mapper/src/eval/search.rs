@@ -101,7 +101,7 @@ impl Bench<'_> {
             return Ok(None);
         };
         let unsteered = self.unsteered(&format!("{name}/finding"), &prepared.finding).await?;
-        let unit = format!("{name}/search/{layer}/texts");
+        let unit = format!("{name}/search/{layer}/texts/{alpha}");
         let steered = self
             .propensities(&unit, &prepared.finding, &direction, &[alpha], &[])
             .await?;

@@ -589,7 +589,8 @@ fn vectors_that_carry_nothing_are_not_carried() {
     let (evaluated, tasks, outcomes) = simulate(world, 20);
     assert_eq!(tasks.len(), 280);
     assert!(tasks.iter().all(|task| task.decisive().unwrap().spread.count == 279));
-    assert!(rare(outcomes.carried, tasks.len()), "{outcomes:?}");
+    // At most one in twenty is asked for.
+    assert_eq!(outcomes.carried, 0, "{outcomes:?}");
     // They are judged, not passed over.
     assert!(4 * outcomes.not_carried >= 3 * tasks.len(), "{outcomes:?}");
     // By retention alone more of them would pass.
@@ -610,7 +611,8 @@ fn another_tasks_vector_is_not_carried() {
         ..WORLD
     };
     let (evaluated, tasks, outcomes) = simulate(world, 20);
-    assert!(rare(outcomes.carried, tasks.len()), "{outcomes:?}");
+    // At most one in twenty is asked for.
+    assert_eq!(outcomes.carried, 0, "{outcomes:?}");
     assert!(4 * outcomes.not_carried >= 3 * tasks.len(), "{outcomes:?}");
     let maps = evaluated.iter().map(|evaluated| evaluated.summary.verdict.outcome);
     assert_eq!(maps.filter(|outcome| *outcome == Outcome::Carried).count(), 0);
@@ -624,8 +626,9 @@ fn the_vector_of_a_task_that_is_much_alike_is_not_carried() {
         shared: 0.6,
         ..WORLD
     };
-    let (_, tasks, outcomes) = simulate(world, 20);
-    assert!(rare(outcomes.carried, tasks.len()), "{outcomes:?}");
+    let (_, _, outcomes) = simulate(world, 20);
+    // At most one in twenty is asked for.
+    assert_eq!(outcomes.carried, 0, "{outcomes:?}");
 }
 
 #[test]

@@ -70,8 +70,9 @@ fn text_means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Option<Text
         Some(KindScore {
             kind,
             tasks: chosen.len(),
-            score: analysis::mean_of(&scores, resamples, seed)?,
-            judged: analysis::mean_of(&judged, resamples, seed),
+            score: analysis::mean_of_bounded(&scores, resamples, seed)?,
+            judged_tasks: judged.len(),
+            judged: analysis::mean_of_bounded(&judged, resamples, seed),
         })
     };
     let agreement = |of: fn(&Agreement) -> Option<f64>| {

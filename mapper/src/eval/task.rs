@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use steermap_maps::{MapFile, OffsetRule, VectorFile};
 use steermap_report::result::{Candidate, Control, ControlKind, Curve, HalfSamples, Kind, Protocol, TaskResult};
 
+use super::Stopped;
 use super::analysis::{self, Propensities};
 use super::config::Entry;
 use super::controls::ControlSlopes;
@@ -86,16 +87,25 @@ impl EvalJob {
             native: &curves.measured[0].1,
             mapped: &curves.measured[1].1,
         };
-        let generation = bench
+        let texts = bench
             .texts(
                 task,
                 &mapped_random,
                 &at_decisive,
                 &self.texts,
-                self.judge.as_ref(),
                 (self.resamples, self.seed),
             )
-            .await?;
+            .await;
+        // All else of the task is measured by now.
+        let generation = match texts {
+            Err(error) if !error.is::<Stopped>() => {
+                bench
+                    .notes
+                    .push(format!("{name}: its texts can't be scored: {error:#}"));
+                None
+            }
+            texts => texts?,
+        };
         let served = Entry {
             task: name,
             map: &self.map,
@@ -132,7 +142,7 @@ impl EvalJob {
         };
         let pearson = spread(&analysis::item_pearsons(native_items, mapped_items))
             .context("no item's propensity moves with alpha")?;
-        let item_pearson = spread(&analysis::alpha_pearsons(alphas, native_items, mapped_items))
+        let item_pearson = analysis::alpha_pearson(alphas, native_items, mapped_items, &resamples)
             .context("the items' propensities are all the same at every alpha")?;
         let probabilities = [native_items, mapped_items].map(analysis::probabilities);
         let of_measured = curves

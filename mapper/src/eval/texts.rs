@@ -2,10 +2,11 @@
 //! the prompt instead.
 
 use anyhow::{Context, Result, ensure};
-use steermap_report::result::{GeneratedText, Generation, JudgedText, Kind, TextPrompt};
+use steermap_report::result::{GeneratedText, Generation, Kind, TaskResult, TextPrompt};
 
 use super::analysis::Propensities;
 use super::baseline;
+use super::journal::Journal;
 use super::judge::{Judge, Question};
 use super::measure::{Bench, Direction, Prepared};
 use super::scores::{self, Nats};
@@ -87,7 +88,6 @@ struct Unscored {
     setting: usize,
     continuation: Continuation,
     nats: Nats,
-    judged: Option<JudgedText>,
 }
 
 impl Bench<'_> {
@@ -102,7 +102,6 @@ impl Bench<'_> {
         controls: &[Direction],
         measured: &Measured<'_>,
         draws: &TextDraws,
-        judge: Option<&Judge>,
         (resamples, seed): (usize, u64),
     ) -> Result<Option<Generation>> {
         let strengths = draws.strengths(measured.alphas);
@@ -114,15 +113,17 @@ impl Bench<'_> {
         let controls = &controls[..draws.per_prompt.min(controls.len())];
         let mut settings = self.settings(task, controls, measured, &strengths).await?;
         let (prompts, front) = self.prompts(task.task, generation, draws.max_tokens).await?;
-        if front.is_some() {
+        if front.is_none() {
+            self.notes.push(format!(
+                "{}: the concept is not asked for in the prompt: there is no room for it in the context",
+                task.task.name
+            ));
+        } else {
             settings.push(Setting::unsteered(Kind::Prompted, None));
         }
         let mut unscored = Vec::new();
         for number in 0..prompts.len() {
             unscored.extend(self.of_prompt(task, &settings, &prompts, number, draws, seed).await?);
-        }
-        if let Some(judge) = judge {
-            self.judge(task.task, generation, &mut unscored, judge).await?;
         }
         let texts = scored(unscored, &settings, generation)?;
         let prompts: Vec<TextPrompt> = generation.prompts.iter().enumerate().map(half).collect();
@@ -197,15 +198,19 @@ impl Bench<'_> {
         for prompt in &generation.prompts {
             bare.push(session.tokenize(prompt).await?);
         }
+        let most = session.max_sequence();
+        let room = |tokens: &Vec<u32>| tokens.len() + max_tokens <= most;
+        // Each text is read behind other prompts too.
+        ensure!(
+            bare.iter().all(room),
+            "generation.prompts: found one that leaves no room for {max_tokens} more in the context of {most} tokens"
+        );
         for front in baseline::fronts(task) {
             let mut asked = Vec::new();
             for prompt in &generation.prompts {
                 asked.push(session.tokenize(&baseline::asked(&front, prompt)).await?);
             }
-            if asked
-                .iter()
-                .all(|tokens| tokens.len() + max_tokens <= session.max_sequence())
-            {
+            if asked.iter().all(room) {
                 let both = bare.into_iter().zip(asked);
                 let prompts = both.map(|(bare, asked)| Prompt {
                     bare,
@@ -305,40 +310,54 @@ impl Bench<'_> {
                     behind,
                 },
                 continuation,
-                judged: None,
             })
             .collect())
     }
+}
 
-    /// Asks the judge about every text.
-    async fn judge(
-        &mut self,
-        task: &tasks::Task,
-        generation: &tasks::Generation,
-        texts: &mut [Unscored],
-        judge: &Judge,
-    ) -> Result<()> {
-        let prompts: Vec<String> = generation.prompts.iter().map(ToString::to_string).collect();
-        for (number, prompt) in prompts.iter().enumerate() {
-            let of_prompt = || texts.iter().filter(|text| text.prompt == number);
-            let questions: Vec<Question<'_>> = of_prompt()
-                .map(|text| Question {
-                    concept: &task.positive,
-                    description: &task.description,
-                    prompt,
-                    text: &text.continuation.text,
-                })
-                .collect();
-            let unit = format!("{}/texts/{number}/judge", task.name);
-            let answers: Vec<Option<[u8; 3]>> = self.journal.unit(&unit, judge.all(&questions)).await?;
-            self.progress.step(&unit);
-            let of_prompt = texts.iter_mut().filter(|text| text.prompt == number);
-            for (text, answer) in of_prompt.zip(answers) {
-                text.judged = answer.map(|[concept, fluency, answers]| scores::judged(concept, fluency, answers));
-            }
+/// Has the judge score all texts of a task.
+///
+/// # Errors
+///
+/// [`JudgeError`](super::judge::JudgeError), or a stop.
+pub async fn judge(
+    journal: &mut Journal,
+    task: &mut TaskResult,
+    judge: &Judge,
+    (resamples, seed): (usize, u64),
+) -> Result<()> {
+    let Some(generation) = &mut task.generation else {
+        return Ok(());
+    };
+    for (number, prompt) in generation.prompts.iter().enumerate() {
+        let of_prompt = generation.texts.iter().filter(|text| text.prompt == number);
+        let questions: Vec<Question<'_>> = of_prompt
+            .map(|text| Question {
+                concept: &task.positive,
+                description: &task.description,
+                prompt: &prompt.text,
+                text: &text.text,
+            })
+            .collect();
+        // Another judge is asked anew.
+        let unit = format!("{}/texts/{number}/judge/{}", task.name, judge.identity());
+        let answers: Vec<Option<[u8; 3]>> = journal.unit(&unit, judge.all(&questions)).await?;
+        let of_prompt = generation.texts.iter_mut().filter(|text| text.prompt == number);
+        for (text, answer) in of_prompt.zip(answers) {
+            text.judged = answer.map(|[concept, fluency, answers]| scores::judged(concept, fluency, answers));
         }
-        Ok(())
     }
+    let known: Vec<(Kind, f64, Option<f64>)> = generation
+        .settings
+        .iter()
+        .map(|setting| (setting.kind, setting.alpha, setting.propensity))
+        .collect();
+    let Generation { texts, prompts, .. } = &*generation;
+    let settings = scores::settings(texts, prompts, &known);
+    generation.chosen = scores::chosen(texts, prompts, &settings, (resamples, seed));
+    generation.agreement = scores::agreement(&settings);
+    generation.settings = settings;
+    Ok(())
 }
 
 impl Setting {
@@ -397,7 +416,7 @@ fn scored(texts: Vec<Unscored>, settings: &[Setting], generation: &tasks::Genera
             fluency,
             answers,
             score: scores::score(concept, fluency, answers),
-            judged: text.judged,
+            judged: None,
             text: text.continuation.text,
         }
     };

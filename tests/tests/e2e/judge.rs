@@ -290,14 +290,30 @@ fn a_judge_that_refuses_ends_the_run_and_nothing_is_lost() {
     let journal = dir.path().join("report").join("eval.journal");
     let before = std::fs::read_to_string(&journal).unwrap();
     assert!(before.contains("mood/texts/1/nats"), "{before}");
-    let count = server.count();
-    printed(&judged(dir.path(), &server.url).output().unwrap());
-    assert_eq!(server.count() - count, TEXTS);
+    // The rest was measured before the judge was asked, and another one is asked of the same texts.
+    // It refuses one of them, with a format and without, when it has answered others.
+    let refused = Mutex::new(None);
+    let other = Server::start(move |_, request| {
+        let question = question(request);
+        let mut refused = refused.lock().unwrap();
+        if question["prompt"] == "With the bucket in her bag, Emma" && refused.is_none() {
+            *refused = Some(question["text"].clone());
+        }
+        match refused.as_ref() == Some(&question["text"]) {
+            true => (413, "too long".to_string()),
+            false => scores(1),
+        }
+    });
+    printed(&judged(dir.path(), &other.url).output().unwrap());
+    let found = report(dir.path()).unwrap();
+    let texts = &generation(&found).texts;
+    let unjudged = texts.iter().filter(|text| text.judged.is_none()).count();
+    assert!((1..TEXTS / 2).contains(&unjudged), "{unjudged}");
     assert!(
-        generation(&report(dir.path()).unwrap())
-            .texts
+        found
+            .notes
             .iter()
-            .all(|text| text.judged.is_some())
+            .any(|note| note.starts_with(&format!("the judge gave no scores for {unjudged} of")))
     );
 }
 
