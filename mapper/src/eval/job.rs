@@ -247,7 +247,7 @@ impl EvalJob {
         notes.append(&mut bench.notes);
         if let Some(judge) = &self.judge {
             for task in &mut tasks {
-                progress.step(&format!("{}/judge", task.name));
+                progress.step(format!("{}/judge", task.name));
                 texts::judge(&mut journal, task, judge, (self.resamples, self.seed)).await?;
             }
         }
