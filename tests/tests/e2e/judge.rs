@@ -40,10 +40,6 @@ impl Server {
         });
         Self { url, received }
     }
-
-    fn count(&self) -> usize {
-        self.received.lock().unwrap().len()
-    }
 }
 
 /// Answers one request and closes.
