@@ -303,8 +303,8 @@ impl Session {
         Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
     }
 
-    /// The negative log likelihood, in nats, that the model gives the tokens of `text` behind `prompt`; of a longer prompt than
-    /// [`NATS_CONTEXT`] behind its end.
+    /// The negative log likelihood, in nats, that the model gives the tokens of `text` behind `prompt`; of a long prompt, behind
+    /// its last 512 tokens.
     ///
     /// # Errors
     ///
