@@ -143,18 +143,22 @@ pub fn mean_of_bounded(estimates: &[Estimate], resamples: usize, seed: u64) -> O
     let all = |of: fn(&Estimate) -> f64| estimates.iter().map(of).collect::<Vec<f64>>();
     let values = all(|estimate| estimate.value);
     if estimates.len() >= LEAST_TASKS {
-        let Estimate { value, low, high } = estimate_of(&spread(&values, resamples, seed)?);
-        return Some(Estimate {
-            value,
-            low: low.clamp(0.0, 1.0),
-            high: high.clamp(0.0, 1.0),
-        });
+        return Some(bounded(estimate_of(&spread(&values, resamples, seed)?)));
     }
     (!estimates.is_empty()).then(|| Estimate {
         value: mean(&values),
         low: mean(&all(|estimate| estimate.low)),
         high: mean(&all(|estimate| estimate.high)),
     })
+}
+
+/// Of what is between 0 and 1: so is its interval.
+pub fn bounded(estimate: Estimate) -> Estimate {
+    Estimate {
+        low: estimate.low.clamp(0.0, 1.0),
+        high: estimate.high.clamp(0.0, 1.0),
+        ..estimate
+    }
 }
 
 /// The mean of a spread, with its interval.

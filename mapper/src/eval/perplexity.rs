@@ -5,7 +5,6 @@ use tokenizers::Tokenizer;
 
 use super::text::NeutralText;
 use crate::align::TokenizedText;
-use crate::session::likelihood::negative_log_likelihood;
 use crate::session::steered_by;
 use crate::steerer::{LayerOffset, Steerer};
 
@@ -73,10 +72,8 @@ impl Documents {
         let steered = offset.map(|offset| steerer.adding(offset)).transpose()?;
         let mut nats = 0.0;
         for tokens in &self.tokens {
-            let logits = steered_by(&steered, steerer.session().prompt_logits(tokens)).await?;
-            for (logits, &next) in logits.iter().zip(&tokens[1..]) {
-                nats += negative_log_likelihood(logits, next as usize);
-            }
+            let (first, rest) = tokens.split_at(1);
+            nats += steered_by(&steered, steerer.session().nats_behind(first, rest)).await?;
             done();
         }
         let perplexity = (nats / self.predicted() as f64).exp();

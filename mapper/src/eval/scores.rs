@@ -102,24 +102,40 @@ fn of_half<'a>(
     texts.iter().filter(of).collect()
 }
 
-/// By setting, given as `(kind, alpha, propensity)`.
-pub fn settings(
+/// What a task's texts come to.
+pub struct Summed {
+    /// By vector and alpha.
+    pub settings: Vec<TextSetting>,
+    /// By kind.
+    pub chosen: Vec<ChosenStrength>,
+    /// With propensity.
+    pub agreement: Agreement,
+}
+
+/// Sums texts up by setting, each given as `(kind, alpha, propensity)`.
+pub fn summed(
     texts: &[GeneratedText],
     prompts: &[TextPrompt],
-    settings: &[(Kind, f64, Option<f64>)],
-) -> Vec<TextSetting> {
-    let of = |&(kind, alpha, propensity): &(Kind, f64, Option<f64>)| TextSetting {
+    known: impl Iterator<Item = (Kind, f64, Option<f64>)>,
+    (resamples, seed): (usize, u64),
+) -> Summed {
+    let of = |(kind, alpha, propensity)| TextSetting {
         kind,
         alpha,
         propensity,
         finding: scores(&of_half(texts, prompts, (kind, alpha), true)),
         measuring: scores(&of_half(texts, prompts, (kind, alpha), false)),
     };
-    settings.iter().map(of).collect()
+    let settings: Vec<TextSetting> = known.map(of).collect();
+    Summed {
+        chosen: chosen(texts, prompts, &settings, (resamples, seed)),
+        agreement: agreement(&settings),
+        settings,
+    }
 }
 
 /// By kind, the setting with the best score on the finding prompts; of equals the weaker.
-pub fn chosen(
+fn chosen(
     texts: &[GeneratedText],
     prompts: &[TextPrompt],
     settings: &[TextSetting],
@@ -171,15 +187,11 @@ fn over_prompts(scored: &[(usize, f64)], resamples: usize, seed: u64) -> Option<
         true => wilson_interval(value, resamples.clusters() as f64),
         false => (low, high),
     };
-    Some(Estimate {
-        value,
-        low: low.clamp(0.0, 1.0),
-        high: high.clamp(0.0, 1.0),
-    })
+    Some(analysis::bounded(Estimate { value, low, high }))
 }
 
 /// Whether propensity ranks the settings that have one as the texts do, those of both halves of the prompts.
-pub fn agreement(settings: &[TextSetting]) -> Agreement {
+fn agreement(settings: &[TextSetting]) -> Agreement {
     let ranked: Vec<&TextSetting> = settings.iter().filter(|setting| setting.propensity.is_some()).collect();
     let propensities: Vec<f64> = ranked.iter().filter_map(|setting| setting.propensity).collect();
     let with = |of: fn(&TextScores) -> Option<(f64, usize)>| {
@@ -293,8 +305,8 @@ mod tests {
             (Kind::Mapped, 0.3, Some(1.5)),
             (Kind::Prompted, 0.0, None),
         ];
-        let settings = settings(&texts, &prompts, &measured);
-        let chosen = chosen(&texts, &prompts, &settings, (100, 1));
+        let summed = summed(&texts, &prompts, measured.into_iter(), (100, 1));
+        let (chosen, agreement) = (summed.chosen, summed.agreement);
         let found: Vec<(Kind, f64, f64)> = chosen
             .iter()
             .map(|chosen| (chosen.kind, chosen.alpha, chosen.score.value))
@@ -308,7 +320,6 @@ mod tests {
             assert_eq!((kind, alpha), (expected, at));
             assert!((score - value).abs() < 1e-12, "{kind:?}: {score}");
         }
-        let agreement = agreement(&settings);
         // Means over both halves: 0.05, 0.4, 0.7, 0.45 against -1, 0.5, 1, 1.5: ranks 1 2 4 3 against 1 2 3 4.
         assert_eq!(agreement.settings, 4);
         assert!((agreement.score.unwrap() - 0.8).abs() < 1e-12);

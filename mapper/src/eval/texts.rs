@@ -9,7 +9,7 @@ use super::baseline;
 use super::journal::Journal;
 use super::judge::{Judge, Question};
 use super::measure::{Bench, Direction, Prepared};
-use super::scores::{self, Nats};
+use super::scores::{self, Nats, Summed};
 use crate::session::{Continuation, ContinuationRequest};
 use crate::statistics::mean;
 use crate::tasks;
@@ -127,18 +127,21 @@ impl Bench<'_> {
         }
         let texts = scored(unscored, &settings, generation)?;
         let prompts: Vec<TextPrompt> = generation.prompts.iter().enumerate().map(half).collect();
-        let known: Vec<(Kind, f64, Option<f64>)> = settings
+        let known = settings
             .iter()
-            .map(|setting| (setting.kind, setting.alpha, setting.propensity))
-            .collect();
-        let settings = scores::settings(&texts, &prompts, &known);
+            .map(|setting| (setting.kind, setting.alpha, setting.propensity));
+        let Summed {
+            settings,
+            chosen,
+            agreement,
+        } = scores::summed(&texts, &prompts, known, (resamples, seed));
         Ok(Some(Generation {
             rule: generation.rule.describe(),
             max_tokens: draws.max_tokens,
             texts_per_prompt: draws.per_prompt,
             baseline: front,
-            chosen: scores::chosen(&texts, &prompts, &settings, (resamples, seed)),
-            agreement: scores::agreement(&settings),
+            chosen,
+            agreement,
             prompts,
             settings,
             texts,
@@ -347,16 +350,14 @@ pub async fn judge(
             text.judged = answer.map(|[concept, fluency, answers]| scores::judged(concept, fluency, answers));
         }
     }
-    let known: Vec<(Kind, f64, Option<f64>)> = generation
+    let known = generation
         .settings
         .iter()
-        .map(|setting| (setting.kind, setting.alpha, setting.propensity))
-        .collect();
-    let Generation { texts, prompts, .. } = &*generation;
-    let settings = scores::settings(texts, prompts, &known);
-    generation.chosen = scores::chosen(texts, prompts, &settings, (resamples, seed));
-    generation.agreement = scores::agreement(&settings);
-    generation.settings = settings;
+        .map(|setting| (setting.kind, setting.alpha, setting.propensity));
+    let summed = scores::summed(&generation.texts, &generation.prompts, known, (resamples, seed));
+    generation.settings = summed.settings;
+    generation.chosen = summed.chosen;
+    generation.agreement = summed.agreement;
     Ok(())
 }
 
