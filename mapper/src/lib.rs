@@ -4,10 +4,8 @@
 //! | module | role |
 //! | --- | --- |
 //! | [`session`] | a model loaded in the engine: tokenize, run, read logits |
-//! | [`device`] | where a model runs: `auto`, `cpu`, `cuda:0` |
-//! | [`capture`] | a hook that keeps the residual stream of prompts |
 //! | [`steerer`] | steers single requests, with the plugin |
-//! | [`layers`], [`layer_pairs`] | which layers: `all`, `3,5-9`; which pairs of them: `relative-depth`, `14:11` |
+//! | [`layer_pairs`] | which pairs of layers: `relative-depth`, `14:11` |
 //! | [`records`], [`pairs`], [`corpus`] | files of JSON records; contrastive pairs; the documents of a corpus |
 //! | [`tasks`] | behaviour tasks: ours, and data sets as they are published |
 //! | [`windows`] | cuts documents into windows, by the text alone |
@@ -22,6 +20,8 @@
 //! | [`vector`] | `mapper vector`, `mapper combine`: how vectors are found and put together |
 //! | [`behaviour`] | propensities of two-choice items under many offsets at once |
 //! | [`eval`] | `mapper eval`: does steering go through a map? |
+//!
+//! How streams are read and vectors are found is in steermap-extract, which the server has too.
 
 #![warn(missing_docs)]
 
@@ -29,13 +29,10 @@ pub mod activations;
 pub mod align;
 pub mod behaviour;
 pub mod by_rank;
-pub mod capture;
 pub mod collect;
 pub mod corpus;
-pub mod device;
 pub mod eval;
 pub mod layer_pairs;
-pub mod layers;
 pub mod machine;
 pub mod map;
 pub mod pairs;
@@ -47,3 +44,5 @@ pub mod steerer;
 pub mod tasks;
 pub mod vector;
 pub mod windows;
+
+pub use steermap_extract::{capture, device, layers};

@@ -1,66 +1,11 @@
 //! Contrastive pairs: records of `{"positive": .., "negative": ..}`, as JSON lines or one JSON array, compressed or not.
 
-use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use serde::Deserialize;
+pub use steermap_extract::{Message, Pair, Text};
 
 use crate::records;
-
-/// A text to run through a model.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(untagged)]
-pub enum Text {
-    /// As it is.
-    Plain(String),
-    /// Through the model's chat template.
-    Chat(Vec<Message>),
-}
-
-/// One message of a chat.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Message {
-    /// `system`, `user` or `assistant`, as far as the model's template knows them.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
-
-/// Two texts that differ in one concept.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pair {
-    /// With the concept.
-    pub positive: Text,
-    /// Without it, or with its opposite.
-    pub negative: Text,
-}
-
-/// For people: of a chat, `role: text` lines.
-impl Display for Text {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain(text) => f.write_str(text),
-            Self::Chat(messages) => {
-                let lines = messages
-                    .iter()
-                    .map(|message| format!("{}: {}", message.role, message.content));
-                f.write_str(&lines.collect::<Vec<_>>().join("\n"))
-            }
-        }
-    }
-}
-
-impl Text {
-    fn is_blank(&self) -> bool {
-        match self {
-            Self::Plain(text) => text.trim().is_empty(),
-            Self::Chat(messages) => messages.is_empty(),
-        }
-    }
-}
 
 /// Reads all pairs of a file; blank lines are skipped.
 ///
@@ -71,16 +16,7 @@ impl Text {
 pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     let expected =
         "{\"positive\": TEXT, \"negative\": TEXT}, where TEXT is a string or a list of {\"role\", \"content\"}";
-    let pairs: Vec<Pair> = records::read(path, expected, |pair: &Pair| {
-        for (side, text) in [("positive", &pair.positive), ("negative", &pair.negative)] {
-            ensure!(!text.is_blank(), "{side}: found nothing, expected a text");
-        }
-        ensure!(
-            pair.positive != pair.negative,
-            "positive and negative are the same text"
-        );
-        Ok(())
-    })?;
+    let pairs: Vec<Pair> = records::read(path, expected, |pair: &Pair| Ok(pair.check()?))?;
     ensure!(
         pairs.len() >= 2,
         "{}: found {} pairs, expected two at least",

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use mistralrs_cli::{ModelEntry, model_configs};
 use mistralrs_core::parse_isq_value;
+use steermap_extract::model_files::ModelFiles;
 
 use crate::compile::{Target, compile_within, ranges, token_of};
 use crate::config::Config;
-use crate::model_files::ModelFiles;
 use crate::state::Saved;
 use crate::steering::{Asker, name_of_configuration};
 use crate::{Library, SteeringError, SteeringSpec, VectorUse};
@@ -52,7 +52,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
         model_is_there(entry, index)
             .and_then(|()| settings_are_sound(entry, index))
             .map_err(within)?;
-        let files = ModelFiles::of_entry(entry);
+        let files = files_of(entry);
         let has_control_vectors = config.vectors.has_control_of(&entry.model_id);
         let target = match &files {
             Some(files) if has_control_vectors || has_default(entry) => target(entry, files, ignore_fingerprints)?,
@@ -129,6 +129,14 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
             &mut report,
             format_args!("{path}: uploaded vectors: {vectors}; written {}", saved.time),
         );
+    }
+    for (name, source) in &config.sources {
+        let place = if source.files().is_some() {
+            "on this machine"
+        } else {
+            "not on this machine, to be fetched"
+        };
+        line(&mut report, format_args!("source {name}: {}, {place}", source.model));
     }
     contents(&mut report, config, &library);
     Ok(Checked {
@@ -263,6 +271,15 @@ fn line(report: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(report, "{text}").expect("writing to a string does not fail");
 }
 
+/// The files of an entry of `[[models]]`; `None` if they are not on this machine.
+pub(crate) fn files_of(entry: &ModelEntry) -> Option<ModelFiles> {
+    let hf_cache = entry.device.hf_cache.as_deref();
+    match &entry.format.quantized_file {
+        Some(names) => ModelFiles::gguf(&entry.model_id, names, entry.format.tok_model_id.as_deref(), hf_cache),
+        None => ModelFiles::folder(&entry.model_id, hf_cache),
+    }
+}
+
 /// A path to a model must lead somewhere; mistral.rs would otherwise look for it on the model hub.
 fn model_is_there(entry: &ModelEntry, index: usize) -> Result<(), SteeringError> {
     let id = &entry.model_id;
@@ -275,7 +292,7 @@ fn model_is_there(entry: &ModelEntry, index: usize) -> Result<(), SteeringError>
         ));
     }
     if let (true, Some(names)) = (Path::new(id).is_dir(), &entry.format.quantized_file)
-        && ModelFiles::of_entry(entry).is_none()
+        && files_of(entry).is_none()
     {
         return Err(SteeringError::value(
             format!("models[{index}].format.quantized_file"),

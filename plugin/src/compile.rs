@@ -15,6 +15,7 @@ use tokenizers::Tokenizer;
 
 use crate::directions::{Direction, Found};
 use crate::select::{ResolveToken, Selector};
+use crate::spec::layers::Available;
 use crate::spec::{Conflict, NormRule, Op, SteeringSpec, TokenState, VectorUse, When};
 use crate::{Library, SteeringError};
 
@@ -80,6 +81,8 @@ pub struct Program {
     pub used: Vec<String>,
     /// The layers at which scales are less than asked for, since the operator bounds them. Ascending.
     pub clamped: Vec<usize>,
+    /// The stream's mean norm after layers that are steered, where vectors or maps state it.
+    pub stream_norms: BTreeMap<usize, f64>,
 }
 
 /// What one vector does.
@@ -87,6 +90,8 @@ pub struct Program {
 pub struct Step {
     /// What is done.
     pub op: Op,
+    /// For [`Op::Clamp`] between which numbers the component stays, infinite where it is open.
+    pub bounds: [f32; 2],
     /// By layer, with what it is done.
     pub layers: BTreeMap<usize, StepLayer>,
     /// On which tokens of the prompt.
@@ -106,7 +111,7 @@ pub struct StepLayer {
     /// `[hidden_size]`, finite: the unit direction, which programs share; of any length in what [`Program::adding`] makes.
     pub direction: Arc<Direction>,
     /// For [`Op::Add`] how often the direction is added, for [`Op::Ablate`] the share of the component that is removed, for
-    /// [`Op::Set`] what it becomes. Finite.
+    /// [`Op::Set`] what it becomes, for [`Op::Clamp`] the larger of its finite bounds, by absolute value. Finite.
     pub scale: f32,
 }
 
@@ -197,6 +202,7 @@ pub fn compile_within(
         };
         steps.push(Step {
             op: used.op,
+            bounds: bounds(used),
             layers,
             prompt,
             generation,
@@ -210,11 +216,12 @@ pub fn compile_within(
         Some(dose) => dose::hold(dose, spec, &mut steps, &mean_norms, library, target, at)?,
         None => Vec::new(),
     };
-    let mean_norms = mean_norms.into_iter().flatten().collect();
-    reach::refuse_overflow(spec, &steps, &mean_norms, target, at)?;
+    let stream_norms = mean_norms.into_iter().flatten().collect();
+    reach::refuse_overflow(spec, &steps, &stream_norms, target, at)?;
     let used = spec.vectors.iter().map(|used| used.vector.to_string()).collect();
     Ok(Program {
         clamped,
+        stream_norms,
         ..Program::new(steps, conditions, spec.conflict, spec.norm, used)
     })
 }
@@ -243,6 +250,7 @@ impl Program {
             prompt_salt,
             used,
             clamped: Vec::new(),
+            stream_norms: BTreeMap::new(),
         }
     }
 
@@ -251,6 +259,7 @@ impl Program {
         let layers = offsets.into_iter();
         let step = Step {
             op: Op::Add,
+            bounds: OPEN,
             layers: layers
                 .map(|(layer, offset)| {
                     let direction = Arc::new(Direction::new(offset));
@@ -340,19 +349,31 @@ fn step_layers(
     let vector = library.resolve(&used.vector, used.map.as_deref(), target, at)?;
     let source = Source {
         vector: &vector,
-        name: used.vector.name().unwrap_or("(inline)"),
+        name: used.vector.label(),
         map: used.map.as_deref(),
         offset: used.offset.unwrap_or_default(),
     };
     let directions = source.directions(library, target, at)?;
     let available = directions.layers();
+    let chosen = match &used.layers {
+        None => available,
+        Some(layers) => {
+            let available = Available {
+                layers: &available,
+                num_layers: target.num_layers,
+                best: directions.proposed(),
+            };
+            layers.among(&available, &format!("{at}.layers"))?
+        }
+    };
     let (mut layers, mut mean_norms) = (BTreeMap::new(), BTreeMap::new());
-    for &layer in used.layers.as_ref().unwrap_or(&available) {
+    for layer in chosen {
         let found = directions.layer(layer, &format!("{at}.layers"))?;
         let given = scale(used, layer, &found, at)?;
         let scale = match used.op {
             Op::Add if !used.normalize => given * found.norm,
             Op::Add | Op::Ablate | Op::Set => given,
+            Op::Clamp => largest(bounds(used)),
         };
         let step = StepLayer {
             direction: found.direction.clone(),
@@ -375,8 +396,34 @@ fn step_layers(
     Ok((layers, mean_norms))
 }
 
+/// Bounds that nothing is beyond.
+const OPEN: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
+
+/// Between which numbers `used` keeps a component.
+fn bounds(used: &VectorUse) -> [f32; 2] {
+    match used.op {
+        Op::Clamp => [
+            used.min.map_or(OPEN[0], |min| min as f32),
+            used.max.map_or(OPEN[1], |max| max as f32),
+        ],
+        Op::Add | Op::Ablate | Op::Set => OPEN,
+    }
+}
+
+/// The largest absolute value of the finite ones; 0 of none.
+fn largest(bounds: [f32; 2]) -> f64 {
+    let finite = bounds.into_iter().filter(|bound| bound.is_finite());
+    f64::from(finite.map(f32::abs).fold(0.0, f32::max))
+}
+
 /// The field that says how strongly `used` acts, and its value; `absent` where neither field is there.
 fn spelled_scale(used: &VectorUse, absent: f64) -> (&'static str, f64) {
+    if used.op == Op::Clamp {
+        return match (used.min, used.max) {
+            (Some(min), max) if max.is_none_or(|max| min.abs() >= max.abs()) => ("min", min),
+            (_, max) => ("max", max.unwrap_or(absent)),
+        };
+    }
     match (used.scale, used.relative_scale) {
         (None, Some(given)) => ("relative_scale", given),
         (given, _) => ("scale", given.unwrap_or(absent)),

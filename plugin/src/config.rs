@@ -30,6 +30,9 @@
 //! token_env = "STEERMAP_TOKEN"
 //! uploads = true
 //!
+//! [steering.sources.small]           # see `live`: models that vectors are found on while the server runs
+//! model = "models/small"
+//!
 //! [steering.limits]                  # see `server::LimitsTable`; these are the defaults
 //! body_bytes = 52428800
 //! choices = 16
@@ -47,12 +50,14 @@ use std::time::Duration;
 
 use mistralrs_cli::{CliConfig, ServeConfig, load_cli_config};
 use serde::Deserialize;
+use steermap_extract::ModelSource;
 
+use crate::live::config::{LiveLimits, LiveTable, SourceTable};
 use crate::policy::{Bound, BoundEntry, PerRequest};
 use crate::server::{AdminOptions, AdminTable, Limits, LimitsTable, is_loopback};
 use crate::spec::{Conflict, NormRule, SteeringSpec, VectorUse};
 use crate::vector_source::{VectorEntry, VectorSources};
-use crate::{Library, SteeringError, unknown_keys};
+use crate::{Library, SteeringError, live, unknown_keys};
 
 /// A configuration file, read and checked as far as it goes by itself.
 pub struct Config {
@@ -74,6 +79,10 @@ pub struct Config {
     pub bounds: BTreeMap<String, Bound>,
     /// Who may change the steering while the server runs.
     pub admin: AdminOptions,
+    /// The models that vectors are found on, beside those that are served.
+    pub sources: BTreeMap<String, ModelSource>,
+    /// What finding them may cost.
+    pub live: LiveLimits,
     /// What a request may cost.
     pub limits: Limits,
     /// How long requests may go on that run when a signal stops the server.
@@ -127,6 +136,10 @@ struct Table {
     defaults: Vec<DefaultEntry>,
     #[serde(default)]
     admin: AdminTable,
+    #[serde(default)]
+    sources: BTreeMap<String, SourceTable>,
+    #[serde(default)]
+    live: LiveTable,
     #[serde(default)]
     limits: LimitsTable,
     #[serde(default)]
@@ -186,6 +199,9 @@ impl Config {
             .resolve(is_loopback(&engine.server.host), folder)
             .map_err(|error| error.within(path))?;
         let limits = steering.limits.resolve().map_err(|error| error.within(path))?;
+        let sources = live::config::sources(steering.sources, &models).map_err(|error| error.within(path))?;
+        let live = steering.live.resolve(!sources.is_empty());
+        let live = live.map_err(|error| error.within(path))?;
         let warnings = warnings(&text, &engine, &admin);
         Ok(Self {
             path: path.to_path_buf(),
@@ -197,6 +213,8 @@ impl Config {
             inline: steering.inline,
             bounds,
             admin,
+            sources,
+            live,
             limits,
             patience: Duration::from_secs(steering.shutdown.seconds),
             warnings,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use residual_hooks::InstallError;
+use steermap_extract::ExtractError;
 use steermap_maps::{ApplyError, FileError};
 use thiserror::Error;
 
@@ -129,6 +130,22 @@ pub enum SteeringError {
         path: PathBuf,
         /// Why.
         message: String,
+    },
+    /// No vector was found.
+    #[error("{field}: {reason}")]
+    Find {
+        /// The field that asks for it.
+        field: String,
+        /// Why.
+        reason: ExtractError,
+    },
+    /// Too many vectors are to be found already.
+    #[error("{field}: found no room among those that wait, expected a request {seconds} seconds later")]
+    Busy {
+        /// The field that asks for one more.
+        field: String,
+        /// When there may be room, in seconds.
+        seconds: u64,
     },
     /// The engine has no such model, or lost it.
     #[error("model {model:?}: {message}")]

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use residual_hooks::{Admission, BatchView, MARKED, Phase, RequestState, ResidualHook, Row};
 
 use crate::apply::Applier;
-use crate::apply::plan::Plan;
+use crate::apply::plan::{Plan, captured};
 use crate::apply::sequence::SequenceState;
 use crate::compile::Program;
 use crate::metrics::Metrics;
@@ -91,7 +91,13 @@ impl ResidualHook for SteeringHook {
         };
         let start = Instant::now();
         let steered = self.applier.after_block(layer, stream, batch, |plan| {
-            count(plan, batch.rows(), steering.metrics())
+            count(plan, batch.rows(), steering.metrics());
+            // Somebody else's requests run.
+            if let Some(live) = steering.live()
+                && batch.rows().iter().any(|row| captured(row).is_none())
+            {
+                live.pace().ran();
+            }
         });
         if let Ok(Some(_)) = &steered {
             steering.metrics().applied(start.elapsed());

@@ -47,9 +47,9 @@
 //! | [`apply`] | runs the programs of a batch in the forward pass |
 //! | [`hook`] | ties [`apply`] to the seam |
 //! | [`steering`] | what holds at a moment, and what a request got of it |
+//! | [`live`] | vectors found from pairs while the server runs |
 //! | [`state`] | the folder in which changes outlast the server |
 //! | [`attach`](mod@attach) | puts one program into a loaded model |
-//! | [`model_files`] | what a model on disk is: sizes, tokenizer and fingerprint |
 //! | [`gguf`] | control vectors of llama.cpp and repeng |
 //! | [`policy`] | what an operator lets requests do |
 //! | [`server`] | the HTTP side: requests, administration |
@@ -70,8 +70,8 @@ pub mod error;
 pub mod gguf;
 pub mod hook;
 pub mod library;
+pub mod live;
 pub mod metrics;
-pub mod model_files;
 pub mod policy;
 #[cfg(test)]
 mod reference;

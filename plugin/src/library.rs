@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use steermap_maps::{LayerVector, MAX_WEIGHTS_BYTES, MapFile, ModelInfo, VectorFile, read};
 
 use crate::directions::{DirectionCache, Identity};
-use crate::spec::{InlineVector, VectorRef};
+use crate::spec::{FoundVector, InlineVector, VectorRef};
 use crate::{SteeringError, Target, gguf};
 
 /// Longest name of a vector or map: long enough to describe it, short enough for a log line.
@@ -264,6 +264,18 @@ impl Library {
                 return named.ok_or_else(|| not_found(format!("{at}.vector"), name, "a vector's name"));
             }
             VectorRef::Inline(inline) => inline,
+            VectorRef::Found(FoundVector { key, found }) => {
+                return Ok(Named {
+                    id: Identity::Content(Sha256::digest(key).into()),
+                    file: Arc::new(found.vector.clone()),
+                    path: None,
+                });
+            }
+            VectorRef::Pairs(_) => {
+                let expected =
+                    "a vector's name: pairs are for requests; POST /v1/steering/vectors gives what they find a name";
+                return Err(SteeringError::value(format!("{at}.vector"), "pairs", expected));
+            }
         };
         let model = match map.map(|name| (name, self.named_map(name))) {
             None => target.info(),

@@ -21,6 +21,9 @@ use residual_hooks::Phase;
 /// Upper bounds of the buckets of compile times, in seconds: from a spec of native vectors to many mapped ones.
 const COMPILE_BUCKETS: [f64; 8] = [0.0001, 0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 5.0];
 
+/// Upper bounds of the buckets of the time to find a vector, in seconds: from a few short pairs to thousands.
+const FIND_BUCKETS: [f64; 7] = [0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 100.0];
+
 /// The counters of one server. A clone counts into the same.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -44,6 +47,9 @@ struct Inner {
     conditions_met: Counter,
     conditions_unmet: Counter,
     vectors: Gauge<i64, AtomicI64>,
+    found: Histogram,
+    found_hits: Counter,
+    found_misses: Counter,
 }
 
 /// The counters of one vector, to be kept where it is used: counting then takes one atomic addition.
@@ -87,6 +93,8 @@ pub enum Reason {
     Prompt,
     /// The operator doesn't allow it.
     Policy,
+    /// Too many vectors are to be found already.
+    Busy,
 }
 
 impl Outcome {
@@ -111,6 +119,7 @@ impl Reason {
             Self::Spec => "spec",
             Self::Prompt => "prompt",
             Self::Policy => "policy",
+            Self::Busy => "busy",
         }
     }
 }
@@ -158,6 +167,14 @@ impl Metrics {
         registry.register("conditions", "Decisions of conditional vectors", conditions.clone());
         let vectors = Gauge::default();
         registry.register("vectors", "Vectors that requests can name", vectors.clone());
+        let found = Histogram::new(FIND_BUCKETS);
+        registry.register("find_seconds", "Time to find a vector from pairs", found.clone());
+        let found_cache = Family::default();
+        registry.register(
+            "found_cache",
+            "Look-ups of vectors found from pairs",
+            found_cache.clone(),
+        );
         Self(Arc::new(Inner {
             registry,
             requests,
@@ -176,6 +193,9 @@ impl Metrics {
             conditions_met: labelled(&conditions, "decision", "met"),
             conditions_unmet: labelled(&conditions, "decision", "unmet"),
             vectors,
+            found,
+            found_hits: labelled(&found_cache, "result", "hit"),
+            found_misses: labelled(&found_cache, "result", "miss"),
         }))
     }
 
@@ -257,6 +277,17 @@ impl Metrics {
     /// Counts a look-up of a compiled spec.
     pub fn program_cache(&self, hit: bool) {
         let counter = if hit { &self.0.cache_hits } else { &self.0.cache_misses };
+        counter.inc();
+    }
+
+    /// Records how long it took to find a vector from pairs, or to fail.
+    pub fn found(&self, took: Duration) {
+        self.0.found.observe(took.as_secs_f64());
+    }
+
+    /// Counts a look-up of a vector found from pairs.
+    pub fn found_cache(&self, hit: bool) {
+        let counter = if hit { &self.0.found_hits } else { &self.0.found_misses };
         counter.inc();
     }
 
@@ -342,6 +373,9 @@ mod tests {
         metrics.reload(false);
         metrics.condition(true);
         metrics.condition(false);
+        metrics.found(Duration::from_millis(30));
+        metrics.found_cache(true);
+        metrics.found_cache(false);
         let text = metrics.render();
         for line in [
             "steering_requests_total{model=\"tiny\",outcome=\"steered\"} 2",
@@ -362,6 +396,9 @@ mod tests {
             "steering_conditions_total{decision=\"met\"} 1",
             "steering_conditions_total{decision=\"unmet\"} 1",
             "steering_vectors 3",
+            "steering_find_seconds_bucket{le=\"0.05\"} 1",
+            "steering_found_cache_total{result=\"hit\"} 1",
+            "steering_found_cache_total{result=\"miss\"} 1",
             "# TYPE steering_apply_seconds counter",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Mode;
+use crate::spec::{Mode, VectorRef};
 use crate::{RequestSteering, SteeringError, SteeringSpec};
 
 /// What the `steering` field of a request may do.
@@ -74,14 +74,14 @@ impl PerRequest {
     }
 }
 
-/// Refuses vectors that a request brings along.
+/// Refuses vectors whose numbers a request brings along.
 ///
 /// # Errors
 ///
 /// [`SteeringError::Forbidden`]
 pub fn refuse_inline(asked: &RequestSteering) -> Result<(), SteeringError> {
     let mut vectors = asked.vectors.iter().flatten();
-    match vectors.position(|used| used.vector.name().is_none()) {
+    match vectors.position(|used| matches!(used.vector, VectorRef::Inline(_))) {
         None => Ok(()),
         Some(index) => Err(SteeringError::Forbidden {
             field: format!("steering.vectors[{index}].vector"),

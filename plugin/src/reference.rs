@@ -44,6 +44,10 @@ pub fn steer(
             Op::Add => f64::from(with.scale),
             Op::Ablate => -f64::from(with.scale) * component,
             Op::Set => f64::from(with.scale) - component,
+            Op::Clamp => {
+                let [min, max] = step.bounds.map(f64::from);
+                component.max(min).min(max) - component
+            }
         };
         for (h, v) in h.iter_mut().zip(&v) {
             *h += factor * v;

@@ -1,5 +1,6 @@
 //! `mistralrs-steered serve`: mistral.rs's server with its models steered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -11,10 +12,10 @@ use mistralrs_core::{MistralRs, ModelStatus};
 use tracing::{info, warn};
 
 use crate::SteeringError;
-use crate::check::{Checked, check};
+use crate::check::{Checked, check, files_of};
 use crate::compile::ranges;
 use crate::config::Config;
-use crate::model_files::ModelFiles;
+use crate::live::{Live, LiveSource};
 use crate::server::{unavailable, wrap};
 use crate::state::StateFolder;
 use crate::steering::{Model, Snapshot, Source, Steering};
@@ -46,6 +47,8 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         bounds,
         warnings,
         admin,
+        sources,
+        live,
         limits,
         patience,
         ..
@@ -76,6 +79,18 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         models.push(model);
         asked.push((id, defaults.get(&entry.model_id)));
     }
+    let mut loaded = BTreeMap::new();
+    for (name, source) in sources {
+        info!("Loading the source `{name}`: {}", source.model);
+        let source = LiveSource::load(&name, source).await;
+        loaded.insert(name, source.map_err(|error| error.within(&path))?);
+    }
+    let quantization = entries.iter().filter_map(|entry| {
+        let quantized = entry.quantization.in_situ_quant.clone();
+        let quantized = quantized.or_else(|| entry.format.quantized_file.as_ref().map(|_| "gguf".to_string()))?;
+        Some((engine_id(&engine, entry).ok()?, quantized))
+    });
+    let live = Live::new(engine.clone(), loaded, quantization.collect(), live);
     let default_model = engine.get_default_model_id().ok().flatten();
     let mut snapshot = Snapshot::new(library, models, default_model);
     snapshot.per_request = per_request;
@@ -98,7 +113,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         path,
         ignore_fingerprints,
     };
-    let steering = Steering::with_snapshot(snapshot, Some(source), state);
+    let steering = Steering::with_snapshot(snapshot, Some(source), state, Some(live));
     steering.install(&engine)?;
     for model in steering.snapshot().models.values() {
         match (&model.refusal, &model.default) {
@@ -149,7 +164,7 @@ pub fn unwell(engine: &MistralRs) -> Option<String> {
 
 /// The fingerprint of the files that were loaded.
 fn fingerprint(entry: &ModelEntry) -> Result<Option<String>, SteeringError> {
-    match ModelFiles::of_entry(entry) {
+    match files_of(entry) {
         Some(files) => Ok(Some(files.fingerprint()?)),
         None => {
             warn!(

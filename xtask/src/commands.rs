@@ -31,6 +31,8 @@ pub enum Bench {
     Compile,
     /// 64 requests at once on a server, steered in up to 64 ways, beside the same unsteered
     Limits,
+    /// Requests that bring the pairs of their vector along: time to the first token, and what a stream beside them loses
+    Live,
 }
 
 /// Runs the demo: with the embedded models, or with a real one, which is fetched.
@@ -143,6 +145,10 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
         Bench::Limits => {
             models(project, "smollm2-135m")?;
             project.run_bin("bench-limits", args)
+        }
+        Bench::Live => {
+            build(project)?;
+            project.run_bin("bench-live", args)
         }
         Bench::Collect => {
             models(project, "smollm2-135m")?;

@@ -258,7 +258,7 @@ fn steering(args: &Args) -> Result<(Steering, usize)> {
     };
     let bytes = args.layers * args.source * args.target * size_of::<f32>();
     Ok((
-        Steering::with_snapshot(Snapshot::new(library, vec![model], None), None, None),
+        Steering::with_snapshot(Snapshot::new(library, vec![model], None), None, None, None),
         bytes,
     ))
 }

@@ -26,6 +26,8 @@ pub struct Reply {
     pub body: String,
     /// The header [`FINGERPRINT_HEADER`].
     pub fingerprint: Option<String>,
+    /// The header `retry-after`, in seconds.
+    pub retry_after: Option<u64>,
 }
 
 impl Reply {
@@ -253,6 +255,25 @@ impl Client {
         read(request.send(body))
     }
 
+    /// A GET of a file: its name, where the answer states one, and its bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), and another status than 200.
+    pub fn download(&self, route: &str) -> Result<(Option<String>, Vec<u8>)> {
+        let mut request = self.agent.get(self.at(route));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let reply = request.call()?;
+        ensure!(reply.status() == 200, "{route}: status {}", reply.status());
+        let stated = reply.headers().get("content-disposition");
+        let name = stated
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| Some(value.split_once("filename=\"")?.1.trim_end_matches('"').to_string()));
+        Ok((name, reply.into_body().read_to_vec()?))
+    }
+
     fn bare(&self, method: &str, route: &str) -> Result<Reply> {
         let mut request = match method {
             "DELETE" => self.agent.delete(self.at(route)),
@@ -292,6 +313,7 @@ impl Client {
                 status,
                 body,
                 fingerprint,
+                retry_after: None,
             };
             return Ok(Outcome::Refused(status, reply.message()));
         }
@@ -432,11 +454,16 @@ fn header<T>(reply: &ureq::http::Response<T>) -> Option<String> {
     Some(value.to_str().ok()?.to_string())
 }
 
+fn retry_after<T>(reply: &ureq::http::Response<T>) -> Option<u64> {
+    reply.headers().get("retry-after")?.to_str().ok()?.parse().ok()
+}
+
 fn read(reply: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Reply> {
     let mut reply = reply?;
     Ok(Reply {
         status: reply.status().as_u16(),
         fingerprint: header(&reply),
+        retry_after: retry_after(&reply),
         body: reply.body_mut().read_to_string()?,
     })
 }

@@ -115,7 +115,16 @@ impl Specs {
                 used.insert("offset".into(), "affine".into());
             }
         }
-        match self.rng.random_range(0..4) {
+        match self.rng.random_range(0..5) {
+            4 => {
+                used.insert("op".into(), "clamp".into());
+                let min = self.number(-most, most);
+                used.insert("min".into(), min.into());
+                if self.rng.random_bool(0.5) {
+                    let max = min + self.number(0.0, most);
+                    used.insert("max".into(), max.into());
+                }
+            }
             0 => {
                 used.insert("op".into(), "ablate".into());
                 if self.rng.random_bool(0.5) {
@@ -144,7 +153,15 @@ impl Specs {
         }
         if self.rng.random_bool(0.6) {
             let layers = self.some_of(vector.layers);
-            used.insert("layers".into(), layers.into());
+            if self.rng.random_bool(0.2) {
+                let (first, last) = (
+                    layers.iter().min().copied().unwrap_or(0),
+                    layers.iter().max().copied().unwrap_or(0),
+                );
+                used.insert("layers".into(), format!("{first}-{last}").into());
+            } else {
+                used.insert("layers".into(), layers.into());
+            }
         }
         if self.rng.random_bool(0.2) {
             used.insert("when".into(), self.when());

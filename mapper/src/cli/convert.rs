@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use steermap_extract::model_files::{ModelFiles, display_name};
 use steermap_mapper::map::provenance;
 use steermap_maps::digest::sha256;
 use steermap_maps::{MAX_WEIGHTS_BYTES, ModelInfo, VectorFile, atomic, read};
 use steermap_plugin::gguf::{self, WriteOptions};
-use steermap_plugin::model_files::{ModelFiles, display_name};
 
 use super::{check_inputs, check_out, command_line};
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use indicatif::HumanBytes;
+use steermap_extract::model_files::ModelFiles;
 use steermap_mapper::map::provenance;
 use steermap_mapper::progress::{Progress, Unit, grouped};
 use steermap_maps::activations::{Activations, INDEX};
 use steermap_maps::digest::sha256_file;
 use steermap_maps::map::spell_source_layers;
 use steermap_maps::{AnyFile, MapFile, OffsetRule, VectorFile};
-use steermap_plugin::model_files::ModelFiles;
 
 use super::{check_inputs, check_out, command_line};
 
@@ -119,7 +119,7 @@ fn inspect_folder(folder: &Path) -> Result<()> {
     })?;
     println!(
         "model = {:?}",
-        steermap_plugin::model_files::display_name(&folder.to_string_lossy())
+        steermap_extract::model_files::display_name(&folder.to_string_lossy())
     );
     println!("fingerprint = {:?}", files.fingerprint()?);
     println!("hidden_size = {}", sizes.hidden_size);

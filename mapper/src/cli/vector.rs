@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::ValueEnum;
 use steermap_mapper::layers::LayerSelection;
-use steermap_mapper::vector::{Method, Sign, VectorJob};
+use steermap_mapper::vector::{Method, Sign, VectorJob, found_table};
 use steermap_maps::TokenPosition;
 
 use super::models::ModelArgs;
@@ -75,7 +75,7 @@ pub async fn vector(args: VectorArgs) -> Result<()> {
     };
     let found = job.run().await?;
     found.vector.save(&args.out)?;
-    print!("{}", found.table());
+    print!("{}", found_table(&found));
     println!("wrote {}", args.out.display());
     Ok(())
 }

@@ -146,7 +146,10 @@ mod tests {
             (used.vector.name().unwrap(), used.map.as_deref()),
             ("mood-of-the-day", Some("small--large"))
         );
-        assert_eq!((used.relative_scale, used.layers.clone()), (Some(0.12), Some(vec![7])));
+        assert_eq!(
+            (used.relative_scale, used.layers.clone()),
+            (Some(0.12), Some([7].into_iter().collect()))
+        );
         // Two of them are still one file.
         let both = text
             + &entry(

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use residual_hooks::StreamInfo;
+use steermap_extract::find::middle_half;
 use steermap_maps::MapFile;
 use steermap_report::result::Protocol;
 
@@ -125,29 +126,9 @@ pub fn protocol(
     })
 }
 
-/// The first and the last layer of the middle half of a depth.
-fn middle_half(num_layers: usize) -> [usize; 2] {
-    let first = num_layers.div_ceil(4);
-    let count = (num_layers / 2).max(1);
-    let first = first.min(num_layers - count);
-    [first, first + count - 1]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn middle_halves_by_hand() {
-        assert_eq!(middle_half(8), [2, 5]);
-        assert_eq!(middle_half(18), [5, 13]);
-        assert_eq!(middle_half(30), [8, 22]);
-        assert_eq!(middle_half(4), [1, 2]);
-        assert_eq!(
-            (middle_half(1), middle_half(2), middle_half(3)),
-            ([0, 0], [1, 1], [1, 1])
-        );
-    }
 
     #[test]
     fn layers_are_spelled_as_they_are_read() {

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use steermap_extract::Wanted;
+use steermap_extract::find::vector_of;
 use steermap_maps::{MapFile, MappedLayer, OffsetRule, VectorFile};
 
 use super::halves::DrawnVectors;
 use crate::map::provenance;
 use crate::session::Session;
 use crate::tasks::Task;
-use crate::vector::{DistinctPairs, Method, PairStates, Sign, Wanted, vector_of};
+use crate::vector::{DistinctPairs, Method, PairStates, Sign, origin};
 
 /// The two vectors of a task.
 pub struct TaskVectors {
@@ -69,8 +71,8 @@ pub async fn find_and_save(session: &Session, task: &Task, finding: &Finding<'_>
     let provenance = provenance(finding.command.to_string(), names.join(" + "), task.sha256.clone());
     let pairs = DistinctPairs::new(&task.pairs());
     let found = async {
-        let states = PairStates::read(session, &pairs.pairs, &wanted.layers, wanted.position, false).await?;
-        let vector = vector_of(session, &states, &pairs, &wanted, provenance)?;
+        let states = PairStates::read(&**session, &pairs.pairs, &wanted.layers, wanted.position, &()).await?;
+        let vector = vector_of(&origin(session)?, &states, &pairs, &wanted, provenance, true)?;
         let (layers, method) = (finding.drawn_layers, finding.method);
         let drawn = DrawnVectors::find(&states, &pairs, layers, method, finding.halves, finding.seed)?;
         anyhow::Ok((vector, drawn))

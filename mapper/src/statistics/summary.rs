@@ -1,25 +1,5 @@
 //! What many values come to.
 
-/// A mean that grows.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Mean {
-    sum: f64,
-    count: u64,
-}
-
-impl Mean {
-    /// One value more.
-    pub fn add(&mut self, value: f64) {
-        self.sum += value;
-        self.count += 1;
-    }
-
-    /// The mean; 0 of nothing.
-    pub fn value(&self) -> f64 {
-        self.sum / self.count.max(1) as f64
-    }
-}
-
 /// Mean; 0 of nothing.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64

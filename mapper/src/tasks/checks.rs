@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
-use super::fields::quoted;
+use super::quoted;
 use super::{Kind, TaskItem};
 
 /// A share of one answer above which a half counts as out of balance.

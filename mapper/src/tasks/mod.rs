@@ -23,10 +23,10 @@ use steermap_maps::digest::{sha256, sha256_file};
 use crate::pairs::{Message, Pair, Text};
 use crate::records::name::json_stem;
 
-pub(crate) use fields::quoted;
 pub use folder::{read_folder, read_folder_as};
 pub use published::Form;
 pub use rule::Rule;
+pub(crate) use steermap_extract::text::quoted;
 pub use tokenized::{Choice, Skipped, choices, choices_async};
 
 mod checks;

@@ -30,7 +30,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::fields::{self, Fields, quoted, shown};
+use super::fields::{self, Fields, shown};
+use super::quoted;
 use super::{Kind, Task, TaskItem, checks, digest, file_name};
 use crate::pairs::{Message, Text};
 use crate::records::name::{FileName, json_stem};

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::TaskItem;
-use super::fields::quoted;
+use super::quoted;
 use crate::align::TokenizedText;
 use crate::pairs::Text;
 

@@ -2,29 +2,32 @@
 
 use std::fmt::Write;
 
+use steermap_extract::statistics::auroc_interval;
+use steermap_extract::{DistinctPairs, Found};
 use steermap_maps::VectorFile;
-
-use super::{DistinctPairs, Found};
-use crate::statistics::auroc_interval;
 
 /// How to read the measure.
 const NOTE: &str = "AUROC of held-out pairs, five-fold cross-validation; 0.5 is chance. Interval: Wilson's, wider as the folds share pairs\n";
 
-impl Found {
-    /// How many pairs there were, the layers as a table, and how to read it.
-    pub fn table(&self) -> String {
-        let mut text = format!("{}\n{}", self.pairs.describe(), rows(&self.vector, Some(&self.pairs)));
-        let layers = self.vector.layers();
-        if let Some(reason) = self.pairs.too_few() {
-            text += &format!("AUROC not measured: {reason}\n");
-        } else if layers.iter().any(|layer| layer.auroc.is_none()) {
-            text += "AUROC not measured where no direction could be found without a fifth of the pairs\n";
-        }
-        if layers.iter().any(|layer| layer.auroc.is_some()) {
-            text += NOTE;
-        }
-        text
+/// How many pairs there were, the layers as a table, how to read it, and which layer to begin with.
+pub fn found_table(found: &Found) -> String {
+    let (vector, pairs) = (&found.vector, &found.pairs);
+    let mut text = format!("{}\n{}", pairs.describe(), rows(vector, Some(pairs)));
+    let layers = vector.layers();
+    if let Some(reason) = pairs.too_few() {
+        text += &format!("AUROC not measured: {reason}\n");
+    } else if layers.iter().any(|layer| layer.auroc.is_none()) {
+        text += "AUROC not measured where no direction could be found without a fifth of the pairs\n";
     }
+    if layers.iter().any(|layer| layer.auroc.is_some()) {
+        text += NOTE;
+    }
+    if let Some(layer) = found.proposed() {
+        text += &format!(
+            "proposed: layer {layer} (of the middle half of the depth, of those that separate best, the largest ratio)\n"
+        );
+    }
+    text
 }
 
 /// A vector's layers as a table. How well they separate pairs is stated, without an interval.
@@ -118,7 +121,7 @@ layer   |vector|   mean |stream|   ratio   held-out AUROC     95% interval
     1      5.000          20.000   0.250            0.500   0.356 to 0.644
 AUROC of held-out pairs, five-fold cross-validation; 0.5 is chance. Interval: Wilson's, wider as the folds share pairs
 ";
-        assert_eq!(found.table(), expected);
+        assert_eq!(found_table(&found), expected);
         let plain = table(&found.vector);
         assert!(
             plain.contains("0.250            0.500\n") && !plain.contains("interval"),
@@ -134,8 +137,8 @@ layer   |vector|   mean |stream|   ratio   held-out AUROC     95% interval
     0      5.000           0.000       -                -                -
 AUROC not measured: distinct pairs: found 2, expected 10 at least
 ";
-        assert_eq!(found(2, 8, &[None]).table(), expected);
-        let some = found(20, 0, &[None, Some(0.75)]).table();
+        assert_eq!(found_table(&found(2, 8, &[None])), expected);
+        let some = found_table(&found(20, 0, &[None, Some(0.75)]));
         assert!(
             some.contains("without a fifth of the pairs\nAUROC of held-out"),
             "{some}"

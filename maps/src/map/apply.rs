@@ -200,6 +200,16 @@ impl Reach<'_> {
         self.pairs.keys().copied()
     }
 
+    /// The target's layer that the source's layer `source_layer` is carried to; of several the one with the highest R².
+    pub fn target_of(&self, source_layer: usize) -> Option<usize> {
+        let pairs = self
+            .pairs
+            .values()
+            .filter(|pair| pair.source_layers.contains(&source_layer));
+        let best = pairs.max_by(|a, b| a.fit.r2.total_cmp(&b.fit.r2))?;
+        Some(best.target_layer)
+    }
+
     /// The direction at one of the [`layers`](Self::layers); `None` at another. Costs a product with the pair's matrix, or
     /// two with its factors, and the first time of a pair in a file a look at all of its weights; those of other pairs
     /// aren't read.

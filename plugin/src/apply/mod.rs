@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::{Result, Tensor};
 use residual_hooks::BatchView;
 
-use plan::Plan;
+use plan::{Plan, captured};
 use sequence::SequenceState;
 use table::Tables;
 
@@ -75,6 +75,13 @@ impl Applier {
         let Some(plan) = plan.map(|plan| Arc::clone(&plan)) else {
             return Ok(None);
         };
+        if plan.captures() {
+            for (index, row) in batch.rows().iter().enumerate() {
+                if let Some(capture) = captured(row) {
+                    capture.keep(layer, row, &stream.get(index)?)?;
+                }
+            }
+        }
         if plan.decides_at(layer) {
             for (index, row) in batch.rows().iter().enumerate() {
                 if let Some(state) = SequenceState::of(row) {

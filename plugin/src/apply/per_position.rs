@@ -112,7 +112,11 @@ fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], Factors)
         if number == 0 && factors.preserve != 0.0 {
             preserved = Some(norm(state));
         }
-        let factor = if factors.take == 0.0 {
+        let factor = if let Some([min, max]) = factors.clamp {
+            let component = dot(state, direction);
+            // What is no number stays none.
+            component.max(min).min(max) - component
+        } else if factors.take == 0.0 {
             factors.set
         } else {
             factors.set - dot(state, direction) * factors.take

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use residual_hooks::Row;
+use steermap_extract::capture::StreamCapture;
 
 use super::lock;
 use super::sequence::SequenceState;
-use crate::compile::{Program, StepLayer};
+use crate::compile::{Program, Step, StepLayer};
 use crate::directions::Direction;
 use crate::spec::{Conflict, NormRule, Op};
 
@@ -33,6 +34,8 @@ pub struct Plan {
     /// By layer, what is done there; `None` where nothing is. Made when the pass first comes to the layer.
     layers: Vec<Option<OnceLock<LayerPlan>>>,
     decides: Vec<bool>,
+    /// Whether the streams of some prompts are kept.
+    captures: bool,
     /// What was laid out for the layers so far; most layers have the same.
     layouts: Mutex<Vec<Arc<Layout>>>,
 }
@@ -48,6 +51,7 @@ impl Plan {
             of_set: Vec::new(),
             layers: Vec::new(),
             decides: Vec::new(),
+            captures: rows.iter().any(|row| captured(row).is_some()),
             layouts: Mutex::default(),
         };
         let mut all = vec![0; rows.len() * width];
@@ -102,9 +106,14 @@ impl Plan {
         plan
     }
 
+    /// Whether the streams of some prompts are kept.
+    pub fn captures(&self) -> bool {
+        self.captures
+    }
+
     /// Whether the next pass may want the same: every sequence has one token, and no condition is open.
     pub fn may_recur(&self) -> bool {
-        self.width == 1 && self.decides.is_empty()
+        self.width == 1 && self.decides.is_empty() && !self.captures
     }
 
     /// What the programs of the pass take in memory, each counted once.
@@ -119,7 +128,7 @@ impl Plan {
     pub fn fits(&self, rows: &[Row], width: usize) -> bool {
         let same_at = |row: &Row, index: &[u32]| {
             let Some(state) = SequenceState::of(row) else {
-                return index.iter().all(|&set| set == 0);
+                return captured(row).is_none() && index.iter().all(|&set| set == 0);
             };
             let program = state.program();
             let waits = program
@@ -172,12 +181,12 @@ impl Plan {
     }
 
     fn make_layer(&self, layer: usize) -> LayerPlan {
-        let here: Vec<Option<(&Program, Op, &StepLayer)>> = self
+        let here: Vec<Option<(&Program, &Step, &StepLayer)>> = self
             .steps
             .iter()
             .map(|(program, step)| {
                 let step = &program.steps[*step];
-                Some((program.as_ref(), step.op, step.layers.get(&layer)?))
+                Some((program.as_ref(), step, step.layers.get(&layer)?))
             })
             .collect();
         // In one order, whatever that of the rows: the tables of a mix are found again.
@@ -191,24 +200,30 @@ impl Plan {
         };
         let factors = here.iter().map(|step| match step {
             None => Factors::default(),
-            Some((program, op, with)) => {
-                let (set, take) = match op {
+            Some((program, step, with)) => {
+                let (set, take) = match step.op {
                     Op::Add => (with.scale, 0.0),
                     Op::Ablate => (0.0, with.scale),
                     Op::Set => (with.scale, 1.0),
+                    Op::Clamp => (0.0, 1.0),
                 };
-                let preserve = f32::from(program.norm == NormRule::Preserve);
-                Factors { set, take, preserve }
+                Factors {
+                    set,
+                    take,
+                    clamp: (step.op == Op::Clamp).then_some(step.bounds),
+                    preserve: f32::from(program.norm == NormRule::Preserve),
+                }
             }
         });
         let factors = std::iter::once(Factors::default()).chain(factors).collect();
         let places = self.of_set.iter().zip(&self.sets).map(|(steps, set)| {
             let acting = steps.iter().filter_map(|&number| {
-                let (_, op, with) = here[number]?;
+                let (_, step, with) = here[number]?;
                 Some(Place {
                     line: line(with),
                     step: number as u32 + 1,
-                    projects: op != Op::Add,
+                    projects: step.op != Op::Add,
+                    clamps: step.op == Op::Clamp,
                 })
             });
             match set.program.conflict {
@@ -260,13 +275,15 @@ impl LayerPlan {
     }
 }
 
-/// What a step does: `h += (set - take (h . d)) d`.
+/// What a step does: `h += (set - take (h . d)) d`; with bounds `clamp`, `set` is `h . d` brought between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Factors {
     /// See above.
     pub set: f32,
     /// See above.
     pub take: f32,
+    /// See above.
+    pub clamp: Option<[f32; 2]>,
     /// 1 where the norm is preserved.
     pub preserve: f32,
 }
@@ -278,6 +295,8 @@ struct Place {
     step: u32,
     /// Whether it wants to know the component along its direction.
     projects: bool,
+    /// Whether it keeps that between bounds.
+    clamps: bool,
 }
 
 /// Who finds what where.
@@ -297,6 +316,8 @@ pub struct Round {
     pub steps: Lookup,
     /// Whether any of them wants to know a component.
     pub projects: bool,
+    /// Whether any of them keeps it between bounds.
+    pub clamps: bool,
 }
 
 /// One number a position, said as shortly as it can be.
@@ -330,11 +351,12 @@ impl Layout {
             let all: Vec<u32> = self.index.iter().map(|&set| at(set).map_or(0, of)).collect();
             Lookup::new(all, self.width)
         };
-        let mut here = self.places.iter().filter_map(|set| set.get(round));
+        let here = || self.places.iter().filter_map(|set| set.get(round));
         Round {
             lines: lookup(|place| place.line),
             steps: lookup(|place| place.step),
-            projects: here.any(|place| place.projects),
+            projects: here().any(|place| place.projects),
+            clamps: here().any(|place| place.clamps),
         }
     }
 }
@@ -358,6 +380,12 @@ fn at<T: Default>(layers: &mut Vec<T>, layer: usize) -> &mut T {
         layers.resize_with(layer + 1, T::default);
     }
     &mut layers[layer]
+}
+
+/// What keeps the stream of the row's prompt, where this pass reads some of it.
+pub fn captured(row: &Row) -> Option<&StreamCapture> {
+    let capture = row.state.as_ref()?.downcast_ref()?;
+    (row.start < row.prompt_len).then_some(capture)
 }
 
 /// The steps that act on the token at `position` of the row's sequence.

@@ -91,6 +91,21 @@ impl Tables {
             if round.projects {
                 let take = self.gather(&column(|factors| factors.take)?, &round.steps, shape)?;
                 let component = out.broadcast_mul(&d)?.sum_keepdim(D::Minus1)?;
+                if round.clamps {
+                    // Of a step that clamps, `set` is 0 and becomes the component between its bounds; of others the bounds are 0.
+                    let min = self.gather(
+                        &column(|factors| factors.clamp.map_or(0.0, |[min, _]| min))?,
+                        &round.steps,
+                        shape,
+                    )?;
+                    let max = self.gather(
+                        &column(|factors| factors.clamp.map_or(0.0, |[_, max]| max))?,
+                        &round.steps,
+                        shape,
+                    )?;
+                    let bounded = component.broadcast_maximum(&min)?.broadcast_minimum(&max)?;
+                    factor = factor.broadcast_add(&bounded)?;
+                }
                 factor = factor.broadcast_sub(&component.broadcast_mul(&take)?)?;
             }
             out = out.broadcast_add(&d.broadcast_mul(&factor)?)?;

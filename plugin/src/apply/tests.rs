@@ -50,7 +50,8 @@ fn uses() -> impl Strategy<Value = VectorUse> {
         Just(VectorUse::new("c", 0.0)),
         Just(VectorUse::new("small", 0.0).through("up")),
     ];
-    let op = prop_oneof![3 => Just(Op::Add), 1 => Just(Op::Ablate), 1 => Just(Op::Set)];
+    let op = prop_oneof![3 => Just(Op::Add), 1 => Just(Op::Ablate), 1 => Just(Op::Set), 1 => Just(Op::Clamp)];
+    let open = prop::option::weighted(0.8, 0.0..2.0f64);
     let when = (0..2usize, any::<bool>(), -2.0..2.0f64).prop_map(|(vector, mean, threshold)| When {
         vector: ["a", "b"][vector].into(),
         map: None,
@@ -67,13 +68,23 @@ fn uses() -> impl Strategy<Value = VectorUse> {
         vector,
         op,
         -3.0..3.0f64,
+        open,
         prop::option::weighted(0.8, everywhere),
         prop::option::weighted(0.2, when),
     )
-        .prop_map(|(vector, op, scale, apply, when)| {
-            let mut used = VectorUse {
-                scale: Some(scale),
-                ..vector.op(op)
+        .prop_map(|(vector, op, scale, width, apply, when)| {
+            let mut used = match op {
+                // One bound, or both.
+                Op::Clamp => VectorUse {
+                    scale: None,
+                    min: (width.is_some() || scale < 0.0).then_some(scale),
+                    max: width.map(|width| scale + width).or((scale >= 0.0).then_some(scale)),
+                    ..vector.op(op)
+                },
+                _ => VectorUse {
+                    scale: Some(scale),
+                    ..vector.op(op)
+                },
             };
             match when {
                 Some(when) => used.when = Some(when),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use steermap_extract::find::proposed;
 use steermap_maps::{MapFile, ModelInfo, OffsetRule, Reach, VectorFile};
 
 use super::{Target, ranges};
@@ -91,6 +92,16 @@ impl Directions<'_> {
         match &self.through {
             Some(through) => through.reach.layers().collect(),
             None => self.vector.file.layers().iter().map(|layer| layer.layer).collect(),
+        }
+    }
+
+    /// The layer that the vector's file proposes or, through a map, the layer that the map carries that one to; of several the
+    /// one that it fits best.
+    pub(super) fn proposed(&self) -> Option<usize> {
+        let proposed = proposed(&self.vector.file)?;
+        match &self.through {
+            None => Some(proposed),
+            Some(through) => through.reach.target_of(proposed),
         }
     }
 

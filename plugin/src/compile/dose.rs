@@ -19,7 +19,8 @@ pub struct Dose {
 /// stream's mean norm that its vector states.
 ///
 /// A length is counted in units of the stream's mean norm at the layer: `|scale|` over the mean norm for `add`, the share
-/// for `ablate` (a component is as long as the state at most), and for `set` 1 more than for `add`. So the sum is never
+/// for `ablate` (a component is as long as the state at most), and for `set` 1 more than for `add`; for `clamp` as for a `set` to
+/// the larger of its bounds. So the sum is never
 /// less than the offset of a state of mean norm.
 ///
 /// Returns the layers that were scaled down.
@@ -49,12 +50,12 @@ pub(super) fn hold(
             let scale = f64::from(with.scale).abs();
             let length = match step.op {
                 Op::Ablate => scale,
-                Op::Add | Op::Set => {
+                Op::Add | Op::Set | Op::Clamp => {
                     let stated = mean_norms.get(index).and_then(|norms| norms.get(&layer)).copied();
                     let Some(mean) = stated.or_else(|| library.mean_norm(target, layer)) else {
                         return Err(unknown(spec, index, layer, at));
                     };
-                    scale / mean + f64::from(u8::from(step.op == Op::Set))
+                    scale / mean + f64::from(u8::from(moves_components(step.op)))
                 }
             };
             sum += length;
@@ -72,7 +73,8 @@ pub(super) fn hold(
                 .skip(exempt)
                 .filter(|step| step.layers.contains_key(&layer))
         };
-        let shrinks = bound.excess == Excess::Clamp && before_own <= most && own().all(|step| step.op != Op::Set);
+        let shrinks =
+            bound.excess == Excess::Clamp && before_own <= most && own().all(|step| !moves_components(step.op));
         if !shrinks {
             return Err(beyond(bound, spec, index, layer, sum, at));
         }
@@ -85,6 +87,11 @@ pub(super) fn hold(
         scaled.push(layer);
     }
     Ok(scaled)
+}
+
+/// Whether an op may remove a component as long as the state, beside what it sets.
+fn moves_components(op: Op) -> bool {
+    matches!(op, Op::Set | Op::Clamp)
 }
 
 fn unknown(spec: &SteeringSpec, index: usize, layer: usize, at: &str) -> SteeringError {

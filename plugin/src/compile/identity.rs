@@ -45,9 +45,13 @@ impl<'a> Hashed<'a> {
                 Op::Add => 0,
                 Op::Ablate => 1,
                 Op::Set => 2,
+                Op::Clamp => 3,
             };
             let mut bytes = vec![op];
-            bytes.extend(canonical(layer.scale));
+            match step.op {
+                Op::Clamp => bytes.extend(step.bounds.into_iter().flat_map(canonical)),
+                Op::Add | Op::Ablate | Op::Set => bytes.extend(canonical(layer.scale)),
+            }
             bytes.extend(layer.direction.digest().bytes());
             sha256(&bytes)
         });

@@ -49,7 +49,7 @@ pub(super) fn refuse_overflow(
             let Some(with) = step.layers.get(&layer) else { continue };
             let (scale, peak) = (f64::from(with.scale), f64::from(with.direction.peak()));
             now = match step.op {
-                Op::Add | Op::Set => Extent {
+                Op::Add | Op::Set | Op::Clamp => Extent {
                     norm: now.norm + scale.abs(),
                     peak: now.peak + scale.abs() * peak,
                 },

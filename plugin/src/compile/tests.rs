@@ -64,6 +64,58 @@ fn offsets_are_directions_and_scales() {
 }
 
 #[test]
+fn layers_are_chosen_from_those_that_there_are() {
+    // `a` is there at 1 and 2 of 6, `b` at 2 and 3, `small` comes to 4 alone.
+    let at = |used: VectorUse, layers: &str| {
+        let mut json = serde_json::to_value(SteeringSpec::from(used)).unwrap();
+        json["vectors"][0]["layers"] = layers.into();
+        let spec: SteeringSpec = from_json(&json, "").unwrap();
+        compile(&spec, &library(), &target(), &token, "s.")
+            .map(|program| program.layers())
+            .map_err(|error| error.to_string())
+    };
+    let a = || VectorUse::new("a", 1.0);
+    assert_eq!(at(a(), "0-5"), Ok(vec![1, 2]));
+    assert_eq!(at(a(), "0.3-0.9"), Ok(vec![1, 2]));
+    assert_eq!(at(a(), "0.34"), Ok(vec![2]));
+    // The middle half is 2 to 4.
+    assert_eq!(at(a(), "best"), Ok(vec![2]));
+    assert_eq!(at(VectorUse::new("small", 1.0).through("up"), "0-5"), Ok(vec![4]));
+    for (layers, message) in [
+        (
+            "3-5",
+            "s.vectors[0].layers: found \"3-5\", expected one at least of the layers that there are: 1, 2",
+        ),
+        ("3", "s.vectors[0].layers: found 3, expected layers that \"a\" has: 1-2"),
+        (
+            "0.9",
+            "s.vectors[0].layers: found 5, expected layers that \"a\" has: 1-2",
+        ),
+    ] {
+        assert_eq!(at(a(), layers), Err(message.to_string()));
+    }
+    // Its mean norm is not known, so nothing tells its layers apart.
+    let none = at(VectorUse::new("c", 1.0), "best").unwrap_err();
+    assert!(none.contains("the vector's file proposes none"), "{none}");
+}
+
+#[test]
+fn clamps_are_identified_by_their_bounds() {
+    let of = |min, max| program(VectorUse::clamp("a", min, max).at_layers([1]));
+    let one = of(Some(-1.0), Some(2.0));
+    assert_eq!(one.steps[0].bounds, [-1.0, 2.0]);
+    assert_eq!(one.steps[0].layers[&1].scale, 2.0);
+    assert_eq!(one.fingerprint, of(Some(-1.0), Some(2.0)).fingerprint);
+    for other in [of(Some(-1.0), None), of(None, Some(2.0)), of(Some(-1.0), Some(3.0))] {
+        assert_ne!(one.fingerprint, other.fingerprint);
+    }
+    assert_ne!(
+        of(Some(2.0), Some(2.0)).fingerprint,
+        program(VectorUse::new("a", 2.0).op(Op::Set).at_layers([1])).fingerprint
+    );
+}
+
+#[test]
 fn ablate_and_set_have_unit_directions() {
     let spec = SteeringSpec::from(vec![
         VectorUse::ablate("a").at_layers([1]),
@@ -846,7 +898,10 @@ fn a_vector_in_the_spec_is_written_as_it_is_read() {
         spec
     );
     for (written, message) in [
-        (json!(7), "expected a vector's name, or a table of layer and f32"),
+        (
+            json!(7),
+            "expected a vector's name, a table of layer and f32, or one of model and pairs",
+        ),
         (json!({"layer": 1}), "missing field `f32`"),
         (
             json!({"layer": 1, "f32": "", "mean_norm": 1}),

@@ -29,6 +29,11 @@ fn each_op_does_what_it_says() {
     close(steered(&at(Op::Ablate, 0.5), 1, 0, &[]), [0.1, 2.0, 1.8, 4.0]);
     close(steered(&at(Op::Set, 5.0), 1, 0, &[]), [2.2, 2.0, 4.6, 4.0]);
     close(steered(&at(Op::Add, 5.0), 2, 0, &[]), [1.0, 2.0, 3.0, 4.0]);
+    let clamp = |min, max| program(VectorUse::clamp("a", min, max).at_layers([1]));
+    close(steered(&clamp(Some(5.0), None), 1, 0, &[]), [2.2, 2.0, 4.6, 4.0]);
+    close(steered(&clamp(None, Some(-1.0)), 1, 0, &[]), [-1.4, 2.0, -0.2, 4.0]);
+    close(steered(&clamp(Some(2.0), Some(4.0)), 1, 0, &[]), [1.0, 2.0, 3.0, 4.0]);
+    close(steered(&clamp(Some(5.0), Some(5.0)), 1, 0, &[]), [2.2, 2.0, 4.6, 4.0]);
 }
 
 #[test]

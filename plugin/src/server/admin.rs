@@ -1,31 +1,43 @@
 //! The admin routes: what there is to steer with, and changes to it while the server runs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Path, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Path, Query, Request, State};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router, middleware};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use steermap_extract::Text;
 use utoipa::ToSchema;
 
 use super::auth::{self, AdminOptions, Caller};
-use super::object;
+use super::object::{self, Object};
 use super::openapi;
 use super::refusal::Refusal;
-use super::requests::{is_json, media_type, read_body, stated_length};
+use super::requests::{is_json, media_type, of_spec, read_body, stated_length};
 use super::upload::Upload;
 use crate::library::check_name;
-use crate::{Metrics, Steering, SteeringSpec, spec};
+use crate::spec::PairsVector;
+use crate::{Metrics, RequestSteering, Steering, SteeringError, SteeringSpec, spec};
 
 /// The most bytes of a default spec: the lists of one at their limits fit.
 const MAX_SPEC_BYTES: usize = 4 << 20;
+
+/// The most bytes of a body that has a vector found: `request_bytes` bounds the texts in it.
+const MAX_FIND_BYTES: usize = 16 << 20;
+
+/// The most bytes of a prompt that is checked: it is tokenised for nobody's answer.
+const MAX_CHECKED_PROMPT_BYTES: usize = 256 << 10;
+
+/// The most bytes of what a vector stands for.
+const MAX_CONCEPT_BYTES: usize = 1024;
 
 #[derive(Clone)]
 pub(super) struct Admin {
@@ -33,8 +45,8 @@ pub(super) struct Admin {
     options: Arc<AdminOptions>,
 }
 
-/// The admin routes, behind the token, where there is one or they are open on loopback; and the two that are open to all: the
-/// counters and the description of these routes.
+/// The admin routes, behind the token, where there is one or they are open on loopback; and those that are open to all: a dry run of
+/// what requests may ask for anyhow, the counters, and the description of these routes.
 pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
     let options = Arc::new(options);
     let admin = Admin {
@@ -45,7 +57,7 @@ pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
         .route("/v1/steering", get(describe))
         .route("/v1/steering/default", put(set_default))
         .route("/v1/steering/vectors", post(insert_vector))
-        .route("/v1/steering/vectors/{name}", delete(remove_vector))
+        .route("/v1/steering/vectors/{name}", get(read_vector).delete(remove_vector))
         .route("/v1/steering/reload", post(reload))
         .route("/v1/steering/history", get(history))
         .route("/v1/steering/restore", post(restore))
@@ -53,6 +65,7 @@ pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
         .route_layer(middleware::from_fn_with_state(options.clone(), auth::require))
         .layer(DefaultBodyLimit::max(options.max_upload_bytes));
     let open = Router::new()
+        .route("/v1/steering/check", post(check))
         .route("/metrics", get(metrics))
         .route("/api-doc/steering.json", get(api_doc));
     // Nobody could use them, so nobody is told that they are there.
@@ -120,14 +133,7 @@ async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Resu
         return Err(Refusal::content_type(&media_type(headers), "application/json"));
     }
     let body = read_body(headers, body, MAX_SPEC_BYTES).await?;
-    object::read(&body, "").map_err(|mistake| {
-        let status = if mistake.malformed {
-            StatusCode::BAD_REQUEST
-        } else {
-            StatusCode::UNPROCESSABLE_ENTITY
-        };
-        Refusal::new(status, mistake.message)
-    })
+    object::read(&body, "").map_err(refuse)
 }
 
 /// The form of `POST /v1/steering/vectors`: `name`, and either `toml` and `safetensors`, or `gguf`.
@@ -150,22 +156,81 @@ pub(super) struct VectorForm {
     model: Option<String>,
 }
 
-/// Adds a vector, or replaces the one of that name, for the requests that come after. It stays until it is deleted, over a
-/// reload too; with a state folder also after the server has ended, else not.
+/// The body of `POST /v1/steering/vectors` that has a vector found.
+#[derive(ToSchema)]
+pub(super) struct FindBody {
+    /// The name that requests use: letters, digits, `.`, `_` and `-`. A vector of that name is replaced.
+    name: String,
+    /// What it stands for; absent: the name.
+    #[schema(nullable = false)]
+    concept: Option<String>,
+    /// The keys of a vector that is found from pairs, beside `name` and `concept`.
+    #[schema(value_type = Object)]
+    vector: PairsVector,
+}
+
+impl FindBody {
+    fn read(body: &[u8]) -> Result<Self, Refusal> {
+        // For what is no object, or has a key twice, in the reader's words.
+        let Some(mut object) = Object::parse(body) else {
+            return Err(object::read::<PairsVector>(body, "")
+                .map_or_else(refuse, |_| Refusal::value("body", "no object", "an object")));
+        };
+        let mut text = |key: &'static str| match object.take(key).as_slice() {
+            [] => Ok(None),
+            [written] => object::read::<String>(written.as_bytes(), key)
+                .map(Some)
+                .map_err(refuse),
+            _ => Err(Refusal::value(key, "the key twice", "it once")),
+        };
+        let (name, concept) = (text("name")?, text("concept")?);
+        let Some(name) = name else {
+            return Err(Refusal::value("name", "nothing", "the vector's name"));
+        };
+        check_name("name", &name)?;
+        if let Some(concept) = &concept
+            && (concept.trim().is_empty() || concept.len() > MAX_CONCEPT_BYTES)
+        {
+            let expected = format!("a text of {MAX_CONCEPT_BYTES} bytes at most that says something, or no such key");
+            return Err(Refusal::value("concept", format!("{} bytes", concept.len()), expected));
+        }
+        let vector = object::read(object.to_json().as_bytes(), "").map_err(refuse)?;
+        Ok(Self { name, concept, vector })
+    }
+}
+
+/// JSON that is not what was expected: 400 if it is none, else 422.
+fn refuse(mistake: object::Mistake) -> Refusal {
+    let status = if mistake.malformed {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    Refusal::new(status, mistake.message)
+}
+
+/// Adds a vector, or replaces the one of that name, for the requests that come after: from files, or found from pairs. It stays
+/// until it is deleted, over a reload too; with a state folder also after the server has ended, else not.
 #[utoipa::path(
     post,
     path = "/v1/steering/vectors",
     tag = "Steering",
-    request_body(content = VectorForm, content_type = "multipart/form-data"),
+    request_body(
+        content(
+            (VectorForm = "multipart/form-data"),
+            (FindBody = "application/json"),
+        ),
+    ),
     responses(
-        (status = 200, description = "The vector, as described by GET /v1/steering", body = Object),
-        (status = 400, description = "A broken form", body = Message),
+        (status = 200, description = "The vector's layers and, of one that was found, what was found at each", body = Object),
+        (status = 400, description = "A broken form, or no JSON", body = Message),
         (status = 403, description = "Uploads are off", body = Message),
         (status = 404, description = "No such model", body = Message),
         (status = 409, description = "A default spec would no longer fit, or there are too many vectors", body = Message),
         (status = 413, description = "The upload is too large", body = Message),
-        (status = 415, description = "No form", body = Message),
-        (status = 422, description = "A file that is not what it should be", body = Message),
+        (status = 415, description = "Neither a form nor JSON", body = Message),
+        (status = 422, description = "A file that is not what it should be, or pairs that no vector is found from", body = Message),
+        (status = 429, description = "Too many vectors are to be found already; Retry-After says when to come again", body = Message),
     ),
     security(("bearer" = []))
 )]
@@ -181,9 +246,20 @@ pub(super) async fn insert_vector(State(admin): State<Admin>, caller: Caller, re
         let message = "uploads: found steering.admin.uploads = false, expected true in the configuration";
         return Err(Refusal::new(StatusCode::FORBIDDEN, message));
     }
+    if is_json(request.headers()) {
+        let (parts, body) = request.into_parts();
+        let body = read_body(&parts.headers, body, MAX_FIND_BYTES.min(limit)).await?;
+        let FindBody { name, concept, vector } = FindBody::read(&body)?;
+        let steering = admin.steering.on_behalf_of(&caller.0);
+        let found = steering.find_vector(&name, concept, vector, max_vectors, max_vectors_bytes);
+        return Ok(Json(found.await?));
+    }
     let media_type = media_type(request.headers());
     if media_type != "multipart/form-data" {
-        return Err(Refusal::content_type(&media_type, "multipart/form-data"));
+        return Err(Refusal::content_type(
+            &media_type,
+            "multipart/form-data, or application/json",
+        ));
     }
     if stated_length(request.headers()).is_some_and(|length| length > limit as u64) {
         return Err(Refusal::too_large("body", limit));
@@ -203,6 +279,79 @@ pub(super) async fn insert_vector(State(admin): State<Admin>, caller: Caller, re
         Ok(steering.insert_vector(&name, vector, max_vectors, max_vectors_bytes)?)
     })
     .await
+}
+
+/// Which file of a vector.
+#[derive(Clone, Copy)]
+enum VectorPart {
+    Toml,
+    Safetensors,
+}
+
+impl VectorPart {
+    /// Of `?format=`; the TOML where there is no such parameter.
+    fn of(query: &HashMap<String, String>) -> Result<Self, Refusal> {
+        if let Some(other) = query.keys().find(|key| *key != "format") {
+            return Err(Refusal::value("query", format!("{other:?}"), "no parameter but format"));
+        }
+        match query.get("format").map(String::as_str) {
+            None | Some("toml") => Ok(Self::Toml),
+            Some("safetensors") => Ok(Self::Safetensors),
+            Some(other) => Err(Refusal::value("format", format!("{other:?}"), "toml or safetensors")),
+        }
+    }
+}
+
+/// Downloads a file of a vector: its TOML, or the tensors that it names, under `Content-Disposition`'s file name.
+#[utoipa::path(
+    get,
+    path = "/v1/steering/vectors/{name}",
+    tag = "Steering",
+    params(
+        ("name" = String, Path, description = "The vector's name"),
+        ("format" = Option<String>, Query, description = "toml (the default) or safetensors"),
+    ),
+    responses(
+        (status = 200, description = "The file", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 404, description = "No such vector", body = Message),
+        (status = 422, description = "No name, no format, or a vector that can't be written so", body = Message),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn read_vector(
+    State(admin): State<Admin>,
+    name: Result<Path<String>, PathRejection>,
+    query: Result<Query<HashMap<String, String>>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Path(name) = name.map_err(|_| Refusal::value("name", "a path that is no UTF-8", "a vector's name"))?;
+    check_name("name", &name)?;
+    let Query(query) =
+        query.map_err(|_| Refusal::value("query", "what is none", "format=toml or format=safetensors"))?;
+    let part = VectorPart::of(&query)?;
+    let steering = admin.steering.clone();
+    let reading = tokio::task::spawn_blocking(move || -> Result<(String, &str, Vec<u8>), SteeringError> {
+        let files = steering.vector_files(&name)?;
+        Ok(match part {
+            VectorPart::Toml => (format!("{name}.toml"), "application/toml", files.toml),
+            VectorPart::Safetensors => (files.tensors_name, "application/octet-stream", files.tensors),
+        })
+    });
+    let (file, media_type, bytes) = reading.await.map_err(|error| {
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the vector could not be read: {error}"),
+        )
+    })??;
+    // Names have no characters that need quoting.
+    let disposition = format!("attachment; filename=\"{file}\"");
+    Ok((
+        [
+            (CONTENT_TYPE, media_type.to_string()),
+            (CONTENT_DISPOSITION, disposition),
+        ],
+        bytes,
+    )
+        .into_response())
 }
 
 /// Removes a vector, for the requests that come after.
@@ -292,6 +441,56 @@ pub(super) async fn restore(State(admin): State<Admin>, caller: Caller, headers:
     let RestoreBody { number } = read_json(&headers, body).await?;
     let steering = admin.steering.on_behalf_of(&caller.0);
     blocking(move || steering.restore(number)).await
+}
+
+/// The body of `POST /v1/steering/check`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CheckBody {
+    /// The model; may be absent if there is only one.
+    #[schema(nullable = false)]
+    model: Option<String>,
+    /// What a request's field `steering` would have.
+    #[schema(value_type = Object)]
+    steering: RequestSteering,
+    /// The prompt, as a text or as the messages of a chat; absent: what depends on it is not checked.
+    #[schema(value_type = Object, nullable = false)]
+    prompt: Option<Text>,
+}
+
+/// A dry run: what a `steering` field would do, without a request. Answers with the layers, each offset's length beside the
+/// stream's, the positions of the prompt that are steered, the fingerprint, and what is wrong with the prompt, if anything is.
+#[utoipa::path(
+    post,
+    path = "/v1/steering/check",
+    tag = "Steering",
+    request_body = CheckBody,
+    responses(
+        (status = 200, description = "What it would do", body = Object),
+        (status = 400, description = "No JSON", body = Message),
+        (status = 403, description = "Requests may not ask for it", body = Message),
+        (status = 404, description = "No such model", body = Message),
+        (status = 422, description = "A spec that can't be right, or does not fit the model", body = Message),
+        (status = 429, description = "It brings pairs, and too many vectors are to be found already", body = Message),
+    ),
+)]
+pub(super) async fn check(State(admin): State<Admin>, headers: HeaderMap, body: Body) -> Answer {
+    let CheckBody {
+        model,
+        steering,
+        prompt,
+    } = read_json(&headers, body).await?;
+    let most = MAX_CHECKED_PROMPT_BYTES;
+    if prompt.as_ref().is_some_and(|prompt| prompt.bytes() > most) {
+        return Err(Refusal::too_large("prompt", most));
+    }
+    let model = model.filter(|model| model != "default");
+    admin
+        .steering
+        .dry_run(model, steering, prompt)
+        .await
+        .map(Json)
+        .map_err(|error| of_spec(&error))
 }
 
 /// The JSON schema of a spec and of a request's `steering` field.

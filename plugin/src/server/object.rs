@@ -96,7 +96,8 @@ pub(super) fn read<T: DeserializeOwned>(json: &[u8], at: &str) -> Result<T, Mist
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = match (at, error.path().to_string()) {
-            (at, path) if path == "." => at.to_string(),
+            // `?` is a place within JSON that ends too early.
+            (at, path) if path == "." || path == "?" => at.to_string(),
             ("", path) => path,
             (at, path) => format!("{at}.{path}"),
         };

@@ -14,14 +14,23 @@ use crate::spec;
         admin::describe,
         admin::set_default,
         admin::insert_vector,
+        admin::read_vector,
         admin::remove_vector,
         admin::reload,
         admin::history,
         admin::restore,
+        admin::check,
         admin::schema,
         admin::metrics
     ),
-    components(schemas(admin::DefaultBody, admin::RestoreBody, admin::VectorForm, admin::Message)),
+    components(schemas(
+        admin::CheckBody,
+        admin::DefaultBody,
+        admin::FindBody,
+        admin::RestoreBody,
+        admin::VectorForm,
+        admin::Message
+    )),
     modifiers(&Bearer),
     tags((name = "Steering", description = "What there is to steer with, and changes to it while the server runs"))
 )]
@@ -53,6 +62,26 @@ pub(super) fn document() -> Value {
             "anyOf": [spec_ref("SteeringSpec"), { "type": "null" }],
         });
     }
+    if let Some(steering) = document.pointer_mut("/components/schemas/CheckBody/properties/steering") {
+        *steering = spec_ref("RequestSteering");
+    }
+    if let Some(prompt) = document.pointer_mut("/components/schemas/CheckBody/properties/prompt") {
+        *prompt = spec_ref("Text");
+    }
+    // `name` and `concept` stand beside the keys of the vector.
+    if let Some(body) = document.pointer_mut("/components/schemas/FindBody")
+        && let Some(mut table) = document_of_pairs()
+    {
+        if let (Some(own), Some(keys)) = (body.get_mut("properties").map(Value::take), table.get_mut("properties")) {
+            for key in ["name", "concept"] {
+                keys[key] = own[key].clone();
+            }
+        }
+        if let Some(required) = table.get_mut("required").and_then(Value::as_array_mut) {
+            required.push("name".into());
+        }
+        *body = table;
+    }
     for operation in operations(&mut document) {
         let guarded = operation.contains_key("security");
         let has_body = operation.contains_key("requestBody");
@@ -79,6 +108,11 @@ pub(super) fn document() -> Value {
         }
     }
     document
+}
+
+/// The schema of a vector that is found from pairs.
+fn document_of_pairs() -> Option<Value> {
+    spec_schemas().remove("Steering.PairsVector")
 }
 
 /// The operations of a document.
@@ -145,10 +179,12 @@ pub(super) mod tests {
             ("/v1/steering", "get"),
             ("/v1/steering/default", "put"),
             ("/v1/steering/vectors", "post"),
+            ("/v1/steering/vectors/{name}", "get"),
             ("/v1/steering/vectors/{name}", "delete"),
             ("/v1/steering/reload", "post"),
             ("/v1/steering/history", "get"),
             ("/v1/steering/restore", "post"),
+            ("/v1/steering/check", "post"),
             ("/v1/steering/schema", "get"),
             ("/metrics", "get"),
         ] {

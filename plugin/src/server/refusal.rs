@@ -2,8 +2,10 @@
 
 use axum::Json;
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use steermap_extract::ExtractError;
 use steermap_maps::ApplyError;
 
 use crate::SteeringError;
@@ -17,6 +19,8 @@ pub(super) struct Refusal {
     pub(super) param: Option<String>,
     /// OpenAI's name of the mistake.
     pub(super) code: Option<&'static str>,
+    /// After how many seconds the same request may be answered.
+    pub(super) retry_after: Option<u64>,
 }
 
 impl Refusal {
@@ -27,6 +31,7 @@ impl Refusal {
             message,
             param: None,
             code: None,
+            retry_after: None,
         }
     }
 
@@ -60,6 +65,7 @@ fn kind(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::FORBIDDEN => "permission_error",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
         status if status.is_client_error() => "invalid_request_error",
         _ => "server_error",
     }
@@ -88,20 +94,39 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(self.to_json())).into_response()
+        let mut response = (self.status, Json(self.to_json())).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<&SteeringError> for Refusal {
+    fn from(error: &SteeringError) -> Self {
+        let refusal = Self::new(status(error), error.to_string());
+        match error {
+            SteeringError::Busy { seconds, .. } => Self {
+                code: Some("rate_limit_exceeded"),
+                retry_after: Some(*seconds),
+                ..refusal
+            },
+            _ => refusal,
+        }
     }
 }
 
 impl From<SteeringError> for Refusal {
     fn from(error: SteeringError) -> Self {
-        Self::new(status(&error), error.to_string())
+        (&error).into()
     }
 }
 
 /// The status of an answer that is refused for `error`.
 ///
 /// 404 for what is not there, 409 for what does not go with what is there, 403 for what the operator doesn't allow, 500 for a
-/// change that can't be written and a map whose weights can't be read or are broken, else 422: all other mistakes that
+/// change that can't be written, a map whose weights can't be read or are broken and an engine that does not answer, 429 where
+/// too many wait, else 422: all other mistakes that
 /// steering finds are in what it was asked or configured to do.
 pub(super) fn status(error: &SteeringError) -> StatusCode {
     match error {
@@ -109,7 +134,12 @@ pub(super) fn status(error: &SteeringError) -> StatusCode {
         SteeringError::NotFound { .. } | SteeringError::NoModel { .. } => StatusCode::NOT_FOUND,
         SteeringError::Conflict { .. } => StatusCode::CONFLICT,
         SteeringError::Forbidden { .. } => StatusCode::FORBIDDEN,
+        SteeringError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
         SteeringError::State { .. }
+        | SteeringError::Find {
+            reason: ExtractError::Engine(_),
+            ..
+        }
         | SteeringError::Apply {
             reason: ApplyError::Weights { .. },
             ..

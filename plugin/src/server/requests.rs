@@ -175,6 +175,7 @@ pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next
                 StatusCode::FORBIDDEN => Reason::Policy,
                 StatusCode::NOT_FOUND => Reason::Unknown,
                 StatusCode::CONFLICT => Reason::Conflict,
+                StatusCode::TOO_MANY_REQUESTS => Reason::Busy,
                 _ => Reason::Spec,
             };
             refuse(&steering, model, of_spec(&error), reason)
@@ -183,7 +184,7 @@ pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next
 }
 
 /// Why a spec, or the model that it is for, is refused.
-fn of_spec(error: &SteeringError) -> Refusal {
+pub(super) fn of_spec(error: &SteeringError) -> Refusal {
     match error {
         SteeringError::NotFound { field, .. } if field == "model" => Refusal {
             param: Some("model".to_string()),
@@ -194,6 +195,11 @@ fn of_spec(error: &SteeringError) -> Refusal {
             param: Some("steering".to_string()),
             code: Some("steering_not_allowed"),
             ..Refusal::new(StatusCode::FORBIDDEN, error.to_string())
+        },
+        // Too many that wait, or what is no fault of the request.
+        _ if status(error) == StatusCode::TOO_MANY_REQUESTS || status(error).is_server_error() => Refusal {
+            param: Some("steering".to_string()),
+            ..Refusal::from(error)
         },
         _ => Refusal {
             param: Some("steering".to_string()),

@@ -8,7 +8,6 @@ use serde::de::{self, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::MAX_ENTRIES;
-use super::table::from_table;
 
 /// The tokens that a vector acts on. A phase that is absent is `none`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +22,7 @@ pub struct Apply {
     pub generation: Option<Where>,
 }
 
-from_table!(Apply, "a table of prompt and generation");
+steermap_extract::from_table!(Apply, "a table of prompt and generation");
 
 impl Apply {
     /// Acts on the prompt alone.
@@ -91,7 +90,7 @@ pub struct Selection {
     pub exclude_tokens: Option<Vec<TokenRef>>,
 }
 
-from_table!(Selection, "a table of positions, windows and tokens");
+steermap_extract::from_table!(Selection, "a table of positions, windows and tokens");
 
 /// Positions from `start` to just before `end`, or to the last; negative bounds count from the prompt's end. Written
 /// `[start, end]` or `[start]`.

@@ -7,7 +7,7 @@
 //! [[vectors]]
 //! vector = "happy"
 //! map = "small-to-large"              # absent: the vector is native to the served model
-//! op = "add"                          # or "ablate", "set"
+//! op = "add"                          # or "ablate", "set", "clamp" (between min and max)
 //! scale = 4.0                         # or relative_scale, in units of the stream's mean norm
 //! layers = [11]
 //! apply = { prompt = { positions = [-1] }, generation = "all" }
@@ -21,15 +21,18 @@
 //! | module | role |
 //! | --- | --- |
 //! | [`apply`] | where a vector acts: [`Apply`], [`Where`] |
+//! | [`layers`] | at which layers: [`Layers`] |
 //! | [`vector_ref`] | which vector: [`VectorRef`] |
+//! | [`pairs_vector`] | one that is found from pairs: [`PairsVector`] |
 //! | [`when`] | on what condition: [`When`] |
 //! | [`request`] | what a request asks for, and how it combines with the default: [`RequestSteering`] |
 //! | [`schema()`](mod@schema) | the JSON Schema of all of it |
 
 pub mod apply;
+pub mod layers;
+pub mod pairs_vector;
 pub mod request;
 pub mod schema;
-mod table;
 mod validate;
 pub mod vector_ref;
 pub mod when;
@@ -39,12 +42,12 @@ use serde::{Deserialize, Serialize};
 use steermap_maps::OffsetRule;
 
 pub use apply::{Apply, Selection, TokenRef, Where, Window};
+pub use layers::Layers;
+pub use pairs_vector::{FoundVector, PairsVector};
 pub use request::{Mode, RequestSteering, from_json};
 pub use schema::schema;
 pub use vector_ref::{InlineVector, VectorRef};
 pub use when::{TokenState, When};
-
-use table::from_table;
 
 /// Most vectors in one spec: more than any published method combines, few enough that a spec compiles in a moment.
 pub const MAX_VECTORS: usize = 32;
@@ -78,7 +81,7 @@ pub struct SteeringSpec {
     pub norm: NormRule,
 }
 
-from_table!(SteeringSpec, "a steering spec: a table");
+steermap_extract::from_table!(SteeringSpec, "a steering spec: a table");
 
 /// What happens where several vectors act at one layer and position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -115,6 +118,9 @@ pub enum Op {
     Ablate,
     /// `h += (scale - h . v^) v^`: the component along `v` becomes `scale`.
     Set,
+    /// `h += (c - h . v^) v^`, where `c` is the component `h . v^` brought between `min` and `max`: one beyond a bound becomes the
+    /// bound, others stay.
+    Clamp,
 }
 
 /// One vector and how it is used.
@@ -136,20 +142,24 @@ pub struct VectorUse {
     pub op: Op,
     /// alpha: for `add`, the length of the offset where `normalize` is set, else the factor of the vector as it is in
     /// its file, and negative values steer the other way; for `ablate`, the share of the component that is removed
-    /// (absent: 1); for `set`, what the component becomes.
+    /// (absent: 1); for `set`, what the component becomes. Not for `clamp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// In place of `scale`: the same in units of the stream's mean norm at each layer. Not for `ablate`.
+    /// In place of `scale`: the same in units of the stream's mean norm at each layer. Not for `ablate` and `clamp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_scale: Option<f64>,
+    /// For `clamp`: the least component. Either this or `max`, or both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// For `clamp`: the largest component.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
     /// Whether the vector is first divided by its norm, layer by layer. Can be false for `add` with `scale` alone.
     #[serde(default = "default_normalize", skip_serializing_if = "is_true")]
     pub normalize: bool,
-    /// The layers to steer, 0-based; absent, all that the vector's file has or, with a map, that the map reaches from
-    /// them.
+    /// The layers to steer; absent, all that the vector's file has or, with a map, that the map reaches from them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = MAX_LAYERS))]
-    pub layers: Option<Vec<usize>>,
+    pub layers: Option<Layers>,
     /// The tokens that are steered; absent: all of them or, with `when`, all that are generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply: Option<Apply>,
@@ -159,7 +169,7 @@ pub struct VectorUse {
     pub when: Option<When>,
 }
 
-from_table!(VectorUse, "a vector: a table");
+steermap_extract::from_table!(VectorUse, "a vector: a table");
 
 fn default_normalize() -> bool {
     true
@@ -195,6 +205,16 @@ impl VectorUse {
         Self::unscaled(vector.into(), Op::Ablate)
     }
 
+    /// Keeps the component along the vector `vector` between `min` and `max`, either of which may be open, at all layers of its
+    /// file, of all tokens.
+    pub fn clamp(vector: impl Into<VectorRef>, min: Option<f64>, max: Option<f64>) -> Self {
+        Self {
+            min,
+            max,
+            ..Self::unscaled(vector.into(), Op::Clamp)
+        }
+    }
+
     fn unscaled(vector: VectorRef, op: Op) -> Self {
         Self {
             vector,
@@ -203,6 +223,8 @@ impl VectorUse {
             op,
             scale: None,
             relative_scale: None,
+            min: None,
+            max: None,
             normalize: true,
             layers: None,
             apply: None,

@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::table::from_table;
 use super::{Conflict, MAX_VECTORS, NormRule, SteeringSpec, VectorUse, is_default};
 use crate::SteeringError;
 
@@ -29,7 +28,7 @@ pub struct RequestSteering {
     pub norm: Option<NormRule>,
 }
 
-from_table!(RequestSteering, "a steering spec: a table");
+steermap_extract::from_table!(RequestSteering, "a steering spec: a table");
 
 /// What becomes of the model's default spec.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -57,3 +57,20 @@ pub(super) enum OffsetRuleSchema {
     /// `A v + p`, as the paper has it.
     Affine,
 }
+
+/// [`steermap_maps::TokenPosition`], for the schema alone.
+#[derive(JsonSchema)]
+#[schemars(
+    rename = "TokenPosition",
+    rename_all = "lowercase",
+    description = "Which states of a text are compared."
+)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum TokenPositionSchema {
+    /// The last token's.
+    Last,
+    /// The mean of all but the first token's.
+    Mean,
+    /// The first token's in which the two texts of a pair differ.
+    Answer,
+}

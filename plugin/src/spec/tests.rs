@@ -33,6 +33,13 @@ exclude_tokens = ["\n"]
 vector = "polite"
 relative_scale = 0.25
 when = { vector = "rude", map = "small-to-large", layer = 4, token = "mean", below = 0.5 }
+
+[[vectors]]
+vector = "loud"
+op = "clamp"
+min = -0.5
+max = 2.0
+layers = "best,3-5,0.5-0.75"
 "#;
 
 fn full() -> SteeringSpec {
@@ -62,7 +69,9 @@ fn full() -> SteeringSpec {
         .apply(apply);
     let when = When::below("rude", 4, 0.5).mean().through("small-to-large");
     let polite = VectorUse::relative("polite", 0.25).when(when);
-    SteeringSpec::from(vec![happy, polite])
+    let mut loud = VectorUse::clamp("loud", Some(-0.5), Some(2.0));
+    loud.layers = Some(serde_json::from_value(json!("best,3-5,0.5-0.75")).unwrap());
+    SteeringSpec::from(vec![happy, polite, loud])
         .conflict(Conflict::First)
         .norm(NormRule::Preserve)
 }
@@ -290,7 +299,66 @@ fn scales_are_one_of_two_and_fit_the_op() {
     ] {
         assert!(SteeringSpec::from(vector).validate("").is_ok());
     }
-    assert!(wrong(json!({"op": "clamp", "scale": 1})).starts_with("s.vectors[0].op: found unknown variant `clamp`"));
+    assert!(wrong(json!({"op": "cap", "scale": 1})).starts_with("s.vectors[0].op: found unknown variant `cap`"));
+}
+
+#[test]
+fn clamps_have_bounds_and_no_scale() {
+    for (vector, message) in [
+        (json!({"op": "clamp"}), "min: found neither, expected min, max or both"),
+        (
+            json!({"op": "clamp", "min": 1, "scale": 1}),
+            "scale: found 1 for op = \"clamp\", expected min, max or both",
+        ),
+        (
+            json!({"op": "clamp", "min": 1, "relative_scale": 1}),
+            "relative_scale: found 1 for op = \"clamp\", expected min, max or both",
+        ),
+        (
+            json!({"op": "clamp", "min": 2, "max": 1}),
+            "min: found 2, above max, 1, expected 1 at most",
+        ),
+        (
+            json!({"op": "clamp", "max": 1e39}),
+            "max: found 1000000000000000000000000000000000000000, expected a finite 32-bit number",
+        ),
+        (
+            json!({"op": "clamp", "max": 1, "normalize": false}),
+            "normalize: found false beside op = \"clamp\", which goes by the direction alone, expected true or no such key",
+        ),
+        (
+            json!({"scale": 1, "max": 1}),
+            "max: found 1 beside another op than \"clamp\", expected no such key",
+        ),
+    ] {
+        assert_eq!(wrong(vector), format!("s.vectors[0].{message}"));
+    }
+    for (min, max) in [(Some(-1.0), None), (None, Some(0.0)), (Some(2.0), Some(2.0))] {
+        let spec = SteeringSpec::from(VectorUse::clamp("v", min, max));
+        assert!(spec.validate("").is_ok());
+        assert_eq!(
+            from_json::<SteeringSpec>(&serde_json::to_value(&spec).unwrap(), "").unwrap(),
+            spec
+        );
+    }
+}
+
+#[test]
+fn layers_are_listed_or_described() {
+    for (layers, message) in [
+        (
+            json!("5-3"),
+            "layers: found string \"5-3\", expected a list of layers, ranges such as",
+        ),
+        (json!("1.5"), "layers: found string \"1.5\""),
+        (json!(3), "layers: found integer `3`"),
+        (json!([1, 1]), "layers: found 1 twice"),
+        (json!([]), "layers: found []"),
+        (json!([-1]), "layers[0]: found integer `-1`"),
+    ] {
+        let found = wrong(json!({"scale": 1, "layers": layers}));
+        assert!(found.starts_with(&format!("s.vectors[0].{message}")), "{found}");
+    }
 }
 
 #[test]
@@ -499,6 +567,7 @@ fn the_schema_has_every_key_and_no_other() {
     same("Selection", of_json(&vectors[0]["apply"]["prompt"]));
     let mut used = of_json(&vectors[0]);
     used.extend(of_json(&vectors[1]));
+    used.extend(of_json(&vectors[2]));
     // A default, which is not written.
     used.push("normalize".into());
     same("VectorUse", used);

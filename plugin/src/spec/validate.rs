@@ -1,12 +1,10 @@
 //! What can be known to be wrong in a spec without vectors, a model or a prompt.
 
-use std::collections::BTreeSet;
-
 use residual_hooks::Phase;
 
 use super::apply::{Apply, Selection, TokenRef, Where, Window};
 use super::when::When;
-use super::{MAX_ENTRIES, MAX_LAYERS, MAX_POSITION, MAX_TOKEN_TEXT, MAX_VECTORS, Op, SteeringSpec, VectorUse};
+use super::{MAX_ENTRIES, MAX_POSITION, MAX_TOKEN_TEXT, MAX_VECTORS, Op, SteeringSpec, VectorUse};
 use crate::SteeringError;
 use crate::library::check_name;
 
@@ -43,7 +41,7 @@ impl VectorUse {
             ));
         }
         if let Some(layers) = &self.layers {
-            validate_layers(&field("layers"), layers)?;
+            layers.validate(&field("layers"))?;
         }
         if let Some(apply) = &self.apply {
             apply.validate(&field("apply"))?;
@@ -63,9 +61,24 @@ impl VectorUse {
 
     fn validate_scale(&self, at: &str) -> Result<(), SteeringError> {
         let field = |name: &str| format!("{at}.{name}");
-        for (name, scale) in [("scale", self.scale), ("relative_scale", self.relative_scale)] {
-            if let Some(scale) = scale {
-                finite(&field(name), scale)?;
+        let numbers = [
+            ("scale", self.scale),
+            ("relative_scale", self.relative_scale),
+            ("min", self.min),
+            ("max", self.max),
+        ];
+        for (name, number) in numbers {
+            if let Some(number) = number {
+                finite(&field(name), number)?;
+            }
+        }
+        if self.op == Op::Clamp {
+            return self.validate_clamp(at);
+        }
+        for (name, bound) in [("min", self.min), ("max", self.max)] {
+            if let Some(bound) = bound {
+                let found = format!("{bound} beside another op than \"clamp\"");
+                return Err(SteeringError::value(field(name), found, "no such key"));
             }
         }
         match (self.scale, self.relative_scale) {
@@ -90,6 +103,7 @@ impl VectorUse {
             let reason = match (self.op, self.relative_scale) {
                 (Op::Ablate, _) => Some("op = \"ablate\", which goes by the direction alone"),
                 (Op::Set, _) => Some("op = \"set\", which goes by the direction alone"),
+                (Op::Clamp, _) => Some("op = \"clamp\", which goes by the direction alone"),
                 (Op::Add, Some(_)) => Some("relative_scale, which is that of a direction"),
                 (Op::Add, None) => None,
             };
@@ -99,6 +113,31 @@ impl VectorUse {
             }
         }
         Ok(())
+    }
+}
+
+impl VectorUse {
+    /// Checks the numbers of a clamp, which are finite.
+    fn validate_clamp(&self, at: &str) -> Result<(), SteeringError> {
+        let field = |name: &str| format!("{at}.{name}");
+        for (name, scale) in [("scale", self.scale), ("relative_scale", self.relative_scale)] {
+            if let Some(scale) = scale {
+                let found = format!("{scale} for op = \"clamp\"");
+                return Err(SteeringError::value(field(name), found, "min, max or both"));
+            }
+        }
+        if !self.normalize {
+            let found = "false beside op = \"clamp\", which goes by the direction alone";
+            return Err(SteeringError::value(field("normalize"), found, "true or no such key"));
+        }
+        match (self.min, self.max) {
+            (None, None) => Err(SteeringError::value(field("min"), "neither", "min, max or both")),
+            (Some(min), Some(max)) if min > max => {
+                let found = format!("{min}, above max, {max}");
+                Err(SteeringError::value(field("min"), found, format!("{max} at most")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -200,18 +239,6 @@ impl When {
             )),
             (None, None) => Err(SteeringError::value(format!("{at}.above"), "neither", "above or below")),
         }
-    }
-}
-
-fn validate_layers(at: &str, layers: &[usize]) -> Result<(), SteeringError> {
-    if layers.is_empty() {
-        return Err(SteeringError::value(at, "[]", "one layer at least, or no such key"));
-    }
-    at_most(at, layers.len(), MAX_LAYERS, "layers")?;
-    let mut seen = BTreeSet::new();
-    match layers.iter().find(|layer| !seen.insert(**layer)) {
-        Some(layer) => Err(SteeringError::value(at, format!("{layer} twice"), "every layer once")),
-        None => Ok(()),
     }
 }
 

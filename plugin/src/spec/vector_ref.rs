@@ -1,4 +1,4 @@
-//! Which vector is meant: one of the library, by its name, or one that the spec brings along.
+//! Which vector is meant: one of the library, by its name, one that the spec brings along, or one that is found from pairs.
 
 use std::fmt;
 
@@ -6,15 +6,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::table::from_table;
+use super::pairs_vector::{FoundVector, PairsVector};
 use crate::SteeringError;
 use crate::library::check_name;
 
 /// Most numbers of a vector that a spec brings along: eight times the width of the widest models.
 pub const MAX_INLINE_NUMBERS: usize = 1 << 17;
+
+/// The keys of a vector that is found from pairs.
+const PAIRS_KEYS: [&str; 7] = ["model", "pairs", "method", "sign", "position", "seed", "layers"];
 
 /// A vector.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -24,6 +27,11 @@ pub enum VectorRef {
     Name(String),
     /// The vector itself.
     Inline(InlineVector),
+    /// Pairs to find it from. In requests alone.
+    Pairs(Box<PairsVector>),
+    /// What was found from a request's pairs; nothing that is written.
+    #[schemars(skip)]
+    Found(FoundVector),
 }
 
 /// A vector that a spec brings along: one layer of the served model or, with a map, of the model that the map starts from.
@@ -37,7 +45,7 @@ pub struct InlineVector {
     pub f32: String,
 }
 
-from_table!(InlineVector, "a vector: a table of layer and f32");
+steermap_extract::from_table!(InlineVector, "a vector: a table of layer and f32");
 
 impl<'de> Deserialize<'de> for VectorRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -47,7 +55,7 @@ impl<'de> Deserialize<'de> for VectorRef {
             type Value = VectorRef;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a vector's name, or a table of layer and f32")
+                f.write_str("a vector's name, a table of layer and f32, or one of model and pairs")
             }
 
             fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<VectorRef, E> {
@@ -58,12 +66,47 @@ impl<'de> Deserialize<'de> for VectorRef {
                 Ok(VectorRef::Name(name))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VectorRef, A::Error> {
-                InlineVector::deserialize(MapAccessDeserializer::new(map)).map(VectorRef::Inline)
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VectorRef, A::Error> {
+                // The first key says which of the two it is.
+                let Some(first) = map.next_key::<String>()? else {
+                    return Err(A::Error::missing_field("layer"));
+                };
+                let of_pairs = PAIRS_KEYS.contains(&first.as_str());
+                let rest = WithFirst {
+                    first: Some(first),
+                    rest: map,
+                };
+                if of_pairs {
+                    let pairs = PairsVector::deserialize(MapAccessDeserializer::new(rest))?;
+                    Ok(VectorRef::Pairs(Box::new(pairs)))
+                } else {
+                    InlineVector::deserialize(MapAccessDeserializer::new(rest)).map(VectorRef::Inline)
+                }
             }
         }
 
         deserializer.deserialize_any(NameOrTable)
+    }
+}
+
+/// A map whose first key has been read.
+struct WithFirst<A> {
+    first: Option<String>,
+    rest: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithFirst<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        match self.first.take() {
+            Some(first) => seed.deserialize(first.into_deserializer()).map(Some),
+            None => self.rest.next_key_seed(seed),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.rest.next_value_seed(seed)
     }
 }
 
@@ -72,7 +115,16 @@ impl VectorRef {
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Name(name) => Some(name),
-            Self::Inline(_) => None,
+            Self::Inline(_) | Self::Pairs(_) | Self::Found(_) => None,
+        }
+    }
+
+    /// What messages and metrics call it.
+    pub fn label(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Inline(_) => "(inline)",
+            Self::Pairs(_) | Self::Found(_) => "(pairs)",
         }
     }
 
@@ -89,7 +141,8 @@ impl VectorRef {
                 format!("{} characters", inline.f32.len()),
                 format!("the base64 of {MAX_INLINE_NUMBERS} numbers at most"),
             )),
-            Self::Inline(_) => Ok(()),
+            Self::Inline(_) | Self::Found(_) => Ok(()),
+            Self::Pairs(pairs) => pairs.validate(&format!("{at}.")),
         }
     }
 }
@@ -123,10 +176,10 @@ impl InlineVector {
     }
 }
 
-/// The name, or `(inline)`.
+/// As [`label`](VectorRef::label).
 impl fmt::Display for VectorRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name().unwrap_or("(inline)"))
+        f.write_str(self.label())
     }
 }
 
@@ -145,6 +198,12 @@ impl From<String> for VectorRef {
 impl From<&String> for VectorRef {
     fn from(name: &String) -> Self {
         Self::Name(name.clone())
+    }
+}
+
+impl From<PairsVector> for VectorRef {
+    fn from(vector: PairsVector) -> Self {
+        Self::Pairs(Box::new(vector))
     }
 }
 

@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
-use super::table::from_table;
 
 /// The vector is used only if the prompt's state has a component along a condition vector's unit direction that is
 /// above or below a threshold. Decided once per sequence, after its prompt.
@@ -29,7 +28,7 @@ pub struct When {
     pub below: Option<f64>,
 }
 
-from_table!(When, "a condition: a table");
+steermap_extract::from_table!(When, "a condition: a table");
 
 /// Which state of the prompt a condition looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use steermap_extract::ExtractError;
 use steermap_maps::{ModelInfo, VectorFile};
 use tracing::{info, warn};
 
 use super::{Model, ModelDefault, Snapshot, Steering, lock};
 use crate::config::Config;
+use crate::live::{self, Live};
+use crate::spec::PairsVector;
 use crate::state::{Change, StateFolder};
 use crate::{SteeringError, SteeringSpec};
 
@@ -86,12 +89,15 @@ impl Steering {
                 .collect();
             json!({"name": name, "source": header.source.model, "target": header.target.model, "pairs": pairs})
         });
+        let sources = self.live().into_iter().flat_map(Live::sources);
+        let sources = sources.map(|(name, source)| live::describe(name, source));
         json!({
             "generation": snapshot.generation,
             "state": self.inner.state.as_ref().map(StateFolder::number),
             "per_request": snapshot.per_request,
             "inline": snapshot.inline,
             "models": models.collect::<Vec<_>>(),
+            "sources": sources.collect::<Vec<_>>(),
             "vectors": vectors.collect::<Vec<_>>(),
             "maps": maps.collect::<Vec<_>>(),
         })
@@ -132,8 +138,20 @@ impl Steering {
         max_vectors: usize,
         max_bytes: usize,
     ) -> Result<Value, SteeringError> {
+        self.add_vector("uploaded", name, vector, max_vectors, max_bytes)
+    }
+
+    /// As [`insert_vector`](Self::insert_vector); `how` says how it came here, for the history.
+    fn add_vector(
+        &self,
+        how: &str,
+        name: &str,
+        vector: VectorFile,
+        max_vectors: usize,
+        max_bytes: usize,
+    ) -> Result<Value, SteeringError> {
         let layers: Vec<usize> = vector.layers().iter().map(|layer| layer.layer).collect();
-        let replaced = self.change(&format!("the vector {name:?} was uploaded"), |next| {
+        let replaced = self.change(&format!("the vector {name:?} was {how}"), |next| {
             let known = next.library.get(name).is_some();
             if known && !next.uploaded.contains(name) {
                 return Err(conflict(
@@ -160,13 +178,97 @@ impl Steering {
                     format!("at most max_vectors_bytes, {max_bytes}"),
                 ));
             }
-            next.usable(&vector)?;
+            if !self.live().is_some_and(|live| live.has_origin(vector.model())) {
+                next.usable(&vector)?;
+            }
             next.library.insert(name, vector)?;
             next.uploaded.insert(name.to_string());
             next.compile_defaults_with(name)?;
             Ok(known)
         })?;
         Ok(json!({"vector": name, "layers": layers, "replaced": replaced}))
+    }
+
+    /// Finds a vector from pairs and adds it as `name`, as an uploaded one is. Answers with what was found at each layer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inner::found`](super::Inner::found) and [`insert_vector`](Self::insert_vector).
+    pub(crate) async fn find_vector(
+        &self,
+        name: &str,
+        concept: Option<String>,
+        pairs: PairsVector,
+        max_vectors: usize,
+        max_bytes: usize,
+    ) -> Result<Value, SteeringError> {
+        let concept = concept.unwrap_or_else(|| name.to_string());
+        let found = self.find(pairs, concept).await?;
+        let (steering, name, vector) = (self.clone(), name.to_string(), found.vector.clone());
+        // It may be written to the disk.
+        let inserted =
+            tokio::task::spawn_blocking(move || steering.add_vector("found", &name, vector, max_vectors, max_bytes));
+        let mut answer = inserted.await.unwrap_or_else(|stopped| {
+            let reason = ExtractError::Engine(format!("the vector was not added: {stopped}"));
+            Err(SteeringError::Find {
+                field: "name".to_string(),
+                reason,
+            })
+        })?;
+        let layers = found.layers().into_iter().map(|found| {
+            json!({
+                "layer": found.layer,
+                "norm": found.norm,
+                "mean_norm": found.mean_norm,
+                "ratio": found.ratio(),
+                "auroc": found.auroc.map(|(auroc, _)| auroc),
+                "interval": found.auroc.map(|(_, (low, high))| [low, high]),
+            })
+        });
+        answer["found"] = json!({
+            "model": found.vector.model().model,
+            "method": found.vector.header().method,
+            "position": found.vector.header().token_position,
+            "pairs": found.pairs.pairs.len(),
+            "repeats": found.pairs.repeats,
+            "independent": found.pairs.independent(),
+            "not_measured": found.pairs.too_few(),
+            "layers": layers.collect::<Vec<_>>(),
+            "proposed": found.proposed().into_iter().collect::<Vec<_>>(),
+        });
+        Ok(answer)
+    }
+
+    /// The two files of a vector: its TOML, and its tensors with the name under which the TOML looks for them.
+    ///
+    /// # Errors
+    ///
+    /// A vector that is not there; a temporary folder that can't be written.
+    pub(crate) fn vector_files(&self, name: &str) -> Result<VectorFiles, SteeringError> {
+        let snapshot = self.snapshot();
+        let vector = snapshot.library.get(name).ok_or_else(|| no_vector(name))?;
+        let unwritable = |error: std::io::Error| SteeringError::State {
+            path: std::env::temp_dir(),
+            message: format!("can't be written: {error}"),
+        };
+        let folder = tempfile::tempdir().map_err(unwritable)?;
+        let path = folder.path().join(format!("{name}.toml"));
+        vector.save(&path)?;
+        let toml = std::fs::read(&path).map_err(unwritable)?;
+        let entries = std::fs::read_dir(folder.path()).map_err(unwritable)?;
+        for entry in entries {
+            let file = entry.map_err(unwritable)?.path();
+            if file.extension().is_some_and(|extension| extension == "safetensors") {
+                let tensors_name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let tensors = std::fs::read(&file).map_err(unwritable)?;
+                return Ok(VectorFiles {
+                    toml,
+                    tensors_name,
+                    tensors,
+                });
+            }
+        }
+        Err(unwritable(std::io::ErrorKind::NotFound.into()))
     }
 
     /// Takes an uploaded vector away.
@@ -177,11 +279,7 @@ impl Steering {
     pub fn remove_vector(&self, name: &str) -> Result<Value, SteeringError> {
         self.change(&format!("the vector {name:?} was deleted"), |next| {
             if next.library.get(name).is_none() {
-                return Err(SteeringError::NotFound {
-                    field: "name".to_string(),
-                    found: format!("{name:?}"),
-                    expected: "the name of a vector".to_string(),
-                });
+                return Err(no_vector(name));
             }
             if !next.uploaded.contains(name) {
                 return Err(conflict(
@@ -333,6 +431,21 @@ impl Steering {
     /// An unknown model.
     pub fn model_info(&self, model: Option<&str>) -> Result<ModelInfo, SteeringError> {
         Ok(self.snapshot().model(model)?.target.info())
+    }
+}
+
+/// The files of a vector.
+pub(crate) struct VectorFiles {
+    pub(crate) toml: Vec<u8>,
+    pub(crate) tensors_name: String,
+    pub(crate) tensors: Vec<u8>,
+}
+
+fn no_vector(name: &str) -> SteeringError {
+    SteeringError::NotFound {
+        field: "name".to_string(),
+        found: format!("{name:?}"),
+        expected: "the name of a vector".to_string(),
     }
 }
 

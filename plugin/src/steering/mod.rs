@@ -6,6 +6,7 @@
 //! within.
 
 mod admin;
+mod dry_run;
 mod programs;
 mod snapshot;
 
@@ -16,13 +17,18 @@ use std::time::Instant;
 
 use mistralrs_core::MistralRs;
 use residual_hooks::{Admission, MARKED, Marked, RequestMark, RequestState, marked};
+use steermap_extract::Found;
+use steermap_extract::capture::StreamCapture;
 use tokio::sync::Semaphore;
 use tracing::Span;
 
 use crate::apply::sequence::SequenceState;
 use crate::compile::Program;
+use crate::live::Live;
+use crate::live::served::CaptureField;
 use crate::metrics::Metrics;
 use crate::spec::Mode;
+use crate::spec::PairsVector;
 use crate::state::StateFolder;
 use crate::{Library, RequestSteering, SteeringError, SteeringHook, SteeringSpec, policy};
 use programs::{Key, Programs};
@@ -52,12 +58,23 @@ pub(crate) struct Inner {
     /// A permit for each spec that may be compiled at the same time.
     compiling: Arc<Semaphore>,
     /// The requests that were sent and not yet forgotten, by the id that the engine knows them by.
-    sent: Mutex<HashMap<usize, Weak<SteeringField>>>,
+    sent: Mutex<HashMap<usize, Sent>>,
+    /// Finds vectors from pairs.
+    live: Option<Live>,
     /// Where the configuration came from, for a reload.
     source: Option<Source>,
     /// Where changes are written down, so that they outlast the server.
     state: Option<StateFolder>,
     metrics: Metrics,
+}
+
+/// What was sent under a mark.
+#[derive(Clone)]
+pub(crate) enum Sent {
+    /// A request, with its steering.
+    Steered(Weak<SteeringField>),
+    /// A prompt whose stream is to be kept.
+    Captured(Weak<CaptureField>),
 }
 
 /// The configuration file behind a steering.
@@ -87,14 +104,19 @@ impl Steering {
             .map(|name| Model::loaded(engine, name, &[], None))
             .collect::<Result<Vec<_>, _>>()?;
         let default = engine.get_default_model_id().ok().flatten();
-        let steering = Self::with_snapshot(Snapshot::new(library, models, default), None, None);
+        let steering = Self::with_snapshot(Snapshot::new(library, models, default), None, None, None);
         steering.install(engine)?;
         Ok(steering)
     }
 
     /// A steering that begins with `snapshot`; hooks are yet to be [installed](Self::install). Changes are written to
-    /// `state`, where there is one.
-    pub fn with_snapshot(snapshot: Snapshot, source: Option<Source>, state: Option<StateFolder>) -> Self {
+    /// `state`, where there is one, and vectors found by `live`.
+    pub fn with_snapshot(
+        snapshot: Snapshot,
+        source: Option<Source>,
+        state: Option<StateFolder>,
+        live: Option<Live>,
+    ) -> Self {
         let metrics = Metrics::new();
         metrics.set_vectors(snapshot.library.iter().map(|(name, _)| name));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -105,6 +127,7 @@ impl Steering {
                 programs: Mutex::default(),
                 compiling: Arc::new(Semaphore::new(cores.div_ceil(4))),
                 sent: Mutex::default(),
+                live,
                 source,
                 state,
                 metrics,
@@ -177,6 +200,16 @@ impl Steering {
         model: Option<&str>,
         asked: Option<&RequestSteering>,
     ) -> Result<SteeredRequest, SteeringError> {
+        let (model, program) = self.compiled(model, asked)?;
+        Ok(self.prepared(model, program, asked.is_some()))
+    }
+
+    /// The engine's name of a model, and the program of a request to it.
+    fn compiled(
+        &self,
+        model: Option<&str>,
+        asked: Option<&RequestSteering>,
+    ) -> Result<(String, Option<Arc<Program>>), SteeringError> {
         let snapshot = self.snapshot();
         let model = snapshot.model(model)?;
         let program = match asked {
@@ -200,7 +233,34 @@ impl Steering {
                 }
             }
         };
-        Ok(self.prepared(model, program, asked.is_some()))
+        Ok((model.id.clone(), program))
+    }
+
+    /// Refuses what the operator doesn't allow before anything is done for it.
+    fn check_policy(&self, model: Option<&str>, asked: &RequestSteering) -> Result<(), SteeringError> {
+        let snapshot = self.snapshot();
+        let default = snapshot.model(model)?.default.as_ref();
+        snapshot
+            .per_request
+            .check(asked, default.map(|default| &default.spec))?;
+        if !snapshot.inline {
+            policy::refuse_inline(asked)?;
+        }
+        Ok(())
+    }
+
+    /// Finds a vector from pairs: [`Inner::found`], measured.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) async fn find(&self, asked: PairsVector, concept: String) -> Result<Arc<Found>, SteeringError> {
+        Ok(self.inner.found(asked, concept, true, "").await?.1)
+    }
+
+    /// What finds vectors from pairs, where there is something.
+    pub(crate) fn live(&self) -> Option<&Live> {
+        self.inner.live()
     }
 
     /// As [`request`](Self::request), off the async worker: carrying a vector through a large map takes as long as reading
@@ -217,13 +277,25 @@ impl Steering {
         let Some(asked) = asked else {
             return self.request(model, None);
         };
+        let (model, program) = self.compile_asked(model, asked).await?;
+        Ok(self.prepared(model, program, true))
+    }
+
+    /// As [`compiled`](Self::compiled), off the async worker, with the vectors found that `asked` brings pairs for.
+    async fn compile_asked(
+        &self,
+        model: Option<&str>,
+        mut asked: RequestSteering,
+    ) -> Result<(String, Option<Arc<Program>>), SteeringError> {
+        self.check_policy(model, &asked)?;
+        self.inner.find_all(&mut asked).await?;
         let permit = self.inner.compiling.clone().acquire_owned().await;
         let (steering, model) = (self.clone(), model.map(str::to_string));
-        let prepared = tokio::task::spawn_blocking(move || {
+        let compiled = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            steering.request(model.as_deref(), Some(&asked))
+            steering.compiled(model.as_deref(), Some(&asked))
         });
-        prepared.await.unwrap_or_else(|stopped| {
+        compiled.await.unwrap_or_else(|stopped| {
             let found = format!("a spec whose compilation stopped: {stopped}");
             Err(SteeringError::value("steering", found, "one that compiles"))
         })
@@ -236,11 +308,11 @@ impl Steering {
     ///
     /// A model that is not there.
     pub fn run(&self, model: Option<&str>, program: impl Into<Arc<Program>>) -> Result<SteeredRequest, SteeringError> {
-        let snapshot = self.snapshot();
-        Ok(self.prepared(snapshot.model(model)?, Some(program.into()), true))
+        let model = self.snapshot().model(model)?.id.clone();
+        Ok(self.prepared(model, Some(program.into()), true))
     }
 
-    fn prepared(&self, model: &Model, program: Option<Arc<Program>>, own: bool) -> SteeredRequest {
+    fn prepared(&self, model: String, program: Option<Arc<Program>>, own: bool) -> SteeredRequest {
         let names: BTreeSet<&String> = program.iter().flat_map(|program| &program.used).collect();
         for name in names {
             self.inner.metrics.vector(name).requests.inc();
@@ -249,7 +321,7 @@ impl Steering {
             asked: Arc::new_cyclic(|me| SteeringField {
                 me: me.clone(),
                 steering: self.inner.clone(),
-                model: model.id.clone(),
+                model,
                 program,
                 own,
                 ids: Mutex::default(),
@@ -266,6 +338,23 @@ impl Inner {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    pub(crate) fn live(&self) -> Option<&Live> {
+        self.live.as_ref()
+    }
+
+    /// Remembers what was sent as the request `id`.
+    pub(crate) fn remember(&self, id: usize, sent: Sent) {
+        lock(&self.sent).insert(id, sent);
+    }
+
+    /// Forgets requests that were sent.
+    pub(crate) fn forget(&self, ids: &[usize]) {
+        let mut sent = lock(&self.sent);
+        ids.iter().for_each(|id| {
+            sent.remove(id);
+        });
     }
 
     /// A request's `spec` compiled for `model`, once for all that ask for it. The first `exempt` vectors are the default's.
@@ -297,25 +386,33 @@ impl Inner {
 
     /// What holds for the request that the engine knows as `id`, in the model `model`.
     pub(crate) fn claim(&self, model: &str, id: usize) -> Result<Option<RequestState>, String> {
-        let sent = lock(&self.sent).get(&id).map(Weak::upgrade);
+        let stray = |meant: &str| {
+            Err(format!(
+                "steering: the request was made for the model {meant:?} and reached {model:?}"
+            ))
+        };
+        let sent = lock(&self.sent).get(&id).cloned();
         let claimed = match sent {
-            Some(Some(asked)) if asked.model == model => {
-                asked.claimed(id);
-                Claimed {
-                    program: asked.program.clone(),
-                    metrics: self.metrics.clone(),
-                    asked: Some(asked),
+            Some(Sent::Steered(asked)) => match asked.upgrade() {
+                Some(asked) if asked.model == model => {
+                    asked.claimed(id);
+                    Claimed::Steered {
+                        program: asked.program.clone(),
+                        metrics: self.metrics.clone(),
+                        asked: Some(asked),
+                    }
                 }
-            }
-            Some(Some(asked)) => {
-                return Err(format!(
-                    "steering: the request was made for the model {:?} and reached {model:?}",
-                    asked.model
-                ));
-            }
-            // Whoever sent it is gone; without its steering it must not run.
-            None | Some(None) if id & MARKED != 0 => return Err(GIVEN_UP.to_string()),
-            _ => Claimed {
+                Some(asked) => return stray(&asked.model),
+                // Whoever sent it is gone; without its steering it must not run.
+                None => return Err(GIVEN_UP.to_string()),
+            },
+            Some(Sent::Captured(field)) => match field.upgrade() {
+                Some(field) if field.model == model => Claimed::Captured(field.capture.clone()),
+                Some(field) => return stray(&field.model),
+                None => return Err(GIVEN_UP.to_string()),
+            },
+            None if id & MARKED != 0 => return Err(GIVEN_UP.to_string()),
+            None => Claimed::Steered {
                 program: self.snapshot().default_program(model),
                 metrics: self.metrics.clone(),
                 asked: None,
@@ -335,7 +432,7 @@ pub struct SteeredRequest {
 }
 
 /// What a request asked for.
-struct SteeringField {
+pub(crate) struct SteeringField {
     me: Weak<SteeringField>,
     steering: Arc<Inner>,
     model: String,
@@ -400,7 +497,7 @@ impl SteeringField {
                 return;
             };
             if let Some((id, _)) = ids.remove(oldest) {
-                lock(&self.steering.sent).remove(&id);
+                self.steering.forget(&[id]);
             }
         }
     }
@@ -409,7 +506,7 @@ impl SteeringField {
 impl RequestMark for SteeringField {
     fn sent_as(&self, request: usize) {
         self.forget_oldest();
-        lock(&self.steering.sent).insert(request, self.me.clone());
+        self.steering.remember(request, Sent::Steered(self.me.clone()));
         lock(&self.ids).push_back((request, false));
         // Of the span in which the request is sent, if it has such a field.
         Span::current().record("request_id", request & !MARKED);
@@ -418,39 +515,55 @@ impl RequestMark for SteeringField {
 
 impl Drop for SteeringField {
     fn drop(&mut self) {
-        let mut sent = lock(&self.steering.sent);
-        for (id, _) in lock(&self.ids).drain(..) {
-            sent.remove(&id);
-        }
+        let ids: Vec<usize> = lock(&self.ids).drain(..).map(|(id, _)| id).collect();
+        self.steering.forget(&ids);
     }
 }
 
 /// What a request was claimed with.
-pub(crate) struct Claimed {
-    program: Option<Arc<Program>>,
-    metrics: Metrics,
-    /// Absent for requests that were sent without a mark: they are steered by the default.
-    asked: Option<Arc<SteeringField>>,
+pub(crate) enum Claimed {
+    /// It is steered, or not.
+    Steered {
+        program: Option<Arc<Program>>,
+        metrics: Metrics,
+        /// Absent for requests that were sent without a mark: they are steered by the default.
+        asked: Option<Arc<SteeringField>>,
+    },
+    /// The stream of its prompt is kept.
+    Captured(Arc<StreamCapture>),
 }
 
 impl Claimed {
     /// How a sequence with this prompt runs.
     pub(crate) fn admit(&self, prompt: &[u32]) -> Result<Admission, String> {
-        let Some(program) = &self.program else {
-            return Ok(Admission::default());
+        let (program, metrics, asked) = match self {
+            Self::Steered {
+                program: Some(program),
+                metrics,
+                asked,
+            } => (program, metrics, asked),
+            Self::Steered { program: None, .. } => return Ok(Admission::default()),
+            Self::Captured(capture) => {
+                return Ok(Admission {
+                    // All of the prompt is to be seen.
+                    read_cache: false,
+                    state: Some(capture.clone()),
+                    ..Admission::default()
+                });
+            }
         };
-        let own = self.asked.as_ref().is_some_and(|asked| asked.own);
+        let own = asked.as_ref().is_some_and(|asked| asked.own);
         let fits = check_work(program, prompt.len()).and_then(|()| match own {
             true => program.validate_prompt(prompt),
             false => Ok(()),
         });
         if let Err(reason) = fits {
-            if let Some(asked) = &self.asked {
+            if let Some(asked) = asked {
                 *lock(&asked.prompt_error) = Some(reason.clone());
             }
             return Err(reason);
         }
-        let decisions = self.metrics.clone();
+        let decisions = metrics.clone();
         Ok(admission(program, prompt, move |holds| decisions.condition(holds)))
     }
 }
@@ -508,7 +621,7 @@ mod tests {
             configured: None,
             overridden: false,
         };
-        Steering::with_snapshot(Snapshot::new(library(), vec![model], None), None, None)
+        Steering::with_snapshot(Snapshot::new(library(), vec![model], None), None, None, None)
     }
 
     #[test]

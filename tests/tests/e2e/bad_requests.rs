@@ -502,7 +502,14 @@ fn the_admin_routes_refuse_what_is_wrong() {
         tested.check(what, &reply, statuses, says);
     }
     let reply = tested.admin().post(vectors, &json!({"name": "x"})).unwrap();
-    tested.check("JSON where a form belongs", &reply, &[400, 415], "");
+    tested.check("JSON without a model", &reply, &[422], "body: found no key `model`");
+    let reply = tested.admin().send("POST", vectors, "text/plain", b"{}").unwrap();
+    tested.check(
+        "text where a form belongs",
+        &reply,
+        &[415],
+        "expected multipart/form-data",
+    );
     let (content_type, body) = form(&whole(b"x"));
     let reply = tested
         .admin()

@@ -14,6 +14,7 @@ mod images;
 mod isolation;
 mod judge;
 mod kernels;
+mod live;
 mod mapped_serving;
 mod mapper_files;
 mod mapper_fit;

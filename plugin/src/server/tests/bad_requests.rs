@@ -167,7 +167,7 @@ fn of_requests() -> Vec<Case> {
         ),
         (
             "an op that is none",
-            using(r#"{"vector":"happy","scale":1,"op":"clamp"}"#),
+            using(r#"{"vector":"happy","scale":1,"op":"cap"}"#),
             422,
             "steering.vectors[0].op",
         ),
@@ -345,10 +345,45 @@ fn of_uploads() -> Vec<Case> {
     let path = "/v1/steering/vectors";
     vec![
         (
-            "JSON",
-            raw("POST", path, "application/json", "{}"),
+            "text",
+            raw("POST", path, "text/plain", "{}"),
             415,
-            "expected multipart/form-data",
+            "expected multipart/form-data, or application/json",
+        ),
+        (
+            "no JSON",
+            raw("POST", path, "application/json", "{"),
+            400,
+            "body: found malformed JSON",
+        ),
+        (
+            "a list",
+            raw("POST", path, "application/json", "[]"),
+            422,
+            "body: found sequence, expected a table of model and pairs",
+        ),
+        (
+            "JSON without a name",
+            raw("POST", path, "application/json", "{}"),
+            422,
+            "name: found nothing, expected the vector's name",
+        ),
+        (
+            "a name twice",
+            raw("POST", path, "application/json", r#"{"name": "a", "name": "b"}"#),
+            422,
+            "name: found the key twice, expected it once",
+        ),
+        (
+            "pairs where none are found from",
+            raw(
+                "POST",
+                path,
+                "application/json",
+                r#"{"name": "a", "model": "m", "pairs": [{"positive": "a", "negative": "b"}]}"#,
+            ),
+            403,
+            "pairs: found pairs, expected a vector's name: this server finds no vectors",
         ),
         (
             "no boundary",

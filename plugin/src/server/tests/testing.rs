@@ -58,7 +58,7 @@ pub(super) fn steering() -> Steering {
         overridden: false,
     };
     let snapshot = Snapshot::new(Library::default(), vec![model], Some(info.model.clone()));
-    let steering = Steering::with_snapshot(snapshot, None, None);
+    let steering = Steering::with_snapshot(snapshot, None, None, None);
     for name in ["happy", "sad"] {
         let vector = gguf::read(&gguf::tests::good(), name, info.clone()).unwrap();
         steering.insert_vector(name, vector, 10, 1 << 20).unwrap();

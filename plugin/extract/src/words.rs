@@ -1,7 +1,7 @@
 //! The engine's messages, for people.
 
 /// A message without the backtrace that candle writes into its errors where `RUST_BACKTRACE` is set.
-pub(super) fn without_backtrace(message: &str) -> String {
+pub fn without_backtrace(message: &str) -> String {
     let is_frame = |line: &&str| line.starts_with(' ') && line.trim_start().starts_with("0: ");
     let lines: Vec<&str> = message.lines().collect();
     let end = lines.iter().position(is_frame).unwrap_or(lines.len());
@@ -9,7 +9,7 @@ pub(super) fn without_backtrace(message: &str) -> String {
 }
 
 /// What became of asking the hub for a model, if that is what a message of the engine is of.
-pub(super) fn hub_answer(message: &str) -> Option<String> {
+pub(crate) fn hub_answer(message: &str) -> Option<String> {
     let code = message.split_once("(HTTP ").map(|(_, rest)| rest);
     let code = code.and_then(|rest| rest.split_once(')')).map(|(code, _)| code);
     match code {

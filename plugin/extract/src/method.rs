@@ -14,25 +14,28 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use faer::{ColRef, Mat};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::logistic;
-use super::pca::first_component;
-use super::sign::Sign;
+use crate::error::{bail, ensure};
+use crate::pca::first_component;
+use crate::sign::Sign;
 use crate::statistics::{self, Folds};
+use crate::{ExtractError, logistic};
 
 /// The least part of the mean difference that a direction has to hold: about the rounding of f32, below which states
 /// that are the same can't be told from states that aren't.
 const LEAST_PART: f64 = 1e-6;
 
 /// How a direction is found from pairs of states.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// The mean of the positives less that of the negatives
@@ -99,7 +102,13 @@ impl Method {
     /// No pairs, sides or states of different length, a state that is not finite; states whose differences have no
     /// principal component; a direction that does not separate the sides: positives and negatives have the same mean
     /// along it.
-    pub fn direction(self, positive: &[&[f32]], negative: &[&[f32]], sign: Sign, seed: u64) -> Result<Vec<f32>> {
+    pub fn direction(
+        self,
+        positive: &[&[f32]],
+        negative: &[&[f32]],
+        sign: Sign,
+        seed: u64,
+    ) -> Result<Vec<f32>, ExtractError> {
         check(positive, negative)?;
         let pairs = positive.iter().copied().zip(negative.iter().copied());
         let line = match self {
@@ -143,12 +152,12 @@ impl fmt::Display for Method {
 }
 
 impl FromStr for Method {
-    type Err = anyhow::Error;
+    type Err = ExtractError;
 
     /// # Errors
     ///
     /// Any other text than [`as_str`](Method::as_str) gives.
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, ExtractError> {
         match Self::ALL.into_iter().find(|method| method.as_str() == text) {
             Some(method) => Ok(method),
             None => bail!(
@@ -160,7 +169,7 @@ impl FromStr for Method {
 }
 
 /// Checks that there are pairs, all of the same width and finite.
-fn check(positive: &[&[f32]], negative: &[&[f32]]) -> Result<()> {
+fn check(positive: &[&[f32]], negative: &[&[f32]]) -> Result<(), ExtractError> {
     ensure!(!positive.is_empty(), "found no pairs, expected one at least");
     ensure!(
         positive.len() == negative.len(),
@@ -196,7 +205,7 @@ fn mean_difference(positive: &[&[f32]], negative: &[&[f32]]) -> Vec<f64> {
 }
 
 /// The part of the mean difference along a line.
-fn along(line: &[f64], mean_difference: &[f64]) -> Result<Vec<f32>> {
+fn along(line: &[f64], mean_difference: &[f64]) -> Result<Vec<f32>, ExtractError> {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     // Exactly 1 for the mean difference itself.
     let factor = dot(line, mean_difference) / dot(line, line);
@@ -222,7 +231,7 @@ fn differences<'a>(couples: impl Iterator<Item = (&'a [f32], &'a [f32])>) -> Mat
 }
 
 /// Rows less their mean. What is the same in all of them becomes 0 itself, not its mean's rounding.
-pub(super) fn centred(rows: &Mat<f64>) -> Mat<f64> {
+pub(crate) fn centred(rows: &Mat<f64>) -> Mat<f64> {
     let mean = |column: ColRef<'_, f64>| {
         if column.iter().all(|value| *value == column[0]) {
             column[0]
@@ -236,7 +245,7 @@ pub(super) fn centred(rows: &Mat<f64>) -> Mat<f64> {
 
 /// The line of [`Method::Lat`], the states in this order. States are numbered through, positives first; couples of equal
 /// states, which have no direction, are left out.
-fn lat(positive: &[&[f32]], negative: &[&[f32]], order: &[usize]) -> Result<Vec<f64>> {
+fn lat(positive: &[&[f32]], negative: &[&[f32]], order: &[usize]) -> Result<Vec<f64>, ExtractError> {
     let states: Vec<&[f32]> = positive.iter().chain(negative).copied().collect();
     let couples = order
         .chunks_exact(2)

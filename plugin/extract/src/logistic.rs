@@ -9,11 +9,12 @@
 //! solved in the coordinates of an orthonormal basis of that span: `X^T = Q R`, `w = Q z`, `X w = R^T z`,
 //! `||w|| = ||z||`.
 
-use anyhow::{Context, Result, bail, ensure};
 use faer::linalg::solvers::Solve;
 use faer::{Col, Mat, Side};
 
-use super::method::centred;
+use crate::ExtractError;
+use crate::error::{bail, ensure};
+use crate::method::centred;
 
 /// Newton steps at most; a problem that needs more than a few dozen is broken.
 const STEPS: usize = 200;
@@ -26,7 +27,7 @@ const TOLERANCE: f64 = 1e-14;
 /// # Errors
 ///
 /// An optimisation that does not converge.
-pub fn weight(positive: &[&[f32]], negative: &[&[f32]]) -> Result<Vec<f64>> {
+pub fn weight(positive: &[&[f32]], negative: &[&[f32]]) -> Result<Vec<f64>, ExtractError> {
     let states: Vec<&[f32]> = positive.iter().chain(negative).copied().collect();
     let labels: Vec<f64> = (0..states.len())
         .map(|i| if i < positive.len() { 1.0 } else { -1.0 })
@@ -43,7 +44,7 @@ pub fn weight(positive: &[&[f32]], negative: &[&[f32]]) -> Result<Vec<f64>> {
 }
 
 /// The optimal weight of rows, `[columns]`.
-fn optimum(rows: &Mat<f64>, labels: &[f64]) -> Result<Col<f64>> {
+fn optimum(rows: &Mat<f64>, labels: &[f64]) -> Result<Col<f64>, ExtractError> {
     let d = rows.ncols();
     // The intercept is one more column, of ones and without penalty.
     let design = Mat::from_fn(rows.nrows(), d + 1, |i, j| if j < d { rows[(i, j)] } else { 1.0 });
@@ -67,10 +68,10 @@ fn optimum(rows: &Mat<f64>, labels: &[f64]) -> Result<Col<f64>> {
         for j in 0..=d {
             hessian[(j, j)] += penalty(j);
         }
-        let factor = hessian.llt(Side::Lower).ok();
-        let step = factor
-            .context("the logistic regression is degenerate")?
-            .solve(&gradient);
+        let Ok(factor) = hessian.llt(Side::Lower) else {
+            bail!("the logistic regression is degenerate");
+        };
+        let step = factor.solve(&gradient);
         // Twice what the step promises.
         let decrement: f64 = gradient.iter().zip(step.iter()).map(|(g, s)| g * s).sum();
         ensure!(decrement.is_finite(), "the logistic regression is not finite");

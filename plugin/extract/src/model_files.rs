@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file;
 use hf_hub::{Cache, Repo};
-use mistralrs_cli::ModelEntry;
 use mistralrs_core::{GGUF_MULTI_FILE_DELIMITER, hf_hub_cache_dir};
 use steermap_maps::{FileError, fingerprint_folder, fingerprint_gguf};
 use tokenizers::Tokenizer;
@@ -63,15 +62,6 @@ impl ModelFiles {
             None => None,
         };
         Some(Self::Gguf { files, tokenizer })
-    }
-
-    /// The files of an entry of `[[models]]`; `None` if they are not on this machine.
-    pub fn of_entry(entry: &ModelEntry) -> Option<Self> {
-        let hf_cache = entry.device.hf_cache.as_deref();
-        match &entry.format.quantized_file {
-            Some(names) => Self::gguf(&entry.model_id, names, entry.format.tok_model_id.as_deref(), hf_cache),
-            None => Self::folder(&entry.model_id, hf_cache),
-        }
     }
 
     /// What identifies the weights and the tokenizer: see [`steermap_maps::fingerprint`].

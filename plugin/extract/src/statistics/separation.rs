@@ -1,8 +1,8 @@
 //! How well a direction separates the positives of pairs from the negatives.
 
 use super::folds::{FOLDS, Folds};
-use super::rank::mid_ranks;
-use super::wilson_interval;
+use super::proportion::wilson_interval;
+use super::ranks::mid_ranks;
 
 /// Mean of `positive[i] - negative[i]`, summed in f64. All rows have the same length; one row at least.
 pub fn mean_difference(positive: &[&[f32]], negative: &[&[f32]]) -> Vec<f32> {

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail, ensure};
 use candle_core::{DType, Tensor};
 use mistralrs::ModelDType;
 use mistralrs::core::GGUF_MULTI_FILE_DELIMITER;
 
 use super::ModelSource;
-use super::words::{hub_answer, without_backtrace};
+use crate::ExtractError;
+use crate::error::{bail, ensure};
+use crate::words::{hub_answer, without_backtrace};
 
 /// Where a model, or the tokenizer beside it, is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub(super) struct Checked {
 /// # Errors
 ///
 /// The first thing that is wrong. Whether the hub has a model is not asked.
-pub(super) fn check(source: &ModelSource) -> Result<Checked> {
+pub(super) fn check(source: &ModelSource) -> Result<Checked, ExtractError> {
     let model = place("model", &source.model, source.files().is_some())?;
     let mut places = vec![("model", source.model.clone(), model)];
     if let Some(name) = &source.tok_model_id {
@@ -50,24 +51,24 @@ pub(super) fn check(source: &ModelSource) -> Result<Checked> {
 
 impl Checked {
     /// What to say of a model that the engine could not load.
-    pub(super) fn not_loaded(&self, source: &ModelSource, error: &anyhow::Error) -> anyhow::Error {
-        let error = without_backtrace(&format!("{error:#}"));
+    pub(super) fn not_loaded(&self, source: &ModelSource, error: &str) -> ExtractError {
+        let error = without_backtrace(error);
         let away = self.places.iter().filter(|(_, _, place)| *place != Place::Here);
         let named = away.into_iter().find(|(_, name, _)| error.contains(name.as_str()));
-        match (named, hub_answer(&error)) {
+        ExtractError::Input(match (named, hub_answer(&error)) {
             (Some((field, name, place)), Some(answer)) => {
                 let cache = match place {
                     Place::Cached => "not all files of that name in the cache",
                     _ => "no model of that name in the cache",
                 };
-                anyhow!("{field}: found {name:?}: no such folder here, {cache}, and {answer}")
+                format!("{field}: found {name:?}: no such folder here, {cache}, and {answer}")
             }
-            _ => anyhow!("model {:?} could not be loaded: {error}", source.model),
-        }
+            _ => format!("model {:?} could not be loaded: {error}", source.model),
+        })
     }
 }
 
-fn place(field: &str, name: &str, cached: bool) -> Result<Place> {
+fn place(field: &str, name: &str, cached: bool) -> Result<Place, ExtractError> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(Place::Here);
@@ -93,7 +94,7 @@ fn place(field: &str, name: &str, cached: bool) -> Result<Place> {
 }
 
 /// Checks that a model's folder holds what is asked for.
-fn check_folder(source: &ModelSource) -> Result<()> {
+fn check_folder(source: &ModelSource) -> Result<(), ExtractError> {
     let (folder, has) = (&source.model, |name: &str| {
         Path::new(&source.model).join(name).is_file()
     });
@@ -115,7 +116,7 @@ fn check_folder(source: &ModelSource) -> Result<()> {
 }
 
 /// Checks that weights of this dtype can be multiplied. Quantised ones are multiplied in another.
-fn check_dtype(source: &ModelSource) -> Result<()> {
+fn check_dtype(source: &ModelSource) -> Result<(), ExtractError> {
     let dtype = match source.dtype {
         ModelDType::Auto => return Ok(()),
         ModelDType::F32 => DType::F32,
@@ -244,21 +245,17 @@ mod tests {
         let checked = |place| Checked {
             places: vec![("model", source.model.clone(), place)],
         };
-        let dns = anyhow!(
-            "Failed to access `some/model` on Hugging Face: Failed to access `config.json` for `some/model`: request error: \
-             https://huggingface.co/some/model/resolve/main/config.json: Dns Failed: resolve dns name 'huggingface.co:443': \
-             failed to lookup address information: Name or service not known"
-        );
+        let dns = "Failed to access `some/model` on Hugging Face: Failed to access `config.json` for `some/model`: request error: \
+                    https://huggingface.co/some/model/resolve/main/config.json: Dns Failed: resolve dns name 'huggingface.co:443': \
+                    failed to lookup address information: Name or service not known";
         assert_eq!(
-            checked(Place::Hub).not_loaded(&source, &dns).to_string(),
+            checked(Place::Hub).not_loaded(&source, dns).to_string(),
             "model: found \"some/model\": no such folder here, no model of that name in the cache, and the hub could not be \
              reached (Name or service not known)"
         );
-        let cached = checked(Place::Cached).not_loaded(&source, &dns).to_string();
+        let cached = checked(Place::Cached).not_loaded(&source, dns).to_string();
         assert!(cached.contains("not all files of that name in the cache"), "{cached}");
-        let here = checked(Place::Here)
-            .not_loaded(&source, &anyhow!("no weights"))
-            .to_string();
+        let here = checked(Place::Here).not_loaded(&source, "no weights").to_string();
         assert_eq!(here, "model \"some/model\" could not be loaded: no weights");
     }
 }

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// By which rule a principal component, which is a line, gets its sign.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Sign {
     /// Positives project higher than negatives on average
     #[default]
@@ -25,7 +28,7 @@ impl Sign {
 
     /// A direction that goes the way of the mean, turned about if this rule says so. A vote that is tied leaves it. (repeng
     /// leaves the line as the eigenvalue solver returned it then, which is arbitrary.)
-    pub(super) fn apply(self, mut direction: Vec<f32>, positive: &[&[f32]], negative: &[&[f32]]) -> Vec<f32> {
+    pub(crate) fn apply(self, mut direction: Vec<f32>, positive: &[&[f32]], negative: &[&[f32]]) -> Vec<f32> {
         if self == Self::Vote && votes(&direction, positive, negative) < 0 {
             direction.iter_mut().for_each(|value| *value = -*value);
         }

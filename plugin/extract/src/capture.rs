@@ -1,13 +1,12 @@
-//! A hook that keeps the residual stream of prompts.
+//! Keeps the residual stream of prompts: of all requests as a hook, or of single rows for another hook.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use candle_core::{DType, Result, Tensor};
-use residual_hooks::{BatchView, ResidualHook};
-use steermap_fit::stats::norm;
+use residual_hooks::{BatchView, ResidualHook, Row};
 
-/// Keeps, for every request, the states of its prompt at some layers. It changes nothing.
+/// Keeps, for every request, the states of its prompt at some layers. As a hook it changes nothing.
 pub struct StreamCapture {
     layers: Vec<usize>,
     seen: Mutex<Seen>,
@@ -58,9 +57,10 @@ impl LayerStates {
         self.hidden_size
     }
 
-    /// L2 norm of the state at a position.
+    /// L2 norm of the state at a position, summed up in f64.
     pub fn norm(&self, position: usize) -> f64 {
-        norm(self.at(position))
+        let squares = self.at(position).iter().map(|&x| f64::from(x).powi(2));
+        squares.sum::<f64>().sqrt()
     }
 }
 
@@ -71,6 +71,40 @@ impl StreamCapture {
             layers,
             seen: Mutex::default(),
         }
+    }
+
+    /// Keeps what `row`, with the states `[tokens or more, hidden_size]` after `layer`, has of its prompt. Nothing at layers that
+    /// are not captured.
+    ///
+    /// # Errors
+    ///
+    /// What candle says.
+    pub fn keep(&self, layer: usize, row: &Row, states: &Tensor) -> Result<()> {
+        let Some(index) = self.layers.iter().position(|&l| l == layer) else {
+            return Ok(());
+        };
+        let mut seen = self.lock();
+        seen.dtype = Some(states.dtype());
+        let known = seen.requests.get(&row.request).map_or(0, |layers| layers[index].len());
+        // What is known is not read again: the engine starts a sequence anew when it had to make room for others.
+        let end = (row.start + row.tokens()).min(row.prompt_len);
+        if row.start > known || end <= known {
+            return Ok(());
+        }
+        let part = states.narrow(0, known - row.start, end - known)?;
+        let values: Vec<f32> = part.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        let layers = seen
+            .requests
+            .entry(row.request)
+            .or_insert_with(|| vec![LayerStates::default(); self.layers.len()]);
+        let captured = &mut layers[index];
+        captured.hidden_size = states.dim(1)?;
+        if captured.values.is_empty() {
+            captured.values = values;
+        } else {
+            captured.values.extend(values);
+        }
+        Ok(())
     }
 
     /// What was seen of all requests since the last call: by request, then by position in the list of layers.
@@ -94,30 +128,9 @@ impl ResidualHook for StreamCapture {
     }
 
     fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>> {
-        let Some(index) = self.layers.iter().position(|&l| l == layer) else {
-            return Ok(None);
-        };
-        let mut seen = self.lock();
-        seen.dtype = Some(stream.dtype());
-        for (i, row) in batch.rows().iter().enumerate() {
-            let known = seen.requests.get(&row.request).map_or(0, |layers| layers[index].len());
-            // What is known is not read again: the engine starts a sequence anew when it had to make room for others.
-            let end = (row.start + row.tokens()).min(row.prompt_len);
-            if row.start > known || end <= known {
-                continue;
-            }
-            let part = stream.get(i)?.narrow(0, known - row.start, end - known)?;
-            let values: Vec<f32> = part.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-            let layers = seen
-                .requests
-                .entry(row.request)
-                .or_insert_with(|| vec![LayerStates::default(); self.layers.len()]);
-            let states = &mut layers[index];
-            states.hidden_size = stream.dim(2)?;
-            if states.values.is_empty() {
-                states.values = values;
-            } else {
-                states.values.extend(values);
+        if self.layers.contains(&layer) {
+            for (i, row) in batch.rows().iter().enumerate() {
+                self.keep(layer, row, &stream.get(i)?)?;
             }
         }
         Ok(None)

@@ -3,6 +3,7 @@
 /// Implements [`serde::Deserialize`] and [`serde::Serialize`] for a type that derives both with `remote = "Self"`, so
 /// that a list is refused: what serde derives would also read a table from a list of its values in their order, which
 /// the schema does not have.
+#[macro_export]
 macro_rules! from_table {
     ($type:ty, $expecting:literal) => {
         impl<'de> serde::Deserialize<'de> for $type {
@@ -32,5 +33,3 @@ macro_rules! from_table {
         }
     };
 }
-
-pub(super) use from_table;

@@ -1,28 +1,38 @@
 //! Which layers: `all`, or a list such as `3,5-9`.
 
+use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
 use residual_hooks::StreamInfo;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ExtractError;
+use crate::error::{bail, ensure};
+
+/// Most layers that a list names: several times the depth of the deepest models.
+const MAX_LAYERS: usize = 4096;
 
 /// Layers as a person names them, before the model is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LayerSelection {
     /// All that the model lets a hook see.
+    #[default]
     All,
     /// These, ascending, each once.
     List(Vec<usize>),
 }
 
 impl FromStr for LayerSelection {
-    type Err = anyhow::Error;
+    type Err = ExtractError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, ExtractError> {
         if text == "all" {
             return Ok(Self::All);
         }
         let number = |s: &str| {
-            layer_number(s).with_context(|| format!("found {text:?}, expected `all` or layers such as `3,5-9`"))
+            layer_number(s)
+                .ok_or_else(|| ExtractError::Input(format!("found {text:?}, expected `all` or layers such as `3,5-9`")))
         };
         let mut layers = Vec::new();
         for part in text.split(',') {
@@ -40,8 +50,56 @@ impl FromStr for LayerSelection {
 }
 
 /// A layer's number. Below 10,000: far above any model, and a range up to it is still a small list.
-pub(crate) fn layer_number(text: &str) -> Option<usize> {
+pub fn layer_number(text: &str) -> Option<usize> {
     text.trim().parse().ok().filter(|&n: &usize| n < 10_000)
+}
+
+/// `"all"`, or a list of numbers.
+impl Serialize for LayerSelection {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::All => serializer.serialize_str("all"),
+            Self::List(layers) => layers.serialize(serializer),
+        }
+    }
+}
+
+/// From a text as on a command line, or from a list of numbers.
+impl<'de> Deserialize<'de> for LayerSelection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LayersVisitor;
+
+        impl<'de> Visitor<'de> for LayersVisitor {
+            type Value = LayerSelection;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"all\", layers such as \"3,5-9\", or a list of layers")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<LayerSelection, E> {
+                let invalid = |_| E::invalid_value(de::Unexpected::Str(text), &self);
+                text.parse().map_err(invalid)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<LayerSelection, A::Error> {
+                let mut layers = Vec::new();
+                while let Some(layer) = numbers.next_element()? {
+                    if layers.len() == MAX_LAYERS {
+                        return Err(de::Error::invalid_length(MAX_LAYERS + 1, &self));
+                    }
+                    layers.push(layer);
+                }
+                if layers.is_empty() {
+                    return Err(de::Error::invalid_length(0, &self));
+                }
+                layers.sort_unstable();
+                layers.dedup();
+                Ok(LayerSelection::List(layers))
+            }
+        }
+
+        deserializer.deserialize_any(LayersVisitor)
+    }
 }
 
 impl LayerSelection {
@@ -50,7 +108,7 @@ impl LayerSelection {
     /// # Errors
     ///
     /// A layer that the model does not have.
-    pub fn resolve(&self, stream: &StreamInfo) -> Result<Vec<usize>> {
+    pub fn resolve(&self, stream: &StreamInfo) -> Result<Vec<usize>, ExtractError> {
         match self {
             Self::All => Ok((0..stream.num_layers - usize::from(!stream.last_block)).collect()),
             Self::List(layers) => {

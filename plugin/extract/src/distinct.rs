@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::pairs::{Pair, Text};
 use crate::statistics::LEAST_GROUPS;
+use crate::text::{Pair, Text};
 
 /// Pairs without repeats, in groups that have no text in common. A direction that was found from a text separates that
 /// text: pairs of one group are never held out from each other.

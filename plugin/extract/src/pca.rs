@@ -1,7 +1,9 @@
 //! The first principal component of few rows of many values.
 
-use anyhow::{Context, Result, ensure};
 use faer::{Mat, MatRef, Side};
+
+use crate::ExtractError;
+use crate::error::ensure;
 
 /// The direction in which rows (already centred as they are meant to be) have the most squared length, at norm 1, of
 /// either sign: the first right singular vector. `rows` is `[n, d]`; the answer `[d]`. Found from the smaller of the Gram
@@ -10,7 +12,7 @@ use faer::{Mat, MatRef, Side};
 /// # Errors
 ///
 /// Rows that are all 0, up to rounding; an eigenvalue iteration that does not converge.
-pub fn first_component(rows: &Mat<f64>) -> Result<Vec<f64>> {
+pub fn first_component(rows: &Mat<f64>) -> Result<Vec<f64>, ExtractError> {
     let (n, d) = (rows.nrows(), rows.ncols());
     let size = rows.norm_max();
     ensure!(
@@ -32,11 +34,10 @@ pub fn first_component(rows: &Mat<f64>) -> Result<Vec<f64>> {
 }
 
 /// The eigenvector of the largest eigenvalue of a symmetric matrix, as a column.
-fn last_eigenvector(matrix: Mat<f64>) -> Result<Mat<f64>> {
+fn last_eigenvector(matrix: Mat<f64>) -> Result<Mat<f64>, ExtractError> {
     let eigen = matrix.self_adjoint_eigen(Side::Lower);
-    let eigen = eigen
-        .ok()
-        .context("the eigendecomposition of the states did not converge")?;
+    let unconverged = |_| ExtractError::Input("the eigendecomposition of the states did not converge".to_string());
+    let eigen = eigen.map_err(unconverged)?;
     let vectors: MatRef<'_, f64> = eigen.U();
     // Eigenvalues ascend.
     Ok(vectors.subcols(matrix.ncols() - 1, 1).to_owned())

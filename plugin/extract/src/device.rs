@@ -3,8 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
 use candle_core::Device;
+
+use crate::ExtractError;
+use crate::error::bail;
 
 /// `auto`, `cpu`, `cuda:0`, `metal:0`, ...
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +28,7 @@ impl DeviceChoice {
     /// # Errors
     ///
     /// A device that isn't there, or that this program wasn't built for.
-    pub fn device(self) -> Result<Device> {
+    pub fn device(self) -> Result<Device, ExtractError> {
         let opened = match self {
             Self::Auto => mistralrs::best_device(false),
             Self::Cpu => return Ok(Device::Cpu),
@@ -38,7 +40,7 @@ impl DeviceChoice {
                 )
             }
         };
-        opened.with_context(|| format!("device: {self} can't be used"))
+        opened.map_err(|error| ExtractError::engine(error).at(format_args!("device: {self} can't be used")))
     }
 }
 
@@ -54,9 +56,9 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl FromStr for DeviceChoice {
-    type Err = anyhow::Error;
+    type Err = ExtractError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, ExtractError> {
         let (name, number) = text.split_once(':').unwrap_or((text, "0"));
         let number: Option<usize> = number.parse().ok();
         match (name, number) {

@@ -1,0 +1,230 @@
+//! A vector file out of contrastive pairs.
+
+use steermap_maps::{LayerVector, ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader};
+
+use crate::error::ensure;
+use crate::states::ReadProgress;
+use crate::statistics::{Folds, auroc_interval};
+use crate::{DistinctPairs, ExtractError, Method, PairStates, Reader, Sign};
+
+/// What vector is wanted, of whatever pairs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What it stands for.
+    pub concept: String,
+    /// The layers to find it at.
+    pub layers: Vec<usize>,
+    /// How it is found from the states.
+    pub method: Method,
+    /// By which rule a principal component gets its sign.
+    pub sign: Sign,
+    /// Which states of a text are compared.
+    pub position: TokenPosition,
+    /// Of what is random in the method, if anything is.
+    pub seed: u64,
+}
+
+/// The model that a vector is found on, and what its states are computed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The model.
+    pub model: ModelInfo,
+    /// The weights' quantisation, as files name it.
+    pub quantization: Option<String>,
+}
+
+/// A vector, and the pairs that it was found from.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The vector; its `pairs` are the distinct ones.
+    pub vector: VectorFile,
+    /// The pairs, sorted out.
+    pub pairs: DistinctPairs,
+}
+
+/// What was found at one layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FoundLayer {
+    /// The layer, 0-based.
+    pub layer: usize,
+    /// The vector's L2 norm.
+    pub norm: f64,
+    /// The stream's mean L2 norm.
+    pub mean_norm: f64,
+    /// Area under the ROC curve of held-out pairs, where it was measured, and its 95% interval.
+    pub auroc: Option<(f64, (f64, f64))>,
+}
+
+impl FoundLayer {
+    /// The vector's norm in units of the stream's mean norm, where that is above 0.
+    pub fn ratio(&self) -> Option<f64> {
+        (self.mean_norm > 0.0).then(|| self.norm / self.mean_norm)
+    }
+}
+
+/// The pairs of a list, without repeats.
+///
+/// # Errors
+///
+/// Fewer than two different pairs.
+pub fn distinct(given: &[crate::Pair]) -> Result<DistinctPairs, ExtractError> {
+    let pairs = DistinctPairs::new(given);
+    match given.len() {
+        0 | 1 => ensure!(false, "found {} pairs, expected two at least", given.len()),
+        count => ensure!(
+            pairs.pairs.len() >= 2,
+            "found {count} pairs that are all the same, expected two different ones at least"
+        ),
+    }
+    Ok(pairs)
+}
+
+impl Wanted {
+    /// Checks what can be checked without a model.
+    ///
+    /// # Errors
+    ///
+    /// A concept that says nothing, a sign that the method has no use for.
+    pub fn check(&self) -> Result<(), ExtractError> {
+        ensure!(
+            !self.concept.trim().is_empty(),
+            "concept: found nothing, expected a name"
+        );
+        let lines = Method::ALL.iter().filter(|method| method.finds_a_line());
+        let lines: Vec<&str> = lines.map(|method| method.as_str()).collect();
+        ensure!(
+            self.sign == Sign::default() || self.method.finds_a_line(),
+            "sign: found {} with the method {}, expected it with one of {}: the others know which side is positive",
+            self.sign,
+            self.method,
+            lines.join(", ")
+        );
+        Ok(())
+    }
+}
+
+/// Runs a model over pairs and finds the direction of each layer; `measured` says whether it is also measured how well it
+/// separates pairs that it was not found from.
+///
+/// # Errors
+///
+/// Texts that the model does not tell apart or that the method finds no direction from, or what the engine answers with.
+pub async fn find(
+    reader: &impl Reader,
+    origin: &Origin,
+    pairs: &DistinctPairs,
+    wanted: &Wanted,
+    made: Provenance,
+    measured: bool,
+    progress: &dyn ReadProgress,
+) -> Result<VectorFile, ExtractError> {
+    let states = PairStates::read(reader, &pairs.pairs, &wanted.layers, wanted.position, progress).await?;
+    vector_of(origin, &states, pairs, wanted, made, measured)
+}
+
+/// The direction of each layer, from states that were read already.
+///
+/// # Errors
+///
+/// Texts that the model does not tell apart or that the method finds no direction from.
+pub fn vector_of(
+    origin: &Origin,
+    states: &PairStates,
+    pairs: &DistinctPairs,
+    wanted: &Wanted,
+    made: Provenance,
+    measured: bool,
+) -> Result<VectorFile, ExtractError> {
+    let header = VectorHeader {
+        concept: wanted.concept.clone(),
+        method: match wanted.sign {
+            Sign::Mean => wanted.method.to_string(),
+            Sign::Vote => format!("{}, sign by vote", wanted.method),
+        },
+        token_position: wanted.position,
+        pairs: u32::try_from(pairs.pairs.len()).map_err(|_| ExtractError::Input("too many pairs".to_string()))?,
+        model: origin.model.clone(),
+        numerics: Numerics {
+            dtype: states.dtype().to_string(),
+            quantization: origin.quantization.clone(),
+        },
+        provenance: Provenance {
+            seed: wanted.method.uses_seed().then_some(wanted.seed),
+            ..made
+        },
+    };
+    let folds = if measured { Folds::new(&pairs.groups) } else { None };
+    let vectors = states.vectors(wanted.method, wanted.sign, wanted.seed, folds.as_ref())?;
+    VectorFile::new(header, vectors)
+        .map_err(|problem| ExtractError::Input(format!("no vector could be made from these pairs: {problem}")))
+}
+
+impl Found {
+    /// What was found at each layer, ascending.
+    pub fn layers(&self) -> Vec<FoundLayer> {
+        let independent = self.pairs.independent();
+        let layer = |layer: &LayerVector| FoundLayer {
+            layer: layer.layer,
+            norm: layer.norm(),
+            mean_norm: layer.mean_norm,
+            auroc: layer.auroc.map(|auroc| (auroc, auroc_interval(auroc, independent))),
+        };
+        self.vector.layers().iter().map(layer).collect()
+    }
+
+    /// As [`proposed`] of the vector.
+    pub fn proposed(&self) -> Option<usize> {
+        proposed(&self.vector)
+    }
+}
+
+/// The layer to begin with, if one can be told from a vector's file: of those in the [middle half](middle_half) of the depth the one
+/// whose direction is longest in units of the stream's mean norm, among those that separate held-out pairs as well as the best of
+/// them does (whose area is within the best one's interval, all pairs taken to be independent). Where nothing was held out, among all
+/// of the middle half.
+///
+/// Early layers hold tokens more than concepts, and after the last ones steering is nearly an offset of the logits; in between
+/// areas are often 1 at many layers, so that they don't choose. It is a proposal: `mapper eval` measures.
+pub fn proposed(vector: &VectorFile) -> Option<usize> {
+    let [first, last] = middle_half(vector.model().num_layers);
+    let middle = || {
+        vector
+            .layers()
+            .iter()
+            .filter(|layer| (first..=last).contains(&layer.layer))
+    };
+    let best = middle().filter_map(|layer| layer.auroc).max_by(f64::total_cmp);
+    let least = best.map_or(0.0, |best| auroc_interval(best, vector.header().pairs as usize).0);
+    middle()
+        .filter(|layer| layer.auroc.is_none_or(|auroc| auroc >= least))
+        .filter(|layer| layer.mean_norm > 0.0)
+        .map(|layer| (layer.layer, layer.norm() / layer.mean_norm))
+        // Of equal ones the first.
+        .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
+        .map(|(layer, _)| layer)
+}
+
+/// The first and the last layer of the middle half of a depth.
+pub fn middle_half(num_layers: usize) -> [usize; 2] {
+    let first = num_layers.div_ceil(4);
+    let count = (num_layers / 2).max(1);
+    let first = first.min(num_layers - count);
+    [first, first + count - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn middle_halves_by_hand() {
+        assert_eq!(middle_half(8), [2, 5]);
+        assert_eq!(middle_half(18), [5, 13]);
+        assert_eq!(middle_half(30), [8, 22]);
+        assert_eq!(middle_half(4), [1, 2]);
+        assert_eq!(
+            (middle_half(1), middle_half(2), middle_half(3)),
+            ([0, 0], [1, 1], [1, 1])
+        );
+    }
+}

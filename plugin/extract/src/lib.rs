@@ -1,0 +1,57 @@
+//! Reads residual streams of models that run in mistral.rs, and finds steering vectors in them from contrastive pairs:
+//! offline (`mapper vector`) and while a server runs (`POST /v1/steering/vectors`) by the same code.
+//!
+//! | module | role |
+//! | --- | --- |
+//! | `table` | tables that are read from tables alone |
+//! | [`text`] | texts, chats, contrastive pairs |
+//! | [`model_files`] | what a model on disk is: sizes, tokenizer and fingerprint |
+//! | [`device`] | where a model runs: `auto`, `cpu`, `cuda:0` |
+//! | [`layers`] | which layers: `all`, `3,5-9` |
+//! | [`running`] | one model of a running engine: tokenize, send |
+//! | [`session`] | a model that is loaded to be looked into |
+//! | [`capture`] | keeps the residual stream of prompts |
+//! | [`distinct`] | pairs that are there twice, or share a text |
+//! | [`states`] | the states of pairs, read in the engine |
+//! | [`position`] | which state stands for a text |
+//! | [`method`] | how a direction is found from states |
+//! | `pca`, `logistic` | what it is found with |
+//! | [`sign`] | which way along a principal component is positive |
+//! | [`find`] | a vector file of all that |
+//! | [`statistics`] | how well directions separate pairs |
+//! | [`words`] | the engine's messages, for people |
+//!
+//! It knows models, pairs and vector files; nothing of HTTP, and nothing of maps between models.
+
+#![warn(missing_docs)]
+
+pub mod capture;
+pub mod device;
+pub mod distinct;
+pub mod error;
+pub mod find;
+pub mod layers;
+mod logistic;
+pub mod method;
+pub mod model_files;
+mod pca;
+pub mod position;
+pub mod running;
+pub mod session;
+pub mod sign;
+pub mod states;
+pub mod statistics;
+mod table;
+pub mod text;
+pub mod words;
+
+pub use distinct::DistinctPairs;
+pub use error::ExtractError;
+pub use find::{Found, Origin, Wanted, find};
+pub use layers::LayerSelection;
+pub use method::Method;
+pub use running::Running;
+pub use session::{ModelSource, Session};
+pub use sign::Sign;
+pub use states::{PairStates, ReadProgress, Reader};
+pub use text::{Message, Pair, Text};

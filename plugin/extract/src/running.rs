@@ -1,0 +1,166 @@
+//! One model of a running engine: tokenizes texts, and is sent prompts as tokens.
+
+use std::sync::Arc;
+
+use mistralrs::core::{MistralRs, RequestMessage};
+use mistralrs::{Model, NormalRequest, Request, Response, SamplingParams, TextMessageRole, TextMessages};
+use tokio::sync::mpsc::{Receiver, channel};
+
+use crate::ExtractError;
+use crate::error::{bail, ensure};
+use crate::text::{Message, Text, quoted};
+use crate::words::without_backtrace;
+
+/// One model of a running engine.
+pub struct Running {
+    model: Model,
+    /// `None`: the engine's default one.
+    id: Option<String>,
+}
+
+impl From<Model> for Running {
+    /// The default model of an engine.
+    fn from(model: Model) -> Self {
+        Self { model, id: None }
+    }
+}
+
+impl Running {
+    /// The model that `engine` holds as `id`.
+    pub fn new(engine: Arc<MistralRs>, id: String) -> Self {
+        Self {
+            model: Model::new(engine),
+            id: Some(id),
+        }
+    }
+
+    /// The engine, to use with the SDK.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The tokens of a text, with what the tokenizer adds by itself. A chat goes through the model's template; the
+    /// header of an answer is added unless the last message is an answer.
+    ///
+    /// # Errors
+    ///
+    /// What the tokenizer or the template says; a text without tokens.
+    pub async fn tokenize(&self, text: &Text) -> Result<Vec<u32>, ExtractError> {
+        let (given, open) = match text {
+            Text::Plain(text) => (either::Either::Right(text.clone()), false),
+            Text::Chat(messages) => {
+                let open = messages.last().is_none_or(|last| last.role != "assistant");
+                (either::Either::Left(chat(messages)), open)
+            }
+        };
+        let id = self.id.as_deref();
+        let tokens = self.model.tokenize_with_model(given, None, true, open, None, id).await;
+        let tokens = tokens.map_err(|error| {
+            let error = without_backtrace(&error.to_string());
+            ExtractError::Input(format!("could not tokenize {}: {error}", shown(text)))
+        })?;
+        ensure!(!tokens.is_empty(), "no tokens in {}", shown(text));
+        Ok(tokens)
+    }
+
+    /// Longest sequence that the model takes, in tokens.
+    pub fn max_sequence(&self) -> usize {
+        let config = self.model.inner().config(self.id.as_deref()).ok();
+        config.and_then(|config| config.max_seq_len).unwrap_or(usize::MAX)
+    }
+
+    /// Sends a prompt. Returns the request's id, as the engine's rows have it unless the request is
+    /// [marked](residual_hooks::marked), and where it will be answered. `adjust` may change the request.
+    ///
+    /// # Errors
+    ///
+    /// An engine that is gone.
+    pub async fn send(
+        &self,
+        tokens: &[u32],
+        sampling: SamplingParams,
+        adjust: impl FnOnce(&mut NormalRequest),
+    ) -> Result<(usize, Receiver<Response>), ExtractError> {
+        let engine = self.model.inner();
+        let id = engine.next_request_id();
+        let (sender, answers) = channel(8);
+        let message = RequestMessage::CompletionTokens(tokens.to_vec());
+        let mut request = NormalRequest::new_simple(message, sampling, sender, id, None, None);
+        request.model_id.clone_from(&self.id);
+        adjust(&mut request);
+        let engine = engine.get_sender(self.id.as_deref()).map_err(ExtractError::engine)?;
+        let sent = engine.send(Request::Normal(Box::new(request))).await;
+        match sent {
+            Ok(()) => Ok((id, answers)),
+            Err(_) => Err(ExtractError::Engine("the engine is gone".to_string())),
+        }
+    }
+}
+
+/// Of a request that is sent for the prompt's sake.
+pub fn one_token() -> SamplingParams {
+    SamplingParams {
+        max_len: Some(1),
+        ..SamplingParams::deterministic()
+    }
+}
+
+/// Waits for the end of an answer; its text.
+///
+/// # Errors
+///
+/// What the engine answers with instead.
+pub async fn finish(answers: &mut Receiver<Response>) -> Result<String, ExtractError> {
+    Ok(finish_counted(answers).await?.0)
+}
+
+/// Waits for the end of an answer; its text, and how many tokens were picked.
+///
+/// # Errors
+///
+/// What the engine answers with instead.
+pub async fn finish_counted(answers: &mut Receiver<Response>) -> Result<(String, usize), ExtractError> {
+    match answers.recv().await {
+        Some(Response::CompletionDone(done)) => {
+            let choice = done.choices.into_iter().next();
+            let text = choice.map(|choice| choice.text).unwrap_or_default();
+            Ok((text, done.usage.completion_tokens))
+        }
+        Some(Response::CompletionModelError(message, _) | Response::ModelError(message, _)) => {
+            Err(ExtractError::engine(message))
+        }
+        // The engine says so of a prompt that is too long, among others.
+        Some(Response::ValidationError(error)) => {
+            bail!("{}", without_backtrace(&error.to_string()))
+        }
+        Some(Response::InternalError(error)) => Err(ExtractError::engine(error)),
+        Some(_) => Err(ExtractError::engine(
+            "the engine gave an answer of another kind than was asked for",
+        )),
+        None => Err(ExtractError::engine("the engine ended without an answer")),
+    }
+}
+
+/// The beginning of a text, for messages.
+fn shown(text: &Text) -> String {
+    match text {
+        Text::Plain(text) => quoted(text),
+        Text::Chat(messages) => match messages.last() {
+            Some(last) => format!("the chat that ends in {}", quoted(&last.content)),
+            None => "a chat without messages".to_string(),
+        },
+    }
+}
+
+fn chat(messages: &[Message]) -> TextMessages {
+    messages.iter().fold(TextMessages::new(), |chat, message| {
+        let role = match message.role.as_str() {
+            "user" => TextMessageRole::User,
+            "assistant" => TextMessageRole::Assistant,
+            "system" => TextMessageRole::System,
+            "tool" => TextMessageRole::Tool,
+            other => TextMessageRole::Custom(other.to_string()),
+        };
+        chat.add_message(role, &message.content)
+    })
+}

@@ -1,0 +1,221 @@
+//! The states of pairs, read in the engine that serves, at the numerics that will be served.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use steermap_maps::{LayerVector, TokenPosition};
+
+use crate::capture::{LayerStates, StreamCapture};
+use crate::position::{answer_tokens, read};
+use crate::statistics::{Folds, Mean};
+use crate::text::{Pair, Text};
+use crate::{ExtractError, Method, Sign};
+
+/// Prompts whose states are held in memory together.
+const PROMPTS_AT_A_TIME: usize = 64;
+
+/// A model whose residual stream can be read.
+pub trait Reader {
+    /// The tokens of a text, one at least: as [`Running::tokenize`](crate::Running::tokenize).
+    ///
+    /// # Errors
+    ///
+    /// A text that can't be tokenized.
+    fn tokenize(&self, text: &Text) -> impl Future<Output = Result<Vec<u32>, ExtractError>>;
+
+    /// Longest text that can be read, in tokens.
+    fn max_tokens(&self) -> usize;
+
+    /// The states of each prompt: one [`LayerStates`] for each of the capture's layers, with all of the prompt's positions.
+    /// `done` is called after each.
+    ///
+    /// # Errors
+    ///
+    /// A layer that can't be seen, or what the engine answers with.
+    fn streams(
+        &self,
+        capture: &Arc<StreamCapture>,
+        prompts: &[&[u32]],
+        done: &mut dyn FnMut(),
+    ) -> impl Future<Output = Result<Vec<Vec<LayerStates>>, ExtractError>>;
+}
+
+/// The states of pairs at some layers of one model: vectors by any method follow from them.
+#[derive(Clone, Debug)]
+pub struct PairStates {
+    layers: Vec<LayerPairs>,
+    dtype: String,
+}
+
+/// The states of pairs at one layer.
+#[derive(Clone, Debug)]
+pub struct LayerPairs {
+    /// The layer, 0-based.
+    pub layer: usize,
+    /// By pair, the positive text's state: `[hidden_size]`.
+    pub positive: Vec<Vec<f32>>,
+    /// By pair, the negative text's state: `[hidden_size]`.
+    pub negative: Vec<Vec<f32>>,
+    /// Mean L2 norm of the stream over all positions of all texts but their first.
+    pub mean_norm: f64,
+}
+
+impl LayerPairs {
+    /// The direction that a method finds at this layer, and how well it separates pairs that it was not found from;
+    /// without `folds`, this is not measured.
+    ///
+    /// # Errors
+    ///
+    /// As [`Method::direction`], with the layer.
+    pub fn vector(
+        &self,
+        method: Method,
+        sign: Sign,
+        seed: u64,
+        folds: Option<&Folds>,
+    ) -> Result<LayerVector, ExtractError> {
+        let (positive, negative) = (rows(&self.positive), rows(&self.negative));
+        let direction = method.direction(&positive, &negative, sign, seed);
+        Ok(LayerVector {
+            layer: self.layer,
+            direction: direction.map_err(|error| error.at(format_args!("layer {}, {method}", self.layer)))?,
+            mean_norm: self.mean_norm,
+            auroc: folds.and_then(|folds| method.held_out_auroc(&positive, &negative, folds, sign, seed)),
+        })
+    }
+}
+
+fn rows(states: &[Vec<f32>]) -> Vec<&[f32]> {
+    states.iter().map(Vec::as_slice).collect()
+}
+
+/// A text's tokens, and the index of the one that its answer begins with.
+struct Prompt {
+    tokens: Vec<u32>,
+    answer: usize,
+}
+
+impl PairStates {
+    /// Runs the model over the pairs, at `layers`. `progress` is told the number of texts once it is known, and then of
+    /// each that is read.
+    ///
+    /// # Errors
+    ///
+    /// A text that can't be tokenized or is longer than the model's context; for [`TokenPosition::Answer`], a pair one of whose
+    /// texts begins the other; what the engine answers with.
+    pub async fn read(
+        reader: &impl Reader,
+        pairs: &[Pair],
+        layers: &[usize],
+        position: TokenPosition,
+        progress: &dyn ReadProgress,
+    ) -> Result<Self, ExtractError> {
+        let prompts = tokenized(reader, pairs, position).await?;
+        progress.tokenized(&prompts.iter().map(|prompt| prompt.tokens.len()).collect::<Vec<_>>())?;
+        // By length: the engine runs prompts of one length together.
+        let mut order: Vec<usize> = (0..prompts.len()).collect();
+        order.sort_by_key(|&index| (prompts[index].tokens.len(), index));
+
+        let capture = Arc::new(StreamCapture::new(layers.to_vec()));
+        // By layer, then by text.
+        let mut states = vec![vec![Vec::new(); prompts.len()]; layers.len()];
+        let mut norms = vec![Mean::default(); layers.len()];
+        for part in order.chunks(PROMPTS_AT_A_TIME) {
+            let tokens: Vec<&[u32]> = part.iter().map(|&index| prompts[index].tokens.as_slice()).collect();
+            let streams = reader.streams(&capture, &tokens, &mut || progress.read()).await?;
+            for (&index, streams) in part.iter().zip(streams) {
+                for ((states, norm), stream) in states.iter_mut().zip(&mut norms).zip(&streams) {
+                    // The first position carries massive activations in many models.
+                    (1..stream.len()).for_each(|position| norm.add(stream.norm(position)));
+                    states[index] = read(stream, position, prompts[index].answer);
+                }
+            }
+        }
+
+        let layers = layers.iter().zip(states).zip(norms).map(|((&layer, states), norm)| {
+            let mut sides = [Vec::new(), Vec::new()];
+            let texts = states.into_iter().enumerate();
+            texts.for_each(|(index, state)| sides[index % 2].push(state));
+            let [positive, negative] = sides;
+            LayerPairs {
+                layer,
+                positive,
+                negative,
+                mean_norm: norm.value(),
+            }
+        });
+        Ok(Self {
+            layers: layers.collect(),
+            dtype: capture.dtype().map_or("unknown", |dtype| dtype.as_str()).to_string(),
+        })
+    }
+
+    /// The layers, in the order asked for.
+    pub fn layers(&self) -> &[LayerPairs] {
+        &self.layers
+    }
+
+    /// The stream's dtype, such as `bf16`.
+    pub fn dtype(&self) -> &str {
+        &self.dtype
+    }
+
+    /// The direction that a method finds at each layer.
+    ///
+    /// # Errors
+    ///
+    /// As [`LayerPairs::vector`].
+    pub fn vectors(
+        &self,
+        method: Method,
+        sign: Sign,
+        seed: u64,
+        folds: Option<&Folds>,
+    ) -> Result<Vec<LayerVector>, ExtractError> {
+        let vector = |layer: &LayerPairs| layer.vector(method, sign, seed, folds);
+        self.layers.iter().map(vector).collect()
+    }
+}
+
+/// Hears how far the reading of pairs is.
+pub trait ReadProgress {
+    /// The texts are tokenized: `tokens` of each. The model has not run yet.
+    ///
+    /// # Errors
+    ///
+    /// Texts that are too many or too long for whoever asked; the reading ends with it.
+    fn tokenized(&self, tokens: &[usize]) -> Result<(), ExtractError> {
+        let _ = tokens;
+        Ok(())
+    }
+
+    /// The states of one more text are there.
+    fn read(&self) {}
+}
+
+/// Nobody hears it.
+impl ReadProgress for () {}
+
+/// The texts of the pairs, positive before negative.
+async fn tokenized(reader: &impl Reader, pairs: &[Pair], position: TokenPosition) -> Result<Vec<Prompt>, ExtractError> {
+    let mut prompts = Vec::with_capacity(2 * pairs.len());
+    for (index, pair) in pairs.iter().enumerate() {
+        let at = |error: ExtractError| error.at(format_args!("pair {}", index + 1));
+        let positive = reader.tokenize(&pair.positive).await.map_err(at)?;
+        let negative = reader.tokenize(&pair.negative).await.map_err(at)?;
+        let answer = match position {
+            TokenPosition::Answer => answer_tokens(&positive, &negative).ok_or_else(|| {
+                let reason = "the tokens of one text begin the other's, so neither has an answer";
+                at(ExtractError::Input(reason.to_string()))
+            })?,
+            _ => 0,
+        };
+        let (most, longest) = (reader.max_tokens(), positive.len().max(negative.len()));
+        if longest > most {
+            let message = format!("found a text of {longest} tokens, expected {most} at most, the model's context");
+            return Err(at(ExtractError::Input(message)));
+        }
+        prompts.extend([positive, negative].map(|tokens| Prompt { tokens, answer }));
+    }
+    Ok(prompts)
+}

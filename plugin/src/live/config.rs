@@ -1,0 +1,244 @@
+//! `[steering.sources]` and `[steering.live]` as they are written.
+
+use std::collections::BTreeMap;
+
+use mistralrs_core::ModelDType;
+use serde::Deserialize;
+use steermap_extract::ModelSource;
+use steermap_extract::device::DeviceChoice;
+
+use crate::SteeringError;
+use crate::library::check_name;
+
+/// One of `[steering.sources]`: a model that vectors are found on, beside those that are served.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceTable {
+    /// A folder, or an id on the model hub.
+    model: String,
+    /// GGUF files in it, separated by semicolons.
+    gguf: Option<String>,
+    /// For GGUF: where the tokenizer is, if not in the files.
+    tok_model_id: Option<String>,
+    #[serde(default)]
+    dtype: ModelDType,
+    /// In-situ quantisation, as mistral.rs spells it.
+    isq: Option<String>,
+    device: Option<String>,
+}
+
+/// `[steering.live]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LiveTable {
+    requests: Option<bool>,
+    request_bytes: Option<usize>,
+    request_tokens: Option<usize>,
+    queue_bytes: Option<usize>,
+    cache_bytes: Option<u64>,
+    share: Option<f64>,
+}
+
+/// What finding vectors may cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LiveLimits {
+    /// Whether requests may bring pairs along.
+    pub requests: bool,
+    /// Bytes of the texts of one vector's pairs.
+    pub request_bytes: usize,
+    /// Tokens of them, repeats left out.
+    pub request_tokens: usize,
+    /// Bytes of the texts that wait for their turn.
+    pub queue_bytes: usize,
+    /// Bytes of vectors that are kept for the next request with the same pairs.
+    pub cache_bytes: u64,
+    /// The share of time that finding takes while served models run; above 0, 1 at most.
+    pub share: f64,
+}
+
+impl Default for LiveLimits {
+    fn default() -> Self {
+        Self {
+            requests: false,
+            request_bytes: 256 << 10,
+            request_tokens: 16 << 10,
+            queue_bytes: 1 << 20,
+            cache_bytes: 64 << 20,
+            share: 0.3,
+        }
+    }
+}
+
+impl SourceTable {
+    fn resolve(self, at: &str) -> Result<ModelSource, SteeringError> {
+        let device = match &self.device {
+            None => DeviceChoice::Auto,
+            Some(text) => text
+                .parse()
+                .map_err(|reason| find_error(format!("{at}.device"), reason))?,
+        };
+        if let (None, Some(name)) = (&self.gguf, &self.tok_model_id) {
+            let found = format!("{name:?} without gguf");
+            return Err(SteeringError::value(
+                format!("{at}.tok_model_id"),
+                found,
+                "gguf beside it, or no such key",
+            ));
+        }
+        let source = ModelSource {
+            model: self.model,
+            gguf: self.gguf,
+            tok_model_id: self.tok_model_id,
+            dtype: self.dtype,
+            isq: self.isq,
+            device,
+            // One at a time: then the states of a text do not depend on which others share its pass.
+            batch: 1,
+        };
+        source.check().map_err(|reason| find_error(at.to_string(), reason))?;
+        Ok(source)
+    }
+}
+
+/// The sources of the table, by name. `models` are the names of the models that are served.
+///
+/// # Errors
+///
+/// A name that is no name, or that a served model has; a model that is not there, or can't run as asked.
+pub(crate) fn sources(
+    tables: BTreeMap<String, SourceTable>,
+    models: &[&str],
+) -> Result<BTreeMap<String, ModelSource>, SteeringError> {
+    let resolve = |(name, table): (String, SourceTable)| {
+        let at = format!("steering.sources.{name}");
+        check_name(&at, &name)?;
+        if models.contains(&name.as_str()) {
+            return Err(SteeringError::value(
+                at,
+                "the name of a model that is served",
+                "a name of its own",
+            ));
+        }
+        let source = table.resolve(&at)?;
+        Ok((name, source))
+    };
+    tables.into_iter().map(resolve).collect()
+}
+
+impl LiveTable {
+    /// The limits, with defaults for what is absent. `sources` says whether there is a source.
+    ///
+    /// # Errors
+    ///
+    /// A limit of 0, a share that is none.
+    pub(crate) fn resolve(&self, sources: bool) -> Result<LiveLimits, SteeringError> {
+        let defaults = LiveLimits::default();
+        let limits = LiveLimits {
+            requests: self.requests.unwrap_or(sources),
+            request_bytes: self.request_bytes.unwrap_or(defaults.request_bytes),
+            request_tokens: self.request_tokens.unwrap_or(defaults.request_tokens),
+            queue_bytes: self.queue_bytes.unwrap_or(defaults.queue_bytes),
+            cache_bytes: self.cache_bytes.unwrap_or(defaults.cache_bytes),
+            share: self.share.unwrap_or(defaults.share),
+        };
+        for (key, value) in [
+            ("request_bytes", limits.request_bytes),
+            ("request_tokens", limits.request_tokens),
+            ("queue_bytes", limits.queue_bytes),
+        ] {
+            if value == 0 {
+                return Err(SteeringError::value(format!("steering.live.{key}"), "0", "1 at least"));
+            }
+        }
+        if !(limits.share > 0.0 && limits.share <= 1.0) {
+            let found = limits.share.to_string();
+            return Err(SteeringError::value(
+                "steering.live.share",
+                found,
+                "a number above 0, 1 at most",
+            ));
+        }
+        Ok(limits)
+    }
+}
+
+/// What the finding of a vector says, with the field that asked for it.
+pub(crate) fn find_error(field: impl Into<String>, reason: steermap_extract::ExtractError) -> SteeringError {
+    SteeringError::Find {
+        field: field.into(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(text: &str) -> Result<LiveLimits, String> {
+        let table: LiveTable = toml::from_str(text).map_err(|error| error.to_string())?;
+        table.resolve(true).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn limits_are_read_and_checked() {
+        let defaults = LiveLimits {
+            requests: true,
+            ..LiveLimits::default()
+        };
+        assert_eq!(limits(""), Ok(defaults));
+        let some = limits("requests = false\nrequest_bytes = 10\nshare = 1").unwrap();
+        assert_eq!((some.requests, some.request_bytes, some.share), (false, 10, 1.0));
+        for (text, message) in [
+            (
+                "request_tokens = 0",
+                "steering.live.request_tokens: found 0, expected 1 at least",
+            ),
+            (
+                "share = 0",
+                "steering.live.share: found 0, expected a number above 0, 1 at most",
+            ),
+            (
+                "share = nan",
+                "steering.live.share: found NaN, expected a number above 0, 1 at most",
+            ),
+        ] {
+            assert_eq!(limits(text), Err(message.to_string()));
+        }
+        assert!(limits("shares = 1").unwrap_err().contains("shares"));
+    }
+
+    #[test]
+    fn sources_are_checked_before_anything_is_loaded() {
+        let read = |text: &str| {
+            let tables: BTreeMap<String, SourceTable> = toml::from_str(text).unwrap();
+            sources(tables, &["a/one", "taken"]).map_err(|error| error.to_string())
+        };
+        for (text, expected) in [
+            (
+                "[small]\nmodel = \"/no/such\"",
+                "steering.sources.small: model: found \"/no/such\"",
+            ),
+            (
+                "[small]\nmodel = \"a/b\"\ndevice = \"gpu\"",
+                "steering.sources.small.device: found \"gpu\"",
+            ),
+            (
+                "[small]\nmodel = \"a/b\"\ntok_model_id = \"c/d\"",
+                "steering.sources.small.tok_model_id: found \"c/d\" without gguf",
+            ),
+            (
+                "[taken]\nmodel = \"a/b\"",
+                "steering.sources.taken: found the name of a model",
+            ),
+            (
+                "[\"a b\"]\nmodel = \"a/b\"",
+                "steering.sources.a b: found the name \"a b\"",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let source = &read("[small]\nmodel = \"no-such-owner/m\"\ndtype = \"f16\"\ndevice = \"cpu\"").unwrap()["small"];
+        assert_eq!((source.dtype, source.batch), (ModelDType::F16, 1));
+    }
+}

@@ -1,0 +1,391 @@
+//! Vectors found while the server runs: on a source of the configuration, or on a served model, by the code that
+//! `mapper vector` has.
+//!
+//! ```toml
+//! [steering.sources.small]           # a model beside those that are served; requests can't name it as theirs
+//! model = "models/small"             # a folder, or an id on the hub; gguf, tok_model_id, dtype, isq, device as in mapper's arguments
+//!
+//! [steering.live]                    # these are the defaults
+//! requests = true                    # whether requests may bring pairs along; absent: if there is a source
+//! request_bytes = 262144             # of the texts of one vector's pairs
+//! request_tokens = 16384
+//! queue_bytes = 1048576              # of the texts that wait; 429 above it
+//! cache_bytes = 67108864             # of vectors kept for the next request with the same pairs
+//! share = 0.3                        # of the time, while served models run
+//! ```
+//!
+//! | module | role |
+//! | --- | --- |
+//! | [`config`] | the two tables |
+//! | `queue` | whose turn it is, and how much time is left to others |
+//! | `served` | the streams of a served model and of a source |
+
+pub mod config;
+pub(crate) mod queue;
+pub(crate) mod served;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use mistralrs_core::MistralRs;
+use quick_cache::Weighter;
+use quick_cache::unsync::Cache;
+use steermap_extract::find::{Found, Origin, Wanted, distinct, find};
+use steermap_extract::{ExtractError, ModelSource, ReadProgress, Running, Session};
+use steermap_maps::Provenance;
+use steermap_maps::digest::sha256;
+
+use crate::SteeringError;
+use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef};
+use crate::steering::{Inner, Snapshot, lock};
+use config::{LiveLimits, find_error};
+use queue::{Full, Pace, Queue};
+use served::{ServedReader, SourceReader};
+
+/// A model that vectors are found on.
+pub struct LiveSource {
+    session: Session,
+    origin: Origin,
+}
+
+/// What finds vectors.
+pub struct Live {
+    engine: Arc<MistralRs>,
+    sources: BTreeMap<String, LiveSource>,
+    /// By served model: how its weights are quantised, as vector files say it.
+    quantization: BTreeMap<String, String>,
+    limits: LiveLimits,
+    queue: Queue,
+    pace: Pace,
+    found: Mutex<Cache<String, Arc<Found>, Bytes>>,
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<String, Arc<Found>> for Bytes {
+    fn weight(&self, key: &String, found: &Arc<Found>) -> u64 {
+        let layers = found.vector.layers().iter();
+        let numbers: usize = layers.map(|layer| size_of_val(layer.direction.as_slice())).sum();
+        let pairs = found.pairs.pairs.iter();
+        let texts: usize = pairs
+            .map(|pair| pair.positive.bytes() + pair.negative.bytes() + 128)
+            .sum();
+        (key.len() + numbers + texts + 1024) as u64
+    }
+}
+
+impl LiveSource {
+    /// Loads a model.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says, or a model whose stream can't be read.
+    pub async fn load(name: &str, source: ModelSource) -> Result<Self, SteeringError> {
+        let at = |reason| find_error(format!("steering.sources.{name}"), reason);
+        let session = Session::load(source).await.map_err(at)?;
+        let origin = Origin {
+            model: session.info().map_err(at)?,
+            quantization: session.quantization(),
+        };
+        Ok(Self { session, origin })
+    }
+
+    /// The model as vector files name it.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+/// Refuses more tokens than are allowed.
+struct Counted {
+    most: usize,
+}
+
+impl ReadProgress for Counted {
+    fn tokenized(&self, tokens: &[usize]) -> Result<(), ExtractError> {
+        let count: usize = tokens.iter().sum();
+        if count <= self.most {
+            return Ok(());
+        }
+        let message = format!(
+            "found {count} tokens in the texts, expected {} at most, the server's request_tokens",
+            self.most
+        );
+        Err(ExtractError::Input(message))
+    }
+}
+
+/// Which of the two a vector is found on.
+enum On<'a> {
+    Source(&'a LiveSource),
+    Served { id: String, origin: Origin },
+}
+
+impl Live {
+    /// What finds vectors on `sources` and on the models of `engine`. `quantization` says of served models how their weights
+    /// are quantised.
+    pub fn new(
+        engine: Arc<MistralRs>,
+        sources: BTreeMap<String, LiveSource>,
+        quantization: BTreeMap<String, String>,
+        limits: LiveLimits,
+    ) -> Self {
+        Self {
+            engine,
+            sources,
+            quantization,
+            limits,
+            queue: Queue::new(limits.queue_bytes),
+            pace: Pace::new(limits.share),
+            found: Mutex::new(Cache::with_weighter(256, limits.cache_bytes, Bytes)),
+        }
+    }
+
+    /// The models beside the served ones, by name.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &LiveSource)> {
+        self.sources.iter().map(|(name, source)| (name.as_str(), source))
+    }
+
+    /// What finding may cost.
+    pub fn limits(&self) -> &LiveLimits {
+        &self.limits
+    }
+
+    /// The engine of the served models.
+    pub(crate) fn engine(&self) -> &Arc<MistralRs> {
+        &self.engine
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Whether a model of this name and these sizes is among the sources.
+    pub(crate) fn has_origin(&self, model: &steermap_maps::ModelInfo) -> bool {
+        self.sources.values().any(|source| source.origin.model == *model)
+    }
+
+    fn on(&self, name: &str, snapshot: &Snapshot, at: &str) -> Result<On<'_>, SteeringError> {
+        if let Some(source) = self.sources.get(name) {
+            return Ok(On::Source(source));
+        }
+        let Ok(model) = snapshot.model(Some(name)) else {
+            let sources = self.sources.keys().map(String::as_str);
+            let known: Vec<&str> = sources.chain(snapshot.models.keys().map(String::as_str)).collect();
+            return Err(SteeringError::NotFound {
+                field: format!("{at}model"),
+                found: format!("{name:?}"),
+                expected: format!("a source or a served model: {}", known.join(", ")),
+            });
+        };
+        if let Some(reason) = &model.refusal {
+            return Err(SteeringError::Install {
+                model: model.id.clone(),
+                reason: reason.clone(),
+            });
+        }
+        let mut info = model.target.info();
+        if info.fingerprint.is_empty() {
+            // It isn't compared either.
+            info.fingerprint = "unknown".to_string();
+        }
+        Ok(On::Served {
+            id: model.id.clone(),
+            origin: Origin {
+                model: info,
+                quantization: self.quantization.get(&model.id).cloned(),
+            },
+        })
+    }
+}
+
+impl Inner {
+    /// The vector that `asked` asks for, found once for all that ask for the same. `concept` is what it stands for, `measured`
+    /// says whether it is measured how well it separates pairs that it was not found from, and `at` is the path of what
+    /// asks, ending with a dot or empty. Works off the async worker, and to its end even if nobody waits for it any more.
+    ///
+    /// # Errors
+    ///
+    /// Pairs that are none, or more than is allowed; a model that is not there; no room in the queue; texts that the model
+    /// does not tell apart; what the engine says.
+    pub(crate) async fn found(
+        self: &Arc<Self>,
+        asked: PairsVector,
+        concept: String,
+        measured: bool,
+        at: &str,
+    ) -> Result<(String, Arc<Found>), SteeringError> {
+        let Some(live) = self.live() else {
+            return Err(SteeringError::Forbidden {
+                field: format!("{at}pairs"),
+                found: "pairs".to_string(),
+                expected: "a vector's name: this server finds no vectors".to_string(),
+            });
+        };
+        let bytes = asked.bytes();
+        if bytes > live.limits.request_bytes {
+            return Err(SteeringError::value(
+                format!("{at}pairs"),
+                format!("{bytes} bytes of texts"),
+                format!("{} at most, the server's request_bytes", live.limits.request_bytes),
+            ));
+        }
+        asked.validate(at)?;
+        let key = sha256(&serde_json::to_vec(&(&asked, &concept, measured)).unwrap_or_default());
+        let metrics = self.metrics();
+        let kept = || lock(&live.found).get(&key).cloned();
+        if let Some(found) = kept() {
+            metrics.found_cache(true);
+            return Ok((key, found));
+        }
+        // A model that is not there is told at once.
+        live.on(&asked.model, &self.snapshot(), at)?;
+        let turn = live
+            .queue
+            .turn(bytes)
+            .await
+            .map_err(|Full { seconds }| SteeringError::Busy {
+                field: format!("{at}pairs"),
+                seconds,
+            })?;
+        // Who waited before may have asked for the same.
+        if let Some(found) = kept() {
+            metrics.found_cache(true);
+            turn.idle();
+            return Ok((key, found));
+        }
+        metrics.found_cache(false);
+        let (inner, at, handle) = (self.clone(), at.to_string(), tokio::runtime::Handle::current());
+        let working = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let start = std::time::Instant::now();
+            let found = handle.block_on(inner.find_now(&asked, concept, measured, &at));
+            inner.metrics().found(start.elapsed());
+            let found = Arc::new(found?);
+            if let Some(live) = inner.live() {
+                lock(&live.found).insert(key.clone(), found.clone());
+            }
+            Ok((key, found))
+        });
+        working.await.unwrap_or_else(|stopped| {
+            let reason = ExtractError::Engine(format!("the finding stopped: {stopped}"));
+            Err(find_error("pairs", reason))
+        })
+    }
+
+    async fn find_now(
+        self: &Arc<Self>,
+        asked: &PairsVector,
+        concept: String,
+        measured: bool,
+        at: &str,
+    ) -> Result<Found, SteeringError> {
+        let Some(live) = self.live() else {
+            return Err(SteeringError::value(at, "pairs", "a server that finds vectors"));
+        };
+        let snapshot = self.snapshot();
+        let on = live.on(&asked.model, &snapshot, at)?;
+        let of = |reason| find_error(format!("{at}pairs"), reason);
+        let stream = match &on {
+            On::Source(source) => source.session.stream().map_err(of)?,
+            On::Served { id, .. } => {
+                let slot = crate::attach::slot(&live.engine, Some(id))?;
+                slot.stream().map_err(|reason| SteeringError::Install {
+                    model: id.clone(),
+                    reason,
+                })?
+            }
+        };
+        let layers = asked.layers.clone().unwrap_or_default().resolve(&stream);
+        let wanted = Wanted {
+            concept,
+            layers: layers.map_err(|reason| named(at, "layers", reason))?,
+            method: asked.method,
+            sign: asked.sign,
+            position: asked.position,
+            seed: asked.seed,
+        };
+        let pairs = distinct(&asked.pairs).map_err(of)?;
+        let counted = Counted {
+            most: live.limits.request_tokens,
+        };
+        let texts = serde_json::to_vec(&asked.pairs).unwrap_or_default();
+        let made = Provenance {
+            tool: concat!("mistralrs-steered ", env!("CARGO_PKG_VERSION")).to_string(),
+            date: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            command: "POST /v1/steering/vectors".to_string(),
+            seed: None,
+            corpus: "pairs of a request".to_string(),
+            corpus_sha256: sha256(&texts),
+        };
+        let vector = match on {
+            On::Source(source) => {
+                let reader = SourceReader {
+                    session: &source.session,
+                    pace: &live.pace,
+                };
+                find(&reader, &source.origin, &pairs, &wanted, made, measured, &counted).await
+            }
+            On::Served { id, origin } => {
+                let reader = ServedReader {
+                    running: Running::new(live.engine.clone(), id.clone()),
+                    model: &id,
+                    steering: self.clone(),
+                    pace: &live.pace,
+                };
+                find(&reader, &origin, &pairs, &wanted, made, measured, &counted).await
+            }
+        };
+        Ok(Found {
+            vector: vector.map_err(of)?,
+            pairs,
+        })
+    }
+
+    /// Finds the vectors that a request brings pairs for, and puts them in the pairs' place.
+    ///
+    /// # Errors
+    ///
+    /// As [`found`](Self::found); [`SteeringError::Forbidden`] where requests may not.
+    pub(crate) async fn find_all(self: &Arc<Self>, asked: &mut RequestSteering) -> Result<(), SteeringError> {
+        for (index, used) in asked.vectors.iter_mut().flatten().enumerate() {
+            let VectorRef::Pairs(pairs) = &used.vector else {
+                continue;
+            };
+            let at = format!("steering.vectors[{index}].vector.");
+            if !self.live().is_some_and(|live| live.limits.requests) {
+                return Err(SteeringError::Forbidden {
+                    field: format!("{at}pairs"),
+                    found: "pairs".to_string(),
+                    expected: "a vector's name: the server's steering.live.requests is false".to_string(),
+                });
+            }
+            let (key, found) = self.found((**pairs).clone(), "(pairs)".to_string(), false, &at).await?;
+            used.vector = VectorRef::Found(FoundVector { key, found });
+        }
+        Ok(())
+    }
+}
+
+/// A reason that begins with the name of its field, `field`.
+pub(crate) fn named(at: &str, field: &str, reason: ExtractError) -> SteeringError {
+    let text = reason.to_string();
+    let reason = match text.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")) {
+        Some(rest) => ExtractError::Input(rest.to_string()),
+        None => reason,
+    };
+    find_error(format!("{at}{field}"), reason)
+}
+
+/// What `/v1/steering` says of a source.
+pub(crate) fn describe(name: &str, source: &LiveSource) -> serde_json::Value {
+    let model = &source.origin.model;
+    serde_json::json!({
+        "source": name,
+        "model": model.model,
+        "hidden_size": model.hidden_size,
+        "num_layers": model.num_layers,
+        "fingerprint": model.fingerprint,
+    })
+}

@@ -1,0 +1,115 @@
+//! The streams of a served model, read beside the requests that it serves.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+
+use residual_hooks::{RequestMark, marked};
+use steermap_extract::capture::{LayerStates, StreamCapture};
+use steermap_extract::running::{finish, one_token};
+use steermap_extract::session::whole;
+use steermap_extract::{ExtractError, Reader, Running, Session, Text};
+
+use super::queue::Pace;
+use crate::steering::{Inner, Sent, lock};
+
+/// A served model: prompts are sent as any request is, and its hook keeps their streams. The model's default does not steer
+/// them.
+pub(super) struct ServedReader<'a> {
+    pub(super) running: Running,
+    pub(super) model: &'a str,
+    pub(super) steering: Arc<Inner>,
+    pub(super) pace: &'a Pace,
+}
+
+/// A source, which nobody else uses.
+pub(super) struct SourceReader<'a> {
+    pub(super) session: &'a Session,
+    pub(super) pace: &'a Pace,
+}
+
+/// A prompt whose stream is to be kept.
+pub(crate) struct CaptureField {
+    /// The model that it is sent to.
+    pub(crate) model: String,
+    /// What keeps it.
+    pub(crate) capture: Arc<StreamCapture>,
+    me: Weak<CaptureField>,
+    steering: Arc<Inner>,
+    ids: Mutex<Vec<usize>>,
+}
+
+impl RequestMark for CaptureField {
+    fn sent_as(&self, request: usize) {
+        self.steering.remember(request, Sent::Captured(self.me.clone()));
+        lock(&self.ids).push(request);
+    }
+}
+
+impl Drop for CaptureField {
+    fn drop(&mut self) {
+        self.steering.forget(&std::mem::take(&mut *lock(&self.ids)));
+    }
+}
+
+impl Reader for ServedReader<'_> {
+    async fn tokenize(&self, text: &Text) -> Result<Vec<u32>, ExtractError> {
+        self.running.tokenize(text).await
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.running.max_sequence()
+    }
+
+    async fn streams(
+        &self,
+        capture: &Arc<StreamCapture>,
+        prompts: &[&[u32]],
+        done: &mut dyn FnMut(),
+    ) -> Result<Vec<Vec<LayerStates>>, ExtractError> {
+        let mut streams = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let start = Instant::now();
+            let field = Arc::new_cyclic(|me| CaptureField {
+                model: self.model.to_string(),
+                capture: capture.clone(),
+                me: me.clone(),
+                steering: self.steering.clone(),
+                ids: Mutex::default(),
+            });
+            let sending = self.running.send(prompt, one_token(), |_| ());
+            let (_, mut answers) = marked(field.clone(), sending).await?;
+            finish(&mut answers).await?;
+            let mut seen = capture.take();
+            let id = lock(&field.ids).first().copied().unwrap_or_default();
+            streams.push(whole(seen.remove(&id), prompt.len())?);
+            done();
+            tokio::time::sleep(self.pace.rest_after(start.elapsed())).await;
+        }
+        Ok(streams)
+    }
+}
+
+impl Reader for SourceReader<'_> {
+    async fn tokenize(&self, text: &Text) -> Result<Vec<u32>, ExtractError> {
+        self.session.tokenize(text).await
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.session.max_sequence()
+    }
+
+    async fn streams(
+        &self,
+        capture: &Arc<StreamCapture>,
+        prompts: &[&[u32]],
+        done: &mut dyn FnMut(),
+    ) -> Result<Vec<Vec<LayerStates>>, ExtractError> {
+        let mut streams = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let start = Instant::now();
+            streams.extend(self.session.streams(capture, &[prompt], &mut *done).await?);
+            tokio::time::sleep(self.pace.rest_after(start.elapsed())).await;
+        }
+        Ok(streams)
+    }
+}

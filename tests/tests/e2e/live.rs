@@ -1,0 +1,520 @@
+//! Vectors found from pairs while the server runs: the same that `mapper vector` finds, beside requests that go on.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+
+use serde_json::{Value, json};
+use steermap_examples::traffic::client::{Ask, Client, Outcome, Reply};
+use steermap_maps::VectorFile;
+use steermap_tests::maps::printed;
+use steermap_tests::project;
+use steermap_tests::run::{error_of, run};
+
+use super::operator::{Tested, start, start_with_default};
+
+const ADMIN: &str = "open_on_loopback = true\nuploads = true";
+
+/// A configuration's sources: the smallest model of the family, and how it is reached.
+fn source(more: &str) -> String {
+    let model = project("examples/family/stories-260k").display().to_string();
+    format!("\n[steering.sources.small]\nmodel = {model:?}\ndtype = \"f32\"\ndevice = \"cpu\"\n{more}")
+}
+
+fn pairs_of(concept: &str) -> Vec<Value> {
+    let path = project(&format!("examples/family/concepts/{concept}.pairs.jsonl"));
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn find(client: &Client, body: &Value) -> Value {
+    let reply = client.post("/v1/steering/vectors", body).unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    reply.json().unwrap()
+}
+
+/// A vector's two files, as the server gives them.
+fn downloaded(client: &Client, name: &str, folder: &Path) -> (VectorFile, PathBuf, Vec<u8>) {
+    let (file, toml) = client.download(&format!("/v1/steering/vectors/{name}")).unwrap();
+    let path = folder.join(file.unwrap());
+    std::fs::write(&path, toml).unwrap();
+    let (file, tensors) = client
+        .download(&format!("/v1/steering/vectors/{name}?format=safetensors"))
+        .unwrap();
+    let tensors_path = folder.join(file.unwrap());
+    std::fs::write(&tensors_path, &tensors).unwrap();
+    (VectorFile::load(&path).unwrap(), tensors_path, tensors)
+}
+
+/// `mapper vector` on a model of the family, one text at a time.
+fn mapper(model: &str, pairs: &[Value], more: &[&str], folder: &Path) -> (VectorFile, String) {
+    let (file, out) = (folder.join("pairs.jsonl"), folder.join("mapper.toml"));
+    let lines: Vec<String> = pairs.iter().map(Value::to_string).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let model = project(&format!("examples/family/{model}"));
+    let [model, file, out_text] = [&model, &file, &out].map(|path| path.to_str().unwrap());
+    let fixed = [
+        "vector",
+        "--model",
+        model,
+        "--pairs",
+        file,
+        "--concept",
+        "glad",
+        "--out",
+        out_text,
+        "--cpu",
+        "--dtype",
+        "f32",
+        "--batch",
+        "1",
+    ];
+    let output = run("mapper", &[&fixed, more].concat());
+    assert!(output.status.success(), "{}", error_of(&output));
+    (VectorFile::load(&out).unwrap(), printed(&output))
+}
+
+#[test]
+fn a_vector_found_on_a_source_is_the_mappers_to_the_last_bit() {
+    let tested = start(Some(ADMIN), &source(""), &[]);
+    let client = Client::new(tested.server.url());
+    // One pair is there twice.
+    let mut pairs = pairs_of("mood")[..40].to_vec();
+    pairs.push(pairs[3].clone());
+    for (number, (more, keys)) in [
+        (vec![], json!({})),
+        (vec!["--position", "mean"], json!({"position": "mean"})),
+        (
+            vec!["--method", "logistic", "--position", "answer", "--layers", "1-2"],
+            json!({"method": "logistic", "position": "answer", "layers": "1-2"}),
+        ),
+        (
+            vec!["--method", "lat", "--seed", "7", "--sign", "vote", "--position", "mean"],
+            json!({"method": "lat", "seed": 7, "sign": "vote", "position": "mean"}),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (expected, table) = mapper("stories-260k", &pairs, &more, folder.path());
+        let name = format!("glad-{number}");
+        let mut body = json!({"name": name, "concept": "glad", "model": "small", "pairs": pairs});
+        body.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        let answer = find(&client, &body);
+        let (found, _, tensors) = downloaded(&client, &name, folder.path());
+        // Tensors, norms, mean norms and areas.
+        assert_eq!(found.layers(), expected.layers(), "{more:?}");
+        let own = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let own = own.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("mapper-"));
+        let own: Vec<PathBuf> = own.collect();
+        assert_eq!(std::fs::read(&own[0]).unwrap(), tensors);
+        let (a, b) = (found.header(), expected.header());
+        assert_eq!(
+            (&a.concept, &a.method, a.token_position, a.pairs, &a.model, &a.numerics),
+            (&b.concept, &b.method, b.token_position, b.pairs, &b.model, &b.numerics)
+        );
+        // The answer says what the mapper prints.
+        let told = &answer["found"];
+        assert_eq!((&told["pairs"], &told["repeats"]), (&json!(40), &json!(1)), "{told}");
+        for (layer, line) in told["layers"].as_array().unwrap().iter().zip(table.lines().skip(2)) {
+            let number = |key: &str| layer[key].as_f64().unwrap();
+            let row = format!(
+                "{:>5} {:>10.3} {:>15.3} {:>7.3} {:>16.3} {:>16}",
+                number("layer"),
+                number("norm"),
+                number("mean_norm"),
+                number("ratio"),
+                number("auroc"),
+                format!(
+                    "{:.3} to {:.3}",
+                    layer["interval"][0].as_f64().unwrap(),
+                    layer["interval"][1].as_f64().unwrap()
+                )
+            );
+            assert_eq!(row, line);
+        }
+        let proposed = told["proposed"][0].as_u64().unwrap();
+        assert!(table.contains(&format!("proposed: layer {proposed} ")), "{table}");
+    }
+    let described = client.get("/v1/steering").unwrap().success().unwrap();
+    assert_eq!(described["sources"][0]["source"], "small", "{described}");
+    // It is no model that answers.
+    let models = client.get("/v1/models").unwrap().success().unwrap();
+    assert!(!models.to_string().contains("260k"), "{models}");
+    let refused = client.post(
+        "/v1/completions",
+        &json!({"model": "small", "prompt": "Once", "max_tokens": 1}),
+    );
+    assert_eq!(refused.unwrap().status, 404);
+}
+
+fn ask(model: &str, prompt: &str, steering: Option<Value>) -> Ask {
+    Ask {
+        model: model.to_string(),
+        prompt: prompt.to_string(),
+        max_tokens: 40,
+        steering,
+        stream: false,
+        cancel: None,
+        choices: 1,
+        stop: Vec::new(),
+        grammar: None,
+    }
+}
+
+fn text(client: &Client, ask: &Ask) -> (String, Option<String>) {
+    match client.complete(ask).unwrap() {
+        Outcome::Whole(answer) => (answer.first.text, answer.fingerprint),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_served_model_is_read_beside_its_requests_and_without_its_default() {
+    let tested = start_with_default(60.0, Some(ADMIN), &source(""));
+    let Tested { model, .. } = &tested;
+    let client = Client::new(tested.server.url());
+    let folder = tempfile::tempdir().unwrap();
+    let pairs = &pairs_of("topic")[..24];
+    let (expected, _) = mapper("stories-3m", pairs, &["--position", "mean"], folder.path());
+    let asks = [
+        ask(model, "Now, Mia", None),
+        ask(model, "Tom and his dog", Some(json!({"mode": "off"}))),
+        ask(
+            model,
+            "Once",
+            Some(json!({"vectors": [{"vector": "two", "scale": 30.0}]})),
+        ),
+    ];
+    let alone: Vec<_> = asks.iter().map(|ask| text(&client, ask)).collect();
+    assert_eq!(alone.iter().map(|(text, _)| text).collect::<BTreeSet<_>>().len(), 3);
+    let barrier = Barrier::new(asks.len() + 1);
+    std::thread::scope(|scope| {
+        for (ask, alone) in asks.iter().zip(&alone) {
+            let (client, barrier) = (Client::new(tested.server.url()), &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                for _ in 0..6 {
+                    assert_eq!(text(&client, ask), *alone);
+                }
+            });
+        }
+        barrier.wait();
+        let body = json!({"name": "sea", "concept": "glad", "model": model, "pairs": pairs, "position": "mean"});
+        find(&client, &body);
+    });
+    let (found, ..) = downloaded(&client, "sea", folder.path());
+    assert_eq!(found.layers().len(), 8);
+    for (found, expected) in found.layers().iter().zip(expected.layers()) {
+        let difference = found.direction.iter().zip(&expected.direction);
+        let difference = difference.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+        assert!(
+            difference < 1e-4 * expected.norm(),
+            "layer {}: {difference}",
+            found.layer
+        );
+        assert!((found.mean_norm / expected.mean_norm - 1.0).abs() < 1e-5);
+    }
+    // The cache of prefixes holds nothing that a request could tell.
+    assert_eq!(asks.iter().map(|ask| text(&client, ask)).collect::<Vec<_>>(), alone);
+}
+
+#[test]
+fn pairs_in_a_request_steer_as_the_vector_that_they_find() {
+    let tested = start(Some(ADMIN), &source(""), &[]);
+    let client = Client::new(tested.server.url());
+    let pairs = &pairs_of("mood")[..16];
+    let inline = json!({"model": "small", "pairs": pairs, "position": "mean"});
+    let used =
+        |vector: Value| json!({"vectors": [{"vector": vector, "map": "across", "relative_scale": 0.4, "layers": [4]}]});
+    let live = text(&client, &ask(&tested.model, "Now, Mia", Some(used(inline.clone()))));
+    assert!(live.1.as_deref().is_some_and(|fingerprint| fingerprint != "none"));
+    assert_ne!(live.0, text(&client, &ask(&tested.model, "Now, Mia", None)).0);
+    find(
+        &client,
+        &json!({"name": "glad", "model": "small", "pairs": pairs, "position": "mean"}),
+    );
+    assert_eq!(
+        text(&client, &ask(&tested.model, "Now, Mia", Some(used(json!("glad"))))),
+        live
+    );
+    // Found once for all that ask for the same, however they ask.
+    for _ in 0..3 {
+        let steering = Some(used(inline.clone()));
+        assert_eq!(text(&client, &ask(&tested.model, "Now, Mia", steering)), live);
+    }
+    let metrics = client.get("/metrics").unwrap().body;
+    for line in [
+        "steering_found_cache_total{result=\"hit\"} 3",
+        "steering_found_cache_total{result=\"miss\"} 2",
+        "steering_find_seconds_count 2",
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+    // Natively, on the served model.
+    let own = json!({"model": tested.model, "pairs": pairs, "position": "mean"});
+    let own = json!({"vectors": [{"vector": own, "relative_scale": 0.4, "layers": [4]}]});
+    let native = text(&client, &ask(&tested.model, "Now, Mia", Some(own)));
+    assert!(native.1.is_some() && native.1 != live.1);
+}
+
+#[test]
+fn a_full_queue_says_when_to_come_again_and_requests_go_on() {
+    let tested = start(Some(ADMIN), &source("[steering.live]\nqueue_bytes = 1\n"), &[]);
+    let alone = text(&Client::new(tested.server.url()), &ask(&tested.model, "Now, Mia", None));
+    let concepts = ["mood", "topic", "register", "tense", "gender", "time", "voice"];
+    let barrier = Barrier::new(concepts.len() + 1);
+    let replies: Vec<Reply> = std::thread::scope(|scope| {
+        let finding = concepts.map(|concept| {
+            let (client, barrier) = (Client::new(tested.server.url()), &barrier);
+            let body = json!({"name": concept, "model": "small", "pairs": pairs_of(concept), "method": "logistic"});
+            scope.spawn(move || {
+                barrier.wait();
+                client.post("/v1/steering/vectors", &body).unwrap()
+            })
+        });
+        let client = Client::new(tested.server.url());
+        barrier.wait();
+        for _ in 0..10 {
+            assert_eq!(text(&client, &ask(&tested.model, "Now, Mia", None)), alone);
+        }
+        finding.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let refused: Vec<&Reply> = replies.iter().filter(|reply| reply.status != 200).collect();
+    assert!(!refused.is_empty() && refused.len() < concepts.len());
+    for reply in refused {
+        assert_eq!(reply.status, 429, "{}", reply.body);
+        assert!(reply.retry_after.is_some_and(|seconds| seconds >= 1), "{reply:?}");
+        assert!(reply.message().starts_with("pairs: found no room"), "{}", reply.body);
+        let code = reply.json().unwrap()["error"]["code"].clone();
+        assert_eq!(code, "rate_limit_exceeded");
+    }
+}
+
+#[test]
+fn what_no_vector_is_found_from_is_refused() {
+    let more = "[steering.live]\nrequest_bytes = 4000\nrequest_tokens = 800\n";
+    let tested = start(Some(ADMIN), &source(more), &[]);
+    let client = Client::new(tested.server.url());
+    let pairs = &pairs_of("mood")[..2];
+    let with = |keys: Value| {
+        let mut body = json!({"name": "x", "model": "small", "pairs": pairs});
+        body.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        body
+    };
+    let pair = |positive: Value, negative: Value| json!([{"positive": positive, "negative": negative}, pairs[0]]);
+    let of_pairs = |positive: Value, negative: Value| with(json!({"pairs": pair(positive, negative)}));
+    for (body, status, message) in [
+        (json!({}), 422, "name: found nothing, expected the vector's name"),
+        (json!({"name": "x"}), 422, "body: found no key `model`, expected one"),
+        (
+            json!({"name": "x", "model": "small"}),
+            422,
+            "body: found no key `pairs`, expected one",
+        ),
+        (with(json!({"name": "a b"})), 422, "name: found the name \"a b\""),
+        (
+            with(json!({"name": 3})),
+            422,
+            "name: found integer `3`, expected a string",
+        ),
+        (
+            with(json!({"concept": " "})),
+            422,
+            "concept: found 1 bytes, expected a text",
+        ),
+        (with(json!({"nam": "x"})), 422, "nam: found the unknown key `nam`"),
+        (
+            with(json!({"model": "large"})),
+            404,
+            "model: found \"large\", expected a source or a served model: small, ",
+        ),
+        (
+            with(json!({"pairs": []})),
+            422,
+            "pairs: found 0 pairs, expected two at least",
+        ),
+        (
+            with(json!({"pairs": [pairs[0], pairs[0]]})),
+            422,
+            "pairs: found 2 pairs that are all the same",
+        ),
+        (
+            with(json!({"pairs": [["a", "b"], ["c", "d"]]})),
+            422,
+            "pairs[0]: found sequence, expected a pair",
+        ),
+        (
+            of_pairs(json!(3), json!("b")),
+            422,
+            "pairs[0].positive: found integer `3`, expected a text, or a list of messages",
+        ),
+        (
+            of_pairs(json!(" "), json!("b")),
+            422,
+            "pairs[0]: positive: found nothing, expected a text",
+        ),
+        (
+            of_pairs(json!("b"), json!("b")),
+            422,
+            "pairs[0]: positive and negative are the same text",
+        ),
+        (of_pairs(json!("x".repeat(5000)), json!("b")), 422, "pairs: found 5"),
+        (
+            of_pairs(json!("q ".repeat(900)), json!("b")),
+            422,
+            "pairs: pair 1: found a text of ",
+        ),
+        (
+            of_pairs(json!("q ".repeat(220)), json!("z ".repeat(220))),
+            422,
+            "pairs: found ",
+        ),
+        (
+            with(json!({"method": "pca"})),
+            422,
+            "method: found `pca`, expected one of `mean-difference`",
+        ),
+        (
+            with(json!({"position": "first"})),
+            422,
+            "position: found `first`, expected one of `last`, `mean`, `answer`",
+        ),
+        (
+            with(json!({"sign": "vote"})),
+            422,
+            "sign: found vote with the method mean-difference",
+        ),
+        (with(json!({"seed": -1})), 422, "seed: found integer `-1`"),
+        (with(json!({"seed": u64::MAX})), 422, "seed: found 18446744073709551615"),
+        (
+            with(json!({"layers": "9"})),
+            422,
+            "layers: found 9, expected 0 to 3, the model's layers",
+        ),
+        (with(json!({"layers": []})), 422, "layers: found 0, expected \"all\""),
+        (with(json!({"layers": "3-1"})), 422, "layers: found string \"3-1\""),
+        (
+            json!({"name": "x", "model": "small", "position": "answer", "pairs": pair(json!("Now, Mia"), json!("Now"))}),
+            422,
+            "pairs: pair 1: the tokens of one text begin the other's",
+        ),
+    ] {
+        let reply = client.post("/v1/steering/vectors", &body).unwrap();
+        assert_eq!(reply.status, status, "{body}: {}", reply.body);
+        let found = reply.message();
+        assert!(found.starts_with(message), "found {found:?}, expected {message:?}");
+    }
+    // The same in a request, with the path of the field.
+    let used = |vector: Value| json!({"model": "default", "prompt": "Once", "steering": {"vectors": [{"vector": vector, "scale": 1.0}]}});
+    let at = "steering.vectors[0].vector";
+    for (vector, message) in [
+        (json!({}), format!("{at}: found no key `layer`, expected one")),
+        (
+            json!({"model": "small"}),
+            format!("{at}: found no key `pairs`, expected one"),
+        ),
+        (
+            json!({"model": "small", "pairs": pairs, "layer": 1}),
+            format!("{at}.layer: found the unknown key `layer`"),
+        ),
+        (
+            json!({"layer": 1, "pairs": pairs}),
+            format!("{at}.pairs: found the unknown key `pairs`"),
+        ),
+        (
+            json!({"model": "small", "pairs": pair(json!("a"), json!([{"role": "user"}]))}),
+            format!("{at}.pairs[0].negative[0]: found no key `content`, expected one"),
+        ),
+        (
+            json!({"model": "none", "pairs": pairs}),
+            format!("{at}.model: found \"none\", expected a source or a served model"),
+        ),
+        (
+            json!({"model": "small", "pairs": pairs, "layers": [7]}),
+            format!("{at}.layers: found 7, expected 0 to 3"),
+        ),
+        (
+            json!({"model": "small", "pairs": pairs, "sign": "vote"}),
+            format!("{at}.sign: found vote with the method"),
+        ),
+        (
+            json!({"model": "small", "pairs": pairs}),
+            format!("{at} \"(pairs)\": model.hidden_size: found 64 (made for \"stories-260k\")"),
+        ),
+    ] {
+        let reply = client.post("/v1/completions", &used(vector.clone())).unwrap();
+        assert_eq!(reply.status, 422, "{vector}: {}", reply.body);
+        let found = reply.message();
+        assert!(found.starts_with(&message), "found {found:?}, expected {message:?}");
+    }
+    // Not as a default, which would be found anew at each start.
+    let spec =
+        json!({"spec": {"vectors": [{"vector": {"model": "small", "pairs": pairs}, "map": "across", "scale": 1.0}]}});
+    let reply = client.put("/v1/steering/default", &spec).unwrap();
+    assert!(
+        reply.status == 422 && reply.message().contains("pairs are for requests"),
+        "{}",
+        reply.body
+    );
+    for (route, status) in [
+        ("none", 404),
+        ("a%20b", 422),
+        ("x?format=zip", 422),
+        ("x?layers=1", 422),
+    ] {
+        let reply = client.get(&format!("/v1/steering/vectors/{route}")).unwrap();
+        assert_eq!(reply.status, status, "{route}: {}", reply.body);
+    }
+}
+
+#[test]
+fn what_the_operator_does_not_allow_is_not_found() {
+    let pairs = &pairs_of("mood")[..2];
+    let inline = json!({"model": "default", "prompt": "Once", "max_tokens": 1,
+        "steering": {"vectors": [{"vector": {"model": "small", "pairs": pairs}, "map": "across", "scale": 1.0}]}});
+    let closed = start(
+        Some("open_on_loopback = true"),
+        &source("[steering.live]\nrequests = false\n"),
+        &[],
+    );
+    let client = Client::new(closed.server.url());
+    let reply = client.post("/v1/completions", &inline).unwrap();
+    assert_eq!(reply.status, 403, "{}", reply.body);
+    assert!(
+        reply.message().contains("steering.live.requests is false"),
+        "{}",
+        reply.body
+    );
+    let body = json!({"name": "x", "model": "small", "pairs": pairs});
+    assert_eq!(client.post("/v1/steering/vectors", &body).unwrap().status, 403);
+    // Without a source, requests may not either, unless it is said.
+    let none = start(Some(ADMIN), "", &[]);
+    let client = Client::new(none.server.url());
+    assert_eq!(client.post("/v1/completions", &inline).unwrap().status, 403);
+    // A served model will do for who may upload.
+    let body = json!({"name": "x", "model": none.model, "pairs": pairs});
+    assert_eq!(client.post("/v1/steering/vectors", &body).unwrap().status, 200);
+    // A source that is not there is found before anything is loaded.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mistralrs.toml");
+    let model = project("examples/family/stories-3m").display().to_string();
+    let config = format!(
+        "command = \"serve\"\n[[models]]\nkind = \"text\"\nmodel_id = {model:?}\n[steering.sources.small]\nmodel = \"./nowhere\"\n"
+    );
+    std::fs::write(&path, config).unwrap();
+    for command in ["check", "serve"] {
+        let output = run("mistralrs-steered", &[command, "--config", path.to_str().unwrap()]);
+        let error = error_of(&output);
+        assert!(
+            error.contains("steering.sources.small: model: found \"./nowhere\", which is no folder"),
+            "{error}"
+        );
+    }
+}
