@@ -81,8 +81,8 @@ pub struct Program {
     pub used: Vec<String>,
     /// The layers at which scales are less than asked for, since the operator bounds them. Ascending.
     pub clamped: Vec<usize>,
-    /// The stream's mean norm after layers that are steered, where vectors or maps state it.
-    pub stream_norms: BTreeMap<usize, f64>,
+    /// By step, the stream's mean norm after the layers that it steers, where its vector or map states it.
+    pub stream_norms: Vec<BTreeMap<usize, f64>>,
 }
 
 /// What one vector does.
@@ -216,12 +216,16 @@ pub fn compile_within(
         Some(dose) => dose::hold(dose, spec, &mut steps, &mean_norms, library, target, at)?,
         None => Vec::new(),
     };
-    let stream_norms = mean_norms.into_iter().flatten().collect();
-    reach::refuse_overflow(spec, &steps, &stream_norms, target, at)?;
+    let known = mean_norms
+        .iter()
+        .flatten()
+        .map(|(layer, norm)| (*layer, *norm))
+        .collect();
+    reach::refuse_overflow(spec, &steps, &known, target, at)?;
     let used = spec.vectors.iter().map(|used| used.vector.to_string()).collect();
     Ok(Program {
         clamped,
-        stream_norms,
+        stream_norms: mean_norms,
         ..Program::new(steps, conditions, spec.conflict, spec.norm, used)
     })
 }
@@ -250,7 +254,7 @@ impl Program {
             prompt_salt,
             used,
             clamped: Vec::new(),
-            stream_norms: BTreeMap::new(),
+            stream_norms: Vec::new(),
         }
     }
 

@@ -92,13 +92,13 @@ impl ResidualHook for SteeringHook {
         let start = Instant::now();
         let steered = self.applier.after_block(layer, stream, batch, |plan| {
             count(plan, batch.rows(), steering.metrics());
-            // Somebody else's requests run.
-            if let Some(live) = steering.live()
-                && batch.rows().iter().any(|row| captured(row).is_none())
-            {
-                live.pace().ran();
-            }
         });
+        // At every block, since a pass may take seconds: somebody else's requests run.
+        if let Some(live) = steering.live()
+            && batch.rows().iter().any(|row| captured(row).is_none())
+        {
+            live.pace().ran();
+        }
         if let Ok(Some(_)) = &steered {
             steering.metrics().applied(start.elapsed());
         }

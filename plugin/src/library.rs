@@ -87,6 +87,17 @@ fn inline_file(
     Ok(Named { id, file, path: None })
 }
 
+/// A vector as it is found for a request, whether or not somebody has since asked how well it separates its pairs: what a request gets
+/// does not depend on what others asked.
+fn unmeasured(vector: &VectorFile) -> VectorFile {
+    let layers = vector.layers().iter().map(|layer| LayerVector {
+        auroc: None,
+        ..layer.clone()
+    });
+    // It was valid, and says less now.
+    VectorFile::new(vector.header().clone(), layers.collect()).unwrap_or_else(|_| vector.clone())
+}
+
 impl<T> Named<T> {
     /// ` in FILE` where there is a file, for messages.
     pub(crate) fn in_file(&self) -> String {
@@ -267,7 +278,7 @@ impl Library {
             VectorRef::Found(FoundVector { key, found }) => {
                 return Ok(Named {
                     id: Identity::Content(Sha256::digest(key).into()),
-                    file: Arc::new(found.vector.clone()),
+                    file: Arc::new(unmeasured(&found.vector)),
                     path: None,
                 });
             }

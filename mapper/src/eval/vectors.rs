@@ -72,7 +72,7 @@ pub async fn find_and_save(session: &Session, task: &Task, finding: &Finding<'_>
     let pairs = DistinctPairs::new(&task.pairs());
     let found = async {
         let states = PairStates::read(&**session, &pairs.pairs, &wanted.layers, wanted.position, &()).await?;
-        let vector = vector_of(&origin(session)?, &states, &pairs, &wanted, provenance, true)?;
+        let vector = vector_of(&origin(session)?, &states, &pairs, &wanted, provenance, true, &())?;
         let (layers, method) = (finding.drawn_layers, finding.method);
         let drawn = DrawnVectors::find(&states, &pairs, layers, method, finding.halves, finding.seed)?;
         anyhow::Ok((vector, drawn))

@@ -119,7 +119,7 @@ pub async fn find(
     progress: &dyn ReadProgress,
 ) -> Result<VectorFile, ExtractError> {
     let states = PairStates::read(reader, &pairs.pairs, &wanted.layers, wanted.position, progress).await?;
-    vector_of(origin, &states, pairs, wanted, made, measured)
+    vector_of(origin, &states, pairs, wanted, made, measured, progress)
 }
 
 /// The direction of each layer, from states that were read already.
@@ -134,6 +134,7 @@ pub fn vector_of(
     wanted: &Wanted,
     made: Provenance,
     measured: bool,
+    progress: &dyn ReadProgress,
 ) -> Result<VectorFile, ExtractError> {
     let header = VectorHeader {
         concept: wanted.concept.clone(),
@@ -154,7 +155,7 @@ pub fn vector_of(
         },
     };
     let folds = if measured { Folds::new(&pairs.groups) } else { None };
-    let vectors = states.vectors(wanted.method, wanted.sign, wanted.seed, folds.as_ref())?;
+    let vectors = states.vectors(wanted.method, wanted.sign, wanted.seed, folds.as_ref(), progress)?;
     VectorFile::new(header, vectors)
         .map_err(|problem| ExtractError::Input(format!("no vector could be made from these pairs: {problem}")))
 }

@@ -1,5 +1,6 @@
 //! Which layers: `all`, or a list such as `3,5-9`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::ExtractError;
 use crate::error::{bail, ensure};
 
-/// Most layers that a list names: several times the depth of the deepest models.
+/// Most layers that a list names, and bytes of a text: several times the depth of the deepest models.
 const MAX_LAYERS: usize = 4096;
 
 /// Layers as a person names them, before the model is known.
@@ -30,11 +31,17 @@ impl FromStr for LayerSelection {
         if text == "all" {
             return Ok(Self::All);
         }
+        ensure!(
+            text.len() <= MAX_LAYERS,
+            "found {} bytes, expected `all` or layers such as `3,5-9`",
+            text.len()
+        );
         let number = |s: &str| {
             layer_number(s)
                 .ok_or_else(|| ExtractError::Input(format!("found {text:?}, expected `all` or layers such as `3,5-9`")))
         };
-        let mut layers = Vec::new();
+        // Each once, however often it is named: a text is short, and what it names need not be.
+        let mut layers = BTreeSet::new();
         for part in text.split(',') {
             let (first, last) = match part.split_once('-') {
                 Some((first, last)) => (number(first)?, number(last)?),
@@ -43,9 +50,7 @@ impl FromStr for LayerSelection {
             ensure!(first <= last, "found {part:?}, expected a range that ascends");
             layers.extend(first..=last);
         }
-        layers.sort_unstable();
-        layers.dedup();
-        Ok(Self::List(layers))
+        Ok(Self::List(layers.into_iter().collect()))
     }
 }
 
@@ -112,11 +117,14 @@ impl LayerSelection {
         match self {
             Self::All => Ok((0..stream.num_layers - usize::from(!stream.last_block)).collect()),
             Self::List(layers) => {
-                if let Some(layer) = layers.iter().find(|&&layer| layer >= stream.num_layers) {
-                    bail!(
-                        "layers: found {layer}, expected 0 to {}, the model's layers",
-                        stream.num_layers - 1
-                    );
+                let seen = stream.num_layers - usize::from(!stream.last_block);
+                if let Some(layer) = layers.iter().find(|&&layer| layer >= seen) {
+                    let whose = if *layer < stream.num_layers {
+                        ", as what comes out of this model's last block can't be read"
+                    } else {
+                        ", the model's layers"
+                    };
+                    bail!("layers: found {layer}, expected 0 to {}{whose}", seen - 1);
                 }
                 Ok(layers.clone())
             }

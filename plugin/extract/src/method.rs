@@ -82,6 +82,21 @@ impl Method {
         matches!(self, Self::PcaDifference | Self::PcaCentred | Self::Lat)
     }
 
+    /// About how many products of two numbers a direction takes, of `pairs` pairs of states of `width`.
+    pub fn work(self, pairs: usize, width: usize) -> u64 {
+        let (pairs, width) = (pairs as u64, width as u64);
+        let (one, all) = (pairs.min(width), (2 * pairs).min(width));
+        let square = |rows: u64, side: u64| rows.saturating_mul(width).saturating_mul(side);
+        let cube = |side: u64| side.saturating_mul(side).saturating_mul(side);
+        match self {
+            Self::MeanDifference => pairs * width,
+            // A Gram matrix and all of its eigenvectors.
+            Self::PcaDifference | Self::PcaCentred | Self::Lat => square(pairs, one).saturating_add(10 * cube(one)),
+            // An orthonormal basis, and a few dozen steps that each factor a matrix of second derivatives.
+            Self::Logistic => square(2 * pairs, all).saturating_add(50 * cube(all)),
+        }
+    }
+
     /// The direction from the negatives to the positives, `[hidden_size]`, with the length of the
     /// [module](self)'s formula. `positive[i]` and `negative[i]` are the states of pair `i`, all `[hidden_size]`. `sign` has
     /// a say where the method [finds a line](Self::finds_a_line).

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mistralrs::core::{MistralRs, RequestMessage};
+use mistralrs::error::Error;
 use mistralrs::{Model, NormalRequest, Request, Response, SamplingParams, TextMessageRole, TextMessages};
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -46,18 +47,37 @@ impl Running {
     ///
     /// What the tokenizer or the template says; a text without tokens.
     pub async fn tokenize(&self, text: &Text) -> Result<Vec<u32>, ExtractError> {
-        let (given, open) = match text {
-            Text::Plain(text) => (either::Either::Right(text.clone()), false),
-            Text::Chat(messages) => {
-                let open = messages.last().is_none_or(|last| last.role != "assistant");
-                (either::Either::Left(chat(messages)), open)
-            }
+        let open = match text {
+            Text::Plain(_) => false,
+            Text::Chat(messages) => messages.last().is_none_or(|last| last.role != "assistant"),
+        };
+        self.tokens(text, open).await
+    }
+
+    /// The tokens of a text as the prompt of a request: the header of an answer is always added.
+    ///
+    /// # Errors
+    ///
+    /// As [`tokenize`](Self::tokenize).
+    pub async fn tokenize_prompt(&self, text: &Text) -> Result<Vec<u32>, ExtractError> {
+        self.tokens(text, true).await
+    }
+
+    async fn tokens(&self, text: &Text, open: bool) -> Result<Vec<u32>, ExtractError> {
+        let given = match text {
+            Text::Plain(text) => either::Either::Right(text.clone()),
+            Text::Chat(messages) => either::Either::Left(chat(messages)),
         };
         let id = self.id.as_deref();
         let tokens = self.model.tokenize_with_model(given, None, true, open, None, id).await;
         let tokens = tokens.map_err(|error| {
-            let error = without_backtrace(&error.to_string());
-            ExtractError::Input(format!("could not tokenize {}: {error}", shown(text)))
+            let message = without_backtrace(&error.to_string());
+            let message = format!("could not tokenize {}: {message}", shown(text));
+            match error {
+                // The tokenizer or the template.
+                Error::Inference(_) => ExtractError::Input(message),
+                _ => ExtractError::Engine(message),
+            }
         })?;
         ensure!(!tokens.is_empty(), "no tokens in {}", shown(text));
         Ok(tokens)

@@ -288,6 +288,10 @@ impl Reader for Session {
         self.running.max_sequence()
     }
 
+    fn hidden_size(&self) -> usize {
+        self.stream().map_or(0, |stream| stream.hidden_size)
+    }
+
     async fn streams(
         &self,
         capture: &Arc<StreamCapture>,

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use steermap_maps::{LayerVector, TokenPosition};
 
@@ -11,8 +12,11 @@ use crate::statistics::{Folds, Mean};
 use crate::text::{Pair, Text};
 use crate::{ExtractError, Method, Sign};
 
-/// Prompts whose states are held in memory together.
+/// Prompts whose states are held in memory together, at most.
 const PROMPTS_AT_A_TIME: usize = 64;
+
+/// Bytes of states that are held in memory together, unless those of one text are more.
+const STATE_BYTES_AT_A_TIME: usize = 256 << 20;
 
 /// A model whose residual stream can be read.
 pub trait Reader {
@@ -25,6 +29,9 @@ pub trait Reader {
 
     /// Longest text that can be read, in tokens.
     fn max_tokens(&self) -> usize;
+
+    /// Width of a state.
+    fn hidden_size(&self) -> usize;
 
     /// The states of each prompt: one [`LayerStates`] for each of the capture's layers, with all of the prompt's positions.
     /// `done` is called after each.
@@ -120,7 +127,8 @@ impl PairStates {
         // By layer, then by text.
         let mut states = vec![vec![Vec::new(); prompts.len()]; layers.len()];
         let mut norms = vec![Mean::default(); layers.len()];
-        for part in order.chunks(PROMPTS_AT_A_TIME) {
+        let token_bytes = layers.len() * reader.hidden_size() * size_of::<f32>();
+        for part in parts(&order, |index| prompts[index].tokens.len() * token_bytes) {
             let tokens: Vec<&[u32]> = part.iter().map(|&index| prompts[index].tokens.as_slice()).collect();
             let streams = reader.streams(&capture, &tokens, &mut || progress.read()).await?;
             for (&index, streams) in part.iter().zip(streams) {
@@ -171,8 +179,14 @@ impl PairStates {
         sign: Sign,
         seed: u64,
         folds: Option<&Folds>,
+        progress: &dyn ReadProgress,
     ) -> Result<Vec<LayerVector>, ExtractError> {
-        let vector = |layer: &LayerPairs| layer.vector(method, sign, seed, folds);
+        let vector = |layer: &LayerPairs| {
+            let start = Instant::now();
+            let vector = layer.vector(method, sign, seed, folds);
+            progress.found(start.elapsed());
+            vector
+        };
         self.layers.iter().map(vector).collect()
     }
 }
@@ -191,10 +205,32 @@ pub trait ReadProgress {
 
     /// The states of one more text are there.
     fn read(&self) {}
+
+    /// The direction of one more layer was found, which took so long.
+    fn found(&self, took: Duration) {
+        let _ = took;
+    }
 }
 
 /// Nobody hears it.
 impl ReadProgress for () {}
+
+/// `order` in parts of [`PROMPTS_AT_A_TIME`] and [`STATE_BYTES_AT_A_TIME`] at most, one entry at least.
+fn parts(order: &[usize], bytes: impl Fn(usize) -> usize) -> Vec<&[usize]> {
+    let (mut parts, mut start, mut held) = (Vec::new(), 0, 0usize);
+    for (end, &index) in order.iter().enumerate() {
+        let more = bytes(index);
+        if end > start && (end - start == PROMPTS_AT_A_TIME || held.saturating_add(more) > STATE_BYTES_AT_A_TIME) {
+            parts.push(&order[start..end]);
+            (start, held) = (end, 0);
+        }
+        held = held.saturating_add(more);
+    }
+    if start < order.len() {
+        parts.push(&order[start..]);
+    }
+    parts
+}
 
 /// The texts of the pairs, positive before negative.
 async fn tokenized(reader: &impl Reader, pairs: &[Pair], position: TokenPosition) -> Result<Vec<Prompt>, ExtractError> {
@@ -218,4 +254,20 @@ async fn tokenized(reader: &impl Reader, pairs: &[Pair], position: TokenPosition
         prompts.extend([positive, negative].map(|tokens| Prompt { tokens, answer }));
     }
     Ok(prompts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_bounded_in_texts_and_in_bytes() {
+        let order: Vec<usize> = (0..200).collect();
+        let sizes = |bytes: fn(usize) -> usize| parts(&order, bytes).iter().map(|part| part.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(|_| 1), [64, 64, 64, 8]);
+        assert_eq!(sizes(|_| STATE_BYTES_AT_A_TIME / 50), [50, 50, 50, 50]);
+        let large = |index: usize| if index == 100 { usize::MAX } else { 1 };
+        assert_eq!(sizes(large), [64, 36, 1, 64, 35]);
+        assert!(parts(&[], |_| 1).is_empty());
+    }
 }

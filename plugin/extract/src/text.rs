@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::error::ensure;
 use crate::{ExtractError, from_table};
 
+/// What a message costs beside its words.
+const MESSAGE_BYTES: usize = 32;
+
 /// Longest part of a text that messages show, in characters.
 const SHOWN: usize = 60;
 
@@ -92,11 +95,16 @@ impl Display for Text {
 }
 
 impl Text {
-    /// Bytes of what is said in it.
+    /// Bytes of what is said in it, with something for each message, however little it says.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Plain(text) => text.len(),
-            Self::Chat(messages) => messages.iter().map(|one| one.role.len() + one.content.len()).sum(),
+            Self::Chat(messages) => {
+                let messages = messages.iter();
+                messages
+                    .map(|one| MESSAGE_BYTES + one.role.len() + one.content.len())
+                    .sum()
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{MeanNorms, Step, Target, spelled_scale};
 use crate::policy::{Bound, Excess};
-use crate::spec::{Op, SteeringSpec};
+use crate::spec::{Op, SteeringSpec, VectorRef, VectorUse};
 use crate::{Library, SteeringError};
 
 /// What a spec is held to.
@@ -51,7 +51,10 @@ pub(super) fn hold(
             let length = match step.op {
                 Op::Ablate => scale,
                 Op::Add | Op::Set | Op::Clamp => {
-                    let stated = mean_norms.get(index).and_then(|norms| norms.get(&layer)).copied();
+                    // Of pairs that a request brings, natively, the request chooses the texts that the norm is of.
+                    let trusted = !found_natively(&spec.vectors[index]);
+                    let stated = mean_norms.get(index).filter(|_| trusted);
+                    let stated = stated.and_then(|norms| norms.get(&layer)).copied();
                     let Some(mean) = stated.or_else(|| library.mean_norm(target, layer)) else {
                         return Err(unknown(spec, index, layer, at));
                     };
@@ -87,6 +90,10 @@ pub(super) fn hold(
         scaled.push(layer);
     }
     Ok(scaled)
+}
+
+fn found_natively(used: &VectorUse) -> bool {
+    used.map.is_none() && matches!(used.vector, VectorRef::Found(_))
 }
 
 /// Whether an op may remove a component as long as the state, beside what it sets.

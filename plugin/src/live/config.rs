@@ -39,6 +39,9 @@ pub(crate) struct LiveTable {
     share: Option<f64>,
 }
 
+/// Least share of time: below it a vector would not be found before its client gives up.
+const LEAST_SHARE: f64 = 0.01;
+
 /// What finding vectors may cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LiveLimits {
@@ -52,7 +55,7 @@ pub struct LiveLimits {
     pub queue_bytes: usize,
     /// Bytes of vectors that are kept for the next request with the same pairs.
     pub cache_bytes: u64,
-    /// The share of time that finding takes while served models run; above 0, 1 at most.
+    /// The share of time that finding takes while served models run: 0.01 to 1.
     pub share: f64,
 }
 
@@ -150,12 +153,12 @@ impl LiveTable {
                 return Err(SteeringError::value(format!("steering.live.{key}"), "0", "1 at least"));
             }
         }
-        if !(limits.share > 0.0 && limits.share <= 1.0) {
+        if !(LEAST_SHARE..=1.0).contains(&limits.share) {
             let found = limits.share.to_string();
             return Err(SteeringError::value(
                 "steering.live.share",
                 found,
-                "a number above 0, 1 at most",
+                format!("{LEAST_SHARE} to 1"),
             ));
         }
         Ok(limits)
@@ -193,14 +196,8 @@ mod tests {
                 "request_tokens = 0",
                 "steering.live.request_tokens: found 0, expected 1 at least",
             ),
-            (
-                "share = 0",
-                "steering.live.share: found 0, expected a number above 0, 1 at most",
-            ),
-            (
-                "share = nan",
-                "steering.live.share: found NaN, expected a number above 0, 1 at most",
-            ),
+            ("share = 0", "steering.live.share: found 0, expected 0.01 to 1"),
+            ("share = nan", "steering.live.share: found NaN, expected 0.01 to 1"),
         ] {
             assert_eq!(limits(text), Err(message.to_string()));
         }

@@ -26,17 +26,20 @@ pub(crate) mod served;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mistralrs_core::MistralRs;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use steermap_extract::find::{Found, Origin, Wanted, distinct, find};
+use steermap_extract::statistics::FOLDS;
 use steermap_extract::{ExtractError, ModelSource, ReadProgress, Running, Session};
 use steermap_maps::Provenance;
 use steermap_maps::digest::sha256;
 
 use crate::SteeringError;
-use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef};
+use crate::library::not_found;
+use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef, VectorUse};
 use crate::steering::{Inner, Snapshot, lock};
 use config::{LiveLimits, find_error};
 use queue::{Full, Pace, Queue};
@@ -57,14 +60,22 @@ pub struct Live {
     limits: LiveLimits,
     queue: Queue,
     pace: Pace,
-    found: Mutex<Cache<String, Arc<Found>, Bytes>>,
+    found: Mutex<Cache<String, Kept, Bytes>>,
+}
+
+/// What was found, by a hash of what was asked for.
+#[derive(Clone)]
+struct Kept {
+    found: Arc<Found>,
+    /// Whether it was measured how well it separates held-out pairs.
+    measured: bool,
 }
 
 #[derive(Clone)]
 struct Bytes;
 
-impl Weighter<String, Arc<Found>> for Bytes {
-    fn weight(&self, key: &String, found: &Arc<Found>) -> u64 {
+impl Weighter<String, Kept> for Bytes {
+    fn weight(&self, key: &String, Kept { found, .. }: &Kept) -> u64 {
         let layers = found.vector.layers().iter();
         let numbers: usize = layers.map(|layer| size_of_val(layer.direction.as_slice())).sum();
         let pairs = found.pairs.pairs.iter();
@@ -97,23 +108,72 @@ impl LiveSource {
     }
 }
 
-/// Refuses more tokens than are allowed.
-struct Counted {
+/// Most bytes of states that are held at a time: those of all positions of one text, and those that stand for the texts.
+const MAX_STATE_BYTES: usize = 1 << 30;
+
+/// Most products of two numbers that finding a direction takes, over all layers and parts of a cross-validation: some twenty
+/// seconds on two cores.
+const MAX_METHOD_WORK: u64 = 200_000_000_000;
+
+/// Most bytes of one text: what the engine tokenises before it does anything else.
+const MAX_TEXT_BYTES: usize = 16 << 10;
+
+/// Refuses more tokens than are allowed, and rests between the layers.
+struct Watched {
     most: usize,
+    /// Of the states of one token at all layers.
+    token_bytes: usize,
+    pace: Pace,
 }
 
-impl ReadProgress for Counted {
+impl ReadProgress for Watched {
     fn tokenized(&self, tokens: &[usize]) -> Result<(), ExtractError> {
         let count: usize = tokens.iter().sum();
-        if count <= self.most {
-            return Ok(());
+        if count > self.most {
+            let message = format!(
+                "found {count} tokens in the texts, expected {} at most, the server's request_tokens",
+                self.most
+            );
+            return Err(ExtractError::Input(message));
         }
-        let message = format!(
-            "found {count} tokens in the texts, expected {} at most, the server's request_tokens",
-            self.most
-        );
-        Err(ExtractError::Input(message))
+        let longest = tokens.iter().copied().max().unwrap_or(0);
+        for (held, what) in [
+            (longest, format!("a text of {longest} tokens")),
+            (tokens.len(), format!("{} texts", tokens.len())),
+        ] {
+            let bytes = held.saturating_mul(self.token_bytes);
+            if bytes > MAX_STATE_BYTES {
+                let message = format!(
+                    "found {what}, whose states at these layers take {bytes} bytes, expected {MAX_STATE_BYTES} at most: fewer \
+                     layers, or less text"
+                );
+                return Err(ExtractError::Input(message));
+            }
+        }
+        Ok(())
     }
+
+    /// In a thread of its own, which may sleep.
+    fn found(&self, took: Duration) {
+        std::thread::sleep(self.pace.rest_after(took));
+    }
+}
+
+/// Refuses a method that takes too long on so many pairs.
+fn check_work(wanted: &Wanted, pairs: usize, width: usize, measured: bool) -> Result<(), ExtractError> {
+    let times = wanted.layers.len() as u64 * if measured { 1 + FOLDS as u64 } else { 1 };
+    let work = wanted.method.work(pairs, width).saturating_mul(times);
+    if work <= MAX_METHOD_WORK {
+        return Ok(());
+    }
+    Err(ExtractError::Input(format!(
+        "method: found {} with {pairs} pairs at {} layers, which takes about {:.1e} products, expected {:.1e} at most: fewer pairs, \
+         fewer layers, or mean-difference",
+        wanted.method,
+        wanted.layers.len(),
+        work as f64,
+        MAX_METHOD_WORK as f64
+    )))
 }
 
 /// Which of the two a vector is found on.
@@ -201,8 +261,7 @@ impl Live {
 }
 
 impl Inner {
-    /// The vector that `asked` asks for, found once for all that ask for the same. `concept` is what it stands for, `measured`
-    /// says whether it is measured how well it separates pairs that it was not found from, and `at` is the path of what
+    /// The vector that `asked` asks for, found once for all that ask for the same. `measured` says whether it is measured how well it separates pairs that it was not found from, and `at` is the path of what
     /// asks, ending with a dot or empty. Works off the async worker, and to its end even if nobody waits for it any more.
     ///
     /// # Errors
@@ -212,7 +271,6 @@ impl Inner {
     pub(crate) async fn found(
         self: &Arc<Self>,
         asked: PairsVector,
-        concept: String,
         measured: bool,
         at: &str,
     ) -> Result<(String, Arc<Found>), SteeringError> {
@@ -232,12 +290,26 @@ impl Inner {
             ));
         }
         asked.validate(at)?;
-        let key = sha256(&serde_json::to_vec(&(&asked, &concept, measured)).unwrap_or_default());
+        for (index, pair) in asked.pairs.iter().enumerate() {
+            for (side, text) in [("positive", &pair.positive), ("negative", &pair.negative)] {
+                if text.bytes() > MAX_TEXT_BYTES {
+                    return Err(SteeringError::value(
+                        format!("{at}pairs[{index}].{side}"),
+                        format!("{} bytes", text.bytes()),
+                        format!("{MAX_TEXT_BYTES} at most"),
+                    ));
+                }
+            }
+        }
+        let key = sha256(&serde_json::to_vec(&asked).unwrap_or_default());
         let metrics = self.metrics();
-        let kept = || lock(&live.found).get(&key).cloned();
-        if let Some(found) = kept() {
+        let kept = || {
+            let kept = lock(&live.found).get(&key).cloned();
+            kept.filter(|kept| kept.measured || !measured)
+        };
+        if let Some(kept) = kept() {
             metrics.found_cache(true);
-            return Ok((key, found));
+            return Ok((key, kept.found));
         }
         // A model that is not there is told at once.
         live.on(&asked.model, &self.snapshot(), at)?;
@@ -250,37 +322,43 @@ impl Inner {
                 seconds,
             })?;
         // Who waited before may have asked for the same.
-        if let Some(found) = kept() {
+        if let Some(kept) = kept() {
             metrics.found_cache(true);
             turn.idle();
-            return Ok((key, found));
+            return Ok((key, kept.found));
         }
         metrics.found_cache(false);
-        let (inner, at, handle) = (self.clone(), at.to_string(), tokio::runtime::Handle::current());
+        let (inner, handle, field) = (self.clone(), tokio::runtime::Handle::current(), format!("{at}pairs"));
+        let at = at.to_string();
         let working = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
             let start = std::time::Instant::now();
-            let found = handle.block_on(inner.find_now(&asked, concept, measured, &at));
+            let found = handle.block_on(inner.find_now(&asked, measured, &at));
             inner.metrics().found(start.elapsed());
-            let found = Arc::new(found?);
+            let found = match found {
+                Ok(found) => Arc::new(found),
+                Err(error) => {
+                    // What fails says nothing of how long others take.
+                    turn.idle();
+                    return Err(error);
+                }
+            };
+            drop(turn);
             if let Some(live) = inner.live() {
-                lock(&live.found).insert(key.clone(), found.clone());
+                let kept = Kept {
+                    found: found.clone(),
+                    measured,
+                };
+                lock(&live.found).insert(key.clone(), kept);
             }
             Ok((key, found))
         });
         working.await.unwrap_or_else(|stopped| {
             let reason = ExtractError::Engine(format!("the finding stopped: {stopped}"));
-            Err(find_error("pairs", reason))
+            Err(find_error(field, reason))
         })
     }
 
-    async fn find_now(
-        self: &Arc<Self>,
-        asked: &PairsVector,
-        concept: String,
-        measured: bool,
-        at: &str,
-    ) -> Result<Found, SteeringError> {
+    async fn find_now(self: &Arc<Self>, asked: &PairsVector, measured: bool, at: &str) -> Result<Found, SteeringError> {
         let Some(live) = self.live() else {
             return Err(SteeringError::value(at, "pairs", "a server that finds vectors"));
         };
@@ -299,7 +377,8 @@ impl Inner {
         };
         let layers = asked.layers.clone().unwrap_or_default().resolve(&stream);
         let wanted = Wanted {
-            concept,
+            // Whoever gives it a name says what it stands for.
+            concept: "(pairs)".to_string(),
             layers: layers.map_err(|reason| named(at, "layers", reason))?,
             method: asked.method,
             sign: asked.sign,
@@ -307,8 +386,12 @@ impl Inner {
             seed: asked.seed,
         };
         let pairs = distinct(&asked.pairs).map_err(of)?;
-        let counted = Counted {
+        check_work(&wanted, pairs.pairs.len(), stream.hidden_size, measured)
+            .map_err(|reason| named(at, "method", reason))?;
+        let watched = Watched {
             most: live.limits.request_tokens,
+            token_bytes: wanted.layers.len() * stream.hidden_size * size_of::<f32>(),
+            pace: live.pace.clone(),
         };
         let texts = serde_json::to_vec(&asked.pairs).unwrap_or_default();
         let made = Provenance {
@@ -325,16 +408,17 @@ impl Inner {
                     session: &source.session,
                     pace: &live.pace,
                 };
-                find(&reader, &source.origin, &pairs, &wanted, made, measured, &counted).await
+                find(&reader, &source.origin, &pairs, &wanted, made, measured, &watched).await
             }
             On::Served { id, origin } => {
                 let reader = ServedReader {
                     running: Running::new(live.engine.clone(), id.clone()),
                     model: &id,
+                    hidden_size: stream.hidden_size,
                     steering: self.clone(),
                     pace: &live.pace,
                 };
-                find(&reader, &origin, &pairs, &wanted, made, measured, &counted).await
+                find(&reader, &origin, &pairs, &wanted, made, measured, &watched).await
             }
         };
         Ok(Found {
@@ -349,19 +433,30 @@ impl Inner {
     ///
     /// As [`found`](Self::found); [`SteeringError::Forbidden`] where requests may not.
     pub(crate) async fn find_all(self: &Arc<Self>, asked: &mut RequestSteering) -> Result<(), SteeringError> {
+        let of = |index: usize| format!("steering.vectors[{index}].vector.");
+        let brings = |used: &VectorUse| matches!(used.vector, VectorRef::Pairs(_));
+        let Some(first) = asked.vectors.iter().flatten().position(brings) else {
+            return Ok(());
+        };
+        if !self.live().is_some_and(|live| live.limits.requests) {
+            return Err(SteeringError::Forbidden {
+                field: format!("{}pairs", of(first)),
+                found: "pairs".to_string(),
+                expected: "a vector's name: the server's steering.live.requests is false".to_string(),
+            });
+        }
+        // What can be known to be wrong is told before anything is found.
+        asked.validate("steering.")?;
+        let snapshot = self.snapshot();
         for (index, used) in asked.vectors.iter_mut().flatten().enumerate() {
             let VectorRef::Pairs(pairs) = &used.vector else {
                 continue;
             };
-            let at = format!("steering.vectors[{index}].vector.");
-            if !self.live().is_some_and(|live| live.limits.requests) {
-                return Err(SteeringError::Forbidden {
-                    field: format!("{at}pairs"),
-                    found: "pairs".to_string(),
-                    expected: "a vector's name: the server's steering.live.requests is false".to_string(),
-                });
+            let at = of(index);
+            if let Some(map) = used.map.as_deref().filter(|map| snapshot.library.map(map).is_none()) {
+                return Err(not_found(format!("steering.vectors[{index}].map"), map, "a map's name"));
             }
-            let (key, found) = self.found((**pairs).clone(), "(pairs)".to_string(), false, &at).await?;
+            let (key, found) = self.found((**pairs).clone(), false, &at).await?;
             used.vector = VectorRef::Found(FoundVector { key, found });
         }
         Ok(())

@@ -17,6 +17,7 @@ use crate::steering::{Inner, Sent, lock};
 pub(super) struct ServedReader<'a> {
     pub(super) running: Running,
     pub(super) model: &'a str,
+    pub(super) hidden_size: usize,
     pub(super) steering: Arc<Inner>,
     pub(super) pace: &'a Pace,
 }
@@ -60,6 +61,10 @@ impl Reader for ServedReader<'_> {
         self.running.max_sequence()
     }
 
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
     async fn streams(
         &self,
         capture: &Arc<StreamCapture>,
@@ -96,6 +101,10 @@ impl Reader for SourceReader<'_> {
 
     fn max_tokens(&self) -> usize {
         self.session.max_sequence()
+    }
+
+    fn hidden_size(&self) -> usize {
+        Reader::hidden_size(self.session)
     }
 
     async fn streams(

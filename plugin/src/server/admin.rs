@@ -33,8 +33,8 @@ const MAX_SPEC_BYTES: usize = 4 << 20;
 /// The most bytes of a body that has a vector found: `request_bytes` bounds the texts in it.
 const MAX_FIND_BYTES: usize = 16 << 20;
 
-/// The most bytes of a prompt that is checked: it is tokenised for nobody's answer.
-const MAX_CHECKED_PROMPT_BYTES: usize = 256 << 10;
+/// The most bytes of a prompt that is checked: what the engine tokenises before it does anything else, for nobody's answer.
+const MAX_CHECKED_PROMPT_BYTES: usize = 16 << 10;
 
 /// The most bytes of what a vector stands for.
 const MAX_CONCEPT_BYTES: usize = 1024;
@@ -490,7 +490,13 @@ pub(super) async fn check(State(admin): State<Admin>, headers: HeaderMap, body: 
         .dry_run(model, steering, prompt)
         .await
         .map(Json)
-        .map_err(|error| of_spec(&error))
+        .map_err(|error| match &error {
+            SteeringError::Find { field, .. } if field == "prompt" => Refusal {
+                param: Some(field.clone()),
+                ..Refusal::from(&error)
+            },
+            _ => of_spec(&error),
+        })
 }
 
 /// The JSON schema of a spec and of a request's `steering` field.

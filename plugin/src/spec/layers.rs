@@ -149,12 +149,17 @@ impl fmt::Display for LayerPart {
         match self {
             Self::One(layer) => write!(f, "{layer}"),
             Self::Range(first, last) => write!(f, "{first}-{last}"),
-            // With a point, whatever the number.
-            Self::At(share) => write!(f, "{share:?}"),
-            Self::Between(first, last) => write!(f, "{first:?}-{last:?}"),
+            Self::At(share) => f.write_str(&pointed(*share)),
+            Self::Between(first, last) => write!(f, "{}-{}", pointed(*first), pointed(*last)),
             Self::Best => f.write_str("best"),
         }
     }
+}
+
+/// A share as it is read: with a point, and without an exponent.
+fn pointed(share: f64) -> String {
+    let text = share.to_string();
+    if text.contains('.') { text } else { text + ".0" }
 }
 
 impl FromIterator<usize> for Layers {
@@ -276,7 +281,7 @@ mod tests {
         ] {
             assert_eq!(Layers::parse(text), None, "{text}");
         }
-        for text in ["3,5-9", "best", "0.25-0.75", "0.5", "1.0"] {
+        for text in ["3,5-9", "best", "0.25-0.75", "0.5", "1.0", "0.00001-0.5", "0.0-1.0"] {
             let layers = Layers::parse(text).unwrap();
             let json = serde_json::to_value(&layers).unwrap();
             assert_eq!(json, text);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use steermap_extract::ExtractError;
-use steermap_maps::{ModelInfo, VectorFile};
+use steermap_maps::{ModelInfo, VectorFile, VectorHeader};
 use tracing::{info, warn};
 
 use super::{Model, ModelDefault, Snapshot, Steering, lock};
@@ -152,28 +152,13 @@ impl Steering {
     ) -> Result<Value, SteeringError> {
         let layers: Vec<usize> = vector.layers().iter().map(|layer| layer.layer).collect();
         let replaced = self.change(&format!("the vector {name:?} was {how}"), |next| {
-            let known = next.library.get(name).is_some();
-            if known && !next.uploaded.contains(name) {
-                return Err(conflict(
-                    "name",
-                    format!("{name:?}, which the configuration names"),
-                    "another name",
-                ));
-            }
-            let count = next.library.iter().count();
-            if !known && count >= max_vectors {
-                return Err(conflict(
-                    "name",
-                    format!("{count} vectors already"),
-                    format!("less than max_vectors, {max_vectors}"),
-                ));
-            }
+            let known = next.takes(name, max_vectors)?;
             let others = next.uploaded.iter().filter(|other| *other != name);
             let others = others.filter_map(|other| next.library.get(other));
             let bytes = others.map(bytes_of).sum::<usize>() + bytes_of(&vector);
             if bytes > max_bytes {
                 return Err(conflict(
-                    "safetensors",
+                    if how == "found" { "pairs" } else { "safetensors" },
                     format!("{bytes} bytes of numbers with the other uploaded vectors"),
                     format!("at most max_vectors_bytes, {max_bytes}"),
                 ));
@@ -203,8 +188,15 @@ impl Steering {
         max_bytes: usize,
     ) -> Result<Value, SteeringError> {
         let concept = concept.unwrap_or_else(|| name.to_string());
-        let found = self.find(pairs, concept).await?;
-        let (steering, name, vector) = (self.clone(), name.to_string(), found.vector.clone());
+        self.snapshot().takes(name, max_vectors)?;
+        let found = self.find(pairs).await?;
+        let header = VectorHeader {
+            concept,
+            ..found.vector.header().clone()
+        };
+        let vector = VectorFile::new(header, found.vector.layers().to_vec())
+            .map_err(|problem| SteeringError::value("concept", problem.to_string(), "a text that says something"))?;
+        let (steering, name) = (self.clone(), name.to_string());
         // It may be written to the disk.
         let inserted =
             tokio::task::spawn_blocking(move || steering.add_vector("found", &name, vector, max_vectors, max_bytes));
@@ -472,6 +464,31 @@ fn conflict(field: impl Into<String>, found: impl Into<String>, expected: impl I
 }
 
 impl Snapshot {
+    /// Whether there is a vector `name` already, which another may replace.
+    ///
+    /// # Errors
+    ///
+    /// A name of the configuration, or one more vector than there may be.
+    fn takes(&self, name: &str, max_vectors: usize) -> Result<bool, SteeringError> {
+        let known = self.library.get(name).is_some();
+        if known && !self.uploaded.contains(name) {
+            return Err(conflict(
+                "name",
+                format!("{name:?}, which the configuration names"),
+                "another name",
+            ));
+        }
+        let count = self.library.iter().count();
+        if !known && count >= max_vectors {
+            return Err(conflict(
+                "name",
+                format!("{count} vectors already"),
+                format!("less than max_vectors, {max_vectors}"),
+            ));
+        }
+        Ok(known)
+    }
+
     /// Whether some model could be steered with `vector`.
     fn usable(&self, vector: &VectorFile) -> Result<(), SteeringError> {
         let info = vector.model();

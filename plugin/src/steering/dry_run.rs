@@ -1,6 +1,6 @@
 //! What a request's steering would do, without a request.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use steermap_extract::{Running, Text};
@@ -24,20 +24,33 @@ impl Steering {
         asked: RequestSteering,
         prompt: Option<Text>,
     ) -> Result<Value, SteeringError> {
+        // Those of the default that it extends are the operator's to tell.
+        let own = asked.vectors.as_ref().map_or(0, Vec::len);
         let (id, program) = self.compile_asked(model.as_deref(), asked).await?;
         let tokens = match (prompt, self.live()) {
             (Some(text), Some(live)) => {
                 let running = Running::new(live.engine().clone(), id.clone());
-                let tokens = running.tokenize(&text).await;
+                let tokens = running.tokenize_prompt(&text).await;
                 Some(tokens.map_err(|reason| find_error("prompt", reason))?)
             }
             _ => None,
         };
-        let vectors = program.iter().flat_map(|program| {
-            let steps = program.steps.iter().zip(&program.used);
-            steps.map(|(step, name)| describe(program, step, name, tokens.as_deref()))
-        });
+        let first = program
+            .as_ref()
+            .map_or(0, |program| program.steps.len().saturating_sub(own));
+        let vectors = program
+            .iter()
+            .flat_map(|program| own_steps(program, first, tokens.as_deref()));
+        let vectors: Vec<Value> = vectors.collect();
+        let layers = program.iter().flat_map(|program| program.steps[first..].iter());
+        let layers: BTreeSet<usize> = layers.flat_map(|step| step.layers.keys().copied()).collect();
+        let context = self.snapshot().model(Some(&id))?.context;
         let refused = match (&program, &tokens) {
+            (_, Some(tokens)) if context.is_some_and(|context| tokens.len() >= context) => Some(format!(
+                "prompt: found {} tokens, expected fewer than {}, the model's context",
+                tokens.len(),
+                context.unwrap_or_default()
+            )),
             (Some(program), Some(tokens)) => {
                 let fits = check_work(program, tokens.len());
                 fits.and_then(|()| program.validate_prompt(tokens)).err()
@@ -47,19 +60,28 @@ impl Steering {
         Ok(json!({
             "model": id,
             "fingerprint": program.as_ref().map(|program| &program.fingerprint),
-            "layers": program.as_ref().map_or(Vec::new(), |program| program.layers()),
+            "layers": layers,
             "clamped_layers": program.as_ref().map_or(&[][..], |program| &program.clamped),
-            "vectors": vectors.collect::<Vec<_>>(),
+            "vectors": vectors,
             "prompt_tokens": tokens.as_ref().map(Vec::len),
             "refused": refused,
         }))
     }
 }
 
+/// What the steps from `first` on do.
+fn own_steps(program: &Program, first: usize, tokens: Option<&[u32]>) -> Vec<Value> {
+    let steps = program.steps.iter().zip(&program.used).zip(&program.stream_norms);
+    let steps = steps.skip(first);
+    steps
+        .map(|((step, name), norms)| describe(step, name, norms, tokens))
+        .collect()
+}
+
 /// What one vector does.
-fn describe(program: &Arc<Program>, step: &Step, name: &str, tokens: Option<&[u32]>) -> Value {
+fn describe(step: &Step, name: &str, norms: &BTreeMap<usize, f64>, tokens: Option<&[u32]>) -> Value {
     let layers = step.layers.iter().map(|(&layer, with)| {
-        let mean_norm = program.stream_norms.get(&layer).copied();
+        let mean_norm = norms.get(&layer).copied();
         let relative = match step.op {
             // A share of the component.
             Op::Ablate => None,

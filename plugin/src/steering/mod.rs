@@ -254,8 +254,8 @@ impl Steering {
     /// # Errors
     ///
     /// As there.
-    pub(crate) async fn find(&self, asked: PairsVector, concept: String) -> Result<Arc<Found>, SteeringError> {
-        Ok(self.inner.found(asked, concept, true, "").await?.1)
+    pub(crate) async fn find(&self, asked: PairsVector) -> Result<Arc<Found>, SteeringError> {
+        Ok(self.inner.found(asked, true, "").await?.1)
     }
 
     /// What finds vectors from pairs, where there is something.

@@ -273,7 +273,7 @@ fn a_full_queue_says_when_to_come_again_and_requests_go_on() {
     let replies: Vec<Reply> = std::thread::scope(|scope| {
         let finding = concepts.map(|concept| {
             let (client, barrier) = (Client::new(tested.server.url()), &barrier);
-            let body = json!({"name": concept, "model": "small", "pairs": pairs_of(concept), "method": "logistic"});
+            let body = json!({"name": format!("found-{concept}"), "model": "small", "pairs": pairs_of(concept), "method": "logistic"});
             scope.spawn(move || {
                 barrier.wait();
                 client.post("/v1/steering/vectors", &body).unwrap()
@@ -401,6 +401,16 @@ fn what_no_vector_is_found_from_is_refused() {
         (with(json!({"layers": []})), 422, "layers: found 0, expected \"all\""),
         (with(json!({"layers": "3-1"})), 422, "layers: found string \"3-1\""),
         (
+            with(json!({"layers": "0-9999,".repeat(1000)})),
+            422,
+            "layers: found string \"0-9999,",
+        ),
+        (
+            of_pairs(json!(vec![json!({"role": "", "content": ""}); 200]), json!("b")),
+            422,
+            "pairs: found 6",
+        ),
+        (
             json!({"name": "x", "model": "small", "position": "answer", "pairs": pair(json!("Now, Mia"), json!("Now"))}),
             422,
             "pairs: pair 1: the tokens of one text begin the other's",
@@ -454,6 +464,50 @@ fn what_no_vector_is_found_from_is_refused() {
         let found = reply.message();
         assert!(found.starts_with(&message), "found {found:?}, expected {message:?}");
     }
+    // What can be known to be wrong is told before anything is found.
+    let found = || {
+        client
+            .get("/metrics")
+            .unwrap()
+            .body
+            .lines()
+            .find(|line| line.starts_with("steering_find_seconds_count"))
+            .unwrap()
+            .to_string()
+    };
+    let before = found();
+    let good = json!({"model": "small", "pairs": pairs});
+    for (steering, message) in [
+        (
+            json!({"mode": "off", "vectors": [{"vector": good, "scale": 1}]}),
+            "steering.vectors: found this key",
+        ),
+        (
+            json!({"vectors": [{"vector": good}]}),
+            "steering.vectors[0].scale: found neither",
+        ),
+        (
+            json!({"vectors": [{"vector": good, "scale": 1, "map": "none"}]}),
+            "steering.vectors[0].map: found \"none\"",
+        ),
+        (
+            json!({"vectors": vec![json!({"vector": good, "scale": 1}); 33]}),
+            "steering.vectors: found 33 vectors",
+        ),
+    ] {
+        let reply = client
+            .post(
+                "/v1/completions",
+                &json!({"model": "default", "prompt": "Once", "steering": steering}),
+            )
+            .unwrap();
+        assert!(
+            reply.status == 422 && reply.message().starts_with(message),
+            "{}",
+            reply.body
+        );
+    }
+    assert_eq!(found(), before);
     // Not as a default, which would be found anew at each start.
     let spec =
         json!({"spec": {"vectors": [{"vector": {"model": "small", "pairs": pairs}, "map": "across", "scale": 1.0}]}});
@@ -517,4 +571,92 @@ fn what_the_operator_does_not_allow_is_not_found() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_bound_goes_by_the_operators_norms() {
+    // The vectors of the configuration state a mean norm of 100 after each block; that of any pairs is larger.
+    let bound = "[[steering.bounds]]\nmax_relative_scale = 0.5\n";
+    let tested = start(Some(ADMIN), &source(bound), &[]);
+    let client = Client::new(tested.server.url());
+    let vector = json!({"model": tested.model, "pairs": &pairs_of("mood")[..4], "position": "mean"});
+    let with = |scale: f64| {
+        let steering = json!({"vectors": [{"vector": vector, "relative_scale": scale, "layers": [6]}]});
+        let body = json!({"model": "default", "prompt": "Once", "max_tokens": 1, "steering": steering});
+        client.post("/v1/completions", &body).unwrap()
+    };
+    let refused = with(0.4);
+    assert!(
+        refused.status == 422 && refused.message().contains("the server's max_relative_scale"),
+        "{}",
+        refused.body
+    );
+    assert_eq!(with(0.1).status, 200);
+}
+
+#[test]
+fn a_dry_run_says_what_a_request_would_do() {
+    let tested = start_with_default(60.0, None, &source(""));
+    let client = Client::new(tested.server.url());
+    let check = |body: Value| client.post("/v1/steering/check", &body).unwrap();
+    let used =
+        json!({"vector": "two", "relative_scale": 0.2, "layers": "3-9", "apply": {"prompt": {"positions": [0, -1]}}});
+    let steering = json!({"mode": "extend", "vectors": [used]});
+    let told = check(json!({"steering": steering, "prompt": "Now, Mia goes"}))
+        .success()
+        .unwrap();
+    assert_eq!(told["layers"], json!([3, 4, 6]), "{told}");
+    // The default's vector is not told.
+    assert_eq!(told["vectors"].as_array().unwrap().len(), 1, "{told}");
+    let vector = &told["vectors"][0];
+    assert_eq!(
+        (&vector["vector"], &vector["op"], &vector["generation"]),
+        (&json!("two"), &json!("add"), &json!("none"))
+    );
+    let layer = &vector["layers"][0];
+    assert!((layer["relative"].as_f64().unwrap() - 0.2).abs() < 1e-6, "{told}");
+    let tokens = told["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(vector["positions"], format!("0,{}", tokens - 1));
+    assert_eq!(told["refused"], Value::Null);
+    let ask = |prompt: &str| {
+        let body = json!({"model": "default", "prompt": prompt, "max_tokens": 1, "steering": steering});
+        client.post("/v1/completions", &body).unwrap()
+    };
+    assert_eq!(
+        ask("Now, Mia goes").fingerprint.as_deref(),
+        told["fingerprint"].as_str()
+    );
+    // What a request is refused for, it is refused for too; what lies in the prompt is told.
+    let bad = check(json!({"steering": {"vectors": [{"vector": "none", "scale": 1}]}}));
+    assert_eq!(
+        (bad.status, bad.message().as_str()),
+        (
+            422,
+            "steering.vectors[0].vector: found \"none\", expected a vector's name"
+        )
+    );
+    let beyond = json!({"vectors": [{"vector": "two", "scale": 1, "apply": {"prompt": {"positions": [77]}}}]});
+    let told = check(json!({"steering": beyond, "prompt": "Once"})).success().unwrap();
+    assert!(
+        told["refused"]
+            .as_str()
+            .unwrap()
+            .starts_with("steering.vectors[0].apply.prompt.positions[0]: found 77"),
+        "{told}"
+    );
+    let long = check(json!({"steering": {"mode": "off"}, "prompt": "so ".repeat(2000)}))
+        .success()
+        .unwrap();
+    assert!(
+        long["refused"].as_str().unwrap().contains("512, the model's context"),
+        "{long}"
+    );
+    assert_eq!(
+        check(json!({"steering": {"mode": "off"}, "prompt": "so ".repeat(9000)})).status,
+        413
+    );
+    assert_eq!(
+        check(json!({"steering": {"mode": "off"}, "model": "other"})).status,
+        404
+    );
 }
