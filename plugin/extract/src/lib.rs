@@ -17,7 +17,7 @@
 //! | [`method`] | how a direction is found from states |
 //! | `pca`, `logistic` | what it is found with |
 //! | [`sign`] | which way along a principal component is positive |
-//! | [`find`] | a vector file of all that |
+//! | [`find`](mod@find) | a vector file of all that |
 //! | [`statistics`] | how well directions separate pairs |
 //! | [`words`] | the engine's messages, for people |
 //!
