@@ -69,13 +69,12 @@ impl FoundLayer {
 /// Fewer than two different pairs.
 pub fn distinct(given: &[crate::Pair]) -> Result<DistinctPairs, ExtractError> {
     let pairs = DistinctPairs::new(given);
-    match given.len() {
-        0 | 1 => ensure!(false, "found {} pairs, expected two at least", given.len()),
-        count => ensure!(
-            pairs.pairs.len() >= 2,
-            "found {count} pairs that are all the same, expected two different ones at least"
-        ),
-    }
+    let count = given.len();
+    ensure!(count >= 2, "found {count} pairs, expected two at least");
+    ensure!(
+        pairs.pairs.len() >= 2,
+        "found {count} pairs that are all the same, expected two different ones at least"
+    );
     Ok(pairs)
 }
 

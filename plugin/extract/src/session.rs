@@ -9,7 +9,7 @@ use mistralrs::core::{
 };
 use mistralrs::{Model, ModelBuilder, ModelDType};
 use residual_hooks::{HookSlot, StreamInfo};
-use steermap_maps::{ModelInfo, Numerics};
+use steermap_maps::ModelInfo;
 use tokenizers::Tokenizer;
 
 use crate::capture::{LayerStates, StreamCapture};
@@ -178,14 +178,6 @@ impl Session {
             .isq
             .clone()
             .or_else(|| self.source.gguf.as_ref().map(|_| "gguf".to_string()))
-    }
-
-    /// What states are computed in, `dtype` being the stream's.
-    pub fn numerics(&self, dtype: impl Into<String>) -> Numerics {
-        Numerics {
-            dtype: dtype.into(),
-            quantization: self.quantization(),
-        }
     }
 
     /// As [`Running::tokenize`].

@@ -107,7 +107,8 @@ impl SourceTable {
 ///
 /// # Errors
 ///
-/// A name that is no name, or that a served model has; a model that is not there, or can't run as asked.
+/// A name with other characters than names have, or one that a served model has; a model that is not there or can't run as
+/// asked.
 pub(crate) fn sources(
     tables: BTreeMap<String, SourceTable>,
     models: &[&str],
@@ -133,7 +134,7 @@ impl LiveTable {
     ///
     /// # Errors
     ///
-    /// A limit of 0, a share that is none.
+    /// A limit of 0, a share outside 0.01 to 1.
     pub(crate) fn resolve(&self, sources: bool) -> Result<LiveLimits, SteeringError> {
         let defaults = LiveLimits::default();
         let limits = LiveLimits {

@@ -43,7 +43,7 @@ use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef, VectorUs
 use crate::steering::{Inner, Snapshot, lock};
 use config::{LiveLimits, find_error};
 use queue::{Full, Pace, Queue};
-use served::{ServedReader, SourceReader};
+use served::{Paced, ServedReader};
 
 /// A model that vectors are found on.
 pub struct LiveSource {
@@ -100,11 +100,6 @@ impl LiveSource {
             quantization: session.quantization(),
         };
         Ok(Self { session, origin })
-    }
-
-    /// The model as vector files name it.
-    pub fn origin(&self) -> &Origin {
-        &self.origin
     }
 }
 
@@ -207,11 +202,6 @@ impl Live {
         self.sources.iter().map(|(name, source)| (name.as_str(), source))
     }
 
-    /// What finding may cost.
-    pub fn limits(&self) -> &LiveLimits {
-        &self.limits
-    }
-
     /// The engine of the served models.
     pub(crate) fn engine(&self) -> &Arc<MistralRs> {
         &self.engine
@@ -261,8 +251,9 @@ impl Live {
 }
 
 impl Inner {
-    /// The vector that `asked` asks for, found once for all that ask for the same. `measured` says whether it is measured how well it separates pairs that it was not found from, and `at` is the path of what
-    /// asks, ending with a dot or empty. Works off the async worker, and to its end even if nobody waits for it any more.
+    /// The vector that `asked` asks for, found once for all that ask for the same. `measured` says whether it is measured how
+    /// well it separates pairs that it was not found from, and `at` is the path of what asks, ending with a dot or empty. Works
+    /// off the async worker, and to its end even if nobody waits for it any more.
     ///
     /// # Errors
     ///
@@ -404,18 +395,21 @@ impl Inner {
         };
         let vector = match on {
             On::Source(source) => {
-                let reader = SourceReader {
-                    session: &source.session,
+                let reader = Paced {
+                    reader: &source.session,
                     pace: &live.pace,
                 };
                 find(&reader, &source.origin, &pairs, &wanted, made, measured, &watched).await
             }
             On::Served { id, origin } => {
-                let reader = ServedReader {
+                let served = ServedReader {
                     running: Running::new(live.engine.clone(), id.clone()),
                     model: &id,
                     hidden_size: stream.hidden_size,
                     steering: self.clone(),
+                };
+                let reader = Paced {
+                    reader: &served,
                     pace: &live.pace,
                 };
                 find(&reader, &origin, &pairs, &wanted, made, measured, &watched).await

@@ -7,7 +7,7 @@ use residual_hooks::{RequestMark, marked};
 use steermap_extract::capture::{LayerStates, StreamCapture};
 use steermap_extract::running::{finish, one_token};
 use steermap_extract::session::whole;
-use steermap_extract::{ExtractError, Reader, Running, Session, Text};
+use steermap_extract::{ExtractError, Reader, Running, Text};
 
 use super::queue::Pace;
 use crate::steering::{Inner, Sent, lock};
@@ -19,12 +19,11 @@ pub(super) struct ServedReader<'a> {
     pub(super) model: &'a str,
     pub(super) hidden_size: usize,
     pub(super) steering: Arc<Inner>,
-    pub(super) pace: &'a Pace,
 }
 
-/// A source, which nobody else uses.
-pub(super) struct SourceReader<'a> {
-    pub(super) session: &'a Session,
+/// A model that is read text by text, with rests while served models run for others.
+pub(super) struct Paced<'a, R> {
+    pub(super) reader: &'a R,
     pub(super) pace: &'a Pace,
 }
 
@@ -73,7 +72,6 @@ impl Reader for ServedReader<'_> {
     ) -> Result<Vec<Vec<LayerStates>>, ExtractError> {
         let mut streams = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            let start = Instant::now();
             let field = Arc::new_cyclic(|me| CaptureField {
                 model: self.model.to_string(),
                 capture: capture.clone(),
@@ -88,23 +86,22 @@ impl Reader for ServedReader<'_> {
             let id = lock(&field.ids).first().copied().unwrap_or_default();
             streams.push(whole(seen.remove(&id), prompt.len())?);
             done();
-            tokio::time::sleep(self.pace.rest_after(start.elapsed())).await;
         }
         Ok(streams)
     }
 }
 
-impl Reader for SourceReader<'_> {
+impl<R: Reader> Reader for Paced<'_, R> {
     async fn tokenize(&self, text: &Text) -> Result<Vec<u32>, ExtractError> {
-        self.session.tokenize(text).await
+        self.reader.tokenize(text).await
     }
 
     fn max_tokens(&self) -> usize {
-        self.session.max_sequence()
+        self.reader.max_tokens()
     }
 
     fn hidden_size(&self) -> usize {
-        Reader::hidden_size(self.session)
+        self.reader.hidden_size()
     }
 
     async fn streams(
@@ -116,7 +113,7 @@ impl Reader for SourceReader<'_> {
         let mut streams = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             let start = Instant::now();
-            streams.extend(self.session.streams(capture, &[prompt], &mut *done).await?);
+            streams.extend(self.reader.streams(capture, &[prompt], &mut *done).await?);
             tokio::time::sleep(self.pace.rest_after(start.elapsed())).await;
         }
         Ok(streams)

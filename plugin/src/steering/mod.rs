@@ -27,10 +27,9 @@ use crate::compile::Program;
 use crate::live::Live;
 use crate::live::served::CaptureField;
 use crate::metrics::Metrics;
-use crate::spec::Mode;
-use crate::spec::PairsVector;
+use crate::spec::{Mode, PairsVector};
 use crate::state::StateFolder;
-use crate::{Library, RequestSteering, SteeringError, SteeringHook, SteeringSpec, policy};
+use crate::{Library, RequestSteering, SteeringError, SteeringHook, SteeringSpec};
 use programs::{Key, Programs};
 pub(crate) use snapshot::name_of_configuration;
 pub use snapshot::{Asker, Model, ModelDefault, Snapshot};
@@ -215,11 +214,8 @@ impl Steering {
         let program = match asked {
             None => model.default.as_ref().map(|default| default.program.clone()),
             Some(asked) => {
+                snapshot.check_policy(model, asked)?;
                 let default = model.default.as_ref().map(|default| &default.spec);
-                snapshot.per_request.check(asked, default)?;
-                if !snapshot.inline {
-                    policy::refuse_inline(asked)?;
-                }
                 asked.validate("steering.")?;
                 let spec = asked.resolve(default);
                 let exempt = match (asked.mode, default) {
@@ -234,19 +230,6 @@ impl Steering {
             }
         };
         Ok((model.id.clone(), program))
-    }
-
-    /// Refuses what the operator doesn't allow before anything is done for it.
-    fn check_policy(&self, model: Option<&str>, asked: &RequestSteering) -> Result<(), SteeringError> {
-        let snapshot = self.snapshot();
-        let default = snapshot.model(model)?.default.as_ref();
-        snapshot
-            .per_request
-            .check(asked, default.map(|default| &default.spec))?;
-        if !snapshot.inline {
-            policy::refuse_inline(asked)?;
-        }
-        Ok(())
     }
 
     /// Finds a vector from pairs: [`Inner::found`], measured.
@@ -287,7 +270,11 @@ impl Steering {
         model: Option<&str>,
         mut asked: RequestSteering,
     ) -> Result<(String, Option<Arc<Program>>), SteeringError> {
-        self.check_policy(model, &asked)?;
+        // Before anything is done for it. The snapshot isn't held while vectors are found.
+        {
+            let snapshot = self.snapshot();
+            snapshot.check_policy(snapshot.model(model)?, &asked)?;
+        }
         self.inner.find_all(&mut asked).await?;
         let permit = self.inner.compiling.clone().acquire_owned().await;
         let (steering, model) = (self.clone(), model.map(str::to_string));

@@ -9,9 +9,9 @@ use tokenizers::Tokenizer;
 
 use crate::compile::{Dose, Program, Target, compile_within, token_of};
 use crate::config::DefaultSpec;
-use crate::policy::{Bound, Excess, PerRequest};
+use crate::policy::{Bound, Excess, PerRequest, refuse_inline};
 use crate::state::Saved;
-use crate::{Library, SteeringError, SteeringSpec};
+use crate::{Library, RequestSteering, SteeringError, SteeringSpec};
 
 /// Vectors, maps, models and their defaults. Never changed, only replaced.
 #[derive(Clone)]
@@ -142,6 +142,20 @@ impl Snapshot {
                 expected: format!("one of {}", known.join(", ")),
             }
         })
+    }
+
+    /// Refuses what the operator doesn't let a request to `model` ask for.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::Forbidden`]
+    pub(super) fn check_policy(&self, model: &Model, asked: &RequestSteering) -> Result<(), SteeringError> {
+        let default = model.default.as_ref().map(|default| &default.spec);
+        self.per_request.check(asked, default)?;
+        if !self.inline {
+            refuse_inline(asked)?;
+        }
+        Ok(())
     }
 
     /// The program of a model's default.
