@@ -14,6 +14,7 @@ use cli::convert::ConvertArgs;
 use cli::eval::{EvalArgs, ReportArgs};
 use cli::files::{ApplyArgs, InspectArgs};
 use cli::fit::{FitArgs, MergeArgs, NOT_YET, NotYet, StatsArgs};
+use cli::sae::SaeArgs;
 use cli::vector::VectorArgs;
 
 #[global_allocator]
@@ -45,8 +46,10 @@ enum Command {
     Apply(ApplyArgs),
     /// Add up vectors, or take others out of them
     Combine(CombineArgs),
-    /// Make a GGUF control vector of a vector file, or the other way round
+    /// Make a vector file of another program's vector, or a GGUF control vector of a vector file
     Convert(ConvertArgs),
+    /// Make a vector file of a feature of a sparse autoencoder
+    Sae(SaeArgs),
     /// Measure how well steering goes through a map, and write a report
     Eval(Box<EvalArgs>),
     /// Draw the report of an evaluation again, from its numbers
@@ -90,6 +93,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Apply(args) => cli::files::apply(args)?,
         Command::Combine(args) => cli::combine::combine(args)?,
         Command::Convert(args) => cli::convert::convert(args)?,
+        Command::Sae(args) => cli::sae::sae(args)?,
         Command::Eval(args) => return cli::eval::eval(*args).await,
         Command::Report(args) => cli::eval::report(args)?,
         Command::Inspect(args) => cli::files::inspect(args)?,

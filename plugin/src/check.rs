@@ -249,7 +249,7 @@ fn contents(report: &mut String, config: &Config, library: &Library) {
         if let (None, Some(model)) = (library.get(name), &source.control_of) {
             line(
                 report,
-                format_args!("vector {name}: a control vector, checked once {model} is loaded"),
+                format_args!("vector {name}: another program's file, checked once {model} is loaded"),
             );
         }
     }

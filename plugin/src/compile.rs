@@ -1,9 +1,12 @@
 //! A spec and vectors, made into what is done at each layer of one model.
 
+mod condition;
 mod directions;
 mod dose;
 mod identity;
 mod reach;
+mod readout;
+mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,11 +19,14 @@ use tokenizers::Tokenizer;
 use crate::directions::{Direction, Found};
 use crate::select::{ResolveToken, Selector};
 use crate::spec::layers::Available;
-use crate::spec::{Conflict, NormRule, Op, SteeringSpec, TokenState, VectorUse, When};
+use crate::spec::{Conflict, NormRule, Op, SteeringSpec, VectorUse};
 use crate::{Library, SteeringError};
 
+pub use condition::{Condition, Formula, Reads};
 use directions::Source;
 pub use dose::Dose;
+pub use readout::{Reading, Readouts, StatesRead, compile_readouts};
+pub use schedule::Schedule;
 
 /// The model that a spec is compiled for.
 #[derive(Clone, Debug)]
@@ -98,8 +104,10 @@ pub struct Step {
     pub prompt: Selector,
     /// On which generated tokens.
     pub generation: Selector,
-    /// The index of the condition on which it is done, if there is one.
-    pub condition: Option<usize>,
+    /// On what condition it is done, if there is one.
+    pub when: Option<Formula>,
+    /// How strongly as generation goes on; `None`: always the same.
+    pub schedule: Option<Schedule>,
 }
 
 /// The stream's mean norm after each layer where it is known, above 0.
@@ -113,33 +121,6 @@ pub struct StepLayer {
     /// For [`Op::Add`] how often the direction is added, for [`Op::Ablate`] the share of the component that is removed, for
     /// [`Op::Set`] what it becomes, for [`Op::Clamp`] the larger of its finite bounds, by absolute value. Finite.
     pub scale: f32,
-}
-
-/// What is asked of a prompt's state.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Condition {
-    /// At which layer.
-    pub layer: usize,
-    /// The unit direction along which the state's component is taken: `[hidden_size]`, finite.
-    pub direction: Arc<Direction>,
-    /// Whether the state is the mean over the prompt's tokens, not that of the last.
-    pub mean: bool,
-    /// Whether the component must be greater than the threshold, not less.
-    pub above: bool,
-    /// The threshold, finite.
-    pub threshold: f32,
-}
-
-impl Condition {
-    /// Whether a state with this component along the condition's direction meets it. NaN never does.
-    pub fn is_met(&self, component: f64) -> bool {
-        let threshold = f64::from(self.threshold);
-        if self.above {
-            component > threshold
-        } else {
-            component < threshold
-        }
-    }
 }
 
 /// Compiles `spec`. `tokens` says which id a text is as a token of the model's tokenizer, and `at` is the path of the
@@ -181,32 +162,48 @@ pub fn compile_within(
     let mut mean_norms = Vec::with_capacity(spec.vectors.len());
     for (index, used) in spec.vectors.iter().enumerate() {
         let at = format!("{at}vectors[{index}]");
-        let (layers, norms) = step_layers(used, library, target, &at)?;
+        let when = match &used.when {
+            Some(when) => Some(condition::formula(
+                when,
+                &mut conditions,
+                library,
+                target,
+                &format!("{at}.when"),
+            )?),
+            None => None,
+        };
+        // What a token's own state decides is known from the layer on that decides it.
+        let own = |condition: usize| match &conditions[condition] {
+            each if each.is_each() => each.layer,
+            _ => 0,
+        };
+        let from = when.as_ref().map_or(0, |when| when.known_from(&own));
+        let (layers, norms) = step_layers(used, library, target, from, &at)?;
         mean_norms.push(norms);
         let selector = |tokens_of, phase, name| {
             let at = format!("{at}.apply.{name}");
             Selector::new(tokens_of, phase, &at, tokens)
         };
-        let prompt = selector(used.in_prompt(), Phase::Prompt, "prompt")?;
-        let generation = selector(used.in_generation(), Phase::Generation, "generation")?;
-        let condition = match &used.when {
-            Some(when) => {
-                let condition = condition(when, library, target, &format!("{at}.when"))?;
-                let known = conditions.iter().position(|other| *other == condition);
-                Some(known.unwrap_or_else(|| {
-                    conditions.push(condition);
-                    conditions.len() - 1
-                }))
-            }
+        let schedule = match &used.schedule {
+            Some(schedule) => schedule::schedule(schedule, tokens, &format!("{at}.schedule"))?,
             None => None,
         };
+        let mut prompt = selector(used.in_prompt(), Phase::Prompt, "prompt")?;
+        if used.in_generation().reaches_back() {
+            prompt = prompt.with_last();
+        }
+        if schedule.as_ref().is_some_and(|schedule| schedule.at_rest() == 0.0) {
+            prompt = prompt.never();
+        }
+        let generation = selector(used.in_generation(), Phase::Generation, "generation")?;
         steps.push(Step {
             op: used.op,
             bounds: bounds(used),
             layers,
             prompt,
             generation,
-            condition,
+            when,
+            schedule,
         });
     }
     if spec.conflict == Conflict::Error {
@@ -241,7 +238,10 @@ impl Program {
     ) -> Self {
         let (fingerprint, prompt_salt) = identity::identify(&steps, &conditions, conflict, norm);
         let alike = |step: &Step| {
-            step.condition.is_none() && step.prompt.ignores_position() && step.prompt.is_alike(&step.generation)
+            step.when.is_none()
+                && step.schedule.is_none()
+                && step.prompt.ignores_position()
+                && step.prompt.is_alike(&step.generation)
         };
         Self {
             prompt_len_matters: steps.iter().any(|step| step.prompt.depends_on_prompt_len()),
@@ -272,7 +272,8 @@ impl Program {
                 .collect(),
             prompt: Selector::all(Phase::Prompt),
             generation: Selector::all(Phase::Generation),
-            condition: None,
+            when: None,
+            schedule: None,
         };
         let used = vec!["(offsets)".to_string()];
         Self::new(vec![step], Vec::new(), Conflict::default(), NormRule::default(), used)
@@ -301,22 +302,60 @@ impl Program {
         prompt.iter().enumerate().position(acts).unwrap_or(prompt.len())
     }
 
-    /// What it costs to steer a prompt of `prompt_len` tokens: positions times steps times layers. Nothing if the prompt
-    /// is left alone.
+    /// The program that does nothing.
+    pub fn none() -> Self {
+        Self::new(
+            Vec::new(),
+            Vec::new(),
+            Conflict::default(),
+            NormRule::default(),
+            Vec::new(),
+        )
+    }
+
+    /// What it costs to steer a prompt of `prompt_len` tokens: positions times steps times layers, and positions times conditions
+    /// that are decided at each. Nothing if the prompt is left alone.
     pub fn work(&self, prompt_len: usize) -> u64 {
-        let steps = self.steps.iter().filter(|step| !step.prompt.is_none());
-        let layers: usize = steps.map(|step| step.layers.len()).sum();
-        (layers as u64).saturating_mul(prompt_len as u64)
+        let work = |step: &Step| match (step.prompt.is_none(), step.prompt.is_last()) {
+            (true, _) => 0,
+            (false, true) => step.layers.len() as u64,
+            (false, false) => (step.layers.len() as u64).saturating_mul(prompt_len as u64),
+        };
+        let each = self.conditions.iter().filter(|condition| condition.is_each()).count() as u64;
+        let steps: u64 = self.steps.iter().map(work).fold(0, u64::saturating_add);
+        steps.saturating_add(each.saturating_mul(prompt_len as u64))
+    }
+
+    /// Whether all tokens of the prompt must be seen, none of them taken from a cache: what a condition says depends on them.
+    pub fn sees_all_of_the_prompt(&self) -> bool {
+        self.conditions.iter().any(Condition::remembers)
+    }
+
+    /// The layers at which the first generated token can't be steered though later ones are, since what decides on it is known
+    /// at a later layer alone. Ascending.
+    pub fn late_layers(&self) -> Vec<usize> {
+        let known_from = |condition: usize| self.conditions.get(condition).map_or(0, |condition| condition.layer);
+        let mut late = BTreeSet::new();
+        for step in self.steps.iter().filter(|step| step.prompt.is_last()) {
+            let from = step.when.as_ref().map_or(0, |when| when.known_from(&known_from));
+            late.extend(step.layers.keys().copied().filter(|layer| *layer < from));
+        }
+        late.into_iter().collect()
     }
 
     /// What it takes in memory, its directions included, though other programs may share them.
     pub fn bytes(&self) -> usize {
         let direction = |direction: &Direction| size_of::<StepLayer>() + direction.bytes();
         let step = |step: &Step| {
+            let schedule = step.schedule.as_ref().map_or(0, Schedule::bytes);
+            let tests = step
+                .when
+                .as_ref()
+                .map_or(0, |when| 2 * size_of::<Formula>() * when.conditions().len());
             let layers: usize = step.layers.values().map(|layer| direction(&layer.direction)).sum();
-            size_of::<Step>() + layers + step.prompt.bytes() + step.generation.bytes()
+            size_of::<Step>() + layers + step.prompt.bytes() + step.generation.bytes() + schedule + tests
         };
-        let conditions = self.conditions.iter().map(|condition| direction(&condition.direction));
+        let conditions = self.conditions.iter().map(Condition::bytes);
         let names: usize = self.used.iter().map(|name| size_of::<String>() + name.len()).sum();
         size_of::<Self>() + self.steps.iter().map(step).sum::<usize>() + conditions.sum::<usize>() + names
     }
@@ -343,11 +382,13 @@ impl Program {
     }
 }
 
-/// What the vector of `used` works with at each of its layers, and the mean norms of the stream that are known there.
+/// What the vector of `used` works with at each of its layers, which are `from` at least, and the mean norms of the stream that are
+/// known there.
 fn step_layers(
     used: &VectorUse,
     library: &Library,
     target: &Target,
+    from: usize,
     at: &str,
 ) -> Result<(BTreeMap<usize, StepLayer>, MeanNorms), SteeringError> {
     let vector = library.resolve(&used.vector, used.map.as_deref(), target, at)?;
@@ -359,15 +400,37 @@ fn step_layers(
     };
     let directions = source.directions(library, target, at)?;
     let available = directions.layers();
+    let too_early = |layer: &usize| *layer < from;
     let chosen = match &used.layers {
-        None => available,
+        None => {
+            let known = ranges(&available);
+            let chosen: Vec<usize> = available.into_iter().filter(|layer| !too_early(layer)).collect();
+            if chosen.is_empty() {
+                let expected = format!("a condition that is known at one of the vector's layers: {known}");
+                return Err(SteeringError::value(
+                    format!("{at}.when"),
+                    format!("one that is known from layer {from} on"),
+                    expected,
+                ));
+            }
+            chosen
+        }
         Some(layers) => {
             let available = Available {
                 layers: &available,
                 num_layers: target.num_layers,
                 best: directions.proposed(),
             };
-            layers.among(&available, &format!("{at}.layers"))?
+            let chosen = layers.among(&available, &format!("{at}.layers"))?;
+            if let Some(early) = chosen.iter().find(|layer| too_early(layer)) {
+                let expected = format!("{from} or later, where the condition on this token is known");
+                return Err(SteeringError::value(
+                    format!("{at}.layers"),
+                    early.to_string(),
+                    expected,
+                ));
+            }
+            chosen
         }
     };
     let (mut layers, mut mean_norms) = (BTreeMap::new(), BTreeMap::new());
@@ -448,25 +511,6 @@ fn scale(used: &VectorUse, layer: usize, found: &Found, at: &str) -> Result<f64,
         format!("{relative} at layer {layer}, where the stream's mean norm is not known"),
         "scale, or a file that says the mean norm",
     ))
-}
-
-fn condition(when: &When, library: &Library, target: &Target, at: &str) -> Result<Condition, SteeringError> {
-    let vector = library.resolve(&when.vector.as_str().into(), when.map.as_deref(), target, at)?;
-    let source = Source {
-        vector: &vector,
-        name: &when.vector,
-        map: when.map.as_deref(),
-        offset: Default::default(),
-    };
-    let directions = source.directions(library, target, at)?;
-    let found = directions.layer(when.layer, &format!("{at}.layer"))?;
-    Ok(Condition {
-        layer: when.layer,
-        direction: found.direction.clone(),
-        mean: when.token == TokenState::Mean,
-        above: when.above.is_some(),
-        threshold: when.above.or(when.below).unwrap_or_default() as f32,
-    })
 }
 
 /// Refuses two steps that can meet. Conditions may both be met, so they keep nothing apart.

@@ -8,6 +8,7 @@
 //! [steering.vectors]
 //! happy = "vectors/happy.toml"       # relative to the configuration file
 //! calm = "vectors/calm.gguf"         # a control vector of the only model; of several:
+//! # x = { file = "vec_layer_13.pt", layer = 13 }   # other programs' files, see `foreign`
 //! # calm = { file = "vectors/calm.gguf", model = "HuggingFaceTB/SmolLM2-135M-Instruct" }
 //!
 //! [steering.maps]                    # for vectors that were found on another model
@@ -33,6 +34,9 @@
 //! [steering.sources.small]           # see `live`: models that vectors are found on while the server runs
 //! model = "models/small"
 //!
+//! [steering.reading]                 # what requests may see of the stream, see `policy`
+//! states = false
+//!
 //! [steering.limits]                  # see `server::LimitsTable`; these are the defaults
 //! body_bytes = 52428800
 //! choices = 16
@@ -53,7 +57,7 @@ use serde::Deserialize;
 use steermap_extract::ModelSource;
 
 use crate::live::config::{LiveLimits, LiveTable, SourceTable};
-use crate::policy::{Bound, BoundEntry, PerRequest};
+use crate::policy::{Bound, BoundEntry, PerRequest, Reading};
 use crate::server::{AdminOptions, AdminTable, Limits, LimitsTable, is_loopback};
 use crate::spec::{Conflict, NormRule, SteeringSpec, VectorUse};
 use crate::vector_source::{VectorEntry, VectorSources};
@@ -75,6 +79,8 @@ pub struct Config {
     pub per_request: PerRequest,
     /// Whether requests may bring vectors along.
     pub inline: bool,
+    /// What requests may see of the stream.
+    pub reading: Reading,
     /// The bound of each model that has one.
     pub bounds: BTreeMap<String, Bound>,
     /// Who may change the steering while the server runs.
@@ -126,6 +132,8 @@ struct Table {
     per_request: PerRequest,
     #[serde(default)]
     inline: bool,
+    #[serde(default)]
+    reading: Reading,
     #[serde(default)]
     bounds: Vec<BoundEntry>,
     #[serde(default)]
@@ -211,6 +219,7 @@ impl Config {
             defaults,
             per_request: steering.per_request,
             inline: steering.inline,
+            reading: steering.reading,
             bounds,
             admin,
             sources,
@@ -279,10 +288,13 @@ fn defaults(
             if let Some(map) = &used.map {
                 is_named(&field("map"), map, "maps", maps)?;
             }
-            if let Some(when) = &used.when {
-                is_named(&field("when.vector"), &when.vector, "vectors", &vectors.0)?;
-                if let Some(map) = &when.map {
-                    is_named(&field("when.map"), map, "maps", maps)?;
+            let tests = used.when.iter().flat_map(|when| when.tests_at(&field("when")));
+            for (at, test) in tests {
+                if let Some(name) = test.vector.name() {
+                    is_named(&format!("{at}.vector"), name, "vectors", &vectors.0)?;
+                }
+                if let Some(map) = &test.map {
+                    is_named(&format!("{at}.map"), map, "maps", maps)?;
                 }
             }
         }

@@ -1,29 +1,35 @@
-//! Control vectors in GGUF, as llama.cpp's `cvector-generator` and repeng write them.
+//! Control vectors in GGUF, as llama.cpp's `cvector-generator`, repeng and EasySteer write them.
 //!
 //! | what | where |
 //! | --- | --- |
 //! | `general.architecture` | `controlvector` |
 //! | `controlvector.model_hint` | the architecture of the model it was found on, such as `llama`; may be absent |
 //! | `controlvector.layer_count` | how many directions there are; may be absent |
-//! | tensors `direction.l` | F32, `[hidden_size]`: added to the stream after block `l`, which is 1 at least |
+//! | `controlvector.method` | EasySteer's alone: how it was found, such as `diffmean` |
+//! | tensors `direction.l` | F32, F16 or BF16, `[hidden_size]`: added to the stream after block `l` |
 //!
-//! Both programs count the tensors for `layer_count`, not the model's layers, and neither reads it. llama.cpp takes `l`
-//! for the 0-based number of the block after which it adds, and refuses a file with `direction.0`; repeng counts in the
-//! same way. What `cvector-generator` found after block `l - 1` it names `direction.l`; what counts is where it is added.
+//! All programs count the tensors for `layer_count`, not the model's layers, and none reads it. llama.cpp takes `l` for
+//! the 0-based number of the block after which it adds, and refuses a file with `direction.0`; repeng counts in the same
+//! way. What `cvector-generator` found after block `l - 1` it names `direction.l`; what counts is where it is added.
+//! EasySteer counts as they do and has a `direction.0`, so that is read where `controlvector.method` says that the file
+//! is its.
+//!
+//! No program is known that says in the file what is to be done with the directions: EasySteer's `erase` and `replace`
+//! are chosen when the file is used, and llama.cpp adds. A file that says anything else than addition is refused.
 //!
 //! | module | role |
 //! | --- | --- |
-//! | `read` | bytes of anyone's, made into a vector file: [`read()`] |
+//! | `read` | bytes of anyone's, made into a vector file: [`read()`], [`read_with()`] |
+//! | `operation` | refuses a file that is not meant to be added |
 //! | `write` | a vector file, made into bytes: [`write()`] |
 
-use steermap_maps::Problem;
-use thiserror::Error;
-
+mod operation;
 mod read;
 mod write;
 
-pub use read::read;
+pub use crate::foreign::ForeignError as GgufError;
 pub(crate) use read::unknown_origin;
+pub use read::{read, read_with};
 pub use write::{WriteOptions, Written, write};
 
 /// What [`read()`] is told from other files by, and [`write()`] starts with.
@@ -38,62 +44,16 @@ const ARCHITECTURE: &str = "controlvector";
 /// GGML's number for F32.
 const F32: u32 = 0;
 
+/// GGML's number for F16.
+const F16: u32 = 1;
+
+/// GGML's number for BF16.
+const BF16: u32 = 30;
+
 /// GGUF's numbers for the types of metadata that are written.
 mod kind {
     pub const U32: u32 = 4;
     pub const TEXT: u32 = 8;
-}
-
-/// The file is no control vector, or not one for the model; or a vector can't be made one. Lengths and positions are in
-/// bytes.
-#[derive(Debug, PartialEq, Error)]
-#[non_exhaustive]
-pub enum GgufError {
-    /// It starts with something else.
-    #[error("magic: found {found:?}, expected \"GGUF\"")]
-    Magic {
-        /// The first bytes.
-        found: String,
-    },
-    /// A version that is not read.
-    #[error("version: found {found}, expected 2 or 3, in little-endian byte order")]
-    Version {
-        /// What the file says.
-        found: u32,
-    },
-    /// The file ends within something.
-    #[error("{field}: found {found} bytes left, expected {expected}")]
-    Short {
-        /// What is cut short.
-        field: String,
-        /// How many bytes are left.
-        found: u64,
-        /// How many it says there are.
-        expected: u64,
-    },
-    /// A value can't be right.
-    #[error("{field}: found {found}, expected {expected}")]
-    Value {
-        /// The key or tensor.
-        field: String,
-        /// What was found.
-        found: String,
-        /// What was expected.
-        expected: String,
-    },
-    /// The vector can't be right.
-    #[error(transparent)]
-    Problem(#[from] Problem),
-}
-
-impl GgufError {
-    fn value(field: impl Into<String>, found: impl ToString, expected: impl Into<String>) -> Self {
-        Self::Value {
-            field: field.into(),
-            found: found.to_string(),
-            expected: expected.into(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl ResidualHook for SteeringHook {
 
     fn admit(&self, claimed: Option<&RequestState>, prompt: &[u32]) -> std::result::Result<Admission, String> {
         match &self.programs {
-            Programs::Fixed(program) => Ok(admission(program, prompt, |_| ())),
+            Programs::Fixed(program) => Ok(admission(program, prompt, None, |_| ())),
             Programs::Served { .. } => match claimed.and_then(|state| state.downcast_ref::<Claimed>()) {
                 Some(claimed) => claimed.admit(prompt),
                 None => Ok(Admission::default()),
@@ -87,11 +87,11 @@ impl ResidualHook for SteeringHook {
             Programs::Served { steering, .. } => steering.upgrade(),
         };
         let Some(steering) = metrics else {
-            return self.applier.after_block(layer, stream, batch, |_| ());
+            return self.applier.after_block(layer, stream, batch, &|_, _| ());
         };
         let start = Instant::now();
-        let steered = self.applier.after_block(layer, stream, batch, |plan| {
-            count(plan, batch.rows(), steering.metrics());
+        let steered = self.applier.after_block(layer, stream, batch, &|plan, before| {
+            count(plan, before, batch.rows(), steering.metrics());
         });
         // At every block, since a pass may take seconds: somebody else's requests run.
         if let Some(live) = steering.live()
@@ -106,28 +106,37 @@ impl ResidualHook for SteeringHook {
     }
 }
 
-/// Counts the tokens that a forward pass steers.
-fn count(plan: &Plan, rows: &[Row], metrics: &Metrics) {
+/// Counts the tokens that a forward pass steers by `plan`, but for those that it steered by the plan `before` already.
+fn count(plan: &Plan, before: Option<&Plan>, rows: &[Row], metrics: &Metrics) {
     if plan.sets().is_empty() {
         return;
     }
+    let steps = |plan: &Plan, position: usize| {
+        let set = plan.index().get(position).copied().unwrap_or_default();
+        plan.set(set).map_or(0, |set| set.steps)
+    };
     let width = plan.index().len() / rows.len().max(1);
-    for (row, index) in rows.iter().zip(plan.index().chunks(width.max(1))) {
+    for (number, row) in rows.iter().enumerate() {
         let Some(program) = SequenceState::of(row).map(SequenceState::program) else {
             continue;
         };
         let (mut prompt, mut generated) = (0, 0);
         // A set of steps is a `u32`, so a program has at most as many.
         let mut by_step = [0; u32::BITS as usize];
-        for (offset, &set) in index.iter().take(row.tokens()).enumerate() {
-            let Some(set) = plan.set(set) else { continue };
-            if row.start + offset < row.prompt_len {
+        for offset in 0..row.tokens().min(width) {
+            let position = number * width + offset;
+            let known = before.map_or(0, |before| steps(before, position));
+            let new = steps(plan, position) & !known;
+            if new == 0 {
+                continue;
+            }
+            if known == 0 && row.start + offset < row.prompt_len {
                 prompt += 1;
-            } else {
+            } else if known == 0 {
                 generated += 1;
             }
             for (number, tokens) in by_step.iter_mut().enumerate() {
-                *tokens += u64::from(set.steps >> number & 1);
+                *tokens += u64::from(new >> number & 1);
             }
         }
         metrics.tokens(Phase::Prompt, prompt);

@@ -50,8 +50,10 @@
 //! | [`live`] | vectors found from pairs while the server runs |
 //! | [`state`] | the folder in which changes outlast the server |
 //! | [`attach`](mod@attach) | puts one program into a loaded model |
-//! | [`gguf`] | control vectors of llama.cpp and repeng |
+//! | [`foreign`] | vectors that other programs wrote |
+//! | [`gguf`] | control vectors of llama.cpp, repeng and EasySteer |
 //! | [`policy`] | what an operator lets requests do |
+//! | [`token_texts`] | what tokens spell |
 //! | [`server`] | the HTTP side: requests, administration |
 //! | [`metrics`] | what is counted |
 //! | [`allocator`] | how long the binaries' allocator keeps freed memory |
@@ -67,6 +69,7 @@ pub mod compile;
 pub mod config;
 pub mod directions;
 pub mod error;
+pub mod foreign;
 pub mod gguf;
 pub mod hook;
 pub mod library;
@@ -84,6 +87,7 @@ pub mod steering;
 mod stopping;
 #[cfg(test)]
 mod testing;
+pub mod token_texts;
 mod unknown_keys;
 pub mod vector_source;
 

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use steermap_maps::{LayerVector, MAX_WEIGHTS_BYTES, MapFile, ModelInfo, VectorFile, read};
 
 use crate::directions::{DirectionCache, Identity};
+use crate::foreign::{self, ENDINGS, Format, ReadOptions};
 use crate::spec::{FoundVector, InlineVector, VectorRef};
 use crate::{SteeringError, Target, gguf};
 
@@ -123,24 +124,43 @@ impl Library {
         self.insert_vector(name, Arc::new(vector), Some(path))
     }
 
-    /// Loads the GGUF control vector at `path` as `name`: a native vector of `model`, which the file does not state.
+    /// Loads another program's file at `path` as `name`: a native vector of `model`, which the file does not state. Gives
+    /// what an operator should know of it, a line for each.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load).
-    pub fn load_gguf(&mut self, name: &str, path: impl AsRef<Path>, model: ModelInfo) -> Result<(), SteeringError> {
+    /// As [`load`](Self::load), or an ending that no such file has.
+    pub fn load_foreign(
+        &mut self,
+        name: &str,
+        path: impl AsRef<Path>,
+        model: ModelInfo,
+        options: &ReadOptions,
+    ) -> Result<Vec<String>, SteeringError> {
         check_name("vectors", name)?;
         let (path, field) = (path.as_ref(), format!("vectors.{name}"));
-        let bytes = match read::whole(path, "the control vector", MAX_WEIGHTS_BYTES) {
+        let Some(format) = Format::of(path) else {
+            return Err(SteeringError::value(
+                field,
+                path.display().to_string(),
+                format!("a file that ends in {ENDINGS}"),
+            ));
+        };
+        let bytes = match read::whole(path, "the vector of another program", MAX_WEIGHTS_BYTES) {
             Ok(bytes) => bytes,
             Err(reason) => return Err(SteeringError::File { field, reason }),
         };
-        let vector = gguf::read(&bytes, name, model).map_err(|reason| SteeringError::ControlVector {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let read = foreign::read(format, &bytes, &file, name, model, options);
+        let read = read.map_err(|reason| SteeringError::ControlVector {
             field,
             path: path.to_path_buf(),
             reason: Box::new(reason),
         })?;
-        self.insert(name, vector)
+        // The model's architecture isn't known here, so `hint` is not compared with it.
+        let notes = read.notes(None);
+        self.insert(name, read.vector)?;
+        Ok(notes)
     }
 
     /// Loads the map file at `path` as `name`. Its weights are read when a spec needs them, pair by pair.
@@ -354,10 +374,17 @@ mod tests {
         std::fs::write(&path, crate::gguf::tests::good()).unwrap();
         let mut library = Library::default();
         let model = crate::gguf::tests::model(3, 4);
-        library.load_gguf("happy", &path, model.clone()).unwrap();
+        let options = ReadOptions::default();
+        assert_eq!(
+            library.load_foreign("happy", &path, model.clone(), &options).unwrap(),
+            [""; 0]
+        );
         assert_eq!(library.get("happy").unwrap().model(), &model);
         std::fs::write(&path, "GGUX").unwrap();
-        let error = library.load_gguf("happy", &path, model).unwrap_err().to_string();
+        let error = library
+            .load_foreign("happy", &path, model, &options)
+            .unwrap_err()
+            .to_string();
         let expected = format!("vectors.happy: {}: magic: found", path.display());
         assert!(error.starts_with(&expected), "{error}");
     }
@@ -375,8 +402,15 @@ mod tests {
             .to_string();
         assert!(error.starts_with("maps.m: nowhere.toml"), "{error}");
         let model = crate::gguf::tests::model(3, 4);
-        let error = Library::default().load_gguf("happy", "nowhere.gguf", model);
+        let options = ReadOptions::default();
+        let error = Library::default().load_foreign("happy", "nowhere.gguf", model.clone(), &options);
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with("vectors.happy: nowhere.gguf"), "{error}");
+        let error = Library::default().load_foreign("happy", "nowhere.txt", model, &options);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("vectors.happy: found nowhere.txt, expected a file that ends in .gguf"),
+            "{error}"
+        );
     }
 }

@@ -5,6 +5,10 @@
 //! per_request = "extend"             # or "off", "replace"
 //! inline = true                      # absent: false
 //!
+//! [steering.reading]                 # these are the defaults
+//! states = false                     # whether requests may ask for states themselves
+//! bytes = 16777216                   # most bytes of readouts and states that a request's answer keeps
+//!
 //! [[steering.bounds]]
 //! model = "a/one"                    # may be absent if there is only one
 //! max_relative_scale = 0.5
@@ -49,6 +53,7 @@ impl PerRequest {
                 let expected = "no such field: the server's per_request is \"off\"".to_string();
                 return forbidden("steering", "the field".to_string(), expected);
             }
+            Self::Extend if asked.only_reads() => return Ok(()),
             Self::Extend => {}
         }
         if asked.mode != Mode::Extend {
@@ -58,6 +63,10 @@ impl PerRequest {
             };
             let expected = "\"extend\", as the server's per_request says".to_string();
             return forbidden("steering.mode", found.to_string(), expected);
+        }
+        if asked.change.is_some() {
+            let expected = "no such key: the server's per_request is \"extend\", and the default's vectors stay";
+            return forbidden("steering.change", "changes".to_string(), expected.to_string());
         }
         let Some(default) = default else { return Ok(()) };
         let differs = |field: &str, found: serde_json::Value, expected: serde_json::Value| {
@@ -80,14 +89,54 @@ impl PerRequest {
 ///
 /// [`SteeringError::Forbidden`]
 pub fn refuse_inline(asked: &RequestSteering) -> Result<(), SteeringError> {
-    let mut vectors = asked.vectors.iter().flatten();
-    match vectors.position(|used| matches!(used.vector, VectorRef::Inline(_))) {
+    match asked
+        .vector_refs("steering.")
+        .into_iter()
+        .find(|(_, vector)| matches!(vector, VectorRef::Inline(_)))
+    {
         None => Ok(()),
-        Some(index) => Err(SteeringError::Forbidden {
-            field: format!("steering.vectors[{index}].vector"),
+        Some((field, _)) => Err(SteeringError::Forbidden {
+            field,
             found: "a vector itself".to_string(),
             expected: "a vector's name: the server's inline is false".to_string(),
         }),
+    }
+}
+
+/// What requests may see of the stream: `[steering.reading]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reading {
+    /// Whether they may ask for states themselves.
+    pub states: bool,
+    /// Most bytes that the readouts and states of one request may take, until they are sent.
+    pub bytes: usize,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            states: false,
+            bytes: 16 << 20,
+        }
+    }
+}
+
+impl Reading {
+    /// Refuses states where they are not allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::Forbidden`]
+    pub fn check(self, asked: &RequestSteering) -> Result<(), SteeringError> {
+        if self.states || asked.states.is_none() {
+            return Ok(());
+        }
+        Err(SteeringError::Forbidden {
+            field: "steering.states".to_string(),
+            found: "states".to_string(),
+            expected: "no such key: the server's reading.states is false".to_string(),
+        })
     }
 }
 

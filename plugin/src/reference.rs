@@ -5,17 +5,19 @@ use crate::spec::{Conflict, NormRule, Op};
 
 /// Steers `state`, the stream of one token after block `layer`: `[hidden_size]`.
 ///
-/// The token is `token`, at `position` of its sequence, whose prompt has `prompt_len` tokens. `decisions` says of each
-/// of the program's conditions whether this sequence meets it; one that is not there is not met.
-pub fn steer(
-    program: &Program,
-    state: &mut [f32],
-    layer: usize,
-    position: usize,
-    prompt_len: usize,
-    token: u32,
-    decisions: &[bool],
-) {
+/// The token is the last of `ids`, the tokens of its sequence so far, the first `prompt_len` of which are the prompt. `decisions`
+/// says of each of the program's conditions whether this sequence, or this token, meets it; one that is not there is not known.
+pub fn steer(program: &Program, state: &mut [f32], layer: usize, prompt_len: usize, ids: &[u32], decisions: &[bool]) {
+    let position = ids.len() - 1;
+    let token = ids[position];
+    let decided = |index: usize| {
+        let condition = &program.conditions[index];
+        let known = match condition.is_each() {
+            true => layer >= condition.layer,
+            false => position >= prompt_len || (position + 1 == prompt_len && layer >= condition.layer),
+        };
+        known.then(|| decisions.get(index).copied()).flatten()
+    };
     let mut h: Vec<f64> = state.iter().map(|&x| f64::from(x)).collect();
     let norm_before = norm(&h);
     let mut steered = false;
@@ -29,11 +31,16 @@ pub fn steer(
         if !selector.contains(position, prompt_len, token) {
             continue;
         }
-        if let Some(condition) = step.condition
-            && decisions.get(condition) != Some(&true)
+        if let Some(when) = &step.when
+            && when.evaluate(&decided) != Some(true)
         {
             continue;
         }
+        let gain = step.schedule.as_ref().map_or(1.0, |schedule| {
+            let mut generated = ids.iter().enumerate().skip(prompt_len);
+            let started = generated.find(|(_, id)| Some(**id) == schedule.trigger());
+            f64::from(schedule.at(position, prompt_len, started.map(|(position, _)| position)))
+        });
         if steered && program.conflict == Conflict::First {
             break;
         }
@@ -50,7 +57,7 @@ pub fn steer(
             }
         };
         for (h, v) in h.iter_mut().zip(&v) {
-            *h += factor * v;
+            *h += gain * factor * v;
         }
     }
     if !steered {

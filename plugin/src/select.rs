@@ -22,6 +22,8 @@ pub struct Selector {
     phase: Phase,
     include: Set,
     exclude: Set,
+    /// Whether the prompt's last token is selected though it may be excluded.
+    also_last: bool,
     /// What was asked for, to check a prompt against; `None` for all and none.
     clauses: Option<Box<Clauses>>,
 }
@@ -35,12 +37,13 @@ struct Clauses {
     exclude_positions: Vec<i64>,
     exclude_windows: Vec<Window>,
     exclude_tokens: Vec<u32>,
+    required: bool,
 }
 
 impl PartialEq for Selector {
     /// Whether they are known to select the same tokens.
     fn eq(&self, other: &Self) -> bool {
-        self.phase == other.phase && self.include == other.include && self.exclude == other.exclude
+        self.phase == other.phase && self.is_alike(other)
     }
 }
 
@@ -50,7 +53,22 @@ impl Selector {
     /// # Errors
     ///
     /// A text that is not one token; exclusions that leave nothing of any prompt or generation.
+    ///
+    /// Of a generation it selects the tokens that are generated; whether the prompt's last one goes with them is
+    /// [`Where::reaches_back`].
     pub fn new(tokens: &Where, phase: Phase, at: &str, resolve: ResolveToken<'_>) -> Result<Self, SteeringError> {
+        let nothing_left =
+            || SteeringError::value(at, "exclusions that leave nothing", "one token at least, or \"none\"");
+        let generated;
+        let written = tokens;
+        let tokens = match phase {
+            Phase::Prompt => tokens,
+            Phase::Generation => {
+                generated = tokens.generated();
+                &generated
+            }
+        };
+        let reaches_back = phase == Phase::Generation && written.reaches_back();
         let (include, clauses) = match tokens {
             Where::None => (Set::default(), None),
             Where::All => (Set::all(), None),
@@ -71,17 +89,14 @@ impl Selector {
             )
         });
         let (include, exclude) = include.without(exclude);
-        if include.is_empty() && *tokens != Where::None {
-            return Err(SteeringError::value(
-                at,
-                "exclusions that leave nothing",
-                "one token at least, or \"none\"",
-            ));
+        if include.is_empty() && *written != Where::None && !reaches_back {
+            return Err(nothing_left());
         }
         Ok(Self {
             phase,
             include,
             exclude,
+            also_last: false,
             clauses,
         })
     }
@@ -92,7 +107,28 @@ impl Selector {
             phase,
             include: Set::all(),
             exclude: Set::default(),
+            also_last: false,
             clauses: None,
+        }
+    }
+
+    /// The same of a prompt, with its last token.
+    pub fn with_last(mut self) -> Self {
+        if self.exclude.is_empty() {
+            self.include = self.include.with_last();
+        } else {
+            self.also_last = true;
+        }
+        self
+    }
+
+    /// No token; what was asked for is still checked against a prompt.
+    pub fn never(self) -> Self {
+        Self {
+            include: Set::default(),
+            exclude: Set::default(),
+            also_last: false,
+            ..self
         }
     }
 
@@ -106,7 +142,8 @@ impl Selector {
         };
         // Positions are far below 2^63.
         let (index, len) = (index as i64, prompt_len as i64);
-        self.include.contains(index, len, token) && !self.exclude.contains(index, len, token)
+        (self.include.contains(index, len, token) && !self.exclude.contains(index, len, token))
+            || (self.also_last && index + 1 == len)
     }
 
     /// Whether every token is selected.
@@ -116,28 +153,43 @@ impl Selector {
 
     /// Whether no token is selected.
     pub fn is_none(&self) -> bool {
-        self.include.is_empty()
+        self.include.is_empty() && !self.also_last
+    }
+
+    /// Whether no token but the prompt's last one is selected, and that one is.
+    pub fn is_last(&self) -> bool {
+        let alone = self.include.is_empty() && self.also_last;
+        alone || (self.include == Set::default().with_last() && self.exclude.is_empty())
     }
 
     /// Whether what is selected of a prompt depends on how long it is.
     pub fn depends_on_prompt_len(&self) -> bool {
-        self.include.counts_from_end() || self.exclude.counts_from_end()
+        self.also_last || self.include.counts_from_end() || self.exclude.counts_from_end()
     }
 
     /// Whether a token's selection depends on the token alone, not on where it stands.
     pub fn ignores_position(&self) -> bool {
-        self.include.ignores_position() && self.exclude.ignores_position()
+        self.include.ignores_position() && self.exclude.ignores_position() && !self.also_last
     }
 
     /// Whether the same indices and tokens are selected by `other`, be it of another phase. May miss it.
     pub fn is_alike(&self, other: &Self) -> bool {
-        self.include == other.include && self.exclude == other.exclude
+        self.include == other.include && self.exclude == other.exclude && self.also_last == other.also_last
     }
 
     /// Whether a token of some sequence may be selected by both. False only if there is provably none.
     pub fn may_overlap(&self, other: &Self) -> bool {
         // What each excludes is out of its own already.
-        let left = |a: &Self, b: &Self| a.include.clone().minus(&b.exclude);
+        let left = |a: &Self, b: &Self| {
+            let include = match a.also_last {
+                true => a.include.clone().with_last(),
+                false => a.include.clone(),
+            };
+            match b.also_last {
+                true => include,
+                false => include.minus(&b.exclude),
+            }
+        };
         self.phase == other.phase && left(self, other).may_meet(&left(other, self))
     }
 
@@ -149,6 +201,9 @@ impl Selector {
         }];
         self.include.write(&mut bytes);
         self.exclude.write(&mut bytes);
+        if self.also_last {
+            bytes.push(1);
+        }
         bytes
     }
 
@@ -161,8 +216,8 @@ impl Selector {
     /// Checks that each clause of a selector of the prompt selects a token of `prompt`, and that some are left after
     /// exclusions.
     ///
-    /// A clause is one position, one window, or the list of tokens: that not every token of a list is in a prompt is
-    /// as it should be.
+    /// A clause is one position or one window, and the list of tokens where it is required: that a token is not in a prompt is
+    /// as it should be otherwise.
     ///
     /// # Errors
     ///
@@ -198,6 +253,7 @@ impl Clauses {
             exclude_positions: selection.exclude_positions.clone().unwrap_or_default(),
             exclude_windows: selection.exclude_windows.clone().unwrap_or_default(),
             exclude_tokens: ids("exclude_tokens", &selection.exclude_tokens)?,
+            required: selection.required,
         })
     }
 
@@ -242,13 +298,17 @@ impl Clauses {
             for (selected, _) in selected.iter_mut().zip(prompt).filter(|(_, token)| of(&tokens, token)) {
                 (*selected, found) = (true, true);
             }
-            if !found {
+            if !found && self.required {
                 return Err(format!(
                     "tokens: found none of them in the prompt's {len} tokens, expected one at least"
                 ));
             }
         }
 
+        // Tokens that don't occur select nothing, which is as it should be; what excludes all the same is not to blame.
+        if !selected.contains(&true) {
+            return Ok(());
+        }
         let none_left = |clause: &str| {
             Err(format!(
                 "{clause}: found none of the prompt's {len} positions left, expected one at least"

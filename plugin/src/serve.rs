@@ -44,6 +44,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         defaults,
         per_request,
         inline,
+        reading,
         bounds,
         warnings,
         admin,
@@ -95,6 +96,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
     let mut snapshot = Snapshot::new(library, models, default_model);
     snapshot.per_request = per_request;
     snapshot.inline = inline;
+    snapshot.reading = reading;
     for (id, default) in asked {
         snapshot
             .configure_default(&id, default)

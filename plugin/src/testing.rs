@@ -155,15 +155,15 @@ pub(crate) fn token(text: &str) -> Result<u32, String> {
 
 /// Positions and bounds are within 9, token ids below 5 (as those of [`token`]).
 pub(crate) fn selections(generation: bool) -> impl Strategy<Value = Selection> {
-    let least = if generation { 0 } else { -9 };
+    let least = if generation { -1 } else { -9 };
     let position = move || least..9i64;
     let window = move || {
         (position(), prop::option::of(position()))
             .prop_map(|(start, end)| Window { start, end })
-            .prop_filter("empty", |window| {
-                window
-                    .end
-                    .is_none_or(|end| end != 0 && ((window.start < 0) != (end < 0) || window.start < end))
+            .prop_filter("empty", move |window| {
+                let apart = |end: i64| end != 0 && ((window.start < 0) != (end < 0) || window.start < end);
+                let least = |end: i64| if generation { window.start < end } else { apart(end) };
+                window.end.is_none_or(least)
             })
     };
     let token = || {
@@ -184,6 +184,7 @@ pub(crate) fn selections(generation: bool) -> impl Strategy<Value = Selection> {
             exclude_positions: lists.3,
             exclude_windows: lists.4,
             exclude_tokens: lists.5,
+            required: false,
         })
         .prop_filter("no key", |selection| *selection != Selection::default())
 }

@@ -1,4 +1,4 @@
-//! The files of `[steering.vectors]`, as they stand in the configuration.
+//! The files of `[steering.vectors]`, as they stand in the configuration: vector files, and files of other programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,25 +9,31 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use steermap_maps::ModelInfo;
 
+use crate::foreign::{ENDINGS, Format, ReadOptions};
 use crate::{Library, SteeringError};
 
 /// Where a vector is, and of which model, if its file does not say so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorSource {
-    /// The vector file (`.toml`), or the GGUF control vector (`.gguf`).
+    /// The vector file (`.toml`), or another program's: see [`Format`].
     pub path: PathBuf,
-    /// Of a control vector: the `model_id` of the model that it was found on.
+    /// Of another program's file: the `model_id` of the model that it was found on.
     pub control_of: Option<String>,
+    /// How another program's file is read.
+    pub options: ReadOptions,
 }
 
 /// The vectors of a configuration, by name.
 pub struct VectorSources(pub BTreeMap<String, VectorSource>);
 
-/// A path, or a table with a path and the model of a control vector: `{ file = "happy.gguf", model = "a/one" }`.
+/// A path; or a table with a path and, of another program's file, the model, the layer of its one vector, and the
+/// pattern of its tensors' names: `{ file = "happy.pt", model = "a/one", layer = 13, key = "happy.{}" }`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorEntry {
     file: PathBuf,
     model: Option<String>,
+    layer: Option<usize>,
+    key: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +41,8 @@ pub struct VectorEntry {
 struct Table {
     file: PathBuf,
     model: Option<String>,
+    layer: Option<usize>,
+    key: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for VectorEntry {
@@ -45,19 +53,31 @@ impl<'de> Deserialize<'de> for VectorEntry {
             type Value = VectorEntry;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a path, or a table of file and model")
+                f.write_str("a path, or a table of file, model, layer and key")
             }
 
             fn visit_str<E: Error>(self, file: &str) -> Result<VectorEntry, E> {
                 Ok(VectorEntry {
                     file: file.into(),
                     model: None,
+                    layer: None,
+                    key: None,
                 })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VectorEntry, A::Error> {
-                let Table { file, model } = Table::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(VectorEntry { file, model })
+                let Table {
+                    file,
+                    model,
+                    layer,
+                    key,
+                } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(VectorEntry {
+                    file,
+                    model,
+                    layer,
+                    key,
+                })
             }
         }
 
@@ -66,12 +86,13 @@ impl<'de> Deserialize<'de> for VectorEntry {
 }
 
 impl VectorSources {
-    /// Makes paths relative to `folder`, and finds the model of each control vector; `models` are the served ones.
+    /// Makes paths relative to `folder`, and finds the model of each file of another program; `models` are the served
+    /// ones.
     ///
     /// # Errors
     ///
-    /// A control vector that may be of several models, or of one that isn't served; a model beside a vector file, which
-    /// states its own.
+    /// Another program's file that may be of several models, or of one that isn't served; a model, a layer or a key beside
+    /// a vector file, which states them itself.
     pub fn resolve(
         entries: BTreeMap<String, VectorEntry>,
         folder: &Path,
@@ -96,20 +117,23 @@ impl VectorSources {
         Ok(())
     }
 
-    /// Loads the control vectors of the model that the configuration calls `model_id`, which is `info`.
+    /// Loads the other programs' files of the model that the configuration calls `model_id`, which is `info`. What an
+    /// operator should know of them is logged as a warning.
     ///
     /// # Errors
     ///
-    /// As [`Library::load_gguf`].
+    /// As [`Library::load_foreign`].
     pub fn load_control(&self, library: &mut Library, model_id: &str, info: &ModelInfo) -> Result<(), SteeringError> {
         let of_model = |source: &VectorSource| source.control_of.as_deref() == Some(model_id);
         for (name, source) in self.0.iter().filter(|(_, source)| of_model(source)) {
-            library.load_gguf(name, &source.path, info.clone())?;
+            for note in library.load_foreign(name, &source.path, info.clone(), &source.options)? {
+                tracing::warn!("steering.vectors.{name}: {}: {note}", source.path.display());
+            }
         }
         Ok(())
     }
 
-    /// Whether there are control vectors of that model.
+    /// Whether there are other programs' files of that model.
     pub fn has_control_of(&self, model_id: &str) -> bool {
         let mut sources = self.0.values();
         sources.any(|source| source.control_of.as_deref() == Some(model_id))
@@ -119,17 +143,18 @@ impl VectorSources {
 impl VectorEntry {
     fn resolve(self, name: &str, folder: &Path, models: &[&str]) -> Result<VectorSource, SteeringError> {
         let path = folder.join(&self.file);
-        let wrong = |found: String, expected: String| {
-            Err(SteeringError::value(
-                format!("steering.vectors.{name}.model"),
-                found,
-                expected,
-            ))
-        };
-        let control_of = match (
-            path.extension().is_some_and(|extension| extension == "gguf"),
-            self.model,
-        ) {
+        let field = |key: &str| format!("steering.vectors.{name}.{key}");
+        let wrong = |found: String, expected: String| Err(SteeringError::value(field("model"), found, expected));
+        let is_foreign = Format::of(&path).is_some();
+        let of_foreign = [
+            ("layer", self.layer.map(|layer| layer.to_string())),
+            ("key", self.key.as_ref().map(|key| format!("{key:?}"))),
+        ];
+        if let Some((key, Some(found))) = of_foreign.into_iter().find(|(_, found)| !is_foreign && found.is_some()) {
+            let expected = format!("none: a vector file says its layers (it is for files that end in {ENDINGS})");
+            return Err(SteeringError::value(field(key), found, expected));
+        }
+        let control_of = match (is_foreign, self.model) {
             (false, None) => None,
             (false, Some(model)) => {
                 return wrong(
@@ -159,7 +184,16 @@ impl VectorEntry {
                 }
             },
         };
-        Ok(VectorSource { path, control_of })
+        let options = ReadOptions {
+            layer: self.layer,
+            key: self.key,
+            shift: 0,
+        };
+        Ok(VectorSource {
+            path,
+            control_of,
+            options,
+        })
     }
 }
 
@@ -182,6 +216,7 @@ mod tests {
         let source = |path: &str, control_of: Option<&str>| VectorSource {
             path: Path::new("folder").join(path),
             control_of: control_of.map(String::from),
+            options: ReadOptions::default(),
         };
         assert_eq!(resolve("\"a.toml\"", &["x/1", "x/2"]), Ok(source("a.toml", None)));
         assert_eq!(resolve("{ file = \"a.toml\" }", &["x/1"]), Ok(source("a.toml", None)));
@@ -189,6 +224,19 @@ mod tests {
         assert_eq!(
             resolve("{ file = \"a.gguf\", model = \"x/2\" }", &["x/1", "x/2"]),
             Ok(source("a.gguf", Some("x/2")))
+        );
+        assert_eq!(resolve("\"a.npz\"", &["x/1"]), Ok(source("a.npz", Some("x/1"))));
+        let options = ReadOptions {
+            layer: Some(13),
+            key: Some("happy.{}".to_string()),
+            shift: 0,
+        };
+        assert_eq!(
+            resolve("{ file = \"a.pt\", layer = 13, key = \"happy.{}\" }", &["x/1"]),
+            Ok(VectorSource {
+                options,
+                ..source("a.pt", Some("x/1"))
+            })
         );
     }
 
@@ -210,7 +258,26 @@ mod tests {
                 &["x/1"],
                 "steering.vectors.v.model: found \"x/1\", expected none: a vector file says which it is of",
             ),
-            ("7", &["x/1"], "expected a path, or a table of file and model"),
+            (
+                "7",
+                &["x/1"],
+                "expected a path, or a table of file, model, layer and key",
+            ),
+            (
+                "{ file = \"a.toml\", layer = 3 }",
+                &["x/1"],
+                "steering.vectors.v.layer: found 3, expected none: a vector file says its layers",
+            ),
+            (
+                "{ file = \"a.toml\", key = \"a.{}\" }",
+                &["x/1"],
+                "steering.vectors.v.key: found \"a.{}\", expected none",
+            ),
+            (
+                "{ file = \"a.pt\", layer = -1 }",
+                &["x/1"],
+                "invalid value: integer `-1`",
+            ),
             (
                 "{ file = \"a.gguf\", modle = \"x/1\" }",
                 &["x/1"],

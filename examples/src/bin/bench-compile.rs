@@ -19,6 +19,7 @@ use steermap_maps::ModelInfo;
 use steermap_maps::digest::sha256;
 use steermap_plugin::compile::Target;
 use steermap_plugin::steering::{Model, Snapshot};
+use steermap_plugin::token_texts::TokenTexts;
 use steermap_plugin::{Library, RequestSteering, Steering, VectorUse};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -249,6 +250,7 @@ fn steering(args: &Args) -> Result<(Steering, usize)> {
         },
         layers: (0..target.num_layers).collect(),
         tokenizer: None,
+        texts: Arc::new(TokenTexts::new(None)),
         context: None,
         refusal: None,
         bound: None,

@@ -59,18 +59,25 @@ enum Worker {
 }
 
 /// The plugin's modes, as the worker is told.
-const MODES: [&str; 6] = [
+const MODES: [&str; 10] = [
     "plugin idle",
     "all steered alike",
     "all steered differently",
     "half steered",
     "conditional",
     "windowed",
+    "4 readouts",
+    "condition at each token",
+    "scheduled",
+    "all three",
 ];
 
 /// What is measured: the published engine, that engine once more, in a second process, which shows the noise; then the
 /// plugin's modes.
 const MEASURED: usize = 2 + MODES.len();
+
+/// Which of them is the plugin with nothing to do.
+const IDLE: usize = 2;
 
 /// Random vectors, each at every layer.
 const VECTORS: usize = 8;
@@ -110,6 +117,14 @@ impl Traffic for Steered {
 
 /// What request number `index` asks for. The scales are small, so that the text stays ordinary.
 fn asked(mode: &str, index: usize) -> Option<RequestSteering> {
+    let readouts: Vec<_> = (4..8)
+        .map(|v| json!({"vector": format!("v{v}"), "layer": 3 * v}))
+        .collect();
+    let when = json!({"any": [
+        {"vector": "v1", "layer": 5, "each": "token", "above": 0.0, "release": -1.0},
+        {"vector": "v2", "layer": 10, "each": "token", "below": 0.0, "window": 4},
+    ]});
+    let schedule = json!({"shape": "cosine", "from": 1.0, "to": 0.1, "tokens": 24});
     let own = json!({"vector": format!("v{}", index % VECTORS), "scale": 1e-3 * (index + 1) as f64});
     let vector = match mode {
         "all steered alike" => json!({"vector": "v0", "scale": 1e-3}),
@@ -120,9 +135,17 @@ fn asked(mode: &str, index: usize) -> Option<RequestSteering> {
             "prompt": {"windows": [[2, 9]], "exclude_positions": [-1]},
             "generation": {"windows": [[0, 8], [16]], "exclude_tokens": [1000 + index]},
         }}),
+        "4 readouts" => json!({"vector": "v0", "scale": 1e-3}),
+        "condition at each token" => json!({"vector": "v0", "scale": 1e-3, "when": when}),
+        "scheduled" => json!({"vector": "v0", "scale": 1e-3, "schedule": schedule}),
+        "all three" => json!({"vector": "v0", "scale": 1e-3, "when": when, "schedule": schedule}),
         _ => return None,
     };
-    let asked = serde_json::from_value(json!({"vectors": [vector]}));
+    let mut asked = json!({"vectors": [vector]});
+    if ["4 readouts", "all three"].contains(&mode) {
+        asked["readout"] = readouts.into();
+    }
+    let asked = serde_json::from_value(asked);
     Some(asked.expect("a spec"))
 }
 
@@ -169,6 +192,8 @@ struct Speed {
     tokens_per_second: f64,
     /// First quartile, median and third quartile of the paired ratios to the published engine.
     ratio: [f64; 3],
+    /// The same to the plugin's engine with nothing to do.
+    of_idle: [f64; 3],
 }
 
 fn measure(args: &Args) -> Result<()> {
@@ -201,15 +226,19 @@ fn measure(args: &Args) -> Result<()> {
             let per_second = rounds.iter().map(|round| (at_once * tokens) as f64 / round[who]);
             let ratio = quartiles(&rounds.iter().map(|round| round[0] / round[who]).collect::<Vec<_>>());
             let tokens_per_second = quartiles(&per_second.collect::<Vec<_>>())[1];
-            let [low, median, high] = ratio;
+            let of_idle = quartiles(&rounds.iter().map(|round| round[IDLE] / round[who]).collect::<Vec<_>>());
+            let spell = |[low, median, high]: [f64; 3]| format!("{median:.3} (quartiles {low:.3} to {high:.3})");
             println!(
-                "  {mode:<26}{tokens_per_second:>8.1} tokens/s, ratio {median:.3} (quartiles {low:.3} to {high:.3})"
+                "  {mode:<26}{tokens_per_second:>8.1} tokens/s, ratio {}, to the idle plugin {}",
+                spell(ratio),
+                spell(of_idle)
             );
             speeds.push(Speed {
                 mode,
                 at_once,
                 tokens_per_second,
                 ratio,
+                of_idle,
             });
         }
     }

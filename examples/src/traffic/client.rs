@@ -140,6 +140,19 @@ pub struct Choice {
     pub tokens: Vec<Token>,
     /// Why it ended, such as `stop`.
     pub finish: Option<String>,
+    /// What was read of the stream, token by token, where that was asked for.
+    pub readout: Vec<Reading>,
+}
+
+/// What was read of the stream at one token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// The token's position in the sequence.
+    pub position: usize,
+    /// Its text.
+    pub token: String,
+    /// By readout; none where it is not read.
+    pub values: Vec<Option<f64>>,
 }
 
 /// A completion, or as much of it as came.
@@ -360,6 +373,7 @@ fn whole(body: &Value, fingerprint: Option<String>) -> Result<Answer> {
             text: text.context("no text")?.to_string(),
             tokens: tokens.context("no logprobs, or a token without its best two")?,
             finish: finish(entry),
+            readout: readout(entry).context("a readout that is none")?,
         };
     }
     Ok(Answer {
@@ -404,6 +418,7 @@ fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) ->
                 .tokens
                 .extend(entry.get("logprobs").and_then(tokens).into_iter().flatten());
             choice.finish = choice.finish.take().or_else(|| finish(entry));
+            choice.readout.extend(readout(entry).context("a readout that is none")?);
         }
         usage = usage.or_else(|| usage_fingerprint(&chunk));
     };
@@ -435,6 +450,22 @@ fn tokens(logprobs: &Value) -> Option<Vec<Token>> {
         })
     };
     texts.iter().zip(logprobs).zip(top).map(token).collect()
+}
+
+/// What a choice says of the stream, empty if nothing; `None` if it is not what it should be.
+fn readout(entry: &Value) -> Option<Vec<Reading>> {
+    let Some(tokens) = entry.pointer("/readout/tokens") else {
+        return Some(Vec::new());
+    };
+    let reading = |token: &Value| {
+        let values = token.get("values")?.as_array()?.iter();
+        Some(Reading {
+            position: number(token, "/position")?,
+            token: token.get("token")?.as_str()?.to_string(),
+            values: values.map(Value::as_f64).collect(),
+        })
+    };
+    tokens.as_array()?.iter().map(reading).collect()
 }
 
 fn finish(entry: &Value) -> Option<String> {

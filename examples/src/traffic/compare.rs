@@ -6,11 +6,15 @@
 
 use serde::Serialize;
 
-use super::client::{Answer, Choice, Outcome, Token};
+use super::client::{Answer, Choice, Outcome, Reading, Token};
 use super::exchanges::Exchange;
 
 /// How near two tokens' log probabilities must be for batching to be allowed to swap them, in float32.
 pub const NEAR_TIE: f64 = 1e-4;
+
+/// How far readouts may be apart, in units of the largest of the answer, where that is more than 1: rounding of float32, carried
+/// through the blocks.
+pub const MOST_APART: f64 = 1e-3;
 
 /// What was found of one kind of requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -27,6 +31,10 @@ pub struct Kind {
     pub near_ties: usize,
     /// The largest difference between a token's log probability in the storm and alone, before any parting.
     pub largest_deviation: f64,
+    /// Readouts that were compared: tokens of prompts and of generations.
+    pub readings: usize,
+    /// The largest difference between a readout in the storm and alone, before any parting.
+    pub largest_reading_deviation: f64,
     /// Answers without the same fingerprint as the solo one in the header, or with none.
     pub fingerprints: Vec<String>,
     /// Answers that part elsewhere, or were refused: what was asked, and where.
@@ -112,7 +120,11 @@ enum Difference {
 
 /// How a choice differs from the one that its request gets alone. What they have in common is added to `kind`.
 fn difference(alone: &Choice, choice: &Choice, whole: bool, near_tie: f64, kind: &mut Kind) -> Option<Difference> {
-    match parting(&alone.tokens, &choice.tokens, whole, kind) {
+    let parts = parting(&alone.tokens, &choice.tokens, whole, kind);
+    if let Some(told) = misread(alone, choice, whole && parts.is_none(), kind) {
+        return Some(Difference::Wrong(told));
+    }
+    match parts {
         // With equal tokens the texts are equal but for tokens that a stream has no event for.
         None if whole && (&alone.text, &alone.finish) != (&choice.text, &choice.finish) => {
             let [found, expected] = [choice, alone].map(|choice| format!("{:?} ({:?})", choice.text, choice.finish));
@@ -125,6 +137,41 @@ fn difference(alone: &Choice, choice: &Choice, whole: bool, near_tie: f64, kind:
             Some(Difference::Wrong(format!("differs at token {at}: {tokens}")))
         }
     }
+}
+
+/// How an answer's readouts differ from those of the solo one, at tokens that both have read; `whole` says whether they must be as
+/// many. What was compared is added to `kind`.
+fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut Kind) -> Option<String> {
+    if whole && alone.readout.len() != choice.readout.len() {
+        let (found, expected) = (choice.readout.len(), alone.readout.len());
+        return Some(format!("has readouts of {found} tokens, alone {expected}"));
+    }
+    let numbers = |reading: &Reading| reading.values.clone().into_iter().flatten();
+    let largest = alone
+        .readout
+        .iter()
+        .flat_map(numbers)
+        .fold(1.0, |most: f64, x| most.max(x.abs()));
+    for (alone, found) in alone.readout.iter().zip(&choice.readout) {
+        if (alone.position, &alone.token) != (found.position, &found.token) {
+            // Its texts part before, which is told.
+            return whole.then(|| format!("has a readout of {found:?}, alone {alone:?}"));
+        }
+        kind.readings += 1;
+        let pairs = alone.values.iter().zip(&found.values);
+        for (alone_value, value) in pairs {
+            let apart = match (alone_value, value) {
+                (Some(a), Some(b)) => (a - b).abs(),
+                (None, None) => continue,
+                _ => f64::INFINITY,
+            };
+            kind.largest_reading_deviation = kind.largest_reading_deviation.max(apart);
+            if apart > MOST_APART * largest {
+                return Some(format!("has a readout of {found:?}, alone {alone:?}"));
+            }
+        }
+    }
+    None
 }
 
 /// Where an answer parts from the solo one. What they have in common is added to `kind`.
@@ -158,7 +205,7 @@ impl Kind {
     pub fn describe(&self) -> String {
         format!(
             "{} whole and {} cut answers ({} given up before anything came), {} tokens: {} wrong, {} parted at a near tie, \
-             {} fingerprints wrong; log probabilities at most {:.1e} apart",
+             {} fingerprints wrong; log probabilities at most {:.1e} apart; readouts of {} tokens at most {:.1e}",
             self.whole,
             self.cut,
             self.nothing,
@@ -166,7 +213,9 @@ impl Kind {
             self.wrong.len(),
             self.near_ties,
             self.fingerprints.len(),
-            self.largest_deviation
+            self.largest_deviation,
+            self.readings,
+            self.largest_reading_deviation
         )
     }
 }
@@ -196,7 +245,7 @@ mod tests {
         Choice {
             text: tokens.iter().map(|token| token.text.as_str()).collect(),
             tokens: tokens.to_vec(),
-            finish: None,
+            ..Choice::default()
         }
     }
 
@@ -264,6 +313,41 @@ mod tests {
             Outcome::Whole(answer(&[alone[0].clone(), token(9, -0.2, -6.0)], "f")),
         );
         assert!(tie.is_right() && tie.near_ties == 1, "{tie:?}");
+    }
+
+    #[test]
+    fn readouts_are_those_of_the_request_alone() {
+        let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
+        let reading = |position: usize, value: Option<f64>| Reading {
+            position,
+            token: "x".into(),
+            values: vec![value, None],
+        };
+        let read = |values: &[Option<f64>]| Answer {
+            first: Choice {
+                readout: values
+                    .iter()
+                    .enumerate()
+                    .map(|(at, value)| reading(at, *value))
+                    .collect(),
+                ..choice(&alone)
+            },
+            ..answer(&alone, "f")
+        };
+        let expected = read(&[Some(20.0), None, Some(-3.0)]);
+        let compared = |outcome| compare(&[exchange()], std::slice::from_ref(&expected), &[outcome], NEAR_TIE).steered;
+        let near = compared(Outcome::Whole(read(&[Some(20.01), None, Some(-3.0)])));
+        assert!(near.is_right() && near.readings == 3, "{near:?}");
+        assert!((near.largest_reading_deviation - 0.01).abs() < 1e-9, "{near:?}");
+        for wrong in [
+            &[Some(20.1), None, Some(-3.0)][..],
+            &[Some(20.0), Some(0.0), Some(-3.0)],
+            &[Some(20.0), None, None],
+            &[Some(20.0), None],
+        ] {
+            assert!(!compared(Outcome::Whole(read(wrong))).is_right(), "{wrong:?}");
+        }
+        assert!(compared(Outcome::Cut(read(&[Some(20.0)]))).is_right());
     }
 
     #[test]

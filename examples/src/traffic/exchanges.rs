@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::client::{Ask, Cancel};
 use super::prompts::{Prompt, prompts};
 use super::served::Served;
-use super::specs::{Specs, Steering};
+use super::specs::Specs;
 
 /// Stories that the prompts begin. Few, so that many requests have a beginning in common.
 const STORIES: usize = 12;
@@ -104,7 +104,7 @@ impl Exchanges {
                 stop,
                 grammar: grammar.map(str::to_string),
             },
-            steered: steering != Steering::Off,
+            steered: steering.steers(),
             prompt_tokens: prompt.tokens.len(),
             pause: rng.random_range(Duration::ZERO..LONGEST_PAUSE),
         }

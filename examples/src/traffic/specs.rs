@@ -30,6 +30,8 @@ pub enum Steering {
     Default,
     /// Not at all: `{"mode": "off"}`.
     Off,
+    /// Not at all, and the stream is read: `{"mode": "off", "readout": ..}`.
+    Reading(Value),
     /// By a field that replaces or extends the default.
     Field(Value),
 }
@@ -40,8 +42,14 @@ impl Steering {
         match self {
             Self::Default => None,
             Self::Off => Some(json!({"mode": "off"})),
+            Self::Reading(readouts) => Some(json!({"mode": "off", "readout": readouts})),
             Self::Field(field) => Some(field.clone()),
         }
+    }
+
+    /// Whether anything is done to the stream.
+    pub fn steers(&self) -> bool {
+        matches!(self, Self::Default | Self::Field(_))
     }
 }
 
@@ -61,7 +69,8 @@ impl Specs {
     /// others have too, three by one of its own.
     pub fn steering(&mut self, prompt: &Prompt) -> Steering {
         match self.rng.random_range(0..10) {
-            0..3 => Steering::Off,
+            0..2 => Steering::Off,
+            2 => Steering::Reading(self.readouts()),
             3 => Steering::Default,
             4..7 => Steering::Field(self.shared.choose(&mut self.rng).expect("some are shared").clone()),
             _ => Steering::Field(self.spec(Some(prompt))),
@@ -102,7 +111,55 @@ impl Specs {
             field.insert("norm".into(), "preserve".into());
         }
         field.insert("vectors".into(), vectors.into());
+        if self.rng.random_bool(0.3) {
+            let readouts = self.readouts();
+            field.insert("readout".into(), readouts);
+        }
         field.into()
+    }
+
+    /// Readouts of one to three vectors, of all tokens or of generated ones.
+    fn readouts(&mut self) -> Value {
+        let phases = ["both", "both", "generation", "prompt"];
+        (0..self.rng.random_range(1..=3))
+            .map(|_| {
+                let Steerable { name, map, layers } = self.vector();
+                let layer = layers.choose(&mut self.rng).expect("each has a layer");
+                let of = if self.rng.random_bool(0.5) {
+                    "projection"
+                } else {
+                    "cosine"
+                };
+                let phase = phases.choose(&mut self.rng).expect("there are some");
+                let mut readout = json!({"vector": name, "layer": layer, "of": of, "phase": phase});
+                if let Some(map) = map {
+                    readout["map"] = map.into();
+                }
+                readout
+            })
+            .collect()
+    }
+
+    /// Factors over generated tokens, from the first on or from a token that may come.
+    fn schedule(&mut self) -> Value {
+        let mut schedule = match self.rng.random_range(0..3) {
+            0 => {
+                let factors: Vec<f64> = (0..self.rng.random_range(1..5))
+                    .map(|_| self.number(-1.0, 1.0))
+                    .collect();
+                json!({"factors": factors, "repeat": self.rng.random_bool(0.5)})
+            }
+            kind => {
+                let shape = if kind == 1 { "linear" } else { "cosine" };
+                let (from, to) = (self.number(-1.0, 1.0), self.number(-1.0, 1.0));
+                json!({"shape": shape, "from": from, "to": to, "tokens": self.rng.random_range(1..20)})
+            }
+        };
+        if self.rng.random_bool(0.3) {
+            schedule["trigger"] = self.token_ids(1).into_iter().sum::<u32>().into();
+            schedule["before"] = self.number(-1.0, 1.0).into();
+        }
+        schedule
     }
 
     fn vector_use(&mut self, prompt: Option<&Prompt>) -> Value {
@@ -163,7 +220,27 @@ impl Specs {
                 used.insert("layers".into(), layers.into());
             }
         }
-        if self.rng.random_bool(0.2) {
+        if self.rng.random_bool(0.25) {
+            let schedule = self.schedule();
+            used.insert("schedule".into(), schedule);
+        }
+        if self.rng.random_bool(0.15) {
+            // Known from its layer on, which is before all that are steered.
+            let layers = vector.layers;
+            let first = layers.iter().min().copied().unwrap_or(0);
+            used.remove("layers");
+            let mut when = self.test(true, first);
+            if self.rng.random_bool(0.3) {
+                let other = self.test(true, first);
+                let list = if self.rng.random_bool(0.5) { "all" } else { "any" };
+                when = json!({list: [when, other]});
+            }
+            used.insert("when".into(), when);
+            if self.rng.random_bool(0.5) {
+                let apply = self.apply(prompt);
+                used.insert("apply".into(), apply);
+            }
+        } else if self.rng.random_bool(0.2) {
             used.insert("when".into(), self.when());
             if self.rng.random_bool(0.5) {
                 let generation = self.generation();
@@ -180,21 +257,49 @@ impl Specs {
         *self.model.vectors.choose(&mut self.rng).expect("there are some")
     }
 
-    /// A condition on one of the vectors, which holds for some prompts and not for others.
+    /// A condition on one of the vectors, which holds for some prompts and not for others: one test, or two combined.
     fn when(&mut self) -> Value {
-        let Steerable { name, map, layers } = self.vector();
-        let threshold = self.model.scale / 3.0;
-        let layer = layers.choose(&mut self.rng).expect("each has a layer");
-        let side = if self.rng.random_bool(0.5) { "above" } else { "below" };
-        let mut when = json!({"vector": name, "layer": layer, side: self.number(-threshold, threshold)});
-        let fields = when.as_object_mut().expect("made as an object");
-        if let Some(map) = map {
+        let first = self.test(false, usize::MAX);
+        if self.rng.random_bool(0.7) {
+            return first;
+        }
+        let second = self.test(false, usize::MAX);
+        let list = if self.rng.random_bool(0.5) { "all" } else { "any" };
+        json!({list: [first, second]})
+    }
+
+    /// A test of one of the vectors, at one of its layers up to `last`, decided once or at each token.
+    fn test(&mut self, each: bool, last: usize) -> Value {
+        let (vector, layer) = loop {
+            let vector = self.vector();
+            let layers = vector.layers.iter().filter(|layer| **layer <= last);
+            if let Some(layer) = layers.choose(&mut self.rng) {
+                break (vector, *layer);
+            }
+        };
+        let most = self.model.scale / 3.0;
+        let above = self.rng.random_bool(0.5);
+        let threshold = self.number(-most, most);
+        let mut test =
+            json!({"vector": vector.name, "layer": layer, (if above { "above" } else { "below" }): threshold});
+        let fields = test.as_object_mut().expect("made as an object");
+        if let Some(map) = vector.map {
             fields.insert("map".into(), map.into());
         }
-        if self.rng.random_bool(0.5) {
+        if each {
+            fields.insert("each".into(), "token".into());
+            if self.rng.random_bool(0.4) {
+                let width = self.number(0.0, most);
+                let release = if above { threshold - width } else { threshold + width };
+                fields.insert("release".into(), release.into());
+            }
+            if self.rng.random_bool(0.4) {
+                fields.insert("window".into(), self.rng.random_range(1..6).into());
+            }
+        } else if self.rng.random_bool(0.5) {
             fields.insert("token".into(), "mean".into());
         }
-        when
+        test
     }
 
     fn apply(&mut self, prompt: Option<&Prompt>) -> Value {
@@ -385,6 +490,15 @@ mod tests {
             "exclude_windows",
             "exclude_tokens",
             "layers",
+            "readout",
+            "cosine",
+            "schedule",
+            "trigger",
+            "\"each\"",
+            "release",
+            "window\"",
+            "\"all\":[",
+            "\"any\":[",
         ] {
             assert!(text.contains(word), "no {word}");
         }

@@ -1,4 +1,5 @@
-//! `mapper convert`: vector files to control vectors of llama.cpp and repeng, and back. No model runs.
+//! `mapper convert`: other programs' vectors to vector files, and vector files to control vectors of llama.cpp and repeng.
+//! No model runs.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -9,6 +10,7 @@ use steermap_extract::model_files::{ModelFiles, display_name};
 use steermap_mapper::map::provenance;
 use steermap_maps::digest::sha256;
 use steermap_maps::{MAX_WEIGHTS_BYTES, ModelInfo, VectorFile, atomic, read};
+use steermap_plugin::foreign::{self, ENDINGS, Format, ReadOptions};
 use steermap_plugin::gguf::{self, WriteOptions};
 
 use super::{check_inputs, check_out, command_line};
@@ -16,10 +18,11 @@ use super::{check_inputs, check_out, command_line};
 /// Arguments of `mapper convert`.
 #[derive(clap::Args)]
 pub struct ConvertArgs {
-    /// The file to read: a vector file (.toml), or a control vector as llama.cpp and repeng write it (.gguf)
+    /// The file to read: a vector file (.toml), a control vector as llama.cpp and repeng write it (.gguf), or tensors
+    /// (.safetensors, .npy, .npz, or .pt, .pth and .bin of PyTorch, whose pickles are not run)
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The file to write: a .gguf of a .toml, a .toml of a .gguf (its tensors go beside it)
+    /// The file to write: a .gguf of a .toml, a .toml of all else (its tensors go beside it)
     #[arg(value_name = "OUT")]
     output: PathBuf,
     /// The model that the vector is for: a folder, or an id whose files are in the cache. A .toml needs it; for a .gguf
@@ -32,9 +35,18 @@ pub struct ConvertArgs {
     /// With --gguf: folder or id of the model whose tokenizer is used
     #[arg(long, requires = "gguf")]
     tok_model_id: Option<String>,
-    /// To .toml: what the vector stands for; without it, the name of the .gguf
+    /// To .toml: what the vector stands for; without it, the name of the file
     #[arg(long)]
     concept: Option<String>,
+    /// To .toml: the layer (from 0) of the one vector in a file that does not say it; of several, the one to take
+    #[arg(long, conflicts_with = "shift")]
+    layer: Option<usize>,
+    /// To .toml: how the tensors are called, with {} for the layer, such as "happy.{}.mean"; or the name of one tensor
+    #[arg(long, value_name = "PATTERN")]
+    key: Option<String>,
+    /// To .toml: add this to all layers: -1 for a file that counts from 1
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    shift: Option<i64>,
     /// To .gguf: the model's architecture as llama.cpp names it, such as llama or gemma3; without it, --model's
     #[arg(long)]
     hint: Option<String>,
@@ -49,18 +61,22 @@ pub struct ConvertArgs {
 /// Converts a file.
 pub fn convert(args: ConvertArgs) -> Result<()> {
     let extension = |path: &PathBuf| text(path.extension());
-    match (&*extension(&args.input), &*extension(&args.output)) {
-        ("gguf", "toml") => to_toml(args),
-        ("toml", "gguf") => to_gguf(args),
+    match (
+        Format::of(&args.input),
+        &*extension(&args.input),
+        &*extension(&args.output),
+    ) {
+        (Some(format), _, "toml") => to_toml(args, format),
+        (None, "toml", "gguf") => to_gguf(args),
         _ => bail!(
-            "files: found {} to {}, expected a .toml to a .gguf, or a .gguf to a .toml",
+            "files: found {} to {}, expected a .toml to a .gguf, or a {ENDINGS} to a .toml",
             args.input.display(),
             args.output.display()
         ),
     }
 }
 
-fn to_toml(args: ConvertArgs) -> Result<()> {
+fn to_toml(args: ConvertArgs, format: Format) -> Result<()> {
     let only_to_gguf = [
         ("hint", args.hint.is_some()),
         ("scale", args.scale.is_some()),
@@ -69,36 +85,43 @@ fn to_toml(args: ConvertArgs) -> Result<()> {
     refuse(&only_to_gguf, "a .gguf is written")?;
     check_out(&args.output, "toml")?;
     check_inputs(&args.output, [args.input.as_path()])?;
-    let model = args.model.as_deref().context(
-        "model: found nothing, expected --model: a .gguf does not say which model it is for, and a vector file does",
-    )?;
-    let files = find(model, args.gguf.as_deref(), args.tok_model_id.as_deref())?;
-    let sizes = files
-        .sizes()
-        .with_context(|| format!("model: {model:?} does not say its hidden size and number of layers"))?;
-    let info = ModelInfo {
-        model: display_name(model),
-        fingerprint: files.fingerprint()?,
-        hidden_size: sizes.hidden_size,
-        num_layers: sizes.num_layers,
-    };
+    let model = args
+        .model
+        .as_deref()
+        .context("model: found nothing, expected --model: only a vector file says which model it is for")?;
+    let (files, info) = find_model(model, args.gguf.as_deref(), args.tok_model_id.as_deref())?;
     let (stem, name) = (args.input.file_stem(), args.input.file_name());
     let concept = args.concept.unwrap_or_else(|| text(stem));
-    let bytes = read::whole(&args.input, "the control vector", MAX_WEIGHTS_BYTES)?;
-    let vector = gguf::read(&bytes, &concept, info).with_context(|| args.input.display().to_string())?;
-    let mut header = vector.header().clone();
+    let options = ReadOptions {
+        layer: args.layer,
+        key: args.key,
+        shift: args.shift.unwrap_or(0),
+    };
+    let bytes = read::whole(&args.input, "the vector to convert", MAX_WEIGHTS_BYTES)?;
+    let read = foreign::read(format, &bytes, &text(name), &concept, info, &options);
+    let read = read.with_context(|| args.input.display().to_string())?;
+    for note in read.notes(files.architecture().as_deref()) {
+        eprintln!("note: {note}");
+    }
+    let mut header = read.vector.header().clone();
     header.provenance = provenance(command_line(), text(name), sha256(&bytes));
-    let vector = VectorFile::new(header, vector.layers().to_vec())?;
+    let vector = VectorFile::new(header, read.vector.layers().to_vec())?;
     vector.save(&args.output)?;
     let layers = vector.layers().iter().map(|layer| layer.layer);
     println!("{}, {} layers: {}", vector.header().method, layers.len(), list(layers));
-    println!("the stream's mean norms are not in a .gguf: steer with scale, not with relative_scale");
+    println!("the stream's mean norms are not in such a file: steer with scale, not with relative_scale");
     println!("wrote {}", args.output.display());
     Ok(())
 }
 
 fn to_gguf(args: ConvertArgs) -> Result<()> {
-    refuse(&[("concept", args.concept.is_some())], "a .toml is written")?;
+    let only_to_toml = [
+        ("concept", args.concept.is_some()),
+        ("layer", args.layer.is_some()),
+        ("key", args.key.is_some()),
+        ("shift", args.shift.is_some()),
+    ];
+    refuse(&only_to_toml, "a .toml is written")?;
     check_out(&args.output, "gguf")?;
     check_inputs(&args.output, [args.input.as_path()])?;
     let vector = VectorFile::load(&args.input)?;
@@ -156,6 +179,25 @@ fn refuse(options: &[(&str, bool)], needed: &str) -> Result<()> {
         Some((name, _)) => bail!("{name}: found --{name}, expected it only where {needed}"),
         None => Ok(()),
     }
+}
+
+/// A model's files, and what a vector file says of it.
+pub(super) fn find_model(
+    model: &str,
+    gguf: Option<&str>,
+    tok_model_id: Option<&str>,
+) -> Result<(ModelFiles, ModelInfo)> {
+    let files = find(model, gguf, tok_model_id)?;
+    let sizes = files
+        .sizes()
+        .with_context(|| format!("model: {model:?} does not say its hidden size and number of layers"))?;
+    let info = ModelInfo {
+        model: display_name(model),
+        fingerprint: files.fingerprint()?,
+        hidden_size: sizes.hidden_size,
+        num_layers: sizes.num_layers,
+    };
+    Ok((files, info))
 }
 
 fn find(model: &str, gguf: Option<&str>, tok_model_id: Option<&str>) -> Result<ModelFiles> {

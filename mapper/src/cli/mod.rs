@@ -9,6 +9,7 @@ pub mod fit;
 pub mod models;
 pub mod output;
 pub mod pipe;
+pub mod sae;
 pub mod text;
 pub mod vector;
 

@@ -1,6 +1,7 @@
 //! What selectors and prompts mean, spelled out: slow and plain, what the plugin's fast way is compared with.
 
 use crate::fixture::token;
+use crate::VectorUse;
 use crate::spec::{Selection, TokenRef, Where, Window};
 
 /// Whether the token `id` at `index` of a phase's `len` is among `tokens`. Generations have no end, so no negative
@@ -26,6 +27,33 @@ pub fn selects(tokens: &Where, index: usize, len: usize, id: u32) -> bool {
     included && !excludes.contains(&Some(true))
 }
 
+/// Whether `used` acts on the token `id` at `index` of a prompt of `len`: what it says of the prompt, and the last token where the
+/// generation that it acts on includes the choice of the first one. A schedule that begins with nothing leaves the prompt alone.
+pub fn acts_on_prompt(used: &VectorUse, index: usize, len: usize, id: u32) -> bool {
+    let first_factor = used.schedule.as_ref().map_or(1.0, |schedule| match (&schedule.trigger, &schedule.factors) {
+        (Some(_), _) => schedule.before.unwrap_or(0.0),
+        (None, Some(factors)) => factors[0],
+        (None, None) => schedule.from.unwrap_or(1.0),
+    });
+    let last = index + 1 == len && chooses_the_first(used.in_generation());
+    first_factor as f32 != 0.0 && (last || selects(used.in_prompt(), index, len, id))
+}
+
+/// Whether position -1 is among `tokens`, which are those of a generation: lists of tokens say nothing of it.
+fn chooses_the_first(tokens: &Where) -> bool {
+    let selection = match tokens {
+        Where::All => return true,
+        Where::None => return false,
+        Where::Only(selection) => selection,
+    };
+    let has = |positions: &Option<Vec<i64>>, windows: &Option<Vec<Window>>| {
+        positions.iter().flatten().any(|position| *position == -1) || windows.iter().flatten().any(|window| window.start == -1)
+    };
+    let listed = selection.positions.is_some() || selection.windows.is_some() || selection.tokens.is_some();
+    (!listed || has(&selection.positions, &selection.windows))
+        && !has(&selection.exclude_positions, &selection.exclude_windows)
+}
+
 /// The name of the first clause of `tokens` that selects nothing of `prompt`, or that excludes the rest of it.
 pub fn idle_clause(tokens: &Where, prompt: &[u32]) -> Option<String> {
     let Where::Only(selection) = tokens else { return None };
@@ -48,6 +76,7 @@ pub fn idle_clause(tokens: &Where, prompt: &[u32]) -> Option<String> {
     }
     if let tokens @ Some(_) = selection.tokens.clone()
         && !any(Selection { tokens, ..none() })
+        && selection.required
     {
         return Some("tokens".into());
     }
@@ -57,6 +86,10 @@ pub fn idle_clause(tokens: &Where, prompt: &[u32]) -> Option<String> {
         exclude_tokens: None,
         ..selection.clone()
     };
+    // Tokens that are not in the prompt leave nothing to exclude.
+    if !any(left.clone()) {
+        return None;
+    }
     left.exclude_positions = selection.exclude_positions.clone();
     if !any(left.clone()) {
         return Some("exclude_positions".into());

@@ -57,8 +57,8 @@ fn selected(used: &VectorUse, step: &Step, len: usize, tokens: &[u32]) -> Vec<bo
         let in_prompt = position < len;
         let [prompt, generation] = [&step.prompt, &step.generation].map(|phase| phase.contains(position, len, id));
         let (expected_prompt, expected_generation) = match in_prompt {
-            true => (oracle::selects(used.in_prompt(), position, len, id), false),
-            false => (false, oracle::selects(used.in_generation(), position - len, len, id)),
+            true => (oracle::acts_on_prompt(used, position, len, id), false),
+            false => (false, oracle::selects(used.in_generation(), position - len, 0, id)),
         };
         assert_eq!(
             (prompt, generation),
@@ -97,8 +97,10 @@ fn prompt_is_looked_at(spec: &SteeringSpec, program: &Program, prompt: &[u32]) {
         let clause = found.as_ref().err().and_then(|message| message.split(": ").next());
         assert_eq!(clause, idle.as_deref());
         let any = (prompt.iter().enumerate()).any(|(position, id)| step.prompt.contains(position, prompt.len(), *id));
-        assert!(any || idle.is_some() || *used.in_prompt() == Where::None);
-        assert!(idle.is_none() || !(step.prompt.is_all() || step.prompt.is_none()));
+        let needs_not = matches!(used.in_prompt(), Where::Only(selection) if selection.tokens.is_some());
+        let never = used.schedule.is_some() || *used.in_prompt() == Where::None;
+        assert!(any || idle.is_some() || needs_not || never);
+        assert!(idle.is_none() || !step.prompt.is_all());
         if let Err(message) = found {
             expected = Err(format!("steering.vectors[{index}].apply.prompt.{message}"));
         }
@@ -124,13 +126,14 @@ fn steps_meet_only_where_they_may(program: &Program, seen: &[Vec<bool>], len: us
 /// Steers a state at every layer and token, as spelled out in the plugin's reference.
 fn states_change_only_where_selected(program: &Program, seen: &[Vec<bool>], len: usize, tokens: &[u32]) {
     let decisions = vec![true; program.conditions.len()];
+    let starts = |position: usize| tokens[..=position].to_vec();
     for layer in 0..LAYERS {
-        for (position, &id) in tokens.iter().enumerate() {
+        for position in 0..tokens.len() {
             let acts =
                 (program.steps.iter().zip(seen)).any(|(step, seen)| seen[position] && step.layers.contains_key(&layer));
             let before: [f32; HIDDEN] = [0.5, -1.0, 2.0, 0.25];
             let mut state = before;
-            reference::steer(program, &mut state, layer, position, len, id, &decisions);
+            reference::steer(program, &mut state, layer, len, &starts(position), &decisions);
             assert!(acts || state == before);
             assert!(!state.iter().any(|x| x.is_nan()), "{state:?}");
             if acts && program.norm == NormRule::Preserve {
@@ -155,8 +158,10 @@ fn identity(program: &Program) {
             .flat_map(|layer| layer.direction.values().iter().chain([&layer.scale]));
         assert!(values.into_iter().all(|x| x.is_finite()));
         assert!(
-            step.condition
-                .is_none_or(|condition| condition < program.conditions.len())
+            step.when
+                .iter()
+                .flat_map(|when| when.conditions())
+                .all(|condition| condition < program.conditions.len())
         );
         for other in &program.steps {
             for phase in [Phase::Prompt, Phase::Generation] {

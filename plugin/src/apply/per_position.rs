@@ -7,17 +7,20 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::component::{dot, norm};
+use super::gains::Gains;
 use super::plan::{Factors, LayerPlan, Plan};
 
 /// Elements of the stream that are worth a task of their own.
 const TASK: usize = 1 << 15;
 
-/// Steers `stream`, `[rows, width, hidden]`, as `plan` says of the layer that `here` is; `None` if it does nothing.
+/// Steers `stream`, `[rows, width, hidden]`, as `plan` says of the layer that `here` is, with what schedules make of it in this pass;
+/// `None` if it does nothing.
 ///
 /// # Errors
 ///
 /// A direction of another width than the stream; a dtype other than float32, float16 and bfloat16.
-pub fn apply(plan: &Plan, here: &LayerPlan, stream: &Tensor) -> Result<Option<Tensor>> {
+pub fn apply(plan: &Plan, here: &LayerPlan, gains: Option<&Gains>, stream: &Tensor) -> Result<Option<Tensor>> {
     if !here.layout.acts() {
         return Ok(None);
     }
@@ -35,7 +38,12 @@ pub fn apply(plan: &Plan, here: &LayerPlan, stream: &Tensor) -> Result<Option<Te
             index.len()
         );
     }
-    let steer = Steer { index, here, hidden };
+    let steer = Steer {
+        index,
+        here,
+        gains,
+        hidden,
+    };
     stream.contiguous()?.apply_op1_no_bwd(&steer).map(Some)
 }
 
@@ -43,6 +51,7 @@ struct Steer<'a> {
     /// By row and position, as [`Plan::index`].
     index: &'a [u32],
     here: &'a LayerPlan,
+    gains: Option<&'a Gains>,
     hidden: usize,
 }
 
@@ -58,9 +67,9 @@ impl CustomOp1 for Steer<'_> {
         let out = match storage {
             CpuStorage::F32(stream) => {
                 let mut out = stream[from..to].to_vec();
-                self.tasks(&mut out, |states, index| {
-                    for (state, &set) in states.chunks_exact_mut(self.hidden).zip(index) {
-                        steer(state, self.here.steps(set));
+                self.tasks(&mut out, |states, index, first| {
+                    for (number, (state, &set)) in states.chunks_exact_mut(self.hidden).zip(index).enumerate() {
+                        steer(state, self.steps(set, first + number));
                     }
                 });
                 CpuStorage::F32(out)
@@ -74,27 +83,37 @@ impl CustomOp1 for Steer<'_> {
 }
 
 impl Steer<'_> {
-    /// Has `states` do all of `out`, with the index of each position.
-    fn tasks<T: Send>(&self, out: &mut [T], states: impl Fn(&mut [T], &[u32]) + Sync) {
+    /// What is done at a position of the stream, whose index is `set`.
+    fn steps(&self, set: u32, position: usize) -> impl Iterator<Item = (&[f32], Factors, f32)> {
+        let gains = self.gains.and_then(|gains| gains.at(position));
+        let gain = move |step: u32| gains.and_then(|gains| gains.get(step as usize)).copied().unwrap_or(1.0);
+        self.here
+            .steps(set)
+            .map(move |(direction, factors, step)| (direction, factors, gain(step)))
+    }
+
+    /// Has `states` do all of `out`, with the index of each position and the number of the first.
+    fn tasks<T: Send>(&self, out: &mut [T], states: impl Fn(&mut [T], &[u32], usize) + Sync) {
         let positions = (TASK / self.hidden).max(1);
         if self.index.len() <= positions {
-            return states(out, self.index);
+            return states(out, self.index, 0);
         }
         out.par_chunks_mut(positions * self.hidden)
             .zip(self.index.par_chunks(positions))
-            .for_each(|(out, index)| states(out, index));
+            .enumerate()
+            .for_each(|(task, (out, index))| states(out, index, task * positions));
     }
 
     fn rounded<T: Copy + Send + Sync>(&self, stream: &[T], widen: fn(T) -> f32, round: fn(f32) -> T) -> Vec<T> {
         let mut out = stream.to_vec();
-        self.tasks(&mut out, |states, index| {
+        self.tasks(&mut out, |states, index, first| {
             let mut wide = vec![0f32; self.hidden];
-            let positions = states.chunks_exact_mut(self.hidden).zip(index);
-            for (state, &set) in positions.filter(|(_, set)| self.here.steps(**set).next().is_some()) {
+            let positions = states.chunks_exact_mut(self.hidden).zip(index).enumerate();
+            for (number, (state, &set)) in positions.filter(|(_, (_, set))| self.here.steps(**set).next().is_some()) {
                 for (wide, x) in wide.iter_mut().zip(state.iter()) {
                     *wide = widen(*x);
                 }
-                steer(&mut wide, self.here.steps(set));
+                steer(&mut wide, self.steps(set, first + number));
                 for (x, wide) in state.iter_mut().zip(&wide) {
                     *x = round(*wide);
                 }
@@ -104,11 +123,11 @@ impl Steer<'_> {
     }
 }
 
-/// Does `steps` to one state.
-fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], Factors)>) {
+/// Does `steps` to one state, each as strongly as its gain says.
+fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], Factors, f32)>) {
     // Whether the norm is preserved is the program's, so that of the first step says it for all.
     let mut preserved = None;
-    for (number, (direction, factors)) in steps.enumerate() {
+    for (number, (direction, factors, gain)) in steps.enumerate() {
         if number == 0 && factors.preserve != 0.0 {
             preserved = Some(norm(state));
         }
@@ -122,7 +141,7 @@ fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], Factors)
             factors.set - dot(state, direction) * factors.take
         };
         for (h, d) in state.iter_mut().zip(direction) {
-            *h += d * factor;
+            *h += d * (factor * gain);
         }
     }
     if let Some(before) = preserved {
@@ -137,22 +156,4 @@ fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], Factors)
         let ratio = if ratio > f32::MAX { f32::MAX } else { ratio };
         state.iter_mut().for_each(|h| *h *= ratio);
     }
-}
-
-fn norm(state: &[f32]) -> f32 {
-    dot(state, state).sqrt()
-}
-
-/// Summed in 16 parts, so that it is vectorised.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const PARTS: usize = 16;
-    let (a, b) = (a.chunks_exact(PARTS), b.chunks_exact(PARTS));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
-    let mut sums = [0f32; PARTS];
-    for (a, b) in a.zip(b) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum::<f32>() + rest
 }

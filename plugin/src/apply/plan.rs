@@ -33,16 +33,14 @@ pub struct Plan {
     of_set: Vec<Vec<usize>>,
     /// By layer, what is done there; `None` where nothing is. Made when the pass first comes to the layer.
     layers: Vec<Option<OnceLock<LayerPlan>>>,
-    decides: Vec<bool>,
-    /// Whether the streams of some prompts are kept.
-    captures: bool,
     /// What was laid out for the layers so far; most layers have the same.
     layouts: Mutex<Vec<Arc<Layout>>>,
 }
 
 impl Plan {
-    /// The plan for these rows of a stream of `width` positions.
-    pub fn new(rows: &[Row], width: usize) -> Self {
+    /// The plan for these rows of a stream of `width` positions, once their states after the layers up to `seen` were looked at;
+    /// `None`: after none.
+    pub fn new(rows: &[Row], width: usize, seen: Option<usize>) -> Self {
         let mut plan = Self {
             sets: Vec::new(),
             index: Arc::default(),
@@ -50,8 +48,6 @@ impl Plan {
             steps: Vec::new(),
             of_set: Vec::new(),
             layers: Vec::new(),
-            decides: Vec::new(),
-            captures: rows.iter().any(|row| captured(row).is_some()),
             layouts: Mutex::default(),
         };
         let mut all = vec![0; rows.len() * width];
@@ -59,13 +55,8 @@ impl Plan {
         for (row, index) in rows.iter().zip(all.chunks_mut(width.max(1))) {
             let Some(state) = SequenceState::of(row) else { continue };
             let program = state.program();
-            for condition in &program.conditions {
-                if state.waits_at(condition.layer) {
-                    *at(&mut plan.decides, condition.layer) = true;
-                }
-            }
             for (offset, (&token, slot)) in row.ids.iter().zip(index.iter_mut()).enumerate() {
-                let steps = acting(state, row, row.start + offset, token);
+                let steps = acting(state, row, row.start + offset, token, seen);
                 if steps == 0 {
                     continue;
                 }
@@ -106,14 +97,9 @@ impl Plan {
         plan
     }
 
-    /// Whether the streams of some prompts are kept.
-    pub fn captures(&self) -> bool {
-        self.captures
-    }
-
-    /// Whether the next pass may want the same: every sequence has one token, and no condition is open.
+    /// Whether a later pass may want the same: every sequence has one token.
     pub fn may_recur(&self) -> bool {
-        self.width == 1 && self.decides.is_empty() && !self.captures
+        self.width == 1
     }
 
     /// What the programs of the pass take in memory, each counted once.
@@ -125,29 +111,22 @@ impl Plan {
     }
 
     /// Whether a plan for these rows would be this one. Allocates nothing.
-    pub fn fits(&self, rows: &[Row], width: usize) -> bool {
+    pub fn fits(&self, rows: &[Row], width: usize, seen: Option<usize>) -> bool {
         let same_at = |row: &Row, index: &[u32]| {
             let Some(state) = SequenceState::of(row) else {
-                return captured(row).is_none() && index.iter().all(|&set| set == 0);
+                return index.iter().all(|&set| set == 0);
             };
-            let program = state.program();
-            let waits = program
-                .conditions
-                .iter()
-                .any(|condition| state.waits_at(condition.layer));
             let mut tokens = row.ids.iter().zip(index).enumerate();
-            !waits
-                && tokens.all(|(offset, (&token, &set))| {
-                    let steps = acting(state, row, row.start + offset, token);
-                    match self.set(set) {
-                        None => steps == 0,
-                        Some(set) => set.steps == steps && Arc::ptr_eq(&set.program, program),
-                    }
-                })
+            tokens.all(|(offset, (&token, &set))| {
+                let steps = acting(state, row, row.start + offset, token, seen);
+                match self.set(set) {
+                    None => steps == 0,
+                    Some(set) => set.steps == steps && Arc::ptr_eq(&set.program, state.program()),
+                }
+            })
         };
         self.width == width
             && self.index.len() == rows.len() * width
-            && self.decides.is_empty()
             && rows
                 .iter()
                 .zip(self.index.chunks(width.max(1)))
@@ -162,11 +141,6 @@ impl Plan {
     /// The set that [`index`](Self::index) has at a position; `None` where nothing is done.
     pub fn set(&self, index: u32) -> Option<&StepSet> {
         self.sets.get(index.checked_sub(1)? as usize)
-    }
-
-    /// Whether a condition is to be decided after `layer`.
-    pub fn decides_at(&self, layer: usize) -> bool {
-        self.decides.get(layer).copied().unwrap_or(false)
     }
 
     /// By row and position: 0, or 1 + the index of a set.
@@ -222,6 +196,7 @@ impl Plan {
                 Some(Place {
                     line: line(with),
                     step: number as u32 + 1,
+                    of_program: self.steps[number].1 as u32,
                     projects: step.op != Op::Add,
                     clamps: step.op == Op::Clamp,
                 })
@@ -265,12 +240,13 @@ pub struct LayerPlan {
 }
 
 impl LayerPlan {
-    /// What is done where [`Plan::index`] is `set`, in order: along which direction, and with which factors.
-    pub fn steps(&self, set: u32) -> impl Iterator<Item = (&[f32], Factors)> {
+    /// What is done where [`Plan::index`] is `set`, in order: along which direction, with which factors, and as which step of its
+    /// program.
+    pub fn steps(&self, set: u32) -> impl Iterator<Item = (&[f32], Factors, u32)> {
         let places = set.checked_sub(1).map(|set| &self.layout.places[set as usize]);
         places.into_iter().flatten().map(|place| {
             let direction = &self.directions[place.line as usize - 1];
-            (direction.values(), self.factors[place.step as usize])
+            (direction.values(), self.factors[place.step as usize], place.of_program)
         })
     }
 }
@@ -293,6 +269,8 @@ pub struct Factors {
 struct Place {
     line: u32,
     step: u32,
+    /// The number of the step in its program.
+    of_program: u32,
     /// Whether it wants to know the component along its direction.
     projects: bool,
     /// Whether it keeps that between bounds.
@@ -335,6 +313,12 @@ impl Layout {
     /// Whether anything is done at all.
     pub fn acts(&self) -> bool {
         self.places.iter().any(|set| !set.is_empty())
+    }
+
+    /// The number, in its program, of the step that a position of the stream does in a round.
+    pub fn step_of(&self, position: usize, round: usize) -> Option<u32> {
+        let set = self.index.get(position)?.checked_sub(1)?;
+        Some(self.places.get(set as usize)?.get(round)?.of_program)
     }
 
     /// Round by round: each position does one step a round.
@@ -388,8 +372,9 @@ pub fn captured(row: &Row) -> Option<&StreamCapture> {
     (row.start < row.prompt_len).then_some(capture)
 }
 
-/// The steps that act on the token at `position` of the row's sequence.
-fn acting(state: &SequenceState, row: &Row, position: usize, token: u32) -> u32 {
+/// The steps that act on the token at `position` of the row's sequence, as far as is known when its states up to the layer `seen` were
+/// looked at.
+fn acting(state: &SequenceState, row: &Row, position: usize, token: u32, seen: Option<usize>) -> u32 {
     let mut acting = 0;
     for (number, step) in state.program().steps.iter().enumerate() {
         let selector = if position < row.prompt_len {
@@ -397,7 +382,7 @@ fn acting(state: &SequenceState, row: &Row, position: usize, token: u32) -> u32 
         } else {
             &step.generation
         };
-        if selector.contains(position, row.prompt_len, token) && step.condition.is_none_or(|c| state.holds(c)) {
+        if selector.contains(position, row.prompt_len, token) && state.holds(step, position, row.prompt_len, seen) {
             acting |= 1 << number;
         }
     }

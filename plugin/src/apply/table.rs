@@ -10,6 +10,7 @@ use candle_core::{D, DType, Device, DeviceLocation, Result, Tensor};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
+use super::gains::Gains;
 use super::lock;
 use super::plan::{Factors, LayerPlan, Lookup};
 use crate::directions::Direction;
@@ -67,12 +68,13 @@ impl Default for Tables {
 }
 
 impl Tables {
-    /// Steers `stream`, `[rows, width, hidden]`, as `plan` says; `None` if it does nothing.
+    /// Steers `stream`, `[rows, width, hidden]`, as `plan` says, with what schedules make of it in this pass; `None` if it does
+    /// nothing.
     ///
     /// # Errors
     ///
     /// A direction of another width than the stream; what candle says.
-    pub fn apply(&self, plan: &LayerPlan, stream: &Tensor) -> Result<Option<Tensor>> {
+    pub fn apply(&self, plan: &LayerPlan, gains: Option<&Gains>, stream: &Tensor) -> Result<Option<Tensor>> {
         let rounds = plan.layout.rounds();
         let Some(first) = rounds.first() else { return Ok(None) };
         let shape = stream.dims3()?;
@@ -85,7 +87,7 @@ impl Tables {
         let set = column(|factors| factors.set)?;
         let before = stream.to_dtype(DType::F32)?;
         let mut out = before.clone();
-        for round in rounds {
+        for (number, round) in rounds.iter().enumerate() {
             let d = self.gather(&directions, &round.lines, shape)?;
             let mut factor = self.gather(&set, &round.steps, shape)?;
             if round.projects {
@@ -107,6 +109,9 @@ impl Tables {
                     factor = factor.broadcast_add(&bounded)?;
                 }
                 factor = factor.broadcast_sub(&component.broadcast_mul(&take)?)?;
+            }
+            if let Some(gains) = gains {
+                factor = factor.broadcast_mul(&gains.of_round(&plan.layout, number, device)?)?;
             }
             out = out.broadcast_add(&d.broadcast_mul(&factor)?)?;
         }

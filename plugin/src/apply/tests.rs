@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use residual_hooks::{HookSlot, Phase, Row, Support, before_block};
 
 use super::*;
-use crate::compile::{Program, compile};
+use crate::compile::{Condition, Program, Reads, compile};
 use crate::reference::steer;
-use crate::spec::{Conflict, NormRule, Op, SteeringSpec, TokenState, VectorUse, When};
+use crate::spec::{Conflict, NormRule, Op, Schedule, Shape, SteeringSpec, Test, TokenRef, VectorUse, When};
 use crate::steering::admission;
 use crate::testing::{HIDDEN, cases, library, places, target, token};
 use crate::{SteeringHook, spec::Apply};
@@ -33,14 +33,74 @@ impl residual_hooks::ResidualHook for Hook {
 
     fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>> {
         if !self.tables {
-            return self.applier.after_block(layer, stream, batch, |_| ());
+            return self.applier.after_block(layer, stream, batch, &|_, _| ());
         }
-        let plan = self.applier.observe(layer, stream, batch, |_| ())?.unwrap();
-        match plan.layer(layer) {
-            Some(here) => self.applier.tables.apply(here, stream),
+        let pass = self.applier.look(layer, stream, batch, &|_, _| ())?.unwrap();
+        match pass.plan().layer(layer) {
+            Some(here) => self.applier.tables.apply(here, pass.gains(), stream),
             None => Ok(None),
         }
     }
+}
+
+/// Tests at layers 2 and 3, decided once or at each token.
+fn tests() -> impl Strategy<Value = Test> {
+    let releases = (prop::option::of(0.0..1.0f64), prop::option::of(1..4usize));
+    ((0..2usize, 2..4usize), 0..3usize, -2.0..2.0f64, releases).prop_map(|((vector, layer), kind, threshold, more)| {
+        // `a` has no layer 3.
+        let vector = if layer == 3 { "b" } else { ["a", "b"][vector] };
+        let mut test = match threshold > 0.0 {
+            true => Test::above(vector, layer, threshold),
+            false => Test::below(vector, layer, threshold),
+        };
+        match kind {
+            0 => test,
+            1 => test.mean(),
+            _ => {
+                let width = if threshold > 0.0 { -1.0 } else { 1.0 };
+                test.release = more.0.map(|release| threshold + width * release);
+                test.window = more.1;
+                test.each_token()
+            }
+        }
+    })
+}
+
+fn conditions() -> impl Strategy<Value = When> {
+    let list = || prop::collection::vec(tests().prop_map(When::from), 1..4);
+    let of_lists = || {
+        prop::collection::vec(
+            prop_oneof![list().prop_map(When::Any), list().prop_map(When::All)],
+            1..3,
+        )
+    };
+    prop_oneof![
+        3 => tests().prop_map(When::from),
+        1 => list().prop_map(When::All),
+        1 => list().prop_map(When::Any),
+        1 => of_lists().prop_map(When::All),
+    ]
+}
+
+fn schedules() -> impl Strategy<Value = Schedule> {
+    let factor = || -1.0..1.0f64;
+    let ramp = (any::<bool>(), factor(), factor(), 1..6i64).prop_map(|(cosine, from, to, tokens)| {
+        let shape = if cosine { Shape::Cosine } else { Shape::Linear };
+        Schedule::ramp(shape, from, to, tokens)
+    });
+    let factor = prop_oneof![3 => factor(), 1 => Just(0.0), 1 => Just(1.0)];
+    let listed = (prop::collection::vec(factor, 1..4), any::<bool>()).prop_map(|(factors, repeat)| Schedule {
+        repeat,
+        ..Schedule::listed(factors)
+    });
+    let trigger = prop::option::weighted(0.4, (0..5u32, prop::option::of(-1.0..1.0f64)));
+    (prop_oneof![ramp, listed], trigger).prop_map(|(schedule, trigger)| match trigger {
+        None => schedule,
+        Some((token, before)) => Schedule {
+            before,
+            ..schedule.after(TokenRef::Id(token))
+        },
+    })
 }
 
 fn uses() -> impl Strategy<Value = VectorUse> {
@@ -52,14 +112,6 @@ fn uses() -> impl Strategy<Value = VectorUse> {
     ];
     let op = prop_oneof![3 => Just(Op::Add), 1 => Just(Op::Ablate), 1 => Just(Op::Set), 1 => Just(Op::Clamp)];
     let open = prop::option::weighted(0.8, 0.0..2.0f64);
-    let when = (0..2usize, any::<bool>(), -2.0..2.0f64).prop_map(|(vector, mean, threshold)| When {
-        vector: ["a", "b"][vector].into(),
-        map: None,
-        layer: 2,
-        token: if mean { TokenState::Mean } else { TokenState::Last },
-        above: (threshold > 0.0).then_some(threshold),
-        below: (threshold <= 0.0).then_some(threshold),
-    });
     let everywhere = (places(false), places(true)).prop_map(|(prompt, generation)| Apply {
         prompt: Some(prompt),
         generation: Some(generation),
@@ -70,9 +122,12 @@ fn uses() -> impl Strategy<Value = VectorUse> {
         -3.0..3.0f64,
         open,
         prop::option::weighted(0.8, everywhere),
-        prop::option::weighted(0.2, when),
+        (
+            prop::option::weighted(0.3, conditions()),
+            prop::option::weighted(0.3, schedules()),
+        ),
     )
-        .prop_map(|(vector, op, scale, width, apply, when)| {
+        .prop_map(|(vector, op, scale, width, apply, (when, schedule))| {
             let mut used = match op {
                 // One bound, or both.
                 Op::Clamp => VectorUse {
@@ -86,10 +141,13 @@ fn uses() -> impl Strategy<Value = VectorUse> {
                     ..vector.op(op)
                 },
             };
-            match when {
-                Some(when) => used.when = Some(when),
-                None => used.apply = apply,
-            }
+            // Where something is decided from the prompt, the vector can't act on it.
+            used.apply = match &when {
+                Some(when) if when.waits_for_the_prompt() => apply.map(|apply| Apply { prompt: None, ..apply }),
+                _ => apply,
+            };
+            used.when = when;
+            used.schedule = schedule;
             used
         })
 }
@@ -184,9 +242,9 @@ fn pass(
         .collect()
 }
 
-/// What each condition of `program` decides on the sequence `number`.
-fn decisions(program: &Program, number: usize, prompt_len: usize) -> Vec<bool> {
-    let component = |condition: &crate::compile::Condition, position: usize| -> f64 {
+/// What each condition of `program` says of the token at `position` of the sequence `number`.
+fn decisions(program: &Program, number: usize, prompt_len: usize, position: usize) -> Vec<bool> {
+    let component = |condition: &Condition, position: usize| -> f64 {
         // The stream that a condition sees is the one that reaches its layer.
         let state = made_up(number, condition.layer, position);
         state
@@ -195,17 +253,20 @@ fn decisions(program: &Program, number: usize, prompt_len: usize) -> Vec<bool> {
             .map(|(&h, &v)| f64::from(h) * f64::from(v))
             .sum()
     };
-    program
-        .conditions
-        .iter()
-        .map(|condition| match condition.mean {
-            true => {
-                let sum: f64 = (0..prompt_len).map(|position| component(condition, position)).sum();
-                condition.is_met(sum / prompt_len as f64)
-            }
-            false => condition.is_met(component(condition, prompt_len - 1)),
-        })
-        .collect()
+    let decide = |condition: &Condition| match condition.reads {
+        Reads::Mean => {
+            let sum: f64 = (0..prompt_len).map(|position| component(condition, position)).sum();
+            condition.is_met(sum / prompt_len as f64)
+        }
+        Reads::Last => condition.is_met(component(condition, prompt_len - 1)),
+        Reads::Each { window, .. } => (0..=position).fold(false, |held, position| {
+            let last = (position + 1).saturating_sub(window)..=position;
+            let count = last.clone().count() as f64;
+            let mean = last.map(|position| component(condition, position)).sum::<f64>() / count;
+            condition.goes_on(held, mean)
+        }),
+    };
+    program.conditions.iter().map(decide).collect()
 }
 
 fn agrees_with_the_reference(tables: bool, sequences: &[Sequence], dtype: DType, tolerance: f32) {
@@ -213,7 +274,7 @@ fn agrees_with_the_reference(tables: bool, sequences: &[Sequence], dtype: DType,
     slot.install(Hook::new(tables)).unwrap();
     let states: Vec<Option<residual_hooks::RequestState>> = sequences
         .iter()
-        .map(|(program, prompt_len, ids, _)| admission(program.as_ref()?, &ids[..*prompt_len], |_| ()).state)
+        .map(|(program, prompt_len, ids, _)| admission(program.as_ref()?, &ids[..*prompt_len], None, |_| ()).state)
         .collect();
     let mut found: Vec<Vec<Vec<Vec<f32>>>> = vec![vec![Vec::new(); 6]; sequences.len()];
     // The prompt in two parts, the first of which comes twice; then token by token, as far as each sequence goes.
@@ -247,16 +308,8 @@ fn agrees_with_the_reference(tables: bool, sequences: &[Sequence], dtype: DType,
             for (position, state) in found.iter().enumerate() {
                 let mut expected = made_up(number, layer, position);
                 if let Some(program) = program {
-                    let decided = decisions(program, number, *prompt_len);
-                    steer(
-                        program,
-                        &mut expected,
-                        layer,
-                        position,
-                        *prompt_len,
-                        ids[position],
-                        &decided,
-                    );
+                    let decided = decisions(program, number, *prompt_len, position);
+                    steer(program, &mut expected, layer, *prompt_len, &ids[..=position], &decided);
                 }
                 for (a, b) in state.iter().zip(&expected) {
                     assert!(
@@ -310,7 +363,7 @@ fn what_becomes_of_a_row_does_not_depend_on_its_neighbours() {
         slot.install(Hook::new(tables)).unwrap();
         let rows = || {
             let row = |(number, program): (usize, &Option<&Arc<Program>>)| Row {
-                state: program.and_then(|program| admission(program, &[1], |_| ()).state),
+                state: program.and_then(|program| admission(program, &[1], None, |_| ()).state),
                 ..Row::prompt(number, vec![1])
             };
             programs.iter().enumerate().map(row).collect()
@@ -350,7 +403,7 @@ fn what_is_not_steered_stays_bit_for_bit() {
         let stream = stream.to_dtype(dtype).unwrap();
         let rows = || {
             let mut rows = vec![Row::prompt(0, vec![1]), Row::prompt(1, vec![1])];
-            rows[0].state = admission(&program, &[1], |_| ()).state;
+            rows[0].state = admission(&program, &[1], None, |_| ()).state;
             rows
         };
         let out = slot.scope(rows, || before_block(stream.clone(), 2)).unwrap();
@@ -380,13 +433,13 @@ fn the_plan_of_a_pass_is_that_of_the_last_one_while_it_fits() {
         start: position,
         prompt_len: 1,
         phase: Phase::Generation,
-        state: admission(program, &[1], |_| ()).state,
+        state: admission(program, &[1], None, |_| ()).state,
         ..Row::prompt(0, ids)
     };
-    let plan = Plan::new(&[generating(&program, 3, vec![1])], 1);
+    let plan = Plan::new(&[generating(&program, 3, vec![1])], 1, None);
     assert!(plan.may_recur());
     // The next token of it, and another sequence that asks for the same.
-    assert!(plan.fits(&[generating(&program, 4, vec![2])], 1));
+    assert!(plan.fits(&[generating(&program, 4, vec![2])], 1, None));
     let more = [generating(&program, 4, vec![2]), generating(&program, 4, vec![2])];
     for (different, width) in [
         (&[generating(&other, 4, vec![2])][..], 1),
@@ -396,20 +449,19 @@ fn the_plan_of_a_pass_is_that_of_the_last_one_while_it_fits() {
         (&more, 1),
         (&[], 1),
     ] {
-        assert!(!plan.fits(different, width), "{different:?}");
+        assert!(!plan.fits(different, width, None), "{different:?}");
     }
-    // An unsteered pass may recur as well; one that has a condition to decide is made each time.
-    let unsteered = Plan::new(&[Row::prompt(0, vec![1])], 1);
-    assert!(unsteered.fits(&[Row::prompt(7, vec![2])], 1) && !unsteered.fits(&more[..1], 1));
-    let open = [generating(&conditional, 0, vec![1])];
-    assert!(!unsteered.fits(&open, 1));
+    // An unsteered pass may recur as well, and is that of a condition that is not decided.
+    let unsteered = Plan::new(&[Row::prompt(0, vec![1])], 1, None);
+    assert!(unsteered.fits(&[Row::prompt(7, vec![2])], 1, None) && !unsteered.fits(&more[..1], 1, None));
+    assert!(unsteered.fits(&[generating(&conditional, 1, vec![1])], 1, None));
     // Steps that act on some generated tokens alone.
     let fourth: Apply = serde_json::from_str(r#"{"generation": {"positions": [3]}}"#).unwrap();
     let fourth = compiled(VectorUse::new("a", 0.3).apply(fourth));
-    let plan = Plan::new(&[generating(&fourth, 4, vec![1])], 1);
-    assert!(plan.fits(&[generating(&fourth, 4, vec![2])], 1) && !plan.fits(&[generating(&fourth, 5, vec![2])], 1));
+    let plan = Plan::new(&[generating(&fourth, 4, vec![1])], 1, None);
+    assert!(plan.fits(&[generating(&fourth, 4, vec![2])], 1, None));
+    assert!(!plan.fits(&[generating(&fourth, 5, vec![2])], 1, None));
     assert_eq!(plan.program_bytes(), fourth.bytes());
-    assert!(!Plan::new(&open, 1).may_recur() && !Plan::new(&open, 1).fits(&open, 1));
 }
 
 /// Wider than a vector register, and more positions than one task has.
@@ -427,7 +479,7 @@ fn long_prompts_of_wide_models_agree_with_the_reference() {
     let values: Vec<f32> = (0..positions * WIDTH).map(|i| number(i + 7)).collect();
     let rows = || {
         vec![Row {
-            state: admission(&program, &vec![1; positions], |_| ()).state,
+            state: admission(&program, &vec![1; positions], None, |_| ()).state,
             ..Row::prompt(0, vec![1; positions])
         }]
     };
@@ -438,7 +490,7 @@ fn long_prompts_of_wide_models_agree_with_the_reference() {
         let out = out.squeeze(0).unwrap().to_vec2::<f32>().unwrap();
         for (position, (found, state)) in out.iter().zip(values.chunks(WIDTH)).enumerate() {
             let mut expected = state.to_vec();
-            steer(&program, &mut expected, 1, position, positions, 1, &[]);
+            steer(&program, &mut expected, 1, positions, &vec![1; position + 1], &[]);
             assert!(expected.iter().zip(state).any(|(a, b)| (a - b).abs() > 0.01));
             for (a, b) in found.iter().zip(&expected) {
                 assert!(
@@ -458,7 +510,7 @@ fn a_state_that_overflows_is_no_number_with_its_norm_preserved() {
         slot.install(Hook::new(tables)).unwrap();
         let rows = || {
             vec![Row {
-                state: admission(&program, &[1], |_| ()).state,
+                state: admission(&program, &[1], None, |_| ()).state,
                 ..Row::prompt(0, vec![1])
             }]
         };
@@ -512,47 +564,56 @@ fn salts_say_what_prompts_share() {
         compiled(VectorUse::new("a", 1.0).apply(apply))
     };
     // Generated tokens alone: the unsteered prompt, and nothing of what follows.
-    let only_generated = admission(&generated(r#"{"generation": "all"}"#), &[1; 7], |_| ());
+    let only_generated = admission(
+        &generated(r#"{"generation": {"windows": [[0]]}}"#),
+        &[1; 7],
+        None,
+        |_| (),
+    );
     assert_eq!((only_generated.salt, only_generated.share_generated), (0, false));
+    // With the choice of the first: the prompt up to its last token.
+    let from_the_first = admission(&generated(r#"{"generation": "all"}"#), &[1; 7], None, |_| ());
+    assert_eq!((from_the_first.salt_from, from_the_first.share_generated), (6, false));
+    assert_ne!(from_the_first.salt, 0);
     // Everywhere alike: all of it, under a salt of its own.
-    let everywhere = admission(&all, &[1; 7], |_| ());
+    let everywhere = admission(&all, &[1; 7], None, |_| ());
     assert!(everywhere.salt != 0 && everywhere.share_generated);
-    assert_eq!(everywhere.salt, admission(&all, &[1; 9], |_| ()).salt);
+    assert_eq!(everywhere.salt, admission(&all, &[1; 9], None, |_| ()).salt);
     assert_eq!(
         everywhere.salt,
-        admission(&compiled(VectorUse::new("a", 1.0)), &[1; 7], |_| ()).salt
+        admission(&compiled(VectorUse::new("a", 1.0)), &[1; 7], None, |_| ()).salt
     );
     assert_ne!(
         everywhere.salt,
-        admission(&compiled(VectorUse::new("a", 1.1)), &[1; 7], |_| ()).salt
+        admission(&compiled(VectorUse::new("a", 1.1)), &[1; 7], None, |_| ()).salt
     );
     // Counted from the prompt's end: nothing across lengths.
     let last = generated(r#"{"prompt": {"positions": [-1]}}"#);
     assert_ne!(
-        admission(&last, &[1; 7], |_| ()).salt,
-        admission(&last, &[1; 8], |_| ()).salt
+        admission(&last, &[1; 7], None, |_| ()).salt,
+        admission(&last, &[1; 8], None, |_| ()).salt
     );
-    assert!(!admission(&last, &[1; 7], |_| ()).share_generated);
+    assert!(!admission(&last, &[1; 7], None, |_| ()).share_generated);
     // What lies before the first token that is acted on is the unsteered prompt's.
-    assert_eq!(admission(&last, &[1; 7], |_| ()).salt_from, 6);
+    assert_eq!(admission(&last, &[1; 7], None, |_| ()).salt_from, 6);
     assert_eq!((everywhere.salt_from, only_generated.salt_from), (0, 7));
     let cat = generated(r#"{"prompt": {"tokens": [" cat"]}, "generation": "all"}"#);
-    assert_eq!(admission(&cat, &[0, 2, 1, 0, 1], |_| ()).salt_from, 2);
-    assert_eq!(admission(&cat, &[0, 2], |_| ()).salt_from, 2);
+    assert_eq!(admission(&cat, &[0, 2, 1, 0, 1], None, |_| ()).salt_from, 2);
+    // The choice of the first generated token is made from the last one.
+    assert_eq!(admission(&cat, &[0, 2], None, |_| ()).salt_from, 1);
     let first = generated(r#"{"prompt": {"positions": [0]}}"#);
     assert_eq!(
-        admission(&first, &[1; 7], |_| ()).salt,
-        admission(&first, &[1; 8], |_| ()).salt
+        admission(&first, &[1; 7], None, |_| ()).salt,
+        admission(&first, &[1; 8], None, |_| ()).salt
     );
     // A mean over the prompt must see all of it.
-    let when = |token| When {
-        vector: "b".into(),
-        map: None,
-        layer: 2,
-        token,
-        above: Some(0.0),
-        below: None,
+    let on = |test: Test| admission(&compiled(VectorUse::new("a", 1.0).when(test)), &[1; 7], None, |_| ()).read_cache;
+    let test = || Test::above("b", 2, 0.0);
+    assert!(on(test()) && !on(test().mean()));
+    // So must one that goes by earlier tokens.
+    let window = Test {
+        window: Some(3),
+        ..test().each_token()
     };
-    let on = |token| admission(&compiled(VectorUse::new("a", 1.0).when(when(token))), &[1; 7], |_| ()).read_cache;
-    assert!(on(TokenState::Last) && !on(TokenState::Mean));
+    assert!(on(test().each_token()) && !on(window));
 }

@@ -55,17 +55,14 @@ impl<'a> Hashed<'a> {
             bytes.extend(layer.direction.digest().bytes());
             sha256(&bytes)
         });
-        let condition = step.condition.and_then(|index| conditions.get(index)).map(|condition| {
-            let mut bytes = vec![u8::from(condition.mean), u8::from(condition.above)];
-            bytes.extend((condition.layer as u64).to_le_bytes());
-            bytes.extend(canonical(condition.threshold));
-            bytes.extend(condition.direction.digest().bytes());
-            bytes
-        });
         Self {
             step,
             layers: layers.collect(),
-            condition: condition.unwrap_or_default(),
+            condition: step
+                .when
+                .as_ref()
+                .map(|when| when.canonical(conditions))
+                .unwrap_or_default(),
         }
     }
 }
@@ -80,6 +77,14 @@ fn hash(steps: &[Hashed<'_>], phases: &[Phase], conflict: Conflict, norm: NormRu
         }
         let mut place = selectors().flat_map(Selector::canonical).collect::<Vec<_>>();
         place.extend(&step.condition);
+        if let Some(schedule) = &step.step.schedule {
+            match (phases.len(), schedule.at_rest()) {
+                // The prompt's tokens have one factor.
+                (1, 1.0) => {}
+                (1, factor) => place.extend(canonical(factor)),
+                _ => place.extend(schedule.canonical()),
+            }
+        }
         let place = sha256(&place);
         for (layer, what) in step.step.layers.keys().zip(&step.layers) {
             lines.push((*layer, format!("{layer} {what} {place}\n")));

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::policy::{Bound, Excess};
 use crate::reference::steer;
-use crate::spec::{Apply, InlineVector, RequestSteering, Selection, TokenRef, VectorRef, Where, Window, from_json};
+use crate::spec::{
+    Apply, InlineVector, RequestSteering, Schedule as Scheduled, Selection, Shape, Test, TokenRef, VectorRef, When,
+    Where, Window, from_json,
+};
 use crate::testing::{HIDDEN, cases, library, model, places, target, token, vector};
 
 fn program(spec: impl Into<SteeringSpec>) -> Program {
@@ -60,7 +63,7 @@ fn offsets_are_directions_and_scales() {
     let relative = program(VectorUse::relative("b", -0.5).at_layers([3]));
     assert_eq!(directions(&relative, 0), [(3, vec![0.0, 0.0, 0.0, -1.0], -5.0)]);
     let step = &used.steps[0];
-    assert!(step.prompt.is_all() && step.generation.is_all() && step.condition.is_none());
+    assert!(step.prompt.is_all() && step.generation.is_all() && step.when.is_none());
 }
 
 #[test]
@@ -192,7 +195,7 @@ fn what_does_not_fit_names_its_field() {
             "s.vectors[0].when.layer: found 1, expected layers that \"b\" has: 2-3",
         ),
         (
-            a().when(When::above("b", 1, 0.0).through("down")),
+            a().when(Test::above("b", 1, 0.0).through("down")),
             "s.vectors[0].when.map: found \"down\", expected a map's name",
         ),
         (
@@ -323,24 +326,95 @@ fn conditions_are_shared_and_only_they_decide() {
         VectorUse::new("a", 1.0).when(When::above("b", 3, 2.5)),
         VectorUse::new("b", 1.0),
         VectorUse::new("b", 1.0).when(When::above("b", 3, 2.5)),
-        VectorUse::new("c", 1.0).when(When::below("b", 3, 2.5).mean()),
+        VectorUse::new("c", 1.0).when(Test::below("b", 3, 2.5).mean()),
     ]);
     let program = program(spec);
-    let indices: Vec<_> = program.steps.iter().map(|step| step.condition).collect();
-    assert_eq!(indices, [Some(0), None, Some(0), Some(1)]);
+    let formulas: Vec<_> = program.steps.iter().map(|step| step.when.clone()).collect();
+    let test = |index| Some(Formula::Test(index));
+    assert_eq!(formulas, [test(0), None, test(0), test(1)]);
     let [above, below] = &program.conditions[..] else {
         panic!("{:?}", program.conditions)
     };
     assert_eq!(above.direction.values(), [0.0, 0.0, 0.0, -1.0]);
     assert_eq!(
-        (above.layer, above.mean, above.above, above.threshold),
-        (3, false, true, 2.5)
+        (above.layer, above.reads, above.above, above.threshold),
+        (3, Reads::Last, true, 2.5)
     );
-    assert_eq!((below.mean, below.above), (true, false));
+    assert_eq!((below.reads, below.above), (Reads::Mean, false));
     assert!(above.is_met(2.6) && !above.is_met(2.5) && !above.is_met(f64::NAN));
     assert!(below.is_met(2.4) && !below.is_met(2.5) && !below.is_met(f64::NAN));
-    assert!(program.steps[0].prompt.is_none() && program.steps[0].generation.is_all());
+    // The first generated token is chosen from the state of the prompt's last one.
+    assert!(program.steps[0].prompt.is_last() && program.steps[0].generation.is_all());
     assert!(!program.uniform);
+    // All of them steer before layer 3.
+    assert_eq!(program.late_layers(), [1, 2]);
+}
+
+#[test]
+fn what_a_token_decides_is_done_to_it_from_that_layer_on() {
+    let used = |layers: Option<[usize; 1]>| {
+        let used = VectorUse::new("b", 1.0).when(Test::above("b", 3, 0.0).each_token());
+        match layers {
+            Some(layers) => used.at_layers(layers),
+            None => used,
+        }
+    };
+    let layers = |layers| program(SteeringSpec::from(used(layers))).layers();
+    // `b` has 2 and 3.
+    assert_eq!((layers(None), layers(Some([3]))), (vec![3], vec![3]));
+    let program = program(SteeringSpec::from(used(None)));
+    assert!(program.steps[0].prompt.is_all() && program.late_layers().is_empty());
+    let message = |spec: VectorUse| {
+        compile(&spec.into(), &library(), &target(), &token, "")
+            .unwrap_err()
+            .to_string()
+    };
+    let early = message(used(Some([2])));
+    assert_eq!(
+        early,
+        "vectors[0].layers: found 2, expected 3 or later, where the condition on this token is known"
+    );
+    let never = message(VectorUse::new("a", 1.0).when(Test::above("b", 3, 0.0).each_token()));
+    assert!(
+        never.starts_with("vectors[0].when: found one that is known from layer 3 on, expected"),
+        "{never}"
+    );
+    // Of alternatives the earliest may settle it.
+    let any = When::Any(vec![
+        Test::above("b", 3, 0.0).each_token().into(),
+        Test::above("a", 2, 0.0).each_token().into(),
+    ]);
+    let spec = SteeringSpec::from(VectorUse::new("a", 1.0).when(any));
+    assert_eq!(compile(&spec, &library(), &target(), &token, "").unwrap().layers(), [2]);
+}
+
+#[test]
+fn schedules_are_part_of_what_steering_is() {
+    let of = |used: VectorUse| program(SteeringSpec::from(used));
+    let scheduled = |schedule: Scheduled| of(VectorUse::new("a", 1.0).schedule(schedule));
+    let plain = of(VectorUse::new("a", 1.0));
+    // One that makes no difference is none.
+    assert_eq!(scheduled(Scheduled::listed([1.0, 1.0])).fingerprint, plain.fingerprint);
+    let out = scheduled(Scheduled::ramp(Shape::Linear, 1.0, 0.0, 9));
+    assert_ne!(out.fingerprint, plain.fingerprint);
+    assert_ne!(
+        out.fingerprint,
+        scheduled(Scheduled::ramp(Shape::Linear, 1.0, 0.0, 8)).fingerprint
+    );
+    // The prompt is steered as without it, so its states are shared; what is generated isn't.
+    assert_eq!(out.prompt_salt, plain.prompt_salt);
+    assert!(plain.uniform && !out.uniform);
+    let fades_in = scheduled(Scheduled::ramp(Shape::Linear, 0.0, 1.0, 9));
+    assert_eq!((fades_in.prompt_salt, fades_in.steps[0].prompt.is_none()), (0, true));
+    assert_ne!(scheduled(Scheduled::listed([0.5])).prompt_salt, plain.prompt_salt);
+}
+
+/// The generated tokens as the model reads them: not the choice of the first.
+fn generated() -> Where {
+    Where::Only(Selection {
+        windows: Some(vec![Window { start: 0, end: None }]),
+        ..Selection::default()
+    })
 }
 
 #[test]
@@ -354,8 +428,10 @@ fn what_the_prefix_cache_must_know() {
     assert_eq!(said(of(both(at(&[0])))), (true, false, false));
     assert_eq!(said(of(Apply::prompt(Where::All))), (true, false, false));
     assert_eq!(said(of(Apply::prompt(at(&[-1])))), (true, true, false));
-    assert_eq!(said(of(Apply::generation(Where::All))), (false, false, false));
-    assert_eq!(said(program(a().when(When::above("b", 3, 0.0)))), (false, false, false));
+    assert_eq!(said(of(Apply::generation(generated()))), (false, false, false));
+    // The first generated token is chosen from the prompt's last one.
+    assert_eq!(said(of(Apply::generation(Where::All))), (true, true, false));
+    assert_eq!(said(program(a().when(When::above("b", 3, 0.0)))), (true, true, false));
 
     let salt = |apply: Apply| of(apply).prompt_salt;
     let alike = [
@@ -369,7 +445,7 @@ fn what_the_prefix_cache_must_know() {
     assert!(alike.into_iter().all(|apply| salt(apply) == program(a()).prompt_salt));
     assert_ne!(salt(Apply::prompt(at(&[0]))), program(a()).prompt_salt);
     // What acts on generated tokens alone changes the fingerprint and not the salt, be there one salted or none.
-    let later = VectorUse::new("b", 1.0).apply(Apply::generation(Where::All));
+    let later = VectorUse::new("b", 1.0).apply(Apply::generation(generated()));
     let more = program(vec![a(), later]);
     assert_eq!(more.prompt_salt, program(a()).prompt_salt);
     assert_ne!(more.fingerprint, program(a()).fingerprint);
@@ -385,7 +461,7 @@ fn conflict_and_norm_count_where_they_matter() {
     let generation = |name: &str| {
         VectorUse::new(name, 1.0)
             .at_layers([2])
-            .apply(Apply::generation(Where::All))
+            .apply(Apply::generation(generated()))
     };
     let id = |vectors: Vec<VectorUse>, conflict| {
         let program = program(SteeringSpec::from(vectors).conflict(conflict));
@@ -426,11 +502,11 @@ fn vectors_that_can_meet_are_refused_where_asked() {
     );
     let when = |threshold| When::above("b", 3, threshold);
     let conditional = vec![a().when(when(1.0)), b().when(when(2.0))];
-    assert!(refusal(strict(conditional)).contains("at layer 2 on generated tokens"));
+    assert!(refusal(strict(conditional)).contains("at layer 2 on tokens of the prompt"));
     program(strict(vec![a().at_layers([1]), b()]));
     program(strict(vec![
         a().apply(Apply::prompt(Where::All)),
-        b().apply(Apply::generation(Where::All)),
+        b().apply(Apply::generation(generated())),
     ]));
     program(strict(vec![
         a().apply(Apply::prompt(at(&[0]))),
@@ -577,7 +653,7 @@ proptest! {
                 let _ = program.validate_prompt(&prompt);
                 for position in 0..20 {
                     let mut state = [1.0; HIDDEN];
-                    steer(&program, &mut state, 2, position, prompt.len(), 1, &[true]);
+                    steer(&program, &mut state, 2, prompt.len(), &vec![1; position + 1], &[true]);
                     prop_assert!(state.iter().all(|x| !x.is_nan()), "{:?}", state);
                 }
             }

@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use steermap_maps::{LayerVector, ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader, digest};
+use steermap_maps::{ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader, digest};
 
-use super::{ARCHITECTURE, DEFAULT_ALIGNMENT, F32, GgufError, MAGIC, kind};
+use super::{ARCHITECTURE, BF16, DEFAULT_ALIGNMENT, F16, F32, GgufError, MAGIC, kind, operation};
+use crate::foreign::{Dtype, ForeignVector, Found, ReadOptions, assemble, out_of_range, shifted};
 
 /// The versions with lengths of 64 bits. The first had 32, and no control vector was ever written in it.
 const VERSIONS: [u32; 2] = [2, 3];
@@ -18,20 +19,49 @@ const MAX_DIMENSIONS: u32 = 4;
 /// The most metadata entries: llama.cpp and repeng write three, and each takes memory.
 const MAX_METADATA: u64 = 1024;
 
-/// Reads the control vector in `bytes` as a vector for `concept`, native to `model`.
-///
-/// The file says nothing of the stream's mean norms, so they are 0, which stands for not known.
+/// Which architecture the vector was found on.
+const MODEL_HINT: &str = "controlvector.model_hint";
+
+/// How it was found, in files of EasySteer.
+pub(super) const METHOD: &str = "controlvector.method";
+
+/// As [`read_with`] without options, for the vector alone.
 ///
 /// # Errors
 ///
-/// A file that is cut short, of another kind or version, or that has other tensors than directions of the model's
-/// layers and size, in F32 and finite.
+/// As [`read_with`].
 pub fn read(bytes: &[u8], concept: &str, model: ModelInfo) -> Result<VectorFile, GgufError> {
+    Ok(read_with(bytes, concept, model, &ReadOptions::default())?.vector)
+}
+
+/// Reads the control vector in `bytes` as a vector for `concept`, native to `model`.
+///
+/// The file says nothing of the stream's mean norms, so they are 0, which stands for not known. Directions that are all
+/// zeros are left out: they are what a writer puts where it found nothing.
+///
+/// # Errors
+///
+/// A file that is cut short, of another kind or version, meant for something else than addition, or that has other
+/// tensors than directions of the model's layers and size, in F32, F16 or BF16 and finite. Options that ask for a key:
+/// the names are always the same.
+pub fn read_with(
+    bytes: &[u8],
+    concept: &str,
+    model: ModelInfo,
+    options: &ReadOptions,
+) -> Result<ForeignVector, GgufError> {
+    if let Some(key) = &options.key {
+        let expected = "none: the directions of a .gguf are called direction.1 and so on";
+        return Err(GgufError::value("key", format!("{key:?}"), expected));
+    }
     let mut reader = Reader { bytes, at: 0 };
     let magic = reader.take("magic", 4)?;
     if magic != MAGIC {
         let found = String::from_utf8_lossy(magic).into_owned();
-        return Err(GgufError::Magic { found });
+        return Err(GgufError::Magic {
+            found,
+            expected: "GGUF",
+        });
     }
     let version = reader.u32("version")?;
     if !VERSIONS.contains(&version) {
@@ -59,18 +89,30 @@ pub fn read(bytes: &[u8], concept: &str, model: ModelInfo) -> Result<VectorFile,
         }
     }
     let alignment = check_metadata(&metadata)?;
+    let first = usize::from(!metadata.contains_key(METHOD));
     let mut tensors = BTreeMap::new();
     let mut names = BTreeSet::new();
     for _ in 0..tensor_count {
-        let tensor = reader.tensor(&model)?;
+        let tensor = reader.tensor(&model, first, options.shift)?;
         if !names.insert(tensor.layer) {
             return Err(GgufError::value(tensor.name, "the tensor twice", "it once"));
         }
         tensors.insert(tensor.layer, tensor);
     }
     let data = (reader.at as u64).next_multiple_of(alignment);
-    let mut layers = Vec::with_capacity(tensors.len());
-    for (layer, tensor) in tensors {
+    if let Some(layer) = options.layer {
+        let layers: Vec<usize> = tensors.keys().copied().collect();
+        tensors.retain(|number, _| *number == layer);
+        if tensors.is_empty() {
+            return Err(GgufError::value(
+                "layer",
+                layer,
+                format!("one of the file's: {layers:?}"),
+            ));
+        }
+    }
+    let mut found = Vec::with_capacity(tensors.len());
+    for (block, tensor) in tensors {
         if tensor.offset % alignment != 0 {
             let found = format!("the offset {}", tensor.offset);
             return Err(GgufError::value(
@@ -87,17 +129,19 @@ pub fn read(bytes: &[u8], concept: &str, model: ModelInfo) -> Result<VectorFile,
                 .unwrap_or(usize::MAX),
         };
         // As many as the tensor has: `Reader::tensor` compared its shape with this.
-        let values = at.take(tensor.name, 4 * model.hidden_size as u64)?;
-        let (values, _) = values.as_chunks::<4>();
-        layers.push(LayerVector {
-            layer,
-            direction: values.iter().map(|value| f32::from_le_bytes(*value)).collect(),
-            mean_norm: 0.0,
-            auroc: None,
+        let values = at.take(tensor.name, (tensor.dtype.width() * model.hidden_size) as u64)?;
+        found.push(Found {
+            block,
+            name: tensor.name.to_string(),
+            values: tensor.dtype.decode(values),
         });
     }
-    let header = unknown_origin(concept, &method(&metadata), model, "the GGUF file", bytes);
-    Ok(VectorFile::new(header, layers)?)
+    let hint = match metadata.get(MODEL_HINT) {
+        Some(Value::Text(hint)) => Some(hint.to_string()),
+        _ => None,
+    };
+    let header = unknown_origin(concept, &method(hint.as_deref()), model, "the GGUF file", bytes);
+    assemble(found, header, options.shift, hint)
 }
 
 /// The header of a vector that says nothing of how it was made; `corpus` is all that it was made of, with the bytes `content`.
@@ -131,10 +175,10 @@ pub(crate) fn unknown_origin(
 }
 
 /// How the vector was found, as far as the file says it.
-fn method(metadata: &BTreeMap<&str, Value<'_>>) -> String {
-    match metadata.get("controlvector.model_hint") {
-        Some(Value::Text(hint)) => format!("GGUF control vector of a {hint} model"),
-        _ => "GGUF control vector".to_string(),
+fn method(hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => format!("GGUF control vector of a {hint} model"),
+        None => "GGUF control vector".to_string(),
     }
 }
 
@@ -148,11 +192,8 @@ fn check_metadata(metadata: &BTreeMap<&str, Value<'_>>) -> Result<u64, GgufError
             return Err(GgufError::value(architecture, found, "\"controlvector\""));
         }
     }
-    if let Some(other) = metadata
-        .get("controlvector.model_hint")
-        .filter(|hint| !matches!(hint, Value::Text(_)))
-    {
-        return Err(GgufError::value("controlvector.model_hint", other, "a text"));
+    if let Some(other) = metadata.get(MODEL_HINT).filter(|hint| !matches!(hint, Value::Text(_))) {
+        return Err(GgufError::value(MODEL_HINT, other, "a text"));
     }
     if let Some(other) = metadata
         .get("controlvector.layer_count")
@@ -163,6 +204,9 @@ fn check_metadata(metadata: &BTreeMap<&str, Value<'_>>) -> Result<u64, GgufError
             other,
             "a number of layers",
         ));
+    }
+    for (key, value) in metadata {
+        operation::check(key, value)?;
     }
     match metadata.get("general.alignment") {
         None => Ok(DEFAULT_ALIGNMENT),
@@ -176,10 +220,11 @@ fn check_metadata(metadata: &BTreeMap<&str, Value<'_>>) -> Result<u64, GgufError
 }
 
 /// A metadata value, as far as it is of use here.
-enum Value<'a> {
+pub(super) enum Value<'a> {
     Text(&'a str),
     /// Of any width, if it is not negative.
     Integer(u64),
+    Bool(bool),
     Other,
 }
 
@@ -188,7 +233,7 @@ impl std::fmt::Display for Value<'_> {
         match self {
             Self::Text(text) => write!(f, "{:?}", text.chars().take(64).collect::<String>()),
             Self::Integer(integer) => write!(f, "{integer}"),
-            Self::Other => f.write_str("a value of another type"),
+            Self::Bool(_) | Self::Other => f.write_str("a value of another type"),
         }
     }
 }
@@ -197,6 +242,7 @@ impl std::fmt::Display for Value<'_> {
 struct Tensor<'a> {
     name: &'a str,
     layer: usize,
+    dtype: Dtype,
     /// In bytes from where the tensors' data starts.
     offset: u64,
 }
@@ -257,6 +303,10 @@ impl<'a> Reader<'a> {
             3 => integer(i16::from_le_bytes(self.array(key)?).try_into().ok()),
             kind::U32 => Value::Integer(self.u32(key)?.into()),
             5 => integer(i32::from_le_bytes(self.array(key)?).try_into().ok()),
+            7 => {
+                let [byte] = self.array(key)?;
+                Value::Bool(byte != 0)
+            }
             kind::TEXT => Value::Text(self.text(key)?),
             9 => {
                 self.skip_array(key)?;
@@ -298,8 +348,8 @@ impl<'a> Reader<'a> {
         self.take(key, length.saturating_mul(width)).map(drop)
     }
 
-    /// What the file says of one tensor, checked against the model.
-    fn tensor(&mut self, model: &ModelInfo) -> Result<Tensor<'a>, GgufError> {
+    /// What the file says of one tensor, checked against the model. `first` is the lowest number that a direction has.
+    fn tensor(&mut self, model: &ModelInfo, first: usize, shift: i64) -> Result<Tensor<'a>, GgufError> {
         let name = self.text("a tensor's name")?;
         let dimensions = self.u32(name)?;
         if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
@@ -315,28 +365,46 @@ impl<'a> Reader<'a> {
         let number = name.strip_prefix("direction.");
         // `+1` and `01` are spelled so by no writer, and would be a second name of the same layer.
         let layer = number.and_then(|number| number.parse().ok().filter(|layer: &usize| layer.to_string() == number));
-        let layer = layer.filter(|layer| (1..=last).contains(layer));
-        let Some(layer) = layer else {
+        if let Some(layer) = layer.filter(|layer| *layer == model.num_layers && shift == 0) {
+            return Err(out_of_range(name, layer, shift, model));
+        }
+        let in_model = |layer: &usize| shifted(*layer, shift).is_some_and(|layer| layer <= last);
+        let Some(layer) = layer.filter(|layer| *layer >= first && in_model(layer)) else {
             let shown: String = name.chars().take(64).collect();
-            let expected = format!(
-                "direction.1 to direction.{last}: blocks of {} after the first",
-                model.model
-            );
+            let shift_note = if shift == 0 {
+                String::new()
+            } else {
+                format!(", once shifted by {shift}")
+            };
+            let expected = match (first, shift) {
+                (1, 0) => format!(
+                    "direction.1 to direction.{last}: blocks of {} after the first",
+                    model.model
+                ),
+                _ => format!("directions of blocks 0 to {last} of {}{shift_note}", model.model),
+            };
             return Err(GgufError::value("tensors", format!("{shown:?}"), expected));
         };
-        if dtype != F32 {
-            return Err(GgufError::value(
-                name,
-                format!("GGML's type {dtype}"),
-                "F32, which is type 0",
-            ));
-        }
-        let (first, others) = shape.split_first().unwrap_or((&0, &[]));
-        if *first != model.hidden_size as u64 || others.iter().any(|length| *length != 1) {
+        let dtype = match dtype {
+            F32 => Dtype::F32,
+            F16 => Dtype::F16,
+            BF16 => Dtype::Bf16,
+            other => {
+                let expected = "F32, F16 or BF16, which are 0, 1 and 30";
+                return Err(GgufError::value(name, format!("GGML's type {other}"), expected));
+            }
+        };
+        let (length, others) = shape.split_first().unwrap_or((&0, &[]));
+        if *length != model.hidden_size as u64 || others.iter().any(|length| *length != 1) {
             let expected = format!("[{}], the hidden size of {}", model.hidden_size, model.model);
             return Err(GgufError::value(name, format!("shape {shape:?}"), expected));
         }
-        Ok(Tensor { name, layer, offset })
+        Ok(Tensor {
+            name,
+            layer,
+            dtype,
+            offset,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 use steermap_maps::ModelInfo;
 
 use super::*;
+use crate::foreign::ReadOptions;
 
 pub(crate) fn model(hidden_size: usize, num_layers: usize) -> ModelInfo {
     ModelInfo {
@@ -187,7 +188,7 @@ fn mistakes_name_their_place() {
     assert!(error(&file(&[architecture()], &[], &[])).contains("found no [[layer]]"));
     for name in [
         "direction.0",
-        "direction.4",
+        "direction.5",
         "direction.+1",
         "direction.01",
         "direction.",
@@ -199,7 +200,7 @@ fn mistakes_name_their_place() {
     assert!(tensor(info("direction.1", &[3, 2], 0, 0)).contains("shape [3, 2]"));
     assert!(tensor(info("direction.1", &[], 0, 0)).contains("0 dimensions"));
     assert!(tensor(info("direction.1", &[3; 5], 0, 0)).contains("5 dimensions"));
-    assert!(tensor(info("direction.1", &[3], 1, 0)).contains("GGML's type 1"));
+    assert!(tensor(info("direction.1", &[3], 8, 0)).contains("GGML's type 8"));
     assert!(tensor(info("direction.1", &[3], 0, 5)).contains("the offset 5"));
     assert!(tensor(info("direction.1", &[3], 0, 64)).starts_with("direction.1: found"));
     assert!(tensor(info("direction.1", &[3], 0, u64::MAX - 31)).starts_with("direction.1: found 0 bytes left"));
@@ -212,5 +213,173 @@ fn mistakes_name_their_place() {
     assert!(error(&file(&[architecture()], &twice, &[vec![1.0; 3]])).contains("the tensor twice"));
     let values = |values: Vec<f32>| error(&file(&[architecture()], &[info("direction.1", &[3], 0, 0)], &[values]));
     assert!(values(vec![1.0, f32::NAN, 0.0]).contains("NaN at index 1"));
-    assert!(values(vec![0.0; 3]).contains("norm of 0"));
+    assert!(values(vec![0.0; 3]).contains("zeros alone"));
+}
+
+#[test]
+fn half_precision_is_read() {
+    let bytes = |kind: u32, ones: [u8; 2], twos: [u8; 2]| {
+        let mut bytes = file(&[architecture()], &[info("direction.2", &[3], kind, 0)], &[]);
+        bytes.resize(bytes.len().next_multiple_of(32), 0);
+        bytes.extend([ones, twos, [0, 0]].concat());
+        bytes
+    };
+    for bytes in [
+        bytes(1, [0x00, 0x3c], [0x00, 0xc0]),
+        bytes(30, [0x80, 0x3f], [0x00, 0xc0]),
+    ] {
+        let vector = read(&bytes, "happy", model(3, 4)).unwrap();
+        assert_eq!(vector.direction(2), Some(&[1.0, -2.0, 0.0][..]));
+        assert!(read(&bytes[..bytes.len() - 1], "happy", model(3, 4)).is_err());
+    }
+}
+
+#[test]
+fn a_direction_of_zeros_is_left_out() {
+    let tensors = [
+        info("direction.1", &[3], 0, 0),
+        info("direction.2", &[3], 0, 32),
+        info("direction.3", &[3], 0, 64),
+    ];
+    let bytes = file(
+        &[architecture()],
+        &tensors,
+        &[vec![0.0; 3], vec![1.0, 0.0, 0.0], vec![-0.0; 3]],
+    );
+    let read = read_with(&bytes, "happy", model(3, 4), &ReadOptions::default()).unwrap();
+    assert_eq!((read.vector.layers().len(), read.skipped.clone()), (1, vec![1, 3]));
+    assert_eq!(read.notes(None), ["left out: layer 1, 3, whose direction is all zeros"]);
+}
+
+/// A file of layers 1 to 4, for a model that has 0 to 3.
+#[test]
+fn a_count_from_1_is_explained_and_can_be_shifted() {
+    let tensors: Vec<_> = (1..=4)
+        .map(|layer| info(&format!("direction.{layer}"), &[3], 0, (layer - 1) * 32))
+        .collect();
+    let data: Vec<_> = (1..=4).map(|layer| vec![layer as f32; 3]).collect();
+    let bytes = file(&[architecture()], &tensors, &data);
+    let found = error(&bytes);
+    assert!(
+        found.starts_with("\"direction.4\": found block 4, expected one of the 4 blocks of tiny, 0 to 3"),
+        "{found}"
+    );
+    assert!(found.contains("--shift -1"), "{found}");
+    let options = |shift| ReadOptions {
+        shift,
+        ..ReadOptions::default()
+    };
+    let read = read_with(&bytes, "happy", model(3, 4), &options(-1)).unwrap().vector;
+    assert_eq!(read.direction(0), Some(&[1.0; 3][..]));
+    assert_eq!(read.direction(3), Some(&[4.0; 3][..]));
+    for shift in [-2, 1, i64::MIN, i64::MAX] {
+        let error = read_with(&bytes, "happy", model(3, 4), &options(shift))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&format!("once shifted by {shift}")), "{error}");
+    }
+}
+
+#[test]
+fn one_layer_can_be_chosen() {
+    let options = |layer| ReadOptions {
+        layer: Some(layer),
+        ..ReadOptions::default()
+    };
+    let read = |layer| read_with(&good(), "happy", model(3, 4), &options(layer));
+    assert_eq!(read(2).unwrap().vector.layers().len(), 1);
+    let error = read(3).unwrap_err().to_string();
+    assert_eq!(error, "layer: found 3, expected one of the file's: [1, 2]");
+    let key = ReadOptions {
+        key: Some("a.{}".to_string()),
+        ..ReadOptions::default()
+    };
+    let error = read_with(&good(), "happy", model(3, 4), &key).unwrap_err().to_string();
+    assert!(error.starts_with("key: found \"a.{}\", expected none"), "{error}");
+}
+
+#[test]
+fn what_easysteer_writes_is_read() {
+    let metadata = [
+        architecture(),
+        meta("controlvector.model_hint", 8, &text("unknown")),
+        meta("controlvector.method", 8, &text("diffmean")),
+        meta("controlvector.layer_count", 4, &2u32.to_le_bytes()),
+        meta("controlvector.explained_variance.0", 6, &0.5f32.to_le_bytes()),
+    ];
+    let tensors = [info("direction.0", &[3], 0, 0), info("direction.3", &[3], 0, 32)];
+    let bytes = file(&metadata, &tensors, &[vec![1.0, 2.0, 2.0], vec![0.0, -1.0, 0.5]]);
+    let read = read_with(&bytes, "happy", model(3, 4), &ReadOptions::default()).unwrap();
+    assert_eq!(read.vector.direction(0), Some(&[1.0, 2.0, 2.0][..]));
+    assert_eq!(read.notes(Some("llama")), [""; 0]);
+}
+
+#[test]
+fn another_family_is_noted() {
+    let read = read_with(&good(), "happy", model(3, 4), &ReadOptions::default()).unwrap();
+    assert_eq!(read.hint.as_deref(), Some("llama"));
+    assert_eq!(read.notes(Some("llama")), [""; 0]);
+    assert_eq!(read.notes(Some("mistral")), [""; 0]);
+    let hinted = |hint: &str, architecture: &str| {
+        let hint = Some(hint.to_string());
+        let read = crate::foreign::ForeignVector { hint, ..read.clone() };
+        read.notes(Some(architecture)).len()
+    };
+    for (hint, architecture, notes) in [
+        ("qwen2.5", "qwen2", 0),
+        ("qwen", "qwen3", 0),
+        ("Qwen3-MoE", "qwen3_moe", 0),
+        ("gemma3_text", "gemma3", 0),
+        ("unknown", "gemma3", 0),
+        ("gemma2", "gemma3", 1),
+        ("phi3", "llama", 1),
+    ] {
+        assert_eq!(hinted(hint, architecture), notes, "{hint} {architecture}");
+    }
+    assert!(
+        read.notes(Some("gemma3"))[0].starts_with("controlvector.model_hint: found \"llama\", expected \"gemma3\"")
+    );
+}
+
+#[test]
+fn what_is_not_to_be_added_is_refused() {
+    let read = |key: &str, kind: u32, value: &[u8]| {
+        let tensors = [info("direction.1", &[3], 0, 0)];
+        let bytes = file(&[architecture(), meta(key, kind, value)], &tensors, &[vec![1.0; 3]]);
+        read(&bytes, "happy", model(3, 4)).map_err(|error| error.to_string())
+    };
+    for (key, value) in [
+        ("controlvector.mode", "projection"),
+        ("controlvector.operation", "ablate"),
+        ("controlvector.op", "x"),
+        ("controlvector.method", "directional ablation"),
+        ("controlvector.algorithm", "erase"),
+        ("general.type", "Control-Projector"),
+    ] {
+        let error = read(key, 8, &text(value)).unwrap_err();
+        assert!(
+            error.starts_with(&format!("{key}: found \"{value}\", expected addition")),
+            "{error}"
+        );
+    }
+    assert!(
+        read("controlvector.projection", 7, &[1])
+            .unwrap_err()
+            .starts_with("controlvector.projection: found true")
+    );
+    assert!(
+        read("controlvector.mode", 4, &1u32.to_le_bytes())
+            .unwrap_err()
+            .starts_with("controlvector.mode: found 1")
+    );
+    for (key, value) in [
+        ("controlvector.mode", "add"),
+        ("controlvector.operation", "Addition"),
+        ("controlvector.method", "pca_diff"),
+        ("general.type", "adapter"),
+        ("general.name", "ablation"),
+    ] {
+        assert!(read(key, 8, &text(value)).is_ok(), "{key} {value}");
+    }
+    assert!(read("controlvector.projection", 7, &[0]).is_ok());
 }

@@ -39,7 +39,7 @@ use steermap_maps::digest::sha256;
 
 use crate::SteeringError;
 use crate::library::not_found;
-use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef, VectorUse};
+use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef};
 use crate::steering::{Inner, Snapshot, lock};
 use config::{LiveLimits, find_error};
 use queue::{Full, Pace, Queue};
@@ -427,14 +427,18 @@ impl Inner {
     ///
     /// As [`found`](Self::found); [`SteeringError::Forbidden`] where requests may not.
     pub(crate) async fn find_all(self: &Arc<Self>, asked: &mut RequestSteering) -> Result<(), SteeringError> {
-        let of = |index: usize| format!("steering.vectors[{index}].vector.");
-        let brings = |used: &VectorUse| matches!(used.vector, VectorRef::Pairs(_));
-        let Some(first) = asked.vectors.iter().flatten().position(brings) else {
+        let of_pairs = |(number, (field, vector)): (usize, (String, &VectorRef))| match vector {
+            VectorRef::Pairs(pairs) => Some((number, field, (**pairs).clone())),
+            _ => None,
+        };
+        let refs = asked.vector_refs("steering.").into_iter().enumerate();
+        let wanted: Vec<_> = refs.filter_map(of_pairs).collect();
+        let Some((_, first, _)) = wanted.first() else {
             return Ok(());
         };
         if !self.live().is_some_and(|live| live.limits.requests) {
             return Err(SteeringError::Forbidden {
-                field: format!("{}pairs", of(first)),
+                field: format!("{first}.pairs"),
                 found: "pairs".to_string(),
                 expected: "a vector's name: the server's steering.live.requests is false".to_string(),
             });
@@ -442,16 +446,17 @@ impl Inner {
         // What can be known to be wrong is told before anything is found.
         asked.validate("steering.")?;
         let snapshot = self.snapshot();
-        for (index, used) in asked.vectors.iter_mut().flatten().enumerate() {
-            let VectorRef::Pairs(pairs) = &used.vector else {
-                continue;
-            };
-            let at = of(index);
+        for (index, used) in asked.vectors.iter().flatten().enumerate() {
             if let Some(map) = used.map.as_deref().filter(|map| snapshot.library.map(map).is_none()) {
                 return Err(not_found(format!("steering.vectors[{index}].map"), map, "a map's name"));
             }
-            let (key, found) = self.found((**pairs).clone(), false, &at).await?;
-            used.vector = VectorRef::Found(FoundVector { key, found });
+        }
+        drop(snapshot);
+        for (number, field, pairs) in wanted {
+            let (key, found) = self.found(pairs, false, &format!("{field}.")).await?;
+            if let Some(vector) = asked.vector_refs_mut().into_iter().nth(number) {
+                *vector = VectorRef::Found(FoundVector { key, found });
+            }
         }
         Ok(())
     }

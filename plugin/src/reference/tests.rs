@@ -1,6 +1,6 @@
 use super::steer;
 use crate::compile::{Program, compile};
-use crate::spec::{Apply, Conflict, NormRule, Op, Selection, SteeringSpec, VectorUse, When};
+use crate::spec::{Apply, Conflict, NormRule, Op, Schedule, Selection, SteeringSpec, VectorUse, When};
 use crate::testing::{library, target, token};
 
 fn program(spec: impl Into<SteeringSpec>) -> Program {
@@ -10,7 +10,7 @@ fn program(spec: impl Into<SteeringSpec>) -> Program {
 /// What becomes of `[1, 2, 3, 4]` at `layer` as the token at `position`, after a prompt of 3 tokens.
 fn steered(program: &Program, layer: usize, position: usize, decisions: &[bool]) -> [f32; 4] {
     let mut state = [1.0, 2.0, 3.0, 4.0];
-    steer(program, &mut state, layer, position, 3, 0, decisions);
+    steer(program, &mut state, layer, 3, &vec![0; position + 1], decisions);
     state
 }
 
@@ -69,7 +69,7 @@ fn the_norm_is_set_back_where_something_acted() {
     );
     assert_eq!(steered(&program(spec.clone()), 2, 0, &[]), [1.0, 2.0, 3.0, 4.0]);
     let mut zero = [0.0, 2.0, 0.0, 0.0];
-    steer(&program(spec), &mut zero, 1, 0, 3, 0, &[]);
+    steer(&program(spec), &mut zero, 1, 3, &[0], &[]);
     assert_eq!(zero, [0.0; 4]);
 }
 
@@ -77,8 +77,34 @@ fn the_norm_is_set_back_where_something_acted() {
 fn conditions_decide_over_generated_tokens() {
     let program = program(VectorUse::new("c", 1.0).at_layers([1]).when(When::above("b", 3, 0.0)));
     let (unsteered, added) = ([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 3.0, 4.0]);
+    // At layer 1 it isn't known yet what layer 3 decides on the first generated token.
     assert_eq!(steered(&program, 1, 2, &[true]), unsteered);
     assert_eq!(steered(&program, 1, 3, &[true]), added);
     assert_eq!(steered(&program, 1, 3, &[false]), unsteered);
     assert_eq!(steered(&program, 1, 3, &[]), unsteered);
+}
+
+#[test]
+fn the_first_generated_token_is_steered_where_its_condition_is_known() {
+    let spec = VectorUse::new("b", 1.0)
+        .at_layers([2, 3])
+        .when(When::above("b", 3, 0.0));
+    let program = program(spec);
+    let unsteered = [1.0, 2.0, 3.0, 4.0];
+    assert_eq!(program.late_layers(), [2]);
+    assert_eq!(steered(&program, 2, 2, &[true]), unsteered);
+    assert_eq!(steered(&program, 3, 2, &[true]), [1.0, 2.0, 3.0, 3.0]);
+    assert_eq!(steered(&program, 3, 1, &[true]), unsteered);
+    assert_eq!(steered(&program, 2, 3, &[true]), [1.0, 3.0, 3.0, 4.0]);
+}
+
+#[test]
+fn a_schedule_fades_what_is_done() {
+    let at = |op, position| {
+        let used = VectorUse::new("c", 5.0).op(op).at_layers([1]);
+        let program = program(used.schedule(Schedule::listed([1.0, 0.5])));
+        steered(&program, 1, position, &[])[1]
+    };
+    assert_eq!([0, 2, 3, 4].map(|position| at(Op::Add, position)), [7.0, 7.0, 4.5, 4.5]);
+    assert_eq!([2, 3].map(|position| at(Op::Set, position)), [5.0, 3.5]);
 }

@@ -24,6 +24,11 @@ impl Ranges {
         Self(vec![(0, i64::MAX)])
     }
 
+    /// The union with one more range.
+    pub(super) fn with(self, start: i64, end: i64) -> Self {
+        Self::new(self.0.into_iter().chain([(start, end)]))
+    }
+
     pub(super) fn is_all(&self) -> bool {
         self.0 == [(0, i64::MAX)]
     }

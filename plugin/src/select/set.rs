@@ -59,6 +59,17 @@ impl Set {
         }
     }
 
+    /// The same with the last position.
+    pub(super) fn with_last(self) -> Self {
+        if self.is_all() {
+            return self;
+        }
+        Self {
+            from_end: self.from_end.with(-1, 0),
+            ..self
+        }
+    }
+
     pub(super) fn is_all(&self) -> bool {
         self.from_start.is_all()
     }

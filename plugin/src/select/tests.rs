@@ -212,8 +212,14 @@ fn a_clause_that_selects_nothing_of_the_prompt_is_named() {
     assert!(message(windows([window(-2, 1)])).starts_with("windows[0]: found [-2, 1]"));
     let tokens = |tokens| Selection {
         tokens: ids(tokens),
+        required: true,
         ..Selection::default()
     };
+    let optional = Selection {
+        required: false,
+        ..tokens([7, 8])
+    };
+    assert_eq!(selector(optional).selects_something(&[0, 1, 2]), Ok(()));
     assert_eq!(
         message(tokens([7, 8])),
         "tokens: found none of them in the prompt's 3 tokens, expected one at least"
@@ -273,7 +279,7 @@ fn disjoint_selectors_are_known_to_be() {
     }
 }
 
-/// Whether the definition selects the token at `index` of a phase with `len` tokens; only the prompt's length is known.
+/// Whether the definition selects the token at `index` of a prompt with `len` tokens, or of a generation, for which `len` is 0.
 fn defined(tokens: &Where, index: usize, len: usize, id: u32) -> bool {
     let selection = match tokens {
         Where::All => return true,
@@ -281,7 +287,17 @@ fn defined(tokens: &Where, index: usize, len: usize, id: u32) -> bool {
         Where::Only(selection) => selection,
     };
     let (index, len) = (index as i64, len as i64);
-    let counted = |bound: i64| if bound < 0 { len + bound } else { bound };
+    let counted = |bound: i64| match len {
+        // Of a generation, -1 is the prompt's last token.
+        0 => bound,
+        len => {
+            if bound < 0 {
+                len + bound
+            } else {
+                bound
+            }
+        }
+    };
     let at = |list: &Option<Vec<i64>>| list.iter().flatten().any(|&position| counted(position) == index);
     let inside = |list: &Option<Vec<Window>>| {
         list.iter()
@@ -326,7 +342,7 @@ proptest! {
         let selector = made(&generation, Phase::Generation);
         for (index, len, id) in everywhere() {
             let found = selector.as_ref().is_some_and(|selector| selector.contains(len + index, len, id));
-            prop_assert_eq!(found, defined(&generation, index, len, id));
+            prop_assert_eq!(found, defined(&generation, index, 0, id));
         }
     }
 
@@ -374,7 +390,35 @@ proptest! {
         let mut clauses: Vec<Selection> = vec![selection.clone()];
         clauses.extend(selection.positions.iter().flatten().map(|&position| positions([position])));
         clauses.extend(selection.windows.iter().flatten().map(|&window| windows([window])));
-        clauses.extend(selection.tokens.map(|tokens| Selection { tokens: Some(tokens), ..Selection::default() }));
+        // Tokens need not be there, and then there is nothing that exclusions could leave.
+        let without = |selection: &Selection| Selection {
+            exclude_positions: None,
+            exclude_windows: None,
+            exclude_tokens: None,
+            ..selection.clone()
+        };
+        if !some(without(&selection)) {
+            clauses.remove(0);
+        }
         prop_assert_eq!(selector.selects_something(&prompt).is_ok(), clauses.into_iter().all(some));
+        let required = Selection { required: true, ..selection.clone() };
+        if let (Some(tokens), Some(strict)) = (&selection.tokens, made(&Where::Only(required), Phase::Prompt)) {
+            let there = some(Selection { tokens: Some(tokens.clone()), ..Selection::default() });
+            let passes = selector.selects_something(&prompt).is_ok();
+            prop_assert_eq!(strict.selects_something(&prompt).is_ok(), passes && there);
+        }
+    }
+
+    #[test]
+    fn the_last_token_goes_with_any_selector(tokens in places(false)) {
+        let Some(selector) = made(&tokens, Phase::Prompt) else { return Ok(()) };
+        let last = selector.clone().with_last();
+        for (index, len, id) in everywhere() {
+            prop_assert_eq!(last.contains(index, len, id), selector.contains(index, len, id) || index + 1 == len);
+            prop_assert!(!selector.clone().never().contains(index, len, id));
+        }
+        prop_assert!(!last.is_none() && (last.is_all() || last.depends_on_prompt_len()));
+        prop_assert_eq!(last.is_last(), selector.is_none() || (selector == last && selector.is_last()));
+        prop_assert!(last.may_overlap(&last));
     }
 }

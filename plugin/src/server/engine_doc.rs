@@ -126,6 +126,10 @@ fn answers() -> Map<String, Value> {
             "clamped_layers": {
                 "type": "array", "items": count, "description": "Where the operator's bound made scales less than asked for",
             },
+            "late_layers": {
+                "type": "array", "items": count,
+                "description": "Where the first generated token is not steered, since a condition is decided at a later layer",
+            },
         },
     });
     let usage = |counts: [&str; 3]| {
@@ -133,7 +137,13 @@ fn answers() -> Map<String, Value> {
         properties.insert("steering".to_string(), steering.clone());
         json!({ "type": "object", "required": counts, "properties": properties })
     };
-    let choice = |content: &str| json!({ "type": "array", "items": { "type": "object", "required": ["index", "finish_reason", content] } });
+    let choice = |content: &str| {
+        json!({ "type": "array", "items": {
+            "type": "object",
+            "required": ["index", "finish_reason", content],
+            "properties": { "readout": reference("Readout") },
+        } })
+    };
     let completion = |kind: &str, content: &str| {
         json!({
             "type": "object",
@@ -157,6 +167,7 @@ fn answers() -> Map<String, Value> {
             "model": { "type": "string" },
             "status": { "enum": ["completed", "incomplete", "failed", "in_progress", "queued", "cancelled"] },
             "output": { "type": "array" },
+            "readout": reference("Readout"),
             "usage": { "anyOf": [usage(["input_tokens", "output_tokens", "total_tokens"]), { "type": "null" }] },
         },
     });
@@ -174,6 +185,7 @@ fn answers() -> Map<String, Value> {
         ("ChatCompletion", completion("chat.completion", "message")),
         ("Completion", completion("text_completion", "text")),
         ("Response", response),
+        ("Readout", super::readout::schema()),
         ("Error", error),
     ];
     named

@@ -20,9 +20,10 @@ use tracing::{Instrument, Span, field, info_span};
 use super::auth::{self, AdminOptions};
 use super::limits::Limits;
 use super::object::{self, Object};
+use super::readout::ReadoutWriter;
 use super::refusal::{Refusal, status};
+use super::said::Said;
 use super::sse::EventBody;
-use super::usage;
 use crate::metrics::{Outcome, Reason};
 use crate::{RequestSteering, SteeredRequest, Steering, SteeringError};
 
@@ -286,13 +287,22 @@ async fn run(steering: &Steering, steered: SteeredRequest, request: Request, nex
         None => Outcome::Unsteered,
     };
     let mut response = steered.scope(next.run(request)).instrument(span.clone()).await;
-    let said = fingerprint
-        .as_ref()
-        .map(|fingerprint| match steered.clamped() {
-            [] => json!({ "fingerprint": fingerprint }),
-            layers => json!({ "fingerprint": fingerprint, "clamped_layers": layers }),
-        })
-        .map(|said| said.to_string());
+    let usage = fingerprint.as_ref().map(|fingerprint| {
+        let mut said = json!({ "fingerprint": fingerprint });
+        for (key, layers) in [
+            ("clamped_layers", steered.clamped()),
+            ("late_layers", &steered.late_layers()),
+        ] {
+            if !layers.is_empty() {
+                said[key] = json!(layers);
+            }
+        }
+        said.to_string()
+    });
+    let said = Said {
+        usage,
+        readout: steered.readings().cloned().map(ReadoutWriter::new),
+    };
     // The engine says that the request is wrong, whatever is wrong with it.
     let refused = steered
         .prompt_error()
@@ -319,9 +329,9 @@ async fn run(steering: &Steering, steered: SteeredRequest, request: Request, nex
     }
     steering.metrics().request(&model, outcome);
     match said {
-        Some(said) if response.status() == StatusCode::OK => match kind(response.headers()) {
+        said if response.status() == StatusCode::OK && !said.is_nothing() => match kind(response.headers()) {
             Kind::Events => events(response, said, steered, span),
-            Kind::Json => document(response, &said).await,
+            Kind::Json => document(response, said).await,
             Kind::Other => guarded(response, steered, span),
         },
         _ => guarded(response, steered, span),
@@ -329,20 +339,29 @@ async fn run(steering: &Steering, steered: SteeredRequest, request: Request, nex
 }
 
 /// A streamed answer.
-fn events(response: Response, said: String, steered: SteeredRequest, span: Span) -> Response {
+fn events(response: Response, said: Said, steered: SteeredRequest, span: Span) -> Response {
     let (mut parts, body) = response.into_parts();
     parts.headers.remove(CONTENT_LENGTH);
-    Response::from_parts(parts, Body::new(EventBody::new(body, Some(said), (steered, span))))
+    Response::from_parts(parts, Body::new(EventBody::new(body, said, (steered, span))))
 }
 
 /// An answer that is one JSON document. It is complete, so nothing of the request need be kept for it.
-async fn document(response: Response, said: &str) -> Response {
+async fn document(response: Response, mut said: Said) -> Response {
     let (mut parts, body) = response.into_parts();
     let bytes = match to_bytes(body, usize::MAX).await {
         Ok(bytes) => bytes,
         Err(error) => return Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     };
-    let body = match usage::with_steering(&bytes, said) {
+    // Readouts of a long text are many numbers to write down.
+    let extended = match said.readout {
+        Some(_) => {
+            let bytes = bytes.clone();
+            let writing = tokio::task::spawn_blocking(move || said.extended(&bytes));
+            writing.await.ok().flatten()
+        }
+        None => said.extended(&bytes),
+    };
+    let body = match extended {
         Some(json) => Bytes::from(json),
         None => bytes,
     };

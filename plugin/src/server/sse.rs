@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, Bytes};
 use http_body::Frame;
 
-use super::usage;
+use super::said::Said;
 
 /// A byte stream of server-sent events, split after the blank line that ends each.
 ///
@@ -46,11 +46,9 @@ impl Splitter {
     }
 }
 
-/// The event with the steering in its usage block, or as it is if it has none.
-fn extended(event: Bytes, steering: &str) -> Bytes {
-    // Nearly all events have no usage, and then they needn't be parsed.
-    const WORD: &[u8] = b"\"usage\":{";
-    if !event.windows(WORD.len()).any(|window| window == WORD) {
+/// The event with what is said of its answer, or as it is if that is nothing.
+fn extended(event: Bytes, said: &mut Said) -> Bytes {
+    if !said.may_be_in(&event) {
         return event;
     }
     // The server writes JSON as one line; only then is it clear where the new text goes.
@@ -59,7 +57,7 @@ fn extended(event: Bytes, steering: &str) -> Bytes {
     let (Some((index, line)), None) = (of_data.next(), of_data.next()) else {
         return event;
     };
-    let Some(json) = usage::with_steering(&line[b"data:".len()..], steering) else {
+    let Some(json) = said.extended(&line[b"data:".len()..]) else {
         return event;
     };
     let line = format!("data: {json}\n");
@@ -67,7 +65,7 @@ fn extended(event: Bytes, steering: &str) -> Bytes {
     lines.concat().into()
 }
 
-/// The body of a streamed answer, with the steering in its usage block.
+/// The body of a streamed answer, with what is said of it in its events.
 ///
 /// Events go on as soon as they are whole; all others than those extended go on byte for byte. `_guard` lives until the
 /// body is dropped, which is when the answer has ended or the client has gone.
@@ -75,18 +73,17 @@ pub(super) struct EventBody<G> {
     inner: Body,
     splitter: Splitter,
     ended: bool,
-    /// What the usage block gets, as JSON; `None` for nothing.
-    steering: Option<String>,
+    said: Said,
     _guard: G,
 }
 
 impl<G: Unpin> EventBody<G> {
-    pub(super) fn new(inner: Body, steering: Option<String>, guard: G) -> Self {
+    pub(super) fn new(inner: Body, said: Said, guard: G) -> Self {
         Self {
             inner,
             splitter: Splitter::default(),
             ended: false,
-            steering,
+            said,
             _guard: guard,
         }
     }
@@ -127,10 +124,8 @@ impl<G: Unpin> http_body::Body for EventBody<G> {
             Some(Ok(frame)) => frame,
             other => return Poll::Ready(other),
         };
-        Poll::Ready(Some(Ok(match &this.steering {
-            Some(steering) => frame.map_data(|event| extended(event, steering)),
-            None => frame,
-        })))
+        let said = &mut this.said;
+        Poll::Ready(Some(Ok(frame.map_data(|event| extended(event, said)))))
     }
 }
 
@@ -147,6 +142,13 @@ mod tests {
                           data: two\ndata: {\"usage\":{}}\n\ndata: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n\
                           data: \u{e4}\"usage\"\n\ndata: [DONE]\n\ndata: cut {\"usage\"";
 
+    fn usage(steering: &str) -> Said {
+        Said {
+            usage: Some(steering.to_string()),
+            readout: None,
+        }
+    }
+
     fn chunks(parts: Vec<&[u8]>) -> Body {
         let parts: Vec<Result<Bytes, axum::Error>> =
             parts.into_iter().map(|part| Ok(Bytes::copy_from_slice(part))).collect();
@@ -162,22 +164,19 @@ mod tests {
         let expected = STREAM.replace("{\"n\":1}", "{\"n\":1,\"steering\":S}");
         for at in 0..=STREAM.len() {
             let (a, b) = STREAM.as_bytes().split_at(at);
-            let body = EventBody::new(chunks(vec![a, b]), Some("S".into()), ());
+            let body = EventBody::new(chunks(vec![a, b]), usage("S"), ());
             assert_eq!(text(body).await, expected, "split at {at}");
         }
         let single = STREAM.as_bytes().chunks(1).collect();
-        assert_eq!(
-            text(EventBody::new(chunks(single), Some("S".into()), ())).await,
-            expected
-        );
+        assert_eq!(text(EventBody::new(chunks(single), usage("S"), ())).await, expected);
         let plain = chunks(STREAM.as_bytes().chunks(3).collect());
-        assert_eq!(text(EventBody::new(plain, None, ())).await, STREAM);
+        assert_eq!(text(EventBody::new(plain, Said::default(), ())).await, STREAM);
     }
 
     #[tokio::test]
     async fn lines_may_end_in_carriage_returns() {
         let stream = b"data: {\"usage\":{\"n\":1}}\r\n\r\ndata: a\r\n\r\n";
-        let body = EventBody::new(chunks(stream.chunks(1).collect()), Some("S".into()), ());
+        let body = EventBody::new(chunks(stream.chunks(1).collect()), usage("S"), ());
         assert_eq!(
             text(body).await,
             "data: {\"usage\":{\"n\":1,\"steering\":S}}\n\r\ndata: a\r\n\r\n"
@@ -188,7 +187,7 @@ mod tests {
     async fn an_event_goes_on_before_the_next_one_is_there() {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<Result<Bytes, axum::Error>>();
         let source = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
-        let mut body = EventBody::new(Body::from_stream(Box::pin(source)), Some("S".into()), ());
+        let mut body = EventBody::new(Body::from_stream(Box::pin(source)), usage("S"), ());
         let mut next = async || poll_fn(|cx| Poll::Ready(http_body::Body::poll_frame(Pin::new(&mut body), cx))).await;
         assert!(next().await.is_pending());
         sender.send(Ok("data: 1\n\ndata: 2".into())).unwrap();
@@ -207,7 +206,7 @@ mod tests {
     async fn an_error_of_the_stream_goes_on() {
         let parts: Vec<Result<Bytes, std::io::Error>> =
             vec![Ok("data: 1\n\n".into()), Err(std::io::Error::other("gone"))];
-        let body = EventBody::new(Body::from_stream(stream::iter(parts)), None, ());
+        let body = EventBody::new(Body::from_stream(stream::iter(parts)), Said::default(), ());
         assert!(to_bytes(Body::new(body), usize::MAX).await.is_err());
     }
 }

@@ -7,8 +7,10 @@ use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::http::StatusCode;
 use steermap_maps::{FileError, MAX_TOML_BYTES, VectorFile};
+use tracing::warn;
 
 use super::refusal::Refusal;
+use crate::foreign::ReadOptions;
 use crate::library::check_name;
 use crate::{Steering, gguf};
 
@@ -128,8 +130,13 @@ impl Form {
             Content::Files { toml, safetensors } => load(&toml, &safetensors),
             Content::Gguf { gguf, model } => {
                 let model = steering.model_info(model.as_deref())?;
-                gguf::read(&gguf, &self.name, model)
-                    .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("gguf: {error}")))
+                let read = gguf::read_with(&gguf, &self.name, model, &ReadOptions::default());
+                let told = read.map(|read| {
+                    let notes = read.notes(None);
+                    notes.iter().for_each(|note| warn!("{}: {note}", self.name));
+                    read.vector
+                });
+                told.map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("gguf: {error}")))
             }
         }
     }

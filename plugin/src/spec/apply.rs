@@ -16,8 +16,9 @@ pub struct Apply {
     /// Of the prompt. Positions count from its first token, negative ones from its end: -1 is its last token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Where>,
-    /// Of what is generated. Position 0 is the first generated token, as the model reads it to go on; there are no
-    /// negative ones.
+    /// Of what is generated. Position 0 is the first generated token, as the model reads it to go on. Since what is done to a
+    /// token decides on the next one, -1 is the prompt's last token, from whose state the first generated token is chosen:
+    /// `"all"` and a table without positions, windows and tokens have it too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Where>,
 }
@@ -51,6 +52,61 @@ pub enum Where {
     None,
     /// Those that a table selects.
     Only(Selection),
+}
+
+impl Where {
+    /// Whether these tokens of a generation include the prompt's last one, which the first generated token is chosen from.
+    pub fn reaches_back(&self) -> bool {
+        let selection = match self {
+            Self::All => return true,
+            Self::None => return false,
+            Self::Only(selection) => selection,
+        };
+        let last = |positions: &Option<Vec<i64>>, windows: &Option<Vec<Window>>| {
+            let mut positions = positions.iter().flatten();
+            positions.any(|position| *position == -1) || windows.iter().flatten().any(|window| window.start == -1)
+        };
+        let unlisted = !selection.includes_some();
+        (unlisted || last(&selection.positions, &selection.windows))
+            && !last(&selection.exclude_positions, &selection.exclude_windows)
+    }
+
+    /// These tokens of a generation without the prompt's last one.
+    pub fn generated(&self) -> Self {
+        let Self::Only(selection) = self else {
+            return self.clone();
+        };
+        let positions = |list: &Option<Vec<i64>>| {
+            let list = list.iter().flatten().copied().filter(|position| *position >= 0);
+            Some(list.collect::<Vec<_>>()).filter(|list| !list.is_empty())
+        };
+        let windows = |list: &Option<Vec<Window>>| {
+            let list = list.iter().flatten().filter(|window| window.end != Some(0));
+            let list = list.map(|window| Window {
+                start: window.start.max(0),
+                ..*window
+            });
+            Some(list.collect::<Vec<_>>()).filter(|list| !list.is_empty())
+        };
+        let generated = Selection {
+            positions: positions(&selection.positions),
+            windows: windows(&selection.windows),
+            exclude_positions: positions(&selection.exclude_positions),
+            exclude_windows: windows(&selection.exclude_windows),
+            ..selection.clone()
+        };
+        match selection.includes_some() && !generated.includes_some() {
+            true => Self::None,
+            false => Self::Only(generated),
+        }
+    }
+}
+
+impl Selection {
+    /// Whether there is a list of what is selected; if not, all tokens are.
+    fn includes_some(&self) -> bool {
+        self.positions.is_some() || self.windows.is_some() || self.tokens.is_some()
+    }
 }
 
 impl From<Selection> for Where {
@@ -88,6 +144,9 @@ pub struct Selection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub exclude_tokens: Option<Vec<TokenRef>>,
+    /// Of the prompt: whether a request is refused whose prompt has none of `tokens`.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub required: bool,
 }
 
 steermap_extract::from_table!(Selection, "a table of positions, windows and tokens");

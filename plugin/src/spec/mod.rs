@@ -15,7 +15,8 @@
 //! [[vectors]]
 //! vector = "polite"
 //! relative_scale = 0.1
-//! when = { vector = "rude", layer = 9, above = 2.5 }
+//! when = { vector = "rude", layer = 9, above = 2.5 }     # or { all = [..] }, { any = [..] }
+//! schedule = { from = 1.0, to = 0.0, tokens = 40 }        # fades out
 //! ```
 //!
 //! | module | role |
@@ -25,13 +26,18 @@
 //! | [`vector_ref`] | which vector: [`VectorRef`] |
 //! | [`pairs_vector`] | one that is found from pairs: [`PairsVector`] |
 //! | [`when`] | on what condition: [`When`] |
+//! | [`schedule`] | how strongly as generation goes on: [`Schedule`] |
+//! | [`readout`] | what a request wants to see of the stream: [`Readout`], [`States`] |
 //! | [`request`] | what a request asks for, and how it combines with the default: [`RequestSteering`] |
 //! | [`schema()`](mod@schema) | the JSON Schema of all of it |
 
 pub mod apply;
+mod first_key;
 pub mod layers;
 pub mod pairs_vector;
+pub mod readout;
 pub mod request;
+pub mod schedule;
 pub mod schema;
 mod validate;
 pub mod vector_ref;
@@ -44,10 +50,12 @@ use steermap_maps::OffsetRule;
 pub use apply::{Apply, Selection, TokenRef, Where, Window};
 pub use layers::Layers;
 pub use pairs_vector::{FoundVector, PairsVector};
-pub use request::{Mode, RequestSteering, from_json};
+pub use readout::{Of, ReadPhase, Readout, StateDtype, StatePositions, States};
+pub use request::{Change, Mode, RequestSteering, from_json};
+pub use schedule::{Schedule, Shape};
 pub use schema::schema;
 pub use vector_ref::{InlineVector, VectorRef};
-pub use when::{TokenState, When};
+pub use when::{Each, Test, TokenState, When};
 
 /// Most vectors in one spec: more than any published method combines, few enough that a spec compiles in a moment.
 pub const MAX_VECTORS: usize = 32;
@@ -160,13 +168,17 @@ pub struct VectorUse {
     /// The layers to steer; absent, all that the vector's file has or, with a map, that the map reaches from them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Layers>,
-    /// The tokens that are steered; absent: all of them or, with `when`, all that are generated.
+    /// The tokens that are steered; absent: all of them or, with a `when` that is decided from the prompt, all that are
+    /// generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply: Option<Apply>,
-    /// The condition on which the vector is used; absent: always. It is decided after the prompt, so the vector then
+    /// The condition on which the vector is used; absent: always. Where any of it is decided once, from the prompt, the vector
     /// acts on generated tokens alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<When>,
+    /// How strongly the vector acts as generation goes on; absent: always the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
 }
 
 steermap_extract::from_table!(VectorUse, "a vector: a table");
@@ -229,6 +241,7 @@ impl VectorUse {
             layers: None,
             apply: None,
             when: None,
+            schedule: None,
         }
     }
 
@@ -269,8 +282,14 @@ impl VectorUse {
     }
 
     /// The same on the condition `when` only.
-    pub fn when(mut self, when: When) -> Self {
-        self.when = Some(when);
+    pub fn when(mut self, when: impl Into<When>) -> Self {
+        self.when = Some(when.into());
+        self
+    }
+
+    /// The same as strongly as `schedule` says.
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = Some(schedule);
         self
     }
 
@@ -278,8 +297,8 @@ impl VectorUse {
     pub fn in_prompt(&self) -> &Where {
         match (&self.apply, &self.when) {
             (Some(apply), _) => apply.prompt.as_ref().unwrap_or(&Where::None),
-            (None, Some(_)) => &Where::None,
-            (None, None) => &Where::All,
+            (None, Some(when)) if when.waits_for_the_prompt() => &Where::None,
+            (None, _) => &Where::All,
         }
     }
 
@@ -311,8 +330,11 @@ impl SteeringSpec {
     /// The names of all vectors of the library that it needs, conditions' included.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.vectors.iter().flat_map(|used| {
-            let condition = used.when.as_ref().map(|when| when.vector.as_str());
-            used.vector.name().into_iter().chain(condition)
+            let tests = used.when.iter().flat_map(When::tests);
+            used.vector
+                .name()
+                .into_iter()
+                .chain(tests.filter_map(|test| test.vector.name()))
         })
     }
 

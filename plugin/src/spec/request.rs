@@ -4,8 +4,11 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Conflict, MAX_VECTORS, NormRule, SteeringSpec, VectorUse, is_default};
+use super::readout::MAX_READOUTS;
+use super::validate::{at_most, finite};
+use super::{Conflict, Layers, MAX_VECTORS, NormRule, Readout, States, SteeringSpec, VectorRef, VectorUse, is_default};
 use crate::SteeringError;
+use crate::library::check_name;
 
 /// The `steering` field of a request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,9 +29,43 @@ pub struct RequestSteering {
     /// What happens to the stream's norm; absent: `free` or, with `extend`, what the default says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm: Option<NormRule>,
+    /// With `extend`: how vectors of the default are used by this request, each by its name. Only where the operator lets
+    /// requests replace the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_VECTORS))]
+    pub change: Option<Vec<Change>>,
+    /// What the answer is to say of the stream, token by token. Alone, it leaves the default as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_READOUTS))]
+    pub readout: Option<Vec<Readout>>,
+    /// States that the answer is to bring. Alone, it leaves the default as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub states: Option<States>,
 }
 
 steermap_extract::from_table!(RequestSteering, "a steering spec: a table");
+
+/// Another use of a vector of the default: all that it is used for there, if it is used several times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct Change {
+    /// The vector's name, as the default has it.
+    pub vector: String,
+    /// In place of the default's `scale` or `relative_scale`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
+    /// In place of the default's `scale` or `relative_scale`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_scale: Option<f64>,
+    /// In place of the default's layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Layers>,
+    /// Whether it isn't used at all. No other key but `vector` may be there.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub drop: bool,
+}
+
+steermap_extract::from_table!(Change, "a table of vector, and scale, relative_scale, layers or drop");
 
 /// What becomes of the model's default spec.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +98,88 @@ impl RequestSteering {
         }
     }
 
+    /// The request is answered as if it said nothing, and the answer brings these readouts.
+    pub fn reading(readout: impl Into<Vec<Readout>>) -> Self {
+        Self {
+            readout: Some(readout.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether it asks for nothing but readouts and states: the default stays.
+    pub fn only_reads(&self) -> bool {
+        let reads = self.readout.is_some() || self.states.is_some();
+        let steers = self.vectors.is_some() || self.conflict.is_some() || self.norm.is_some() || self.change.is_some();
+        reads && !steers && self.mode != Mode::Off
+    }
+
+    /// How many of the first vectors of the [resolved](Self::resolve) spec are the default's as it has them.
+    pub fn kept_of(&self, default: &SteeringSpec) -> usize {
+        if self.mode != Mode::Extend {
+            return 0;
+        }
+        let kept = |used: &&VectorUse| !self.changes().any(|change| change.is_of(used));
+        default.vectors.iter().take_while(kept).count()
+    }
+
+    /// All vectors that it speaks of, each with its path, which begins with `at`: those that act, those of tests, those that are read.
+    pub fn vector_refs(&self, at: &str) -> Vec<(String, &VectorRef)> {
+        let mut all = Vec::new();
+        for (index, used) in self.vectors.iter().flatten().enumerate() {
+            let at = format!("{at}vectors[{index}]");
+            all.push((format!("{at}.vector"), &used.vector));
+            let tests = used.when.iter().flat_map(|when| when.tests_at(&format!("{at}.when")));
+            all.extend(tests.map(|(at, test)| (format!("{at}.vector"), &test.vector)));
+        }
+        for (index, readout) in self.readout.iter().flatten().enumerate() {
+            all.push((format!("{at}readout[{index}].vector"), &readout.vector));
+        }
+        all
+    }
+
+    /// The same, in the same order, to be changed.
+    pub fn vector_refs_mut(&mut self) -> Vec<&mut VectorRef> {
+        let mut all = Vec::new();
+        for used in self.vectors.iter_mut().flatten() {
+            all.push(&mut used.vector);
+            if let Some(when) = &mut used.when {
+                when.vectors_mut(&mut all);
+            }
+        }
+        all.extend(self.readout.iter_mut().flatten().map(|readout| &mut readout.vector));
+        all
+    }
+
+    fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.change.iter().flatten()
+    }
+
+    /// Checks that each change is of a vector that `default` has. `at` is as in [`validate`](Self::validate).
+    ///
+    /// # Errors
+    ///
+    /// A name that none of its vectors has.
+    pub fn check_changes(&self, default: Option<&SteeringSpec>, at: &str) -> Result<(), SteeringError> {
+        let vectors = || default.iter().flat_map(|default| default.vectors.iter());
+        for (index, change) in self.changes().enumerate() {
+            if vectors().any(|used| change.is_of(used)) {
+                continue;
+            }
+            let names: Vec<String> = vectors().map(|used| used.vector.to_string()).collect();
+            let expected = match names.is_empty() {
+                true => "none: the model has no default".to_string(),
+                false => format!("a vector of the model's default: {}", names.join(", ")),
+            };
+            let found = format!("{:?}", change.vector);
+            return Err(SteeringError::value(
+                format!("{at}change[{index}].vector"),
+                found,
+                expected,
+            ));
+        }
+        Ok(())
+    }
+
     /// The spec that the request is steered with, where `default` is that of its model.
     pub fn resolve(&self, default: Option<&SteeringSpec>) -> SteeringSpec {
         let base = match (self.mode, default) {
@@ -69,6 +188,10 @@ impl RequestSteering {
             (Mode::Extend, None) | (Mode::Replace, _) => SteeringSpec::default(),
         };
         let mut vectors = base.vectors;
+        for change in self.changes() {
+            vectors.retain(|used| !(change.drop && change.is_of(used)));
+            vectors.iter_mut().for_each(|used| change.apply_to(used));
+        }
         vectors.extend_from_slice(self.vectors.as_deref().unwrap_or_default());
         SteeringSpec {
             vectors,
@@ -84,22 +207,49 @@ impl RequestSteering {
     ///
     /// As [`SteeringSpec::validate`]; another key beside `mode = "off"`; or nothing that steers or changes the default.
     pub fn validate(&self, at: &str) -> Result<(), SteeringError> {
+        self.validate_reading(at)?;
+        if self.only_reads() {
+            return Ok(());
+        }
         if self.mode == Mode::Off {
             let keys = [
                 ("vectors", self.vectors.is_some()),
                 ("conflict", self.conflict.is_some()),
                 ("norm", self.norm.is_some()),
+                ("change", self.change.is_some()),
             ];
             return match keys.into_iter().find(|(_, there)| *there) {
                 Some((key, _)) => Err(SteeringError::value(
                     format!("{at}{key}"),
                     "this key beside mode = \"off\"",
-                    "no other key there",
+                    "no key there but readout and states",
                 )),
                 None => Ok(()),
             };
         }
-        let changes = self.mode == Mode::Extend && (self.conflict.is_some() || self.norm.is_some());
+        if let Some(changes) = &self.change {
+            if self.mode != Mode::Extend {
+                let found = "changes of a default that the request takes the place of";
+                return Err(SteeringError::value(
+                    format!("{at}change"),
+                    found,
+                    "mode = \"extend\" beside it",
+                ));
+            }
+            if changes.is_empty() {
+                return Err(SteeringError::value(
+                    format!("{at}change"),
+                    "[]",
+                    "one change at least, or no such key",
+                ));
+            }
+            at_most(&format!("{at}change"), changes.len(), MAX_VECTORS, "changes")?;
+            for (index, change) in changes.iter().enumerate() {
+                change.validate(&format!("{at}change[{index}]"))?;
+            }
+        }
+        let changes =
+            self.mode == Mode::Extend && (self.conflict.is_some() || self.norm.is_some() || self.change.is_some());
         if self.vectors.is_none() && !changes {
             return Err(SteeringError::value(
                 format!("{at}vectors"),
@@ -108,6 +258,80 @@ impl RequestSteering {
             ));
         }
         self.resolve(None).validate(at)
+    }
+
+    fn validate_reading(&self, at: &str) -> Result<(), SteeringError> {
+        if let Some(readout) = &self.readout {
+            let field = format!("{at}readout");
+            if readout.is_empty() {
+                return Err(SteeringError::value(
+                    field,
+                    "[]",
+                    "one readout at least, or no such key",
+                ));
+            }
+            at_most(&field, readout.len(), MAX_READOUTS, "readouts")?;
+            for (index, readout) in readout.iter().enumerate() {
+                readout.validate(&format!("{field}[{index}]"))?;
+            }
+        }
+        match &self.states {
+            Some(states) => states.validate(&format!("{at}states")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Change {
+    fn is_of(&self, used: &VectorUse) -> bool {
+        used.vector.name() == Some(&self.vector)
+    }
+
+    fn apply_to(&self, used: &mut VectorUse) {
+        if !self.is_of(used) {
+            return;
+        }
+        if self.scale.is_some() || self.relative_scale.is_some() {
+            (used.scale, used.relative_scale) = (self.scale, self.relative_scale);
+        }
+        if let Some(layers) = &self.layers {
+            used.layers = Some(layers.clone());
+        }
+    }
+
+    fn validate(&self, at: &str) -> Result<(), SteeringError> {
+        let field = |name: &str| format!("{at}.{name}");
+        check_name(&field("vector"), &self.vector)?;
+        for (name, number) in [("scale", self.scale), ("relative_scale", self.relative_scale)] {
+            number.map_or(Ok(()), |number| finite(&field(name), number))?;
+        }
+        if self.scale.is_some() && self.relative_scale.is_some() {
+            let expected = "either scale or relative_scale";
+            return Err(SteeringError::value(field("relative_scale"), "both", expected));
+        }
+        let keys = [
+            ("scale", self.scale.is_some()),
+            ("relative_scale", self.relative_scale.is_some()),
+            ("layers", self.layers.is_some()),
+        ];
+        match (self.drop, keys.into_iter().find(|(_, there)| *there)) {
+            (true, Some((name, _))) => {
+                let found = "this key of a vector that is dropped";
+                return Err(SteeringError::value(
+                    field(name),
+                    found,
+                    "no key there but vector and drop",
+                ));
+            }
+            (false, None) => {
+                let expected = "scale, relative_scale, layers or drop";
+                return Err(SteeringError::value(at, "no key but vector", expected));
+            }
+            _ => {}
+        }
+        self.layers
+            .as_ref()
+            .map_or(Ok(()), |layers| layers.validate(&field("layers")))
     }
 }
 
@@ -126,6 +350,7 @@ impl From<SteeringSpec> for RequestSteering {
             vectors: Some(spec.vectors),
             conflict: Some(spec.conflict),
             norm: Some(spec.norm),
+            ..Self::default()
         }
     }
 }

@@ -28,11 +28,19 @@ tokens = [17, " cat"]
 exclude_positions = [5]
 exclude_windows = [[7, 9]]
 exclude_tokens = ["\n"]
+required = true
 
 [[vectors]]
 vector = "polite"
 relative_scale = 0.25
 when = { vector = "rude", map = "small-to-large", layer = 4, token = "mean", below = 0.5 }
+schedule = { shape = "cosine", from = 1.0, to = -0.5, tokens = 40, trigger = "</think>", before = 0.25 }
+
+[[vectors]]
+vector = "dry"
+scale = 1
+when = { any = [{ all = [{ vector = "a", layer = 1, each = "token", above = 1.5, release = 0.5, window = 4 }] }, { vector = "b", layer = 2, above = 0.0 }] }
+schedule = { factors = [1.0, 0.0], repeat = true }
 
 [[vectors]]
 vector = "loud"
@@ -56,6 +64,7 @@ fn full() -> SteeringSpec {
         exclude_positions: Some(vec![5]),
         exclude_windows: Some(vec![Window { start: 7, end: Some(9) }]),
         exclude_tokens: Some(vec![TokenRef::Text("\n".into())]),
+        required: true,
     };
     let apply = Apply {
         prompt: Some(selection.into()),
@@ -67,11 +76,26 @@ fn full() -> SteeringSpec {
         .op(Op::Set)
         .at_layers([3, 1])
         .apply(apply);
-    let when = When::below("rude", 4, 0.5).mean().through("small-to-large");
-    let polite = VectorUse::relative("polite", 0.25).when(when);
+    let when = Test::below("rude", 4, 0.5).mean().through("small-to-large");
+    let fades = Schedule {
+        before: Some(0.25),
+        ..Schedule::ramp(Shape::Cosine, 1.0, -0.5, 40).after(TokenRef::Text("</think>".into()))
+    };
+    let polite = VectorUse::relative("polite", 0.25).when(when).schedule(fades);
+    let each = Test {
+        release: Some(0.5),
+        window: Some(4),
+        ..Test::above("a", 1, 1.5).each_token()
+    };
+    let any = When::Any(vec![When::All(vec![each.into()]), When::above("b", 2, 0.0)]);
+    let pulses = Schedule {
+        repeat: true,
+        ..Schedule::listed([1.0, 0.0])
+    };
+    let dry = VectorUse::new("dry", 1.0).when(any).schedule(pulses);
     let mut loud = VectorUse::clamp("loud", Some(-0.5), Some(2.0));
     loud.layers = Some(serde_json::from_value(json!("best,3-5,0.5-0.75")).unwrap());
-    SteeringSpec::from(vec![happy, polite, loud])
+    SteeringSpec::from(vec![happy, polite, dry, loud])
         .conflict(Conflict::First)
         .norm(NormRule::Preserve)
 }
@@ -426,20 +450,57 @@ fn selectors_have_limits() {
 #[test]
 fn generated_positions_have_no_end_to_count_from() {
     let generation = |selection| wrong(json!({"scale": 1, "apply": {"generation": selection}}));
-    for selection in [json!({"positions": [-1]}), json!({"exclude_positions": [-1]})] {
+    for selection in [json!({"positions": [-2]}), json!({"exclude_positions": [-2]})] {
         let message = generation(selection);
         assert!(
-            message.contains("positions[0]: found -1, expected 0 or more"),
+            message.contains("positions[0]: found -2, expected -1, the prompt's last token, or more"),
             "{message}"
         );
     }
-    for window in [json!([-1]), json!([1, -1])] {
+    for window in [json!([-2]), json!([1, -2])] {
         let message = generation(json!({"windows": [window]}));
         assert!(
-            message.contains("apply.generation.windows[0]: found [") && message.contains("expected 0 or more"),
+            message.contains("apply.generation.windows[0]: found [") && message.contains("expected -1, the prompt's"),
             "{message}"
         );
     }
+    for window in [json!([1, -1]), json!([-1, -1]), json!([0, 0])] {
+        let message = generation(json!({"windows": [window]}));
+        assert!(
+            message.contains("expected a window with an end after its start"),
+            "{message}"
+        );
+    }
+    let message = generation(json!({"tokens": [1], "required": true}));
+    assert_eq!(
+        message,
+        "s.vectors[0].apply.generation.required: found true, expected tokens of the prompt beside it, or no such key"
+    );
+    assert!(wrong_place(json!({"positions": [1], "required": true})).contains(".prompt.required: found true"));
+}
+
+#[test]
+fn a_generation_may_reach_back_to_the_choice_of_its_first_token() {
+    let of = |value: serde_json::Value| {
+        let tokens: Where = serde_json::from_value(value).unwrap();
+        (tokens.reaches_back(), serde_json::to_value(tokens.generated()).unwrap())
+    };
+    assert_eq!(of(json!("all")), (true, json!("all")));
+    assert_eq!(of(json!("none")), (false, json!("none")));
+    assert_eq!(of(json!({"windows": [[0]]})), (false, json!({"windows": [[0]]})));
+    assert_eq!(of(json!({"windows": [[-1, 3]]})), (true, json!({"windows": [[0, 3]]})));
+    assert_eq!(of(json!({"windows": [[-1, 0]]})), (true, json!("none")));
+    assert_eq!(of(json!({"positions": [-1, 2]})), (true, json!({"positions": [2]})));
+    assert_eq!(of(json!({"tokens": [5]})), (false, json!({"tokens": [5]})));
+    assert_eq!(
+        of(json!({"exclude_tokens": [5]})),
+        (true, json!({"exclude_tokens": [5]}))
+    );
+    assert_eq!(
+        of(json!({"exclude_positions": [-1, 2]})),
+        (false, json!({"exclude_positions": [2]}))
+    );
+    assert_eq!(of(json!({"exclude_windows": [[-1, 0]]})), (false, json!({})));
 }
 
 #[test]
@@ -469,6 +530,31 @@ fn conditions_are_decided_after_the_prompt() {
             "below: found 1000000000000000000000000000000000000000, expected a finite 32-bit number",
         ),
         (
+            json!({"vector": "c", "layer": 1, "above": 1, "release": 0}),
+            "release: found this key of a test that is decided once, expected each = \"token\" beside it",
+        ),
+        (
+            json!({"vector": "c", "layer": 1, "each": "token", "above": 1, "release": 1.5}),
+            "release: found 1.5, expected 1 at most, which is above",
+        ),
+        (
+            json!({"vector": "c", "layer": 1, "each": "token", "below": 1, "release": 0.5}),
+            "release: found 0.5, expected 1 at least, which is below",
+        ),
+        (
+            json!({"vector": "c", "layer": 1, "each": "token", "below": 1, "window": 0}),
+            "window: found 0, expected 1 to 4096",
+        ),
+        (
+            json!({"vector": "c", "layer": 1, "each": "token", "below": 1, "token": "mean"}),
+            "token: found \"mean\" beside each = \"token\", expected no such key; window takes a mean",
+        ),
+        (json!({"all": []}), "all: found [], expected one condition at least"),
+        (
+            json!({"any": [{"vector": "c", "layer": 1, "above": 1}, {"all": [{"vector": "c", "layer": 1}]}]}),
+            "any[1].all[0].above: found neither, expected above or below",
+        ),
+        (
             json!({"vector": "c", "layer": -1, "above": 1}),
             "layer: found integer `-1`, expected usize",
         ),
@@ -478,11 +564,213 @@ fn conditions_are_decided_after_the_prompt() {
             format!("s.vectors[0].when.{message}")
         );
     }
+    let deep = (0..9).fold(
+        json!({"vector": "c", "layer": 1, "above": 1}),
+        |when, _| json!({"all": [when]}),
+    );
+    let message = wrong(json!({"scale": 1, "when": deep}));
+    assert!(
+        message.ends_with("found 9 lists in each other, expected at most 8"),
+        "{message}"
+    );
+    let many = vec![json!({"vector": "c", "layer": 1, "above": 1}); 65];
+    let message = wrong(json!({"scale": 1, "when": {"any": many}}));
+    assert_eq!(message, "s.vectors: found 65 tests in `when`, expected 64 at most");
+    let both = wrong(json!({"scale": 1, "when": {"all": [{"vector": "c", "layer": 1, "above": 1}], "any": []}}));
+    assert!(both.contains("unknown field `any`"), "{both}");
     let message = wrong(json!({"scale": 1, "when": {"vector": "/c", "layer": 1, "above": 1}}));
     assert!(
         message.starts_with("s.vectors[0].when.vector: found the name"),
         "{message}"
     );
+}
+
+#[test]
+fn schedules_are_a_ramp_or_a_list() {
+    let schedule = |value: serde_json::Value| wrong(json!({"scale": 1, "schedule": value}));
+    for (value, message) in [
+        (
+            json!({}),
+            "from: found no such key, expected from, to and tokens, or factors",
+        ),
+        (
+            json!({"from": 0, "to": 1}),
+            "tokens: found no such key, expected from, to and tokens, or factors",
+        ),
+        (
+            json!({"from": 0, "to": 1.5, "tokens": 3}),
+            "to: found 1.5, expected a factor of -1 to 1: the scale is the most there is",
+        ),
+        (
+            json!({"from": 0, "to": 1, "tokens": 0}),
+            "tokens: found 0, expected 1 to 2147483647",
+        ),
+        (
+            json!({"factors": []}),
+            "factors: found [], expected one factor at least",
+        ),
+        (
+            json!({"factors": [1, -2]}),
+            "factors[1]: found -2, expected a factor of -1 to 1: the scale is the most there is",
+        ),
+        (
+            json!({"factors": vec![1; 1025]}),
+            "factors: found 1025 factors, expected 1024 at most",
+        ),
+        (
+            json!({"factors": [1], "to": 1}),
+            "to: found this key beside factors, expected either a ramp or factors",
+        ),
+        (
+            json!({"from": 0, "to": 1, "tokens": 3, "repeat": true}),
+            "repeat: found true without factors, expected factors, or no such key",
+        ),
+        (
+            json!({"factors": [1], "before": 0}),
+            "before: found this key without trigger, expected a trigger beside it, or no such key",
+        ),
+        (
+            json!({"factors": [1], "trigger": ""}),
+            "trigger: found \"\", expected a token's id or its text",
+        ),
+        (
+            json!({"factors": [1], "trigger": 5, "before": 2}),
+            "before: found 2, expected a factor of -1 to 1: the scale is the most there is",
+        ),
+        (
+            json!({"shape": "square"}),
+            "shape: found unknown variant `square`, expected `linear` or `cosine`",
+        ),
+    ] {
+        assert_eq!(schedule(value), format!("s.vectors[0].schedule.{message}"));
+    }
+}
+
+#[test]
+fn requests_change_and_read() {
+    let wrong = |request: serde_json::Value| match from_json::<RequestSteering>(&request, "steering.") {
+        Ok(request) => request.validate("steering.").unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    for (request, message) in [
+        (
+            json!({"readout": []}),
+            "readout: found [], expected one readout at least, or no such key",
+        ),
+        (
+            json!({"readout": [{"vector": "/", "layer": 1}]}),
+            "readout[0].vector: found the name \"/\"",
+        ),
+        (
+            json!({"readout": [{"vector": "a"}]}),
+            "readout[0]: found missing field `layer`",
+        ),
+        (
+            json!({"readout": [{"vector": "a", "layer": 1, "of": "angle"}]}),
+            "readout[0].of: found unknown variant `angle`",
+        ),
+        (
+            json!({"readout": vec![json!({"vector": "a", "layer": 1}); 33]}),
+            "readout: found 33 readouts, expected 32 at most",
+        ),
+        (
+            json!({"states": {"layers": [], "positions": "all"}}),
+            "states.layers: found [], expected one layer at least",
+        ),
+        (
+            json!({"states": {"layers": [1, 1], "positions": "all"}}),
+            "states.layers: found 1 twice, expected every layer once",
+        ),
+        (
+            json!({"states": {"layers": [1], "positions": []}}),
+            "states.positions: found [], expected one position at least",
+        ),
+        (
+            json!({"states": {"layers": [1], "positions": "some"}}),
+            "states.positions: found string \"some\", expected \"all\"",
+        ),
+        (
+            json!({"states": {"layers": [1], "positions": [0, i64::MAX]}}),
+            "states.positions[1]: found 9223372036854775807",
+        ),
+        (
+            json!({"states": {"layers": [1]}}),
+            "states: found missing field `positions`",
+        ),
+        (
+            json!({"change": [{"vector": "a", "scale": 1}]}),
+            "change: found changes of a default that the request takes the place of",
+        ),
+        (
+            json!({"mode": "extend", "change": []}),
+            "change: found [], expected one change at least",
+        ),
+        (
+            json!({"mode": "extend", "change": [{"vector": "a"}]}),
+            "change[0]: found no key but vector, expected scale",
+        ),
+        (
+            json!({"mode": "extend", "change": [{"vector": "a", "drop": true, "scale": 1}]}),
+            "change[0].scale: found this key of a vector that is dropped",
+        ),
+        (
+            json!({"mode": "extend", "change": [{"vector": "a", "scale": 1, "relative_scale": 1}]}),
+            "change[0].relative_scale: found both",
+        ),
+        (
+            json!({"mode": "extend", "change": [{"vector": "a", "layers": []}]}),
+            "change[0].layers: found []",
+        ),
+        (
+            json!({"mode": "extend", "change": [{"vector": "a", "scale": 1e39}]}),
+            "change[0].scale: found 1000000000000000000000000000000000000000",
+        ),
+        (
+            json!({"mode": "off", "change": [{"vector": "a", "scale": 1}]}),
+            "change: found this key beside mode",
+        ),
+    ] {
+        let found = wrong(request);
+        assert!(found.starts_with(&format!("steering.{message}")), "{found}");
+    }
+    let read = |request: serde_json::Value| from_json::<RequestSteering>(&request, "").unwrap();
+    let reads = json!([{"vector": "a", "layer": 1}]);
+    let alone = read(json!({"readout": reads}));
+    assert!(alone.only_reads() && alone.validate("").is_ok());
+    let off = read(json!({"mode": "off", "readout": reads}));
+    assert!(!off.only_reads() && off.validate("").is_ok());
+    assert!(!read(json!({"readout": reads, "vectors": []})).only_reads());
+
+    let mut used = VectorUse::new("a", 1.0);
+    used.layers = Some(Layers::List(vec![1]));
+    let default = SteeringSpec::from(vec![VectorUse::new("b", 1.0), used, VectorUse::ablate("c")]);
+    let changed = read(json!({"mode": "extend", "change": [
+        {"vector": "a", "relative_scale": 0.5, "layers": "2-3"}, {"vector": "c", "drop": true},
+    ]}));
+    changed.validate("").unwrap();
+    assert_eq!(
+        changed
+            .check_changes(Some(&default), "")
+            .map_err(|error| error.to_string()),
+        Ok(())
+    );
+    let spec = changed.resolve(Some(&default));
+    let expected: VectorUse =
+        serde_json::from_value(json!({"vector": "a", "relative_scale": 0.5, "layers": "2-3"})).unwrap();
+    assert_eq!(spec, SteeringSpec::from(vec![VectorUse::new("b", 1.0), expected]));
+    // What comes before the first change is the default's own still.
+    assert_eq!(changed.kept_of(&default), 1);
+    let unknown = read(json!({"mode": "extend", "change": [{"vector": "z", "drop": true}]}));
+    let message = unknown
+        .check_changes(Some(&default), "steering.")
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        message,
+        "steering.change[0].vector: found \"z\", expected a vector of the model's default: b, a, c"
+    );
+    let message = unknown.check_changes(None, "").unwrap_err().to_string();
+    assert!(message.contains("expected none: the model has no default"), "{message}");
 }
 
 #[test]
@@ -525,7 +813,7 @@ fn requests_that_say_nothing_are_refused() {
     assert!(wrong(json!({"norm": "preserve"})).starts_with("steering.vectors: found no such key"));
     assert_eq!(
         wrong(json!({"mode": "off", "vectors": []})),
-        "steering.vectors: found this key beside mode = \"off\", expected no other key there"
+        "steering.vectors: found this key beside mode = \"off\", expected no key there but readout and states"
     );
     assert!(wrong(json!({"mode": "off", "norm": "free"})).starts_with("steering.norm: "));
     assert!(wrong(json!({"mode": "on"})).starts_with("steering.mode: found unknown variant `on`"));
@@ -567,17 +855,22 @@ fn the_schema_has_every_key_and_no_other() {
     same("Selection", of_json(&vectors[0]["apply"]["prompt"]));
     let mut used = of_json(&vectors[0]);
     used.extend(of_json(&vectors[1]));
-    used.extend(of_json(&vectors[2]));
+    used.extend(of_json(&vectors[3]));
     // A default, which is not written.
     used.push("normalize".into());
     same("VectorUse", used);
-    let mut when = of_json(&vectors[1]["when"]);
-    when.push("above".into());
-    same("When", when);
+    let mut test = of_json(&vectors[1]["when"]);
+    test.extend(of_json(&vectors[2]["when"]["any"][0]["all"][0]));
+    same("Test", test);
+    let mut schedule = of_json(&vectors[1]["schedule"]);
+    schedule.extend(of_json(&vectors[2]["schedule"]));
+    same("Schedule", schedule);
     assert_eq!(definitions["VectorUse"]["required"], json!(["vector"]));
     same(
         "RequestSteering",
-        ["mode", "vectors", "conflict", "norm"].map(String::from).into(),
+        ["mode", "vectors", "conflict", "norm", "change", "readout", "states"]
+            .map(String::from)
+            .into(),
     );
 }
 

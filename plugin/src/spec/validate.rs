@@ -3,7 +3,7 @@
 use residual_hooks::Phase;
 
 use super::apply::{Apply, Selection, TokenRef, Where, Window};
-use super::when::When;
+use super::when::MAX_TESTS;
 use super::{MAX_ENTRIES, MAX_POSITION, MAX_TOKEN_TEXT, MAX_VECTORS, Op, SteeringSpec, VectorUse};
 use crate::SteeringError;
 use crate::library::check_name;
@@ -18,10 +18,12 @@ impl SteeringSpec {
     /// missing or exclude each other, an empty, repeated or overlong list, or a selector that selects nothing.
     pub fn validate(&self, at: &str) -> Result<(), SteeringError> {
         at_most(&format!("{at}vectors"), self.vectors.len(), MAX_VECTORS, "vectors")?;
-        self.vectors
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, vector)| vector.validate(&format!("{at}vectors[{index}]")))
+        for (index, vector) in self.vectors.iter().enumerate() {
+            vector.validate(&format!("{at}vectors[{index}]"))?;
+        }
+        let tests = self.vectors.iter().filter_map(|vector| vector.when.as_ref());
+        let tests = tests.map(|when| when.tests().len()).sum();
+        at_most(&format!("{at}vectors"), tests, MAX_TESTS, "tests in `when`")
     }
 }
 
@@ -48,13 +50,16 @@ impl VectorUse {
         }
         if let Some(when) = &self.when {
             when.validate(&field("when"))?;
-            if *self.in_prompt() != Where::None {
+            if when.waits_for_the_prompt() && *self.in_prompt() != Where::None {
                 return Err(SteeringError::value(
                     field("apply.prompt"),
                     "a place beside `when`, which is decided after the prompt",
                     "\"none\" or no such key",
                 ));
             }
+        }
+        if let Some(schedule) = &self.schedule {
+            schedule.validate(&field("schedule"))?;
         }
         Ok(())
     }
@@ -186,6 +191,10 @@ impl Selection {
         for (name, tokens) in [("tokens", &self.tokens), ("exclude_tokens", &self.exclude_tokens)] {
             each(at, name, tokens, |field, token| token.validate(field))?;
         }
+        if self.required && (phase == Phase::Generation || self.tokens.is_none()) {
+            let expected = "tokens of the prompt beside it, or no such key";
+            return Err(SteeringError::value(format!("{at}.required"), "true", expected));
+        }
         Ok(())
     }
 }
@@ -195,8 +204,12 @@ impl Window {
         bound(at, self.start, self, phase)?;
         let Some(end) = self.end else { return Ok(()) };
         bound(at, end, self, phase)?;
-        // An end of 0 is no position's, whichever end the start counts from.
-        if end == 0 || ((self.start < 0) == (end < 0) && self.start >= end) {
+        let empty = match phase {
+            // An end of 0 is no position's, whichever end the start counts from.
+            Phase::Prompt => end == 0 || ((self.start < 0) == (end < 0) && self.start >= end),
+            Phase::Generation => self.start >= end,
+        };
+        if empty {
             let expected = "a window with an end after its start";
             return Err(SteeringError::value(at, self.to_string(), expected));
         }
@@ -214,31 +227,12 @@ impl std::fmt::Display for Window {
 }
 
 impl TokenRef {
-    fn validate(&self, at: &str) -> Result<(), SteeringError> {
+    pub(super) fn validate(&self, at: &str) -> Result<(), SteeringError> {
         let Self::Text(text) = self else { return Ok(()) };
         if text.is_empty() {
             return Err(SteeringError::value(at, "\"\"", "a token's id or its text"));
         }
         at_most(at, text.len(), MAX_TOKEN_TEXT, "bytes")
-    }
-}
-
-impl When {
-    fn validate(&self, at: &str) -> Result<(), SteeringError> {
-        check_name(&format!("{at}.vector"), &self.vector)?;
-        if let Some(map) = &self.map {
-            check_name(&format!("{at}.map"), map)?;
-        }
-        match (self.above, self.below) {
-            (Some(threshold), None) => finite(&format!("{at}.above"), threshold),
-            (None, Some(threshold)) => finite(&format!("{at}.below"), threshold),
-            (Some(_), Some(_)) => Err(SteeringError::value(
-                format!("{at}.below"),
-                "both",
-                "either above or below",
-            )),
-            (None, None) => Err(SteeringError::value(format!("{at}.above"), "neither", "above or below")),
-        }
     }
 }
 
@@ -264,27 +258,29 @@ fn each<T>(
 fn bound(at: &str, position: i64, found: impl ToString, phase: Phase) -> Result<(), SteeringError> {
     let least = match phase {
         Phase::Prompt => -MAX_POSITION,
-        Phase::Generation => 0,
+        Phase::Generation => -1,
     };
     if (least..=MAX_POSITION).contains(&position) {
         return Ok(());
     }
     let expected = match phase {
-        Phase::Generation if position < 0 => "0 or more, as it is not known where a generation ends".to_string(),
+        Phase::Generation if position < 0 => {
+            "-1, the prompt's last token, or more, as it is not known where a generation ends".to_string()
+        }
         _ => format!("{least} to {MAX_POSITION}"),
     };
     Err(SteeringError::value(at, found.to_string(), expected))
 }
 
 /// Checks that a number fits f32, which is what offsets, components and thresholds are made of.
-fn finite(at: &str, number: f64) -> Result<(), SteeringError> {
+pub(super) fn finite(at: &str, number: f64) -> Result<(), SteeringError> {
     if (number as f32).is_finite() {
         return Ok(());
     }
     Err(SteeringError::value(at, number.to_string(), "a finite 32-bit number"))
 }
 
-fn at_most(at: &str, count: usize, limit: usize, what: &str) -> Result<(), SteeringError> {
+pub(super) fn at_most(at: &str, count: usize, limit: usize, what: &str) -> Result<(), SteeringError> {
     if count <= limit {
         return Ok(());
     }

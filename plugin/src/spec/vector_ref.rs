@@ -6,9 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::first_key::WithFirst;
 use super::pairs_vector::{FoundVector, PairsVector};
 use crate::SteeringError;
 use crate::library::check_name;
@@ -72,10 +73,7 @@ impl<'de> Deserialize<'de> for VectorRef {
                     return Err(A::Error::missing_field("layer"));
                 };
                 let of_pairs = PAIRS_KEYS.contains(&first.as_str());
-                let rest = WithFirst {
-                    first: Some(first),
-                    rest: map,
-                };
+                let rest = WithFirst::new(Some(first), map);
                 if of_pairs {
                     let pairs = PairsVector::deserialize(MapAccessDeserializer::new(rest))?;
                     Ok(VectorRef::Pairs(Box::new(pairs)))
@@ -86,27 +84,6 @@ impl<'de> Deserialize<'de> for VectorRef {
         }
 
         deserializer.deserialize_any(NameOrTable)
-    }
-}
-
-/// A map whose first key has been read.
-struct WithFirst<A> {
-    first: Option<String>,
-    rest: A,
-}
-
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithFirst<A> {
-    type Error = A::Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        match self.first.take() {
-            Some(first) => seed.deserialize(first.into_deserializer()).map(Some),
-            None => self.rest.next_key_seed(seed),
-        }
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        self.rest.next_value_seed(seed)
     }
 }
 

@@ -96,6 +96,7 @@ impl Steering {
             "state": self.inner.state.as_ref().map(StateFolder::number),
             "per_request": snapshot.per_request,
             "inline": snapshot.inline,
+            "reading": snapshot.reading,
             "models": models.collect::<Vec<_>>(),
             "sources": sources.collect::<Vec<_>>(),
             "vectors": vectors.collect::<Vec<_>>(),
@@ -394,6 +395,7 @@ impl Steering {
         }
         next.per_request = config.per_request;
         next.inline = config.inline;
+        next.reading = config.reading;
         for name in &next.uploaded {
             if library.get(name).is_some() {
                 return Err(within(conflict(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use steermap_extract::{Running, Text};
 
-use super::{Steering, check_work};
+use super::{Steering, check_prompt};
 use crate::compile::{Program, Step, ranges};
 use crate::live::config::find_error;
 use crate::select::Selector;
@@ -26,7 +26,9 @@ impl Steering {
     ) -> Result<Value, SteeringError> {
         // Those of the default that it extends are the operator's to tell.
         let own = asked.vectors.as_ref().map_or(0, Vec::len);
-        let (id, program) = self.compile_asked(model.as_deref(), asked).await?;
+        let compiled = self.compile_asked(model.as_deref(), asked).await?;
+        let (id, program) = (compiled.model, compiled.program);
+        let readouts = compiled.readings.as_ref().map(|readings| readings.readouts());
         let tokens = match (prompt, self.live()) {
             (Some(text), Some(live)) => {
                 let running = Running::new(live.engine().clone(), id.clone());
@@ -51,19 +53,19 @@ impl Steering {
                 tokens.len(),
                 context.unwrap_or_default()
             )),
-            (Some(program), Some(tokens)) => {
-                let fits = check_work(program, tokens.len());
-                fits.and_then(|()| program.validate_prompt(tokens)).err()
-            }
+            (Some(program), Some(tokens)) => check_prompt(program, readouts, tokens, true).err(),
+            (None, Some(tokens)) => check_prompt(&Program::none(), readouts, tokens, true).err(),
             _ => None,
         };
         Ok(json!({
             "model": id,
             "fingerprint": program.as_ref().map(|program| &program.fingerprint),
             "layers": layers,
+            "late_layers": program.as_ref().map_or(Vec::new(), |program| program.late_layers()),
             "clamped_layers": program.as_ref().map_or(&[][..], |program| &program.clamped),
             "vectors": vectors,
             "prompt_tokens": tokens.as_ref().map(Vec::len),
+            "reads_layers": readouts.map_or(&[][..], |readouts| &readouts.layers),
             "refused": refused,
         }))
     }
@@ -102,7 +104,8 @@ fn describe(step: &Step, name: &str, norms: &BTreeMap<usize, f64>, tokens: Optio
         "prompt": extent(&step.prompt),
         "positions": positions,
         "generation": extent(&step.generation),
-        "conditional": step.condition.is_some(),
+        "conditional": step.when.is_some(),
+        "scheduled": step.schedule.is_some(),
     })
 }
 

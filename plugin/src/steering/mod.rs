@@ -8,6 +8,7 @@
 mod admin;
 mod dry_run;
 mod programs;
+mod readings;
 mod snapshot;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -22,15 +23,19 @@ use steermap_extract::capture::StreamCapture;
 use tokio::sync::Semaphore;
 use tracing::Span;
 
+use crate::apply::reader::SequenceReader;
 use crate::apply::sequence::SequenceState;
-use crate::compile::Program;
+use crate::compile::{Program, Readouts};
 use crate::live::Live;
 use crate::live::served::CaptureField;
 use crate::metrics::Metrics;
-use crate::spec::{Mode, PairsVector};
+use crate::spec::PairsVector;
 use crate::state::StateFolder;
+#[cfg(test)]
+use crate::token_texts::TokenTexts;
 use crate::{Library, RequestSteering, SteeringError, SteeringHook, SteeringSpec};
 use programs::{Key, Programs};
+pub use readings::Readings;
 pub(crate) use snapshot::name_of_configuration;
 pub use snapshot::{Asker, Model, ModelDefault, Snapshot};
 
@@ -199,37 +204,46 @@ impl Steering {
         model: Option<&str>,
         asked: Option<&RequestSteering>,
     ) -> Result<SteeredRequest, SteeringError> {
-        let (model, program) = self.compiled(model, asked)?;
-        Ok(self.prepared(model, program, asked.is_some()))
+        Ok(self.prepared(self.compiled(model, asked)?))
     }
 
-    /// The engine's name of a model, and the program of a request to it.
-    fn compiled(
-        &self,
-        model: Option<&str>,
-        asked: Option<&RequestSteering>,
-    ) -> Result<(String, Option<Arc<Program>>), SteeringError> {
+    /// What a request to a model comes to.
+    fn compiled(&self, model: Option<&str>, asked: Option<&RequestSteering>) -> Result<Compiled, SteeringError> {
         let snapshot = self.snapshot();
         let model = snapshot.model(model)?;
-        let program = match asked {
-            None => model.default.as_ref().map(|default| default.program.clone()),
-            Some(asked) => {
-                snapshot.check_policy(model, asked)?;
-                let default = model.default.as_ref().map(|default| &default.spec);
-                asked.validate("steering.")?;
-                let spec = asked.resolve(default);
-                let exempt = match (asked.mode, default) {
-                    (Mode::Extend, Some(default)) => default.vectors.len(),
-                    _ => 0,
-                };
-                if spec.vectors.is_empty() {
-                    None
-                } else {
-                    Some(self.inner.compile(&snapshot, model, &spec, exempt)?)
-                }
-            }
+        let of_default = || model.default.as_ref().map(|default| default.program.clone());
+        let mut compiled = Compiled {
+            model: model.id.clone(),
+            program: None,
+            own: false,
+            readings: None,
         };
-        Ok((model.id.clone(), program))
+        let Some(asked) = asked else {
+            compiled.program = of_default();
+            return Ok(compiled);
+        };
+        snapshot.check_policy(model, asked)?;
+        asked.validate("steering.")?;
+        if asked.only_reads() {
+            compiled.program = of_default();
+        } else {
+            let default = model.default.as_ref().map(|default| &default.spec);
+            asked.check_changes(default, "steering.")?;
+            let spec = asked.resolve(default);
+            let exempt = default.map_or(0, |default| asked.kept_of(default));
+            if !spec.vectors.is_empty() {
+                compiled.program = Some(self.inner.compile(&snapshot, model, &spec, exempt)?);
+            }
+            compiled.own = true;
+        }
+        if let Some(readouts) = model.readouts(asked, &snapshot.library, "steering.")? {
+            compiled.readings = Some(Readings::new(
+                Arc::new(readouts),
+                model.texts.clone(),
+                snapshot.reading.bytes,
+            ));
+        }
+        Ok(compiled)
     }
 
     /// Finds a vector from pairs: [`Inner::found`], measured.
@@ -260,16 +274,11 @@ impl Steering {
         let Some(asked) = asked else {
             return self.request(model, None);
         };
-        let (model, program) = self.compile_asked(model, asked).await?;
-        Ok(self.prepared(model, program, true))
+        Ok(self.prepared(self.compile_asked(model, asked).await?))
     }
 
     /// As [`compiled`](Self::compiled), off the async worker, with the vectors found that `asked` brings pairs for.
-    async fn compile_asked(
-        &self,
-        model: Option<&str>,
-        mut asked: RequestSteering,
-    ) -> Result<(String, Option<Arc<Program>>), SteeringError> {
+    async fn compile_asked(&self, model: Option<&str>, mut asked: RequestSteering) -> Result<Compiled, SteeringError> {
         // Before anything is done for it. The snapshot isn't held while vectors are found.
         {
             let snapshot = self.snapshot();
@@ -296,10 +305,21 @@ impl Steering {
     /// A model that is not there.
     pub fn run(&self, model: Option<&str>, program: impl Into<Arc<Program>>) -> Result<SteeredRequest, SteeringError> {
         let model = self.snapshot().model(model)?.id.clone();
-        Ok(self.prepared(model, Some(program.into()), true))
+        Ok(self.prepared(Compiled {
+            model,
+            program: Some(program.into()),
+            own: true,
+            readings: None,
+        }))
     }
 
-    fn prepared(&self, model: String, program: Option<Arc<Program>>, own: bool) -> SteeredRequest {
+    fn prepared(&self, compiled: Compiled) -> SteeredRequest {
+        let Compiled {
+            model,
+            program,
+            own,
+            readings,
+        } = compiled;
         let names: BTreeSet<&String> = program.iter().flat_map(|program| &program.used).collect();
         for name in names {
             self.inner.metrics.vector(name).requests.inc();
@@ -311,11 +331,22 @@ impl Steering {
                 model,
                 program,
                 own,
+                readings: readings.map(Arc::new),
                 ids: Mutex::default(),
                 prompt_error: Mutex::default(),
             }),
         }
     }
+}
+
+/// What a request comes to.
+struct Compiled {
+    /// The engine's name of the model.
+    model: String,
+    program: Option<Arc<Program>>,
+    /// Whether the request asked for its steering itself, instead of getting the default.
+    own: bool,
+    readings: Option<Readings>,
 }
 
 impl Inner {
@@ -386,7 +417,7 @@ impl Inner {
                     Claimed::Steered {
                         program: asked.program.clone(),
                         metrics: self.metrics.clone(),
-                        asked: Some(asked),
+                        asked: Some((asked, id)),
                     }
                 }
                 Some(asked) => return stray(&asked.model),
@@ -426,6 +457,8 @@ pub(crate) struct SteeringField {
     program: Option<Arc<Program>>,
     /// Whether the request asked for its steering itself, instead of getting the default.
     own: bool,
+    /// What is read of the stream.
+    readings: Option<Arc<Readings>>,
     /// The requests that were sent, the oldest first, and whether the engine has taken them up.
     ids: Mutex<VecDeque<(usize, bool)>>,
     prompt_error: Mutex<Option<String>>,
@@ -440,6 +473,20 @@ impl SteeredRequest {
     /// The layers at which the operator's bound made scales less than asked for, ascending.
     pub fn clamped(&self) -> &[usize] {
         self.asked.program.as_ref().map_or(&[], |program| &program.clamped)
+    }
+
+    /// The layers at which the second generated token is the first that is steered, since what decides on it is known at a later
+    /// layer. Ascending.
+    pub fn late_layers(&self) -> Vec<usize> {
+        self.asked
+            .program
+            .as_ref()
+            .map_or(Vec::new(), |program| program.late_layers())
+    }
+
+    /// What is read of the stream, if anything.
+    pub fn readings(&self) -> Option<&Arc<Readings>> {
+        self.asked.readings.as_ref()
     }
 
     /// The model's name in the engine.
@@ -469,6 +516,9 @@ impl SteeredRequest {
 impl SteeringField {
     /// The engine has taken up the request `id`.
     fn claimed(&self, id: usize) {
+        if let Some(readings) = &self.readings {
+            readings.claimed(id);
+        }
         let mut ids = lock(&self.ids);
         if let Some((_, claimed)) = ids.iter_mut().find(|(known, _)| *known == id) {
             *claimed = true;
@@ -495,6 +545,9 @@ impl RequestMark for SteeringField {
         self.forget_oldest();
         self.steering.remember(request, Sent::Steered(self.me.clone()));
         lock(&self.ids).push_back((request, false));
+        if let Some(readings) = &self.readings {
+            readings.sent_as(request);
+        }
         // Of the span in which the request is sent, if it has such a field.
         Span::current().record("request_id", request & !MARKED);
     }
@@ -513,8 +566,8 @@ pub(crate) enum Claimed {
     Steered {
         program: Option<Arc<Program>>,
         metrics: Metrics,
-        /// Absent for requests that were sent without a mark: they are steered by the default.
-        asked: Option<Arc<SteeringField>>,
+        /// With the engine's number of it. Absent for requests that were sent without a mark: they are steered by the default.
+        asked: Option<(Arc<SteeringField>, usize)>,
     },
     /// The stream of its prompt is kept.
     Captured(Arc<StreamCapture>),
@@ -525,11 +578,10 @@ impl Claimed {
     pub(crate) fn admit(&self, prompt: &[u32]) -> Result<Admission, String> {
         let (program, metrics, asked) = match self {
             Self::Steered {
-                program: Some(program),
+                program,
                 metrics,
                 asked,
             } => (program, metrics, asked),
-            Self::Steered { program: None, .. } => return Ok(Admission::default()),
             Self::Captured(capture) => {
                 return Ok(Admission {
                     // All of the prompt is to be seen.
@@ -539,47 +591,76 @@ impl Claimed {
                 });
             }
         };
-        let own = asked.as_ref().is_some_and(|asked| asked.own);
-        let fits = check_work(program, prompt.len()).and_then(|()| match own {
-            true => program.validate_prompt(prompt),
-            false => Ok(()),
-        });
+        let readings = asked
+            .as_ref()
+            .and_then(|(asked, id)| Some((asked.readings.as_ref()?, *id)));
+        let program = match (program, readings) {
+            (Some(program), _) => program.clone(),
+            (None, None) => return Ok(Admission::default()),
+            (None, Some(_)) => Arc::new(Program::none()),
+        };
+        let readouts = readings.map(|(readings, _)| readings.readouts());
+        let own = asked.as_ref().is_some_and(|(asked, _)| asked.own);
+        let fits = check_prompt(&program, readouts, prompt, own);
         if let Err(reason) = fits {
-            if let Some(asked) = asked {
+            if let Some((asked, _)) = asked {
                 *lock(&asked.prompt_error) = Some(reason.clone());
             }
             return Err(reason);
         }
+        let reader = readings.map(|(readings, id)| readings.admit(id, prompt.len()));
         let decisions = metrics.clone();
-        Ok(admission(program, prompt, move |holds| decisions.condition(holds)))
+        Ok(admission(&program, prompt, reader, move |holds| {
+            decisions.condition(holds)
+        }))
+    }
+}
+
+/// Refuses a prompt that a request's steering or readouts don't fit; `own` says whether the request asked for the steering itself.
+fn check_prompt(program: &Program, readouts: Option<&Readouts>, prompt: &[u32], own: bool) -> Result<(), String> {
+    check_work(program, readouts, prompt.len())?;
+    if own {
+        program.validate_prompt(prompt)?;
+    }
+    match readouts.and_then(|readouts| readouts.states.as_ref()) {
+        Some(states) => {
+            let fits = states.positions.are_of(prompt.len());
+            fits.map_err(|reason| format!("steering.states.{reason}"))
+        }
+        None => Ok(()),
     }
 }
 
 /// Refuses a prompt that is too long for the steps that act on it.
-fn check_work(program: &Program, prompt_len: usize) -> Result<(), String> {
-    let work = program.work(prompt_len);
+fn check_work(program: &Program, readouts: Option<&Readouts>, prompt_len: usize) -> Result<(), String> {
+    let reading = readouts.map_or(0, |readouts| readouts.work() as u64);
+    let work = program
+        .work(prompt_len)
+        .saturating_add(reading.saturating_mul(prompt_len as u64));
     if work <= MAX_PROMPT_WORK {
         return Ok(());
     }
     Err(format!(
         "steering.vectors: found {work} positions times layers of the {prompt_len} tokens of this prompt, summed over the \
-         vectors that act on it, expected {MAX_PROMPT_WORK} at most"
+         vectors that act on it or are read, expected {MAX_PROMPT_WORK} at most"
     ))
 }
 
-/// How a sequence with the prompt `prompt` runs under `program`.
+/// How a sequence with the prompt `prompt` runs under `program`, read by `reader`.
 pub(crate) fn admission(
     program: &Arc<Program>,
     prompt: &[u32],
+    reader: Option<Arc<SequenceReader>>,
     on_decision: impl Fn(bool) + Send + Sync + 'static,
 ) -> Admission {
+    let reads_prompt = reader.as_ref().is_some_and(|reader| reader.readouts().reads_prompt());
     Admission {
         salt: program.salt(prompt.len()),
         salt_from: program.first_in_prompt(prompt),
         share_generated: program.uniform,
-        // A mean over the prompt needs all of it.
-        read_cache: !program.conditions.iter().any(|condition| condition.mean),
-        state: Some(Arc::new(SequenceState::new(program.clone(), on_decision))),
+        // A cache holds keys and values, not the states that conditions and readouts look at.
+        read_cache: !(program.sees_all_of_the_prompt() || reads_prompt),
+        state: Some(Arc::new(SequenceState::new(program.clone(), reader, on_decision))),
     }
 }
 
@@ -601,6 +682,7 @@ mod tests {
             layers: (0..target.num_layers).collect(),
             target,
             tokenizer: None,
+            texts: Arc::new(TokenTexts::new(None)),
             context: Some(1 << 20),
             refusal: None,
             bound: None,

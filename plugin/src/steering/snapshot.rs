@@ -7,10 +7,11 @@ use mistralrs_core::MistralRs;
 use residual_hooks::InstallError;
 use tokenizers::Tokenizer;
 
-use crate::compile::{Dose, Program, Target, compile_within, token_of};
+use crate::compile::{Dose, Program, Readouts, Target, compile_readouts, compile_within, token_of};
 use crate::config::DefaultSpec;
-use crate::policy::{Bound, Excess, PerRequest, refuse_inline};
+use crate::policy::{Bound, Excess, PerRequest, Reading, refuse_inline};
 use crate::state::Saved;
+use crate::token_texts::TokenTexts;
 use crate::{Library, RequestSteering, SteeringError, SteeringSpec};
 
 /// Vectors, maps, models and their defaults. Never changed, only replaced.
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub per_request: PerRequest,
     /// Whether requests may bring vectors along.
     pub inline: bool,
+    /// What requests may see of the stream.
+    pub reading: Reading,
     /// The models, by the engine's name.
     pub models: BTreeMap<String, Model>,
     /// The engine's default model.
@@ -45,6 +48,8 @@ pub struct Model {
     pub layers: Vec<usize>,
     /// Its tokenizer, where it has one.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// What its tokens spell.
+    pub texts: Arc<TokenTexts>,
     /// Most tokens of a sequence, where that is bounded.
     pub context: Option<usize>,
     /// Why it can't be steered.
@@ -113,6 +118,10 @@ impl Snapshot {
             uploaded: BTreeSet::new(),
             per_request: PerRequest::default(),
             inline: true,
+            reading: Reading {
+                states: true,
+                ..Reading::default()
+            },
             models: models.into_iter().map(|model| (model.id.clone(), model)).collect(),
             default_model,
             generation: 0,
@@ -155,7 +164,7 @@ impl Snapshot {
         if !self.inline {
             refuse_inline(asked)?;
         }
-        Ok(())
+        self.reading.check(asked)
     }
 
     /// The program of a model's default.
@@ -319,6 +328,7 @@ impl Model {
                 dtype: Some(config.activation_dtype),
             },
             layers: (0..sizes.2).collect(),
+            texts: Arc::new(TokenTexts::new(config.tokenizer.clone())),
             tokenizer: config.tokenizer,
             context: config.max_seq_len,
             refusal,
@@ -327,6 +337,34 @@ impl Model {
             configured: None,
             overridden: false,
         })
+    }
+
+    /// What `asked` wants to see of this model's stream; `None` if that is nothing. `at` is the path of `asked`, for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`compile_readouts`], or a model whose stream can't be seen.
+    pub fn readouts(
+        &self,
+        asked: &RequestSteering,
+        library: &Library,
+        at: &str,
+    ) -> Result<Option<Readouts>, SteeringError> {
+        if asked.readout.is_none() && asked.states.is_none() {
+            return Ok(None);
+        }
+        self.check_hooked()?;
+        compile_readouts(asked, library, &self.target, &self.layers, at)
+    }
+
+    fn check_hooked(&self) -> Result<(), SteeringError> {
+        match &self.refusal {
+            None => Ok(()),
+            Some(refusal) => Err(SteeringError::Install {
+                model: self.id.clone(),
+                reason: refusal.clone(),
+            }),
+        }
     }
 
     /// `spec` compiled for this model. `at` is the path of the spec, for messages, and `asker` says whose it is, for the bound.
@@ -345,9 +383,7 @@ impl Model {
             model: self.id.clone(),
             reason,
         };
-        if let Some(refusal) = &self.refusal {
-            return Err(install(refusal.clone()));
-        }
+        self.check_hooked()?;
         let token = |text: &str| token_of(self.tokenizer.as_deref(), text);
         let dose = self.bound.map(|bound| asker.dose(bound));
         let program = compile_within(spec, library, &self.target, &token, at, dose)?;

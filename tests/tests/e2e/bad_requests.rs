@@ -29,8 +29,9 @@ impl Tested {
             ..Settings::default()
         };
         let environment = [("STEERMAP_TEST_TOKEN", TOKEN)];
+        let config = format!("{}\n[steering.reading]\nstates = true\n", served.config(&settings));
         Self {
-            server: Server::start_with(folder.path(), &served.config(&settings), &environment).unwrap(),
+            server: Server::start_with(folder.path(), &config, &environment).unwrap(),
             model: served.model,
             folder,
             failures: Vec::new(),
@@ -216,7 +217,7 @@ fn wrong_steering_is_refused_by_name() {
         (json!({"windows": [[100, 200]]}), "windows"),
         (json!({"windows": [3]}), "windows"),
         (json!({"tokens": []}), "tokens"),
-        (json!({"tokens": [999_999_999]}), "tokens"),
+        (json!({"tokens": [999_999_999], "required": true}), "tokens"),
         (json!({"tokens": ["not one token but many"]}), "tokens"),
         (json!({"tokens": [""]}), "tokens"),
         (json!({"tokens": [true]}), "tokens"),
@@ -226,7 +227,7 @@ fn wrong_steering_is_refused_by_name() {
     ] {
         tested.one(&json!({"apply": {"prompt": place}}), says);
     }
-    tested.one(&json!({"apply": {"generation": {"positions": [-1]}}}), "positions");
+    tested.one(&json!({"apply": {"generation": {"positions": [-2]}}}), "positions");
     tested.one(&json!({"apply": {"generation": {"windows": [[-3, -1]]}}}), "windows");
 
     // When.
@@ -277,6 +278,180 @@ fn wrong_steering_is_refused_by_name() {
 
     assert_eq!(tested.good(), good);
     tested.finish(90);
+}
+
+/// What conditions, schedules, changes and readouts are refused for: each a 422 with the path of the field.
+#[test]
+fn each_field_is_refused_with_its_path() {
+    let mut tested = Tested::start();
+    let good = tested.good();
+    let test = |more: &Value| {
+        merged(
+            &json!({"vector": "one", "layer": 1, "each": "token", "above": 0.0}),
+            more,
+        )
+    };
+    let when = |when: Value| json!({"vectors": [{"vector": "one", "scale": 1.0, "when": when}]});
+    let schedule = |schedule: Value| json!({"vectors": [{"vector": "one", "scale": 1.0, "schedule": schedule}]});
+    let readout = |more: &Value| json!({"readout": [merged(&json!({"vector": "one", "layer": 1}), more)]});
+    let states = |more: &Value| json!({"states": merged(&json!({"layers": [1], "positions": "all"}), more)});
+    let change = |change: Value| json!({"mode": "extend", "change": [change]});
+    let deep = (0..9).fold(test(&json!({})), |inner, _| json!({"any": [inner]}));
+    let cases = [
+        (when(json!({"all": []})), "vectors[0].when.all: found []"),
+        (when(json!({"any": 3})), "vectors[0].when.any: found integer `3`"),
+        (
+            when(json!({"any": [test(&json!({})), {}]})),
+            "vectors[0].when.any[1]: found no key `vector`",
+        ),
+        (when(json!({"all": [test(&json!({}))], "any": []})), "vectors[0].when"),
+        (
+            when(json!({"all": [{"any": [test(&json!({"above": null}))]}]})),
+            "vectors[0].when.all[0].any[0].above",
+        ),
+        (
+            when(deep),
+            "vectors[0].when.any[0].any[0].any[0].any[0].any[0].any[0].any[0].any[0].any: found 9 lists",
+        ),
+        (
+            when(json!({"any": vec![test(&json!({})); 65]})),
+            "vectors: found 65 tests",
+        ),
+        (when(test(&json!({"each": "word"}))), "vectors[0].when.each"),
+        (when(test(&json!({"release": 1.0}))), "vectors[0].when.release: found 1"),
+        (when(test(&json!({"release": "soon"}))), "vectors[0].when.release"),
+        (when(test(&json!({"window": 0}))), "vectors[0].when.window: found 0"),
+        (
+            when(test(&json!({"window": 4097}))),
+            "vectors[0].when.window: found 4097",
+        ),
+        (when(test(&json!({"window": -1}))), "vectors[0].when.window"),
+        (when(test(&json!({"token": "mean"}))), "vectors[0].when.token"),
+        (
+            when(test(&json!({"each": "prompt", "window": 3}))),
+            "vectors[0].when.window",
+        ),
+        (when(test(&json!({"map": "across"}))), "vectors[0].when"),
+        (when(test(&json!({"vector": "nobody"}))), "vectors[0].when.vector"),
+        (
+            when(test(&json!({"vector": "three", "layer": 0}))),
+            "vectors[0].when.layer: found 0",
+        ),
+        (
+            json!({"vectors": [{"vector": "one", "scale": 1.0, "layers": [2], "when": test(&json!({"layer": 5}))}]}),
+            "vectors[0].layers: found 2, expected 5 or later",
+        ),
+        (schedule(json!({})), "vectors[0].schedule.from: found no such key"),
+        (schedule(json!([1, 0])), "vectors[0].schedule"),
+        (schedule(json!({"from": 1, "to": 0})), "vectors[0].schedule.tokens"),
+        (
+            schedule(json!({"from": 1, "to": 0, "tokens": 0})),
+            "vectors[0].schedule.tokens: found 0",
+        ),
+        (
+            schedule(json!({"from": 1, "to": 0, "tokens": 2.5})),
+            "vectors[0].schedule.tokens",
+        ),
+        (
+            schedule(json!({"from": 2, "to": 0, "tokens": 3})),
+            "vectors[0].schedule.from: found 2",
+        ),
+        (
+            schedule(json!({"from": 1, "to": 0, "tokens": 3, "shape": "cubic"})),
+            "vectors[0].schedule.shape",
+        ),
+        (
+            schedule(json!({"factors": []})),
+            "vectors[0].schedule.factors: found []",
+        ),
+        (
+            schedule(json!({"factors": [0, "one"]})),
+            "vectors[0].schedule.factors[1]",
+        ),
+        (schedule(json!({"factors": [0, 1e9]})), "vectors[0].schedule.factors[1]"),
+        (
+            schedule(json!({"factors": vec![0.5; 1025]})),
+            "vectors[0].schedule.factors: found 1025",
+        ),
+        (schedule(json!({"factors": [1], "from": 0})), "vectors[0].schedule.from"),
+        (
+            schedule(json!({"factors": [1], "before": 0})),
+            "vectors[0].schedule.before",
+        ),
+        (
+            schedule(json!({"factors": [1, 0], "trigger": "not one token but many"})),
+            "vectors[0].schedule.trigger",
+        ),
+        (
+            schedule(json!({"factors": [1, 0], "every": 2})),
+            "vectors[0].schedule.every",
+        ),
+        (json!({"readout": []}), "readout: found []"),
+        (json!({"readout": {}}), "readout"),
+        (
+            json!({"readout": vec![json!({"vector": "one", "layer": 1}); 33]}),
+            "readout: found 33 readouts",
+        ),
+        (
+            readout(&json!({"vector": "nobody"})),
+            "readout[0].vector: found \"nobody\"",
+        ),
+        (readout(&json!({"layer": 99})), "readout[0].layer: found 99"),
+        (readout(&json!({"layer": "1"})), "readout[0].layer"),
+        (readout(&json!({"of": "angle"})), "readout[0].of"),
+        (readout(&json!({"phase": "middle"})), "readout[0].phase"),
+        (readout(&json!({"map": "across"})), "readout[0].map"),
+        (readout(&json!({"scale": 1})), "readout[0].scale: found the unknown key"),
+        (
+            json!({"readout": [{"vector": "mood", "layer": 4}]}),
+            "readout[0].vector",
+        ),
+        (states(&json!({"layers": []})), "states.layers: found []"),
+        (states(&json!({"layers": [1, 1]})), "states.layers: found 1 twice"),
+        (states(&json!({"layers": "all"})), "states.layers"),
+        (states(&json!({"positions": "some"})), "states.positions"),
+        (states(&json!({"positions": []})), "states.positions: found []"),
+        (states(&json!({"positions": [0.5]})), "states.positions[0]"),
+        (states(&json!({"dtype": "f64"})), "states.dtype"),
+        (change(json!({"vector": "one"})), "change[0]: found no key but vector"),
+        (
+            change(json!({"vector": "one", "scale": 1})),
+            "change[0].vector: found \"one\", expected none",
+        ),
+        (change(json!({"scale": 1})), "change[0]: found no key `vector`"),
+        (
+            change(json!({"vector": "one", "drop": true, "layers": [1]})),
+            "change[0].layers",
+        ),
+        (
+            change(json!({"vector": "one", "scale": 1, "relative_scale": 1})),
+            "change[0].relative_scale",
+        ),
+        (
+            json!({"change": [{"vector": "one", "scale": 1}]}),
+            "change: found changes",
+        ),
+        (json!({"mode": "off", "change": []}), "change: found this key"),
+        (
+            json!({"vectors": [{"vector": "one", "scale": 1, "apply": {"prompt": {"positions": [0], "required": true}}}]}),
+            "vectors[0].apply.prompt.required",
+        ),
+        (
+            json!({"vectors": [{"vector": "one", "scale": 1, "apply": {"generation": {"windows": [[-2, 4]]}}}]}),
+            "vectors[0].apply.generation.windows[0]: found [-2, 4], expected -1",
+        ),
+    ];
+    let number = cases.len();
+    for (field, path) in cases {
+        let reply = tested
+            .open()
+            .post("/v1/completions", &tested.body(&json!({"steering": field})))
+            .unwrap();
+        let path = format!("\"steering.{}", path.replace('"', "\\\""));
+        tested.check(&field.to_string(), &reply, &[422], &path);
+    }
+    assert_eq!(tested.good(), good);
+    tested.finish(number);
 }
 
 #[test]

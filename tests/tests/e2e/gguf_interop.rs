@@ -186,7 +186,7 @@ fn mistakes_change_nothing_and_say_why() {
             "concept",
         ),
         ("bad.gguf", "old.toml", &own, "bad.gguf: version: found 0 bytes left"),
-        ("missing.gguf", "old.toml", &own, "the control vector does not exist"),
+        ("missing.gguf", "old.toml", &own, "the vector to convert does not exist"),
     ] {
         let found = error(from, to, more);
         assert!(found.contains(expected), "{from} {to} {more:?}: {found}");

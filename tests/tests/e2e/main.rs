@@ -24,6 +24,7 @@ mod models_in_one_process;
 mod no_harm;
 mod operator;
 mod policy;
+mod readouts;
 mod real_model;
 mod requests;
 mod routes;

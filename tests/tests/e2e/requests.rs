@@ -9,7 +9,7 @@ use residual_hooks::Admission;
 use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::pairs::{Message, Text};
 use steermap_mapper::session::{ModelSource, Session};
-use steermap_plugin::spec::{Apply, TokenState, When, Where};
+use steermap_plugin::spec::{Apply, Selection, Test, When, Where, Window};
 use steermap_plugin::{Library, RequestSteering, Steering, VectorUse};
 use steermap_tests::reference::{Reference, assert_rows_close};
 use steermap_tests::vectors::reference_vector;
@@ -163,13 +163,30 @@ async fn conditions_decide_after_the_prompt() {
         let request = steering.request(None, Some(&asked(used))).unwrap();
         request.scope(session.generate(&prompt, 8)).await.unwrap().1
     };
+    // From the first generated token on, and from the choice of the second on.
     let generated = answer(at([2]).apply(Apply::generation(Where::All))).await;
-    assert_rows_close(
-        &generated[..1],
-        &reference.rows("p2.gen.logits")[..1],
-        "the prompt is as it was",
-    );
+    let second = Selection {
+        windows: Some(vec![Window { start: 0, end: None }]),
+        ..Selection::default()
+    };
+    let from_the_second = answer(at([2]).apply(Apply::generation(second))).await;
     let plain = reference.rows("p2.gen.logits");
+    assert_rows_close(&from_the_second[..1], &plain[..1], "the prompt is as it was");
+    // The same as steering the prompt's last token too.
+    let last = Selection {
+        positions: Some(vec![-1]),
+        ..Selection::default()
+    };
+    let both = Apply {
+        prompt: Some(last.into()),
+        generation: Some(Where::All),
+    };
+    assert_rows_close(
+        &generated,
+        &answer(at([2]).apply(both)).await,
+        "from the first token on",
+    );
+    assert!(generated[0].iter().zip(&plain[0]).any(|(a, b)| (a - b).abs() > 0.01));
 
     // Transformers' states say on which side of a threshold the prompt is.
     let states = reference.rows("p2.h.1");
@@ -178,24 +195,21 @@ async fn conditions_decide_after_the_prompt() {
     let along = |state: &[f32]| state.iter().zip(&direction).map(|(h, v)| h * v).sum::<f32>() / norm;
     let last = f64::from(along(states.last().unwrap()));
     let mean = f64::from(states.iter().map(|state| along(state)).sum::<f32>() / states.len() as f32);
-    for (token, value) in [(TokenState::Last, last), (TokenState::Mean, mean)] {
+    for (of_mean, value) in [(false, last), (true, mean)] {
         for (above, threshold, met) in [
             (true, value - 0.01, true),
             (true, value + 0.01, false),
             (false, value - 0.01, false),
             (false, value + 0.01, true),
         ] {
-            let when = When {
-                vector: "test".into(),
-                map: None,
-                layer: 1,
-                token,
-                above: above.then_some(threshold),
-                below: (!above).then_some(threshold),
+            let test = match above {
+                true => Test::above("test", 1, threshold),
+                false => Test::below("test", 1, threshold),
             };
+            let when = When::from(if of_mean { test.mean() } else { test });
             let steps = answer(at([2]).when(when)).await;
             let expected = if met { &generated } else { &plain };
-            assert_rows_close(&steps, expected, &format!("{token:?}, above {above}, met {met}"));
+            assert_rows_close(&steps, expected, &format!("mean {of_mean}, above {above}, met {met}"));
         }
     }
 }
@@ -295,8 +309,13 @@ async fn prefixes_are_shared_as_far_as_steering_allows() {
         let (text, _) = complete(Some(last()), tokens).await;
         assert_eq!(text, expected(Some(last()), tokens).await);
     }
-    // Generated tokens alone: the unsteered prompt is shared in both directions, the generated tokens in none.
+    // Generated tokens from the choice of the first on: the prompt's last token is steered, which is computed again.
     let generated = || at([2]).apply(Apply::generation(Where::All));
+    let (text, computed) = complete(Some(generated()), &longer).await;
+    assert_eq!((text, computed), (expected(Some(generated()), &longer).await, 1));
+    // From the second on: the unsteered prompt is shared in both directions, the generated tokens in none.
+    let second = || Where::Only(serde_json::from_str(r#"{"windows": [[0]]}"#).unwrap());
+    let generated = || at([2]).apply(Apply::generation(second()));
     let (text, computed) = complete(Some(generated()), &longer).await;
     assert_eq!((text, computed), (expected(Some(generated()), &longer).await, 0));
     let (text, _) = complete(None, &further).await;

@@ -1,6 +1,7 @@
 //! The router under test, and what stands for mistral.rs in it.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::DefaultBodyLimit;
@@ -50,6 +51,7 @@ pub(super) fn steering() -> Steering {
         },
         layers: (0..info.num_layers).collect(),
         tokenizer: None,
+        texts: Arc::new(crate::token_texts::TokenTexts::new(None)),
         context: None,
         refusal: None,
         bound: None,

@@ -1,0 +1,98 @@
+//! What schedules make of the steps of one forward pass.
+
+use std::sync::{Arc, Mutex};
+
+use candle_core::{Device, DeviceLocation, Result, Tensor};
+use residual_hooks::Row;
+
+use super::lock;
+use super::plan::Layout;
+use super::sequence::SequenceState;
+
+/// By position of the stream, the factor of each step of its program.
+pub struct Gains {
+    /// By row and position: 0 where all factors are 1, else 1 + where they begin in `values`.
+    index: Vec<u32>,
+    values: Vec<f32>,
+    width: usize,
+    /// What was made of them for the rounds of layouts on devices.
+    tensors: Mutex<Vec<Made>>,
+}
+
+struct Made {
+    layout: Arc<Layout>,
+    round: usize,
+    device: DeviceLocation,
+    tensor: Tensor,
+}
+
+impl Gains {
+    /// Those of `rows` in a stream of `width` positions; `None` if no program has a schedule.
+    pub fn new(rows: &[Row], width: usize) -> Option<Self> {
+        let scheduled = |row: &Row| SequenceState::of(row).is_some_and(SequenceState::is_scheduled);
+        if !rows.iter().any(scheduled) {
+            return None;
+        }
+        let mut gains = Self {
+            index: vec![0; rows.len() * width],
+            values: Vec::new(),
+            width,
+            tensors: Mutex::default(),
+        };
+        for (number, row) in rows.iter().enumerate().filter(|(_, row)| scheduled(row)) {
+            let Some(state) = SequenceState::of(row) else { continue };
+            let mut last: Option<usize> = None;
+            for offset in 0..row.tokens().min(width) {
+                let begin = gains.values.len();
+                gains.values.extend(state.gains(row.start + offset, row.prompt_len));
+                // Tokens of a prompt have the same ones.
+                let same = last.filter(|last| gains.values[*last..begin] == gains.values[begin..]);
+                let at = match same {
+                    Some(last) => {
+                        gains.values.truncate(begin);
+                        last
+                    }
+                    None => begin,
+                };
+                gains.index[number * width + offset] = at as u32 + 1;
+                last = Some(at);
+            }
+        }
+        Some(gains)
+    }
+
+    /// Those at a position of the stream, by step of its program and maybe more; `None` where all are 1.
+    pub fn at(&self, position: usize) -> Option<&[f32]> {
+        let begin = self.index.get(position)?.checked_sub(1)?;
+        self.values.get(begin as usize..)
+    }
+
+    /// The factor of what each position does in a round: `[rows, width, 1]`.
+    ///
+    /// # Errors
+    ///
+    /// What candle says.
+    pub fn of_round(&self, layout: &Arc<Layout>, round: usize, device: &Device) -> Result<Tensor> {
+        let is =
+            |made: &&Made| Arc::ptr_eq(&made.layout, layout) && made.round == round && made.device == device.location();
+        if let Some(made) = lock(&self.tensors).iter().find(is) {
+            return Ok(made.tensor.clone());
+        }
+        let gain = |position: usize| {
+            let step = layout.step_of(position, round)?;
+            self.at(position)?.get(step as usize).copied()
+        };
+        let values: Vec<f32> = (0..self.index.len())
+            .map(|position| gain(position).unwrap_or(1.0))
+            .collect();
+        let rows = values.len() / self.width.max(1);
+        let tensor = Tensor::from_vec(values, (rows, self.width, 1), device)?;
+        lock(&self.tensors).push(Made {
+            layout: layout.clone(),
+            round,
+            device: device.location(),
+            tensor: tensor.clone(),
+        });
+        Ok(tensor)
+    }
+}

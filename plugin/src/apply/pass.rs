@@ -1,0 +1,100 @@
+//! One forward pass.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+use residual_hooks::Row;
+
+use super::gains::Gains;
+use super::plan::{Plan, captured};
+use super::sequence::SequenceState;
+
+/// What a forward pass does and looks at.
+pub struct Pass {
+    /// As far as it is known: conditions are decided on the way.
+    plan: RefCell<Arc<Plan>>,
+    gains: Option<Gains>,
+    /// By layer, whether rows have conditions that are decided there.
+    decides: Vec<bool>,
+    /// By layer, whether rows are read there.
+    reads: Vec<bool>,
+    /// Whether the streams of some prompts are kept.
+    captures: bool,
+}
+
+impl Pass {
+    /// The pass of `rows` in a stream of `width` positions; `plan` makes the plan that it begins with.
+    pub fn new(rows: &[Row], width: usize, plan: impl FnOnce() -> Arc<Plan>) -> Self {
+        let (mut decides, mut reads) = (Vec::new(), Vec::new());
+        for row in rows {
+            let Some(state) = SequenceState::of(row) else { continue };
+            state.pass(row);
+            state.decides_at(row).for_each(|layer| mark(&mut decides, layer));
+            let layers = state.reader().map_or(&[][..], |reader| reader.layers());
+            layers.iter().for_each(|layer| mark(&mut reads, *layer));
+        }
+        Self {
+            plan: RefCell::new(plan()),
+            gains: Gains::new(rows, width),
+            decides,
+            reads,
+            captures: rows.iter().any(|row| captured(row).is_some()),
+        }
+    }
+
+    /// What is done, as far as it is known.
+    pub fn plan(&self) -> Arc<Plan> {
+        self.plan.borrow().clone()
+    }
+
+    /// What schedules make of it.
+    pub fn gains(&self) -> Option<&Gains> {
+        self.gains.as_ref()
+    }
+
+    /// Goes on with `plan`. Returns the one until now.
+    pub fn go_on_with(&self, plan: Arc<Plan>) -> Arc<Plan> {
+        self.plan.replace(plan)
+    }
+
+    /// Has everybody look at `stream`, `[rows, width, hidden]` after `layer`, before it is steered there. Whether conditions were
+    /// decided, so that the plan is to be made anew.
+    ///
+    /// # Errors
+    ///
+    /// What candle says.
+    pub fn look(&self, layer: usize, stream: &Tensor, rows: &[Row]) -> Result<bool> {
+        let at = |layers: &[bool]| layers.get(layer).copied().unwrap_or(false);
+        let (decides, reads) = (at(&self.decides), at(&self.reads));
+        if !(decides || reads || self.captures) {
+            return Ok(false);
+        }
+        for (index, row) in rows.iter().enumerate() {
+            if let Some(capture) = captured(row) {
+                capture.keep(layer, row, &stream.get(index)?)?;
+            }
+            let Some(state) = SequenceState::of(row) else { continue };
+            let reader = state.reader().filter(|reader| reader.looks_at(layer));
+            let decides = state.decides_at(row).any(|decided| decided == layer);
+            if reader.is_none() && !decides {
+                continue;
+            }
+            let states = stream.get(index)?;
+            if let Some(reader) = reader {
+                reader.read(layer, row, &states)?;
+            }
+            if decides {
+                state.observe(layer, row, &states)?;
+            }
+        }
+        Ok(decides)
+    }
+}
+
+fn mark(layers: &mut Vec<bool>, layer: usize) {
+    if layers.len() <= layer {
+        layers.resize(layer + 1, false);
+    }
+    layers[layer] = true;
+}

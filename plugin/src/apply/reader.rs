@@ -1,0 +1,359 @@
+//! Keeps what a request wants to see of a sequence's stream.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Result, Tensor};
+use residual_hooks::Row;
+
+use super::component::{components, norms};
+use super::lock;
+use crate::compile::{Reading, Readouts};
+use crate::spec::{Of, ReadPhase};
+
+/// Bytes that all sequences of a request may keep.
+pub type Budget = Arc<AtomicUsize>;
+
+/// What a token takes beside its numbers.
+const TOKEN_BYTES: usize = 32;
+
+/// Reads the stream of one sequence. The engine's thread writes, who answers the request takes.
+pub struct SequenceReader {
+    readouts: Arc<Readouts>,
+    prompt_len: usize,
+    budget: Budget,
+    seen: Mutex<Seen>,
+}
+
+/// What was seen and not yet taken.
+struct Seen {
+    /// The position of the first token.
+    first: usize,
+    ids: Vec<u32>,
+    readings: Vec<Numbers>,
+    states: Vec<KeptStates>,
+    /// The first position that there was no room for.
+    end: Option<usize>,
+}
+
+/// One number a token.
+#[derive(Default)]
+struct Numbers {
+    /// From [`Seen::first`] on; NaN where it is not read.
+    values: Vec<f32>,
+    /// Up to which position it is known.
+    known: usize,
+}
+
+/// States after one layer.
+#[derive(Default)]
+struct KeptStates {
+    positions: Vec<usize>,
+    /// `[positions, hidden]`, row by row.
+    values: Vec<f32>,
+    known: usize,
+}
+
+/// What was read of a stretch of a sequence.
+#[derive(Debug, Default, PartialEq)]
+pub struct Stretch {
+    /// The position of the first token.
+    pub first: usize,
+    /// The tokens.
+    pub ids: Vec<u32>,
+    /// By readout, a number for each token; NaN for none.
+    pub values: Vec<Vec<f32>>,
+    /// The states that were wanted, by layer: their positions, and `[positions, hidden]` row by row.
+    pub states: Vec<(Vec<usize>, Vec<f32>)>,
+    /// Whether there was no room for more.
+    pub truncated: bool,
+}
+
+impl SequenceReader {
+    /// A reader of a sequence with a prompt of `prompt_len` tokens.
+    pub fn new(readouts: Arc<Readouts>, prompt_len: usize, budget: Budget) -> Self {
+        // Tokens that nothing is read of are not told.
+        let first = match readouts
+            .readings
+            .iter()
+            .all(|reading| reading.phase == ReadPhase::Generation)
+        {
+            true => prompt_len,
+            false => 0,
+        };
+        let numbers = |_: &Reading| Numbers {
+            values: Vec::new(),
+            known: first,
+        };
+        let seen = Seen {
+            first,
+            ids: Vec::new(),
+            readings: readouts.readings.iter().map(numbers).collect(),
+            states: readouts
+                .states
+                .iter()
+                .flat_map(|states| states.layers.iter().map(|_| KeptStates::default()))
+                .collect(),
+            end: None,
+        };
+        Self {
+            readouts,
+            prompt_len,
+            budget,
+            seen: Mutex::new(seen),
+        }
+    }
+
+    /// Whether it looks at the stream after `layer`.
+    pub fn looks_at(&self, layer: usize) -> bool {
+        self.readouts.layers.binary_search(&layer).is_ok()
+    }
+
+    /// The layers that it looks at.
+    pub fn layers(&self) -> &[usize] {
+        &self.readouts.layers
+    }
+
+    /// Looks at the row's states after `layer`, `[tokens or more, hidden]`. What is known is not read again.
+    ///
+    /// # Errors
+    ///
+    /// What candle says.
+    pub fn read(&self, layer: usize, row: &Row, states: &Tensor) -> Result<()> {
+        let mut seen = lock(&self.seen);
+        if !self.readouts.readings.is_empty() {
+            self.note_tokens(&mut seen, row);
+        }
+        let Seen {
+            first,
+            ids,
+            readings,
+            states: kept,
+            end,
+        } = &mut *seen;
+        let told = *first + ids.len();
+        let mut lengths: Option<Vec<f32>> = None;
+        for (reading, numbers) in self.readouts.readings.iter().zip(readings) {
+            let to = told.min(row.start + row.tokens());
+            if reading.layer != layer || numbers.known >= to || row.start > numbers.known {
+                continue;
+            }
+            let from = numbers.known;
+            let part = states.narrow(0, from - row.start, to - from)?;
+            let mut values = components(&part, reading.direction.values())?;
+            if reading.of == Of::Cosine {
+                let all = match &lengths {
+                    Some(all) => all,
+                    None => lengths.insert(norms(&states.narrow(0, 0, row.tokens())?)?),
+                };
+                for (value, norm) in values.iter_mut().zip(&all[from - row.start..]) {
+                    *value /= norm;
+                }
+            }
+            for (position, value) in (from..to).zip(values) {
+                let wanted = reading.phase.contains(position < self.prompt_len);
+                numbers.values.push(if wanted { value } else { f32::NAN });
+            }
+            numbers.known = to;
+        }
+        if let Some(wanted) = &self.readouts.states {
+            for (_, kept) in wanted.layers.iter().zip(kept).filter(|(l, _)| **l == layer) {
+                let to = row.start + row.tokens();
+                let hidden = states.dim(1)?;
+                for position in kept.known.max(row.start)..to {
+                    kept.known = position + 1;
+                    if !wanted.positions.contains(position, self.prompt_len) || end.is_some_and(|end| position >= end) {
+                        continue;
+                    }
+                    if !self.take(hidden * size_of::<f32>()) {
+                        *end = Some(end.map_or(position, |end| end.min(position)));
+                        continue;
+                    }
+                    let state = states.narrow(0, position - row.start, 1)?.to_dtype(DType::F32)?;
+                    kept.values.extend(state.flatten_all()?.to_vec1::<f32>()?);
+                    kept.positions.push(position);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the tokens of a row that are not known yet.
+    fn note_tokens(&self, seen: &mut Seen, row: &Row) {
+        let known = seen.first + seen.ids.len();
+        if row.start > known {
+            return;
+        }
+        let cost = TOKEN_BYTES + self.readouts.readings.len() * size_of::<f32>();
+        for (position, id) in (row.start..).zip(&row.ids).skip(known - row.start) {
+            if seen.end.is_some_and(|end| position >= end) {
+                return;
+            }
+            if !self.take(cost) {
+                seen.end = Some(position);
+                return;
+            }
+            seen.ids.push(*id);
+        }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let less = |left: usize| left.checked_sub(bytes);
+        self.budget
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok()
+    }
+
+    /// Takes out what is known of all readouts since the last call.
+    pub fn take_stretch(&self) -> Stretch {
+        let mut seen = lock(&self.seen);
+        let readings = self.readouts.readings.iter().zip(&seen.readings);
+        // A pass may be on its way through the layers.
+        let known = readings.map(|(_, numbers)| numbers.known).min().unwrap_or(seen.first);
+        let count = known.saturating_sub(seen.first).min(seen.ids.len());
+        let stretch = Stretch {
+            first: seen.first,
+            ids: seen.ids.drain(..count).collect(),
+            values: seen
+                .readings
+                .iter_mut()
+                .map(|numbers| numbers.values.drain(..count.min(numbers.values.len())).collect())
+                .collect(),
+            states: seen
+                .states
+                .iter_mut()
+                .map(|kept| (std::mem::take(&mut kept.positions), std::mem::take(&mut kept.values)))
+                .collect(),
+            truncated: seen.end.is_some(),
+        };
+        seen.first += count;
+        stretch
+    }
+
+    /// Length of the prompt in tokens.
+    pub fn prompt_len(&self) -> usize {
+        self.prompt_len
+    }
+
+    /// What is read.
+    pub fn readouts(&self) -> &Readouts {
+        &self.readouts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::compile::StatesRead;
+    use crate::directions::Direction;
+    use crate::spec::{StateDtype, StatePositions};
+
+    fn readouts(states: Option<StatePositions>) -> Arc<Readouts> {
+        let reading = |layer: usize, of: Of, phase: ReadPhase| Reading {
+            layer,
+            direction: Arc::new(Direction::new(vec![1.0, 0.0])),
+            of,
+            phase,
+        };
+        Arc::new(Readouts {
+            readings: vec![
+                reading(1, Of::Projection, ReadPhase::Both),
+                reading(1, Of::Cosine, ReadPhase::Both),
+                reading(2, Of::Projection, ReadPhase::Generation),
+            ],
+            states: states.map(|positions| StatesRead {
+                layers: vec![2],
+                positions,
+                dtype: StateDtype::F32,
+            }),
+            layers: vec![1, 2],
+        })
+    }
+
+    /// A pass over the tokens from `start` on, whose states are `[3 i, 4 i]` at position `i` and ten times that at layer 2.
+    fn pass(reader: &SequenceReader, start: usize, tokens: usize, prompt_len: usize) {
+        let row = Row {
+            start,
+            prompt_len,
+            ..Row::prompt(0, (start..start + tokens).map(|i| 100 + i as u32).collect())
+        };
+        for layer in [1, 2] {
+            let scale = if layer == 1 { 1.0 } else { 10.0 };
+            // One of padding behind.
+            let values = (start..=start + tokens).flat_map(|i| [3.0 * i as f32 * scale, 4.0 * i as f32 * scale]);
+            let states = Tensor::from_iter(values, &Device::Cpu)
+                .unwrap()
+                .reshape((tokens + 1, 2))
+                .unwrap();
+            reader.read(layer, &row, &states).unwrap();
+        }
+    }
+
+    fn budget(bytes: usize) -> Budget {
+        Arc::new(AtomicUsize::new(bytes))
+    }
+
+    #[test]
+    fn what_comes_in_parts_and_again_is_read_once() {
+        let listed = StatePositions::Listed(vec![1, -1]);
+        let reader = SequenceReader::new(readouts(Some(listed)), 3, budget(10_000));
+        pass(&reader, 0, 2, 3);
+        // The engine makes room and begins again.
+        pass(&reader, 0, 2, 3);
+        pass(&reader, 2, 1, 3);
+        let prompt = reader.take_stretch();
+        assert_eq!((prompt.first, prompt.ids.as_slice()), (0, [100, 101, 102].as_slice()));
+        assert_eq!(prompt.values[0], [0.0, 3.0, 6.0]);
+        assert!(prompt.values[1][0].is_nan() && (prompt.values[1][2] - 0.6).abs() < 1e-6);
+        assert!(prompt.values[2].iter().all(|value| value.is_nan()));
+        assert_eq!(prompt.states, [(vec![1, 2], vec![30.0, 40.0, 60.0, 80.0])]);
+        pass(&reader, 3, 1, 3);
+        pass(&reader, 4, 1, 3);
+        let rest = reader.take_stretch();
+        assert_eq!((rest.first, rest.ids.as_slice()), (3, [103, 104].as_slice()));
+        assert_eq!(
+            (&rest.values[0], &rest.values[2]),
+            (&vec![9.0, 12.0], &vec![90.0, 120.0])
+        );
+        assert!(!rest.truncated && reader.take_stretch().ids.is_empty());
+    }
+
+    #[test]
+    fn a_pass_on_its_way_is_not_told() {
+        let reader = SequenceReader::new(readouts(None), 2, budget(10_000));
+        let row = Row::prompt(0, vec![1, 2]);
+        let states = Tensor::ones((2, 2), DType::F32, &Device::Cpu).unwrap();
+        reader.read(1, &row, &states).unwrap();
+        assert!(reader.take_stretch().ids.is_empty());
+        reader.read(2, &row, &states).unwrap();
+        assert_eq!(reader.take_stretch().ids, [1, 2]);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes() {
+        let left = budget(3 * (TOKEN_BYTES + 12) + 20);
+        let reader = SequenceReader::new(readouts(Some(StatePositions::Phase(ReadPhase::Both))), 2, left.clone());
+        for position in 0..40 {
+            pass(&reader, position, 1, 2);
+        }
+        let stretch = reader.take_stretch();
+        assert!(stretch.truncated && stretch.ids.len() < 4, "{stretch:?}");
+        assert_eq!(stretch.ids.len(), stretch.values[0].len());
+        assert!(left.load(Ordering::Relaxed) < 60);
+    }
+
+    #[test]
+    fn generated_tokens_alone_begin_behind_the_prompt() {
+        let mut all = Arc::into_inner(readouts(None)).unwrap();
+        all.readings.drain(..2);
+        let reader = SequenceReader::new(Arc::new(all), 3, budget(1000));
+        // A cache holds the first two.
+        pass(&reader, 2, 1, 3);
+        assert!(reader.take_stretch().ids.is_empty());
+        pass(&reader, 3, 1, 3);
+        let stretch = reader.take_stretch();
+        assert_eq!((stretch.first, stretch.values[0].as_slice()), (3, [90.0].as_slice()));
+    }
+}

@@ -1,0 +1,187 @@
+//! What a request wants to see of the stream, made ready.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Target;
+use super::directions::Source;
+use crate::directions::Direction;
+use crate::spec::{Of, ReadPhase, RequestSteering, StateDtype, StatePositions};
+use crate::{Library, SteeringError};
+
+/// The readouts and states that a request asks for.
+#[derive(Debug)]
+pub struct Readouts {
+    /// In the request's order.
+    pub readings: Vec<Reading>,
+    /// The states.
+    pub states: Option<StatesRead>,
+    /// The layers that are looked at, ascending.
+    pub layers: Vec<usize>,
+}
+
+/// One number a token.
+#[derive(Debug)]
+pub struct Reading {
+    /// After which layer.
+    pub layer: usize,
+    /// The unit direction: `[hidden_size]`, finite.
+    pub direction: Arc<Direction>,
+    /// Which number.
+    pub of: Of,
+    /// Of which tokens.
+    pub phase: ReadPhase,
+}
+
+/// States themselves.
+#[derive(Debug)]
+pub struct StatesRead {
+    /// After which layers, in the request's order.
+    pub layers: Vec<usize>,
+    /// Of which tokens.
+    pub positions: StatePositions,
+    /// As which numbers.
+    pub dtype: StateDtype,
+}
+
+impl Readouts {
+    /// Whether tokens of the prompt are looked at: then all of it must be computed, none taken from a cache.
+    pub fn reads_prompt(&self) -> bool {
+        let states = self
+            .states
+            .as_ref()
+            .is_some_and(|states| !states.positions.is(ReadPhase::Generation));
+        states
+            || self
+                .readings
+                .iter()
+                .any(|reading| reading.phase != ReadPhase::Generation)
+    }
+
+    /// Numbers that are computed for each token.
+    pub fn work(&self) -> usize {
+        self.readings.len()
+    }
+
+    /// What it takes in memory, its directions included.
+    pub fn bytes(&self) -> usize {
+        let directions: usize = self.readings.iter().map(|reading| reading.direction.bytes()).sum();
+        size_of::<Self>() + self.readings.len() * size_of::<Reading>() + directions
+    }
+}
+
+impl StatePositions {
+    /// Whether these are all tokens of a phase.
+    pub fn is(&self, phase: ReadPhase) -> bool {
+        *self == Self::Phase(phase)
+    }
+
+    /// Whether the state at `position` is wanted.
+    pub fn contains(&self, position: usize, prompt_len: usize) -> bool {
+        let in_prompt = position < prompt_len;
+        match self {
+            Self::Phase(phase) => phase.contains(in_prompt),
+            Self::Listed(positions) => {
+                let (at, len) = (position as i64, prompt_len as i64);
+                in_prompt && (positions.contains(&at) || positions.contains(&(at - len)))
+            }
+        }
+    }
+
+    /// Checks that each listed position is one of a prompt of `prompt_len` tokens.
+    ///
+    /// # Errors
+    ///
+    /// The first that isn't, as in `positions[1]: found 40, expected one of the prompt's 12 positions`.
+    pub fn are_of(&self, prompt_len: usize) -> Result<(), String> {
+        let Self::Listed(positions) = self else { return Ok(()) };
+        let len = prompt_len as i64;
+        match positions.iter().position(|position| !(-len..len).contains(position)) {
+            None => Ok(()),
+            Some(index) => Err(format!(
+                "positions[{index}]: found {}, expected one of the prompt's {len} positions",
+                positions[index]
+            )),
+        }
+    }
+}
+
+impl ReadPhase {
+    /// Whether a token of the prompt, or a generated one, is looked at.
+    pub fn contains(self, in_prompt: bool) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Prompt => in_prompt,
+            Self::Generation => !in_prompt,
+        }
+    }
+}
+
+/// Makes ready what `asked` wants to see of `target`, whose stream can be seen after `layers`; `None` if that is nothing. `at` is
+/// the path of `asked`, ending with a dot, for messages.
+///
+/// # Errors
+///
+/// An unknown vector or map, one that doesn't fit the target, or a layer without a direction or that can't be seen.
+pub fn compile_readouts(
+    asked: &RequestSteering,
+    library: &Library,
+    target: &Target,
+    layers: &[usize],
+    at: &str,
+) -> Result<Option<Readouts>, SteeringError> {
+    let seen = |layer: usize, field: &str| match layers.contains(&layer) {
+        true => Ok(()),
+        false => Err(SteeringError::value(
+            field,
+            layer.to_string(),
+            format!("a layer whose stream can be seen: {}", super::ranges(layers)),
+        )),
+    };
+    let mut readings = Vec::new();
+    for (index, readout) in asked.readout.iter().flatten().enumerate() {
+        let at = format!("{at}readout[{index}]");
+        let vector = library.resolve(&readout.vector, readout.map.as_deref(), target, &at)?;
+        let source = Source {
+            vector: &vector,
+            name: readout.vector.label(),
+            map: readout.map.as_deref(),
+            offset: Default::default(),
+        };
+        let field = format!("{at}.layer");
+        let found = source.directions(library, target, &at)?.layer(readout.layer, &field)?;
+        seen(readout.layer, &field)?;
+        readings.push(Reading {
+            layer: readout.layer,
+            direction: found.direction.clone(),
+            of: readout.of,
+            phase: readout.phase,
+        });
+    }
+    let states = match &asked.states {
+        None => None,
+        Some(states) => {
+            for (index, layer) in states.layers.iter().enumerate() {
+                seen(*layer, &format!("{at}states.layers[{index}]"))?;
+            }
+            Some(StatesRead {
+                layers: states.layers.clone(),
+                positions: states.positions.clone(),
+                dtype: states.dtype,
+            })
+        }
+    };
+    if readings.is_empty() && states.is_none() {
+        return Ok(None);
+    }
+    let all: BTreeSet<usize> = readings
+        .iter()
+        .map(|reading| reading.layer)
+        .chain(states.iter().flat_map(|states| states.layers.iter().copied()))
+        .collect();
+    Ok(Some(Readouts {
+        readings,
+        states,
+        layers: all.into_iter().collect(),
+    }))
+}

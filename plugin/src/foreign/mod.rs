@@ -1,0 +1,249 @@
+//! Vectors that other programs wrote: safetensors, NumPy and PyTorch files, GGUF control vectors, and sparse
+//! autoencoders.
+//!
+//! The files come from anyone, so every length is checked against the bytes that are there, and nothing in a file is
+//! run: of pickles, only what state files of tensors consist of is read.
+//!
+//! | module | role |
+//! | --- | --- |
+//! | [`sae`] | a feature of a sparse autoencoder, as a vector |
+//! | `layout` | which tensor is the vector of which layer: a table of who writes what |
+//! | `safetensor` | `.safetensors` |
+//! | `numpy` | `.npy` and `.npz` |
+//! | `torch`, `pickle` | `.pt`, `.pth` and `.bin` of `torch.save` |
+//! | `archive` | the zip files that some of them are |
+//! | `tensors` | what all of these readers give |
+//! | `error` | [`ForeignError`] |
+//!
+//! `.gguf` is read by [`gguf`].
+
+use std::path::Path;
+
+use steermap_maps::{LayerVector, ModelInfo, VectorFile, VectorHeader};
+
+use crate::gguf;
+
+mod archive;
+mod error;
+mod layout;
+mod numpy;
+mod pickle;
+pub mod sae;
+mod safetensor;
+mod tensors;
+mod torch;
+
+pub use error::ForeignError;
+pub(crate) use layout::Found;
+pub(crate) use tensors::Dtype;
+
+/// The formats of other programs' vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// `.gguf`: control vectors of llama.cpp, repeng and EasySteer.
+    Gguf,
+    /// `.safetensors`.
+    Safetensors,
+    /// `.npy`: one array.
+    Npy,
+    /// `.npz`: arrays by name.
+    Npz,
+    /// `.pt`, `.pth`, `.bin`: what `torch.save` writes.
+    Torch,
+}
+
+/// The endings of files that are read, as messages list them.
+pub const ENDINGS: &str = ".gguf, .safetensors, .npy, .npz, .pt, .pth or .bin";
+
+impl Format {
+    /// The format that a file's ending says; `None` for any other ending, or none.
+    pub fn of(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        Some(match &*extension {
+            "gguf" => Self::Gguf,
+            "safetensors" => Self::Safetensors,
+            "npy" => Self::Npy,
+            "npz" => Self::Npz,
+            "pt" | "pth" | "bin" => Self::Torch,
+            _ => return None,
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gguf => "GGUF",
+            Self::Safetensors => "safetensors",
+            Self::Npy | Self::Npz => "NumPy",
+            Self::Torch => "PyTorch",
+        }
+    }
+}
+
+/// How a file is read, beyond what it says itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// The layer of the one vector in a file that doesn't say it. Of a file with several, that layer alone is taken. As the
+    /// file counts, before `shift`.
+    pub layer: Option<usize>,
+    /// The pattern of the tensors' names, with `{}` for the layer's number, such as `"happy.{}.mean"`; or the name of
+    /// one tensor. `None` for the names that are known.
+    pub key: Option<String>,
+    /// Added to every layer's number: -1 for a file that counts from 1.
+    pub shift: i64,
+}
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForeignVector {
+    /// The vector, native to the model that it was read for.
+    pub vector: VectorFile,
+    /// Layers that are not in it, since their directions are all zeros. Ascending.
+    pub skipped: Vec<usize>,
+    /// The architecture of the model that the vector was found on, as the file says it: `controlvector.model_hint` of
+    /// GGUF.
+    pub hint: Option<String>,
+    /// How the file was understood, where it leaves that open.
+    pub remarks: Vec<String>,
+}
+
+impl ForeignVector {
+    /// What a user should know of it: a line for each.
+    ///
+    /// `architecture` is the model's as llama.cpp and Hugging Face name it; `None` where it isn't known, and then the
+    /// hint isn't compared.
+    pub fn notes(&self, architecture: Option<&str>) -> Vec<String> {
+        let mut notes = self.remarks.clone();
+        if !self.skipped.is_empty() {
+            let skipped: Vec<String> = self.skipped.iter().map(usize::to_string).collect();
+            notes.push(format!(
+                "left out: layer {}, whose direction is all zeros",
+                skipped.join(", ")
+            ));
+        }
+        if let (Some(hint), Some(architecture)) = (&self.hint, architecture)
+            && !is_same_family(hint, architecture)
+        {
+            notes.push(format!(
+                "controlvector.model_hint: found {hint:?}, expected {architecture:?}, the model's architecture: the vector was \
+                 probably found on another one"
+            ));
+        }
+        notes
+    }
+}
+
+/// Whether a hint may mean the architecture. EasySteer's users write what they like: `qwen` and `qwen2.5` are in its files for
+/// a `qwen2`, and `unknown` where they write nothing.
+fn is_same_family(hint: &str, architecture: &str) -> bool {
+    let (hint, architecture) = (family(hint), family(architecture));
+    hint == "unknown" || hint.starts_with(&architecture) || architecture.starts_with(&hint)
+}
+
+/// An architecture's name without what llama.cpp and Hugging Face spell differently.
+fn family(architecture: &str) -> String {
+    let name = architecture.to_ascii_lowercase();
+    let name = name.strip_suffix("_text").unwrap_or(&name).replace(['-', '_'], "");
+    match &*name {
+        // llama.cpp runs it as a Llama.
+        "mistral" => "llama".to_string(),
+        _ => name,
+    }
+}
+
+/// Reads a vector for `concept`, native to `model`. `name` is the file's, which may say the layer.
+///
+/// The files say nothing of the stream's mean norms, so they are 0, which stands for not known.
+///
+/// # Errors
+///
+/// A file that is broken or of another kind, has anything to be run in it, or whose tensors are no vectors of the model's
+/// layers and size.
+pub fn read(
+    format: Format,
+    bytes: &[u8],
+    name: &str,
+    concept: &str,
+    model: ModelInfo,
+    options: &ReadOptions,
+) -> Result<ForeignVector, ForeignError> {
+    let contents = match format {
+        Format::Gguf => return gguf::read_with(bytes, concept, model, options),
+        Format::Safetensors => safetensor::read(bytes)?,
+        Format::Npy => numpy::read_npy(bytes)?,
+        Format::Npz => numpy::read_npz(bytes)?,
+        Format::Torch => torch::read(bytes)?,
+    };
+    let layout::Layout { found, remarks } = layout::vectors(contents, name, &model, options)?;
+    let method = format!("vector of a {} file", format.name());
+    let header = gguf::unknown_origin(concept, &method, model, name, bytes);
+    let read = assemble(found, header, options.shift, None)?;
+    Ok(ForeignVector { remarks, ..read })
+}
+
+/// Makes a vector file of what was found in a file of any format.
+pub(crate) fn assemble(
+    found: Vec<Found>,
+    header: VectorHeader,
+    shift: i64,
+    hint: Option<String>,
+) -> Result<ForeignVector, ForeignError> {
+    let model = &header.model;
+    let (mut layers, mut skipped) = (Vec::with_capacity(found.len()), Vec::new());
+    for Found { block, name, values } in found {
+        let layer = shifted(block, shift).filter(|layer| *layer < model.num_layers);
+        let layer = layer.ok_or_else(|| out_of_range(&name, block, shift, model))?;
+        if values.iter().all(|value| *value == 0.0) {
+            skipped.push(layer);
+            continue;
+        }
+        layers.push(LayerVector {
+            layer,
+            direction: values,
+            mean_norm: 0.0,
+            auroc: None,
+        });
+    }
+    if layers.is_empty() && !skipped.is_empty() {
+        return Err(ForeignError::value(
+            "tensors",
+            "zeros alone",
+            "a direction: one of a norm above 0",
+        ));
+    }
+    skipped.sort_unstable();
+    Ok(ForeignVector {
+        vector: VectorFile::new(header, layers)?,
+        skipped,
+        hint,
+        remarks: Vec::new(),
+    })
+}
+
+/// A block's number with `shift` added.
+pub(crate) fn shifted(block: usize, shift: i64) -> Option<usize> {
+    let shifted = i64::try_from(block).ok()?.checked_add(shift)?;
+    usize::try_from(shifted).ok()
+}
+
+/// There is no such block.
+pub(crate) fn out_of_range(name: &str, block: usize, shift: i64, model: &ModelInfo) -> ForeignError {
+    let (layers, last) = (model.num_layers, model.num_layers.saturating_sub(1));
+    let field = error::shown(name);
+    let found = match shift {
+        0 => format!("block {block}"),
+        shift => format!("block {block} shifted by {shift}"),
+    };
+    let expected = format!("one of the {layers} blocks of {}, 0 to {last}", model.model);
+    if block == layers && shift == 0 {
+        let hint = format!(
+            "{expected}: vectors are added after a block, and blocks count from 0. A file that is numbered from 1 to {layers} \
+             probably counts from 1: `mapper convert --shift -1` takes 1 from all its numbers"
+        );
+        return ForeignError::value(field, found, hint);
+    }
+    ForeignError::value(field, found, expected)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! What a request wants to see of the stream, in its answer: beside what each choice says, or beside the usage of a response.
+//!
+//! ```json
+//! "readout": {
+//!   "tokens": [{"position": 0, "phase": "prompt", "token": "Once", "bytes": [0, 4], "values": [-0.71, null]}],
+//!   "states": [{"layer": 9, "positions": [3], "shape": [1, 64], "f32": "…"}],
+//!   "truncated": true
+//! }
+//! ```
+//!
+//! `bytes` is where the token stands in the text that its phase's tokens spell, special tokens included. In a stream everything comes once, with the first
+//! event after it is known. The last generated token has no numbers: no model reads it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use half::f16;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::object::Object;
+use crate::apply::reader::Stretch;
+use crate::spec::StateDtype;
+use crate::steering::Readings;
+use crate::token_texts::TokenTexts;
+
+/// The `readout` of one event or answer.
+#[derive(Serialize)]
+struct Readout {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<Vec<Token>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    states: Vec<States>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
+#[derive(Serialize)]
+struct Token {
+    position: usize,
+    phase: &'static str,
+    token: String,
+    bytes: [usize; 2],
+    /// By readout; none where it is not read, or no number.
+    values: Vec<Option<f32>>,
+}
+
+#[derive(Serialize)]
+struct States {
+    layer: usize,
+    positions: Vec<usize>,
+    shape: [usize; 2],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    f32: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    f16: Option<String>,
+}
+
+/// How far the texts of an answer have come, in bytes.
+#[derive(Clone, Copy, Default)]
+struct Spelled {
+    prompt: usize,
+    generation: usize,
+}
+
+/// Writes readouts into the events of an answer, or into all of it.
+pub(super) struct ReadoutWriter {
+    readings: std::sync::Arc<Readings>,
+    /// By choice.
+    spelled: Vec<Spelled>,
+}
+
+impl ReadoutWriter {
+    pub(super) fn new(readings: std::sync::Arc<Readings>) -> Self {
+        Self {
+            readings,
+            spelled: Vec::new(),
+        }
+    }
+
+    /// `json` with what is known and was not yet told; `None` if that is nothing, or `json` is nothing that says it.
+    ///
+    /// That are the choices of a completion or of a chunk; an event of `/v1/responses` that brings text or ends the response; and a
+    /// response itself.
+    pub(super) fn extended(&mut self, json: &[u8]) -> Option<String> {
+        let object = Object::parse(json)?;
+        if let Some(choices) = object.get("choices") {
+            let choices: Vec<&serde_json::value::RawValue> = serde_json::from_str(choices).ok()?;
+            let mut changed = false;
+            let written: Vec<String> = choices
+                .into_iter()
+                .map(|choice| match self.choice(choice.get()) {
+                    Some(extended) => {
+                        changed = true;
+                        extended
+                    }
+                    None => choice.get().to_string(),
+                })
+                .collect();
+            return changed.then(|| object.with("choices", &format!("[{}]", written.join(","))));
+        }
+        let kind: Option<String> = object.get("type").and_then(|kind| serde_json::from_str(kind).ok());
+        match kind.as_deref() {
+            Some("response.output_text.delta") => {
+                let readout = self.take(0)?;
+                Some(object.with("readout", &readout))
+            }
+            Some("response.completed" | "response.incomplete" | "response.failed") => {
+                let response = Object::parse(object.get("response")?.as_bytes())?;
+                let readout = self.take(0)?;
+                Some(object.with("response", &response.with("readout", &readout)))
+            }
+            Some(_) => None,
+            None => {
+                let is_response = object.get("object").is_some_and(|kind| kind == "\"response\"");
+                let readout = is_response.then(|| self.take(0)).flatten()?;
+                Some(object.with("readout", &readout))
+            }
+        }
+    }
+
+    fn choice(&mut self, json: &str) -> Option<String> {
+        let choice = Object::parse(json.as_bytes())?;
+        let index: usize = choice.get("index").and_then(|index| index.parse().ok())?;
+        let readout = self.take(index)?;
+        Some(choice.with("readout", &readout))
+    }
+
+    /// What is known of a choice and was not yet told, as JSON.
+    fn take(&mut self, choice: usize) -> Option<String> {
+        let reader = self.readings.of_choice(choice)?;
+        let stretch = reader.take_stretch();
+        if self.spelled.len() <= choice {
+            self.spelled.resize(choice + 1, Spelled::default());
+        }
+        let spelled = &mut self.spelled[choice];
+        let said = said(stretch, reader.prompt_len(), &self.readings, spelled)?;
+        serde_json::to_string(&said).ok()
+    }
+}
+
+/// What a stretch says; `None` if that is nothing.
+fn said(stretch: Stretch, prompt_len: usize, readings: &Readings, spelled: &mut Spelled) -> Option<Readout> {
+    let readouts = readings.readouts();
+    let states = readouts.states.iter().flat_map(|states| {
+        let layers = states.layers.iter().zip(&stretch.states);
+        layers
+            .filter(|(_, (positions, _))| !positions.is_empty())
+            .map(|(layer, (positions, values))| States {
+                layer: *layer,
+                shape: [positions.len(), values.len() / positions.len().max(1)],
+                positions: positions.clone(),
+                f32: (states.dtype == StateDtype::F32)
+                    .then(|| STANDARD.encode(values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())),
+                f16: (states.dtype == StateDtype::F16).then(|| {
+                    let halves = values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes());
+                    STANDARD.encode(halves.collect::<Vec<u8>>())
+                }),
+            })
+    });
+    let states: Vec<States> = states.collect();
+    let tokens = tokens(&stretch, prompt_len, readings.texts(), spelled);
+    if tokens.is_empty() && states.is_empty() {
+        return None;
+    }
+    Some(Readout {
+        tokens: (!readouts.readings.is_empty()).then_some(tokens),
+        states,
+        truncated: stretch.truncated,
+    })
+}
+
+fn tokens(stretch: &Stretch, prompt_len: usize, texts: &TokenTexts, spelled: &mut Spelled) -> Vec<Token> {
+    let token = |(index, id): (usize, &u32)| {
+        let position = stretch.first + index;
+        let (phase, end) = match position < prompt_len {
+            true => ("prompt", &mut spelled.prompt),
+            false => ("generation", &mut spelled.generation),
+        };
+        let bytes = texts.bytes(*id);
+        let start = *end;
+        *end += bytes.len();
+        let value = |values: &Vec<f32>| values.get(index).copied().filter(|value| value.is_finite());
+        Token {
+            position,
+            phase,
+            token: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes: [start, *end],
+            values: stretch.values.iter().map(value).collect(),
+        }
+    };
+    stretch.ids.iter().enumerate().map(token).collect()
+}
+
+/// The schema of a `readout` in an answer, for the OpenAPI document.
+pub(super) fn schema() -> Value {
+    let count = serde_json::json!({ "type": "integer", "minimum": 0 });
+    let pair = serde_json::json!({ "type": "array", "items": count, "minItems": 2, "maxItems": 2 });
+    serde_json::json!({
+        "type": "object",
+        "description": "What the request's `readout` and `states` asked for, as far as it was not told in an earlier event",
+        "properties": {
+            "tokens": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["position", "phase", "token", "bytes", "values"],
+                    "properties": {
+                        "position": count,
+                        "phase": { "enum": ["prompt", "generation"] },
+                        "token": { "type": "string" },
+                        "bytes": { "allOf": [pair], "description": "Where it stands in the text that the phase's tokens spell" },
+                        "values": {
+                            "type": "array",
+                            "items": { "type": ["number", "null"] },
+                            "description": "By readout of the request; null where it is not read",
+                        },
+                    },
+                },
+            },
+            "states": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["layer", "positions", "shape"],
+                    "properties": {
+                        "layer": count,
+                        "positions": { "type": "array", "items": count },
+                        "shape": pair,
+                        "f32": { "type": "string", "description": "Little-endian 32-bit floats in base64, row by row" },
+                        "f16": { "type": "string", "description": "Little-endian 16-bit floats in base64, row by row" },
+                    },
+                },
+            },
+            "truncated": { "type": "boolean", "description": "Whether there was no room for more" },
+        },
+    })
+}

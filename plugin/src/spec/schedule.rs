@@ -1,0 +1,178 @@
+//! How strongly a vector acts as generation goes on.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::validate::finite;
+use super::{MAX_ENTRIES, MAX_POSITION, TokenRef};
+use crate::SteeringError;
+
+/// Factors of what a vector does, by the number `t` of generated tokens: the first generated token is chosen under the factor
+/// of `t = 0`, the next one under that of 1. The tokens of the prompt have the first factor too.
+///
+/// Either a ramp (`from`, `to`, `tokens`) or a list (`factors`). All factors are -1 to 1, so that a scale is the most that a
+/// vector is ever used with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct Schedule {
+    /// The way of a ramp; absent: `linear`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+    /// Where a ramp begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub from: Option<f64>,
+    /// Where it ends, and stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub to: Option<f64>,
+    /// After how many tokens it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<i64>,
+    /// The factors themselves, one a token; the last one stays, unless they `repeat`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_ENTRIES))]
+    pub factors: Option<Vec<f64>>,
+    /// Whether `factors` begin again after the last.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub repeat: bool,
+    /// The schedule starts when this token has been generated for the first time: the token after it is chosen under the factor
+    /// of `t = 0`. Absent: with the first generated token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<TokenRef>,
+    /// With `trigger`: the factor until then, in the prompt too; absent: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub before: Option<f64>,
+}
+
+steermap_extract::from_table!(Schedule, "a schedule: a table");
+
+/// The way of a ramp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// Straight: `from + (to - from) t / tokens`.
+    #[default]
+    Linear,
+    /// Slow, fast, slow: `from + (to - from) (1 - cos(pi t / tokens)) / 2`.
+    Cosine,
+}
+
+impl Schedule {
+    /// From `from` to `to` within `tokens` generated tokens.
+    pub fn ramp(shape: Shape, from: f64, to: f64, tokens: i64) -> Self {
+        Self {
+            shape: Some(shape),
+            from: Some(from),
+            to: Some(to),
+            tokens: Some(tokens),
+            ..Self::default()
+        }
+    }
+
+    /// These factors, one a token.
+    pub fn listed(factors: impl Into<Vec<f64>>) -> Self {
+        Self {
+            factors: Some(factors.into()),
+            ..Self::default()
+        }
+    }
+
+    /// The same from the first `token` that is generated on, and nothing before.
+    pub fn after(mut self, token: TokenRef) -> Self {
+        self.trigger = Some(token);
+        self
+    }
+
+    /// Checks what can be checked without a tokenizer. `at` is where it stands, for messages.
+    ///
+    /// # Errors
+    ///
+    /// Neither a ramp nor a list, parts of both, or a number that can't be.
+    pub(super) fn validate(&self, at: &str) -> Result<(), SteeringError> {
+        let field = |name: &str| format!("{at}.{name}");
+        let ramp = [
+            ("shape", self.shape.is_some()),
+            ("from", self.from.is_some()),
+            ("to", self.to.is_some()),
+            ("tokens", self.tokens.is_some()),
+        ];
+        match &self.factors {
+            Some(factors) => {
+                if let Some((name, _)) = ramp.into_iter().find(|(_, there)| *there) {
+                    return Err(SteeringError::value(
+                        field(name),
+                        "this key beside factors",
+                        "either a ramp or factors",
+                    ));
+                }
+                if factors.is_empty() {
+                    return Err(SteeringError::value(field("factors"), "[]", "one factor at least"));
+                }
+                if factors.len() > MAX_ENTRIES {
+                    let found = format!("{} factors", factors.len());
+                    return Err(SteeringError::value(
+                        field("factors"),
+                        found,
+                        format!("{MAX_ENTRIES} at most"),
+                    ));
+                }
+                for (index, value) in factors.iter().enumerate() {
+                    factor(&field(&format!("factors[{index}]")), *value)?;
+                }
+            }
+            None => {
+                if self.repeat {
+                    return Err(SteeringError::value(
+                        field("repeat"),
+                        "true without factors",
+                        "factors, or no such key",
+                    ));
+                }
+                if let Some((name, _)) = ramp[1..].iter().find(|(_, there)| !there) {
+                    return Err(SteeringError::value(
+                        field(name),
+                        "no such key",
+                        "from, to and tokens, or factors",
+                    ));
+                }
+                for (name, value) in [("from", self.from), ("to", self.to)] {
+                    factor(&field(name), value.unwrap_or_default())?;
+                }
+                let tokens = self.tokens.unwrap_or_default();
+                if !(1..=MAX_POSITION).contains(&tokens) {
+                    return Err(SteeringError::value(
+                        field("tokens"),
+                        tokens.to_string(),
+                        format!("1 to {MAX_POSITION}"),
+                    ));
+                }
+            }
+        }
+        match (&self.trigger, self.before) {
+            (Some(trigger), before) => {
+                trigger.validate(&field("trigger"))?;
+                before.map_or(Ok(()), |before| factor(&field("before"), before))
+            }
+            (None, Some(_)) => Err(SteeringError::value(
+                field("before"),
+                "this key without trigger",
+                "a trigger beside it, or no such key",
+            )),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+fn factor(at: &str, value: f64) -> Result<(), SteeringError> {
+    finite(at, value)?;
+    if (-1.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(SteeringError::value(
+        at,
+        value.to_string(),
+        "a factor of -1 to 1: the scale is the most there is",
+    ))
+}
