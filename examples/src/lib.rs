@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+pub mod autoencoder;
 pub mod broken_maps;
 pub mod family;
 pub mod random_files;

@@ -30,6 +30,7 @@ pub fn vector(model: &ModelInfo, layers: impl Iterator<Item = usize>, rng: &mut 
         direction: (0..model.hidden_size).map(|_| rng.random_range(-1.0..1.0)).collect(),
         mean_norm: 1.0,
         auroc: None,
+        neutral: None,
     });
     Ok(VectorFile::new(header, layers.collect())?)
 }

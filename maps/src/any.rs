@@ -82,6 +82,7 @@ mod tests {
             direction: vec![1.0; 3],
             mean_norm: 2.0,
             auroc: None,
+            neutral: None,
         };
         VectorFile::new(header, vec![layer]).unwrap()
     }

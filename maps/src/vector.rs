@@ -35,6 +35,8 @@
 //! norm = 3.25                     # L2 norm of that tensor
 //! mean_norm = 41.5                # mean L2 norm of the stream there
 //! auroc = 0.97                    # may be absent
+//! neutral_mean = 1.5              # may be absent, both
+//! neutral_std = 4.25
 //! source_layers = [14]            # there if [mapped] is: the source model's layers that it was made from
 //!
 //! [provenance]
@@ -124,6 +126,17 @@ pub struct LayerVector {
     pub mean_norm: f64,
     /// How well the direction separates held-out pairs: area under the ROC curve, 0 to 1, where 0.5 is chance.
     pub auroc: Option<f64>,
+    /// Where the stream's component along the direction lies on neutral text, so that scales can be given in standard deviations.
+    pub neutral: Option<Spread>,
+}
+
+/// Mean and standard deviation of the stream's component along a unit direction, over the tokens of some text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// Finite.
+    pub mean: f64,
+    /// Finite, 0 or more.
+    pub std: f64,
 }
 
 impl LayerVector {
@@ -227,6 +240,7 @@ impl VectorFile {
                 auroc,
                 ..
             } = listed;
+            let neutral = listed.neutral();
             let actual = norm(&direction);
             // Written so that a NaN fails.
             let close = (stated - actual).abs() <= NORM_TOLERANCE * actual;
@@ -238,6 +252,7 @@ impl VectorFile {
                 direction,
                 mean_norm,
                 auroc,
+                neutral,
             });
         }
         Self::put_together(header, layers, mapped).map_err(|problem| problem.within(path))
@@ -309,7 +324,7 @@ impl VectorFile {
         let listing = self
             .layers
             .iter()
-            .map(|layer| (layer.layer, layer.mean_norm, layer.auroc));
+            .map(|layer| (layer.layer, layer.mean_norm, layer.auroc, layer.neutral));
         check_listing(&self.header.model, listing)?;
         for layer in &self.layers {
             check_direction(
@@ -347,10 +362,10 @@ fn norm(values: &[f32]) -> f64 {
 /// Checks what is said of the layers (number, mean norm, AUROC), the tensors aside.
 fn check_listing(
     model: &ModelInfo,
-    layers: impl IntoIterator<Item = (usize, f64, Option<f64>)>,
+    layers: impl IntoIterator<Item = (usize, f64, Option<f64>, Option<Spread>)>,
 ) -> Result<(), Problem> {
     let mut seen = BTreeSet::new();
-    for (layer, mean_norm, auroc) in layers {
+    for (layer, mean_norm, auroc, neutral) in layers {
         if layer >= model.num_layers {
             return Err(Problem::LayerOutOfRange {
                 layer,
@@ -366,6 +381,16 @@ fn check_listing(
         {
             return Err(Problem::value(format!("auroc of layer {layer}"), auroc, "0 to 1"));
         }
+        if let Some(Spread { mean, std }) = neutral {
+            Problem::unless_norm(format!("neutral_std of layer {layer}"), std)?;
+            if !mean.is_finite() {
+                return Err(Problem::value(
+                    format!("neutral_mean of layer {layer}"),
+                    mean,
+                    "a finite number",
+                ));
+            }
+        }
     }
     if seen.is_empty() {
         Err(Problem::NoLayers)
@@ -379,8 +404,15 @@ fn check_toml(header: &VectorHeader, listed: &[LayerTable]) -> Result<(), Proble
     header.check()?;
     check_listing(
         &header.model,
-        listed.iter().map(|layer| (layer.layer, layer.mean_norm, layer.auroc)),
+        listed
+            .iter()
+            .map(|layer| (layer.layer, layer.mean_norm, layer.auroc, layer.neutral())),
     )?;
+    let half = |layer: &&LayerTable| layer.neutral_mean.is_some() != layer.neutral_std.is_some();
+    if let Some(layer) = listed.iter().find(half) {
+        let field = format!("neutral_mean and neutral_std of layer {}", layer.layer);
+        return Err(Problem::value(field, "one of them", "both or neither"));
+    }
     match listed.iter().find(|layer| layer.tensor != tensor_name(layer.layer)) {
         Some(layer) => Err(Problem::TensorName {
             layer: layer.layer,
@@ -469,7 +501,18 @@ struct LayerTable {
     norm: f64,
     mean_norm: f64,
     auroc: Option<f64>,
+    neutral_mean: Option<f64>,
+    neutral_std: Option<f64>,
     source_layers: Option<Vec<usize>>,
+}
+
+impl LayerTable {
+    fn neutral(&self) -> Option<Spread> {
+        Some(Spread {
+            mean: self.neutral_mean?,
+            std: self.neutral_std?,
+        })
+    }
 }
 
 impl VectorTable {
@@ -489,6 +532,8 @@ impl VectorTable {
             norm: layer.norm(),
             mean_norm: layer.mean_norm,
             auroc: layer.auroc,
+            neutral_mean: layer.neutral.map(|neutral| neutral.mean),
+            neutral_std: layer.neutral.map(|neutral| neutral.std),
             source_layers: file
                 .mapped()
                 .and_then(|mapped| mapped.source_layers.get(&layer.layer).cloned()),

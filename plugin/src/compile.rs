@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use residual_hooks::Phase;
-use steermap_maps::ModelInfo;
+use steermap_maps::{ModelInfo, Spread};
 use tokenizers::Tokenizer;
 
 use crate::directions::{Direction, Found};
@@ -78,7 +78,7 @@ pub struct Program {
     pub norm: NormRule,
     /// A hash over all that changes the states of the prompt; 0 exactly if nothing does.
     pub prompt_salt: u64,
-    /// Whether how the prompt's states change depends on how long it is.
+    /// Whether how the prompt's states change depends on how long it is, whatever its last token.
     pub prompt_len_matters: bool,
     /// Whether tokens of the prompt and generated ones are steered alike, wherever they stand: then the state of a
     /// generated token is the one that the same token has as part of a prompt.
@@ -279,14 +279,14 @@ impl Program {
         Self::new(vec![step], Vec::new(), Conflict::default(), NormRule::default(), used)
     }
 
-    /// What the states of a prompt of `prompt_len` tokens depend on beside the tokens: equal salts, equal states; 0 where
-    /// nothing acts on the prompt.
-    pub fn salt(&self, prompt_len: usize) -> u64 {
-        match self.prompt_len_matters {
+    /// What the states of `prompt` depend on beside the tokens: equal salts, equal states; 0 where nothing acts on the prompt.
+    pub fn salt(&self, prompt: &[u32]) -> u64 {
+        let by_length = self.prompt_len_matters || self.steps.iter().any(|step| step.prompt.adds_last(prompt));
+        match by_length {
             // An odd factor: no two lengths give one salt, but for the one in 2^64 that would be 0.
             true => self
                 .prompt_salt
-                .wrapping_add((prompt_len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                .wrapping_add((prompt.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
                 .max(1),
             false => self.prompt_salt,
         }
@@ -313,17 +313,27 @@ impl Program {
         )
     }
 
-    /// What it costs to steer a prompt of `prompt_len` tokens: positions times steps times layers, and positions times conditions
-    /// that are decided at each. Nothing if the prompt is left alone.
+    /// What it costs to steer a prompt of `prompt_len` tokens: positions times steps times layers; and for conditions that look at
+    /// every token, positions times these, and once more all steps and conditions at each layer where some are decided. Nothing if
+    /// the prompt is left alone.
     pub fn work(&self, prompt_len: usize) -> u64 {
+        let len = prompt_len as u64;
         let work = |step: &Step| match (step.prompt.is_none(), step.prompt.is_last()) {
             (true, _) => 0,
             (false, true) => step.layers.len() as u64,
-            (false, false) => (step.layers.len() as u64).saturating_mul(prompt_len as u64),
+            (false, false) => (step.layers.len() as u64).saturating_mul(len),
         };
-        let each = self.conditions.iter().filter(|condition| condition.is_each()).count() as u64;
         let steps: u64 = self.steps.iter().map(work).fold(0, u64::saturating_add);
-        steps.saturating_add(each.saturating_mul(prompt_len as u64))
+        let looks = |condition: &&Condition| condition.reads != Reads::Last;
+        let looking = self.conditions.iter().filter(looks).count() as u64;
+        let deciding: BTreeSet<usize> = self
+            .conditions
+            .iter()
+            .filter(|c| c.is_each())
+            .map(|c| c.layer)
+            .collect();
+        let planned = deciding.len() * (self.steps.len() + self.conditions.len());
+        steps.saturating_add((looking + planned as u64).saturating_mul(len))
     }
 
     /// Whether all tokens of the prompt must be seen, none of them taken from a cache: what a condition says depends on them.
@@ -491,26 +501,41 @@ fn spelled_scale(used: &VectorUse, absent: f64) -> (&'static str, f64) {
             (_, max) => ("max", max.unwrap_or(absent)),
         };
     }
-    match (used.scale, used.relative_scale) {
-        (None, Some(given)) => ("relative_scale", given),
-        (given, _) => ("scale", given.unwrap_or(absent)),
+    match (used.relative_scale, used.std_scale) {
+        (Some(given), _) => ("relative_scale", given),
+        (None, Some(given)) => ("std_scale", given),
+        (None, None) => ("scale", used.scale.unwrap_or(absent)),
     }
 }
 
 /// The scale of `used` at a layer, not relative to anything.
 fn scale(used: &VectorUse, layer: usize, found: &Found, at: &str) -> Result<f64, SteeringError> {
-    let Some(relative) = used.relative_scale else {
-        // Absent only for ablate, which then removes all.
-        return Ok(used.scale.unwrap_or(1.0));
+    let unknown = |name: &str, given: f64, what: &str, expected: &str| {
+        let found = format!("{given} at layer {layer}, where {what} is not known");
+        Err(SteeringError::value(format!("{at}.{name}"), found, expected))
     };
-    if found.mean_norm > 0.0 {
-        return Ok(relative * found.mean_norm);
+    match (used.relative_scale, used.std_scale, found.neutral) {
+        (Some(relative), ..) if found.mean_norm > 0.0 => Ok(relative * found.mean_norm),
+        (Some(relative), ..) => {
+            let expected = "scale, or a file that says the mean norm";
+            unknown("relative_scale", relative, "the stream's mean norm", expected)
+        }
+        (None, Some(deviations), Some(Spread { mean, std })) => Ok(match used.op {
+            Op::Set => mean + deviations * std,
+            _ => deviations * std,
+        }),
+        (None, Some(deviations), None) => {
+            let expected = "scale, or the vector of a file that says neutral_std, without a map";
+            unknown(
+                "std_scale",
+                deviations,
+                "how the stream's component varies on neutral text",
+                expected,
+            )
+        }
+        // Absent only for ablate, which then removes all.
+        (None, None, _) => Ok(used.scale.unwrap_or(1.0)),
     }
-    Err(SteeringError::value(
-        format!("{at}.relative_scale"),
-        format!("{relative} at layer {layer}, where the stream's mean norm is not known"),
-        "scale, or a file that says the mean norm",
-    ))
 }
 
 /// Refuses two steps that can meet. Conditions may both be met, so they keep nothing apart.

@@ -57,7 +57,7 @@ use serde::Deserialize;
 use steermap_extract::ModelSource;
 
 use crate::live::config::{LiveLimits, LiveTable, SourceTable};
-use crate::policy::{Bound, BoundEntry, PerRequest, Reading};
+use crate::policy::{Bound, BoundEntry, PerRequest, ReadPolicy};
 use crate::server::{AdminOptions, AdminTable, Limits, LimitsTable, is_loopback};
 use crate::spec::{Conflict, NormRule, SteeringSpec, VectorUse};
 use crate::vector_source::{VectorEntry, VectorSources};
@@ -80,7 +80,7 @@ pub struct Config {
     /// Whether requests may bring vectors along.
     pub inline: bool,
     /// What requests may see of the stream.
-    pub reading: Reading,
+    pub reading: ReadPolicy,
     /// The bound of each model that has one.
     pub bounds: BTreeMap<String, Bound>,
     /// Who may change the steering while the server runs.
@@ -133,7 +133,7 @@ struct Table {
     #[serde(default)]
     inline: bool,
     #[serde(default)]
-    reading: Reading,
+    reading: ReadPolicy,
     #[serde(default)]
     bounds: Vec<BoundEntry>,
     #[serde(default)]

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
-use steermap_maps::OffsetRule;
 use steermap_maps::digest::sha256;
+use steermap_maps::{OffsetRule, Spread};
 
 /// Most bytes of directions that are kept for the next spec: 8,192 of them at a width of 8192, or every layer of a hundred
 /// vectors of an 80-layer model.
@@ -73,6 +73,8 @@ pub(crate) struct Found {
     pub(crate) norm: f64,
     /// Mean L2 norm of the model's stream at this layer; 0: not known.
     pub(crate) mean_norm: f64,
+    /// Where the stream's component along it lies on neutral text, if that is known.
+    pub(crate) neutral: Option<Spread>,
 }
 
 /// What tells a vector or a map from others.
@@ -159,6 +161,7 @@ mod tests {
             direction: Arc::new(Direction::new(vec![0.5; values])),
             norm: 1.0,
             mean_norm: 0.0,
+            neutral: None,
         }
     }
 

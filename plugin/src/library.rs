@@ -74,6 +74,7 @@ fn inline_file(
         direction: values,
         mean_norm,
         auroc: None,
+        neutral: None,
     };
     let file = match VectorFile::new(header, vec![layer]) {
         Ok(file) => Arc::new(file),

@@ -6,6 +6,7 @@
 //! inline = true                      # absent: false
 //!
 //! [steering.reading]                 # these are the defaults
+//! readouts = true                    # whether requests may ask for readouts
 //! states = false                     # whether requests may ask for states themselves
 //! bytes = 16777216                   # most bytes of readouts and states that a request's answer keeps
 //!
@@ -106,37 +107,60 @@ pub fn refuse_inline(asked: &RequestSteering) -> Result<(), SteeringError> {
 /// What requests may see of the stream: `[steering.reading]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Reading {
-    /// Whether they may ask for states themselves.
+pub struct ReadPolicy {
+    /// Whether they may ask for readouts.
+    pub readouts: bool,
+    /// Whether they may ask for states themselves, and for readouts of vectors that they bring along: a state is as many of
+    /// these as it is wide.
     pub states: bool,
-    /// Most bytes that the readouts and states of one request may take, until they are sent.
+    /// Most bytes that the readouts and states of one request may take until they are sent.
     pub bytes: usize,
 }
 
-impl Default for Reading {
+impl Default for ReadPolicy {
     fn default() -> Self {
         Self {
+            readouts: true,
             states: false,
             bytes: 16 << 20,
         }
     }
 }
 
-impl Reading {
-    /// Refuses states where they are not allowed.
+impl ReadPolicy {
+    /// Refuses what is not allowed.
     ///
     /// # Errors
     ///
     /// [`SteeringError::Forbidden`]
     pub fn check(self, asked: &RequestSteering) -> Result<(), SteeringError> {
-        if self.states || asked.states.is_none() {
+        let refused = |field: String, found: &str, expected: &str| {
+            Err(SteeringError::Forbidden {
+                field,
+                found: found.to_string(),
+                expected: expected.to_string(),
+            })
+        };
+        if !self.readouts && asked.readout.is_some() {
+            let expected = "no such key: the server's reading.readouts is false";
+            return refused("steering.readout".to_string(), "readouts", expected);
+        }
+        if self.states {
             return Ok(());
         }
-        Err(SteeringError::Forbidden {
-            field: "steering.states".to_string(),
-            found: "states".to_string(),
-            expected: "no such key: the server's reading.states is false".to_string(),
-        })
+        if asked.states.is_some() {
+            let expected = "no such key: the server's reading.states is false";
+            return refused("steering.states".to_string(), "states", expected);
+        }
+        let mut readouts = asked.readout.iter().flatten();
+        match readouts.position(|readout| matches!(readout.vector, VectorRef::Inline(_))) {
+            None => Ok(()),
+            Some(index) => refused(
+                format!("steering.readout[{index}].vector"),
+                "a vector itself",
+                "a vector's name: the server's reading.states is false",
+            ),
+        }
     }
 }
 

@@ -41,6 +41,9 @@ pub fn steer(program: &Program, state: &mut [f32], layer: usize, prompt_len: usi
             let started = generated.find(|(_, id)| Some(**id) == schedule.trigger());
             f64::from(schedule.at(position, prompt_len, started.map(|(position, _)| position)))
         });
+        if gain == 0.0 {
+            continue;
+        }
         if steered && program.conflict == Conflict::First {
             break;
         }

@@ -22,7 +22,7 @@ pub struct Selector {
     phase: Phase,
     include: Set,
     exclude: Set,
-    /// Whether the prompt's last token is selected though it may be excluded.
+    /// Whether the prompt's last token is selected whatever else is.
     also_last: bool,
     /// What was asked for, to check a prompt against; `None` for all and none.
     clauses: Option<Box<Clauses>>,
@@ -43,7 +43,7 @@ struct Clauses {
 impl PartialEq for Selector {
     /// Whether they are known to select the same tokens.
     fn eq(&self, other: &Self) -> bool {
-        self.phase == other.phase && self.is_alike(other)
+        self.phase == other.phase && self.is_alike(other) && self.also_last == other.also_last
     }
 }
 
@@ -114,12 +114,15 @@ impl Selector {
 
     /// The same of a prompt, with its last token.
     pub fn with_last(mut self) -> Self {
-        if self.exclude.is_empty() {
-            self.include = self.include.with_last();
-        } else {
-            self.also_last = true;
-        }
+        self.also_last = !(self.include.is_all() && self.exclude.is_empty());
         self
+    }
+
+    /// Whether the last token of `prompt` is selected for being the last alone.
+    pub fn adds_last(&self, prompt: &[u32]) -> bool {
+        let (len, last) = (prompt.len() as i64, prompt.last().copied().unwrap_or_default());
+        let otherwise = self.include.contains(len - 1, len, last) && !self.exclude.contains(len - 1, len, last);
+        self.also_last && !otherwise
     }
 
     /// No token; what was asked for is still checked against a prompt.
@@ -156,25 +159,25 @@ impl Selector {
         self.include.is_empty() && !self.also_last
     }
 
-    /// Whether no token but the prompt's last one is selected, and that one is.
+    /// Whether no token but the prompt's last one is selected, for being the last.
     pub fn is_last(&self) -> bool {
-        let alone = self.include.is_empty() && self.also_last;
-        alone || (self.include == Set::default().with_last() && self.exclude.is_empty())
+        self.include.is_empty() && self.also_last
     }
 
-    /// Whether what is selected of a prompt depends on how long it is.
+    /// Whether what is selected of a prompt depends on how long it is, [the last token](Self::adds_last) aside.
     pub fn depends_on_prompt_len(&self) -> bool {
-        self.also_last || self.include.counts_from_end() || self.exclude.counts_from_end()
+        self.include.counts_from_end() || self.exclude.counts_from_end()
     }
 
-    /// Whether a token's selection depends on the token alone, not on where it stands.
+    /// Whether a token's selection depends on the token alone, not on where it stands, [the last token](Self::adds_last) aside.
     pub fn ignores_position(&self) -> bool {
-        self.include.ignores_position() && self.exclude.ignores_position() && !self.also_last
+        self.include.ignores_position() && self.exclude.ignores_position()
     }
 
-    /// Whether the same indices and tokens are selected by `other`, be it of another phase. May miss it.
+    /// Whether the same indices and tokens are selected by `other`, be it of another phase, [the last token](Self::adds_last) aside.
+    /// May miss it.
     pub fn is_alike(&self, other: &Self) -> bool {
-        self.include == other.include && self.exclude == other.exclude && self.also_last == other.also_last
+        self.include == other.include && self.exclude == other.exclude
     }
 
     /// Whether a token of some sequence may be selected by both. False only if there is provably none.

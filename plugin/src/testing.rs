@@ -68,6 +68,7 @@ pub(crate) fn vector(model: ModelInfo, known: bool, layers: &[(usize, &[f32])]) 
         direction: direction.to_vec(),
         mean_norm: if known { 10.0 } else { 0.0 },
         auroc: None,
+        neutral: None,
     });
     VectorFile::new(header, layers.collect()).unwrap()
 }

@@ -23,15 +23,21 @@ impl TokenTexts {
         }
     }
 
-    /// The bytes that a token spells, special ones included; a part of a character may be one. Empty where they are not known.
-    pub fn bytes(&self, id: u32) -> Vec<u8> {
+    /// Makes the list, which takes as long as copying a tokenizer does.
+    pub fn prepare(&self) -> Option<&Vec<Vec<u8>>> {
         let all = self.bytes.get_or_init(|| {
             let tokenizer = self.tokenizer.as_ref()?;
             // It takes its tokenizer apart. One that is neither of bytes nor falls back to them is none of its.
             let of_bytes = ByteTokenizer::from_tokenizer((**tokenizer).clone()).ok()?;
             Some(of_bytes.token_bytes())
         });
-        if let Some(bytes) = all.as_ref().and_then(|all| all.get(id as usize)) {
+        all.as_ref()
+    }
+
+    /// The bytes that a token spells, special ones included; a part of a character may be one. Empty where they are not known.
+    pub fn bytes(&self, id: u32) -> Vec<u8> {
+        let all = self.prepare();
+        if let Some(bytes) = all.and_then(|all| all.get(id as usize)) {
             return bytes.strip_prefix(&[SPECIAL]).unwrap_or(bytes).to_vec();
         }
         let decode = |tokenizer: &Arc<Tokenizer>| tokenizer.decode(&[id], false).ok();

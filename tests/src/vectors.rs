@@ -18,6 +18,7 @@ pub fn reference_vector(model: &str) -> VectorFile {
             direction: reference.vector(&format!("vector.{layer}")),
             mean_norm: 1.0,
             auroc: None,
+            neutral: None,
         })
         .collect();
     let header = VectorHeader {

@@ -51,6 +51,12 @@ pub fn transfer(project: &Project, args: &[String]) -> Result<()> {
     project.run_bin("transfer", args)
 }
 
+/// Trains a sparse autoencoder on the small embedded model, measures its mapped features on the large one, and writes the page.
+pub fn sae(project: &Project, args: &[String]) -> Result<()> {
+    build(project)?;
+    project.run_bin("sae", args)
+}
+
 /// Evaluates a map between the embedded models beside broken ones, checks the verdicts, and writes the table.
 pub fn broken(project: &Project, args: &[String]) -> Result<()> {
     build(project)?;

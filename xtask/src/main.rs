@@ -49,6 +49,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Train a sparse autoencoder on the small embedded model, steer the large one with its mapped features, and write
+    /// examples/family/SAE.md
+    Sae {
+        /// Arguments for the program itself (see `-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Evaluate a map between the embedded models beside broken ones, check the verdicts, and write examples/family/BROKEN.md
     Broken {
         /// Arguments for the program itself (see `-- --help`)
@@ -108,6 +115,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Engine { check: false } => engine::prepare(&project),
         Command::Demo { real, args } => commands::demo(&project, real, &args),
         Command::Transfer { args } => commands::transfer(&project, &args),
+        Command::Sae { args } => commands::sae(&project, &args),
         Command::Broken { args } => commands::broken(&project, &args),
         Command::Isolation { args } => commands::isolation(&project, &args),
         Command::Chaos { args } => commands::chaos(&project, &args),

@@ -239,6 +239,7 @@ fn random_vector(like: &VectorFile) -> Result<VectorFile> {
     let layers = like.layers().iter().map(|layer| LayerVector {
         direction: random_direction(layer.direction.len(), 1),
         auroc: None,
+        neutral: None,
         ..layer.clone()
     });
     Ok(VectorFile::new(header, layers.collect())?)

@@ -147,6 +147,7 @@ impl ServedModel {
             direction: (0..model.hidden_size).map(|_| rng.random_range(-1.0..1.0)).collect(),
             mean_norm: self.mean_norm,
             auroc: None,
+            neutral: None,
         });
         let layers = layers.collect();
         let header = VectorHeader {

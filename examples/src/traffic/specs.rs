@@ -140,24 +140,24 @@ impl Specs {
             .collect()
     }
 
-    /// Factors over generated tokens, from the first on or from a token that may come.
-    fn schedule(&mut self) -> Value {
+    /// Factors of `least` to 1 over generated tokens, from the first on or from a token that may come.
+    fn schedule(&mut self, least: f64) -> Value {
         let mut schedule = match self.rng.random_range(0..3) {
             0 => {
                 let factors: Vec<f64> = (0..self.rng.random_range(1..5))
-                    .map(|_| self.number(-1.0, 1.0))
+                    .map(|_| self.number(least, 1.0))
                     .collect();
                 json!({"factors": factors, "repeat": self.rng.random_bool(0.5)})
             }
             kind => {
                 let shape = if kind == 1 { "linear" } else { "cosine" };
-                let (from, to) = (self.number(-1.0, 1.0), self.number(-1.0, 1.0));
+                let (from, to) = (self.number(least, 1.0), self.number(least, 1.0));
                 json!({"shape": shape, "from": from, "to": to, "tokens": self.rng.random_range(1..20)})
             }
         };
         if self.rng.random_bool(0.3) {
             schedule["trigger"] = self.token_ids(1).into_iter().sum::<u32>().into();
-            schedule["before"] = self.number(-1.0, 1.0).into();
+            schedule["before"] = self.number(least, 1.0).into();
         }
         schedule
     }
@@ -221,7 +221,9 @@ impl Specs {
             }
         }
         if self.rng.random_bool(0.25) {
-            let schedule = self.schedule();
+            // What removes a component is not turned round.
+            let least = if used.contains_key("op") { 0.0 } else { -1.0 };
+            let schedule = self.schedule(least);
             used.insert("schedule".into(), schedule);
         }
         if self.rng.random_bool(0.15) {

@@ -40,6 +40,9 @@ pub struct VectorArgs {
     /// Of what is random in `lat`
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
+    /// Don't measure on neutral text where the stream lies along the vector, which scales in standard deviations go by
+    #[arg(long)]
+    no_neutral: bool,
 }
 
 /// [`TokenPosition`] as an argument.
@@ -70,6 +73,7 @@ pub async fn vector(args: VectorArgs) -> Result<()> {
             Position::Answer => TokenPosition::Answer,
         },
         seed: args.seed,
+        neutral: !args.no_neutral,
         command: command_line(),
         progress: true,
     };

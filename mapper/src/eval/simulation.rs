@@ -257,6 +257,7 @@ fn vector(name: &str, direction: &Vector) -> VectorFile {
         direction: narrow(direction),
         mean_norm: 1.0,
         auroc: None,
+        neutral: None,
     };
     VectorFile::new(header, vec![layer]).unwrap()
 }

@@ -3,14 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use steermap_extract::neutral;
 use steermap_fit::stats::Split;
 use steermap_maps::MapFile;
 use steermap_maps::digest::sha256;
 
 use crate::corpus::{Corpus, TextOptions, summary};
-
-/// Short English documents for those who give no text, written for this project.
-const BUILT_IN: &str = include_str!("neutral.txt");
 
 /// More documents are not read: measures need some thousand positions, and a corpus may be endless.
 const MOST_DOCUMENTS: usize = 4096;
@@ -38,12 +36,11 @@ impl NeutralText {
     /// A file that is not text, nothing in it that can be used, or the very text of the fit called unseen.
     pub fn read(paths: &[PathBuf], options: &TextOptions, map: &MapFile, unseen: bool) -> Result<Self> {
         if paths.is_empty() {
-            let documents = BUILT_IN.split("\n\n").map(|text| text.trim().replace('\n', " "));
             return Ok(Self {
                 name: "built-in".to_string(),
-                sha256: sha256(BUILT_IN.as_bytes()),
+                sha256: sha256(neutral::TEXT.as_bytes()),
                 held_out: false,
-                documents: documents.filter(|text| !text.is_empty()).collect(),
+                documents: neutral::documents(),
             });
         }
         let corpus = Corpus::open(paths, options)?;

@@ -61,6 +61,7 @@ pub async fn find_and_save(session: &Session, task: &Task, finding: &Finding<'_>
         method: finding.method,
         sign: Sign::Mean,
         seed: finding.seed,
+        neutral: false,
     };
     let names: Vec<String> = task
         .files

@@ -268,6 +268,10 @@ fn of_all(summary: &Summary, protocol: &Protocol) -> Verdict {
         (0, _) => format!("This map carries none of {of}: {figures}."),
         (_, true) if carried == judged && judged == 1 => format!("This map carries {of}: {figures}."),
         (_, true) => format!("This map carries {carried} of {of}: {figures}."),
+        (_, false) if carried == judged => format!(
+            "This map carries {of}, but the interval of its mean retention reaches below {}: {figures}.",
+            percent(least)
+        ),
         (_, false) => format!("This map carries only {carried} of {of}: {figures}."),
     };
     if few {

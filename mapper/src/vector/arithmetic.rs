@@ -237,6 +237,7 @@ impl Combination {
             direction: sum.iter().map(|&value| value as f32).collect(),
             mean_norm: self.terms[0].1.vector.layer(layer).map_or(0.0, |layer| layer.mean_norm),
             auroc: None,
+            neutral: None,
         })
     }
 

@@ -46,6 +46,8 @@ pub struct VectorJob {
     pub position: TokenPosition,
     /// Of what is random in the method, if anything is.
     pub seed: u64,
+    /// Whether the spread of the component on neutral text is measured too.
+    pub neutral: bool,
     /// The command line, for the file's provenance.
     pub command: String,
     /// Whether to show a progress bar.
@@ -96,6 +98,7 @@ impl VectorJob {
             sign: self.sign,
             position: self.position,
             seed: self.seed,
+            neutral: self.neutral,
         }
     }
 

@@ -104,6 +104,7 @@ mod tests {
             direction: vec![3.0, 4.0],
             mean_norm: if layer == 0 { 0.0 } else { 20.0 },
             auroc,
+            neutral: None,
         };
         Found {
             vector: VectorFile::new(header, auroc.iter().enumerate().map(layer).collect()).unwrap(),

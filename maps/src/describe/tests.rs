@@ -26,6 +26,7 @@ fn layers() -> Vec<LayerVector> {
         direction: vec![3.0, 0.0, 4.0],
         mean_norm,
         auroc,
+        neutral: None,
     };
     vec![layer(2, 0.0, None), layer(11, 40.0, Some(0.9375))]
 }

@@ -315,6 +315,7 @@ impl MappedVector {
             direction: layer.direction,
             mean_norm: layer.mean_norm,
             auroc: None,
+            neutral: None,
         });
         VectorFile::new_mapped(header, layers.collect(), mapped)
     }

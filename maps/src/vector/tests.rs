@@ -35,6 +35,7 @@ fn layer(layer: usize) -> LayerVector {
         direction,
         mean_norm: 40.25,
         auroc: Some(0.9),
+        neutral: Some(Spread { mean: -1.5, std: 2.25 }),
     }
 }
 
@@ -122,6 +123,7 @@ fn round_trip() {
         header,
         vec![LayerVector {
             auroc: None,
+            neutral: None,
             ..layer(0)
         }],
     )
@@ -170,7 +172,16 @@ fn the_text_is_as_documented() {
         .map(|line| line.split(" = ").next().unwrap())
         .filter(|key| !key.is_empty())
         .collect();
-    let layer = ["[[layer]]", "layer", "tensor", "norm", "mean_norm", "auroc"];
+    let layer = [
+        "[[layer]]",
+        "layer",
+        "tensor",
+        "norm",
+        "mean_norm",
+        "auroc",
+        "neutral_mean",
+        "neutral_std",
+    ];
     let expected = [
         &["format", "concept", "method", "token_position", "pairs"][..],
         &[
@@ -533,6 +544,21 @@ fn mapped_sample() -> VectorFile {
 }
 
 #[test]
+fn a_spread_is_whole_and_made_of_numbers() {
+    let saved = Saved::new();
+    let text = saved.text();
+    for (from, to, message) in [
+        ("neutral_mean = -1.5\n", "", "neutral_mean and neutral_std of layer"),
+        ("neutral_std = 2.25", "neutral_std = -1.0", "neutral_std of layer"),
+        ("neutral_mean = -1.5", "neutral_mean = inf", "neutral_mean of layer"),
+    ] {
+        fs::write(&saved.path, text.replacen(from, to, 1)).unwrap();
+        let error = saved.load().unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
 fn mapped_vectors_round_trip() {
     let saved = Saved::of(&mapped_sample());
     let file = saved.load().unwrap();
@@ -546,7 +572,7 @@ fn mapped_vectors_round_trip() {
         digest::sha256(b"map")
     );
     assert!(text.contains(&expected), "{text}");
-    assert!(text.contains("auroc = 0.9\nsource_layers = [20, 7]\n"), "{text}");
+    assert!(text.contains("neutral_std = 2.25\nsource_layers = [20, 7]\n"), "{text}");
 }
 
 #[test]

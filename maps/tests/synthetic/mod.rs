@@ -87,6 +87,7 @@ pub fn vector(sizes: Sizes) -> VectorFile {
         direction: vec![1.0; sizes.source],
         mean_norm: 1.0,
         auroc: None,
+        neutral: None,
     });
     VectorFile::new(header, layers.collect()).expect("a vector")
 }

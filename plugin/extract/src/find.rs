@@ -3,6 +3,7 @@
 use steermap_maps::{LayerVector, ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader};
 
 use crate::error::ensure;
+use crate::neutral;
 use crate::states::ReadProgress;
 use crate::statistics::{Folds, auroc_interval};
 use crate::{DistinctPairs, ExtractError, Method, PairStates, Reader, Sign};
@@ -22,6 +23,8 @@ pub struct Wanted {
     pub position: TokenPosition,
     /// Of what is random in the method, if anything is.
     pub seed: u64,
+    /// Whether the [spread](steermap_maps::Spread) of the component on neutral text is measured too.
+    pub neutral: bool,
 }
 
 /// The model that a vector is found on, and what its states are computed in.
@@ -118,7 +121,13 @@ pub async fn find(
     progress: &dyn ReadProgress,
 ) -> Result<VectorFile, ExtractError> {
     let states = PairStates::read(reader, &pairs.pairs, &wanted.layers, wanted.position, progress).await?;
-    vector_of(origin, &states, pairs, wanted, made, measured, progress)
+    let vector = vector_of(origin, &states, pairs, wanted, made, measured, progress)?;
+    if !wanted.neutral {
+        return Ok(vector);
+    }
+    let mut layers = vector.layers().to_vec();
+    neutral::measure(reader, &mut layers).await?;
+    VectorFile::new(vector.header().clone(), layers).map_err(|problem| ExtractError::Input(problem.to_string()))
 }
 
 /// The direction of each layer, from states that were read already.

@@ -18,6 +18,7 @@
 //! | `pca`, `logistic` | what it is found with |
 //! | [`sign`] | which way along a principal component is positive |
 //! | [`find`](mod@find) | a vector file of all that |
+//! | [`neutral`] | where the stream lies along a vector on neutral text |
 //! | [`statistics`] | how well directions separate pairs |
 //! | [`words`] | the engine's messages, for people |
 //!
@@ -34,6 +35,7 @@ pub mod layers;
 mod logistic;
 pub mod method;
 pub mod model_files;
+pub mod neutral;
 mod pca;
 pub mod position;
 pub mod running;

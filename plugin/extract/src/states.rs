@@ -88,6 +88,7 @@ impl LayerPairs {
             direction: direction.map_err(|error| error.at(format_args!("layer {}, {method}", self.layer)))?,
             mean_norm: self.mean_norm,
             auroc: folds.and_then(|folds| method.held_out_auroc(&positive, &negative, folds, sign, seed)),
+            neutral: None,
         })
     }
 }

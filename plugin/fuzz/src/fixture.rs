@@ -111,6 +111,7 @@ fn vector(model: ModelInfo, mean_norm: f64, layers: &[(usize, &[f32])]) -> Vecto
         direction: direction.to_vec(),
         mean_norm,
         auroc: None,
+        neutral: None,
     });
     VectorFile::new(header, layers.collect()).expect("a vector")
 }

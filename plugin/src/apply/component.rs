@@ -3,23 +3,24 @@
 use candle_core::{CpuStorage, D, DType, Result, Storage, Tensor};
 use half::{bf16, f16};
 
-/// The component along `direction`, `[hidden]`, of each of `states`, `[tokens, hidden]`, in float32: on a CPU with the same bits
-/// whatever the other tokens are.
+/// The components of `states`, `[tokens, hidden]`, along each of `directions`, `[hidden]`: by direction, then by token, in float32;
+/// on a CPU with the same bits whatever the other tokens and directions are.
 ///
 /// # Errors
 ///
 /// A direction of another width than the states; a dtype other than float32, float16 and bfloat16; what candle says.
-pub fn components(states: &Tensor, direction: &[f32]) -> Result<Vec<f32>> {
+pub fn components(states: &Tensor, directions: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
     let (_, hidden) = states.dims2()?;
-    if direction.len() != hidden {
-        candle_core::bail!("a direction of {} values for a stream of {hidden}", direction.len());
+    if let Some(other) = directions.iter().find(|direction| direction.len() != hidden) {
+        candle_core::bail!("a direction of {} values for a stream of {hidden}", other.len());
     }
     if states.device().is_cpu() {
-        return each(states, |state| dot(state, direction));
+        let each = |direction: &&[f32]| each(states, |state| dot(state, direction));
+        return directions.iter().map(each).collect();
     }
-    let direction = Tensor::new(direction, states.device())?;
-    let products = states.to_dtype(DType::F32)?.broadcast_mul(&direction)?;
-    products.sum(D::Minus1)?.to_vec1()
+    // One product, and one copy back.
+    let directions = Tensor::from_vec(directions.concat(), (directions.len(), hidden), states.device())?;
+    directions.matmul(&states.to_dtype(DType::F32)?.t()?)?.to_vec2()
 }
 
 /// The L2 norm of each of `states`, `[tokens, hidden]`.
@@ -96,7 +97,9 @@ mod tests {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
             let states = states.to_dtype(dtype).unwrap();
             let rest = states.narrow(0, 1, 2).unwrap();
-            let found = components(&rest, &direction).unwrap();
+            let found = components(&rest, &[&direction, &direction]).unwrap();
+            assert_eq!(found[0], found[1]);
+            let found = &found[0];
             assert_eq!(found.len(), 2);
             for (token, found) in found.iter().enumerate() {
                 let state = &values[(token + 1) * 37..(token + 2) * 37];
@@ -110,6 +113,6 @@ mod tests {
             let first = values[..37].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
             assert!((f64::from(norms(&states).unwrap()[0]) - first).abs() < 1e-4);
         }
-        assert!(components(&states, &direction[1..]).is_err());
+        assert!(components(&states, &[&direction[1..]]).is_err());
     }
 }

@@ -41,21 +41,19 @@ impl Gains {
         };
         for (number, row) in rows.iter().enumerate().filter(|(_, row)| scheduled(row)) {
             let Some(state) = SequenceState::of(row) else { continue };
-            let mut last: Option<usize> = None;
+            let mut of_prompt = None;
             for offset in 0..row.tokens().min(width) {
-                let begin = gains.values.len();
-                gains.values.extend(state.gains(row.start + offset, row.prompt_len));
-                // Tokens of a prompt have the same ones.
-                let same = last.filter(|last| gains.values[*last..begin] == gains.values[begin..]);
-                let at = match same {
-                    Some(last) => {
-                        gains.values.truncate(begin);
-                        last
-                    }
-                    None => begin,
-                };
-                gains.index[number * width + offset] = at as u32 + 1;
-                last = Some(at);
+                let position = row.start + offset;
+                let known = of_prompt.filter(|_| position < row.prompt_len);
+                let at = known.unwrap_or(gains.values.len() as u32 + 1);
+                if known.is_none() {
+                    gains.values.extend(state.gains(position, row.prompt_len));
+                }
+                // All tokens of a prompt have the same ones.
+                if position < row.prompt_len {
+                    of_prompt = Some(at);
+                }
+                gains.index[number * width + offset] = at;
             }
         }
         Some(gains)

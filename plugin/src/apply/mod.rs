@@ -32,8 +32,8 @@ use table::Tables;
 /// Most bytes of programs that plans keep in memory after their passes. A plan of more is made anew for each pass.
 pub const MAX_KEPT_PROGRAM_BYTES: usize = 256 << 20;
 
-/// Most plans that are kept: that of a pass at its start, and as it is after each layer at which conditions are decided.
-const MAX_KEPT_PLANS: usize = 8;
+/// Most plans that are kept: those of passes at their start, and as they are after each layer at which conditions are decided.
+const MAX_KEPT_PLANS: usize = 64;
 
 /// Steers the forward passes of one model.
 #[derive(Default)]
@@ -97,8 +97,11 @@ impl Applier {
 
     fn plan(&self, batch: &BatchView, width: usize, seen: Option<usize>) -> Arc<Plan> {
         let mut kept = lock(&self.kept);
-        if let Some(plan) = kept.iter().find(|plan| plan.fits(batch.rows(), width, seen)) {
-            return plan.clone();
+        if let Some(found) = kept.iter().position(|plan| plan.fits(batch.rows(), width, seen)) {
+            // The one that was used last is the last to go.
+            let plan = kept.remove(found);
+            kept.push(plan.clone());
+            return plan;
         }
         let plan = Arc::new(Plan::new(batch.rows(), width, seen));
         if plan.may_recur() && plan.program_bytes() <= MAX_KEPT_PROGRAM_BYTES {

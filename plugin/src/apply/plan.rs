@@ -382,7 +382,10 @@ fn acting(state: &SequenceState, row: &Row, position: usize, token: u32, seen: O
         } else {
             &step.generation
         };
-        if selector.contains(position, row.prompt_len, token) && state.holds(step, position, row.prompt_len, seen) {
+        if selector.contains(position, row.prompt_len, token)
+            && state.holds(step, position, row.prompt_len, seen)
+            && !state.rests(number, position, row.prompt_len)
+        {
             acting |= 1 << number;
         }
     }

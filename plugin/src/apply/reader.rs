@@ -8,8 +8,8 @@ use residual_hooks::Row;
 
 use super::component::{components, norms};
 use super::lock;
-use crate::compile::{Reading, Readouts};
-use crate::spec::{Of, ReadPhase};
+use crate::compile::{Reading, Readouts, StatesRead};
+use crate::spec::{Of, ReadPhase, StatePositions};
 
 /// Bytes that all sequences of a request may keep.
 pub type Budget = Arc<AtomicUsize>;
@@ -22,6 +22,8 @@ pub struct SequenceReader {
     readouts: Arc<Readouts>,
     prompt_len: usize,
     budget: Budget,
+    /// The positions whose states are wanted, where they are listed: ascending.
+    listed: Option<Vec<usize>>,
     seen: Mutex<Seen>,
 }
 
@@ -52,6 +54,21 @@ struct KeptStates {
     /// `[positions, hidden]`, row by row.
     values: Vec<f32>,
     known: usize,
+}
+
+impl Drop for SequenceReader {
+    fn drop(&mut self) {
+        self.take_stretch();
+    }
+}
+
+/// Positions of a prompt, counted from its start: ascending.
+fn from_start(positions: &[i64], prompt_len: usize) -> Vec<usize> {
+    let len = prompt_len as i64;
+    let absolute = |position: &i64| usize::try_from(if *position < 0 { position + len } else { *position }).ok();
+    let mut absolute: Vec<usize> = positions.iter().filter_map(absolute).collect();
+    absolute.sort_unstable();
+    absolute
 }
 
 /// What was read of a stretch of a sequence.
@@ -85,6 +102,10 @@ impl SequenceReader {
             values: Vec::new(),
             known: first,
         };
+        let listed = match readouts.states.as_ref().map(|states| &states.positions) {
+            Some(StatePositions::Listed(positions)) => Some(from_start(positions, prompt_len)),
+            _ => None,
+        };
         let seen = Seen {
             first,
             ids: Vec::new(),
@@ -100,6 +121,7 @@ impl SequenceReader {
             readouts,
             prompt_len,
             budget,
+            listed,
             seen: Mutex::new(seen),
         }
     }
@@ -132,42 +154,45 @@ impl SequenceReader {
             end,
         } = &mut *seen;
         let told = *first + ids.len();
-        let mut lengths: Option<Vec<f32>> = None;
-        for (reading, numbers) in self.readouts.readings.iter().zip(readings) {
-            let to = told.min(row.start + row.tokens());
-            if reading.layer != layer || numbers.known >= to || row.start > numbers.known {
-                continue;
-            }
-            let from = numbers.known;
-            let part = states.narrow(0, from - row.start, to - from)?;
-            let mut values = components(&part, reading.direction.values())?;
-            if reading.of == Of::Cosine {
-                let all = match &lengths {
-                    Some(all) => all,
-                    None => lengths.insert(norms(&states.narrow(0, 0, row.tokens())?)?),
-                };
-                for (value, norm) in values.iter_mut().zip(&all[from - row.start..]) {
-                    *value /= norm;
+        let to = told.min(row.start + row.tokens());
+        let all = self.readouts.readings.iter().zip(readings);
+        let new = |numbers: &Numbers| row.start <= numbers.known && numbers.known < to;
+        let mut here: Vec<(&Reading, &mut Numbers)> = all
+            .filter(|(reading, numbers)| reading.layer == layer && new(numbers))
+            .collect();
+        if !here.is_empty() {
+            let tokens = states.narrow(0, 0, to - row.start)?;
+            let directions: Vec<&[f32]> = here.iter().map(|(reading, _)| reading.direction.values()).collect();
+            let values = components(&tokens, &directions)?;
+            let lengths = match here.iter().any(|(reading, _)| reading.of == Of::Cosine) {
+                true => norms(&tokens)?,
+                false => Vec::new(),
+            };
+            for ((reading, numbers), values) in here.iter_mut().zip(values) {
+                for position in numbers.known..to {
+                    let mut value = values[position - row.start];
+                    if reading.of == Of::Cosine {
+                        value /= lengths[position - row.start];
+                    }
+                    let wanted = reading.phase.contains(position < self.prompt_len);
+                    numbers.values.push(if wanted { value } else { f32::NAN });
                 }
+                numbers.known = to;
             }
-            for (position, value) in (from..to).zip(values) {
-                let wanted = reading.phase.contains(position < self.prompt_len);
-                numbers.values.push(if wanted { value } else { f32::NAN });
-            }
-            numbers.known = to;
         }
         if let Some(wanted) = &self.readouts.states {
             for (_, kept) in wanted.layers.iter().zip(kept).filter(|(l, _)| **l == layer) {
                 let to = row.start + row.tokens();
                 let hidden = states.dim(1)?;
-                for position in kept.known.max(row.start)..to {
-                    kept.known = position + 1;
-                    if !wanted.positions.contains(position, self.prompt_len) || end.is_some_and(|end| position >= end) {
+                let from = kept.known.max(row.start);
+                kept.known = kept.known.max(to);
+                for position in from..end.map_or(to, |end| end.min(to)) {
+                    if !self.wants_state(wanted, position) {
                         continue;
                     }
                     if !self.take(hidden * size_of::<f32>()) {
                         *end = Some(end.map_or(position, |end| end.min(position)));
-                        continue;
+                        break;
                     }
                     let state = states.narrow(0, position - row.start, 1)?.to_dtype(DType::F32)?;
                     kept.values.extend(state.flatten_all()?.to_vec1::<f32>()?);
@@ -178,13 +203,22 @@ impl SequenceReader {
         Ok(())
     }
 
+    fn wants_state(&self, wanted: &StatesRead, position: usize) -> bool {
+        match (&wanted.positions, &self.listed) {
+            (StatePositions::Phase(phase), _) => phase.contains(position < self.prompt_len),
+            (StatePositions::Listed(_), listed) => listed
+                .as_ref()
+                .is_some_and(|listed| listed.binary_search(&position).is_ok()),
+        }
+    }
+
     /// Notes the tokens of a row that are not known yet.
     fn note_tokens(&self, seen: &mut Seen, row: &Row) {
         let known = seen.first + seen.ids.len();
         if row.start > known {
             return;
         }
-        let cost = TOKEN_BYTES + self.readouts.readings.len() * size_of::<f32>();
+        let cost = self.token_bytes();
         for (position, id) in (row.start..).zip(&row.ids).skip(known - row.start) {
             if seen.end.is_some_and(|end| position >= end) {
                 return;
@@ -195,6 +229,10 @@ impl SequenceReader {
             }
             seen.ids.push(*id);
         }
+    }
+
+    fn token_bytes(&self) -> usize {
+        TOKEN_BYTES + self.readouts.readings.len() * size_of::<f32>()
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -227,6 +265,14 @@ impl SequenceReader {
             truncated: seen.end.is_some(),
         };
         seen.first += count;
+        // There is room again, for what was not yet left out.
+        let states: usize = stretch
+            .states
+            .iter()
+            .map(|(_, values)| size_of_val(values.as_slice()))
+            .sum();
+        self.budget
+            .fetch_add(count * self.token_bytes() + states, Ordering::Relaxed);
         stretch
     }
 
@@ -246,9 +292,8 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::compile::StatesRead;
     use crate::directions::Direction;
-    use crate::spec::{StateDtype, StatePositions};
+    use crate::spec::StateDtype;
 
     fn readouts(states: Option<StatePositions>) -> Arc<Readouts> {
         let reading = |layer: usize, of: Of, phase: ReadPhase| Reading {
@@ -340,8 +385,12 @@ mod tests {
         }
         let stretch = reader.take_stretch();
         assert!(stretch.truncated && stretch.ids.len() < 4, "{stretch:?}");
+        let kept = |values: &Vec<f32>| size_of_val(values.as_slice());
+        let states: usize = stretch.states.iter().map(|(_, values)| kept(values)).sum();
+        assert!(stretch.ids.len() * (TOKEN_BYTES + 12) + states <= 3 * (TOKEN_BYTES + 12) + 20);
         assert_eq!(stretch.ids.len(), stretch.values[0].len());
-        assert!(left.load(Ordering::Relaxed) < 60);
+        // What was taken makes room again.
+        assert_eq!(left.load(Ordering::Relaxed), 3 * (TOKEN_BYTES + 12) + 20);
     }
 
     #[test]

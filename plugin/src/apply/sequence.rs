@@ -46,6 +46,8 @@ struct Course {
     held: Vec<bool>,
     /// The components of the last tokens, as many as the condition's window has.
     recent: VecDeque<f64>,
+    /// The sum of these.
+    sum: f64,
 }
 
 impl Course {
@@ -65,11 +67,16 @@ impl Course {
         }
         let known = (self.first + self.held.len()).saturating_sub(start);
         for component in components.iter().skip(known) {
+            // One addition and one subtraction a token, in the same order however the tokens come.
             if self.recent.len() == window {
-                self.recent.pop_front();
+                self.sum -= self.recent.pop_front().unwrap_or_default();
             }
             self.recent.push_back(f64::from(*component));
-            let mean = self.recent.iter().sum::<f64>() / self.recent.len() as f64;
+            self.sum += f64::from(*component);
+            if !self.sum.is_finite() {
+                self.sum = self.recent.iter().sum();
+            }
+            let mean = self.sum / self.recent.len() as f64;
             let held = self.held.last() == Some(&true);
             self.held.push(condition.goes_on(held, mean));
         }
@@ -151,6 +158,15 @@ impl SequenceState {
         })
     }
 
+    /// Whether the step `number` of the program does nothing at a position, since its schedule says 0.
+    pub fn rests(&self, number: usize, position: usize, prompt_len: usize) -> bool {
+        let Some(started) = self.started.get(number) else {
+            return false;
+        };
+        let schedule = self.program.steps.get(number).and_then(|step| step.schedule.as_ref());
+        schedule.is_some_and(|schedule| schedule.at(position, prompt_len, started.get().copied()) == 0.0)
+    }
+
     /// Whether `step` of the program acts on the token at `position`, as far as its condition goes, once the sequence's states up to
     /// the layer `seen` were looked at. What is not known yet does not hold.
     pub fn holds(&self, step: &Step, position: usize, prompt_len: usize, seen: Option<usize>) -> bool {
@@ -185,12 +201,27 @@ impl SequenceState {
     ///
     /// What candle says.
     pub fn observe(&self, layer: usize, row: &Row, states: &Tensor) -> Result<()> {
-        let all = self.program.conditions.iter().zip(&self.answers);
-        for (condition, answer) in all.filter(|(condition, _)| condition.layer == layer) {
-            let direction = condition.direction.values();
-            let of = |from: usize, count: usize| components(&states.narrow(0, from, count)?, direction);
+        let here = || {
+            let all = self.program.conditions.iter().zip(&self.answers);
+            all.filter(|(condition, _)| condition.layer == layer)
+        };
+        // One copy from the device for all that look at every token.
+        let each = here().filter(|(condition, _)| condition.is_each());
+        let directions: Vec<&[f32]> = each.map(|(condition, _)| condition.direction.values()).collect();
+        let mut of_each = match directions.is_empty() {
+            true => Vec::new(),
+            false => components(&states.narrow(0, 0, row.tokens())?, &directions)?,
+        }
+        .into_iter();
+        for (condition, answer) in here() {
+            let of = |from: usize, count: usize| -> Result<Vec<f32>> {
+                let of_one = components(&states.narrow(0, from, count)?, &[condition.direction.values()])?;
+                Ok(of_one.into_iter().next().unwrap_or_default())
+            };
             match answer {
-                Answer::Each(course) => lock(course).go_on(condition, row.start, &of(0, row.tokens())?),
+                Answer::Each(course) => {
+                    lock(course).go_on(condition, row.start, &of_each.next().unwrap_or_default());
+                }
                 Answer::Once(decision) if decision.made.get().is_some() => {}
                 Answer::Once(decision) => {
                     let value = match condition.reads {

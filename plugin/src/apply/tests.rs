@@ -103,6 +103,20 @@ fn schedules() -> impl Strategy<Value = Schedule> {
     })
 }
 
+/// The same with no factor below 0, which operations other than `add` can't have.
+fn unturned(schedule: Schedule) -> Schedule {
+    let factors = schedule
+        .factors
+        .map(|factors| factors.into_iter().map(f64::abs).collect());
+    Schedule {
+        from: schedule.from.map(f64::abs),
+        to: schedule.to.map(f64::abs),
+        before: schedule.before.map(f64::abs),
+        factors,
+        ..schedule
+    }
+}
+
 fn uses() -> impl Strategy<Value = VectorUse> {
     let vector = prop_oneof![
         Just(VectorUse::new("a", 0.0)),
@@ -147,7 +161,10 @@ fn uses() -> impl Strategy<Value = VectorUse> {
                 _ => apply,
             };
             used.when = when;
-            used.schedule = schedule;
+            used.schedule = schedule.map(|schedule| match used.op {
+                Op::Add => schedule,
+                Op::Ablate | Op::Set | Op::Clamp => unturned(schedule),
+            });
             used
         })
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Target;
 use super::directions::Source;
-use super::{StepLayer, Target};
 use crate::directions::Direction;
 use crate::spec::{Each, Test, TokenState, When};
 use crate::{Library, SteeringError};
@@ -103,7 +103,7 @@ impl Condition {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of::<StepLayer>() + self.direction.bytes()
+        size_of::<Self>() + self.direction.bytes()
     }
 }
 

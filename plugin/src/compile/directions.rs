@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use steermap_extract::find::proposed;
-use steermap_maps::{MapFile, ModelInfo, OffsetRule, Reach, VectorFile};
+use steermap_maps::{MapFile, ModelInfo, OffsetRule, Reach, Spread, VectorFile};
 
 use super::{Target, ranges};
 use crate::directions::{Direction, DirectionCache, Found, Key};
@@ -124,11 +124,12 @@ impl Directions<'_> {
         let Some(through) = &self.through else {
             let mut layers = self.vector.file.layers().iter();
             let own = layers.find(|own| own.layer == layer);
-            return Ok(own.map(|own| found(&own.direction, own.mean_norm)));
+            return Ok(own.map(|own| found(&own.direction, own.mean_norm, own.neutral)));
         };
         match through.reach.direction(layer, through.offset) {
             None => Ok(None),
-            Some(Ok(mapped)) => Ok(Some(found(&mapped.direction, mapped.mean_norm))),
+            // What is known is of the other model's stream.
+            Some(Ok(mapped)) => Ok(Some(found(&mapped.direction, mapped.mean_norm, None))),
             Some(Err(reason)) => Err(SteeringError::Apply {
                 field: through.at.clone(),
                 reason,
@@ -138,7 +139,7 @@ impl Directions<'_> {
 }
 
 /// `vector`: `[hidden_size]`, finite, norm above 0.
-fn found(vector: &[f32], mean_norm: f64) -> Found {
+fn found(vector: &[f32], mean_norm: f64, neutral: Option<Spread>) -> Found {
     let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     Found {
         direction: Arc::new(Direction::new(
@@ -146,6 +147,7 @@ fn found(vector: &[f32], mean_norm: f64) -> Found {
         )),
         norm,
         mean_norm,
+        neutral,
     }
 }
 

@@ -10,8 +10,8 @@ use crate::{Library, SteeringError};
 pub struct Dose {
     /// The bound.
     pub bound: Bound,
-    /// How many of the spec's first vectors are the operator's own: they count, and are never scaled down.
-    pub exempt: usize,
+    /// Which of the spec's vectors are the operator's own, bit `i` for vector `i`: they count, and are never scaled down.
+    pub exempt: u32,
 }
 
 /// Holds `steps` to `dose`: at each layer the lengths of all offsets are added up, whatever their directions, positions and
@@ -38,13 +38,17 @@ pub(super) fn hold(
     at: &str,
 ) -> Result<Vec<usize>, SteeringError> {
     let Dose { bound, exempt } = dose;
+    let is_exempt = |index: usize| {
+        u32::try_from(index)
+            .ok()
+            .and_then(|index| exempt.checked_shr(index))
+            .is_some_and(|bits| bits & 1 == 1)
+    };
     // What rounding to 32 bits adds.
     let most = bound.max_relative_scale * (1.0 + 1e-6);
     let mut scaled = Vec::new();
     for layer in 0..target.num_layers {
-        let mut sum = 0.0;
-        let mut before_own = 0.0;
-        let mut crosses = None;
+        let mut lengths = Vec::new();
         for (index, step) in steps.iter().enumerate() {
             let Some(with) = step.layers.get(&layer) else { continue };
             let scale = f64::from(with.scale).abs();
@@ -61,19 +65,26 @@ pub(super) fn hold(
                     scale / mean + f64::from(u8::from(moves_components(step.op)))
                 }
             };
+            lengths.push((index, length));
+        }
+        // The operator's own first, then the request's in their order.
+        lengths.sort_by_key(|(index, _)| !is_exempt(*index));
+        let before_own: f64 = lengths
+            .iter()
+            .filter(|(index, _)| is_exempt(*index))
+            .map(|(_, length)| length)
+            .sum();
+        let (mut sum, mut crosses) = (0.0, None);
+        for (index, length) in lengths {
             sum += length;
-            if index < exempt {
-                before_own = sum;
-            }
             if sum > most && crosses.is_none() {
                 crosses = Some(index);
             }
         }
         let Some(index) = crosses else { continue };
         let own = || {
-            steps
-                .iter()
-                .skip(exempt)
+            let own = steps.iter().enumerate().filter(|(index, _)| !is_exempt(*index));
+            own.map(|(_, step)| step)
                 .filter(|step| step.layers.contains_key(&layer))
         };
         let shrinks =
@@ -82,7 +93,7 @@ pub(super) fn hold(
             return Err(beyond(bound, spec, index, layer, sum, at));
         }
         let factor = ((bound.max_relative_scale - before_own) / (sum - before_own)).max(0.0);
-        for step in &mut steps[exempt..] {
+        for (_, step) in steps.iter_mut().enumerate().filter(|(index, _)| !is_exempt(*index)) {
             if let Some(with) = step.layers.get_mut(&layer) {
                 with.scale = (f64::from(with.scale) * factor) as f32;
             }

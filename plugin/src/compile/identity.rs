@@ -76,6 +76,7 @@ fn hash(steps: &[Hashed<'_>], phases: &[Phase], conflict: Conflict, norm: NormRu
             continue;
         }
         let mut place = selectors().flat_map(Selector::canonical).collect::<Vec<_>>();
+        place.extend((step.condition.len() as u64).to_le_bytes());
         place.extend(&step.condition);
         if let Some(schedule) = &step.step.schedule {
             match (phases.len(), schedule.at_rest()) {

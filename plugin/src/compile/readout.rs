@@ -58,15 +58,11 @@ impl Readouts {
                 .any(|reading| reading.phase != ReadPhase::Generation)
     }
 
-    /// Numbers that are computed for each token.
+    /// Numbers and states that are looked at for each token of a prompt.
     pub fn work(&self) -> usize {
-        self.readings.len()
-    }
-
-    /// What it takes in memory, its directions included.
-    pub fn bytes(&self) -> usize {
-        let directions: usize = self.readings.iter().map(|reading| reading.direction.bytes()).sum();
-        size_of::<Self>() + self.readings.len() * size_of::<Reading>() + directions
+        let states = self.states.as_ref().map_or(0, |states| states.layers.len());
+        let of_prompt = |reading: &&Reading| reading.phase.contains(true);
+        states + self.readings.iter().filter(of_prompt).count()
     }
 }
 
@@ -74,18 +70,6 @@ impl StatePositions {
     /// Whether these are all tokens of a phase.
     pub fn is(&self, phase: ReadPhase) -> bool {
         *self == Self::Phase(phase)
-    }
-
-    /// Whether the state at `position` is wanted.
-    pub fn contains(&self, position: usize, prompt_len: usize) -> bool {
-        let in_prompt = position < prompt_len;
-        match self {
-            Self::Phase(phase) => phase.contains(in_prompt),
-            Self::Listed(positions) => {
-                let (at, len) = (position as i64, prompt_len as i64);
-                in_prompt && (positions.contains(&at) || positions.contains(&(at - len)))
-            }
-        }
     }
 
     /// Checks that each listed position is one of a prompt of `prompt_len` tokens.

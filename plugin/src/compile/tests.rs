@@ -389,6 +389,26 @@ fn what_a_token_decides_is_done_to_it_from_that_layer_on() {
 }
 
 #[test]
+fn standard_deviations_are_those_of_the_file() {
+    let mut library = library();
+    let known = library.get("a").unwrap().clone();
+    let mut layers = known.layers().to_vec();
+    layers[0].neutral = Some(Spread { mean: -1.0, std: 2.5 });
+    let measured = steermap_maps::VectorFile::new(known.header().clone(), layers).unwrap();
+    library.insert("measured", measured).unwrap();
+    let of = |used: VectorUse| compile(&used.into(), &library, &target(), &token, "s.");
+    let scale = |used: VectorUse| of(used.at_layers([1])).unwrap().steps[0].layers[&1].scale;
+    assert_eq!(scale(VectorUse::deviations("measured", 2.0)), 5.0);
+    // So many from the mean.
+    assert_eq!(scale(VectorUse::deviations("measured", 2.0).op(Op::Set)), 4.0);
+    assert_eq!(
+        of(VectorUse::deviations("measured", 2.0)).unwrap_err().to_string(),
+        "s.vectors[0].std_scale: found 2 at layer 2, where how the stream's component varies on neutral text is not known, \
+         expected scale, or the vector of a file that says neutral_std, without a map"
+    );
+}
+
+#[test]
 fn schedules_are_part_of_what_steering_is() {
     let of = |used: VectorUse| program(SteeringSpec::from(used));
     let scheduled = |schedule: Scheduled| of(VectorUse::new("a", 1.0).schedule(schedule));
@@ -430,8 +450,30 @@ fn what_the_prefix_cache_must_know() {
     assert_eq!(said(of(Apply::prompt(at(&[-1])))), (true, true, false));
     assert_eq!(said(of(Apply::generation(generated()))), (false, false, false));
     // The first generated token is chosen from the prompt's last one.
-    assert_eq!(said(of(Apply::generation(Where::All))), (true, true, false));
-    assert_eq!(said(program(a().when(When::above("b", 3, 0.0)))), (true, true, false));
+    assert_eq!(said(of(Apply::generation(Where::All))), (true, false, false));
+    assert_eq!(said(program(a().when(When::above("b", 3, 0.0)))), (true, false, false));
+    let salts = |apply: Apply| {
+        let program = of(apply);
+        [program.salt(&[1; 7]), program.salt(&[1; 8]), program.salt(&[2; 7])]
+    };
+    let [seven, eight, others] = salts(Apply::generation(Where::All));
+    assert!(seven != eight && seven == others);
+    // Where it is selected anyway, it means nothing that it is the last: prompts of all lengths share.
+    let but_first = Selection {
+        exclude_positions: Some(vec![0]),
+        ..Selection::default()
+    };
+    let [seven, eight, _] = salts(Apply {
+        prompt: Some(but_first.into()),
+        generation: Some(Where::All),
+    });
+    assert_eq!(seven, eight);
+    let but_ones = Selection {
+        exclude_tokens: Some(vec![TokenRef::Id(1)]),
+        ..Selection::default()
+    };
+    let [seven, eight, others] = salts(both(but_ones.into()));
+    assert!(seven != eight && seven != others);
 
     let salt = |apply: Apply| of(apply).prompt_salt;
     let alike = [
@@ -790,7 +832,7 @@ fn tables() -> impl Strategy<Value = Value> {
         })
 }
 
-fn held(spec: impl Into<SteeringSpec>, most: f64, excess: Excess, exempt: usize) -> Result<Program, String> {
+fn held(spec: impl Into<SteeringSpec>, most: f64, excess: Excess, exempt: u32) -> Result<Program, String> {
     held_by(&library(), spec, most, excess, exempt)
 }
 
@@ -799,7 +841,7 @@ fn held_by(
     spec: impl Into<SteeringSpec>,
     most: f64,
     excess: Excess,
-    exempt: usize,
+    exempt: u32,
 ) -> Result<Program, String> {
     let bound = Bound {
         max_relative_scale: most,
@@ -876,6 +918,13 @@ fn what_is_too_much_is_scaled_down() {
     );
     let full = clamp(vec![small(0.5), small(0.9)], 1).unwrap();
     assert_eq!((directions(&full, 0)[0].2, directions(&full, 1)[0].2), (5.0, 0.0));
+    // Wherever it stands.
+    let behind = clamp(vec![small(0.9), small(0.3), small(0.1)], 0b10).unwrap();
+    let scales: Vec<f32> = (0..3).map(|step| directions(&behind, step)[0].2).collect();
+    assert!(
+        (scales[0] - 1.8).abs() < 1e-6 && scales[1] == 3.0 && (scales[2] - 0.2).abs() < 1e-6,
+        "{scales:?}"
+    );
     // `set` can't be done by half.
     assert!(clamp(vec![VectorUse::new("a", 5.0).op(Op::Set).at_layers([1])], 0).is_err());
     // Nor is a default that goes beyond the bound anybody's to shrink.

@@ -202,6 +202,7 @@ pub(crate) fn assemble(
             direction: values,
             mean_norm: 0.0,
             auroc: None,
+            neutral: None,
         });
     }
     if layers.is_empty() && !skipped.is_empty() {

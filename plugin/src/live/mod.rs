@@ -375,6 +375,7 @@ impl Inner {
             sign: asked.sign,
             position: asked.position,
             seed: asked.seed,
+            neutral: asked.neutral,
         };
         let pairs = distinct(&asked.pairs).map_err(of)?;
         check_work(&wanted, pairs.pairs.len(), stream.hidden_size, measured)

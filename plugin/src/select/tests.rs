@@ -417,8 +417,11 @@ proptest! {
             prop_assert_eq!(last.contains(index, len, id), selector.contains(index, len, id) || index + 1 == len);
             prop_assert!(!selector.clone().never().contains(index, len, id));
         }
-        prop_assert!(!last.is_none() && (last.is_all() || last.depends_on_prompt_len()));
-        prop_assert_eq!(last.is_last(), selector.is_none() || (selector == last && selector.is_last()));
+        for (index, len, id) in everywhere().filter(|(index, len, _)| index + 1 == *len) {
+            prop_assert_eq!(last.adds_last(&vec![id; len]), !selector.contains(index, len, id));
+        }
+        prop_assert!(!last.is_none());
+        prop_assert_eq!(last.is_last(), selector.is_none());
         prop_assert!(last.may_overlap(&last));
     }
 }

@@ -55,25 +55,38 @@ struct States {
     f16: Option<String>,
 }
 
-/// How far the texts of an answer have come, in bytes.
+/// What was told of a choice so far.
 #[derive(Clone, Copy, Default)]
-struct Spelled {
+struct Told {
+    /// The position after the last token.
+    end: usize,
+    /// How far the text of the prompt has come, in bytes.
     prompt: usize,
+    /// The same of the generation.
     generation: usize,
+    /// Whether it was said that there is no room for more.
+    truncated: bool,
 }
+
+/// Numbers beyond which writing them down takes longer than others should wait.
+const MANY: usize = 1 << 14;
 
 /// Writes readouts into the events of an answer, or into all of it.
 pub(super) struct ReadoutWriter {
     readings: std::sync::Arc<Readings>,
+    /// How many answers each prompt has.
+    each: usize,
     /// By choice.
-    spelled: Vec<Spelled>,
+    told: Vec<Told>,
 }
 
 impl ReadoutWriter {
-    pub(super) fn new(readings: std::sync::Arc<Readings>) -> Self {
+    /// Of a request with `each` answers to each prompt.
+    pub(super) fn new(readings: std::sync::Arc<Readings>, each: usize) -> Self {
         Self {
             readings,
-            spelled: Vec::new(),
+            each,
+            told: Vec::new(),
         }
     }
 
@@ -127,19 +140,33 @@ impl ReadoutWriter {
 
     /// What is known of a choice and was not yet told, as JSON.
     fn take(&mut self, choice: usize) -> Option<String> {
-        let reader = self.readings.of_choice(choice)?;
+        let reader = self.readings.of_choice(choice, self.each)?;
         let stretch = reader.take_stretch();
-        if self.spelled.len() <= choice {
-            self.spelled.resize(choice + 1, Spelled::default());
+        if self.told.len() <= choice {
+            self.told.resize(choice + 1, Told::default());
         }
-        let spelled = &mut self.spelled[choice];
-        let said = said(stretch, reader.prompt_len(), &self.readings, spelled)?;
-        serde_json::to_string(&said).ok()
+        let told = &mut self.told[choice];
+        // Another round of a tool's calls begins anew.
+        if !stretch.ids.is_empty() && stretch.first < told.end {
+            *told = Told::default();
+        }
+        let numbers = stretch.ids.len() * stretch.values.len().max(1);
+        let numbers = numbers + stretch.states.iter().map(|(_, values)| values.len()).sum::<usize>();
+        let write = || {
+            let said = said(stretch, reader.prompt_len(), &self.readings, told)?;
+            serde_json::to_string(&said).ok()
+        };
+        let several = tokio::runtime::Handle::try_current()
+            .is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
+        match several && numbers > MANY {
+            true => tokio::task::block_in_place(write),
+            false => write(),
+        }
     }
 }
 
 /// What a stretch says; `None` if that is nothing.
-fn said(stretch: Stretch, prompt_len: usize, readings: &Readings, spelled: &mut Spelled) -> Option<Readout> {
+fn said(stretch: Stretch, prompt_len: usize, readings: &Readings, told: &mut Told) -> Option<Readout> {
     let readouts = readings.readouts();
     let states = readouts.states.iter().flat_map(|states| {
         let layers = states.layers.iter().zip(&stretch.states);
@@ -158,10 +185,12 @@ fn said(stretch: Stretch, prompt_len: usize, readings: &Readings, spelled: &mut 
             })
     });
     let states: Vec<States> = states.collect();
-    let tokens = tokens(&stretch, prompt_len, readings.texts(), spelled);
-    if tokens.is_empty() && states.is_empty() {
+    let tokens = tokens(&stretch, prompt_len, readings.texts(), told);
+    let truncated = stretch.truncated && !told.truncated;
+    if tokens.is_empty() && states.is_empty() && !truncated {
         return None;
     }
+    told.truncated |= stretch.truncated;
     Some(Readout {
         tokens: (!readouts.readings.is_empty()).then_some(tokens),
         states,
@@ -169,12 +198,13 @@ fn said(stretch: Stretch, prompt_len: usize, readings: &Readings, spelled: &mut 
     })
 }
 
-fn tokens(stretch: &Stretch, prompt_len: usize, texts: &TokenTexts, spelled: &mut Spelled) -> Vec<Token> {
+fn tokens(stretch: &Stretch, prompt_len: usize, texts: &TokenTexts, told: &mut Told) -> Vec<Token> {
+    told.end = told.end.max(stretch.first + stretch.ids.len());
     let token = |(index, id): (usize, &u32)| {
         let position = stretch.first + index;
         let (phase, end) = match position < prompt_len {
-            true => ("prompt", &mut spelled.prompt),
-            false => ("generation", &mut spelled.generation),
+            true => ("prompt", &mut told.prompt),
+            false => ("generation", &mut told.generation),
         };
         let bytes = texts.bytes(*id);
         let start = *end;

@@ -165,7 +165,7 @@ pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next
     }
     let has_field = field.is_some();
     match steering.prepare(asked.model.as_deref(), asked.steering).await {
-        Ok(steered) => run(&steering, steered, request, next).await,
+        Ok(steered) => run(&steering, steered, asked.choices, request, next).await,
         // mistral.rs knows best which models there are, and says so.
         Err(error) if !has_field && status(&error) == StatusCode::NOT_FOUND => {
             steering.metrics().request(OTHER_MODEL, Outcome::Unsteered);
@@ -215,6 +215,8 @@ struct Asked {
     model: Option<String>,
     steering: Option<RequestSteering>,
     background: bool,
+    /// How many answers each prompt is to have.
+    choices: usize,
     /// The body without the field; `None` if it has none.
     rest: Option<String>,
 }
@@ -246,6 +248,7 @@ impl Asked {
             model,
             steering: None,
             background: object.get("background") == Some("true"),
+            choices: object.get("n").and_then(|n| serde_json::from_str(n).ok()).unwrap_or(1),
             rest: None,
         };
         let field = match fields.as_slice() {
@@ -273,8 +276,8 @@ impl Asked {
     }
 }
 
-/// Has mistral.rs answer the request, steered.
-async fn run(steering: &Steering, steered: SteeredRequest, request: Request, next: Next) -> Response {
+/// Has mistral.rs answer the request, steered, with `choices` answers to each prompt.
+async fn run(steering: &Steering, steered: SteeredRequest, choices: usize, request: Request, next: Next) -> Response {
     let (model, fingerprint) = (steered.model().to_string(), steered.fingerprint().map(str::to_string));
     let span = info_span!(
         "steered_request",
@@ -301,7 +304,9 @@ async fn run(steering: &Steering, steered: SteeredRequest, request: Request, nex
     });
     let said = Said {
         usage,
-        readout: steered.readings().cloned().map(ReadoutWriter::new),
+        readout: steered
+            .readings()
+            .map(|readings| ReadoutWriter::new(readings.clone(), choices)),
     };
     // The engine says that the request is wrong, whatever is wrong with it.
     let refused = steered
@@ -352,15 +357,7 @@ async fn document(response: Response, mut said: Said) -> Response {
         Ok(bytes) => bytes,
         Err(error) => return Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     };
-    // Readouts of a long text are many numbers to write down.
-    let extended = match said.readout {
-        Some(_) => {
-            let bytes = bytes.clone();
-            let writing = tokio::task::spawn_blocking(move || said.extended(&bytes));
-            writing.await.ok().flatten()
-        }
-        None => said.extended(&bytes),
-    };
+    let extended = said.extended(&bytes);
     let body = match extended {
         Some(json) => Bytes::from(json),
         None => bytes,

@@ -140,7 +140,7 @@ pub struct Selection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub exclude_windows: Option<Vec<Window>>,
-    /// Not these tokens.
+    /// Not these tokens; of a generation, of those that are generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub exclude_tokens: Option<Vec<TokenRef>>,

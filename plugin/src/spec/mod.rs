@@ -8,7 +8,7 @@
 //! vector = "happy"
 //! map = "small-to-large"              # absent: the vector is native to the served model
 //! op = "add"                          # or "ablate", "set", "clamp" (between min and max)
-//! scale = 4.0                         # or relative_scale, in units of the stream's mean norm
+//! scale = 4.0                         # or relative_scale, in units of the stream's mean norm, or std_scale
 //! layers = [11]
 //! apply = { prompt = { positions = [-1] }, generation = "all" }
 //!
@@ -156,6 +156,11 @@ pub struct VectorUse {
     /// In place of `scale`: the same in units of the stream's mean norm at each layer. Not for `ablate` and `clamp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_scale: Option<f64>,
+    /// In place of `scale`: the same in standard deviations of the stream's component along the vector on neutral text at each
+    /// layer; for `set`, so many from the component's mean there. Where the vector's file says them, and without a map. Not for
+    /// `ablate` and `clamp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std_scale: Option<f64>,
     /// For `clamp`: the least component. Either this or `max`, or both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
@@ -212,6 +217,15 @@ impl VectorUse {
         }
     }
 
+    /// The vector `vector`, normalised, times `scale` standard deviations of the component along it on neutral text, added to all
+    /// tokens.
+    pub fn deviations(vector: impl Into<VectorRef>, scale: f64) -> Self {
+        Self {
+            std_scale: Some(scale),
+            ..Self::unscaled(vector.into(), Op::Add)
+        }
+    }
+
     /// Removes all of the component along the vector `vector`, at all layers of its file, of all tokens.
     pub fn ablate(vector: impl Into<VectorRef>) -> Self {
         Self::unscaled(vector.into(), Op::Ablate)
@@ -235,6 +249,7 @@ impl VectorUse {
             op,
             scale: None,
             relative_scale: None,
+            std_scale: None,
             min: None,
             max: None,
             normalize: true,

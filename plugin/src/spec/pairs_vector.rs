@@ -40,6 +40,9 @@ pub struct PairsVector {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(range(max = i64::MAX))]
     pub seed: u64,
+    /// Whether it is measured on neutral text where the stream lies along the vector, for `std_scale`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub neutral: bool,
     /// The layers to find it at, of the model that it is found on; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<LayersSchema>")]
@@ -66,6 +69,7 @@ impl PairsVector {
             sign: Sign::default(),
             position: last(),
             seed: 0,
+            neutral: false,
             layers: None,
         }
     }
@@ -109,6 +113,7 @@ impl PairsVector {
             sign: self.sign,
             position: self.position,
             seed: self.seed,
+            neutral: self.neutral,
         };
         // The sign alone can be wrong.
         wanted.check().map_err(|reason| named(at, "sign", reason))

@@ -51,12 +51,15 @@ steermap_extract::from_table!(RequestSteering, "a steering spec: a table");
 pub struct Change {
     /// The vector's name, as the default has it.
     pub vector: String,
-    /// In place of the default's `scale` or `relative_scale`.
+    /// In place of the default's scale of either kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// In place of the default's `scale` or `relative_scale`.
+    /// In place of the default's scale of either kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_scale: Option<f64>,
+    /// In place of the default's scale of either kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std_scale: Option<f64>,
     /// In place of the default's layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Layers>,
@@ -65,7 +68,10 @@ pub struct Change {
     pub drop: bool,
 }
 
-steermap_extract::from_table!(Change, "a table of vector, and scale, relative_scale, layers or drop");
+steermap_extract::from_table!(
+    Change,
+    "a table of vector, and scale, relative_scale, std_scale, layers or drop"
+);
 
 /// What becomes of the model's default spec.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -113,13 +119,20 @@ impl RequestSteering {
         reads && !steers && self.mode != Mode::Off
     }
 
-    /// How many of the first vectors of the [resolved](Self::resolve) spec are the default's as it has them.
-    pub fn kept_of(&self, default: &SteeringSpec) -> usize {
+    /// Which vectors of the [resolved](Self::resolve) spec are the default's as it has them: bit `i` is set for vector `i`.
+    pub fn kept_of(&self, default: &SteeringSpec) -> u32 {
         if self.mode != Mode::Extend {
             return 0;
         }
-        let kept = |used: &&VectorUse| !self.changes().any(|change| change.is_of(used));
-        default.vectors.iter().take_while(kept).count()
+        let dropped = |used: &&VectorUse| self.changes().any(|change| change.drop && change.is_of(used));
+        let changed = |used: &VectorUse| self.changes().any(|change| change.is_of(used));
+        let left = default
+            .vectors
+            .iter()
+            .filter(|used| !dropped(used))
+            .take(u32::BITS as usize);
+        let bits = left.enumerate().map(|(index, used)| u32::from(!changed(used)) << index);
+        bits.fold(0, |all, bit| all | bit)
     }
 
     /// All vectors that it speaks of, each with its path, which begins with `at`: those that act, those of tests, those that are read.
@@ -154,28 +167,31 @@ impl RequestSteering {
         self.change.iter().flatten()
     }
 
-    /// Checks that each change is of a vector that `default` has. `at` is as in [`validate`](Self::validate).
+    /// Checks that each change is of a vector that `default` has, and fits it. `at` is as in [`validate`](Self::validate).
     ///
     /// # Errors
     ///
-    /// A name that none of its vectors has.
+    /// A name that none of its vectors has, or a scale for a vector that can't have it.
     pub fn check_changes(&self, default: Option<&SteeringSpec>, at: &str) -> Result<(), SteeringError> {
-        let vectors = || default.iter().flat_map(|default| default.vectors.iter());
         for (index, change) in self.changes().enumerate() {
-            if vectors().any(|used| change.is_of(used)) {
-                continue;
+            let at = format!("{at}change[{index}]");
+            let vectors = default.iter().flat_map(|default| default.vectors.iter());
+            let mut found = false;
+            for used in vectors.filter(|used| change.is_of(used)) {
+                let mut changed = used.clone();
+                change.apply_to(&mut changed);
+                changed.validate(&at)?;
+                found = true;
             }
-            let names: Vec<String> = vectors().map(|used| used.vector.to_string()).collect();
-            let expected = match names.is_empty() {
-                true => "none: the model has no default".to_string(),
-                false => format!("a vector of the model's default: {}", names.join(", ")),
-            };
-            let found = format!("{:?}", change.vector);
-            return Err(SteeringError::value(
-                format!("{at}change[{index}].vector"),
-                found,
-                expected,
-            ));
+            if !found {
+                // Which there are is the operator's to tell.
+                let expected = match default {
+                    None => "none: the model has no default",
+                    Some(_) => "the name of a vector of the model's default",
+                };
+                let found = format!("{:?}", change.vector);
+                return Err(SteeringError::value(format!("{at}.vector"), found, expected));
+            }
         }
         Ok(())
     }
@@ -246,6 +262,14 @@ impl RequestSteering {
             at_most(&format!("{at}change"), changes.len(), MAX_VECTORS, "changes")?;
             for (index, change) in changes.iter().enumerate() {
                 change.validate(&format!("{at}change[{index}]"))?;
+                if changes[..index].iter().any(|other| other.vector == change.vector) {
+                    let found = format!("{:?} twice", change.vector);
+                    return Err(SteeringError::value(
+                        format!("{at}change[{index}].vector"),
+                        found,
+                        "every vector once",
+                    ));
+                }
             }
         }
         let changes =
@@ -291,8 +315,8 @@ impl Change {
         if !self.is_of(used) {
             return;
         }
-        if self.scale.is_some() || self.relative_scale.is_some() {
-            (used.scale, used.relative_scale) = (self.scale, self.relative_scale);
+        if self.scale.is_some() || self.relative_scale.is_some() || self.std_scale.is_some() {
+            (used.scale, used.relative_scale, used.std_scale) = (self.scale, self.relative_scale, self.std_scale);
         }
         if let Some(layers) = &self.layers {
             used.layers = Some(layers.clone());
@@ -302,14 +326,20 @@ impl Change {
     fn validate(&self, at: &str) -> Result<(), SteeringError> {
         let field = |name: &str| format!("{at}.{name}");
         check_name(&field("vector"), &self.vector)?;
-        for (name, number) in [("scale", self.scale), ("relative_scale", self.relative_scale)] {
+        let scales = [
+            ("scale", self.scale),
+            ("relative_scale", self.relative_scale),
+            ("std_scale", self.std_scale),
+        ];
+        for (name, number) in scales {
             number.map_or(Ok(()), |number| finite(&field(name), number))?;
         }
-        if self.scale.is_some() && self.relative_scale.is_some() {
-            let expected = "either scale or relative_scale";
-            return Err(SteeringError::value(field("relative_scale"), "both", expected));
+        if let Some((name, _)) = scales.into_iter().filter(|(_, number)| number.is_some()).nth(1) {
+            let expected = "either scale, relative_scale or std_scale";
+            return Err(SteeringError::value(field(name), "both", expected));
         }
         let keys = [
+            ("std_scale", self.std_scale.is_some()),
             ("scale", self.scale.is_some()),
             ("relative_scale", self.relative_scale.is_some()),
             ("layers", self.layers.is_some()),
@@ -324,7 +354,7 @@ impl Change {
                 ));
             }
             (false, None) => {
-                let expected = "scale, relative_scale, layers or drop";
+                let expected = "scale, relative_scale, std_scale, layers or drop";
                 return Err(SteeringError::value(at, "no key but vector", expected));
             }
             _ => {}

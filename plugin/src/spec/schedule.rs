@@ -10,8 +10,8 @@ use crate::SteeringError;
 /// Factors of what a vector does, by the number `t` of generated tokens: the first generated token is chosen under the factor
 /// of `t = 0`, the next one under that of 1. The tokens of the prompt have the first factor too.
 ///
-/// Either a ramp (`from`, `to`, `tokens`) or a list (`factors`). All factors are -1 to 1, so that a scale is the most that a
-/// vector is ever used with.
+/// Either a ramp (`from`, `to`, `tokens`) or a list (`factors`). All factors are -1 to 1, for other operations than `add` 0 to 1, so
+/// that a scale is the most that a vector is ever used with. Where a factor is 0, the vector doesn't act.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Schedule {
@@ -85,13 +85,21 @@ impl Schedule {
         self
     }
 
-    /// Checks what can be checked without a tokenizer. `at` is where it stands, for messages.
+    /// Checks what can be checked without a tokenizer. `at` is where it stands, for messages, and `least` the least factor.
     ///
     /// # Errors
     ///
     /// Neither a ramp nor a list, parts of both, or a number that can't be.
-    pub(super) fn validate(&self, at: &str) -> Result<(), SteeringError> {
+    pub(super) fn validate(&self, at: &str, least: f64) -> Result<(), SteeringError> {
         let field = |name: &str| format!("{at}.{name}");
+        let factor = |at: &str, value: f64| {
+            finite(at, value)?;
+            if (least..=1.0).contains(&value) {
+                return Ok(());
+            }
+            let expected = format!("a factor of {least} to 1: the scale is the most there is");
+            Err(SteeringError::value(at, value.to_string(), expected))
+        };
         let ramp = [
             ("shape", self.shape.is_some()),
             ("from", self.from.is_some()),
@@ -163,16 +171,4 @@ impl Schedule {
             (None, None) => Ok(()),
         }
     }
-}
-
-fn factor(at: &str, value: f64) -> Result<(), SteeringError> {
-    finite(at, value)?;
-    if (-1.0..=1.0).contains(&value) {
-        return Ok(());
-    }
-    Err(SteeringError::value(
-        at,
-        value.to_string(),
-        "a factor of -1 to 1: the scale is the most there is",
-    ))
 }

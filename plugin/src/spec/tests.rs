@@ -38,7 +38,7 @@ schedule = { shape = "cosine", from = 1.0, to = -0.5, tokens = 40, trigger = "</
 
 [[vectors]]
 vector = "dry"
-scale = 1
+std_scale = 1.5
 when = { any = [{ all = [{ vector = "a", layer = 1, each = "token", above = 1.5, release = 0.5, window = 4 }] }, { vector = "b", layer = 2, above = 0.0 }] }
 schedule = { factors = [1.0, 0.0], repeat = true }
 
@@ -92,7 +92,7 @@ fn full() -> SteeringSpec {
         repeat: true,
         ..Schedule::listed([1.0, 0.0])
     };
-    let dry = VectorUse::new("dry", 1.0).when(any).schedule(pulses);
+    let dry = VectorUse::deviations("dry", 1.5).when(any).schedule(pulses);
     let mut loud = VectorUse::clamp("loud", Some(-0.5), Some(2.0));
     loud.layers = Some(serde_json::from_value(json!("best,3-5,0.5-0.75")).unwrap());
     SteeringSpec::from(vec![happy, polite, dry, loud])
@@ -285,14 +285,17 @@ fn values_that_can_not_be_right_name_their_field() {
 #[test]
 fn scales_are_one_of_two_and_fit_the_op() {
     for (vector, message) in [
-        (json!({}), "scale: found neither, expected scale or relative_scale"),
+        (
+            json!({}),
+            "scale: found neither, expected scale, relative_scale or std_scale",
+        ),
         (
             json!({"scale": 1, "relative_scale": 1}),
-            "relative_scale: found both, expected either scale or relative_scale",
+            "relative_scale: found both, expected either scale, relative_scale or std_scale",
         ),
         (
             json!({"op": "set"}),
-            "scale: found neither, expected scale or relative_scale",
+            "scale: found neither, expected scale, relative_scale or std_scale",
         ),
         (
             json!({"op": "ablate", "relative_scale": 0.5}),
@@ -575,9 +578,15 @@ fn conditions_are_decided_after_the_prompt() {
     );
     let many = vec![json!({"vector": "c", "layer": 1, "above": 1}); 65];
     let message = wrong(json!({"scale": 1, "when": {"any": many}}));
-    assert_eq!(message, "s.vectors: found 65 tests in `when`, expected 64 at most");
+    assert_eq!(
+        message,
+        "s.vectors: found more than 64 tests in `when`, expected 64 at most"
+    );
     let both = wrong(json!({"scale": 1, "when": {"all": [{"vector": "c", "layer": 1, "above": 1}], "any": []}}));
-    assert!(both.contains("unknown field `any`"), "{both}");
+    assert!(
+        both.contains("found the key \"any\" beside it, expected it alone"),
+        "{both}"
+    );
     let message = wrong(json!({"scale": 1, "when": {"vector": "/c", "layer": 1, "above": 1}}));
     assert!(
         message.starts_with("s.vectors[0].when.vector: found the name"),
@@ -644,6 +653,40 @@ fn schedules_are_a_ramp_or_a_list() {
     ] {
         assert_eq!(schedule(value), format!("s.vectors[0].schedule.{message}"));
     }
+}
+
+#[test]
+fn deviations_are_a_scale_of_their_own() {
+    for (used, message) in [
+        (
+            json!({"scale": 1, "std_scale": 1}),
+            "std_scale: found both, expected either scale, relative_scale or std_scale",
+        ),
+        (
+            json!({"op": "ablate", "std_scale": 1}),
+            "std_scale: found 1 for op = \"ablate\", expected scale, the share that is removed",
+        ),
+        (
+            json!({"op": "clamp", "max": 1, "std_scale": 1}),
+            "std_scale: found 1 for op = \"clamp\", expected min, max or both",
+        ),
+        (
+            json!({"std_scale": 1, "normalize": false}),
+            "normalize: found false beside std_scale, which is that of a direction, expected true or no such key",
+        ),
+    ] {
+        assert_eq!(wrong(used), format!("s.vectors[0].{message}"));
+    }
+}
+
+#[test]
+fn only_additions_may_be_turned_round() {
+    let schedule = json!({"from": 1, "to": -0.5, "tokens": 3});
+    let message = wrong(json!({"op": "ablate", "schedule": schedule}));
+    assert_eq!(
+        message,
+        "s.vectors[0].schedule.to: found -0.5, expected a factor of 0 to 1: the scale is the most there is"
+    );
 }
 
 #[test]
@@ -758,8 +801,25 @@ fn requests_change_and_read() {
     let expected: VectorUse =
         serde_json::from_value(json!({"vector": "a", "relative_scale": 0.5, "layers": "2-3"})).unwrap();
     assert_eq!(spec, SteeringSpec::from(vec![VectorUse::new("b", 1.0), expected]));
-    // What comes before the first change is the default's own still.
-    assert_eq!(changed.kept_of(&default), 1);
+    // What is not changed is the default's own still.
+    assert_eq!(changed.kept_of(&default), 0b1);
+    let of_a = read(
+        json!({"mode": "extend", "change": [{"vector": "a", "scale": 2}], "vectors": [{"vector": "b", "scale": 1}]}),
+    );
+    assert_eq!(of_a.kept_of(&default), 0b101);
+    let twice = json!([{"vector": "a", "scale": 2}, {"vector": "b", "scale": 1}, {"vector": "a", "drop": true}]);
+    assert!(
+        wrong(json!({"mode": "extend", "change": twice})).starts_with("steering.change[2].vector: found \"a\" twice")
+    );
+    let of_clamp = read(json!({"mode": "extend", "change": [{"vector": "c", "relative_scale": 2}]}));
+    let message = of_clamp
+        .check_changes(Some(&default), "steering.")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.starts_with("steering.change[0].relative_scale: found 2 for op = \"ablate\""),
+        "{message}"
+    );
     let unknown = read(json!({"mode": "extend", "change": [{"vector": "z", "drop": true}]}));
     let message = unknown
         .check_changes(Some(&default), "steering.")
@@ -767,7 +827,7 @@ fn requests_change_and_read() {
         .to_string();
     assert_eq!(
         message,
-        "steering.change[0].vector: found \"z\", expected a vector of the model's default: b, a, c"
+        "steering.change[0].vector: found \"z\", expected the name of a vector of the model's default"
     );
     let message = unknown.check_changes(None, "").unwrap_err().to_string();
     assert!(message.contains("expected none: the model has no default"), "{message}");
@@ -855,6 +915,7 @@ fn the_schema_has_every_key_and_no_other() {
     same("Selection", of_json(&vectors[0]["apply"]["prompt"]));
     let mut used = of_json(&vectors[0]);
     used.extend(of_json(&vectors[1]));
+    used.extend(of_json(&vectors[2]));
     used.extend(of_json(&vectors[3]));
     // A default, which is not written.
     used.push("normalize".into());

@@ -18,17 +18,24 @@ impl SteeringSpec {
     /// missing or exclude each other, an empty, repeated or overlong list, or a selector that selects nothing.
     pub fn validate(&self, at: &str) -> Result<(), SteeringError> {
         at_most(&format!("{at}vectors"), self.vectors.len(), MAX_VECTORS, "vectors")?;
-        for (index, vector) in self.vectors.iter().enumerate() {
-            vector.validate(&format!("{at}vectors[{index}]"))?;
+        // Before anything is said of any of them.
+        let conditions = self.vectors.iter().filter_map(|vector| vector.when.as_ref());
+        let tests: usize = conditions.map(|when| when.count(MAX_TESTS)).sum();
+        if tests > MAX_TESTS {
+            let found = format!("more than {MAX_TESTS} tests in `when`");
+            return Err(SteeringError::value(
+                format!("{at}vectors"),
+                found,
+                format!("{MAX_TESTS} at most"),
+            ));
         }
-        let tests = self.vectors.iter().filter_map(|vector| vector.when.as_ref());
-        let tests = tests.map(|when| when.tests().len()).sum();
-        at_most(&format!("{at}vectors"), tests, MAX_TESTS, "tests in `when`")
+        let mut vectors = self.vectors.iter().enumerate();
+        vectors.try_for_each(|(index, vector)| vector.validate(&format!("{at}vectors[{index}]")))
     }
 }
 
 impl VectorUse {
-    fn validate(&self, at: &str) -> Result<(), SteeringError> {
+    pub(super) fn validate(&self, at: &str) -> Result<(), SteeringError> {
         let field = |name: &str| format!("{at}.{name}");
         self.vector.validate(&field("vector"))?;
         if let Some(map) = &self.map {
@@ -59,7 +66,9 @@ impl VectorUse {
             }
         }
         if let Some(schedule) = &self.schedule {
-            schedule.validate(&field("schedule"))?;
+            // What removes a component would add to it.
+            let least = if self.op == Op::Add { -1.0 } else { 0.0 };
+            schedule.validate(&field("schedule"), least)?;
         }
         Ok(())
     }
@@ -69,6 +78,7 @@ impl VectorUse {
         let numbers = [
             ("scale", self.scale),
             ("relative_scale", self.relative_scale),
+            ("std_scale", self.std_scale),
             ("min", self.min),
             ("max", self.max),
         ];
@@ -86,31 +96,38 @@ impl VectorUse {
                 return Err(SteeringError::value(field(name), found, "no such key"));
             }
         }
-        match (self.scale, self.relative_scale) {
-            (Some(_), Some(_)) => {
-                let expected = "either scale or relative_scale";
-                return Err(SteeringError::value(field("relative_scale"), "both", expected));
+        let scales = [
+            ("scale", self.scale),
+            ("relative_scale", self.relative_scale),
+            ("std_scale", self.std_scale),
+        ];
+        let mut given = scales.into_iter().filter_map(|(name, scale)| Some((name, scale?)));
+        match (given.next(), given.next()) {
+            (Some(_), Some((second, _))) => {
+                let expected = "either scale, relative_scale or std_scale";
+                return Err(SteeringError::value(field(second), "both", expected));
             }
-            (None, None) if self.op != Op::Ablate => {
-                let expected = "scale or relative_scale";
+            (None, _) if self.op != Op::Ablate => {
+                let expected = "scale, relative_scale or std_scale";
                 return Err(SteeringError::value(field("scale"), "neither", expected));
             }
-            (None, Some(scale)) if self.op == Op::Ablate => {
+            (Some((name, scale)), None) if self.op == Op::Ablate && name != "scale" => {
                 let (found, expected) = (
                     format!("{scale} for op = \"ablate\""),
                     "scale, the share that is removed",
                 );
-                return Err(SteeringError::value(field("relative_scale"), found, expected));
+                return Err(SteeringError::value(field(name), found, expected));
             }
             _ => {}
         }
         if !self.normalize {
-            let reason = match (self.op, self.relative_scale) {
-                (Op::Ablate, _) => Some("op = \"ablate\", which goes by the direction alone"),
-                (Op::Set, _) => Some("op = \"set\", which goes by the direction alone"),
-                (Op::Clamp, _) => Some("op = \"clamp\", which goes by the direction alone"),
-                (Op::Add, Some(_)) => Some("relative_scale, which is that of a direction"),
-                (Op::Add, None) => None,
+            let reason = match (self.op, self.relative_scale, self.std_scale) {
+                (Op::Ablate, ..) => Some("op = \"ablate\", which goes by the direction alone"),
+                (Op::Set, ..) => Some("op = \"set\", which goes by the direction alone"),
+                (Op::Clamp, ..) => Some("op = \"clamp\", which goes by the direction alone"),
+                (Op::Add, Some(_), _) => Some("relative_scale, which is that of a direction"),
+                (Op::Add, None, Some(_)) => Some("std_scale, which is that of a direction"),
+                (Op::Add, None, None) => None,
             };
             if let Some(reason) = reason {
                 let found = format!("false beside {reason}");
@@ -125,7 +142,12 @@ impl VectorUse {
     /// Checks the numbers of a clamp, which are finite.
     fn validate_clamp(&self, at: &str) -> Result<(), SteeringError> {
         let field = |name: &str| format!("{at}.{name}");
-        for (name, scale) in [("scale", self.scale), ("relative_scale", self.relative_scale)] {
+        let scales = [
+            ("scale", self.scale),
+            ("relative_scale", self.relative_scale),
+            ("std_scale", self.std_scale),
+        ];
+        for (name, scale) in scales {
             if let Some(scale) = scale {
                 let found = format!("{scale} for op = \"clamp\"");
                 return Err(SteeringError::value(field(name), found, "min, max or both"));

@@ -18,7 +18,9 @@ use crate::library::check_name;
 pub const MAX_INLINE_NUMBERS: usize = 1 << 17;
 
 /// The keys of a vector that is found from pairs.
-const PAIRS_KEYS: [&str; 7] = ["model", "pairs", "method", "sign", "position", "seed", "layers"];
+const PAIRS_KEYS: [&str; 8] = [
+    "model", "pairs", "method", "sign", "position", "seed", "neutral", "layers",
+];
 
 /// A vector.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]

@@ -208,6 +208,21 @@ impl When {
         }
     }
 
+    /// How many tests it has; beyond `most` it is not counted on.
+    pub(super) fn count(&self, most: usize) -> usize {
+        let (Self::All(parts) | Self::Any(parts)) = self else {
+            return 1;
+        };
+        let mut count = 0;
+        for part in parts {
+            if count > most {
+                break;
+            }
+            count += part.count(most - count.min(most));
+        }
+        count
+    }
+
     /// All its tests, each with its path; `at` is that of the condition.
     pub(crate) fn tests_at(&self, at: &str) -> Vec<(String, &Test)> {
         let (name, parts) = match self {
@@ -311,7 +326,9 @@ impl<'de> Deserialize<'de> for When {
                 };
                 let parts = map.next_value()?;
                 match map.next_key::<String>()? {
-                    Some(key) => Err(de::Error::unknown_field(&key, &[])),
+                    Some(key) => Err(de::Error::custom(format!(
+                        "found the key {key:?} beside it, expected it alone"
+                    ))),
                     None => Ok(list(parts)),
                 }
             }

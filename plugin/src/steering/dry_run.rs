@@ -27,7 +27,7 @@ impl Steering {
         // Those of the default that it extends are the operator's to tell.
         let own = asked.vectors.as_ref().map_or(0, Vec::len);
         let compiled = self.compile_asked(model.as_deref(), asked).await?;
-        let (id, program) = (compiled.model, compiled.program);
+        let (id, program, own_steering) = (compiled.model, compiled.program, compiled.own);
         let readouts = compiled.readings.as_ref().map(|readings| readings.readouts());
         let tokens = match (prompt, self.live()) {
             (Some(text), Some(live)) => {
@@ -53,8 +53,8 @@ impl Steering {
                 tokens.len(),
                 context.unwrap_or_default()
             )),
-            (Some(program), Some(tokens)) => check_prompt(program, readouts, tokens, true).err(),
-            (None, Some(tokens)) => check_prompt(&Program::none(), readouts, tokens, true).err(),
+            (Some(program), Some(tokens)) => check_prompt(program, readouts, tokens, own_steering).err(),
+            (None, Some(tokens)) => check_prompt(&Program::none(), readouts, tokens, own_steering).err(),
             _ => None,
         };
         Ok(json!({

@@ -222,8 +222,8 @@ impl Steering {
             compiled.program = of_default();
             return Ok(compiled);
         };
-        snapshot.check_policy(model, asked)?;
         asked.validate("steering.")?;
+        snapshot.check_policy(model, asked)?;
         if asked.only_reads() {
             compiled.program = of_default();
         } else {
@@ -237,6 +237,7 @@ impl Steering {
             compiled.own = true;
         }
         if let Some(readouts) = model.readouts(asked, &snapshot.library, "steering.")? {
+            model.texts.prepare();
             compiled.readings = Some(Readings::new(
                 Arc::new(readouts),
                 model.texts.clone(),
@@ -281,6 +282,7 @@ impl Steering {
     async fn compile_asked(&self, model: Option<&str>, mut asked: RequestSteering) -> Result<Compiled, SteeringError> {
         // Before anything is done for it. The snapshot isn't held while vectors are found.
         {
+            asked.validate("steering.")?;
             let snapshot = self.snapshot();
             snapshot.check_policy(snapshot.model(model)?, &asked)?;
         }
@@ -375,13 +377,13 @@ impl Inner {
         });
     }
 
-    /// A request's `spec` compiled for `model`, once for all that ask for it. The first `exempt` vectors are the default's.
+    /// A request's `spec` compiled for `model`, once for all that ask for it. The vectors whose bits `exempt` has are the default's.
     fn compile(
         &self,
         snapshot: &Snapshot,
         model: &Model,
         spec: &SteeringSpec,
-        exempt: usize,
+        exempt: u32,
     ) -> Result<Arc<Program>, SteeringError> {
         let key = Key::new(&model.id, spec, exempt);
         let known = key
@@ -655,7 +657,7 @@ pub(crate) fn admission(
 ) -> Admission {
     let reads_prompt = reader.as_ref().is_some_and(|reader| reader.readouts().reads_prompt());
     Admission {
-        salt: program.salt(prompt.len()),
+        salt: program.salt(prompt),
         salt_from: program.first_in_prompt(prompt),
         share_generated: program.uniform,
         // A cache holds keys and values, not the states that conditions and readouts look at.

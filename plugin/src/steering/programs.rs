@@ -25,13 +25,13 @@ pub struct Key {
     model: String,
     /// As JSON: it has a hash, and numbers are written so that equal ones alone look the same.
     spec: String,
-    /// How many of its first vectors are the default's.
-    exempt: usize,
+    /// Which of its vectors are the default's.
+    exempt: u32,
 }
 
 impl Key {
     /// `None` for a spec that is not to be kept.
-    pub fn new(model: &str, spec: &SteeringSpec, exempt: usize) -> Option<Self> {
+    pub fn new(model: &str, spec: &SteeringSpec, exempt: u32) -> Option<Self> {
         Some(Self {
             model: model.to_string(),
             spec: serde_json::to_string(spec).ok()?,

@@ -8,6 +8,9 @@ use crate::apply::reader::{Budget, SequenceReader};
 use crate::compile::Readouts;
 use crate::token_texts::TokenTexts;
 
+/// Most prompts whose readers are kept: as many as a request may have.
+const MAX_SENT: usize = 64;
+
 /// The readers of all sequences of one request.
 pub struct Readings {
     readouts: Arc<Readouts>,
@@ -38,6 +41,10 @@ impl Readings {
     pub(super) fn sent_as(&self, id: usize) {
         let mut sent = lock(&self.sent);
         if !sent.iter().any(|group| group.id == id) {
+            // A request that is sent again and again does not grow.
+            if sent.len() == MAX_SENT {
+                sent.remove(0);
+            }
             sent.push(Group {
                 id,
                 readers: Vec::new(),
@@ -72,11 +79,9 @@ impl Readings {
         &self.texts
     }
 
-    /// The reader of the answer `index`: those to the first prompt come first.
-    pub fn of_choice(&self, index: usize) -> Option<Arc<SequenceReader>> {
+    /// The reader of the answer `index`, where each prompt has `each` of them: those to the first prompt come first.
+    pub fn of_choice(&self, index: usize, each: usize) -> Option<Arc<SequenceReader>> {
         let sent = lock(&self.sent);
-        // All prompts of a request have as many answers.
-        let each = sent.first()?.readers.len();
         let group = sent.get(index.checked_div(each)?)?;
         group.readers.get(index % each).cloned()
     }

@@ -9,7 +9,7 @@ use tokenizers::Tokenizer;
 
 use crate::compile::{Dose, Program, Readouts, Target, compile_readouts, compile_within, token_of};
 use crate::config::DefaultSpec;
-use crate::policy::{Bound, Excess, PerRequest, Reading, refuse_inline};
+use crate::policy::{Bound, Excess, PerRequest, ReadPolicy, refuse_inline};
 use crate::state::Saved;
 use crate::token_texts::TokenTexts;
 use crate::{Library, RequestSteering, SteeringError, SteeringSpec};
@@ -26,7 +26,7 @@ pub struct Snapshot {
     /// Whether requests may bring vectors along.
     pub inline: bool,
     /// What requests may see of the stream.
-    pub reading: Reading,
+    pub reading: ReadPolicy,
     /// The models, by the engine's name.
     pub models: BTreeMap<String, Model>,
     /// The engine's default model.
@@ -87,10 +87,10 @@ pub(crate) fn name_of_configuration(name: &str) -> SteeringError {
 pub enum Asker {
     /// The operator's: one that goes beyond the bound is a mistake.
     Operator,
-    /// A request's, but for the vectors of the default that it extends: so many of the first.
+    /// A request's, but for the vectors of the default that it extends.
     Request {
-        /// How many.
-        exempt: usize,
+        /// Which these are: bit `i` is set for vector `i`.
+        exempt: u32,
     },
 }
 
@@ -118,9 +118,9 @@ impl Snapshot {
             uploaded: BTreeSet::new(),
             per_request: PerRequest::default(),
             inline: true,
-            reading: Reading {
+            reading: ReadPolicy {
                 states: true,
-                ..Reading::default()
+                ..ReadPolicy::default()
             },
             models: models.into_iter().map(|model| (model.id.clone(), model)).collect(),
             default_model,

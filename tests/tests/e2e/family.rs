@@ -110,6 +110,7 @@ async fn vector(session: &Session, concept: &str) -> VectorFile {
         position: TokenPosition::Mean,
         method: Method::MeanDifference,
         sign: Sign::Mean,
+        neutral: false,
         seed: 0,
         command: "test".to_string(),
         progress: false,

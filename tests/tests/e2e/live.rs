@@ -82,14 +82,32 @@ fn a_vector_found_on_a_source_is_the_mappers_to_the_last_bit() {
     let mut pairs = pairs_of("mood")[..40].to_vec();
     pairs.push(pairs[3].clone());
     for (number, (more, keys)) in [
-        (vec![], json!({})),
-        (vec!["--position", "mean"], json!({"position": "mean"})),
+        (vec!["--no-neutral"], json!({})),
+        (vec!["--position", "mean"], json!({"position": "mean", "neutral": true})),
         (
-            vec!["--method", "logistic", "--position", "answer", "--layers", "1-2"],
+            vec![
+                "--method",
+                "logistic",
+                "--position",
+                "answer",
+                "--layers",
+                "1-2",
+                "--no-neutral",
+            ],
             json!({"method": "logistic", "position": "answer", "layers": "1-2"}),
         ),
         (
-            vec!["--method", "lat", "--seed", "7", "--sign", "vote", "--position", "mean"],
+            vec![
+                "--method",
+                "lat",
+                "--seed",
+                "7",
+                "--sign",
+                "vote",
+                "--position",
+                "mean",
+                "--no-neutral",
+            ],
             json!({"method": "lat", "seed": 7, "sign": "vote", "position": "mean"}),
         ),
     ]
@@ -105,6 +123,11 @@ fn a_vector_found_on_a_source_is_the_mappers_to_the_last_bit() {
         let (found, _, tensors) = downloaded(&client, &name, folder.path());
         // Tensors, norms, mean norms and areas.
         assert_eq!(found.layers(), expected.layers(), "{more:?}");
+        let spread = found
+            .layers()
+            .iter()
+            .all(|layer| layer.neutral.is_some_and(|neutral| neutral.std > 0.0));
+        assert_eq!(spread, keys.get("neutral").is_some());
         let own = std::fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().path());

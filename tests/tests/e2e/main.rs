@@ -9,6 +9,7 @@ mod config;
 mod eval;
 mod eval_runs;
 mod family;
+mod foreign;
 mod gguf_interop;
 mod images;
 mod isolation;

@@ -77,7 +77,7 @@ async fn readouts_of(model: &str) {
                 running.spawn(async move {
                     request.scope(session.generate(&prompt, 8)).await.unwrap();
                     let name = format!("p{index}.{}", if steered { "one." } else { "" });
-                    let reader = request.readings().unwrap().of_choice(0).unwrap();
+                    let reader = request.readings().unwrap().of_choice(0, 1).unwrap();
                     let stretch = reader.take_stretch();
                     let tokens = read.tokens(&format!("{name}tokens"));
                     // No model reads the last token.
@@ -366,6 +366,15 @@ fn states_come_where_the_operator_allows_them_and_as_far_as_there_is_room() {
         .map(|states| states["shape"][0].as_u64().unwrap())
         .sum();
     assert!(rows * width as u64 * 4 <= 20_000 && rows > 2, "{rows}");
+    // In a stream too, once.
+    let body = json!({"model": tested.model, "prompt": PROMPT, "max_tokens": 200, "temperature": 0.0,
+        "logit_bias": {"0": -100, "2": -100}, "steering": {"readout": [{"vector": "one", "layer": 3}],
+        "states": states(json!("all"), "f32")}});
+    let told = events(&tested, "/v1/completions", &body);
+    let told = told
+        .iter()
+        .filter(|event| event["choices"][0]["readout"]["truncated"] == true);
+    assert!(told.count() >= 1);
     // A position that the prompt doesn't have.
     let body = json!({"model": tested.model, "prompt": PROMPT, "max_tokens": 2,
         "steering": {"states": states(json!([99]), "f32")}});

@@ -25,6 +25,7 @@ fn named(name: &str, layers: &[(usize, [f32; 3])]) -> Named {
         direction: direction.to_vec(),
         mean_norm: 40.0,
         auroc: Some(0.9),
+        neutral: None,
     });
     Named {
         name: name.to_string(),

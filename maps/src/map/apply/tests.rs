@@ -21,6 +21,7 @@ fn vector_of(model: ModelInfo, layers: &[(usize, &[f32])]) -> VectorFile {
         direction: direction.to_vec(),
         mean_norm: 40.0,
         auroc: Some(0.75),
+        neutral: None,
     });
     VectorFile::new(header, layers.collect()).unwrap()
 }

@@ -12,6 +12,7 @@ fn vector(layers: &[(usize, [f32; 3])]) -> VectorFile {
         direction: direction.to_vec(),
         mean_norm: 2.0,
         auroc: Some(0.5),
+        neutral: None,
     });
     VectorFile::new(header, layers.collect()).unwrap()
 }

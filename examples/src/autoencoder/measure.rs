@@ -1,0 +1,223 @@
+//! What steering by a feature does to the large model, beside the mean-difference vectors of the same concept.
+
+use anyhow::{Context, Result};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use steermap_mapper::behaviour::{Choices, cosine};
+use steermap_mapper::eval::Alphas;
+use steermap_mapper::eval::analysis::{Propensities, estimate, item_slopes, mean_slope, retention};
+use steermap_mapper::eval::conclusion::clusters;
+use steermap_mapper::eval::measure::{Direction, Prepared};
+use steermap_mapper::statistics::{Resamples, quantiles, rank_p_value};
+use steermap_mapper::steerer::Steerer;
+use steermap_report::result::Estimate;
+
+use super::{Autoencoder, Label, Quality};
+
+/// How steering is measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Protocol {
+    /// The source's layer that the autoencoder and the map read.
+    pub source_layer: usize,
+    /// The target's layer that is steered.
+    pub target_layer: usize,
+    /// How strongly: every direction at the same lengths. Controls at the first and the last alone.
+    pub alphas: Alphas,
+    /// Mapped random directions, and other features of the autoencoder, for each concept.
+    pub draws: usize,
+    /// Resamples of the bootstrap.
+    pub resamples: usize,
+    /// Of draws and resamples.
+    pub seed: u64,
+}
+
+/// What directions of a control retain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    /// Slope over the native one, by direction.
+    pub retention: Vec<f64>,
+    /// Where 95% of them are.
+    pub range: [f64; 2],
+}
+
+/// A concept's steering. Retention is the slope of the mean propensity against alpha over that with the native vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// The concept.
+    pub concept: String,
+    /// The side that the feature is active on, in a word or two.
+    pub side: String,
+    /// The feature.
+    pub label: Label,
+    /// The share of held-out states in which it is active.
+    pub density: f64,
+    /// Cosine of the feature's direction, turned to the positive side, with the source's mean-difference vector.
+    pub cosine: f64,
+    /// The same of the mapped feature with the target's own mean-difference vector.
+    pub mapped_cosine: f64,
+    /// Slope with the native mean-difference vector, in logits per mean norm of the stream.
+    pub native: Estimate,
+    /// Retention of the mapped mean-difference vector.
+    pub mapped: Estimate,
+    /// Retention of the mapped feature.
+    pub feature: Estimate,
+    /// Retention of the feature's direction in a map from features to states.
+    pub direct: Estimate,
+    /// Slope with the feature over that with the mean-difference vector: on the source, which knows of no map, and on the target,
+    /// both mapped.
+    pub shares: [Estimate; 2],
+    /// Mapped random directions.
+    pub random: Control,
+    /// Other features of the autoencoder, mapped.
+    pub others: Control,
+    /// Ranks among the mapped random directions, as p-values that are not adjusted: of the mapped mean-difference vector, of the
+    /// mapped feature, of its direction in the map from features to states.
+    pub p_values: [f64; 3],
+    /// Items, and clusters of them that share their deciding words.
+    pub items: (usize, usize),
+}
+
+/// A concept that is ready to be measured.
+pub struct Concept<'a> {
+    /// Its task, with its mean-difference vectors on both models.
+    pub task: &'a Prepared<'a>,
+    /// The measuring half of its items, as the source's tokens.
+    pub on_source: Choices,
+    /// The feature that it gave its name to.
+    pub label: Label,
+    /// The feature, mapped: `[target width]`, as it adds to the stream.
+    pub mapped: Vec<f32>,
+    /// The feature's direction in a map from features to states: `[target width]`.
+    pub direct: Vec<f32>,
+}
+
+impl Concept<'_> {
+    /// Measures the concept on the source and on the target.
+    ///
+    /// # Errors
+    ///
+    /// A layer that the map doesn't reach, a direction that it makes nothing of, what the engine answers with, a native vector
+    /// that moves nothing.
+    pub async fn measure(
+        &self,
+        [source, target]: [&Steerer<'_>; 2],
+        (autoencoder, quality): (&Autoencoder, &Quality),
+        protocol: &Protocol,
+    ) -> Result<Measured> {
+        let (task, layer, items) = (self.task, protocol.target_layer, &self.task.measuring);
+        let (native, mapped) = (task.native(layer)?, task.mapped(layer)?);
+        let feature = Direction::of(layer, &self.turned(&self.mapped), native.mean_norm)?;
+        let direct = Direction::of(layer, &self.turned(&self.direct), native.mean_norm)?;
+        let mapped_cosine = cosine(&feature.unit, &native.unit);
+        let alphas = protocol.alphas.relative_to(native.mean_norm);
+        let own = propensities(target, items, &[native, mapped, feature, direct], &alphas).await?;
+        let slopes: Vec<Vec<f64>> = own.iter().map(|own| item_slopes(&alphas, own)).collect::<Result<_>>()?;
+        let resamples = Resamples::clustered(protocol.resamples, &task.clusters, protocol.seed);
+        let of =
+            |numerator: usize, denominator: usize| retention(&slopes[denominator], &slopes[numerator], &resamples, 0.0);
+
+        // Of controls there are many: they are measured at two alphas, and compared with what the others do at these.
+        let ends = [alphas[0], alphas[alphas.len() - 1]];
+        let at_ends = |all: &Propensities| mean_slope(&ends, &vec![all[0].clone(), all[all.len() - 1].clone()]);
+        let own: Vec<f64> = own.iter().map(at_ends).collect::<Result<_>>()?;
+        let random = task.mapped_random(layer, protocol.draws, protocol.seed)?;
+        let others = self.others(autoencoder, quality, protocol)?;
+        let mut controls = Vec::with_capacity(2);
+        for directions in [random, others] {
+            let measured = propensities(target, items, &directions, &ends).await?;
+            let slopes: Vec<f64> = measured.iter().map(|of| mean_slope(&ends, of)).collect::<Result<_>>()?;
+            let retention: Vec<f64> = slopes.iter().map(|slope| slope / own[0]).collect();
+            let range = quantiles(&retention, [0.025, 0.975]).context("found no direction to compare with")?;
+            controls.push(Control { retention, range });
+        }
+        let others = controls.pop().context("no other features")?;
+        let random = controls.pop().context("no random directions")?;
+        let p_value = |which: usize| {
+            let rank = rank_p_value(own[which] / own[0], &random.retention);
+            rank.context("found a native vector that moves no propensity")
+        };
+        let (cosine, source_share) = self.on_source(source, autoencoder, protocol).await?;
+        Ok(Measured {
+            concept: task.task.name.clone(),
+            side: self.label.side.of(&task.task.positive, &task.task.negative).clone(),
+            label: self.label.clone(),
+            density: quality.density[self.label.feature],
+            cosine,
+            mapped_cosine,
+            native: estimate(&slopes[0], &resamples),
+            mapped: of(1, 0),
+            feature: of(2, 0),
+            direct: of(3, 0),
+            shares: [source_share, of(2, 1)],
+            p_values: [p_value(1)?, p_value(2)?, p_value(3)?],
+            random,
+            others,
+            items: (items.len(), resamples.clusters()),
+        })
+    }
+
+    /// On the source, which needs no map: the cosine of the feature with the mean-difference vector, and its slope over that
+    /// vector's.
+    async fn on_source(
+        &self,
+        source: &Steerer<'_>,
+        autoencoder: &Autoencoder,
+        protocol: &Protocol,
+    ) -> Result<(f64, Estimate)> {
+        let layer = protocol.source_layer;
+        let found = self.task.vectors.found.layer(layer);
+        let found = found.context("the source's vector lacks the layer")?;
+        let feature = self.turned(autoencoder.direction(self.label.feature));
+        let directions = [found.direction.as_slice(), &feature].map(|of| Direction::of(layer, of, found.mean_norm));
+        let [found, feature] = directions;
+        let (found, feature) = (found?, feature?);
+        let cosine = cosine(&feature.unit, &found.unit);
+        let alphas = protocol.alphas.relative_to(found.mean_norm);
+        let measured = propensities(source, &self.on_source, &[found, feature], &alphas).await?;
+        let slopes: Vec<Vec<f64>> = measured
+            .iter()
+            .map(|of| item_slopes(&alphas, of))
+            .collect::<Result<_>>()?;
+        let clusters = clusters(self.task.task.kind, &self.on_source);
+        let resamples = Resamples::clustered(protocol.resamples, &clusters, protocol.seed);
+        Ok((cosine, retention(&slopes[0], &slopes[1], &resamples, 0.0)))
+    }
+
+    /// A direction of the feature, turned to the concept's positive side.
+    fn turned(&self, direction: &[f32]) -> Vec<f32> {
+        let sign = self.label.side.sign() as f32;
+        direction.iter().map(|x| sign * x).collect()
+    }
+
+    /// Other features that are active in some state, drawn without replacement, mapped.
+    fn others(&self, autoencoder: &Autoencoder, quality: &Quality, protocol: &Protocol) -> Result<Vec<Direction>> {
+        let layer = protocol.target_layer;
+        let others = (0..autoencoder.features()).filter(|other| *other != self.label.feature);
+        let alive: Vec<usize> = others.filter(|&other| quality.density[other] > 0.0).collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(protocol.seed);
+        let drawn = rand::seq::index::sample(&mut rng, alive.len(), protocol.draws.min(alive.len()));
+        let mut pairs = self.task.map.pairs().iter();
+        let pair = pairs.find(|pair| pair.target_layer == layer && pair.source_layers == [protocol.source_layer]);
+        let map = pair.context("the map does not have the layers")?.map.load()?;
+        let mean_norm = self.task.mapped_layer(layer)?.mean_norm;
+        let mapped = drawn.iter().map(|place| {
+            let direction = autoencoder.direction(alive[place]);
+            Direction::of(layer, &map.carry(direction, self.task.offset), mean_norm)
+        });
+        mapped.collect()
+    }
+}
+
+/// By direction: propensities `[alpha][item]`; alphas in units of the mean norm.
+async fn propensities(
+    steerer: &Steerer<'_>,
+    items: &Choices,
+    directions: &[Direction],
+    alphas: &[f64],
+) -> Result<Vec<Propensities>> {
+    let offsets = directions
+        .iter()
+        .flat_map(|direction| alphas.iter().map(|&alpha| direction.at(alpha)));
+    let measured = items.propensities_under(steerer, offsets, || ()).await?;
+    Ok(measured.chunks(alphas.len()).map(<[Vec<f64>]>::to_vec).collect())
+}

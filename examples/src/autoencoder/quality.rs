@@ -1,0 +1,80 @@
+//! How good an autoencoder is.
+
+use rayon::prelude::*;
+
+use super::model::{Autoencoder, Scratch};
+use super::rows::{Rows, squared_distance};
+
+/// How an autoencoder fares on states.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quality {
+    /// `1 - sum ‖x - x'‖² / sum ‖x - mean‖²`: the share of the states' variation about their mean that the reconstruction has.
+    /// Not finite where all states are the same.
+    pub explained_variance: f64,
+    /// Mean number of active features of a state.
+    pub mean_active: f64,
+    /// By feature: the share of states in which it is active.
+    pub density: Vec<f64>,
+    /// States that it was measured on.
+    pub rows: usize,
+}
+
+impl Quality {
+    /// Measures it on `rows`.
+    pub fn of(autoencoder: &Autoencoder, rows: &Rows) -> Self {
+        let measured: Vec<(f64, Vec<usize>)> = (0..rows.len())
+            .into_par_iter()
+            .map_init(Default::default, |(scratch, state): &mut (Scratch, Vec<f32>), index| {
+                autoencoder.encode_into(rows.row(index), scratch);
+                autoencoder.decode_into(&scratch.active, state);
+                let features = scratch.active.iter().map(|(feature, _)| *feature).collect();
+                (squared_distance(rows.row(index), state), features)
+            })
+            .collect();
+        let mut counts = vec![0u64; autoencoder.features()];
+        measured
+            .iter()
+            .flat_map(|(_, features)| features)
+            .for_each(|&feature| counts[feature] += 1);
+        let error: f64 = measured.iter().map(|(error, _)| error).sum();
+        let count = rows.len().max(1) as f64;
+        Self {
+            explained_variance: 1.0 - error / rows.variation(),
+            mean_active: counts.iter().sum::<u64>() as f64 / count,
+            density: counts.iter().map(|&times| times as f64 / count).collect(),
+            rows: rows.len(),
+        }
+    }
+
+    /// Features that are active in no state.
+    pub fn dead(&self) -> usize {
+        self.density.iter().filter(|share| **share == 0.0).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quality_by_hand() {
+        // The first feature has all of the first input, the second nothing of the second.
+        let autoencoder = Autoencoder {
+            width: 2,
+            active: 1,
+            encoder: vec![1.0, 0.0, -1.0, 0.0],
+            encoder_bias: vec![0.0, -9.0],
+            decoder: vec![1.0, 0.0, -1.0, 0.0],
+            decoder_bias: vec![0.0, 0.0],
+        };
+        let rows = Rows {
+            width: 2,
+            values: vec![4.0, 1.0, 0.0, -1.0],
+        };
+        let quality = Quality::of(&autoencoder, &rows);
+        // 1 + 1 of the variation 4 + 4 + 1 + 1 is left.
+        assert!((quality.explained_variance - 0.8).abs() < 1e-12);
+        assert_eq!((quality.mean_active, quality.dead(), quality.rows), (0.5, 1, 2));
+        assert_eq!(quality.density, [0.5, 0.0]);
+    }
+}

@@ -1,0 +1,131 @@
+//! States as rows.
+
+use anyhow::{Result, ensure};
+use steermap_maps::activations::{Activations, WindowEntry};
+
+/// Every so many windows of text, one is held out from training.
+const HELD_OUT: usize = 10;
+
+/// States, one row each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    /// Width of a row.
+    pub width: usize,
+    /// `[rows, width]`, row by row.
+    pub values: Vec<f32>,
+}
+
+/// States to train on, and others of texts that training does not see.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Split {
+    /// Of nine in ten windows of text.
+    pub train: Rows,
+    /// Of the others.
+    pub held_out: Rows,
+}
+
+impl Rows {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.values.len().checked_div(self.width).unwrap_or(0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The rows.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        // Without rows there may be no width either.
+        self.values.chunks_exact(self.width.max(1))
+    }
+
+    /// A row, `[width]`.
+    ///
+    /// # Panics
+    ///
+    /// A row that there is not.
+    pub fn row(&self, index: usize) -> &[f32] {
+        super::model::row(&self.values, self.width, index)
+    }
+
+    /// The mean row, summed in f64; zeros without rows.
+    pub fn mean(&self) -> Vec<f32> {
+        let mut sums = vec![0f64; self.width];
+        for row in self.iter() {
+            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        let count = self.len().max(1) as f64;
+        sums.iter().map(|sum| (sum / count) as f32).collect()
+    }
+
+    /// The sum of squares of the rows less their mean, in f64: what there is to explain.
+    pub fn variation(&self) -> f64 {
+        let mean = self.mean();
+        let squares = self.iter().map(|row| squared_distance(row, &mean));
+        squares.sum()
+    }
+}
+
+impl Split {
+    /// Reads the states at `layer` of a folder of activations. The first position of each window is left out, as a fit leaves it
+    /// out: its state is another in most models.
+    ///
+    /// # Errors
+    ///
+    /// A layer that the folder has no states of, states that are not finite, what the operating system says; too few windows to
+    /// hold any out.
+    pub fn read(activations: &Activations, layer: usize) -> Result<Self> {
+        let width = activations.index().header.model.hidden_size;
+        let (windows, folder) = (activations.windows(), activations.folder().display());
+        ensure!(
+            windows.len() >= HELD_OUT,
+            "{folder}: found {} windows of text, expected {HELD_OUT} at least",
+            windows.len()
+        );
+        let states = |windows: &mut dyn Iterator<Item = &WindowEntry>| -> Result<Rows> {
+            let mut values = Vec::new();
+            for window in windows {
+                let states = activations.read(window, &[layer])?.states;
+                values.extend(states.iter().flat_map(|states| states.iter().skip(width)));
+            }
+            Ok(Rows { width, values })
+        };
+        let parts = |held_out: bool| {
+            let numbered = windows.iter().enumerate();
+            let part = numbered.filter(move |(number, _)| (number % HELD_OUT == HELD_OUT - 1) == held_out);
+            part.map(|(_, window)| window)
+        };
+        Ok(Self {
+            train: states(&mut parts(false))?,
+            held_out: states(&mut parts(true))?,
+        })
+    }
+}
+
+/// `‖a - b‖²`, summed in f64.
+pub(super) fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    let squares = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+    squares.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_by_hand() {
+        let rows = Rows {
+            width: 2,
+            values: vec![1.0, 2.0, 3.0, 6.0],
+        };
+        assert_eq!(
+            (rows.len(), rows.row(1), &rows.mean()[..]),
+            (2, &[3.0, 6.0][..], &[2.0, 4.0][..])
+        );
+        assert_eq!(rows.variation(), 10.0);
+        let none = Rows::default();
+        assert_eq!((none.len(), none.iter().len(), none.variation()), (0, 0, 0.0));
+    }
+}
