@@ -41,7 +41,7 @@ impl Moments {
     }
 }
 
-/// Gives each of `vectors` the spread of the stream's component along it, over all tokens of the [documents](documents) but the first
+/// Gives each of `vectors` the spread of the stream's component along it, over all tokens of the [`documents`] but the first
 /// of each, whose state is of another size in most models. Documents that are longer than the model's context are cut.
 ///
 /// # Errors

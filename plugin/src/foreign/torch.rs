@@ -3,7 +3,7 @@
 //!
 //! | entry | what it is |
 //! | --- | --- |
-//! | `NAME/data.pkl` | the pickle: see [`pickle`](super::pickle) for what of it is read |
+//! | `NAME/data.pkl` | the pickle: see [`super::pickle`] for what of it is read |
 //! | `NAME/data/KEY` | a storage's numbers |
 //! | `NAME/byteorder` | `little` or `big`; absent in old files, which are little-endian |
 
