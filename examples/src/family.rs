@@ -1,11 +1,23 @@
 //! The embedded models and their concepts: where they are.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use mistralrs::ModelDType;
+use steermap_fit::stats::Precision;
+use steermap_fit::{RankChoice, RidgeChoice};
+use steermap_mapper::collect::header::Shard;
+use steermap_mapper::collect::rows::Rules;
+use steermap_mapper::collect::side::SideSource;
+use steermap_mapper::collect::{CollectJob, Outcome};
+use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::device::DeviceChoice;
+use steermap_mapper::layer_pairs::PairSelection;
+use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::session::ModelSource;
+use steermap_maps::MapFile;
 
 use crate::stories::{Cut, Story};
 
@@ -56,6 +68,50 @@ pub fn source(name: &str) -> ModelSource {
         batch: 64,
         ..ModelSource::new(model(name).to_string_lossy())
     }
+}
+
+/// Fits the map from one of these models to another on `corpus`, as `mapper fit` does, and writes it to `out`. `command` is what its
+/// provenance says.
+///
+/// # Errors
+///
+/// What keeps the corpus from being read, the models from running or the map from being written.
+pub async fn fit(
+    corpus: &Path,
+    (source_model, target_model): (&str, &str),
+    pairs: PairSelection,
+    command: &str,
+    progress: bool,
+    out: &Path,
+) -> Result<MapFile> {
+    let job = CollectJob {
+        source: SideSource::Model(source(source_model)),
+        target: SideSource::Model(source(target_model)),
+        corpus: vec![corpus.to_path_buf()],
+        text: TextOptions::default(),
+        pairs,
+        rules: Rules::default(),
+        precision: Precision::F64,
+        held_out_rows: None,
+        limit: None,
+        shard: Shard::default(),
+        checkpoint: out.with_extension("checkpoint.stats"),
+        checkpoint_every: Duration::from_secs(60),
+        fits: None,
+        progress,
+    };
+    let Outcome::Whole(collected) = job.run(&AtomicBool::new(false)).await? else {
+        bail!("the run was stopped");
+    };
+    let map = MapJob {
+        out: out.to_path_buf(),
+        ridge: RidgeChoice::Auto,
+        shape: RankChoice::Full.into(),
+        command: command.to_string(),
+    };
+    let (map, _) = fit_map(*collected, &map, |_| ())?;
+    std::fs::remove_file(&job.checkpoint).with_context(|| job.checkpoint.display().to_string())?;
+    Ok(map)
 }
 
 /// Writes `count` stories of `seed` to `path`, as `stories corpus` does.

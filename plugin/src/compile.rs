@@ -25,7 +25,7 @@ use crate::{Library, SteeringError};
 pub use condition::{Condition, Formula, Reads};
 use directions::Source;
 pub use dose::Dose;
-pub use readout::{Reading, Readouts, StatesRead, compile_readouts};
+pub use readout::{Reading, Readouts, compile_readouts};
 pub use schedule::Schedule;
 
 /// The model that a spec is compiled for.

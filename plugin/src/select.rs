@@ -219,8 +219,8 @@ impl Selector {
     /// Checks that each clause of a selector of the prompt selects a token of `prompt`, and that some are left after
     /// exclusions.
     ///
-    /// A clause is one position or one window, and the list of tokens where it is required: that a token is not in a prompt is
-    /// as it should be otherwise.
+    /// A clause is one position or one window, and the list of tokens where it is required. Without `required`, a prompt may lack
+    /// all of its tokens.
     ///
     /// # Errors
     ///
@@ -308,7 +308,7 @@ impl Clauses {
             }
         }
 
-        // Tokens that don't occur select nothing, which is as it should be; what excludes all the same is not to blame.
+        // Where only tokens were asked for and none occurs, no exclusion is at fault.
         if !selected.contains(&true) {
             return Ok(());
         }

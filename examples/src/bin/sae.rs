@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use steermap_examples::autoencoder::{
     Activity, Autoencoder, Concept, FeatureMap, Label, Origin, Page, Protocol, Quality, Rows, Split, Training,
@@ -18,15 +17,10 @@ use steermap_examples::autoencoder::{
 };
 use steermap_examples::exit_code;
 use steermap_examples::family;
-use steermap_fit::stats::Precision;
-use steermap_fit::{RankChoice, RidgeChoice};
 use steermap_mapper::activations::{CaptureJob, SHARD_BYTES};
 use steermap_mapper::behaviour::Choices;
 use steermap_mapper::capture::StreamCapture;
 use steermap_mapper::collect::header::Shard;
-use steermap_mapper::collect::rows::Rules;
-use steermap_mapper::collect::side::SideSource;
-use steermap_mapper::collect::{CollectJob, Outcome};
 use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::eval::halves::DrawnVectors;
 use steermap_mapper::eval::measure::Prepared;
@@ -34,7 +28,6 @@ use steermap_mapper::eval::vectors::{self, Finding};
 use steermap_mapper::eval::{Alphas, conclusion};
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::layers::LayerSelection;
-use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::pairs::Pair;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_mapper::statistics::least_draws;
@@ -138,7 +131,9 @@ async fn run(args: Args) -> Result<()> {
     save(&autoencoder, &origin, &folder)?;
 
     println!("3. Fitting the map from {SOURCE} to {TARGET}, layers {SOURCE_LAYER} -> {TARGET_LAYER}");
-    let map = fit(&corpus, &args.work.join("map.toml")).await?;
+    let layers = PairSelection::List(vec![(vec![SOURCE_LAYER], TARGET_LAYER)]);
+    let out = args.work.join("map.toml");
+    let map = family::fit(&corpus, (SOURCE, TARGET), layers, "sae", false, &out).await?;
     let pair = map.pairs().first().context("the map has no pair")?;
     let on_target = capture(&corpus, TARGET, TARGET_LAYER, &args.work.join("target")).await?;
     check_same_positions(&activations, &on_target)?;
@@ -280,38 +275,6 @@ fn r2_of(pair: &LayerPair, source: &Split, target: &Split) -> Result<f64> {
     };
     let predicted = pair.map.load()?.affine_rows(&measured(&source.held_out).values);
     Ok(explained_variance(&predicted, &measured(&target.held_out)))
-}
-
-/// The map between the two layers, as `mapper fit` fits it.
-async fn fit(corpus: &Path, out: &Path) -> Result<MapFile> {
-    let job = CollectJob {
-        source: SideSource::Model(family::source(SOURCE)),
-        target: SideSource::Model(family::source(TARGET)),
-        corpus: vec![corpus.to_path_buf()],
-        text: TextOptions::default(),
-        pairs: PairSelection::List(vec![(vec![SOURCE_LAYER], TARGET_LAYER)]),
-        rules: Rules::default(),
-        precision: Precision::F64,
-        held_out_rows: None,
-        limit: None,
-        shard: Shard::default(),
-        checkpoint: out.with_extension("checkpoint.stats"),
-        checkpoint_every: Duration::from_secs(60),
-        fits: None,
-        progress: false,
-    };
-    let Outcome::Whole(collected) = job.run(&AtomicBool::new(false)).await? else {
-        bail!("the run was stopped");
-    };
-    let map = MapJob {
-        out: out.to_path_buf(),
-        ridge: RidgeChoice::Auto,
-        shape: RankChoice::Full.into(),
-        command: "sae".to_string(),
-    };
-    let (map, _) = fit_map(*collected, &map, |_| ())?;
-    std::fs::remove_file(&job.checkpoint).with_context(|| job.checkpoint.display().to_string())?;
-    Ok(map)
 }
 
 /// The feature that separates a task's pairs best.

@@ -7,22 +7,14 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 use steermap_examples::exit_code;
 use steermap_examples::family;
-use steermap_fit::stats::Precision;
-use steermap_fit::{RankChoice, RidgeChoice};
-use steermap_mapper::collect::header::Shard;
-use steermap_mapper::collect::rows::Rules;
-use steermap_mapper::collect::side::SideSource;
-use steermap_mapper::collect::{CollectJob, Outcome as Run};
 use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::eval::{Alphas, Draws, EvalJob, SteeredLayers, TextDraws};
 use steermap_mapper::layer_pairs::PairSelection;
-use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::tasks::Form;
 use steermap_mapper::vector::Method;
 use steermap_maps::OffsetRule;
@@ -76,7 +68,9 @@ async fn run(args: Args) -> Result<()> {
     for source in &args.models {
         for target in args.models.iter().filter(|target| *target != source) {
             let map = args.work.join(format!("{source}--{target}.toml"));
-            fit(&corpus, source, target, &map).await?;
+            // Between the layers of the same relative depth.
+            let pairs = PairSelection::RelativeDepth;
+            family::fit(&corpus, (source, target), pairs, "transfer", true, &map).await?;
             let evaluation = evaluate(&args, &corpus, source, target, map).await?;
             println!("{source} to {target}: {}", evaluation.summary.verdict.sentence);
             evaluations.push(evaluation);
@@ -93,37 +87,6 @@ async fn run(args: Args) -> Result<()> {
     std::fs::write(&path, text)?;
     println!("wrote {}", path.display());
     Ok(())
-}
-
-/// The map between the layers of the same relative depth.
-async fn fit(corpus: &Path, source: &str, target: &str, out: &Path) -> Result<()> {
-    let job = CollectJob {
-        source: SideSource::Model(family::source(source)),
-        target: SideSource::Model(family::source(target)),
-        corpus: vec![corpus.to_path_buf()],
-        text: TextOptions::default(),
-        pairs: PairSelection::RelativeDepth,
-        rules: Rules::default(),
-        precision: Precision::F64,
-        held_out_rows: None,
-        limit: None,
-        shard: Shard::default(),
-        checkpoint: out.with_extension("checkpoint.stats"),
-        checkpoint_every: Duration::from_secs(60),
-        fits: None,
-        progress: true,
-    };
-    let Run::Whole(collected) = job.run(&AtomicBool::new(false)).await? else {
-        bail!("the run was stopped");
-    };
-    let map = MapJob {
-        out: out.to_path_buf(),
-        ridge: RidgeChoice::Auto,
-        shape: RankChoice::Full.into(),
-        command: "transfer".to_string(),
-    };
-    fit_map(*collected, &map, |_| ())?;
-    Ok(std::fs::remove_file(&job.checkpoint)?)
 }
 
 async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: PathBuf) -> Result<Evaluation> {

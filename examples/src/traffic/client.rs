@@ -373,7 +373,7 @@ fn whole(body: &Value, fingerprint: Option<String>) -> Result<Answer> {
             text: text.context("no text")?.to_string(),
             tokens: tokens.context("no logprobs, or a token without its best two")?,
             finish: finish(entry),
-            readout: readout(entry).context("a readout that is none")?,
+            readout: readout(entry).context("a readout of another form")?,
         };
     }
     Ok(Answer {
@@ -418,7 +418,9 @@ fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) ->
                 .tokens
                 .extend(entry.get("logprobs").and_then(tokens).into_iter().flatten());
             choice.finish = choice.finish.take().or_else(|| finish(entry));
-            choice.readout.extend(readout(entry).context("a readout that is none")?);
+            choice
+                .readout
+                .extend(readout(entry).context("a readout of another form")?);
         }
         usage = usage.or_else(|| usage_fingerprint(&chunk));
     };

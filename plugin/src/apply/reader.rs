@@ -8,8 +8,8 @@ use residual_hooks::Row;
 
 use super::component::{components, norms};
 use super::lock;
-use crate::compile::{Reading, Readouts, StatesRead};
-use crate::spec::{Of, ReadPhase, StatePositions};
+use crate::compile::{Reading, Readouts};
+use crate::spec::{Of, ReadPhase, StatePositions, States};
 
 /// Bytes that all sequences of a request may keep.
 pub type Budget = Arc<AtomicUsize>;
@@ -203,7 +203,7 @@ impl SequenceReader {
         Ok(())
     }
 
-    fn wants_state(&self, wanted: &StatesRead, position: usize) -> bool {
+    fn wants_state(&self, wanted: &States, position: usize) -> bool {
         match (&wanted.positions, &self.listed) {
             (StatePositions::Phase(phase), _) => phase.contains(position < self.prompt_len),
             (StatePositions::Listed(_), listed) => listed
@@ -308,7 +308,7 @@ mod tests {
                 reading(1, Of::Cosine, ReadPhase::Both),
                 reading(2, Of::Projection, ReadPhase::Generation),
             ],
-            states: states.map(|positions| StatesRead {
+            states: states.map(|positions| States {
                 layers: vec![2],
                 positions,
                 dtype: StateDtype::F32,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Target;
-use super::directions::Source;
+use super::directions::looked_along;
 use crate::directions::Direction;
 use crate::spec::{Each, Test, TokenState, When};
 use crate::{Library, SteeringError};
@@ -202,18 +202,10 @@ pub(super) fn formula(
 }
 
 fn condition(test: &Test, library: &Library, target: &Target, at: &str) -> Result<Condition, SteeringError> {
-    let vector = library.resolve(&test.vector, test.map.as_deref(), target, at)?;
-    let source = Source {
-        vector: &vector,
-        name: test.vector.label(),
-        map: test.map.as_deref(),
-        offset: Default::default(),
-    };
-    let directions = source.directions(library, target, at)?;
-    let found = directions.layer(test.layer, &format!("{at}.layer"))?;
+    let direction = looked_along(&test.vector, test.map.as_deref(), test.layer, library, target, at)?;
     Ok(Condition {
         layer: test.layer,
-        direction: found.direction.clone(),
+        direction,
         reads: match (test.each, test.token) {
             (Each::Token, _) => Reads::Each {
                 release: test.release.map(|release| release as f32),

@@ -8,6 +8,7 @@ use steermap_maps::{MapFile, ModelInfo, OffsetRule, Reach, Spread, VectorFile};
 use super::{Target, ranges};
 use crate::directions::{Direction, DirectionCache, Found, Key};
 use crate::library::{Named, not_found};
+use crate::spec::VectorRef;
 use crate::{Library, SteeringError};
 
 /// A vector and how it comes to the target.
@@ -136,6 +137,29 @@ impl Directions<'_> {
             }),
         }
     }
+}
+
+/// The unit direction of a vector that is looked along at one layer, carried over by the map's linear part. `at` is the path of the
+/// table that names the vector and the layer, for messages.
+pub(super) fn looked_along(
+    vector: &VectorRef,
+    map: Option<&str>,
+    layer: usize,
+    library: &Library,
+    target: &Target,
+    at: &str,
+) -> Result<Arc<Direction>, SteeringError> {
+    let named = library.resolve(vector, map, target, at)?;
+    let source = Source {
+        vector: &named,
+        name: vector.label(),
+        map,
+        offset: OffsetRule::default(),
+    };
+    let found = source
+        .directions(library, target, at)?
+        .layer(layer, &format!("{at}.layer"))?;
+    Ok(found.direction.clone())
 }
 
 /// `vector`: `[hidden_size]`, finite, norm above 0.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Target;
-use super::directions::Source;
+use super::directions::looked_along;
 use crate::directions::Direction;
-use crate::spec::{Of, ReadPhase, RequestSteering, StateDtype, StatePositions};
+use crate::spec::{Of, ReadPhase, RequestSteering, StatePositions, States};
 use crate::{Library, SteeringError};
 
 /// The readouts and states that a request asks for.
@@ -15,7 +15,7 @@ pub struct Readouts {
     /// In the request's order.
     pub readings: Vec<Reading>,
     /// The states.
-    pub states: Option<StatesRead>,
+    pub states: Option<States>,
     /// The layers that are looked at, ascending.
     pub layers: Vec<usize>,
 }
@@ -31,17 +31,6 @@ pub struct Reading {
     pub of: Of,
     /// Of which tokens.
     pub phase: ReadPhase,
-}
-
-/// States themselves.
-#[derive(Debug)]
-pub struct StatesRead {
-    /// After which layers, in the request's order.
-    pub layers: Vec<usize>,
-    /// Of which tokens.
-    pub positions: StatePositions,
-    /// As which numbers.
-    pub dtype: StateDtype,
 }
 
 impl Readouts {
@@ -125,36 +114,26 @@ pub fn compile_readouts(
     let mut readings = Vec::new();
     for (index, readout) in asked.readout.iter().flatten().enumerate() {
         let at = format!("{at}readout[{index}]");
-        let vector = library.resolve(&readout.vector, readout.map.as_deref(), target, &at)?;
-        let source = Source {
-            vector: &vector,
-            name: readout.vector.label(),
-            map: readout.map.as_deref(),
-            offset: Default::default(),
-        };
-        let field = format!("{at}.layer");
-        let found = source.directions(library, target, &at)?.layer(readout.layer, &field)?;
-        seen(readout.layer, &field)?;
+        let direction = looked_along(
+            &readout.vector,
+            readout.map.as_deref(),
+            readout.layer,
+            library,
+            target,
+            &at,
+        )?;
+        seen(readout.layer, &format!("{at}.layer"))?;
         readings.push(Reading {
             layer: readout.layer,
-            direction: found.direction.clone(),
+            direction,
             of: readout.of,
             phase: readout.phase,
         });
     }
-    let states = match &asked.states {
-        None => None,
-        Some(states) => {
-            for (index, layer) in states.layers.iter().enumerate() {
-                seen(*layer, &format!("{at}states.layers[{index}]"))?;
-            }
-            Some(StatesRead {
-                layers: states.layers.clone(),
-                positions: states.positions.clone(),
-                dtype: states.dtype,
-            })
-        }
-    };
+    let states = asked.states.clone();
+    for (index, layer) in states.iter().flat_map(|states| &states.layers).enumerate() {
+        seen(*layer, &format!("{at}states.layers[{index}]"))?;
+    }
     if readings.is_empty() && states.is_none() {
         return Ok(None);
     }

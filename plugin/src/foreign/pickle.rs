@@ -31,7 +31,7 @@ const MAX_DEPTH: usize = 8;
 /// The most values in all, dictionaries and lists among them. Shared ones count each time.
 const MAX_VALUES: usize = 1 << 16;
 
-/// A value that is no dictionary, list or tuple.
+/// A value that is not a dictionary, list or tuple.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Leaf {
     Tensor(TensorRef),

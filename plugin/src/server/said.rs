@@ -3,7 +3,7 @@
 use super::readout::ReadoutWriter;
 use super::usage;
 
-/// What is to be said.
+/// What mistral.rs's answer is extended with.
 #[derive(Default)]
 pub(super) struct Said {
     /// What the usage block gets, as JSON; `None` for nothing.

@@ -82,7 +82,7 @@ pub enum Mode {
     Replace,
     /// The request's vectors act after the default's.
     Extend,
-    /// The request is not steered. No other key may be there.
+    /// The request is not steered. No other key but `readout` and `states` may be there.
     Off,
 }
 
@@ -100,14 +100,6 @@ impl RequestSteering {
         Self {
             mode: Mode::Extend,
             vectors: Some(vectors.into()),
-            ..Self::default()
-        }
-    }
-
-    /// The request is answered as if it said nothing, and the answer brings these readouts.
-    pub fn reading(readout: impl Into<Vec<Readout>>) -> Self {
-        Self {
-            readout: Some(readout.into()),
             ..Self::default()
         }
     }

@@ -73,6 +73,15 @@ impl VectorUse {
         Ok(())
     }
 
+    /// The ways to say how strongly it acts, one of which may be there.
+    fn scales(&self) -> [(&'static str, Option<f64>); 3] {
+        [
+            ("scale", self.scale),
+            ("relative_scale", self.relative_scale),
+            ("std_scale", self.std_scale),
+        ]
+    }
+
     fn validate_scale(&self, at: &str) -> Result<(), SteeringError> {
         let field = |name: &str| format!("{at}.{name}");
         let numbers = [
@@ -96,12 +105,10 @@ impl VectorUse {
                 return Err(SteeringError::value(field(name), found, "no such key"));
             }
         }
-        let scales = [
-            ("scale", self.scale),
-            ("relative_scale", self.relative_scale),
-            ("std_scale", self.std_scale),
-        ];
-        let mut given = scales.into_iter().filter_map(|(name, scale)| Some((name, scale?)));
+        let mut given = self
+            .scales()
+            .into_iter()
+            .filter_map(|(name, scale)| Some((name, scale?)));
         match (given.next(), given.next()) {
             (Some(_), Some((second, _))) => {
                 let expected = "either scale, relative_scale or std_scale";
@@ -142,12 +149,7 @@ impl VectorUse {
     /// Checks the numbers of a clamp, which are finite.
     fn validate_clamp(&self, at: &str) -> Result<(), SteeringError> {
         let field = |name: &str| format!("{at}.{name}");
-        let scales = [
-            ("scale", self.scale),
-            ("relative_scale", self.relative_scale),
-            ("std_scale", self.std_scale),
-        ];
-        for (name, scale) in scales {
+        for (name, scale) in self.scales() {
             if let Some(scale) = scale {
                 let found = format!("{scale} for op = \"clamp\"");
                 return Err(SteeringError::value(field(name), found, "min, max or both"));
