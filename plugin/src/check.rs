@@ -58,13 +58,18 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
             Some(files) if has_control_vectors || has_default(entry) => target(entry, files, ignore_fingerprints)?,
             _ => None,
         };
-        if let Some(target) = &target {
+        if let (Some(target), Some(files)) = (&target, &files) {
             if let Some(fingerprint) = &target.fingerprint {
                 fingerprints.insert(entry.model_id.clone(), fingerprint.clone());
             }
             config
                 .vectors
-                .load_control(&mut library, &entry.model_id, &target.info())
+                .load_control(
+                    &mut library,
+                    &entry.model_id,
+                    &target.info(),
+                    files.architecture().as_deref(),
+                )
                 .map_err(within)?;
         }
         models.push((entry, files, target));

@@ -7,12 +7,13 @@ mod identity;
 mod reach;
 mod readout;
 mod schedule;
+mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::DType;
-use residual_hooks::Phase;
+use residual_hooks::{Phase, Turn};
 use steermap_maps::{ModelInfo, Spread};
 use tokenizers::Tokenizer;
 
@@ -27,6 +28,7 @@ use directions::Source;
 pub use dose::Dose;
 pub use readout::{Reading, Readouts, compile_readouts};
 pub use schedule::Schedule;
+pub use sharing::Sharing;
 
 /// The model that a spec is compiled for.
 #[derive(Clone, Debug)]
@@ -76,10 +78,8 @@ pub struct Program {
     pub conflict: Conflict,
     /// What happens to the stream's norm.
     pub norm: NormRule,
-    /// A hash over all that changes the states of the prompt; 0 exactly if nothing does.
-    pub prompt_salt: u64,
-    /// Whether how the prompt's states change depends on how long it is, whatever its last token.
-    pub prompt_len_matters: bool,
+    /// By step, a hash over all that it does to a token of the prompt.
+    digests: Vec<String>,
     /// Whether tokens of the prompt and generated ones are steered alike, wherever they stand: then the state of a
     /// generated token is the one that the same token has as part of a prompt.
     pub uniform: bool,
@@ -236,7 +236,6 @@ impl Program {
         norm: NormRule,
         used: Vec<String>,
     ) -> Self {
-        let (fingerprint, prompt_salt) = identity::identify(&steps, &conditions, conflict, norm);
         let alike = |step: &Step| {
             step.when.is_none()
                 && step.schedule.is_none()
@@ -244,14 +243,13 @@ impl Program {
                 && step.prompt.is_alike(&step.generation)
         };
         Self {
-            prompt_len_matters: steps.iter().any(|step| step.prompt.depends_on_prompt_len()),
             uniform: steps.iter().all(alike),
-            fingerprint,
+            fingerprint: identity::identify(&steps, &conditions, conflict, norm),
+            digests: identity::in_prompt(&steps, &conditions),
             steps,
             conditions,
             conflict,
             norm,
-            prompt_salt,
             used,
             clamped: Vec::new(),
             stream_norms: Vec::new(),
@@ -279,17 +277,18 @@ impl Program {
         Self::new(vec![step], Vec::new(), Conflict::default(), NormRule::default(), used)
     }
 
-    /// What the states of `prompt` depend on beside the tokens: equal salts, equal states; 0 where nothing acts on the prompt.
-    pub fn salt(&self, prompt: &[u32]) -> u64 {
-        let by_length = self.prompt_len_matters || self.steps.iter().any(|step| step.prompt.adds_last(prompt));
-        match by_length {
-            // An odd factor: no two lengths give one salt, but for the one in 2^64 that would be 0.
-            true => self
-                .prompt_salt
-                .wrapping_add((prompt.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-                .max(1),
-            false => self.prompt_salt,
+    /// Whether what it does to a prompt depends on where the messages of a chat lie in it.
+    pub fn has_roles(&self) -> bool {
+        self.steps.iter().any(|step| step.prompt.has_roles())
+    }
+
+    /// The program for a prompt with these turns.
+    pub fn in_turns(&self, turns: &[Turn]) -> Self {
+        let mut program = self.clone();
+        for step in &mut program.steps {
+            step.prompt = step.prompt.in_turns(turns);
         }
+        program
     }
 
     /// The position of the first token of `prompt` that a step acts on: states before it are those of an unsteered prompt.
@@ -366,7 +365,8 @@ impl Program {
             size_of::<Step>() + layers + step.prompt.bytes() + step.generation.bytes() + schedule + tests
         };
         let conditions = self.conditions.iter().map(Condition::bytes);
-        let names: usize = self.used.iter().map(|name| size_of::<String>() + name.len()).sum();
+        let names = self.used.iter().chain(&self.digests);
+        let names: usize = names.map(|name| size_of::<String>() + name.len()).sum();
         size_of::<Self>() + self.steps.iter().map(step).sum::<usize>() + conditions.sum::<usize>() + names
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use candle_core::{Result, Tensor};
-use residual_hooks::{Admission, BatchView, MARKED, Phase, RequestState, ResidualHook, Row};
+use residual_hooks::{Admission, BatchView, MARKED, Phase, Prompt, RequestState, ResidualHook, Row};
 
 use crate::apply::Applier;
 use crate::apply::plan::{Plan, captured};
@@ -71,9 +71,24 @@ impl ResidualHook for SteeringHook {
         }
     }
 
-    fn admit(&self, claimed: Option<&RequestState>, prompt: &[u32]) -> std::result::Result<Admission, String> {
+    fn wants_turns(&self, claimed: Option<&RequestState>) -> bool {
         match &self.programs {
-            Programs::Fixed(program) => Ok(admission(program, prompt, None, |_| ())),
+            Programs::Fixed(program) => program.has_roles(),
+            Programs::Served { .. } => claimed
+                .and_then(|state| state.downcast_ref::<Claimed>())
+                .is_some_and(Claimed::wants_turns),
+        }
+    }
+
+    fn admit(&self, claimed: Option<&RequestState>, prompt: &Prompt<'_>) -> std::result::Result<Admission, String> {
+        match &self.programs {
+            Programs::Fixed(program) => {
+                let program = match program.has_roles() {
+                    true => Arc::new(program.in_turns(prompt.turns?)),
+                    false => program.clone(),
+                };
+                Ok(admission(&program, prompt.tokens, None, |_| ()))
+            }
             Programs::Served { .. } => match claimed.and_then(|state| state.downcast_ref::<Claimed>()) {
                 Some(claimed) => claimed.admit(prompt),
                 None => Ok(Admission::default()),

@@ -126,7 +126,7 @@ impl Library {
     }
 
     /// Loads another program's file at `path` as `name`: a native vector of `model`, which the file does not state. Gives
-    /// what an operator should know of it, a line for each.
+    /// what an operator should know of it, a line for each; a hint at another `architecture` than the model's is one.
     ///
     /// # Errors
     ///
@@ -136,6 +136,7 @@ impl Library {
         name: &str,
         path: impl AsRef<Path>,
         model: ModelInfo,
+        architecture: Option<&str>,
         options: &ReadOptions,
     ) -> Result<Vec<String>, SteeringError> {
         check_name("vectors", name)?;
@@ -158,8 +159,7 @@ impl Library {
             path: path.to_path_buf(),
             reason: Box::new(reason),
         })?;
-        // The model's architecture isn't known here, so `hint` is not compared with it.
-        let notes = read.notes(None);
+        let notes = read.notes(architecture);
         self.insert(name, read.vector)?;
         Ok(notes)
     }
@@ -376,14 +376,14 @@ mod tests {
         let mut library = Library::default();
         let model = crate::gguf::tests::model(3, 4);
         let options = ReadOptions::default();
-        assert_eq!(
-            library.load_foreign("happy", &path, model.clone(), &options).unwrap(),
-            [""; 0]
-        );
+        let mut load = |architecture| library.load_foreign("happy", &path, model.clone(), architecture, &options);
+        assert_eq!(load(None).unwrap(), [""; 0]);
+        assert_eq!(load(Some("llama")).unwrap(), [""; 0]);
+        assert!(load(Some("gemma3")).unwrap()[0].starts_with("controlvector.model_hint: found \"llama\""));
         assert_eq!(library.get("happy").unwrap().model(), &model);
         std::fs::write(&path, "GGUX").unwrap();
         let error = library
-            .load_foreign("happy", &path, model, &options)
+            .load_foreign("happy", &path, model, None, &options)
             .unwrap_err()
             .to_string();
         let expected = format!("vectors.happy: {}: magic: found", path.display());
@@ -404,10 +404,10 @@ mod tests {
         assert!(error.starts_with("maps.m: nowhere.toml"), "{error}");
         let model = crate::gguf::tests::model(3, 4);
         let options = ReadOptions::default();
-        let error = Library::default().load_foreign("happy", "nowhere.gguf", model.clone(), &options);
+        let error = Library::default().load_foreign("happy", "nowhere.gguf", model.clone(), None, &options);
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with("vectors.happy: nowhere.gguf"), "{error}");
-        let error = Library::default().load_foreign("happy", "nowhere.txt", model, &options);
+        let error = Library::default().load_foreign("happy", "nowhere.txt", model, None, &options);
         let error = error.unwrap_err().to_string();
         assert!(
             error.starts_with("vectors.happy: found nowhere.txt, expected a file that ends in .gguf"),

@@ -4,13 +4,17 @@
 //! mostly look the same: positions and windows are ranges, merged, with what is excluded taken out as far as possible.
 
 mod ranges;
+mod roles;
 mod set;
 
-use residual_hooks::Phase;
+use std::ops::Range;
+
+use residual_hooks::{Phase, Turn};
 
 use crate::SteeringError;
 use crate::spec::{Selection, TokenRef, Where, Window};
 
+use roles::Roles;
 use set::Set;
 
 /// Says which id a text is as a token; the error says what it is instead, as in `which is 2 tokens: "ha", "ppy"`.
@@ -37,6 +41,11 @@ struct Clauses {
     exclude_positions: Vec<i64>,
     exclude_windows: Vec<Window>,
     exclude_tokens: Vec<u32>,
+    roles: Roles,
+    exclude_roles: Roles,
+    /// Where the messages of these roles lie, once a chat was looked at.
+    turns: Vec<Range<usize>>,
+    exclude_turns: Vec<Range<usize>>,
     required: bool,
 }
 
@@ -74,7 +83,7 @@ impl Selector {
             Where::All => (Set::all(), None),
             Where::Only(selection) => {
                 let clauses = Clauses::new(selection, at, resolve)?;
-                let include = Set::new(&clauses.positions, &clauses.windows, &clauses.tokens);
+                let include = Set::new(&clauses.positions, &clauses.windows, &clauses.tokens, clauses.roles);
                 (
                     if clauses.includes_all() { Set::all() } else { include },
                     Some(Box::new(clauses)),
@@ -86,6 +95,7 @@ impl Selector {
                 &clauses.exclude_positions,
                 &clauses.exclude_windows,
                 &clauses.exclude_tokens,
+                clauses.exclude_roles,
             )
         });
         let (include, exclude) = include.without(exclude);
@@ -109,6 +119,22 @@ impl Selector {
             exclude: Set::default(),
             also_last: false,
             clauses: None,
+        }
+    }
+
+    /// Whether which tokens it selects depends on whose messages they are in: asked for a token, it knows of none of them before
+    /// [`in_turns`](Self::in_turns) has told it where they lie.
+    pub fn has_roles(&self) -> bool {
+        !(self.include.roles().is_empty() && self.exclude.roles().is_empty())
+    }
+
+    /// The same for a prompt with these turns.
+    pub fn in_turns(&self, turns: &[Turn]) -> Self {
+        Self {
+            include: self.include.in_turns(turns),
+            exclude: self.exclude.in_turns(turns),
+            clauses: self.clauses.as_ref().map(|clauses| Box::new(clauses.in_turns(turns))),
+            ..self.clone()
         }
     }
 
@@ -164,11 +190,6 @@ impl Selector {
         self.include.is_empty() && self.also_last
     }
 
-    /// Whether what is selected of a prompt depends on how long it is, [the last token](Self::adds_last) aside.
-    pub fn depends_on_prompt_len(&self) -> bool {
-        self.include.counts_from_end() || self.exclude.counts_from_end()
-    }
-
     /// Whether a token's selection depends on the token alone, not on where it stands, [the last token](Self::adds_last) aside.
     pub fn ignores_position(&self) -> bool {
         self.include.ignores_position() && self.exclude.ignores_position()
@@ -206,6 +227,9 @@ impl Selector {
         self.exclude.write(&mut bytes);
         if self.also_last {
             bytes.push(1);
+        }
+        if self.has_roles() {
+            bytes.extend([2, self.include.roles().canonical(), self.exclude.roles().canonical()]);
         }
         bytes
     }
@@ -256,19 +280,33 @@ impl Clauses {
             exclude_positions: selection.exclude_positions.clone().unwrap_or_default(),
             exclude_windows: selection.exclude_windows.clone().unwrap_or_default(),
             exclude_tokens: ids("exclude_tokens", &selection.exclude_tokens)?,
+            roles: Roles::new(&selection.roles),
+            exclude_roles: Roles::new(&selection.exclude_roles),
+            turns: Vec::new(),
+            exclude_turns: Vec::new(),
             required: selection.required,
         })
+    }
+
+    fn in_turns(&self, turns: &[Turn]) -> Self {
+        Self {
+            turns: self.roles.ranges(turns).collect(),
+            exclude_turns: self.exclude_roles.ranges(turns).collect(),
+            ..self.clone()
+        }
     }
 
     fn bytes(&self) -> usize {
         let positions = self.positions.len() + self.exclude_positions.len();
         let windows = self.windows.len() + self.exclude_windows.len();
         let tokens = self.tokens.len() + self.exclude_tokens.len();
-        size_of::<Self>() + positions * size_of::<i64>() + windows * size_of::<Window>() + tokens * size_of::<u32>()
+        let turns = self.turns.len() + self.exclude_turns.len();
+        let lists = positions * size_of::<i64>() + windows * size_of::<Window>() + tokens * size_of::<u32>();
+        size_of::<Self>() + lists + turns * size_of::<Range<usize>>()
     }
 
     fn includes_all(&self) -> bool {
-        self.positions.is_empty() && self.windows.is_empty() && self.tokens.is_empty()
+        self.positions.is_empty() && self.windows.is_empty() && self.tokens.is_empty() && self.roles.is_empty()
     }
 
     fn select_something(&self, prompt: &[u32]) -> Result<(), String> {
@@ -308,7 +346,14 @@ impl Clauses {
             }
         }
 
-        // Where only tokens were asked for and none occurs, no exclusion is at fault.
+        for range in &self.turns {
+            mark(&mut selected, range, true);
+        }
+        if !self.roles.is_empty() && self.turns.is_empty() && self.required {
+            return Err("roles: found no message of theirs in the prompt, expected one at least".to_string());
+        }
+
+        // Where only tokens or roles were asked for and none occurs, no exclusion is at fault.
         if !selected.contains(&true) {
             return Ok(());
         }
@@ -331,6 +376,12 @@ impl Clauses {
         if !selected.contains(&true) {
             return none_left("exclude_windows");
         }
+        for range in &self.exclude_turns {
+            mark(&mut selected, range, false);
+        }
+        if !selected.contains(&true) {
+            return none_left("exclude_roles");
+        }
         let mut tokens = self.exclude_tokens.clone();
         tokens.sort_unstable();
         let mut left = selected
@@ -342,6 +393,12 @@ impl Clauses {
         }
         Ok(())
     }
+}
+
+/// Sets the flags of a range, as far as they are there.
+fn mark(flags: &mut [bool], range: &Range<usize>, to: bool) {
+    let end = range.end.min(flags.len());
+    flags[range.start.min(end)..end].fill(to);
 }
 
 /// A position counted from the prompt's start; `None` if it lies before it.

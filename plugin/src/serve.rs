@@ -9,6 +9,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use mistralrs_cli::{ModelEntry, prepare_serve};
 use mistralrs_core::{MistralRs, ModelStatus};
+use steermap_extract::{Message, Running};
 use tracing::{info, warn};
 
 use crate::SteeringError;
@@ -74,8 +75,15 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         let id = engine_id(&engine, entry)?;
         let mut model = Model::loaded(&engine, &id, &[&entry.model_id], fingerprint)?;
         model.bound = bounds.get(&entry.model_id).copied();
+        model.chat = answers_chats(&engine, &id).await;
+        model.architecture = files_of(entry).and_then(|files| files.architecture());
         vectors
-            .load_control(&mut library, &entry.model_id, &model.target.info())
+            .load_control(
+                &mut library,
+                &entry.model_id,
+                &model.target.info(),
+                model.architecture.as_deref(),
+            )
             .map_err(|error| error.within(&path))?;
         models.push(model);
         asked.push((id, defaults.get(&entry.model_id)));
@@ -162,6 +170,16 @@ pub fn unwell(engine: &MistralRs) -> Option<String> {
         },
         status => Some(format!("`{model}` is {status}")),
     })
+}
+
+/// Whether a model takes chats: whether it has a template that one can be written with.
+async fn answers_chats(engine: &Arc<MistralRs>, id: &str) -> bool {
+    let running = Running::new(engine.clone(), id.to_string());
+    let chat = [Message {
+        role: "user".to_string(),
+        content: "Hello".to_string(),
+    }];
+    running.chat_turns(&chat).await.is_ok()
 }
 
 /// The fingerprint of the files that were loaded.

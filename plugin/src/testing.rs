@@ -9,7 +9,7 @@ use steermap_maps::{
     VectorFile, VectorHeader,
 };
 
-use crate::spec::{Selection, TokenRef, Where, Window};
+use crate::spec::{Role, Selection, TokenRef, Where, Window};
 use crate::{Library, Target};
 
 /// Width of the target's stream.
@@ -176,15 +176,26 @@ pub(crate) fn selections(generation: bool) -> impl Strategy<Value = Selection> {
     let positions = move || prop::option::weighted(0.3, prop::collection::vec(position(), 1..4));
     let windows = move || prop::option::weighted(0.3, prop::collection::vec(window(), 1..4));
     let tokens = move || prop::option::weighted(0.3, prop::collection::vec(token(), 1..3));
-    let lists = (positions(), windows(), tokens(), positions(), windows(), tokens());
-    lists
-        .prop_map(|lists| Selection {
-            positions: lists.0,
-            windows: lists.1,
-            tokens: lists.2,
-            exclude_positions: lists.3,
-            exclude_windows: lists.4,
-            exclude_tokens: lists.5,
+    let roles = move || {
+        let names = prop::sample::subsequence(vec![Role::User, Role::Assistant, Role::Tool], 1..3);
+        prop_oneof![
+            4 => Just(None),
+            // (What is generated is the assistant's.)
+            1 => names.prop_map(move |names| Some(names).filter(|_| !generation)),
+        ]
+    };
+    let include = (positions(), windows(), tokens(), roles());
+    let exclude = (positions(), windows(), tokens(), roles());
+    (include, exclude)
+        .prop_map(|(include, exclude)| Selection {
+            positions: include.0,
+            windows: include.1,
+            tokens: include.2,
+            roles: include.3,
+            exclude_positions: exclude.0,
+            exclude_windows: exclude.1,
+            exclude_tokens: exclude.2,
+            exclude_roles: exclude.3,
             required: false,
         })
         .prop_filter("no key", |selection| *selection != Selection::default())

@@ -117,16 +117,22 @@ impl VectorSources {
         Ok(())
     }
 
-    /// Loads the other programs' files of the model that the configuration calls `model_id`, which is `info`. What an
-    /// operator should know of them is logged as a warning.
+    /// Loads the other programs' files of the model that the configuration calls `model_id`, which is `info`, of `architecture` where
+    /// that is known. What an operator should know of them is logged as a warning.
     ///
     /// # Errors
     ///
     /// As [`Library::load_foreign`].
-    pub fn load_control(&self, library: &mut Library, model_id: &str, info: &ModelInfo) -> Result<(), SteeringError> {
+    pub fn load_control(
+        &self,
+        library: &mut Library,
+        model_id: &str,
+        info: &ModelInfo,
+        architecture: Option<&str>,
+    ) -> Result<(), SteeringError> {
         let of_model = |source: &VectorSource| source.control_of.as_deref() == Some(model_id);
         for (name, source) in self.0.iter().filter(|(_, source)| of_model(source)) {
-            for note in library.load_foreign(name, &source.path, info.clone(), &source.options)? {
+            for note in library.load_foreign(name, &source.path, info.clone(), architecture, &source.options)? {
                 tracing::warn!("steering.vectors.{name}: {}: {note}", source.path.display());
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use allocation_counter::{AllocationInfo, measure};
 use candle_core::{DType, Device, Tensor};
-use residual_hooks::{HookSlot, Phase, ResidualHook, Row, Support, before_block};
+use residual_hooks::{HookSlot, Phase, Prompt, ResidualHook, Row, Support, before_block};
 use steermap_plugin::{Program, SteeringHook};
 
 const HIDDEN: usize = 64;
@@ -24,7 +24,12 @@ fn third_and_fourth(sequences: usize, dtype: DType) -> [AllocationInfo; 2] {
     slot.install(Arc::new(SteeringHook::fixed(program(0)))).unwrap();
     // Each sequence has a program of its own.
     let states: Vec<_> = (0..sequences)
-        .map(|number| SteeringHook::fixed(program(number)).admit(None, &[1]).unwrap().state)
+        .map(|number| {
+            SteeringHook::fixed(program(number))
+                .admit(None, &Prompt::text(&[1]))
+                .unwrap()
+                .state
+        })
         .collect();
     let stream = Tensor::ones((sequences, 1, HIDDEN), dtype, &Device::Cpu).unwrap();
     let pass = |position: usize| {

@@ -249,6 +249,8 @@ fn steering(args: &Args) -> Result<(Steering, usize)> {
             dtype: None,
         },
         layers: (0..target.num_layers).collect(),
+        chat: false,
+        architecture: None,
         tokenizer: None,
         texts: Arc::new(TokenTexts::new(None)),
         context: None,

@@ -79,6 +79,8 @@ pub struct Ask {
     pub model: String,
     /// The text to go on with.
     pub prompt: String,
+    /// The same as messages of a chat, roles and texts; without any it is asked for as a completion.
+    pub turns: Vec<(&'static str, String)>,
     /// The most tokens to generate.
     pub max_tokens: usize,
     /// The field `steering`; absent, the server's default applies.
@@ -97,10 +99,18 @@ pub struct Ask {
 
 impl Ask {
     fn body(&self) -> Value {
-        let mut body = json!({
-            "model": self.model, "prompt": self.prompt, "max_tokens": self.max_tokens, "temperature": 0.0, "logprobs": 2,
-        });
+        let mut body = json!({"model": self.model, "max_tokens": self.max_tokens, "temperature": 0.0});
         let fields = body.as_object_mut().expect("made as an object");
+        if self.turns.is_empty() {
+            fields.insert("prompt".into(), self.prompt.as_str().into());
+            fields.insert("logprobs".into(), 2.into());
+        } else {
+            let messages = self.turns.iter();
+            let messages = messages.map(|(role, content)| json!({"role": role, "content": content}));
+            fields.insert("messages".into(), messages.collect());
+            fields.insert("logprobs".into(), true.into());
+            fields.insert("top_logprobs".into(), 2.into());
+        }
         if self.stream {
             fields.insert("stream".into(), true.into());
         }
@@ -308,7 +318,10 @@ impl Client {
     ///
     /// A connection that fails without having been given up, or an answer that is not what a completion looks like.
     pub fn complete(&self, ask: &Ask) -> Result<Outcome> {
-        let request = self.agent.post(self.at("/v1/completions"));
+        let request = self.agent.post(self.at(match ask.turns.is_empty() {
+            true => "/v1/completions",
+            false => "/v1/chat/completions",
+        }));
         let limit = match ask.cancel {
             Some(Cancel::After(time)) => Some(time),
             _ => None,
@@ -366,11 +379,10 @@ fn whole(body: &Value, fingerprint: Option<String>) -> Result<Answer> {
     let entries = body.get("choices").and_then(Value::as_array).context("no choices")?;
     let mut choices = vec![Choice::default(); entries.len()];
     for entry in entries {
-        let text = entry.get("text").and_then(Value::as_str);
         let tokens = entry.get("logprobs").and_then(tokens);
         let choice = number(entry, "/index").and_then(|index| choices.get_mut(index));
         *choice.context("a choice that was not asked for")? = Choice {
-            text: text.context("no text")?.to_string(),
+            text: text(entry).context("no text")?.to_string(),
             tokens: tokens.context("no logprobs, or a token without its best two")?,
             finish: finish(entry),
             readout: readout(entry).context("a readout of another form")?,
@@ -413,7 +425,7 @@ fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) ->
         for entry in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
             let choice = choices.get_mut(number(entry, "/index").unwrap_or(0));
             let choice = choice.context("a choice that was not asked for")?;
-            choice.text += entry.get("text").and_then(Value::as_str).unwrap_or_default();
+            choice.text += text(entry).unwrap_or_default();
             choice
                 .tokens
                 .extend(entry.get("logprobs").and_then(tokens).into_iter().flatten());
@@ -436,8 +448,22 @@ fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) ->
     })
 }
 
-/// The tokens of a completion, each with the second best in its place.
+/// The text of a completion, of an answer in a chat, or of a part of it. An answer without a text has none.
+fn text(entry: &Value) -> Option<&str> {
+    let message = entry.get("message").or_else(|| entry.get("delta"));
+    match message {
+        Some(message) => message
+            .get("content")
+            .map(|content| content.as_str().unwrap_or_default()),
+        None => entry.get("text")?.as_str(),
+    }
+}
+
+/// The tokens of an answer, each with the second best in its place.
 fn tokens(logprobs: &Value) -> Option<Vec<Token>> {
+    if let Some(tokens) = logprobs.get("content") {
+        return tokens.as_array()?.iter().map(chat_token).collect();
+    }
     let list = |key: &str| logprobs.get(key)?.as_array();
     let (texts, logprobs, top) = (list("tokens")?, list("token_logprobs")?, list("top_logprobs")?);
     let token = |((text, logprob), top): ((&Value, &Value), &Value)| {
@@ -452,6 +478,19 @@ fn tokens(logprobs: &Value) -> Option<Vec<Token>> {
         })
     };
     texts.iter().zip(logprobs).zip(top).map(token).collect()
+}
+
+/// A token of an answer in a chat.
+fn chat_token(token: &Value) -> Option<Token> {
+    let text = token.get("token")?.as_str()?;
+    let top = token.get("top_logprobs")?.as_array()?.iter();
+    let others = top.filter(|other| other.get("token").and_then(Value::as_str) != Some(text));
+    let others = others.filter_map(|other| other.get("logprob")?.as_f64());
+    Some(Token {
+        text: text.to_string(),
+        logprob: token.get("logprob")?.as_f64()?,
+        second: others.max_by(f64::total_cmp),
+    })
 }
 
 /// What a choice says of the stream, empty if nothing; `None` if it is not what it should be.
@@ -546,6 +585,7 @@ mod tests {
 
     fn ask(cancel: Option<Cancel>, choices: usize) -> Ask {
         Ask {
+            turns: Vec::new(),
             model: "m".into(),
             prompt: "p".into(),
             max_tokens: 2,

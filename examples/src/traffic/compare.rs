@@ -252,6 +252,7 @@ mod tests {
     fn exchange() -> Exchange {
         Exchange {
             ask: Ask {
+                turns: Vec::new(),
                 model: "m".into(),
                 prompt: "p".into(),
                 max_tokens: 3,

@@ -100,6 +100,7 @@ impl Continuations {
         let tokens = tokens.map_err(|error| anyhow!("{prompt:?} has no tokens: {error}"))?;
         Ok(Exchange {
             ask: Ask {
+                turns: Vec::new(),
                 prompt,
                 max_tokens: self.rng.random_range(1..=MAX_TOKENS),
                 stream: self.rng.random_bool(0.3),
@@ -142,6 +143,7 @@ mod tests {
     fn exchange(steering: Option<Value>) -> Exchange {
         Exchange {
             ask: Ask {
+                turns: Vec::new(),
                 model: "m".into(),
                 prompt: "One day".into(),
                 max_tokens: 3,

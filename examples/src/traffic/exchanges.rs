@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -41,6 +41,7 @@ pub struct Exchange {
 /// Makes exchanges, the same ones for the same seed.
 pub struct Exchanges {
     model: String,
+    joins_messages: bool,
     prompts: Vec<Prompt>,
     specs: Specs,
     rng: ChaCha8Rng,
@@ -61,6 +62,7 @@ impl Exchanges {
             .collect();
         Ok(Self {
             model: served.model.clone(),
+            joins_messages: served.base.joins_messages,
             prompts: all?.concat(),
             specs: Specs::new(served.base, seed),
             rng: ChaCha8Rng::seed_from_u64(seed.wrapping_add(1)),
@@ -70,7 +72,11 @@ impl Exchanges {
     fn exchange(&mut self) -> Exchange {
         let rng = &mut self.rng;
         let prompt = self.prompts.choose(rng).expect("there are prompts");
-        let steering = self.specs.steering(prompt);
+        let turns = match self.joins_messages && rng.random_bool(0.2) {
+            true => turns(&prompt.text, rng),
+            false => Vec::new(),
+        };
+        let steering = self.specs.steering(prompt, turns.len());
         let stream = rng.random_bool(0.4);
         let cancel = match rng.random_range(0..20) {
             0 | 1 if stream => Some(Cancel::AfterEvents(rng.random_range(0..6))),
@@ -94,6 +100,7 @@ impl Exchanges {
             .then(|| *GRAMMARS.choose(rng).expect("there are some"));
         Exchange {
             ask: Ask {
+                turns,
                 model: self.model.clone(),
                 prompt: prompt.text.clone(),
                 max_tokens: rng.random_range(1..=MAX_TOKENS),
@@ -109,6 +116,22 @@ impl Exchanges {
             pause: rng.random_range(Duration::ZERO..LONGEST_PAUSE),
         }
     }
+}
+
+/// A text as the messages of a chat, at most five of them, by a user and an assistant in turn.
+fn turns(text: &str, rng: &mut ChaCha8Rng) -> Vec<(&'static str, String)> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let most = words.len().min(5);
+    let count = rng.random_range(0..most);
+    let mut cuts = (1..words.len()).choose_multiple(rng, count);
+    cuts.sort_unstable();
+    let ends = cuts.iter().copied().chain([words.len()]);
+    let starts = std::iter::once(0).chain(cuts.iter().copied());
+    let roles = ["user", "assistant"].into_iter().cycle();
+    let spans = starts.zip(ends).zip(roles);
+    spans
+        .map(|((start, end), role)| (role, words[start..end].join(" ")))
+        .collect()
 }
 
 impl Iterator for Exchanges {

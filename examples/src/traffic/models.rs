@@ -50,6 +50,8 @@ pub struct ServedModel {
     pub context: usize,
     /// About how many bytes of a story are a token.
     pub token_bytes: usize,
+    /// Whether its chat template joins the texts of messages with spaces, and does nothing else: then a prompt may come as a chat.
+    pub joins_messages: bool,
     /// Tokens of the prompts: few different numbers, since the engine's scheduler batches prompts of equal length alone.
     pub prompt_lengths: &'static [usize],
 }
@@ -92,6 +94,7 @@ pub static STORIES: ServedModel = ServedModel {
     vocabulary: 1000,
     context: 512,
     token_bytes: 4,
+    joins_messages: true,
     prompt_lengths: &[6, 12, 18, 36],
 };
 
@@ -130,6 +133,7 @@ pub static WINDOW: ServedModel = ServedModel {
     vocabulary: 256,
     context: 512,
     token_bytes: 1,
+    joins_messages: false,
     prompt_lengths: &[20, 48, 58, 64, 130, 240],
 };
 

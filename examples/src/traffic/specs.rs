@@ -21,6 +21,8 @@ pub struct Specs {
     model: &'static ServedModel,
     rng: ChaCha8Rng,
     shared: Vec<Value>,
+    /// Messages of the prompt that a spec is made for.
+    messages: usize,
 }
 
 /// What a request is steered with.
@@ -60,14 +62,16 @@ impl Specs {
             model,
             rng: ChaCha8Rng::seed_from_u64(seed),
             shared: Vec::new(),
+            messages: 0,
         };
         specs.shared = (0..SHARED).map(|_| specs.spec(None)).collect();
         specs
     }
 
-    /// What a request with this prompt is steered with: four in ten not at all or by the default, three by a spec that
+    /// What a request with this prompt, which comes as so many messages of a chat, is steered with: four in ten not at all or by the default, three by a spec that
     /// others have too, three by one of its own.
-    pub fn steering(&mut self, prompt: &Prompt) -> Steering {
+    pub fn steering(&mut self, prompt: &Prompt, messages: usize) -> Steering {
+        self.messages = messages;
         match self.rng.random_range(0..10) {
             0..2 => Steering::Off,
             2 => Steering::Reading(self.readouts()),
@@ -318,11 +322,24 @@ impl Specs {
         let Some(prompt) = prompt.filter(|_| self.rng.random_bool(0.8)) else {
             return "all".into();
         };
+        if self.messages > 0 && self.rng.random_bool(0.6) {
+            return self.roles();
+        }
         loop {
             let (value, selected) = self.prompt_selector(prompt);
             if !selected.is_empty() {
                 return value;
             }
+        }
+    }
+
+    /// A selector of a chat by whose messages its tokens are in: there is a user's, and often an assistant's.
+    fn roles(&mut self) -> Value {
+        match self.rng.random_range(0..4) {
+            0 => json!({"roles": ["user"], "required": true}),
+            1 => json!({"roles": ["user", "tool"], "positions": [-1]}),
+            2 if self.messages > 1 => json!({"exclude_roles": ["user"], "windows": [[0]]}),
+            _ => json!({"roles": ["assistant", "system"]}),
         }
     }
 
@@ -464,7 +481,7 @@ mod tests {
     fn a_series_has_everything_and_can_be_made_again() {
         let make = || {
             let mut specs = Specs::new(&STORIES, 3);
-            (0..400).map(|_| specs.steering(&prompt())).collect::<Vec<_>>()
+            (0..400).map(|_| specs.steering(&prompt(), 3)).collect::<Vec<_>>()
         };
         let made = make();
         assert_eq!(made, make());
@@ -501,6 +518,9 @@ mod tests {
             "window\"",
             "\"all\":[",
             "\"any\":[",
+            "roles",
+            "required",
+            "exclude_roles",
         ] {
             assert!(text.contains(word), "no {word}");
         }
@@ -515,7 +535,7 @@ mod tests {
     #[test]
     fn a_series_names_what_its_model_has() {
         let mut specs = Specs::new(&WINDOW, 5);
-        let made = (0..200).map(|_| specs.steering(&prompt())).collect::<Vec<_>>();
+        let made = (0..200).map(|_| specs.steering(&prompt(), 3)).collect::<Vec<_>>();
         let text = format!("{}", made.iter().filter_map(Steering::field).collect::<Value>());
         assert!(text.contains("\"three\"") && !text.contains("mood") && !text.contains("across"));
         for field in made.iter().filter_map(Steering::field) {

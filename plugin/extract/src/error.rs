@@ -23,6 +23,7 @@ impl ExtractError {
     }
 
     /// An error of the engine, for people.
+    #[cfg(feature = "engine")]
     pub(crate) fn engine(error: impl std::fmt::Display) -> Self {
         Self::Engine(crate::words::without_backtrace(&error.to_string()))
     }

@@ -22,11 +22,13 @@
 //! | [`statistics`] | how well directions separate pairs |
 //! | [`words`] | the engine's messages, for people |
 //!
-//! It knows models, pairs and vector files; nothing of HTTP, and nothing of maps between models.
+//! It knows models, pairs and vector files; nothing of HTTP, and nothing of maps between models. Without its feature `engine` it has
+//! no models, [`device`], [`model_files`], [`running`] and [`session`], and nothing of mistral.rs.
 
 #![warn(missing_docs)]
 
 pub mod capture;
+#[cfg(feature = "engine")]
 pub mod device;
 pub mod distinct;
 pub mod error;
@@ -34,11 +36,14 @@ pub mod find;
 pub mod layers;
 mod logistic;
 pub mod method;
+#[cfg(feature = "engine")]
 pub mod model_files;
 pub mod neutral;
 mod pca;
 pub mod position;
+#[cfg(feature = "engine")]
 pub mod running;
+#[cfg(feature = "engine")]
 pub mod session;
 pub mod sign;
 pub mod states;
@@ -52,7 +57,9 @@ pub use error::ExtractError;
 pub use find::{Found, Origin, Wanted, find};
 pub use layers::LayerSelection;
 pub use method::Method;
+#[cfg(feature = "engine")]
 pub use running::Running;
+#[cfg(feature = "engine")]
 pub use session::{ModelSource, Session};
 pub use sign::Sign;
 pub use states::{PairStates, ReadProgress, Reader};

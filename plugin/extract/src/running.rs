@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use mistralrs::core::{MistralRs, RequestMessage};
+use mistralrs::core::{ChatTurnsRequest, MistralRs, RequestMessage};
 use mistralrs::error::Error;
 use mistralrs::{Model, NormalRequest, Request, Response, SamplingParams, TextMessageRole, TextMessages};
+use residual_hooks::Turn;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::ExtractError;
@@ -61,6 +62,32 @@ impl Running {
     /// As [`tokenize`](Self::tokenize).
     pub async fn tokenize_prompt(&self, text: &Text) -> Result<Vec<u32>, ExtractError> {
         self.tokens(text, true).await
+    }
+
+    /// The tokens of a chat as the prompt of a request, and where its messages lie among them, or why that is not known.
+    ///
+    /// # Errors
+    ///
+    /// As [`tokenize`](Self::tokenize).
+    pub async fn chat_turns(
+        &self,
+        messages: &[Message],
+    ) -> Result<(Vec<u32>, Result<Vec<Turn>, String>), ExtractError> {
+        let (response, mut answers) = channel(1);
+        let request = Request::ChatTurns(ChatTurnsRequest {
+            messages: chat(messages).into(),
+            response,
+        });
+        let engine = self.model.inner().get_sender(self.id.as_deref());
+        let engine = engine.map_err(ExtractError::engine)?;
+        let gone = || ExtractError::Engine("the engine is gone".to_string());
+        engine.send(request).await.map_err(|_| gone())?;
+        let told = answers.recv().await.ok_or_else(gone)?;
+        told.map_err(|error| {
+            let message = without_backtrace(&error.to_string());
+            let chat = Text::Chat(messages.to_vec());
+            ExtractError::Input(format!("could not tokenize {}: {message}", shown(&chat)))
+        })
     }
 
     async fn tokens(&self, text: &Text, open: bool) -> Result<Vec<u32>, ExtractError> {

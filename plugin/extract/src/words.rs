@@ -9,6 +9,7 @@ pub fn without_backtrace(message: &str) -> String {
 }
 
 /// What became of asking the hub for a model, if that is what a message of the engine is of.
+#[cfg(feature = "engine")]
 pub(crate) fn hub_answer(message: &str) -> Option<String> {
     let code = message.split_once("(HTTP ").map(|(_, rest)| rest);
     let code = code.and_then(|rest| rest.split_once(')')).map(|(code, _)| code);
@@ -47,6 +48,7 @@ mod tests {
         assert_eq!(without_backtrace(&real.to_string()), "no");
     }
 
+    #[cfg(feature = "engine")]
     #[test]
     fn answers_of_the_hub() {
         let answer = |message: &str| hub_answer(message).unwrap();

@@ -1,6 +1,8 @@
 //! What a hook is.
 
 use std::any::Any;
+use std::iter::Peekable;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
@@ -41,30 +43,60 @@ pub trait ResidualHook: Send + Sync {
         Ok(None)
     }
 
+    /// Whether [`admit`](Self::admit) is to know where the messages of a chat lie, which costs a second tokenisation. Asked once
+    /// a request, with what [`claim`](Self::claim) returned.
+    fn wants_turns(&self, claimed: Option<&RequestState>) -> bool {
+        let _ = claimed;
+        false
+    }
+
     /// Asked for each of the request's sequences (several where it asks for several answers), with what
-    /// [`claim`](Self::claim) returned and the prompt's tokens.
+    /// [`claim`](Self::claim) returned and the prompt.
     ///
     /// # Errors
     ///
     /// The request is answered with the reason, and not run.
-    fn admit(&self, claimed: Option<&RequestState>, prompt: &[u32]) -> std::result::Result<Admission, String> {
+    fn admit(&self, claimed: Option<&RequestState>, prompt: &Prompt<'_>) -> std::result::Result<Admission, String> {
         let _ = (claimed, prompt);
         Ok(Admission::default())
     }
 }
 
+/// The prompt of a sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Prompt<'a> {
+    /// Its tokens, as they will run.
+    pub tokens: &'a [u32],
+    /// Where the messages of a chat lie among them, in ascending order; none for a prompt that is no chat, or where the hook
+    /// doesn't [want them](ResidualHook::wants_turns). An error says why that is not known.
+    pub turns: std::result::Result<&'a [Turn], &'a str>,
+}
+
+impl<'a> Prompt<'a> {
+    /// A prompt that is no chat.
+    pub fn text(tokens: &'a [u32]) -> Self {
+        Self { tokens, turns: Ok(&[]) }
+    }
+}
+
+/// One message of a chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Whose it is: `user`, `assistant` and so on.
+    pub role: String,
+    /// The tokens that its text is in, not those that the chat template wrote around it.
+    pub tokens: Range<usize>,
+}
+
 /// How a sequence runs and what of its cached states others may use. The default is right for a hook that only looks.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// What the cached states from [`salt_from`](Self::salt_from) on depend on beside the tokens: they are shared only
-    /// between sequences of equal salt. 0 is the salt of a model without a hook.
-    pub salt: u64,
-    /// The first position whose state the hook changes: those before it are what they are without a hook, so they are
-    /// shared under the salt 0.
-    pub salt_from: usize,
-    /// Whether the states of generated tokens are what they would be had the tokens stood in a prompt of this salt;
-    /// if not, only the prompt's are shared.
-    pub share_generated: bool,
+    /// What cached states depend on beside the tokens: from each position on, its salt. Positions ascend; before the first, and
+    /// without any, the salt is 0, that of a model without a hook. The states of two sequences are equal up to the first position
+    /// at which the tokens or the salts differ.
+    pub salts: Arc<[(usize, u64)]>,
+    /// The first position whose state nobody else may use; `None`: all that the salts allow.
+    pub own_from: Option<usize>,
     /// Whether the sequence may start from cached states. Not if the hook must see every token of the prompt.
     pub read_cache: bool,
     /// Comes back in every [`Row`](crate::Row) of the sequence.
@@ -74,9 +106,8 @@ pub struct Admission {
 impl Default for Admission {
     fn default() -> Self {
         Self {
-            salt: 0,
-            salt_from: 0,
-            share_generated: true,
+            salts: Arc::default(),
+            own_from: None,
             read_cache: true,
             state: None,
         }
@@ -87,27 +118,31 @@ impl Admission {
     /// Number of leading tokens whose states others may use, of a sequence of `tokens` tokens with a prompt of
     /// `prompt_len`. The last token is not counted once it was generated: no forward pass has read it yet.
     pub fn shared(&self, prompt_len: usize, tokens: usize) -> usize {
-        if self.share_generated {
-            tokens.saturating_sub(1).max(prompt_len.min(tokens))
-        } else {
-            prompt_len.min(tokens)
-        }
+        let computed = tokens.saturating_sub(1).max(prompt_len.min(tokens));
+        computed.min(self.own_from.unwrap_or(usize::MAX))
     }
 
     /// Number of leading tokens whose states a sequence admitted so may take from one that was admitted as `other`, if the
     /// tokens are equal.
     pub fn compatible(&self, other: &Self) -> usize {
-        let changed_from = |admission: &Self| {
-            if admission.salt == 0 {
-                usize::MAX
-            } else {
-                admission.salt_from
+        let (mut ours, mut theirs) = (self.salts.iter().peekable(), other.salts.iter().peekable());
+        // The salts of both at a position up to which they are equal.
+        let mut salts = (0, 0);
+        loop {
+            let next = [&mut ours, &mut theirs].map(|list| list.peek().map(|(from, _)| *from));
+            let Some(position) = next.into_iter().flatten().min() else {
+                return usize::MAX;
+            };
+            let go_on = |list: &mut Peekable<std::slice::Iter<'_, (usize, u64)>>, salt: &mut u64| {
+                while let Some((_, next)) = list.next_if(|(from, _)| *from == position) {
+                    *salt = *next;
+                }
+            };
+            go_on(&mut ours, &mut salts.0);
+            go_on(&mut theirs, &mut salts.1);
+            if salts.0 != salts.1 {
+                return position;
             }
-        };
-        if self.salt == other.salt {
-            usize::MAX
-        } else {
-            changed_from(self).min(changed_from(other))
         }
     }
 }
@@ -123,7 +158,7 @@ mod tests {
         assert_eq!(all.shared(5, 6), 5);
         assert_eq!(all.shared(5, 5), 5);
         let prompt = Admission {
-            share_generated: false,
+            own_from: Some(5),
             ..Admission::default()
         };
         assert_eq!(prompt.shared(5, 9), 5);
@@ -131,18 +166,25 @@ mod tests {
     }
 
     #[test]
-    fn states_before_the_first_change_are_anybodys() {
-        let salted = |salt, salt_from| Admission {
-            salt,
-            salt_from,
+    fn states_are_shared_up_to_the_first_salt_that_differs() {
+        let salted = |salts: &[(usize, u64)]| Admission {
+            salts: salts.into(),
             ..Admission::default()
         };
-        let plain = Admission::default();
-        assert_eq!(plain.compatible(&plain), usize::MAX);
-        assert_eq!(salted(7, 3).compatible(&salted(7, 3)), usize::MAX);
-        assert_eq!(salted(7, 3).compatible(&plain), 3);
-        assert_eq!(plain.compatible(&salted(7, 3)), 3);
-        assert_eq!(salted(7, 3).compatible(&salted(8, 2)), 2);
-        assert_eq!(salted(7, 0).compatible(&plain), 0);
+        let compatible = |a: &[(usize, u64)], b: &[(usize, u64)]| {
+            let (a, b) = (salted(a), salted(b));
+            assert_eq!(a.compatible(&b), b.compatible(&a));
+            a.compatible(&b)
+        };
+        assert_eq!(compatible(&[], &[]), usize::MAX);
+        assert_eq!(compatible(&[(3, 7)], &[(3, 7)]), usize::MAX);
+        assert_eq!(compatible(&[(3, 7)], &[]), 3);
+        assert_eq!(compatible(&[(3, 7)], &[(2, 8)]), 2);
+        assert_eq!(compatible(&[(0, 7)], &[]), 0);
+        // A conversation that goes on: what was changed before is changed again, and something more.
+        assert_eq!(compatible(&[(3, 7), (6, 0)], &[(3, 7), (6, 0), (9, 7)]), 9);
+        assert_eq!(compatible(&[(3, 7), (6, 0)], &[(3, 7)]), 6);
+        // Said in more words than needed.
+        assert_eq!(compatible(&[(3, 0), (5, 7), (6, 7)], &[(5, 7)]), usize::MAX);
     }
 }

@@ -29,7 +29,7 @@ mod seam;
 mod slot;
 
 pub use batch::{BatchView, Phase, Row};
-pub use hook::{Admission, RequestState, ResidualHook};
+pub use hook::{Admission, Prompt, RequestState, ResidualHook, Turn};
 pub use request::{MARKED, Marked, RequestMark, current_mark, marked};
 pub use seam::{after_last_block, before_block};
 pub use slot::{Claim, HookSlot, InstallError, StreamInfo, Support};

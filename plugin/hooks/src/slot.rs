@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 
 use crate::seam::{self, Active};
-use crate::{Admission, BatchView, RequestState, ResidualHook, Row};
+use crate::{Admission, BatchView, Prompt, RequestState, ResidualHook, Row};
 
 /// What a model's code lets a hook see. Declared by the model beside the code that calls the seam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +102,17 @@ impl Claim {
     /// # Errors
     ///
     /// The reason why the hook refuses it.
-    pub fn admit(&self, prompt: &[u32]) -> Result<Admission, String> {
+    pub fn admit(&self, prompt: &Prompt<'_>) -> Result<Admission, String> {
         match &self.hook {
             Some(hook) => hook.admit(self.state.as_ref(), prompt),
             None => Ok(Admission::default()),
         }
+    }
+
+    /// Whether [`admit`](Self::admit) is to be told the turns of a chat.
+    pub fn wants_turns(&self) -> bool {
+        let hook = self.hook.as_ref();
+        hook.is_some_and(|hook| hook.wants_turns(self.state.as_ref()))
     }
 }
 
@@ -274,14 +280,23 @@ mod tests {
                 _ => Ok(Some(Arc::new(request))),
             }
         }
-        fn admit(&self, claimed: Option<&RequestState>, prompt: &[u32]) -> std::result::Result<Admission, String> {
+        fn wants_turns(&self, claimed: Option<&RequestState>) -> bool {
+            claimed.and_then(|state| state.downcast_ref::<usize>()) == Some(&7)
+        }
+        fn admit(&self, claimed: Option<&RequestState>, prompt: &Prompt<'_>) -> std::result::Result<Admission, String> {
             let request = claimed.and_then(|state| state.downcast_ref::<usize>());
-            let salt = request.ok_or("no state")? + 100 * prompt.len();
+            let salt = request.ok_or("no state")? + 100 * prompt.tokens.len();
             Ok(Admission {
-                salt: salt as u64,
+                salts: [(0, salt as u64)].into(),
                 ..Admission::default()
             })
         }
+    }
+
+    /// The first salt that a prompt is admitted with.
+    fn salt(claim: &Claim, prompt: &[u32]) -> Option<u64> {
+        let admitted = claim.admit(&Prompt::text(prompt)).unwrap();
+        admitted.salts.first().map(|(_, salt)| *salt)
     }
 
     fn wants(layers: &[usize]) -> Arc<Wants> {
@@ -326,19 +341,23 @@ mod tests {
         slot.install(wants(&[1])).unwrap();
         slot.install(wants(&[9])).unwrap_err();
         assert!(slot.is_installed());
-        assert_eq!(slot.claim(5).unwrap().admit(&[1]).unwrap().salt, 105);
+        assert_eq!(salt(&slot.claim(5).unwrap(), &[1]), Some(105));
     }
 
     #[test]
     fn a_request_keeps_the_hook_that_it_was_claimed_under() {
         let slot = HookSlot::new(Support::EveryBlock, 4, 8);
-        assert_eq!(slot.claim(5).unwrap().admit(&[1]).unwrap().salt, 0);
+        assert_eq!(salt(&slot.claim(5).unwrap(), &[1]), None);
         slot.install(wants(&[1])).unwrap();
         assert_eq!(slot.claim(0).err().unwrap(), "not that one");
         let claim = slot.claim(7).unwrap();
+        let other = slot.claim(8).unwrap();
         slot.remove();
-        assert_eq!(claim.admit(&[1, 2]).unwrap().salt, 207);
-        assert_eq!(slot.claim(7).unwrap().admit(&[1, 2]).unwrap().salt, 0);
+        assert_eq!(salt(&claim, &[1, 2]), Some(207));
+        assert!(claim.wants_turns() && !other.wants_turns());
+        let unhooked = slot.claim(7).unwrap();
+        assert_eq!(salt(&unhooked, &[1, 2]), None);
+        assert!(!unhooked.wants_turns());
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
-use residual_hooks::{HookSlot, Phase, Row, Support, before_block};
+use residual_hooks::{HookSlot, Phase, Prompt, Row, Support, before_block};
 
 use super::*;
 use crate::compile::{Condition, Program, Reads, compile};
@@ -555,7 +555,7 @@ fn ablation_leaves_no_component_and_set_leaves_just_one() {
         slot.install(Arc::new(SteeringHook::fixed(compiled(used)))).unwrap();
         let stream = Tensor::new(&[[[3.0f32, 1.0, 4.0, -2.0]]], &Device::Cpu).unwrap();
         let rows = || {
-            let admitted = slot.claim(0).unwrap().admit(&[1]).unwrap();
+            let admitted = slot.claim(0).unwrap().admit(&Prompt::text(&[1])).unwrap();
             vec![Row {
                 state: admitted.state,
                 ..Row::prompt(0, vec![1])
@@ -574,55 +574,7 @@ fn ablation_leaves_no_component_and_set_leaves_just_one() {
 }
 
 #[test]
-fn salts_say_what_prompts_share() {
-    let all = compiled(VectorUse::new("a", 1.0));
-    let generated = |json: &str| {
-        let apply: Apply = serde_json::from_str(json).unwrap();
-        compiled(VectorUse::new("a", 1.0).apply(apply))
-    };
-    // Generated tokens alone: the unsteered prompt, and nothing of what follows.
-    let only_generated = admission(
-        &generated(r#"{"generation": {"windows": [[0]]}}"#),
-        &[1; 7],
-        None,
-        |_| (),
-    );
-    assert_eq!((only_generated.salt, only_generated.share_generated), (0, false));
-    // With the choice of the first: the prompt up to its last token.
-    let from_the_first = admission(&generated(r#"{"generation": "all"}"#), &[1; 7], None, |_| ());
-    assert_eq!((from_the_first.salt_from, from_the_first.share_generated), (6, false));
-    assert_ne!(from_the_first.salt, 0);
-    // Everywhere alike: all of it, under a salt of its own.
-    let everywhere = admission(&all, &[1; 7], None, |_| ());
-    assert!(everywhere.salt != 0 && everywhere.share_generated);
-    assert_eq!(everywhere.salt, admission(&all, &[1; 9], None, |_| ()).salt);
-    assert_eq!(
-        everywhere.salt,
-        admission(&compiled(VectorUse::new("a", 1.0)), &[1; 7], None, |_| ()).salt
-    );
-    assert_ne!(
-        everywhere.salt,
-        admission(&compiled(VectorUse::new("a", 1.1)), &[1; 7], None, |_| ()).salt
-    );
-    // Counted from the prompt's end: nothing across lengths.
-    let last = generated(r#"{"prompt": {"positions": [-1]}}"#);
-    assert_ne!(
-        admission(&last, &[1; 7], None, |_| ()).salt,
-        admission(&last, &[1; 8], None, |_| ()).salt
-    );
-    assert!(!admission(&last, &[1; 7], None, |_| ()).share_generated);
-    // What lies before the first token that is acted on is the unsteered prompt's.
-    assert_eq!(admission(&last, &[1; 7], None, |_| ()).salt_from, 6);
-    assert_eq!((everywhere.salt_from, only_generated.salt_from), (0, 7));
-    let cat = generated(r#"{"prompt": {"tokens": [" cat"]}, "generation": "all"}"#);
-    assert_eq!(admission(&cat, &[0, 2, 1, 0, 1], None, |_| ()).salt_from, 2);
-    // The choice of the first generated token is made from the last one.
-    assert_eq!(admission(&cat, &[0, 2], None, |_| ()).salt_from, 1);
-    let first = generated(r#"{"prompt": {"positions": [0]}}"#);
-    assert_eq!(
-        admission(&first, &[1; 7], None, |_| ()).salt,
-        admission(&first, &[1; 8], None, |_| ()).salt
-    );
+fn prompts_start_from_cached_states_where_nothing_must_see_them() {
     // A mean over the prompt must see all of it.
     let on = |test: Test| admission(&compiled(VectorUse::new("a", 1.0).when(test)), &[1; 7], None, |_| ()).read_cache;
     let test = || Test::above("b", 2, 0.0);

@@ -13,22 +13,33 @@ use crate::spec::{Conflict, NormRule, Op};
 /// Says what the hash is of and how: steering of another version never has the same fingerprint.
 const VERSION: &str = "steermap-steering/2\n";
 
-/// Fingerprint and prompt salt of `steps`.
-pub(super) fn identify(steps: &[Step], conditions: &[Condition], conflict: Conflict, norm: NormRule) -> (String, u64) {
+/// The fingerprint of `steps`.
+pub(super) fn identify(steps: &[Step], conditions: &[Condition], conflict: Conflict, norm: NormRule) -> String {
     let hashed: Vec<Hashed<'_>> = steps.iter().map(|step| Hashed::new(step, conditions)).collect();
-    let both: [Phase; 2] = [|step| &step.prompt, |step| &step.generation];
-    let fingerprint = hash(&hashed, &both, conflict, norm);
-    if steps.iter().all(|step| step.prompt.is_none()) {
-        return (fingerprint, 0);
-    }
-    let in_prompt = hash(&hashed, &both[..1], conflict, norm);
-    // 0 is the salt of prompts that nothing acts on.
-    let salt = u64::from_str_radix(&in_prompt[..16], 16).unwrap_or(1).max(1);
-    (fingerprint, salt)
+    hash(&hashed, conflict, norm)
 }
 
-/// A step's selector of one phase.
+/// By step, a hash over all that it does to a token of the prompt that it acts on.
+pub(super) fn in_prompt(steps: &[Step], conditions: &[Condition]) -> Vec<String> {
+    let digest = |step: &Step| {
+        let hashed = Hashed::new(step, conditions);
+        let mut bytes = (hashed.condition.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(&hashed.condition);
+        for (layer, what) in step.layers.keys().zip(&hashed.layers) {
+            bytes.extend(format!("{layer} {what}\n").bytes());
+        }
+        // The prompt's tokens have one factor.
+        let factor = step.schedule.as_ref().map_or(1.0, |schedule| schedule.at_rest());
+        bytes.extend(canonical(factor));
+        sha256(&bytes)
+    };
+    steps.iter().map(digest).collect()
+}
+
+/// The selector of one phase of a step.
 type Phase = fn(&Step) -> &Selector;
+
+const PHASES: [Phase; 2] = [|step| &step.prompt, |step| &step.generation];
 
 /// A step and the parts of it that are hashed more than once.
 struct Hashed<'a> {
@@ -67,11 +78,11 @@ impl<'a> Hashed<'a> {
     }
 }
 
-/// The hash of what `steps` do at each layer in `phases`.
-fn hash(steps: &[Hashed<'_>], phases: &[Phase], conflict: Conflict, norm: NormRule) -> String {
+/// The hash of what `steps` do at each layer.
+fn hash(steps: &[Hashed<'_>], conflict: Conflict, norm: NormRule) -> String {
     let mut lines: Vec<(usize, String)> = Vec::new();
     for step in steps {
-        let selectors = || phases.iter().map(|phase| phase(step.step));
+        let selectors = || PHASES.iter().map(|phase| phase(step.step));
         if selectors().all(Selector::is_none) {
             continue;
         }
@@ -79,12 +90,7 @@ fn hash(steps: &[Hashed<'_>], phases: &[Phase], conflict: Conflict, norm: NormRu
         place.extend((step.condition.len() as u64).to_le_bytes());
         place.extend(&step.condition);
         if let Some(schedule) = &step.step.schedule {
-            match (phases.len(), schedule.at_rest()) {
-                // The prompt's tokens have one factor.
-                (1, 1.0) => {}
-                (1, factor) => place.extend(canonical(factor)),
-                _ => place.extend(schedule.canonical()),
-            }
+            place.extend(schedule.canonical());
         }
         let place = sha256(&place);
         for (layer, what) in step.step.layers.keys().zip(&step.layers) {
@@ -96,7 +102,7 @@ fn hash(steps: &[Hashed<'_>], phases: &[Phase], conflict: Conflict, norm: NormRu
     let mut text = VERSION.to_string();
     text.extend(lines.iter().map(|(_, line)| line.as_str()));
     // With `error` no two steps meet, so it does what `sequential` does; so does `first` where none can.
-    if conflict == Conflict::First && may_meet(steps, phases) {
+    if conflict == Conflict::First && may_meet(steps) {
         text.push_str("first\n");
     }
     if norm == NormRule::Preserve && !lines.is_empty() {
@@ -105,10 +111,10 @@ fn hash(steps: &[Hashed<'_>], phases: &[Phase], conflict: Conflict, norm: NormRu
     sha256(text.as_bytes())
 }
 
-fn may_meet(steps: &[Hashed<'_>], phases: &[Phase]) -> bool {
+fn may_meet(steps: &[Hashed<'_>]) -> bool {
     let meet = |a: &Step, b: &Step| {
         a.layers.keys().any(|layer| b.layers.contains_key(layer))
-            && phases.iter().any(|phase| phase(a).may_overlap(phase(b)))
+            && PHASES.iter().any(|phase| phase(a).may_overlap(phase(b)))
     };
     let mut pairs = (0..steps.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
     pairs.any(|(i, j)| meet(steps[i].step, steps[j].step))

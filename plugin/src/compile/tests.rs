@@ -5,8 +5,8 @@ use super::*;
 use crate::policy::{Bound, Excess};
 use crate::reference::steer;
 use crate::spec::{
-    Apply, InlineVector, RequestSteering, Schedule as Scheduled, Selection, Shape, Test, TokenRef, VectorRef, When,
-    Where, Window, from_json,
+    Apply, InlineVector, RequestSteering, Role, Schedule as Scheduled, Selection, Shape, Test, TokenRef, VectorRef,
+    When, Where, Window, from_json,
 };
 use crate::testing::{HIDDEN, cases, library, model, places, target, token, vector};
 
@@ -422,11 +422,22 @@ fn schedules_are_part_of_what_steering_is() {
         scheduled(Scheduled::ramp(Shape::Linear, 1.0, 0.0, 8)).fingerprint
     );
     // The prompt is steered as without it, so its states are shared; what is generated isn't.
-    assert_eq!(out.prompt_salt, plain.prompt_salt);
-    assert!(plain.uniform && !out.uniform);
+    let sharing = |program: &Program| program.sharing(&[1; 7]);
+    assert_eq!(sharing(&out).salts, sharing(&plain).salts);
+    assert_eq!((sharing(&plain).own_from, sharing(&out).own_from), (None, Some(6)));
     let fades_in = scheduled(Scheduled::ramp(Shape::Linear, 0.0, 1.0, 9));
-    assert_eq!((fades_in.prompt_salt, fades_in.steps[0].prompt.is_none()), (0, true));
-    assert_ne!(scheduled(Scheduled::listed([0.5])).prompt_salt, plain.prompt_salt);
+    assert!(fades_in.steps[0].prompt.is_none());
+    assert_eq!(
+        sharing(&fades_in),
+        Sharing {
+            salts: vec![],
+            own_from: Some(7)
+        }
+    );
+    assert_ne!(
+        sharing(&scheduled(Scheduled::listed([0.5]))).salts,
+        sharing(&plain).salts
+    );
 }
 
 /// The generated tokens as the model reads them: not the choice of the first.
@@ -441,56 +452,119 @@ fn generated() -> Where {
 fn what_the_prefix_cache_must_know() {
     let a = || VectorUse::new("a", 1.0);
     let of = |apply: Apply| program(a().apply(apply));
-    let said = |program: Program| (program.prompt_salt != 0, program.prompt_len_matters, program.uniform);
-    assert_eq!(said(program(SteeringSpec::default())), (false, false, true));
-    assert_eq!(said(program(a())), (true, false, true));
-    assert_eq!(said(of(both(of_tokens(&[1, 2])))), (true, false, true));
-    assert_eq!(said(of(both(at(&[0])))), (true, false, false));
-    assert_eq!(said(of(Apply::prompt(Where::All))), (true, false, false));
-    assert_eq!(said(of(Apply::prompt(at(&[-1])))), (true, true, false));
-    assert_eq!(said(of(Apply::generation(generated()))), (false, false, false));
+    // Where what is done changes, and from where on states are nobody else's, for a prompt of seven tokens.
+    let told = |program: Program| {
+        let sharing = program.sharing(&[1, 2, 3, 4, 5, 6, 7]);
+        let from: Vec<(usize, bool)> = sharing.salts.iter().map(|(from, salt)| (*from, *salt != 0)).collect();
+        (from, sharing.own_from)
+    };
+    assert_eq!(told(program(SteeringSpec::default())), (vec![], None));
+    assert_eq!(told(program(a())), (vec![(0, true)], None));
+    assert_eq!(told(of(both(of_tokens(&[3, 2])))), (vec![(1, true)], None));
+    let first = (vec![(0, true), (1, false)], Some(7));
+    assert_eq!(told(of(both(at(&[0])))), first);
+    assert_eq!(told(of(Apply::prompt(Where::All))), (vec![(0, true), (7, false)], None));
+    assert_eq!(told(of(Apply::prompt(at(&[-1])))), (vec![(6, true), (7, false)], None));
+    assert_eq!(told(of(Apply::generation(generated()))), (vec![(7, true)], None));
     // The first generated token is chosen from the prompt's last one.
-    assert_eq!(said(of(Apply::generation(Where::All))), (true, false, false));
-    assert_eq!(said(program(a().when(When::above("b", 3, 0.0)))), (true, false, false));
-    let salts = |apply: Apply| {
-        let program = of(apply);
-        [program.salt(&[1; 7]), program.salt(&[1; 8]), program.salt(&[2; 7])]
-    };
-    let [seven, eight, others] = salts(Apply::generation(Where::All));
-    assert!(seven != eight && seven == others);
-    // Where it is selected anyway, it means nothing that it is the last: prompts of all lengths share.
-    let but_first = Selection {
-        exclude_positions: Some(vec![0]),
-        ..Selection::default()
-    };
-    let [seven, eight, _] = salts(Apply {
-        prompt: Some(but_first.into()),
-        generation: Some(Where::All),
-    });
-    assert_eq!(seven, eight);
-    let but_ones = Selection {
-        exclude_tokens: Some(vec![TokenRef::Id(1)]),
-        ..Selection::default()
-    };
-    let [seven, eight, others] = salts(both(but_ones.into()));
-    assert!(seven != eight && seven != others);
+    assert_eq!(told(of(Apply::generation(Where::All))), (vec![(6, true)], None));
+    // What the prompt decides as a whole is known to no other.
+    assert_eq!(told(program(a().when(When::above("b", 3, 0.0)))), (vec![], Some(6)));
+    let each = Test::above("b", 2, 0.0).each_token();
+    assert_eq!(told(program(a().when(each))), (vec![(0, true)], Some(7)));
 
-    let salt = |apply: Apply| of(apply).prompt_salt;
-    let alike = [
-        Apply::prompt(Where::All),
-        both(Where::All),
-        Apply {
-            prompt: Some(Where::All),
-            generation: Some(at(&[3])),
-        },
-    ];
-    assert!(alike.into_iter().all(|apply| salt(apply) == program(a()).prompt_salt));
-    assert_ne!(salt(Apply::prompt(at(&[0]))), program(a()).prompt_salt);
-    // What acts on generated tokens alone changes the fingerprint and not the salt, be there one salted or none.
+    let salts = |apply: Apply, prompt: &[u32]| of(apply).sharing(prompt).salts;
+    let salt = |apply: Apply| salts(apply, &[1; 7])[0].1;
+    // Whatever is said of tokens, and in which phase: what counts is what is done to one.
+    assert_eq!(
+        salt(Apply::generation(Where::All)),
+        program(a()).sharing(&[1; 7]).salts[0].1
+    );
+    assert_eq!(salt(Apply::prompt(at(&[0]))), salt(Apply::prompt(at(&[-1]))));
+    assert_ne!(
+        salt(Apply::prompt(at(&[0]))),
+        program(VectorUse::new("a", 1.1)).sharing(&[1]).salts[0].1
+    );
+    // By tokens alone, where the last one isn't steered for being the last.
+    let but_ones = || {
+        let exclude_tokens = Some(vec![TokenRef::Id(1)]);
+        both(Where::Only(Selection {
+            exclude_tokens,
+            ..Selection::default()
+        }))
+    };
+    assert_eq!(salts(but_ones(), &[2; 7]).len(), 1);
+    assert_eq!(salts(but_ones(), &[2, 1]), salts(Apply::prompt(Where::All), &[2])[..1]);
+    // What acts on generated tokens alone makes no difference to the prompt.
     let later = VectorUse::new("b", 1.0).apply(Apply::generation(generated()));
     let more = program(vec![a(), later]);
-    assert_eq!(more.prompt_salt, program(a()).prompt_salt);
+    let sharing = more.sharing(&[1; 7]);
+    assert_eq!(sharing.salts[0], (0, program(a()).sharing(&[1; 7]).salts[0].1));
+    assert_eq!((sharing.salts[1].0, sharing.salts.len()), (7, 2));
     assert_ne!(more.fingerprint, program(a()).fingerprint);
+    // Two and the other two are another matter, at one token.
+    let two = |first: &str, second: &str| program(vec![VectorUse::new(first, 1.0), VectorUse::new(second, 1.0)]);
+    assert_ne!(two("a", "b").sharing(&[1]).salts, two("b", "a").sharing(&[1]).salts);
+}
+
+/// A conversation goes on: what was steered when it was generated is steered when it comes back.
+#[test]
+fn a_history_shares_the_states_of_the_answers_in_it() {
+    let spec = || {
+        let selection = Selection {
+            roles: Some(vec![Role::Assistant]),
+            ..Selection::default()
+        };
+        VectorUse::new("a", 1.0).apply(Apply {
+            prompt: Some(selection.into()),
+            generation: Some(Where::All),
+        })
+    };
+    let turn = |role: &str, tokens| {
+        let role = role.to_string();
+        Turn { role, tokens }
+    };
+    let sharing = |len: usize, turns: &[Turn]| program(spec()).in_turns(turns).sharing(&vec![1; len]);
+    let first = sharing(7, &[turn("user", 2..5)]);
+    let salt = first.salts[0].1;
+    assert_eq!(
+        first,
+        Sharing {
+            salts: vec![(6, salt)],
+            own_from: None
+        }
+    );
+    // Five tokens were generated, a sixth ended the answer.
+    let second = sharing(
+        18,
+        &[turn("user", 2..5), turn("assistant", 7..12), turn("user", 14..16)],
+    );
+    assert_eq!(second.salts, [(6, salt), (12, 0), (17, salt)]);
+    let admitted = |sharing: &Sharing| residual_hooks::Admission {
+        salts: sharing.salts.clone().into(),
+        own_from: sharing.own_from,
+        ..residual_hooks::Admission::default()
+    };
+    assert_eq!(admitted(&first).compatible(&admitted(&second)), 12);
+    // The same without roles has the prompt alone, up to its last token.
+    let forgets = program(VectorUse::new("a", 1.0).apply(Apply::generation(Where::All)));
+    assert_eq!(admitted(&first).compatible(&admitted(&forgets.sharing(&[1; 18]))), 6);
+    // The fingerprint is that of what was asked for.
+    let asked = program(spec());
+    assert!(asked.has_roles() && !asked.in_turns(&[]).has_roles());
+    assert_eq!(asked.in_turns(&[turn("user", 2..5)]).fingerprint, asked.fingerprint);
+    assert_ne!(asked.fingerprint, forgets.fingerprint);
+}
+
+#[test]
+fn what_changes_at_every_token_is_shared_so_far() {
+    let used = VectorUse::new("a", 1.0).apply(Apply {
+        prompt: Some(of_tokens(&[1])),
+        generation: None,
+    });
+    let prompt: Vec<u32> = (0..5000).map(|position| position % 2).collect();
+    let sharing = program(used).sharing(&prompt);
+    assert_eq!((sharing.salts.len(), sharing.own_from), (1024, Some(1025)));
 }
 
 #[test]
@@ -507,7 +581,8 @@ fn conflict_and_norm_count_where_they_matter() {
     };
     let id = |vectors: Vec<VectorUse>, conflict| {
         let program = program(SteeringSpec::from(vectors).conflict(conflict));
-        (program.fingerprint, program.prompt_salt)
+        let salts = program.sharing(&[1; 7]).salts;
+        (program.fingerprint, salts.first().map_or(0, |(_, salt)| *salt))
     };
     let (sequential, first, error) = (Conflict::Sequential, Conflict::First, Conflict::Error);
     let apart = || vec![prompt("a"), generation("b")];
@@ -524,7 +599,7 @@ fn conflict_and_norm_count_where_they_matter() {
     let free = program(prompt("a"));
     let preserved = preserve(prompt("a").into());
     assert_ne!(free.fingerprint, preserved.fingerprint);
-    assert_ne!(free.prompt_salt, preserved.prompt_salt);
+    assert_ne!(free.sharing(&[1]).salts, preserved.sharing(&[1]).salts);
     let empty = SteeringSpec::default;
     assert_eq!(preserve(empty()).fingerprint, program(empty()).fingerprint);
 }
@@ -562,7 +637,7 @@ fn fingerprints_do_not_depend_on_spelling() {
         let spec: SteeringSpec = toml::from_str(text).unwrap();
         let program = program(spec);
         assert_eq!(program.fingerprint.len(), 64);
-        (program.fingerprint, program.prompt_salt, program.prompt_len_matters)
+        program.fingerprint
     };
     let plain = id("[[vectors]]\nvector = 'a'\nscale = 5");
     for same in [
@@ -592,7 +667,7 @@ fn fingerprints_do_not_depend_on_spelling() {
         "norm = 'preserve'\n[[vectors]]\nvector = 'a'\nscale = 5",
         "",
     ] {
-        assert_ne!(id(other).0, plain.0, "{other}");
+        assert_ne!(id(other), plain, "{other}");
     }
 }
 
@@ -679,7 +754,8 @@ proptest! {
         prop_assert_eq!(&compiled(&toml::from_str(&toml).unwrap()), &program);
         if let Some(program) = program {
             let on_prompt = program.steps.iter().any(|step| !step.prompt.is_none());
-            prop_assert_eq!(program.prompt_salt != 0, on_prompt);
+            let unsteered = program.in_turns(&[]).sharing(&[1, 2, 3]).salts.iter().all(|(from, _)| *from == 3);
+            prop_assert!(unsteered || on_prompt);
         }
     }
 

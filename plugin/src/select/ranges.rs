@@ -26,7 +26,12 @@ impl Ranges {
 
     /// The union with one more range.
     pub(super) fn with(self, start: i64, end: i64) -> Self {
-        Self::new(self.0.into_iter().chain([(start, end)]))
+        self.with_all([(start, end)])
+    }
+
+    /// The union with more ranges.
+    pub(super) fn with_all(&self, ranges: impl IntoIterator<Item = (i64, i64)>) -> Self {
+        Self::new(self.0.iter().copied().chain(ranges))
     }
 
     pub(super) fn is_all(&self) -> bool {

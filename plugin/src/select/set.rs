@@ -1,9 +1,12 @@
 //! A set of positions and tokens.
 
+use residual_hooks::Turn;
+
 use super::ranges::{Ranges, Windows};
+use super::roles::Roles;
 use crate::spec::Window;
 
-/// The tokens of a sequence at some positions, in some windows, or of some ids.
+/// The tokens of a sequence at some positions, in some windows, of some ids, or in messages of some roles.
 ///
 /// Positions that count from the end are kept as they were given, since the set is asked for prompts of any length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,10 +21,12 @@ pub(super) struct Set {
     outer: Windows,
     /// Ascending.
     tokens: Vec<u32>,
+    /// Which positions these are is known of a chat alone: see [`Set::in_turns`].
+    roles: Roles,
 }
 
 impl Set {
-    pub(super) fn new(positions: &[i64], windows: &[Window], tokens: &[u32]) -> Self {
+    pub(super) fn new(positions: &[i64], windows: &[Window], tokens: &[u32], roles: Roles) -> Self {
         let mut ranges: [Vec<(i64, i64)>; 2] = Default::default();
         let mut mixed: [Vec<(i64, i64)>; 2] = Default::default();
         for &position in positions {
@@ -49,7 +54,24 @@ impl Set {
             inner,
             outer,
             tokens,
+            roles,
         }
+    }
+
+    /// The same set in a chat with these turns: positions instead of roles.
+    pub(super) fn in_turns(&self, turns: &[Turn]) -> Self {
+        let ranges = self.roles.ranges(turns);
+        let ranges = ranges.map(|range| (range.start as i64, range.end as i64));
+        Self {
+            from_start: self.from_start.with_all(ranges),
+            roles: Roles::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Whose messages are in the set.
+    pub(super) fn roles(&self) -> Roles {
+        self.roles
     }
 
     pub(super) fn all() -> Self {
@@ -75,7 +97,7 @@ impl Set {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.from_start.is_empty() && !self.counts_from_end() && self.tokens.is_empty()
+        self.from_start.is_empty() && !self.counts_from_end() && self.tokens.is_empty() && self.roles.is_empty()
     }
 
     pub(super) fn counts_from_end(&self) -> bool {
@@ -83,7 +105,7 @@ impl Set {
     }
 
     pub(super) fn ignores_position(&self) -> bool {
-        (self.from_start.is_empty() || self.is_all()) && !self.counts_from_end()
+        (self.from_start.is_empty() || self.is_all()) && !self.counts_from_end() && self.roles.is_empty()
     }
 
     /// Whether the token `token` at `index` of `len` is in the set.
@@ -109,6 +131,7 @@ impl Set {
             inner: self.inner.minus(&other.inner),
             outer: self.outer.minus(&other.outer),
             tokens,
+            roles: self.roles.minus(other.roles),
         }
     }
 
@@ -119,8 +142,9 @@ impl Set {
         let ends = !include.from_end.is_empty();
         let windows = !(include.inner.is_empty() && include.outer.is_empty());
         let tokens = !include.tokens.is_empty();
-        // What was taken out of the only part there is needn't be taken out again.
+        // What was taken out of the only part there is needn't be taken out again. (A turn may begin with another's last token.)
         match (starts, ends, windows, tokens) {
+            _ if !include.roles.is_empty() => {}
             (false, false, false, false) => exclude = Self::default(),
             (true, false, false, false) => exclude.from_start = Ranges::default(),
             (false, true, false, false) => exclude.from_end = Ranges::default(),
@@ -139,6 +163,7 @@ impl Set {
                 !set.inner.is_empty(),
                 !set.outer.is_empty(),
                 !set.tokens.is_empty(),
+                !set.roles.is_empty(),
             ]
         };
         let (mine, theirs) = (parts(self), parts(other));
@@ -147,6 +172,7 @@ impl Set {
         across
             || (mine[2] && theirs[2])
             || (mine[3] && theirs[3])
+            || (mine[5] && theirs[5])
             || self.from_start.intersects(&other.from_start)
             || self.from_end.intersects(&other.from_end)
             || self

@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
+use residual_hooks::Turn;
+
 use super::*;
+use crate::spec::Role;
 use crate::testing::{cases, places, selections, token};
 
 /// Longest prompt, and number of generated tokens, that tests try: beyond all positions of [`selections`].
@@ -158,7 +161,7 @@ fn exclusions_of_everything_are_refused() {
 #[test]
 fn equal_selections_look_the_same() {
     let all = Selector::new(&Where::All, Phase::Prompt, "at", &token).unwrap();
-    assert!(all.is_all() && !all.depends_on_prompt_len());
+    assert!(all.is_all());
     assert_eq!(selector(windows([window(0, None)])), all);
     let but_first = Selection {
         exclude_positions: Some(vec![0]),
@@ -176,25 +179,64 @@ fn equal_selections_look_the_same() {
     assert!(none.selects_something(&[1]).is_ok());
 }
 
+fn turn(role: &str, tokens: std::ops::Range<usize>) -> Turn {
+    let role = role.to_string();
+    Turn { role, tokens }
+}
+
 #[test]
-fn only_what_counts_from_the_end_depends_on_the_length() {
-    for selection in [
-        positions([1, -1]),
-        windows([window(1, -1)]),
-        windows([window(-4, 5)]),
-        Selection {
-            exclude_positions: Some(vec![-1]),
-            ..Selection::default()
-        },
-    ] {
-        assert!(selector(selection.clone()).depends_on_prompt_len(), "{selection:?}");
-    }
-    let fixed = Selection {
-        tokens: ids([2]),
-        exclude_windows: Some(vec![window(4, None)]),
-        ..positions([1])
+fn roles_are_the_texts_of_their_messages() {
+    let of = |roles: &[Role]| Selection {
+        roles: Some(roles.to_vec()),
+        ..Selection::default()
     };
-    assert!(!selector(fixed).depends_on_prompt_len());
+    let turns = [
+        turn("system", 1..3),
+        turn("user", 5..8),
+        turn("assistant", 11..13),
+        turn("user", 16..17),
+        turn("critic", 18..19),
+    ];
+    let selected = |selection: Selection| -> Vec<usize> {
+        let selector = selector(selection).in_turns(&turns);
+        (0..20).filter(|position| selector.contains(*position, 20, 0)).collect()
+    };
+    assert_eq!(selected(of(&[Role::User])), [5, 6, 7, 16]);
+    assert_eq!(selected(of(&[Role::System, Role::Tool])), [1, 2]);
+    // The first token of an answer is chosen from the state before it.
+    assert_eq!(selected(of(&[Role::Assistant])), [10, 11, 12]);
+    let beside = Selection {
+        exclude_roles: Some(vec![Role::User]),
+        windows: Some(vec![window(6, Some(11))]),
+        ..of(&[Role::System])
+    };
+    assert_eq!(selected(beside), [1, 2, 8, 9, 10]);
+    // Not known yet, and so no token's.
+    let unknown = selector(of(&[Role::User]));
+    assert!(unknown.has_roles() && !unknown.is_none() && !unknown.is_all());
+    assert!(!(0..20).any(|position| unknown.contains(position, 20, 0)));
+    assert!(!unknown.in_turns(&turns).has_roles());
+    // A turn that is missing is no mistake unless the request says so.
+    let required = |required| Selection {
+        required,
+        ..of(&[Role::Tool])
+    };
+    let told = |selection| selector(selection).in_turns(&turns).selects_something(&[0; 20]);
+    assert_eq!(told(required(false)), Ok(()));
+    assert_eq!(
+        told(required(true)).unwrap_err(),
+        "roles: found no message of theirs in the prompt, expected one at least"
+    );
+    let nothing = Selection {
+        exclude_roles: Some(vec![Role::User]),
+        ..positions([6])
+    };
+    assert!(told(nothing).unwrap_err().starts_with("exclude_roles: found none"));
+    let all_out = Selection {
+        exclude_roles: Some(vec![Role::User, Role::System]),
+        ..of(&[Role::User])
+    };
+    assert!(Selector::new(&Where::Only(all_out), Phase::Prompt, "at", &token).is_err());
 }
 
 #[test]
@@ -310,10 +352,27 @@ fn defined(tokens: &Where, index: usize, len: usize, id: u32) -> bool {
             TokenRef::Text(text) => token(text) == Ok(id),
         })
     };
-    let all = selection.positions.is_none() && selection.windows.is_none() && selection.tokens.is_none();
-    let included = all || at(&selection.positions) || inside(&selection.windows) || is(&selection.tokens);
-    let excluded =
-        at(&selection.exclude_positions) || inside(&selection.exclude_windows) || is(&selection.exclude_tokens);
+    let says = |list: &Option<Vec<Role>>| {
+        let said = |role: &Role| match role {
+            Role::User => [1, 2, 3, 9].contains(&index),
+            Role::Assistant => [4, 5, 6].contains(&index),
+            Role::System | Role::Developer | Role::Tool => false,
+        };
+        list.iter().flatten().any(said)
+    };
+    let all = selection.positions.is_none()
+        && selection.windows.is_none()
+        && selection.tokens.is_none()
+        && selection.roles.is_none();
+    let included = all
+        || at(&selection.positions)
+        || inside(&selection.windows)
+        || is(&selection.tokens)
+        || says(&selection.roles);
+    let excluded = at(&selection.exclude_positions)
+        || inside(&selection.exclude_windows)
+        || is(&selection.exclude_tokens)
+        || says(&selection.exclude_roles);
     included && !excluded
 }
 
@@ -323,8 +382,11 @@ fn everywhere() -> impl Iterator<Item = (usize, usize, u32)> {
     indices.flat_map(|(index, len)| (0..6).map(move |id| (index, len, id)))
 }
 
+/// In a chat of which [`defined`] knows too.
 fn made(tokens: &Where, phase: Phase) -> Option<Selector> {
-    Selector::new(tokens, phase, "at", &token).ok()
+    let turns = [turn("user", 1..4), turn("assistant", 5..7), turn("user", 9..10)];
+    let selector = Selector::new(tokens, phase, "at", &token).ok()?;
+    Some(selector.in_turns(&turns))
 }
 
 proptest! {
@@ -354,7 +416,6 @@ proptest! {
             let selected = selects(index, len, id);
             prop_assert!(selected || !selector.is_all());
             prop_assert!(!selected || !selector.is_none());
-            prop_assert!(selector.depends_on_prompt_len() || selected == selects(index, LONGEST, id));
             prop_assert!(!selector.ignores_position() || selected == selects(0, 1, id));
         }
     }
@@ -395,6 +456,7 @@ proptest! {
             exclude_positions: None,
             exclude_windows: None,
             exclude_tokens: None,
+            exclude_roles: None,
             ..selection.clone()
         };
         if !some(without(&selection)) {
@@ -402,10 +464,14 @@ proptest! {
         }
         prop_assert_eq!(selector.selects_something(&prompt).is_ok(), clauses.into_iter().all(some));
         let required = Selection { required: true, ..selection.clone() };
-        if let (Some(tokens), Some(strict)) = (&selection.tokens, made(&Where::Only(required), Phase::Prompt)) {
-            let there = some(Selection { tokens: Some(tokens.clone()), ..Selection::default() });
+        if let Some(strict) = made(&Where::Only(required), Phase::Prompt) {
+            let tokens = selection.tokens.clone();
+            let tokens = tokens.is_none() || some(Selection { tokens, ..Selection::default() });
+            // The chat has messages of a user and of an assistant.
+            let roles = selection.roles.as_ref();
+            let roles = roles.is_none_or(|roles| roles.contains(&Role::User) || roles.contains(&Role::Assistant));
             let passes = selector.selects_something(&prompt).is_ok();
-            prop_assert_eq!(strict.selects_something(&prompt).is_ok(), passes && there);
+            prop_assert_eq!(strict.selects_something(&prompt).is_ok(), passes && tokens && roles);
         }
     }
 

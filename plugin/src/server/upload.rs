@@ -129,10 +129,11 @@ impl Form {
         match self.content {
             Content::Files { toml, safetensors } => load(&toml, &safetensors),
             Content::Gguf { gguf, model } => {
-                let model = steering.model_info(model.as_deref())?;
-                let read = gguf::read_with(&gguf, &self.name, model, &ReadOptions::default());
+                let snapshot = steering.snapshot();
+                let model = snapshot.model(model.as_deref())?;
+                let read = gguf::read_with(&gguf, &self.name, model.target.info(), &ReadOptions::default());
                 let told = read.map(|read| {
-                    let notes = read.notes(None);
+                    let notes = read.notes(model.architecture.as_deref());
                     notes.iter().for_each(|note| warn!("{}: {note}", self.name));
                     read.vector
                 });

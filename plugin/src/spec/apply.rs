@@ -105,7 +105,7 @@ impl Where {
 impl Selection {
     /// Whether there is a list of what is selected; if not, all tokens are.
     fn includes_some(&self) -> bool {
-        self.positions.is_some() || self.windows.is_some() || self.tokens.is_some()
+        self.positions.is_some() || self.windows.is_some() || self.tokens.is_some() || self.roles.is_some()
     }
 }
 
@@ -115,8 +115,8 @@ impl From<Selection> for Where {
     }
 }
 
-/// Which tokens of one phase: those of any of the lists `positions`, `windows` and `tokens` (all, if none of these is
-/// there) but those of any of the lists `exclude_positions`, `exclude_windows` and `exclude_tokens`.
+/// Which tokens of one phase: those of any of the lists `positions`, `windows`, `tokens` and `roles` (all, if none of these is
+/// there) but those of any of the lists `exclude_positions`, `exclude_windows`, `exclude_tokens` and `exclude_roles`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Selection {
@@ -144,12 +144,51 @@ pub struct Selection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub exclude_tokens: Option<Vec<TokenRef>>,
-    /// Of the prompt: whether a request is refused whose prompt has none of `tokens`.
+    /// Of the prompt: the texts of the messages of these roles, in a chat; not what the chat template writes around them. Before
+    /// the text of an assistant, the position whose state its first token is chosen from too: what `apply.generation = "all"`
+    /// steers while the answer is generated is the same as what `"assistant"` steers when it comes back as history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_ENTRIES))]
+    pub roles: Option<Vec<Role>>,
+    /// Of the prompt: not the texts of the messages of these roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_ENTRIES))]
+    pub exclude_roles: Option<Vec<Role>>,
+    /// Of the prompt: whether a request is refused whose prompt has none of `tokens`, or no message of `roles`.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub required: bool,
 }
 
-steermap_extract::from_table!(Selection, "a table of positions, windows and tokens");
+steermap_extract::from_table!(Selection, "a table of positions, windows, tokens and roles");
+
+/// Whose a message of a chat is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The operator's instructions.
+    System,
+    /// The same, as newer clients call them.
+    Developer,
+    /// What is asked.
+    User,
+    /// What was answered.
+    Assistant,
+    /// What a tool brought.
+    Tool,
+}
+
+impl Role {
+    /// As chats spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Developer => "developer",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        }
+    }
+}
 
 /// Positions from `start` to just before `end`, or to the last; negative bounds count from the prompt's end. Written
 /// `[start, end]` or `[start]`.
@@ -189,7 +228,7 @@ impl<'de> Deserialize<'de> for Where {
             type Value = Where;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"all\", \"none\" or a table of positions, windows and tokens")
+                f.write_str("\"all\", \"none\" or a table of positions, windows, tokens and roles")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Where, E> {

@@ -47,7 +47,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use steermap_maps::OffsetRule;
 
-pub use apply::{Apply, Selection, TokenRef, Where, Window};
+pub use apply::{Apply, Role, Selection, TokenRef, Where, Window};
 pub use layers::Layers;
 pub use pairs_vector::{FoundVector, PairsVector};
 pub use readout::{Of, ReadPhase, Readout, StateDtype, StatePositions, States};

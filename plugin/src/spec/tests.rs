@@ -28,6 +28,8 @@ tokens = [17, " cat"]
 exclude_positions = [5]
 exclude_windows = [[7, 9]]
 exclude_tokens = ["\n"]
+roles = ["user", "tool"]
+exclude_roles = ["assistant"]
 required = true
 
 [[vectors]]
@@ -64,6 +66,8 @@ fn full() -> SteeringSpec {
         exclude_positions: Some(vec![5]),
         exclude_windows: Some(vec![Window { start: 7, end: Some(9) }]),
         exclude_tokens: Some(vec![TokenRef::Text("\n".into())]),
+        roles: Some(vec![Role::User, Role::Tool]),
+        exclude_roles: Some(vec![Role::Assistant]),
         required: true,
     };
     let apply = Apply {
@@ -172,7 +176,7 @@ fn unknown_and_missing_keys_are_errors() {
 
 #[test]
 fn values_of_the_wrong_type_name_their_field() {
-    let expected = "expected \"all\", \"none\" or a table of positions, windows and tokens";
+    let expected = "expected \"all\", \"none\" or a table of positions, windows, tokens and roles";
     for (vector, message) in [
         (
             json!({"scale": "4"}),
@@ -477,7 +481,7 @@ fn generated_positions_have_no_end_to_count_from() {
     let message = generation(json!({"tokens": [1], "required": true}));
     assert_eq!(
         message,
-        "s.vectors[0].apply.generation.required: found true, expected tokens of the prompt beside it, or no such key"
+        "s.vectors[0].apply.generation.required: found true, expected tokens or roles of the prompt beside it, or no such key"
     );
     assert!(wrong_place(json!({"positions": [1], "required": true})).contains(".prompt.required: found true"));
 }

@@ -196,7 +196,7 @@ impl Selection {
             return Err(SteeringError::value(
                 at,
                 "{}",
-                "positions, windows, tokens or their exclude_* twins",
+                "positions, windows, tokens, roles or their exclude_* twins",
             ));
         }
         let include = ("positions", &self.positions, "windows", &self.windows);
@@ -215,8 +215,25 @@ impl Selection {
         for (name, tokens) in [("tokens", &self.tokens), ("exclude_tokens", &self.exclude_tokens)] {
             each(at, name, tokens, |field, token| token.validate(field))?;
         }
-        if self.required && (phase == Phase::Generation || self.tokens.is_none()) {
-            let expected = "tokens of the prompt beside it, or no such key";
+        for (name, roles) in [("roles", &self.roles), ("exclude_roles", &self.exclude_roles)] {
+            if phase == Phase::Generation && roles.is_some() {
+                let found = "roles of what is generated, which is the assistant's";
+                return Err(SteeringError::value(format!("{at}.{name}"), found, "no such key"));
+            }
+            let earlier = |index: usize, role| roles.iter().flatten().take(index).any(|other| other == role);
+            let mut numbered = roles.iter().flatten().enumerate();
+            if let Some((index, role)) = numbered.find(|(index, role)| earlier(*index, *role)) {
+                let found = format!("{:?} again", role.name());
+                return Err(SteeringError::value(
+                    format!("{at}.{name}[{index}]"),
+                    found,
+                    "each role once",
+                ));
+            }
+            each(at, name, roles, |_, _| Ok(()))?;
+        }
+        if self.required && (phase == Phase::Generation || (self.tokens.is_none() && self.roles.is_none())) {
+            let expected = "tokens or roles of the prompt beside it, or no such key";
             return Err(SteeringError::value(format!("{at}.required"), "true", expected));
         }
         Ok(())

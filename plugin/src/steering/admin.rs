@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use steermap_extract::ExtractError;
-use steermap_maps::{ModelInfo, VectorFile, VectorHeader};
+use steermap_extract::{ExtractError, find};
+use steermap_maps::{LayerVector, ModelInfo, VectorFile, VectorHeader};
 use tracing::{info, warn};
 
 use super::{Model, ModelDefault, Snapshot, Steering, lock};
@@ -58,6 +58,9 @@ impl Steering {
                 "model": model.id,
                 "hidden_size": model.target.hidden_size,
                 "num_layers": model.target.num_layers,
+                "steerable_layers": model.layers,
+                "context": model.context,
+                "chat": model.chat,
                 "fingerprint": model.target.fingerprint,
                 "steerable": model.refusal.is_none(),
                 "reason": model.refusal.as_ref().map(ToString::to_string),
@@ -77,6 +80,8 @@ impl Steering {
                 "model_fingerprint": vector.model().fingerprint,
                 "hidden_size": vector.model().hidden_size,
                 "layers": layers,
+                "table": vector.layers().iter().map(describe_layer).collect::<Vec<_>>(),
+                "proposed": find::proposed(vector).into_iter().collect::<Vec<_>>(),
                 "uploaded": snapshot.uploaded.contains(name),
             })
         });
@@ -388,7 +393,12 @@ impl Steering {
             })?;
             config
                 .vectors
-                .load_control(&mut library, &entry.model_id, &model.target.info())
+                .load_control(
+                    &mut library,
+                    &entry.model_id,
+                    &model.target.info(),
+                    model.architecture.as_deref(),
+                )
                 .map_err(within)?;
             let bound = config.bounds.get(&entry.model_id).copied();
             served.push((model.id.clone(), config.defaults.get(&entry.model_id), bound));
@@ -447,6 +457,16 @@ fn no_vector(name: &str) -> SteeringError {
 fn bytes_of(vector: &VectorFile) -> usize {
     let layers = vector.layers().iter();
     layers.map(|layer| size_of_val(layer.direction.as_slice())).sum()
+}
+
+/// What a vector file says of a layer: the stream's mean norm where that is known, and how well the direction separates pairs that
+/// it was not found from.
+fn describe_layer(layer: &LayerVector) -> Value {
+    json!({
+        "layer": layer.layer,
+        "mean_norm": Some(layer.mean_norm).filter(|norm| *norm > 0.0),
+        "auroc": layer.auroc,
+    })
 }
 
 fn describe_default(default: &ModelDefault) -> Value {

@@ -1,11 +1,13 @@
 //! What a request's steering would do, without a request.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use residual_hooks::{Prompt, Turn};
 use serde_json::{Value, json};
-use steermap_extract::{Running, Text};
+use steermap_extract::{ExtractError, Running, Text};
 
-use super::{Steering, check_prompt};
+use super::{Steering, for_prompt};
 use crate::compile::{Program, Step, ranges};
 use crate::live::config::find_error;
 use crate::select::Selector;
@@ -29,45 +31,62 @@ impl Steering {
         let compiled = self.compile_asked(model.as_deref(), asked).await?;
         let (id, program, own_steering) = (compiled.model, compiled.program, compiled.own);
         let readouts = compiled.readings.as_ref().map(|readings| readings.readouts());
-        let tokens = match (prompt, self.live()) {
+        let fingerprint = program.as_ref().map(|program| program.fingerprint.clone());
+        let program = program.unwrap_or_else(|| Arc::new(Program::none()));
+        let prompt = match (prompt, self.live()) {
             (Some(text), Some(live)) => {
                 let running = Running::new(live.engine().clone(), id.clone());
-                let tokens = running.tokenize_prompt(&text).await;
-                Some(tokens.map_err(|reason| find_error("prompt", reason))?)
+                let prompt = tokenized(&running, &text, program.has_roles()).await;
+                Some(prompt.map_err(|reason| find_error("prompt", reason))?)
             }
             _ => None,
         };
-        let first = program
-            .as_ref()
-            .map_or(0, |program| program.steps.len().saturating_sub(own));
-        let vectors = program
-            .iter()
-            .flat_map(|program| own_steps(program, first, tokens.as_deref()));
-        let vectors: Vec<Value> = vectors.collect();
-        let layers = program.iter().flat_map(|program| program.steps[first..].iter());
-        let layers: BTreeSet<usize> = layers.flat_map(|step| step.layers.keys().copied()).collect();
+        let prompt = prompt.as_ref().map(|(tokens, turns)| Prompt {
+            tokens,
+            turns: turns.as_deref().map_err(String::as_str),
+        });
         let context = self.snapshot().model(Some(&id))?.context;
-        let refused = match (&program, &tokens) {
-            (_, Some(tokens)) if context.is_some_and(|context| tokens.len() >= context) => Some(format!(
-                "prompt: found {} tokens, expected fewer than {}, the model's context",
-                tokens.len(),
-                context.unwrap_or_default()
-            )),
-            (Some(program), Some(tokens)) => check_prompt(program, readouts, tokens, own_steering).err(),
-            (None, Some(tokens)) => check_prompt(&Program::none(), readouts, tokens, own_steering).err(),
-            _ => None,
+        let refused = prompt.as_ref().and_then(|prompt| {
+            let tokens = prompt.tokens.len();
+            match context.filter(|context| tokens >= *context) {
+                Some(context) => Some(format!(
+                    "prompt: found {tokens} tokens, expected fewer than {context}, the model's context"
+                )),
+                None => for_prompt(&program, readouts, prompt, own_steering).err(),
+            }
+        });
+        // Positions are told of a prompt that is refused too, as far as they are known.
+        let program = match prompt.as_ref().map(|prompt| prompt.turns) {
+            Some(Ok(turns)) if program.has_roles() => Arc::new(program.in_turns(turns)),
+            _ => program,
         };
+        let first = program.steps.len().saturating_sub(own);
+        let layers = program.steps[first..].iter();
+        let layers: BTreeSet<usize> = layers.flat_map(|step| step.layers.keys().copied()).collect();
+        let tokens = prompt.map(|prompt| prompt.tokens);
         Ok(json!({
             "model": id,
-            "fingerprint": program.as_ref().map(|program| &program.fingerprint),
+            "fingerprint": fingerprint,
             "layers": layers,
-            "late_layers": program.as_ref().map_or(Vec::new(), |program| program.late_layers()),
-            "clamped_layers": program.as_ref().map_or(&[][..], |program| &program.clamped),
-            "vectors": vectors,
-            "prompt_tokens": tokens.as_ref().map(Vec::len),
+            "late_layers": program.late_layers(),
+            "clamped_layers": program.clamped,
+            "vectors": own_steps(&program, first, tokens),
+            "prompt_tokens": tokens.map(<[u32]>::len),
             "reads_layers": readouts.map_or(&[][..], |readouts| &readouts.layers),
             "refused": refused,
         }))
+    }
+}
+
+/// A prompt's tokens, and its turns if they are `wanted`, or why these are not known.
+async fn tokenized(
+    running: &Running,
+    text: &Text,
+    wanted: bool,
+) -> Result<(Vec<u32>, Result<Vec<Turn>, String>), ExtractError> {
+    match text {
+        Text::Chat(messages) if wanted => running.chat_turns(messages).await,
+        _ => Ok((running.tokenize_prompt(text).await?, Ok(Vec::new()))),
     }
 }
 

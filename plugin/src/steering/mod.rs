@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::Instant;
 
 use mistralrs_core::MistralRs;
-use residual_hooks::{Admission, MARKED, Marked, RequestMark, RequestState, marked};
+use residual_hooks::{Admission, MARKED, Marked, Prompt, RequestMark, RequestState, marked};
 use steermap_extract::Found;
 use steermap_extract::capture::StreamCapture;
 use tokio::sync::Semaphore;
@@ -184,7 +184,7 @@ impl Steering {
         mark.sent_as(id);
         let model = self.snapshot().default_model.clone()?;
         let claimed = self.inner.claim(&model, id).unwrap()?;
-        let admitted = claimed.downcast_ref::<Claimed>()?.admit(prompt);
+        let admitted = claimed.downcast_ref::<Claimed>()?.admit(&Prompt::text(prompt));
         let program = |admission: Admission| {
             let state = admission.state?;
             Some(state.downcast_ref::<SequenceState>()?.program().clone())
@@ -576,8 +576,13 @@ pub(crate) enum Claimed {
 }
 
 impl Claimed {
+    /// Whether what is done depends on where the messages of a chat lie.
+    pub(crate) fn wants_turns(&self) -> bool {
+        matches!(self, Self::Steered { program: Some(program), .. } if program.has_roles())
+    }
+
     /// How a sequence with this prompt runs.
-    pub(crate) fn admit(&self, prompt: &[u32]) -> Result<Admission, String> {
+    pub(crate) fn admit(&self, prompt: &Prompt<'_>) -> Result<Admission, String> {
         let (program, metrics, asked) = match self {
             Self::Steered {
                 program,
@@ -603,13 +608,11 @@ impl Claimed {
         };
         let readouts = readings.map(|(readings, _)| readings.readouts());
         let own = asked.as_ref().is_some_and(|(asked, _)| asked.own);
-        let fits = check_prompt(&program, readouts, prompt, own);
-        if let Err(reason) = fits {
-            if let Some((asked, _)) = asked {
-                *lock(&asked.prompt_error) = Some(reason.clone());
-            }
-            return Err(reason);
+        let fits = for_prompt(&program, readouts, prompt, own);
+        if let (Err(reason), Some((asked, _))) = (&fits, asked) {
+            *lock(&asked.prompt_error) = Some(reason.clone());
         }
+        let (program, prompt) = (fits?, prompt.tokens);
         let reader = readings.map(|(readings, id)| readings.admit(id, prompt.len()));
         let decisions = metrics.clone();
         Ok(admission(&program, prompt, reader, move |holds| {
@@ -618,18 +621,39 @@ impl Claimed {
     }
 }
 
-/// Refuses a prompt that a request's steering or readouts don't fit; `own` says whether the request asked for the steering itself.
-fn check_prompt(program: &Program, readouts: Option<&Readouts>, prompt: &[u32], own: bool) -> Result<(), String> {
-    check_work(program, readouts, prompt.len())?;
+/// The program as it is for this prompt; refuses one that a request's steering or readouts don't fit. `own` says whether the request
+/// asked for the steering itself.
+fn for_prompt(
+    program: &Arc<Program>,
+    readouts: Option<&Readouts>,
+    prompt: &Prompt<'_>,
+    own: bool,
+) -> Result<Arc<Program>, String> {
+    check_work(program, readouts, prompt.tokens.len())?;
+    let program = match program.has_roles() {
+        true => Arc::new(in_turns(program, prompt, own)?),
+        false => program.clone(),
+    };
     if own {
-        program.validate_prompt(prompt)?;
+        program.validate_prompt(prompt.tokens)?;
     }
-    match readouts.and_then(|readouts| readouts.states.as_ref()) {
-        Some(states) => {
-            let fits = states.positions.are_of(prompt.len());
-            fits.map_err(|reason| format!("steering.states.{reason}"))
-        }
-        None => Ok(()),
+    if let Some(states) = readouts.and_then(|readouts| readouts.states.as_ref()) {
+        let fits = states.positions.are_of(prompt.tokens.len());
+        fits.map_err(|reason| format!("steering.states.{reason}"))?;
+    }
+    Ok(program)
+}
+
+/// A program that goes by roles, in this chat.
+fn in_turns(program: &Program, prompt: &Prompt<'_>, own: bool) -> Result<Program, String> {
+    let at = || {
+        let index = program.steps.iter().position(|step| step.prompt.has_roles());
+        format!("steering.vectors[{}].apply.prompt.roles", index.unwrap_or_default())
+    };
+    match prompt.turns {
+        Ok([]) if own => Err(format!("{}: found a prompt that is no chat, expected messages", at())),
+        Ok(turns) => Ok(program.in_turns(turns)),
+        Err(reason) => Err(format!("{}: {reason}", at())),
     }
 }
 
@@ -656,10 +680,10 @@ pub(crate) fn admission(
     on_decision: impl Fn(bool) + Send + Sync + 'static,
 ) -> Admission {
     let reads_prompt = reader.as_ref().is_some_and(|reader| reader.readouts().reads_prompt());
+    let sharing = program.sharing(prompt);
     Admission {
-        salt: program.salt(prompt),
-        salt_from: program.first_in_prompt(prompt),
-        share_generated: program.uniform,
+        salts: sharing.salts.into(),
+        own_from: sharing.own_from,
         // A cache holds keys and values, not the states that conditions and readouts look at.
         read_cache: !(program.sees_all_of_the_prompt() || reads_prompt),
         state: Some(Arc::new(SequenceState::new(program.clone(), reader, on_decision))),
@@ -683,6 +707,8 @@ mod tests {
             names: Vec::new(),
             layers: (0..target.num_layers).collect(),
             target,
+            chat: false,
+            architecture: None,
             tokenizer: None,
             texts: Arc::new(TokenTexts::new(None)),
             context: Some(1 << 20),
@@ -733,7 +759,7 @@ mod tests {
             claimed
                 .downcast_ref::<Claimed>()
                 .unwrap()
-                .admit(&vec![1; len])
+                .admit(&Prompt::text(&vec![1; len]))
                 .map(|_| ())
         };
         assert_eq!(admit(most), Ok(()));

@@ -46,6 +46,10 @@ pub struct Model {
     pub target: Target,
     /// The layers that can be steered.
     pub layers: Vec<usize>,
+    /// Whether it takes chats, as far as is known.
+    pub chat: bool,
+    /// Its architecture as llama.cpp and Hugging Face name it, where its files are known.
+    pub architecture: Option<String>,
     /// Its tokenizer, where it has one.
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// What its tokens spell.
@@ -328,6 +332,8 @@ impl Model {
                 dtype: Some(config.activation_dtype),
             },
             layers: (0..sizes.2).collect(),
+            chat: false,
+            architecture: None,
             texts: Arc::new(TokenTexts::new(config.tokenizer.clone())),
             tokenizer: config.tokenizer,
             context: config.max_seq_len,

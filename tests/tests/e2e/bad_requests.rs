@@ -224,11 +224,25 @@ fn wrong_steering_is_refused_by_name() {
         (json!({"positions": [0], "exclude_positions": [0]}), "prompt"),
         (json!({"exclude_windows": [[0]]}), "prompt"),
         (json!({"position": [0]}), "position"),
+        (json!({"roles": []}), "roles"),
+        (json!({"roles": "user"}), "roles"),
+        (json!({"roles": ["boss"]}), "boss"),
+        (json!({"roles": ["user", "tool", "user"]}), "roles[2]: found"),
+        (json!({"roles": ["user"], "exclude_roles": ["user"]}), "prompt"),
+        (json!({"roles": ["user"]}), "no chat"),
     ] {
         tested.one(&json!({"apply": {"prompt": place}}), says);
     }
     tested.one(&json!({"apply": {"generation": {"positions": [-2]}}}), "positions");
     tested.one(&json!({"apply": {"generation": {"windows": [[-3, -1]]}}}), "windows");
+    tested.one(
+        &json!({"apply": {"generation": {"roles": ["assistant"]}}}),
+        "generation.roles",
+    );
+    tested.one(
+        &json!({"apply": {"generation": {"exclude_roles": ["user"]}}}),
+        "generation.exclude_roles",
+    );
 
     // When.
     let when = |more: &Value| merged(&json!({"vector": "one", "layer": 1, "above": 0.0}), more);

@@ -78,6 +78,7 @@ impl Both {
     /// Asks both servers and compares the answers.
     fn ask(&mut self, prompt: &str, steering: &Value) -> Answer {
         let ask = Ask {
+            turns: Vec::new(),
             model: self.model.clone(),
             prompt: prompt.into(),
             max_tokens: 6,

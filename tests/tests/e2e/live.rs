@@ -176,6 +176,7 @@ fn a_vector_found_on_a_source_is_the_mappers_to_the_last_bit() {
 
 fn ask(model: &str, prompt: &str, steering: Option<Value>) -> Ask {
     Ask {
+        turns: Vec::new(),
         model: model.to_string(),
         prompt: prompt.to_string(),
         max_tokens: 40,

@@ -28,6 +28,7 @@ mod policy;
 mod readouts;
 mod real_model;
 mod requests;
+mod roles;
 mod routes;
 mod seam;
 mod serving;

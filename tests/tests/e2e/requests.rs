@@ -333,21 +333,22 @@ fn block_hashes_follow_the_admission() {
             offset: 0,
             length: 2,
         };
-        let features = block_features(&[image], admission, 8, id);
+        let features = block_features(&[image], admission, id);
         compute_block_hashes(&tokens, 4, &features, &[])
     };
     let plain = Admission::default();
-    let salted = |salt| Admission {
-        salt,
+    let salts = |salts: &[(usize, u64)]| Admission {
+        salts: salts.into(),
         ..Admission::default()
     };
+    let salted = |salt| salts(&[(0, salt)]);
     let prompt_only = Admission {
-        share_generated: false,
-        ..salted(0)
+        own_from: Some(8),
+        ..Admission::default()
     };
     let unread = Admission {
         read_cache: false,
-        ..salted(0)
+        ..Admission::default()
     };
     assert_eq!(hashes(&plain, 1), hashes(&plain, 2));
     assert_eq!(hashes(&salted(5), 1), hashes(&salted(5), 2));
@@ -379,12 +380,19 @@ fn block_hashes_follow_the_admission() {
     );
     assert!(hashes(&unread, 1).iter().zip(hashes(&unread, 2)).all(|(a, b)| *a != b));
     // A hook that changes nothing before position 9 shares the two blocks before it.
-    let from = Admission {
-        salt_from: 9,
-        ..salted(5)
-    };
+    let from = salts(&[(9, 5)]);
     assert_eq!(hashes(&from, 1)[..2], hashes(&plain, 1)[..2]);
     assert_ne!(hashes(&from, 1)[2], hashes(&plain, 1)[2]);
+    // Within a block too it matters where a change begins and ends.
+    let all = [&[(9, 5)][..], &[(10, 5)], &[(9, 5), (10, 0)], &[(9, 5), (11, 0)]];
+    let thirds: std::collections::HashSet<_> = all.iter().map(|list| hashes(&salts(list), 1)[2]).collect();
+    assert_eq!(thirds.len(), all.len());
+    // A conversation that goes on shares the blocks before it does something else.
+    let more = salts(&[(9, 5), (10, 0), (13, 5)]);
+    assert_eq!(hashes(&more, 1)[..3], hashes(&salts(&[(9, 5), (10, 0)]), 2)[..3]);
+    assert_ne!(hashes(&more, 1)[3], hashes(&salts(&[(9, 5), (10, 0)]), 2)[3]);
+    // What begins within an image is seen from its first token on.
+    assert_ne!(hashes(&salts(&[(1, 5)]), 1)[0], hashes(&plain, 1)[0]);
 }
 
 /// Many chat templates write the start of a text that the tokenizer adds too; models were trained with one.

@@ -67,6 +67,102 @@ pub(super) const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        name: "everything read of a long prompt",
+        allowed: Allowed::Answer,
+        content: |draw| {
+            let readouts: Vec<Value> = (0..32).map(|_| readout(draw)).collect();
+            let prompt = draw.text(PROMPT_TOKENS);
+            let steering = json!({"mode": "off", "readout": readouts});
+            Content::Completion(json!({"prompt": prompt, "steering": steering, "max_tokens": 3}))
+        },
+    },
+    Kind {
+        name: "33 readouts",
+        allowed: Allowed::Refusal,
+        content: |draw| {
+            let readouts: Vec<Value> = (0..33).map(|_| readout(draw)).collect();
+            Content::Completion(json!({"steering": {"mode": "off", "readout": readouts}}))
+        },
+    },
+    Kind {
+        name: "states that the operator keeps",
+        allowed: Allowed::Refusal,
+        content: |_| {
+            let states = json!({"layers": [0, 1, 2, 3, 4], "positions": "all"});
+            Content::Completion(json!({"steering": {"mode": "off", "states": states}}))
+        },
+    },
+    Kind {
+        name: "64 conditions at every token",
+        allowed: Allowed::Answer,
+        content: |draw| conditional(draw, 64),
+    },
+    Kind {
+        name: "65 conditions",
+        allowed: Allowed::Refusal,
+        content: |draw| conditional(draw, 65),
+    },
+    Kind {
+        name: "conditions in conditions",
+        allowed: Allowed::Refusal,
+        content: |draw| {
+            let mut when = test(draw);
+            for _ in 0..200 {
+                when = json!({"any": [when]});
+            }
+            steered(draw, &json!({"scale": 1, "when": when}))
+        },
+    },
+    Kind {
+        name: "a schedule that jumps at every token",
+        allowed: Allowed::Answer,
+        content: |draw| {
+            let factors: Vec<f64> = (0..1024).map(|_| draw.rng().random_range(-1.0..1.0)).collect();
+            steered(
+                draw,
+                &json!({"scale": 1, "schedule": {"factors": factors, "repeat": true}}),
+            )
+        },
+    },
+    Kind {
+        name: "a schedule beyond its bounds",
+        allowed: Allowed::Refusal,
+        content: |draw| {
+            let tokens = draw.one_of(&[json!(-1), json!(1e18), json!(i64::MAX)]);
+            steered(
+                draw,
+                &json!({"scale": 1, "schedule": {"from": 0, "to": 1e300, "tokens": tokens}}),
+            )
+        },
+    },
+    Kind {
+        name: "roles of hundreds of messages",
+        allowed: Allowed::Answer,
+        content: |draw| {
+            let roles = ["user", "assistant"];
+            let messages: Vec<Value> = (0..200)
+                .map(|turn| json!({"role": roles[turn % 2], "content": draw.one_of(&[json!("a"), json!(" "), json!("so")])}))
+                .collect();
+            let (vector, _) = draw.vector();
+            let apply = json!({"prompt": {"roles": ["assistant"], "exclude_roles": ["tool"]}, "generation": "all"});
+            let steering = json!({"vectors": [{"vector": vector, "scale": 1, "apply": apply}]});
+            Content::Chat(json!({"messages": messages, "steering": steering, "max_tokens": 3}))
+        },
+    },
+    Kind {
+        name: "roles of a text",
+        allowed: Allowed::Refusal,
+        content: |draw| steered(draw, &json!({"scale": 1, "apply": {"prompt": {"roles": ["user"]}}})),
+    },
+    Kind {
+        name: "a change of nobody's vector",
+        allowed: Allowed::Refusal,
+        content: |_| {
+            let change = json!([{"vector": "nobody", "scale": 1}]);
+            Content::Completion(json!({"steering": {"mode": "extend", "change": change}}))
+        },
+    },
+    Kind {
         name: "positions beyond the prompt",
         allowed: Allowed::Refusal,
         content: |draw| steered(draw, &json!({"scale": 1, "apply": {"prompt": {"positions": [9999]}}})),
@@ -97,6 +193,31 @@ fn steered(draw: &mut Draw, with: &Value) -> Content {
     let (vector, _) = draw.vector();
     let mut used = with.clone();
     used["vector"] = vector.into();
+    Content::Completion(json!({"steering": {"vectors": [used]}}))
+}
+
+/// What is read at one of a vector's layers.
+fn readout(draw: &mut Draw) -> Value {
+    let (vector, layers) = draw.vector();
+    let of = draw.one_of(&[json!("projection"), json!("cosine")]);
+    let layer = layers[draw.rng().random_range(0..layers.len())];
+    json!({"vector": vector, "layer": layer, "of": of})
+}
+
+/// A condition at every token, at the first layer of a vector.
+fn test(draw: &mut Draw) -> Value {
+    let (vector, layers) = draw.vector();
+    let above = draw.rng().random_range(-1.0..1.0);
+    let first = layers.iter().min();
+    json!({"vector": vector, "layer": first, "above": above, "each": "token", "window": 4096, "release": above - 1.0})
+}
+
+/// A vector under so many conditions. (It acts at its last layer, which is after all of theirs or one of them.)
+fn conditional(draw: &mut Draw, count: usize) -> Content {
+    let tests: Vec<Value> = (0..count).map(|_| test(draw)).collect();
+    let (vector, layers) = draw.vector();
+    let last = layers.iter().max();
+    let used = json!({"vector": vector, "scale": 1, "layers": [last], "when": {"any": tests}});
     Content::Completion(json!({"steering": {"vectors": [used]}}))
 }
 

@@ -50,6 +50,8 @@ pub(super) fn steering() -> Steering {
             dtype: None,
         },
         layers: (0..info.num_layers).collect(),
+        chat: false,
+        architecture: None,
         tokenizer: None,
         texts: Arc::new(crate::token_texts::TokenTexts::new(None)),
         context: None,
