@@ -91,6 +91,8 @@ pub struct Config {
     pub live: LiveLimits,
     /// What a request may cost.
     pub limits: Limits,
+    /// Whether there is a page to steer with.
+    pub playground: bool,
     /// How long requests may go on that run when a signal stops the server.
     pub patience: Duration,
     /// What is allowed and may not be meant, a sentence each.
@@ -152,6 +154,7 @@ struct Table {
     limits: LimitsTable,
     #[serde(default)]
     shutdown: Shutdown,
+    playground: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -225,6 +228,7 @@ impl Config {
             sources,
             live,
             limits,
+            playground: steering.playground.unwrap_or(true),
             patience: Duration::from_secs(steering.shutdown.seconds),
             warnings,
         })

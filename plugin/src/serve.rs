@@ -52,6 +52,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         sources,
         live,
         limits,
+        playground,
         patience,
         ..
     } = config;
@@ -138,7 +139,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         }
     }
     info!("{}", admin.describe());
-    let app = wrap(app, steering, admin, limits).layer(middleware::from_fn_with_state(engine, health));
+    let app = wrap(app, steering, admin, limits, playground).layer(middleware::from_fn_with_state(engine, health));
     stopping.serve(socket, app).await
 }
 

@@ -4,30 +4,71 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::project::{Project, run};
 
-/// Installs the packages that `tests/clients` names into `target/clients`, unless they are there.
+/// Where Debian's Chromium is.
+const CHROMIUM: &str = "/usr/bin/chromium";
+
+/// What installs it there.
+const APT: &str = "/usr/bin/apt-get";
+
+/// Installs what the tests need beside the engine, unless it is there: the packages that `tests/clients` and `tests/playground` name,
+/// into `target/clients`, and a browser.
 pub fn install(project: &Project) -> Result<()> {
-    let (wanted, installed) = (
-        project.root().join("tests/clients"),
-        project.root().join("target/clients"),
-    );
+    let wanted = project.root().join("tests/clients");
+    let installed = project.root().join("target/clients");
     python_environment(&wanted.join("requirements.txt"), &installed.join("python"))?;
     once(&wanted.join("package.json"), &installed.join("node"), |folder| {
         fs::copy(wanted.join("package.json"), folder.join("package.json")).context("package.json")?;
-        let npm = if cfg!(windows) { "npm.cmd" } else { "npm" };
-        run(Command::new(npm)
-            .args([
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--no-package-lock",
-                "--loglevel=error",
-            ])
-            .current_dir(folder))
-    })
+        npm(folder, &["install", "--no-package-lock"])
+    })?;
+    playground(project)?;
+    browser()
+}
+
+/// Installs the packages of `tests/playground`, and gives the folder that they are in.
+pub fn playground(project: &Project) -> Result<PathBuf> {
+    let wanted = project.root().join("tests/playground");
+    let installed = project.root().join("target/clients/playground");
+    once(&wanted.join("package-lock.json"), &installed, |folder| {
+        for file in ["package.json", "package-lock.json"] {
+            fs::copy(wanted.join(file), folder.join(file)).context(file)?;
+        }
+        npm(folder, &["ci"])
+    })?;
+    Ok(installed)
+}
+
+fn npm(folder: &Path, args: &[&str]) -> Result<()> {
+    let npm = if cfg!(windows) { "npm.cmd" } else { "npm" };
+    run(Command::new(npm)
+        .args(args)
+        .args(["--no-audit", "--no-fund", "--loglevel=error"])
+        .current_dir(folder))
+}
+
+/// Sees to it that there is a browser: the one that STEERMAP_CHROME names, or /usr/bin/chromium, which Debian has.
+fn browser() -> Result<()> {
+    let named = std::env::var_os("STEERMAP_CHROME");
+    let path = named.clone().map_or_else(|| PathBuf::from(CHROMIUM), PathBuf::from);
+    if path.exists() {
+        return Ok(());
+    }
+    if named.is_none() && Path::new(APT).exists() {
+        println!("installing Debian's package chromium, which the playground is tested in");
+        run(Command::new(APT).args(["update", "--quiet"]))?;
+        run(Command::new(APT)
+            .args(["install", "--yes", "--quiet", "--no-install-recommends", "chromium"])
+            .env("DEBIAN_FRONTEND", "noninteractive"))?;
+    }
+    ensure!(
+        path.exists(),
+        "{} is not there: the playground is tested in a browser; set STEERMAP_CHROME to Chromium's path",
+        path.display()
+    );
+    Ok(())
 }
 
 /// Makes `folder` a virtual environment with the packages of a list, unless it is one.

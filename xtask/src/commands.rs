@@ -194,9 +194,12 @@ fn build_stock(project: &Project) -> Result<()> {
         .arg(stock.join("Cargo.toml")))
 }
 
-/// Format, clippy and rustdoc, warnings denied.
+/// Format, clippy and rustdoc, and the playground's own linters, warnings denied.
 pub fn lint(project: &Project) -> Result<()> {
     engine::prepare(project)?;
+    run(Command::new("node")
+        .arg(project.root().join("tests/playground/lint.mjs"))
+        .current_dir(clients::playground(project)?))?;
     let xtask = ["--manifest-path", "xtask/Cargo.toml"];
     run(project.cargo("fmt").args(["--all", "--check"]))?;
     run(project.cargo("fmt").args(xtask).arg("--check"))?;

@@ -203,6 +203,11 @@ impl Live {
     }
 
     /// The engine of the served models.
+    /// Whether requests may bring pairs along.
+    pub(crate) fn takes_pairs(&self) -> bool {
+        self.limits.requests
+    }
+
     pub(crate) fn engine(&self) -> &Arc<MistralRs> {
         &self.engine
     }

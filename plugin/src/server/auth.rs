@@ -83,6 +83,8 @@ pub struct AdminOptions {
     pub token: Option<Token>,
     /// Whether programs on this machine may use them without a token, since the server listens on loopback alone.
     pub open_on_loopback: bool,
+    /// Whether the server listens on loopback alone.
+    pub loopback: bool,
     /// Whether vectors may be uploaded.
     pub uploads: bool,
     /// The most bytes of an upload's body.
@@ -101,6 +103,7 @@ impl Default for AdminOptions {
         Self {
             token: None,
             open_on_loopback: false,
+            loopback: false,
             uploads: false,
             max_upload_bytes: DEFAULT_UPLOAD_BYTES,
             max_vectors: DEFAULT_VECTORS,
@@ -196,6 +199,7 @@ impl AdminTable {
         Ok(AdminOptions {
             token,
             open_on_loopback: self.open_on_loopback,
+            loopback,
             uploads: self.uploads,
             max_upload_bytes: self.max_upload_bytes.unwrap_or(default.max_upload_bytes),
             max_vectors: self.max_vectors.unwrap_or(default.max_vectors),
@@ -242,6 +246,23 @@ pub(super) async fn require(State(options): State<Arc<AdminOptions>>, request: R
         info!(caller, status = response.status().as_u16(), "{what}");
     }
     response
+}
+
+/// The middleware of what the playground's page needs to know. Without a token it is open to programs and to this server's own pages
+/// on this machine, whether the admin routes are or not: there is nothing to change.
+pub(super) async fn require_for_pages(
+    State(options): State<Arc<AdminOptions>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let readable = AdminOptions {
+        open_on_loopback: options.open_on_loopback || options.loopback,
+        ..(*options).clone()
+    };
+    match refused(&readable, &request) {
+        Some(response) => response,
+        None => next.run(request).await,
+    }
 }
 
 /// The answer to a request that may not use the admin routes; `None` if it may.
@@ -317,7 +338,7 @@ const FORWARDING: [&str; 6] = [
     "x-real-ip",
 ];
 
-/// Without a token only programs on this machine may use the admin routes; web pages open on it may not.
+/// Without a token only programs on this machine may use the admin routes, and pages that this server sent; other web pages may not.
 fn local(options: &AdminOptions, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Refusal> {
     let forbidden = |found: &str| {
         let message = format!(
@@ -333,9 +354,6 @@ fn local(options: &AdminOptions, authority: Option<&Authority>, headers: &Header
             "a request that was forwarded ({header}) to a server without a token"
         )));
     }
-    if headers.contains_key(ORIGIN) {
-        return Err(forbidden("a web page's request to a server without a token"));
-    }
     // A page can reach this machine under a name of its own, which then stands here.
     let host = match authority {
         Some(authority) => Some(authority.clone()),
@@ -349,8 +367,20 @@ fn local(options: &AdminOptions, authority: Option<&Authority>, headers: &Header
     };
     match host {
         Some(host) if !is_loopback(host.host()) => Err(forbidden("a request under another machine's name")),
+        host if is_foreign(headers, host.as_ref()) => {
+            Err(forbidden("another web page's request to a server without a token"))
+        }
         _ => Ok(()),
     }
+}
+
+/// Whether a browser says that a page sends the request that did not come from `host`, which is the server.
+fn is_foreign(headers: &HeaderMap, host: Option<&Authority>) -> bool {
+    let own = host.map(|host| format!("http://{host}"));
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    origins.any(|origin| own.as_ref().is_none_or(|own| origin.as_bytes() != own.as_bytes()))
+        || sites.any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
 /// Whether `host`, a name or an address, means this machine alone.

@@ -8,6 +8,7 @@
 //! | `engine_doc` | the middleware that adds the `steering` field to mistral.rs's own description |
 //! | `limits` | what a request may cost |
 //! | `auth` | who may use them: the token, and the rule without one |
+//! | `playground` | the page to steer with, and what it needs to know |
 //! | `refusal` | answers that refuse, in the shape of OpenAI's errors |
 //! | `errors` | the middleware that gives this shape to what axum says itself |
 
@@ -27,6 +28,7 @@ mod errors;
 mod limits;
 mod object;
 mod openapi;
+mod playground;
 mod readout;
 mod refusal;
 mod requests;
@@ -58,15 +60,20 @@ pub(crate) fn unavailable_events(message: &str, code: &'static str) -> Bytes {
 ///
 /// `POST` on `/v1/chat/completions`, `/v1/completions` and `/v1/responses` takes a `steering` field; every answer from
 /// there has the header [`FINGERPRINT_HEADER`], and none costs more than `limits` allow. Beside mistral.rs's routes there are then those under `/v1/steering`,
-/// which `admin` says who may use, and two open ones: `/metrics` and `/api-doc/steering.json`. mistral.rs's own routes that
+/// which `admin` says who may use, two open ones, `/metrics` and `/api-doc/steering.json`, and the playground if `with_playground`.
+/// mistral.rs's own routes that
 /// change what is served are for those alone who may use ours. Errors have OpenAI's shape on all routes.
-pub fn wrap(router: Router, steering: Steering, admin: AdminOptions, limits: Limits) -> Router {
+pub fn wrap(router: Router, steering: Steering, admin: AdminOptions, limits: Limits, with_playground: bool) -> Router {
     let gate = Gate::new(steering.clone(), limits, admin.clone());
     let router = router.layer(middleware::from_fn(engine_doc::with_steering));
     let steered = router.layer(middleware::from_fn_with_state(gate, requests::steer));
-    steered
-        .merge(admin::router(steering, admin))
-        .fallback(errors::no_such_route)
+    let mut all = steered.merge(admin::router(steering.clone(), admin.clone()));
+    if with_playground {
+        all = all
+            .layer(middleware::from_fn(playground::front))
+            .merge(playground::router(steering, admin));
+    }
+    all.fallback(errors::no_such_route)
         .layer(middleware::from_fn(errors::shaped))
 }
 

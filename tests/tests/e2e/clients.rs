@@ -11,7 +11,7 @@ use steermap_tests::project;
 const CHATS: &str = "models/smollm2-135m";
 
 /// Where `cargo xtask test` has put the packages of one kind.
-fn installed(kind: &str) -> PathBuf {
+pub fn installed(kind: &str) -> PathBuf {
     let folder = project("target/clients").join(kind);
     assert!(
         folder.join("installed").exists(),

@@ -185,7 +185,7 @@ async fn a_request_is_kept_until_its_stream_ends_or_is_dropped() {
         };
         let handler = std::sync::Arc::new(handler);
         let engine = Router::new().route("/v1/completions", post(async move || handler().await));
-        let server = wrap(engine, steering(), local(), Limits::default());
+        let server = wrap(engine, steering(), local(), Limits::default(), true);
         let response = server
             .oneshot(json_request("POST", "/v1/completions", format!("{{{field}}}")))
             .await

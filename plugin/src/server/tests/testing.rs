@@ -105,7 +105,7 @@ pub(super) fn server(steering: &Steering, admin: AdminOptions) -> Router {
         .route("/health", get(async || "OK"))
         .layer(Extension(steering.clone()))
         .layer(DefaultBodyLimit::max(50 << 20));
-    wrap(engine, steering.clone(), admin, Limits::default())
+    wrap(engine, steering.clone(), admin, Limits::default(), true)
 }
 
 /// Answers with the body it got, and under which steering, in the shapes of mistral.rs.

@@ -1,0 +1,255 @@
+// From the settings to the `steering` field of a request. Pure functions.
+
+import { shortModel } from "./format.js";
+
+// The model that answers: the chosen one, or the first of the server's.
+export function modelOf(settings, server) {
+  const models = server?.models ?? [];
+  return models.find((model) => model.model === settings.model) ?? models[0] ?? null;
+}
+
+// "chat" or "completion": what is chosen, if the model has it.
+export function kindOf(settings, server) {
+  if (!modelOf(settings, server)?.chat) return "completion";
+  return settings.kind ?? "chat";
+}
+
+export const isInline = (vector) => typeof vector === "object" && vector !== null;
+
+// How a vector is called in settings: its name, or the label of the card that brings pairs along.
+export const keyOf = (card) => (isInline(card.vector) ? `pairs:${card.label}` : card.vector);
+
+// What is known of a card's vector: the server's entry, or the model that its pairs are read by.
+export function infoOf(card, server) {
+  if (!isInline(card.vector)) return (server?.vectors ?? []).find((vector) => vector.name === card.vector) ?? null;
+  return infoOfModel(card.vector.model, card.label, server);
+}
+
+function infoOfModel(name, label, server) {
+  const source = (server?.sources ?? []).find((source) => source.source === name);
+  const served = (server?.models ?? []).find((model) => model.model === name);
+  const model = source ?? served;
+  if (!model) return null;
+  const layers = Array.from({ length: model.num_layers }, (_, layer) => layer);
+  return {
+    name: label,
+    concept: label,
+    model: model.model,
+    model_fingerprint: model.fingerprint,
+    layers,
+    table: layers.map((layer) => ({ layer, mean_norm: null, auroc: null })),
+    proposed: [],
+  };
+}
+
+// The vectors that readouts and conditions can look along: the server's, and those of cards that bring pairs.
+export function choicesOf(settings, server) {
+  const named = (server?.vectors ?? []).map((vector) => ({ key: vector.name, ref: vector.name, info: vector }));
+  const inline = settings.cards
+    .filter((card) => isInline(card.vector))
+    .map((card) => ({ key: keyOf(card), ref: card.vector, info: infoOf(card, server) }));
+  return [...named, ...inline].filter(({ info }) => info);
+}
+
+const sameModel = (a, b) => a === b || shortModel(a) === shortModel(b);
+
+// Whether a vector lives in the model's own stream. A GGUF file has no fingerprint, and names the served model.
+export function isNative(info, model) {
+  if (!info || !model) return false;
+  const known = info.model_fingerprint && model.fingerprint;
+  return known ? info.model_fingerprint === model.fingerprint : sameModel(info.model, model.model);
+}
+
+// The maps that may carry a vector to the model. Where none fits by name, all that reach the model, since the server compares
+// fingerprints, not names.
+export function mapsFor(info, model, server) {
+  if (!info || !model || isNative(info, model)) return [];
+  const there = (server?.maps ?? []).filter((map) => sameModel(map.target, model.model));
+  const fitting = there.filter((map) => sameModel(map.source, info.model) && layersOf(info, map).length > 0);
+  return fitting.length > 0 ? fitting : there.filter((map) => layersOf(info, map).length > 0);
+}
+
+// The layers of the served model that a vector can steer: of its table, or of the map's pairs.
+export function layersOf(info, map) {
+  const rows = info.table ?? info.layers.map((layer) => ({ layer, mean_norm: null, auroc: null }));
+  const byLayer = new Map(rows.map((row) => [row.layer, row]));
+  const proposed = new Set(info.proposed ?? []);
+  const own = rows.map((row) => ({ ...row, from: [row.layer], r2: null, proposed: proposed.has(row.layer) }));
+  if (!map) return own;
+  const pairs = map.pairs.filter((pair) => pair.source_layers.every((layer) => byLayer.has(layer)));
+  return pairs
+    .map((pair) => ({
+      layer: pair.target_layer,
+      from: pair.source_layers,
+      // The stream's norm is that of the other model there.
+      mean_norm: null,
+      auroc: byLayer.get(pair.source_layers[0]).auroc,
+      r2: pair.r2 ?? null,
+      proposed: pair.source_layers.some((layer) => proposed.has(layer)),
+    }))
+    .sort((a, b) => a.layer - b.layer);
+}
+
+// The layers to begin with: the proposed ones, else the one nearest to the middle of the model's depth.
+export function firstLayers(rows, model) {
+  const proposed = rows.filter((row) => row.proposed).map((row) => row.layer);
+  if (proposed.length > 0) return proposed;
+  const middle = ((model?.num_layers ?? 0) - 1) / 2;
+  const nearest = [...rows].sort((a, b) => Math.abs(a.layer - middle) - Math.abs(b.layer - middle))[0];
+  return nearest ? [nearest.layer] : [];
+}
+
+// The strength of a new card, in units of the stream's mean norm, if the operator's bound leaves room for it.
+const FIRST_AMOUNT = 0.2;
+
+let lastId = 0;
+
+export function newCard(vector, label, server, model) {
+  const card = {
+    id: `card${++lastId}`,
+    vector,
+    label,
+    map: null,
+    on: true,
+    layers: [],
+    unit: "relative",
+    amount: FIRST_AMOUNT,
+    op: "add",
+    share: 1,
+    min: null,
+    max: null,
+    apply: "default",
+    when: null,
+    schedule: null,
+  };
+  const info = infoOf(card, server);
+  if (!info) return card;
+  const map = mapsFor(info, model, server)[0] ?? null;
+  const rows = layersOf(info, map);
+  const layers = firstLayers(rows, model);
+  // Without a mean norm there is nothing to be relative to; a map states that of its target.
+  const relative = map !== null || isInline(vector) || rows.every((row) => row.mean_norm !== null);
+  const amount = relative ? Math.min(FIRST_AMOUNT, model?.bound?.max_relative_scale ?? Infinity) : 1;
+  return { ...card, map: map?.name ?? null, layers, unit: relative ? "relative" : "scale", amount };
+}
+
+// The slider of a card: its range and step.
+export function rangeOf(card) {
+  if (card.op === "ablate") return { min: 0, max: 1, step: 0.05 };
+  if (card.unit === "relative") return { min: -0.5, max: 0.5, step: 0.01 };
+  const most = Math.max(10, 10 ** Math.ceil(Math.log10(2 * Math.abs(card.amount) || 1)));
+  return { min: -most, max: most, step: most / 50 };
+}
+
+// The number that the card's slider stands at.
+export const amountOf = (card) => (card.op === "ablate" ? card.share : card.amount);
+export const withAmount = (card, value) =>
+  card.op === "ablate" ? { ...card, share: value } : { ...card, amount: value };
+
+const APPLY = {
+  both: { prompt: "all", generation: "all" },
+  generation: { generation: "all" },
+  prompt: { prompt: "all" },
+  assistant: { prompt: { roles: ["assistant"] }, generation: "all" },
+  user: { prompt: { roles: ["user"] } },
+};
+
+function scaleOf(card) {
+  if (card.op === "clamp") {
+    return { ...(card.min !== null && { min: card.min }), ...(card.max !== null && { max: card.max }) };
+  }
+  if (card.op === "ablate") return { scale: card.share };
+  return card.unit === "relative" ? { relative_scale: card.amount } : { scale: card.amount };
+}
+
+function whenOf(when, settings, server) {
+  const choice = choicesOf(settings, server).find(({ key }) => key === when.vector);
+  return {
+    vector: choice ? choice.ref : when.vector,
+    ...(when.map && { map: when.map }),
+    layer: when.layer,
+    [when.side]: when.threshold,
+    ...(when.each === "token" && { each: "token" }),
+  };
+}
+
+// One vector of a spec.
+export function useOf(card, settings, server) {
+  const { op, map, layers, apply, when, schedule } = card;
+  return {
+    vector: card.vector,
+    ...(map && { map }),
+    ...(op !== "add" && { op }),
+    ...scaleOf(card),
+    ...(layers.length > 0 && { layers }),
+    ...(APPLY[apply] && { apply: APPLY[apply] }),
+    ...(when && { when: whenOf(when, settings, server) }),
+    ...(schedule && {
+      schedule: {
+        from: schedule.from,
+        to: schedule.to,
+        tokens: schedule.tokens,
+        ...(schedule.shape === "cosine" && { shape: "cosine" }),
+      },
+    }),
+  };
+}
+
+export const activeCards = (settings) => settings.cards.filter((card) => card.on);
+
+function readoutOf(settings, server) {
+  const { see } = settings;
+  const choice = see.on && choicesOf(settings, server).find(({ key }) => key === see.vector);
+  if (!choice || see.layer === null) return {};
+  const readout = { vector: choice.ref, ...(see.map && { map: see.map }), layer: see.layer };
+  return { readout: [{ ...readout, ...(!see.prompt && { phase: "generation" }) }] };
+}
+
+// What the operator lets requests do with the model's default: "replace", "extend" or "off".
+export const policyOf = (server) => server?.per_request ?? "replace";
+
+// Whether the request's vectors come after the default's.
+export const extendsDefault = (settings, server) =>
+  policyOf(server) === "extend" || (settings.mode === "extend" && Boolean(modelOf(settings, server)?.default));
+
+// The field of the steered request; `undefined` where the operator takes none.
+export function steeringOf(settings, server) {
+  if (policyOf(server) === "off") return undefined;
+  const cards = activeCards(settings);
+  const readout = readoutOf(settings, server);
+  const extend = extendsDefault(settings, server);
+  if (extend && cards.length === 0) return Object.keys(readout).length > 0 ? readout : undefined;
+  return {
+    ...(extend && { mode: "extend" }),
+    vectors: cards.map((card) => useOf(card, settings, server)),
+    ...(settings.norm === "preserve" && !extend && { norm: "preserve" }),
+    ...readout,
+  };
+}
+
+// The field of the other request: off, or, where the default is binding, what leaves it alone.
+export function baselineOf(settings, server) {
+  const readout = readoutOf(settings, server);
+  if (policyOf(server) === "replace") return { mode: "off", ...readout };
+  return policyOf(server) === "extend" && Object.keys(readout).length > 0 ? readout : undefined;
+}
+
+// The messages of a chat that have something in them.
+export const messagesOf = (settings) => settings.messages.filter(({ content }) => content !== "");
+
+// Route and body of a request, without `stream`.
+export function requestOf(settings, server, steering) {
+  const chat = kindOf(settings, server) === "chat";
+  const model = modelOf(settings, server)?.model ?? "default";
+  return {
+    path: chat ? "/v1/chat/completions" : "/v1/completions",
+    body: {
+      model,
+      ...(chat ? { messages: messagesOf(settings) } : { prompt: settings.prompt }),
+      max_tokens: settings.maxTokens,
+      temperature: settings.temperature,
+      ...(settings.seed !== null && { seed: settings.seed }),
+      ...(steering && { steering }),
+    },
+  };
+}

@@ -1,0 +1,48 @@
+// The dialog for the admin token.
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+
+import { close, end, generate, open, snippet, token } from "./support.mjs";
+
+after(close);
+
+test("a token is asked for, a wrong one is said, and the right one lasts for the tab", async () => {
+  const page = await open({ signedIn: false });
+  const dialog = page.getByRole("dialog", { name: "This server needs a token" });
+  await dialog.waitFor();
+  assert.equal(await dialog.getByRole("alert").count(), 0);
+  await page.keyboard.type("wrong");
+  await page.keyboard.press("Enter");
+  await dialog.getByText("The server does not take this token.").waitFor();
+  await dialog.getByLabel("Token").fill(token);
+  await dialog.getByRole("button", { name: "Use it" }).click();
+  await page.locator(".card .slider").first().waitFor();
+  assert.equal(await dialog.count(), 0);
+  await generate(page);
+  // It is in no snippet, and in no link.
+  for (const form of ["curl", "Python", "TOML"]) {
+    await page.getByRole("radio", { name: form }).check({ force: true });
+    assert.ok(!(await snippet(page)).includes(token));
+  }
+  await page.getByRole("button", { name: "Copy link" }).click();
+  assert.ok(!page.url().includes(token));
+  await page.reload();
+  await page.locator(".card .slider").first().waitFor();
+  assert.equal(await dialog.count(), 0);
+  // Another tab has to be told.
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await other.getByRole("dialog").waitFor();
+  assert.deepEqual(page.troubles, []);
+  await end(page);
+});
+
+test("without a token the page says what is missing", async () => {
+  const page = await open({ signedIn: false });
+  await page.getByRole("button", { name: "Not now" }).click();
+  await page.locator(".notice.bad", { hasText: "needs a token" }).waitFor();
+  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByRole("dialog").waitFor();
+  await end(page);
+});
