@@ -43,8 +43,8 @@ pub trait ResidualHook: Send + Sync {
         Ok(None)
     }
 
-    /// Whether [`admit`](Self::admit) is to know where the messages of a chat lie, which costs a second tokenisation. Asked once
-    /// a request, with what [`claim`](Self::claim) returned.
+    /// Whether [`admit`](Self::admit) is to know where the messages of a chat lie, which costs a second tokenisation and up to three
+    /// renderings of the chat. Asked once a request, with what [`claim`](Self::claim) returned.
     fn wants_turns(&self, claimed: Option<&RequestState>) -> bool {
         let _ = claimed;
         false
@@ -92,8 +92,9 @@ pub struct Turn {
 #[derive(Clone, Debug)]
 pub struct Admission {
     /// What cached states depend on beside the tokens: from each position on, its salt. Positions ascend; before the first, and
-    /// without any, the salt is 0, that of a model without a hook. The states of two sequences are equal up to the first position
-    /// at which the tokens or the salts differ.
+    /// without any, the salt is 0, that of a model without a hook. As far as the hook goes, the states of two sequences are equal up
+    /// to the first position at which their tokens or their salts differ, or from which on one of them is its
+    /// [own](Self::own_from).
     pub salts: Arc<[(usize, u64)]>,
     /// The first position whose state nobody else may use; `None`: all that the salts allow.
     pub own_from: Option<usize>,
@@ -125,6 +126,12 @@ impl Admission {
     /// Number of leading tokens whose states a sequence admitted so may take from one that was admitted as `other`, if the
     /// tokens are equal.
     pub fn compatible(&self, other: &Self) -> usize {
+        let own = |admission: &Self| admission.own_from.unwrap_or(usize::MAX);
+        self.same_salts(other).min(own(self)).min(own(other))
+    }
+
+    /// Number of leading positions at which both have the same salts.
+    fn same_salts(&self, other: &Self) -> usize {
         let (mut ours, mut theirs) = (self.salts.iter().peekable(), other.salts.iter().peekable());
         // The salts of both at a position up to which they are equal.
         let mut salts = (0, 0);
@@ -186,5 +193,12 @@ mod tests {
         assert_eq!(compatible(&[(3, 7), (6, 0)], &[(3, 7)]), 6);
         // Said in more words than needed.
         assert_eq!(compatible(&[(3, 0), (5, 7), (6, 7)], &[(5, 7)]), usize::MAX);
+        // What a sequence has for itself it neither gives nor takes.
+        let own = Admission {
+            own_from: Some(4),
+            ..salted(&[(3, 7)])
+        };
+        assert_eq!(own.compatible(&salted(&[(3, 7)])), 4);
+        assert_eq!(salted(&[(3, 7)]).compatible(&own), 4);
     }
 }

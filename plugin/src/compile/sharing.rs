@@ -9,7 +9,7 @@ use crate::spec::{Conflict, NormRule};
 
 /// How many times what is done may change from one token to the next before states are not shared any more: engines look through all
 /// of the salts for each block of tokens.
-const MAX_SALTS: usize = 1024;
+const MAX_SALTS: usize = 256;
 
 /// What the states of a sequence depend on beside its tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,12 +35,20 @@ impl Program {
             };
         }
         let mut salts = Salts::new(self);
-        let everywhere = self.steps.iter().all(|step| step.prompt.is_all());
-        for (position, &token) in prompt.iter().enumerate() {
-            let acts = |step: &Step| step.prompt.contains(position, len, token);
-            salts.go_on(position, &acts);
-            if everywhere || salts.own_from.is_some() {
-                break;
+        let acts = |position: usize| {
+            let token = prompt[position];
+            move |step: &Step| step.prompt.contains(position, len, token)
+        };
+        // Up to the first position of what goes on, and no further than where something may change before the last.
+        let before_last = len.saturating_sub(1);
+        let changes = |step: &Step| !(step.prompt.is_all() || step.prompt.is_none() || step.prompt.is_last());
+        let walked = match self.steps.iter().any(changes) {
+            true => before_last,
+            false => before_last.min(1),
+        };
+        for position in (0..walked).chain(before_last..len) {
+            if salts.own_from.is_none() {
+                salts.go_on(position, &acts(position));
             }
         }
         // What is done to a generated token must be known without the token, without where it stands, and without what came before.
@@ -51,7 +59,7 @@ impl Program {
             true => salts.go_on(len, &|step| !step.generation.is_none()),
             false => salts.end(len),
         }
-        // What the prompt as a whole decides, its last token has of it already.
+        // A condition on the whole prompt acts on its last token already.
         let waits = |step: &Step| {
             let conditions = step.when.iter().flat_map(|when| when.conditions());
             let mut conditions = conditions.filter_map(|index| self.conditions.get(index));

@@ -564,7 +564,23 @@ fn what_changes_at_every_token_is_shared_so_far() {
     });
     let prompt: Vec<u32> = (0..5000).map(|position| position % 2).collect();
     let sharing = program(used).sharing(&prompt);
-    assert_eq!((sharing.salts.len(), sharing.own_from), (1024, Some(1025)));
+    assert_eq!((sharing.salts.len(), sharing.own_from), (256, Some(257)));
+    // Another that does the same so far and then something else has nothing of it.
+    let other = VectorUse::new("a", 1.0).apply(Apply {
+        prompt: Some(Where::Only(Selection {
+            tokens: Some(vec![TokenRef::Id(1)]),
+            exclude_windows: Some(vec![Window { start: 257, end: None }]),
+            ..Selection::default()
+        })),
+        generation: None,
+    });
+    let admitted = |sharing: Sharing| residual_hooks::Admission {
+        salts: sharing.salts.into(),
+        own_from: sharing.own_from,
+        ..residual_hooks::Admission::default()
+    };
+    let other = admitted(program(other).sharing(&prompt));
+    assert_eq!(admitted(sharing).compatible(&other), 257);
 }
 
 #[test]

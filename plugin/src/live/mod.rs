@@ -202,12 +202,12 @@ impl Live {
         self.sources.iter().map(|(name, source)| (name.as_str(), source))
     }
 
-    /// The engine of the served models.
     /// Whether requests may bring pairs along.
     pub(crate) fn takes_pairs(&self) -> bool {
         self.limits.requests
     }
 
+    /// The engine of the served models.
     pub(crate) fn engine(&self) -> &Arc<MistralRs> {
         &self.engine
     }

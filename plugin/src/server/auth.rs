@@ -81,7 +81,8 @@ impl fmt::Debug for Token {
 pub struct AdminOptions {
     /// What a request must bear; `None`: nothing, and then they are there only with `open_on_loopback`.
     pub token: Option<Token>,
-    /// Whether programs on this machine may use them without a token, since the server listens on loopback alone.
+    /// Whether programs on this machine, and pages of this server, may use them without a token, since the server listens on loopback
+    /// alone.
     pub open_on_loopback: bool,
     /// Whether the server listens on loopback alone.
     pub loopback: bool,

@@ -61,8 +61,7 @@ pub(crate) fn unavailable_events(message: &str, code: &'static str) -> Bytes {
 /// `POST` on `/v1/chat/completions`, `/v1/completions` and `/v1/responses` takes a `steering` field; every answer from
 /// there has the header [`FINGERPRINT_HEADER`], and none costs more than `limits` allow. Beside mistral.rs's routes there are then those under `/v1/steering`,
 /// which `admin` says who may use, two open ones, `/metrics` and `/api-doc/steering.json`, and the playground if `with_playground`.
-/// mistral.rs's own routes that
-/// change what is served are for those alone who may use ours. Errors have OpenAI's shape on all routes.
+/// mistral.rs's own routes that change what is served are for those alone who may use ours. Errors have OpenAI's shape on all routes.
 pub fn wrap(router: Router, steering: Steering, admin: AdminOptions, limits: Limits, with_playground: bool) -> Router {
     let gate = Gate::new(steering.clone(), limits, admin.clone());
     let router = router.layer(middleware::from_fn(engine_doc::with_steering));

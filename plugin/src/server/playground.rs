@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -90,26 +90,30 @@ pub(super) async fn front(request: Request, next: Next) -> Response {
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let browses = accept.is_some_and(|accept| accept.contains("text/html"));
     match request.uri().path() {
-        "/" if request.method() == Method::GET && browses => guarded(Html(FRONT).into_response()),
+        "/" if request.method() == Method::GET && browses => guarded(([(VARY, "accept")], Html(FRONT)).into_response()),
         _ => next.run(request).await,
     }
 }
 
 /// Models, vectors, maps and defaults, and what requests may ask for.
-async fn state(State(playground): State<Playground>) -> Json<Value> {
+async fn state(State(playground): State<Playground>) -> Result<Json<Value>, Refusal> {
     let Playground { steering, options } = playground;
     let open = options.token.is_some() || options.open_on_loopback;
     let described = tokio::task::spawn_blocking({
         let steering = steering.clone();
         move || steering.describe()
     });
-    Json(json!({
+    let described = described.await.map_err(|stopped| {
+        let message = format!("what there is could not be told: {stopped}");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    })?;
+    Ok(Json(json!({
         "token": options.token.is_some(),
         "files": open,
         "uploads": open && options.uploads,
         "requests": { "pairs": steering.live().is_some_and(|live| live.takes_pairs()) },
-        "steering": described.await.unwrap_or_default(),
-    }))
+        "steering": described,
+    })))
 }
 
 async fn page() -> Response {

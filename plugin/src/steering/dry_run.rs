@@ -56,21 +56,23 @@ impl Steering {
             }
         });
         // Positions are told of a prompt that is refused too, as far as they are known.
-        let program = match prompt.as_ref().map(|prompt| prompt.turns) {
-            Some(Ok(turns)) if program.has_roles() => Arc::new(program.in_turns(turns)),
-            _ => program,
+        let (program, known) = match prompt.as_ref().map(|prompt| prompt.turns) {
+            Some(Ok(turns)) if program.has_roles() => (Arc::new(program.in_turns(turns)), true),
+            Some(Err(_)) => (program, false),
+            _ => (program, true),
         };
         let first = program.steps.len().saturating_sub(own);
         let layers = program.steps[first..].iter();
         let layers: BTreeSet<usize> = layers.flat_map(|step| step.layers.keys().copied()).collect();
         let tokens = prompt.map(|prompt| prompt.tokens);
+        let told = tokens.filter(|_| known);
         Ok(json!({
             "model": id,
             "fingerprint": fingerprint,
             "layers": layers,
             "late_layers": program.late_layers(),
             "clamped_layers": program.clamped,
-            "vectors": own_steps(&program, first, tokens),
+            "vectors": own_steps(&program, first, told),
             "prompt_tokens": tokens.map(<[u32]>::len),
             "reads_layers": readouts.map_or(&[][..], |readouts| &readouts.layers),
             "refused": refused,

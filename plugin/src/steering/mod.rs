@@ -215,7 +215,7 @@ impl Steering {
         let mut compiled = Compiled {
             model: model.id.clone(),
             program: None,
-            own: false,
+            own: None,
             readings: None,
         };
         let Some(asked) = asked else {
@@ -234,7 +234,8 @@ impl Steering {
             if !spec.vectors.is_empty() {
                 compiled.program = Some(self.inner.compile(&snapshot, model, &spec, exempt)?);
             }
-            compiled.own = true;
+            let own = asked.vectors.as_ref().map_or(0, Vec::len);
+            compiled.own = Some(spec.vectors.len().saturating_sub(own));
         }
         if let Some(readouts) = model.readouts(asked, &snapshot.library, "steering.")? {
             model.texts.prepare();
@@ -310,7 +311,7 @@ impl Steering {
         Ok(self.prepared(Compiled {
             model,
             program: Some(program.into()),
-            own: true,
+            own: Some(0),
             readings: None,
         }))
     }
@@ -346,8 +347,8 @@ struct Compiled {
     /// The engine's name of the model.
     model: String,
     program: Option<Arc<Program>>,
-    /// Whether the request asked for its steering itself, instead of getting the default.
-    own: bool,
+    /// The first step that the request asked for itself, after those of the default that it extends; `None`: it gets the default.
+    own: Option<usize>,
     readings: Option<Readings>,
 }
 
@@ -457,8 +458,8 @@ pub(crate) struct SteeringField {
     steering: Arc<Inner>,
     model: String,
     program: Option<Arc<Program>>,
-    /// Whether the request asked for its steering itself, instead of getting the default.
-    own: bool,
+    /// The first step that the request asked for itself, after those of the default that it extends; `None`: it gets the default.
+    own: Option<usize>,
     /// What is read of the stream.
     readings: Option<Arc<Readings>>,
     /// The requests that were sent, the oldest first, and whether the engine has taken them up.
@@ -607,7 +608,7 @@ impl Claimed {
             (None, Some(_)) => Arc::new(Program::none()),
         };
         let readouts = readings.map(|(readings, _)| readings.readouts());
-        let own = asked.as_ref().is_some_and(|(asked, _)| asked.own);
+        let own = asked.as_ref().and_then(|(asked, _)| asked.own);
         let fits = for_prompt(&program, readouts, prompt, own);
         if let (Err(reason), Some((asked, _))) = (&fits, asked) {
             *lock(&asked.prompt_error) = Some(reason.clone());
@@ -621,20 +622,20 @@ impl Claimed {
     }
 }
 
-/// The program as it is for this prompt; refuses one that a request's steering or readouts don't fit. `own` says whether the request
-/// asked for the steering itself.
+/// The program as it is for this prompt; refuses one that a request's steering or readouts don't fit. `own` is the first step that the
+/// request asked for itself; `None`: it gets the default.
 fn for_prompt(
     program: &Arc<Program>,
     readouts: Option<&Readouts>,
     prompt: &Prompt<'_>,
-    own: bool,
+    own: Option<usize>,
 ) -> Result<Arc<Program>, String> {
     check_work(program, readouts, prompt.tokens.len())?;
     let program = match program.has_roles() {
         true => Arc::new(in_turns(program, prompt, own)?),
         false => program.clone(),
     };
-    if own {
+    if own.is_some() {
         program.validate_prompt(prompt.tokens)?;
     }
     if let Some(states) = readouts.and_then(|readouts| readouts.states.as_ref()) {
@@ -645,15 +646,18 @@ fn for_prompt(
 }
 
 /// A program that goes by roles, in this chat.
-fn in_turns(program: &Program, prompt: &Prompt<'_>, own: bool) -> Result<Program, String> {
-    let at = || {
-        let index = program.steps.iter().position(|step| step.prompt.has_roles());
-        format!("steering.vectors[{}].apply.prompt.roles", index.unwrap_or_default())
-    };
-    match prompt.turns {
-        Ok([]) if own => Err(format!("{}: found a prompt that is no chat, expected messages", at())),
-        Ok(turns) => Ok(program.in_turns(turns)),
-        Err(reason) => Err(format!("{}: {reason}", at())),
+fn in_turns(program: &Program, prompt: &Prompt<'_>, own: Option<usize>) -> Result<Program, String> {
+    let steps = program.steps.iter().enumerate();
+    let by_roles = steps
+        .filter(|(_, step)| step.prompt.has_roles())
+        .map(|(index, _)| index);
+    let refused = |index: usize, reason: &str| Err(format!("steering.vectors[{index}].apply.prompt: {reason}"));
+    let mut asked = by_roles.clone().filter(|index| own.is_some_and(|own| own <= *index));
+    match (prompt.turns, asked.next()) {
+        // Of a default there is nothing to do.
+        (Ok([]), Some(index)) => refused(index, "found roles for a prompt without messages, expected a chat"),
+        (Ok(turns), _) => Ok(program.in_turns(turns)),
+        (Err(reason), _) => refused(by_roles.into_iter().next().unwrap_or_default(), reason),
     }
 }
 

@@ -229,7 +229,7 @@ fn wrong_steering_is_refused_by_name() {
         (json!({"roles": ["boss"]}), "boss"),
         (json!({"roles": ["user", "tool", "user"]}), "roles[2]: found"),
         (json!({"roles": ["user"], "exclude_roles": ["user"]}), "prompt"),
-        (json!({"roles": ["user"]}), "no chat"),
+        (json!({"roles": ["user"]}), "expected a chat"),
     ] {
         tested.one(&json!({"apply": {"prompt": place}}), says);
     }

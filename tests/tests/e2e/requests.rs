@@ -393,6 +393,18 @@ fn block_hashes_follow_the_admission() {
     assert_ne!(hashes(&more, 1)[3], hashes(&salts(&[(9, 5), (10, 0)]), 2)[3]);
     // What begins within an image is seen from its first token on.
     assert_ne!(hashes(&salts(&[(1, 5)]), 1)[0], hashes(&plain, 1)[0]);
+    // However often something changes within an image, which image it is counts.
+    let changes: Vec<(usize, u64)> = (1..100).map(|from| (from, from as u64 % 2)).collect();
+    let of_image = |name: &str| {
+        let image = MultiModalFeature {
+            identifier: name.into(),
+            offset: 0,
+            length: 100,
+        };
+        let features = block_features(&[image], &salts(&changes), 1);
+        compute_block_hashes(&[7; 128], 32, &features, &[])
+    };
+    assert!(of_image("img:1").iter().zip(of_image("img:2")).all(|(a, b)| *a != b));
 }
 
 /// Many chat templates write the start of a text that the tokenizer adds too; models were trained with one.

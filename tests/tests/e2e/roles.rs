@@ -167,9 +167,12 @@ fn roles_are_those_of_a_chat() {
         (refused.status, refused.message().as_str()),
         (
             422,
-            "steering.vectors[0].apply.prompt.roles: found a prompt that is no chat, expected messages"
+            "steering.vectors[0].apply.prompt: found roles for a prompt without messages, expected a chat"
         )
     );
+    // So may one extend it with something else.
+    let more = json!({"mode": "extend", "vectors": [{"vector": "two", "scale": 1}]});
+    assert_eq!(completion(more).status, 200);
     // In a chat it acts.
     let chat = [message("user", FIRST)];
     let (_, by_default) = tested.chat(&chat, &json!({"mode": "extend", "vectors": []}));
@@ -213,7 +216,7 @@ fn where_messages_lie_is_known_or_said_not_to_be() {
         "steering": steering(&json!({"prompt": {"roles": ["user"]}})),
     });
     let refused = client.post("/v1/chat/completions", &body).unwrap();
-    let expected = "steering.vectors[0].apply.prompt.roles: where the messages of this chat lie is not known: \
+    let expected = "steering.vectors[0].apply.prompt: where the messages of this chat lie is not known: \
                     the chat template changes their texts";
     assert_eq!((refused.status, refused.message().as_str()), (422, expected));
     let asked = json!({"steering": body["steering"], "prompt": body["messages"]});

@@ -34,10 +34,16 @@ fn engine_routes() -> Vec<(String, String)> {
     routes
 }
 
-/// Ours, as their description says.
+/// Ours, as their description says, and those that are beside it.
 fn own_routes(client: &Client) -> Vec<(String, String)> {
     let document = client.get("/api-doc/steering.json").unwrap().success().unwrap();
-    let mut routes = vec![("GET".to_string(), "/api-doc/steering.json".to_string())];
+    let beside = [
+        "/api-doc/steering.json",
+        "/playground",
+        "/playground/main.js",
+        "/playground/state",
+    ];
+    let mut routes: Vec<_> = beside.map(|path| ("GET".to_string(), path.to_string())).into();
     for (path, methods) in document["paths"].as_object().unwrap() {
         routes.extend(
             methods
