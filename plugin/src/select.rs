@@ -46,6 +46,8 @@ struct Clauses {
     /// Where the messages of these roles lie, once a chat was looked at.
     turns: Vec<Range<usize>>,
     exclude_turns: Vec<Range<usize>>,
+    /// Whether a chat was looked at.
+    told: bool,
     required: bool,
 }
 
@@ -125,7 +127,11 @@ impl Selector {
     /// Whether which tokens it selects depends on whose messages they are in: asked for a token, it knows of none of them before
     /// [`in_turns`](Self::in_turns) has told it where they lie.
     pub fn has_roles(&self) -> bool {
-        !(self.include.roles().is_empty() && self.exclude.roles().is_empty())
+        // Also of one that selects nothing: its prompt is checked all the same.
+        let by_roles = |clauses: &Clauses| !(clauses.roles.is_empty() && clauses.exclude_roles.is_empty());
+        self.clauses
+            .as_ref()
+            .is_some_and(|clauses| by_roles(clauses) && !clauses.told)
     }
 
     /// The same for a prompt with these turns.
@@ -228,8 +234,10 @@ impl Selector {
         if self.also_last {
             bytes.push(1);
         }
-        if self.has_roles() {
-            bytes.extend([2, self.include.roles().canonical(), self.exclude.roles().canonical()]);
+        let roles = [&self.include, &self.exclude].map(|set| set.roles().canonical());
+        if roles != [0, 0] {
+            bytes.push(2);
+            bytes.extend(roles);
         }
         bytes
     }
@@ -284,6 +292,7 @@ impl Clauses {
             exclude_roles: Roles::new(&selection.exclude_roles),
             turns: Vec::new(),
             exclude_turns: Vec::new(),
+            told: false,
             required: selection.required,
         })
     }
@@ -292,6 +301,7 @@ impl Clauses {
         Self {
             turns: self.roles.ranges(turns).collect(),
             exclude_turns: self.exclude_roles.ranges(turns).collect(),
+            told: true,
             ..self.clone()
         }
     }

@@ -227,6 +227,15 @@ fn roles_are_the_texts_of_their_messages() {
         told(required(true)).unwrap_err(),
         "roles: found no message of theirs in the prompt, expected one at least"
     );
+    // Nor of a vector that doesn't act on the prompt, since its schedule begins later.
+    let idle = |selection: Selection| selector(selection).never().in_turns(&turns).selects_something(&[0; 20]);
+    assert!(selector(of(&[Role::User])).never().has_roles());
+    let users = Selection {
+        required: true,
+        ..of(&[Role::User])
+    };
+    assert_eq!(idle(users), Ok(()));
+    assert!(idle(required(true)).is_err());
     let nothing = Selection {
         exclude_roles: Some(vec![Role::User]),
         ..positions([6])
