@@ -3,8 +3,8 @@
 use nalgebra::{DMatrix, DVector};
 use steermap_maps::digest::sha256;
 use steermap_maps::{
-    AffineMap, FitReport, LayerPair, LayerVector, MapFile, MapHeader, ModelInfo, Numerics, Provenance, TokenPosition,
-    VectorFile, VectorHeader,
+    AffineMap, FitReport, LayerPair, LayerVector, MapFile, MapHeader, ModelInfo, Numerics, Provenance, Spread,
+    TokenPosition, VectorFile, VectorHeader,
 };
 
 use crate::spec::{Apply, Selection, When, Where};
@@ -51,8 +51,8 @@ pub fn default_spec() -> SteeringSpec {
     ])
 }
 
-/// Native vectors `a` (layers 1 and 2), `b` (2 and 3) and `c` (1, its mean norm not known), `small` (found on a model of
-/// width 2, at layer 0), the map `up` from there to layer 4, and `other`, which fits neither model.
+/// Native vectors `a` (layers 1 and 2), `b` (2 and 3) and `c` (1, the stream's norm and spread not known), `small` (found
+/// on a model of width 2, at layer 0), the map `up` from there to layer 4, and `other`, which fits neither model.
 pub fn library() -> Library {
     let large = || model("large", HIDDEN, LAYERS);
     let a: &[f32] = &[3.0, 0.0, 4.0, 0.0];
@@ -111,7 +111,7 @@ fn vector(model: ModelInfo, mean_norm: f64, layers: &[(usize, &[f32])]) -> Vecto
         direction: direction.to_vec(),
         mean_norm,
         auroc: None,
-        neutral: None,
+        neutral: (mean_norm > 0.0).then_some(Spread { mean: 1.5, std: 0.5 }),
     });
     VectorFile::new(header, layers.collect()).expect("a vector")
 }

@@ -57,14 +57,19 @@ fn request(asked: &RequestSteering) {
     }
     let written = again(asked);
     assert_eq!(written, *asked);
+    program::check_reading(asked);
     static DEFAULT: LazyLock<SteeringSpec> = LazyLock::new(fixture::default_spec);
     for default in [None, Some(&*DEFAULT)] {
+        if let Err(error) = asked.check_changes(default, "steering.") {
+            assert!(error.to_string().starts_with("steering.change["), "{error}");
+            continue;
+        }
         let spec = asked.resolve(default);
         let own = asked.vectors.as_ref().map_or(0, Vec::len);
         let expected = match (asked.mode, default) {
             (Mode::Off, _) => 0,
             (Mode::Replace, _) | (Mode::Extend, None) => own,
-            (Mode::Extend, Some(default)) => default.vectors.len() + own,
+            (Mode::Extend, Some(default)) => left_of(default, asked) + own,
         };
         assert_eq!(spec.vectors.len(), expected);
         // Two valid specs can only be too many vectors together.
@@ -74,6 +79,13 @@ fn request(asked: &RequestSteering) {
             break;
         }
     }
+}
+
+/// The number of vectors of `default` that `asked` doesn't drop.
+fn left_of(default: &SteeringSpec, asked: &RequestSteering) -> usize {
+    let dropped = |name: &str| (asked.change.iter().flatten()).any(|change| change.drop && change.vector == name);
+    let names = default.vectors.iter().filter_map(|used| used.vector.name());
+    names.filter(|name| !dropped(name)).count()
 }
 
 /// Writes `value` as JSON and reads it again.

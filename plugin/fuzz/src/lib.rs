@@ -8,6 +8,7 @@
 //! | [`mutate`] | mutations that keep the syntax |
 //! | [`oracle`] | what selectors and prompts mean, spelled out |
 //! | [`fixture`] | the vectors, map, model and tokenizer that specs are compiled with |
+//! | `live` | in place of the plugin's, which has the engine |
 //!
 //! The rest is the plugin's, included by path: as a dependency it would bring all of mistral.rs.
 
@@ -15,6 +16,7 @@
 
 pub mod fixture;
 pub mod json;
+mod live;
 pub mod mutate;
 pub mod oracle;
 pub mod program;
@@ -27,6 +29,7 @@ mod plugin {
     pub mod compile;
     pub mod directions;
     pub mod error;
+    pub mod foreign;
     pub mod gguf;
     pub mod library;
     pub mod policy;
@@ -43,5 +46,5 @@ mod object;
 pub use compile::{Program, Target};
 pub use error::SteeringError;
 pub use library::Library;
-pub use plugin::{compile, directions, error, gguf, library, policy, reference, select, spec, vector_source};
+pub use plugin::{compile, directions, error, foreign, gguf, library, policy, reference, select, spec, vector_source};
 pub use spec::{RequestSteering, SteeringSpec, VectorUse};

@@ -10,7 +10,12 @@ static PARTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     [
         include_str!("../seeds/spec_json/all-keys.json"),
         include_str!("../seeds/spec_json/apart.json"),
+        include_str!("../seeds/spec_json/changes.json"),
+        include_str!("../seeds/spec_json/conditions.json"),
         include_str!("../seeds/spec_json/first.json"),
+        include_str!("../seeds/spec_json/inline.json"),
+        include_str!("../seeds/spec_json/pairs.json"),
+        include_str!("../seeds/spec_json/roles.json"),
         include_str!("../seeds/spec_json/tokens.json"),
     ]
     .map(|text| serde_json::from_str(text).expect("a seed"))
@@ -18,7 +23,7 @@ static PARTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
 });
 
 /// Texts that mean something somewhere.
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 40] = [
     "a",
     "b",
     "c",
@@ -41,6 +46,22 @@ const WORDS: [&str; 24] = [
     "mean",
     "linear",
     "affine",
+    "clamp",
+    "off",
+    "best",
+    "1-2",
+    "0.4-0.6",
+    "prompt",
+    "generation",
+    "both",
+    "token",
+    "system",
+    "developer",
+    "user",
+    "assistant",
+    "tool",
+    "cosine",
+    "projection",
     " cat",
     "the",
 ];

@@ -1,42 +1,48 @@
 //! What selectors and prompts mean, spelled out: slow and plain, what the plugin's fast way is compared with.
 
-use crate::fixture::token;
-use crate::VectorUse;
-use crate::spec::{Selection, TokenRef, Where, Window};
+use residual_hooks::Turn;
 
-/// Whether the token `id` at `index` of a phase's `len` is among `tokens`. Generations have no end, so no negative
-/// numbers: whatever `len` is said to be then makes no difference.
-pub fn selects(tokens: &Where, index: usize, len: usize, id: u32) -> bool {
+use crate::VectorUse;
+use crate::fixture::token;
+use crate::spec::{Role, Selection, TokenRef, Where, Window};
+
+/// Whether the token `id` at `index` of a phase's `len` is among `tokens`; `turns` are those of a prompt. Generations have
+/// no end, so no negative numbers: whatever `len` is said to be then makes no difference.
+pub fn selects(tokens: &Where, index: usize, len: usize, id: u32, turns: &[Turn]) -> bool {
     let selection = match tokens {
         Where::All => return true,
         Where::None => return false,
         Where::Only(selection) => selection,
     };
+    let roles = [&selection.roles, &selection.exclude_roles].map(|roles| in_messages(roles, index, turns));
     let (index, len) = (index as i128, len as i128);
     let includes = [
         at_positions(&selection.positions, index, len),
         in_windows(&selection.windows, index, len),
         of_tokens(&selection.tokens, id),
+        roles[0],
     ];
     let excludes = [
         at_positions(&selection.exclude_positions, index, len),
         in_windows(&selection.exclude_windows, index, len),
         of_tokens(&selection.exclude_tokens, id),
+        roles[1],
     ];
-    let included = includes.contains(&Some(true)) || includes == [None; 3];
+    let included = includes.contains(&Some(true)) || includes == [None; 4];
     included && !excludes.contains(&Some(true))
 }
 
-/// Whether `used` acts on the token `id` at `index` of a prompt of `len`: what it says of the prompt, and the last token where the
-/// generation that it acts on includes the choice of the first one. A schedule that begins with nothing leaves the prompt alone.
-pub fn acts_on_prompt(used: &VectorUse, index: usize, len: usize, id: u32) -> bool {
-    let first_factor = used.schedule.as_ref().map_or(1.0, |schedule| match (&schedule.trigger, &schedule.factors) {
+/// Whether `used` acts on the token `id` at `index` of a prompt of `len`: what it says of the prompt, and the last token
+/// where the generation that it acts on includes the choice of the first one. A schedule that begins with nothing leaves
+/// the prompt alone.
+pub fn acts_on_prompt(used: &VectorUse, index: usize, len: usize, id: u32, turns: &[Turn]) -> bool {
+    let first_factor = (used.schedule.as_ref()).map_or(1.0, |schedule| match (&schedule.trigger, &schedule.factors) {
         (Some(_), _) => schedule.before.unwrap_or(0.0),
         (None, Some(factors)) => factors[0],
         (None, None) => schedule.from.unwrap_or(1.0),
     });
     let last = index + 1 == len && chooses_the_first(used.in_generation());
-    first_factor as f32 != 0.0 && (last || selects(used.in_prompt(), index, len, id))
+    first_factor as f32 != 0.0 && (last || selects(used.in_prompt(), index, len, id, turns))
 }
 
 /// Whether position -1 is among `tokens`, which are those of a generation: lists of tokens say nothing of it.
@@ -47,7 +53,8 @@ fn chooses_the_first(tokens: &Where) -> bool {
         Where::Only(selection) => selection,
     };
     let has = |positions: &Option<Vec<i64>>, windows: &Option<Vec<Window>>| {
-        positions.iter().flatten().any(|position| *position == -1) || windows.iter().flatten().any(|window| window.start == -1)
+        positions.iter().flatten().any(|position| *position == -1)
+            || windows.iter().flatten().any(|window| window.start == -1)
     };
     let listed = selection.positions.is_some() || selection.windows.is_some() || selection.tokens.is_some();
     (!listed || has(&selection.positions, &selection.windows))
@@ -55,11 +62,11 @@ fn chooses_the_first(tokens: &Where) -> bool {
 }
 
 /// The name of the first clause of `tokens` that selects nothing of `prompt`, or that excludes the rest of it.
-pub fn idle_clause(tokens: &Where, prompt: &[u32]) -> Option<String> {
+pub fn idle_clause(tokens: &Where, prompt: &[u32], turns: &[Turn]) -> Option<String> {
     let Where::Only(selection) = tokens else { return None };
     let any = |selection: Selection| {
         let tokens = Where::Only(selection);
-        (prompt.iter().enumerate()).any(|(index, id)| selects(&tokens, index, prompt.len(), *id))
+        (prompt.iter().enumerate()).any(|(index, id)| selects(&tokens, index, prompt.len(), *id, turns))
     };
     let none = Selection::default;
     for (index, &position) in selection.positions.iter().flatten().enumerate() {
@@ -80,13 +87,20 @@ pub fn idle_clause(tokens: &Where, prompt: &[u32]) -> Option<String> {
     {
         return Some("tokens".into());
     }
+    if let Some(roles) = &selection.roles
+        && !turns.iter().any(|turn| is_of(roles, turn))
+        && selection.required
+    {
+        return Some("roles".into());
+    }
     let mut left = Selection {
         exclude_positions: None,
         exclude_windows: None,
         exclude_tokens: None,
+        exclude_roles: None,
         ..selection.clone()
     };
-    // Tokens that are not in the prompt leave nothing to exclude.
+    // Tokens and messages that are not in the prompt leave nothing to exclude.
     if !any(left.clone()) {
         return None;
     }
@@ -97,6 +111,10 @@ pub fn idle_clause(tokens: &Where, prompt: &[u32]) -> Option<String> {
     left.exclude_windows = selection.exclude_windows.clone();
     if !any(left.clone()) {
         return Some("exclude_windows".into());
+    }
+    left.exclude_roles = selection.exclude_roles.clone();
+    if !any(left.clone()) {
+        return Some("exclude_roles".into());
     }
     (!any(selection.clone())).then(|| "exclude_tokens".into())
 }
@@ -119,6 +137,28 @@ fn of_tokens(tokens: &Option<Vec<TokenRef>>, id: u32) -> Option<bool> {
         TokenRef::Text(text) => token(text) == Ok(id),
     };
     Some(tokens.as_ref()?.iter().any(is))
+}
+
+/// A message is its text and, before that of an assistant, the position from whose state its first token is chosen.
+fn in_messages(roles: &Option<Vec<Role>>, index: usize, turns: &[Turn]) -> Option<bool> {
+    let roles = roles.as_ref()?;
+    let within = |turn: &Turn| {
+        let chooses = turn.role == "assistant" && index + 1 == turn.tokens.start;
+        is_of(roles, turn) && (chooses || turn.tokens.contains(&index))
+    };
+    Some(turns.iter().any(within))
+}
+
+fn is_of(roles: &[Role], turn: &Turn) -> bool {
+    let role = match turn.role.as_str() {
+        "system" => Role::System,
+        "developer" => Role::Developer,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        _ => return false,
+    };
+    roles.contains(&role)
 }
 
 fn from_start(position: i64, len: i128) -> i128 {

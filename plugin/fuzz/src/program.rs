@@ -1,22 +1,84 @@
-//! Compiles a valid spec and checks the program token by token.
+//! Compiles a valid spec and checks the program token by token, and what a request reads of the stream.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
-use residual_hooks::Phase;
+use residual_hooks::{Admission, Phase, Turn};
 
-use crate::compile::{Step, compile};
+use crate::compile::{Step, compile, compile_readouts};
 use crate::fixture::{self, HIDDEN, LAYERS, token};
 use crate::select::Selector;
-use crate::spec::{Conflict, NormRule, Where};
+use crate::spec::{Conflict, NormRule, RequestSteering, Where};
 use crate::{Library, Program, SteeringSpec, Target, VectorUse, oracle, reference};
 
-/// Sequences that programs are tried on: the tokens, the first `usize` of which are the prompt.
-const SEQUENCES: [(usize, &[u32]); 4] = [
-    (1, &[0, 0]),
-    (2, &[4, 1, 4, 2, 9, 0]),
-    (5, &[0, 1, 2, 3, 0, 4, 0, 1]),
-    (9, &[3, u32::MAX, 3, 3, 7, 0, 1, 2, 4, 4, 3, 2]),
-];
+/// A sequence that programs are tried on.
+struct Sequence {
+    /// How many of its tokens are the prompt.
+    len: usize,
+    tokens: &'static [u32],
+    /// The messages of its chat; none if it is no chat.
+    turns: Vec<Turn>,
+}
+
+impl Sequence {
+    fn new(len: usize, tokens: &'static [u32], turns: &[(&str, Range<usize>)]) -> Self {
+        let turn = |(role, tokens): &(&str, Range<usize>)| Turn {
+            role: role.to_string(),
+            tokens: tokens.clone(),
+        };
+        Self {
+            len,
+            tokens,
+            turns: turns.iter().map(turn).collect(),
+        }
+    }
+
+    fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.len]
+    }
+
+    /// The number of tokens that it begins with as `other` does.
+    fn in_common(&self, other: &Self) -> usize {
+        let both = self.tokens.iter().zip(other.tokens);
+        both.take_while(|(token, other)| token == other).count()
+    }
+}
+
+/// The tokens of a conversation.
+const CONVERSATION: &[u32] = &[3, u32::MAX, 3, 3, 7, 0, 1, 2, 4, 4, 3, 2, 0];
+
+/// Among them a conversation that goes on, and turns of all kinds: next to each other, empty, of a role that none has.
+static SEQUENCES: LazyLock<[Sequence; 6]> = LazyLock::new(|| {
+    [
+        Sequence::new(1, &[0, 0], &[("user", 0..1)]),
+        Sequence::new(2, &[4, 1, 4, 2, 9, 0], &[]),
+        Sequence::new(
+            5,
+            &[0, 1, 2, 3, 0, 4, 0, 1],
+            &[("system", 0..1), ("user", 1..3), ("assistant", 3..5)],
+        ),
+        Sequence::new(5, CONVERSATION, &[("system", 0..1), ("user", 2..4)]),
+        Sequence::new(
+            12,
+            CONVERSATION,
+            &[("system", 0..1), ("user", 2..4), ("assistant", 5..8), ("user", 9..11)],
+        ),
+        Sequence::new(
+            9,
+            CONVERSATION,
+            &[
+                ("assistant", 0..2),
+                ("developer", 2..3),
+                ("critic", 3..5),
+                ("tool", 6..7),
+                ("assistant", 8..8),
+            ],
+        ),
+    ]
+});
+
+static LIBRARY: LazyLock<Library> = LazyLock::new(fixture::library);
+static TARGET: LazyLock<Target> = LazyLock::new(fixture::target);
 
 /// Compiles `spec`, which is valid but for having too many vectors, and checks the program; `again` is the same spec
 /// after it was written and read, and must compile to the same.
@@ -25,8 +87,6 @@ const SEQUENCES: [(usize, &[u32]); 4] = [
 ///
 /// If something does not hold.
 pub fn check(spec: &SteeringSpec, again: Option<&SteeringSpec>) {
-    static LIBRARY: LazyLock<Library> = LazyLock::new(fixture::library);
-    static TARGET: LazyLock<Target> = LazyLock::new(fixture::target);
     let program = |spec| compile(spec, &LIBRARY, &TARGET, &token, "steering.").map_err(|error| error.to_string());
     let compiled = program(spec);
     if let Some(again) = again {
@@ -40,31 +100,88 @@ pub fn check(spec: &SteeringSpec, again: Option<&SteeringSpec>) {
         }
     };
     assert_eq!(program.steps.len(), spec.vectors.len());
-    for (len, tokens) in SEQUENCES {
+    let mut runs = Vec::with_capacity(SEQUENCES.len());
+    for sequence in SEQUENCES.iter() {
+        let program = in_chat(&program, &sequence.turns);
         let seen: Vec<Vec<bool>> = (spec.vectors.iter().zip(&program.steps))
-            .map(|(used, step)| selected(used, step, len, tokens))
+            .map(|(used, step)| selected(used, step, sequence))
             .collect();
-        prompt_is_looked_at(spec, &program, &tokens[..len]);
-        steps_meet_only_where_they_may(&program, &seen, len);
-        states_change_only_where_selected(&program, &seen, len, tokens);
+        prompt_is_looked_at(spec, &program, sequence);
+        steps_meet_only_where_they_may(&program, &seen, sequence.len);
+        let states = states_change_only_where_selected(&program, &seen, sequence);
+        let run = Run {
+            sequence,
+            states,
+            admission: admission(&program, sequence.prompt()),
+        };
+        salts_say_where_steps_act(&program, &run, &seen);
+        runs.push(run);
+    }
+    for (index, run) in runs.iter().enumerate() {
+        for other in &runs[..index] {
+            shared_states_are_equal(run, other);
+        }
     }
     identity(&program);
 }
 
+/// Checks what a valid request reads of the stream.
+///
+/// # Panics
+///
+/// If something does not hold.
+pub fn check_reading(asked: &RequestSteering) {
+    let layers: Vec<usize> = (0..LAYERS).collect();
+    let readouts = match compile_readouts(asked, &LIBRARY, &TARGET, &layers, "steering.") {
+        Ok(readouts) => readouts,
+        Err(error) => {
+            let error = error.to_string();
+            assert!(
+                error.starts_with("steering.readout[") || error.starts_with("steering.states."),
+                "{error}"
+            );
+            return;
+        }
+    };
+    let Some(readouts) = readouts else {
+        assert!(asked.readout.is_none() && asked.states.is_none());
+        return;
+    };
+    assert_eq!(readouts.readings.len(), asked.readout.as_ref().map_or(0, Vec::len));
+    assert_eq!(readouts.states, asked.states);
+    assert!(readouts.layers.is_sorted() && readouts.layers.iter().all(|layer| *layer < LAYERS));
+    for reading in &readouts.readings {
+        assert!(readouts.layers.contains(&reading.layer));
+        let norm = reading.direction.values().iter().map(|x| x * x).sum::<f32>();
+        assert!((norm - 1.0).abs() < 1e-5, "{norm}");
+    }
+}
+
+/// The program for a chat, as the server makes it.
+fn in_chat(program: &Program, turns: &[Turn]) -> Program {
+    let resolved = program.in_turns(turns);
+    assert!(!resolved.has_roles());
+    assert_eq!(resolved.fingerprint, program.fingerprint);
+    match program.has_roles() {
+        true => resolved,
+        false => {
+            assert_eq!(resolved, *program);
+            program.clone()
+        }
+    }
+}
+
 /// The tokens of the sequence that the step acts on, after checking that they are those of the spec.
-fn selected(used: &VectorUse, step: &Step, len: usize, tokens: &[u32]) -> Vec<bool> {
+fn selected(used: &VectorUse, step: &Step, sequence: &Sequence) -> Vec<bool> {
+    let len = sequence.len;
     let at = |(position, &id): (usize, &u32)| {
         let in_prompt = position < len;
         let [prompt, generation] = [&step.prompt, &step.generation].map(|phase| phase.contains(position, len, id));
-        let (expected_prompt, expected_generation) = match in_prompt {
-            true => (oracle::acts_on_prompt(used, position, len, id), false),
-            false => (false, oracle::selects(used.in_generation(), position - len, 0, id)),
+        let expected = match in_prompt {
+            true => (oracle::acts_on_prompt(used, position, len, id, &sequence.turns), false),
+            false => (false, oracle::selects(used.in_generation(), position - len, 0, id, &[])),
         };
-        assert_eq!(
-            (prompt, generation),
-            (expected_prompt, expected_generation),
-            "{position} of {len}: {id}"
-        );
+        assert_eq!((prompt, generation), expected, "{position} of {len}: {id}");
         for (selector, found, here) in [
             (&step.prompt, prompt, in_prompt),
             (&step.generation, generation, !in_prompt),
@@ -76,32 +193,29 @@ fn selected(used: &VectorUse, step: &Step, len: usize, tokens: &[u32]) -> Vec<bo
         }
         prompt || generation
     };
-    tokens.iter().enumerate().map(at).collect()
+    sequence.tokens.iter().enumerate().map(at).collect()
 }
 
 fn says_of_itself(selector: &Selector, found: bool, position: usize, len: usize, id: u32) {
     assert!(found || !selector.is_all());
     assert!(!found || !selector.is_none());
-    // Elsewhere in the same phase.
-    let (longer, base) = if position < len { (len + 3, 0) } else { (len + 3, 3) };
-    assert!(selector.depends_on_prompt_len() || found == selector.contains(position + base, longer, id));
     let first = if position < len { 0 } else { len };
     assert!(!selector.ignores_position() || found == selector.contains(first, len, id));
 }
 
 /// Checks that what is said of a prompt is true, and that each vector acts on a prompt that passes.
-fn prompt_is_looked_at(spec: &SteeringSpec, program: &Program, prompt: &[u32]) {
+fn prompt_is_looked_at(spec: &SteeringSpec, program: &Program, sequence: &Sequence) {
+    let prompt = sequence.prompt();
     let mut expected = Ok(());
     for (index, (used, step)) in spec.vectors.iter().zip(&program.steps).enumerate().rev() {
-        let idle = oracle::idle_clause(used.in_prompt(), prompt);
+        let idle = oracle::idle_clause(used.in_prompt(), prompt, &sequence.turns);
         let found = step.prompt.selects_something(prompt);
         let clause = found.as_ref().err().and_then(|message| message.split(": ").next());
         assert_eq!(clause, idle.as_deref());
         let any = (prompt.iter().enumerate()).any(|(position, id)| step.prompt.contains(position, prompt.len(), *id));
-        let needs_not = matches!(used.in_prompt(), Where::Only(selection) if selection.tokens.is_some());
+        let needs_not = matches!(used.in_prompt(), Where::Only(only) if only.tokens.is_some() || only.roles.is_some());
         let never = used.schedule.is_some() || *used.in_prompt() == Where::None;
         assert!(any || idle.is_some() || needs_not || never);
-        assert!(idle.is_none() || !step.prompt.is_all());
         if let Err(message) = found {
             expected = Err(format!("steering.vectors[{index}].apply.prompt.{message}"));
         }
@@ -124,36 +238,75 @@ fn steps_meet_only_where_they_may(program: &Program, seen: &[Vec<bool>], len: us
     }
 }
 
+/// The state that is steered.
+const BEFORE: [f32; HIDDEN] = [0.5, -1.0, 2.0, 0.25];
+
+/// What becomes of a state at each token and layer.
+type States = Vec<[[f32; HIDDEN]; LAYERS]>;
+
 /// Steers a state at every layer and token, as spelled out in the plugin's reference.
-fn states_change_only_where_selected(program: &Program, seen: &[Vec<bool>], len: usize, tokens: &[u32]) {
+fn states_change_only_where_selected(program: &Program, seen: &[Vec<bool>], sequence: &Sequence) -> States {
     let decisions = vec![true; program.conditions.len()];
-    let starts = |position: usize| tokens[..=position].to_vec();
-    for layer in 0..LAYERS {
-        for position in 0..tokens.len() {
+    let mut states = vec![[BEFORE; LAYERS]; sequence.tokens.len()];
+    for (position, states) in states.iter_mut().enumerate() {
+        for (layer, state) in states.iter_mut().enumerate() {
             let acts =
                 (program.steps.iter().zip(seen)).any(|(step, seen)| seen[position] && step.layers.contains_key(&layer));
-            let before: [f32; HIDDEN] = [0.5, -1.0, 2.0, 0.25];
-            let mut state = before;
-            reference::steer(program, &mut state, layer, len, &starts(position), &decisions);
-            assert!(acts || state == before);
+            let tokens = &sequence.tokens[..=position];
+            reference::steer(program, state, layer, sequence.len, tokens, &decisions);
+            assert!(acts || *state == BEFORE);
             assert!(!state.iter().any(|x| x.is_nan()), "{state:?}");
             if acts && program.norm == NormRule::Preserve {
                 let norm = |v: &[f32]| v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-                let (was, is) = (norm(&before), norm(&state));
+                let (was, is) = (norm(&BEFORE), norm(state));
                 assert!((was - is).abs() < 1e-5 * was || is == 0.0, "{was} {is}");
             }
         }
     }
+    states
+}
+
+/// A sequence, steered, and what a cache is told of it.
+struct Run<'a> {
+    sequence: &'a Sequence,
+    states: States,
+    admission: Admission,
+}
+
+fn admission(program: &Program, prompt: &[u32]) -> Admission {
+    let sharing = program.sharing(prompt);
+    Admission {
+        salts: sharing.salts.into(),
+        own_from: sharing.own_from,
+        ..Admission::default()
+    }
+}
+
+/// Checks that states before the first that is steered are those of an unsteered sequence, that none of those that are is,
+/// and that no more than what is generated is kept from others.
+fn salts_say_where_steps_act(program: &Program, run: &Run<'_>, seen: &[Vec<bool>]) {
+    let (sequence, Admission { salts, own_from, .. }) = (run.sequence, &run.admission);
+    let first = program.first_in_prompt(sequence.prompt());
+    assert!(salts.is_sorted_by(|(a, _), (b, _)| a < b));
+    assert!(own_from.is_none_or(|own| own + 1 >= sequence.len));
+    for position in 0..own_from.unwrap_or(usize::MAX).min(sequence.tokens.len()) {
+        let acts = seen.iter().any(|seen| seen[position]);
+        let before = salts.iter().rev().find(|(from, _)| *from <= position);
+        let salt = before.map_or(0, |(_, salt)| *salt);
+        assert!(salt != 0 || !acts, "{position}: {salts:?}");
+        assert!(salt == 0 || position >= first, "{position}: {salts:?}");
+        assert!(!acts || position >= first);
+    }
+}
+
+/// Checks that the same is done to the tokens of two sequences as long as a cache may take the states of one for the other.
+fn shared_states_are_equal(run: &Run<'_>, other: &Run<'_>) {
+    let compatible = run.admission.compatible(&other.admission);
+    let shared = run.sequence.in_common(other.sequence).min(compatible);
+    assert_eq!(run.states[..shared], other.states[..shared]);
 }
 
 fn identity(program: &Program) {
-    let acts_on_prompt = program.steps.iter().any(|step| !step.prompt.is_none());
-    for len in [0, 1, 7, 1 << 12] {
-        let prompt = vec![9; len];
-        assert_eq!(program.salt(&prompt) != 0, acts_on_prompt);
-        let adds_last = program.steps.iter().any(|step| step.prompt.adds_last(&prompt));
-        assert!(program.prompt_len_matters || adds_last || program.salt(&prompt) == program.prompt_salt);
-    }
     for step in &program.steps {
         let values = step
             .layers
@@ -178,7 +331,8 @@ fn identity(program: &Program) {
     }
     if program.uniform {
         for step in &program.steps {
-            let alike = |id: u32| step.prompt.contains(0, 1, id) == step.generation.contains(3, 1, id);
+            // (The prompt's last token may be selected for being the last.)
+            let alike = |id: u32| step.prompt.contains(0, 2, id) == step.generation.contains(3, 2, id);
             assert!((0..10).all(alike));
         }
     }

@@ -9,8 +9,8 @@ use crate::spec::{Conflict, NormRule};
 use crate::vector_source::VectorEntry;
 use crate::{SteeringSpec, VectorUse, program};
 
-/// The `[steering]` table as `config.rs` reads it, without `admin`; that module can't be included, as it has mistral.rs
-/// read the file too.
+/// What of the `[steering]` table specs are about, as `config.rs` reads it; that module can't be included, as it has
+/// mistral.rs read the file too.
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
