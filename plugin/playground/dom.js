@@ -130,6 +130,25 @@ export function download(name, blob) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
+// A table: its heads, and the cells of each row, all texts. It may be wider than its place: `label` says what is scrolled to.
+export function table(label, head, rows) {
+  const cells = (name, attributes, texts) => texts.map((text) => el(name, attributes, text));
+  return el(
+    "div",
+    { class: "table-room", tabIndex: 0, role: "group", "aria-label": label },
+    el(
+      "table",
+      {},
+      el("thead", {}, el("tr", {}, cells("th", { scope: "col" }, head))),
+      el(
+        "tbody",
+        {},
+        rows.map((row) => el("tr", {}, cells("td", {}, row))),
+      ),
+    ),
+  );
+}
+
 // Copies `text`, and says so on the button for a moment.
 export async function copyText(text, trigger) {
   const label = trigger.textContent;

@@ -1,7 +1,7 @@
 // Find a vector here: from two lists of examples, while the server runs.
 
 import { postJson } from "./api.js";
-import { button, el, field, newId, placeErrors, select, setFieldError, setOptions } from "./dom.js";
+import { button, el, field, newId, placeErrors, select, setFieldError, setOptions, table } from "./dom.js";
 import { splitMessage } from "./errors.js";
 import { number, plural, shortModel } from "./format.js";
 import { SETS } from "./sets.js";
@@ -240,34 +240,10 @@ function tableOf(found) {
     auroc === null ? "–" : `${number(auroc)} (${number(interval[0], 2)} to ${number(interval[1], 2)})`,
   ];
   const head = ["Layer", "Vector's norm", "Stream's mean norm", "Held-out AUROC (95%)"];
-  const table = el(
-    "table",
-    {},
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        head.map((text) => el("th", { scope: "col" }, text)),
-      ),
-    ),
-    el(
-      "tbody",
-      {},
-      found.layers.map((row) =>
-        el(
-          "tr",
-          {},
-          cells(row).map((text) => el("td", {}, text)),
-        ),
-      ),
-    ),
-  );
   const facts = `${plural(found.pairs, "pair")}${found.repeats ? `, ${found.repeats} repeated` : ""}, read by ${shortModel(found.model)}. ◆ proposed.`;
   const missing = found.not_measured ? `AUROC was not measured: ${found.not_measured}.` : null;
   return [
-    el("div", { class: "table-room", tabIndex: 0, role: "group", "aria-label": "What was found at each layer" }, table),
+    table("What was found at each layer", head, found.layers.map(cells)),
     el("p", { class: "hint" }, [facts, missing].filter(Boolean).join(" ")),
   ];
 }

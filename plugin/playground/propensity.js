@@ -5,7 +5,7 @@
 
 import { postJson } from "./api.js";
 import { curve } from "./chart.js";
-import { button, el, field, select, show } from "./dom.js";
+import { button, el, field, select, show, table } from "./dom.js";
 import { number, signed } from "./format.js";
 import { amountOf, kindOf, modelOf, policyOf, rangeOf, steeringOf, withAmount } from "./spec.js";
 
@@ -241,34 +241,7 @@ function tableOf(points, { a, b }) {
       "details",
       { class: "advanced" },
       el("summary", {}, "The numbers"),
-      el(
-        "div",
-        { class: "table-room", tabIndex: 0, role: "group", "aria-label": "The numbers of the curve" },
-        el(
-          "table",
-          {},
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              head.map((text) => el("th", { scope: "col" }, text)),
-            ),
-          ),
-          el(
-            "tbody",
-            {},
-            points.map((point) =>
-              el(
-                "tr",
-                {},
-                cells(point).map((text) => el("td", {}, text)),
-              ),
-            ),
-          ),
-        ),
-      ),
+      table("The numbers of the curve", head, points.map(cells)),
       el("p", { class: "hint" }, `Natural logarithms, summed over the tokens of each answer: ${tokens.join(", ")}.`),
     ),
   ].filter(Boolean);

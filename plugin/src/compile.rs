@@ -236,6 +236,7 @@ impl Program {
         norm: NormRule,
         used: Vec<String>,
     ) -> Self {
+        let (fingerprint, digests) = identity::identify(&steps, &conditions, conflict, norm);
         let alike = |step: &Step| {
             step.when.is_none()
                 && step.schedule.is_none()
@@ -244,8 +245,8 @@ impl Program {
         };
         Self {
             uniform: steps.iter().all(alike),
-            fingerprint: identity::identify(&steps, &conditions, conflict, norm),
-            digests: identity::in_prompt(&steps, &conditions),
+            fingerprint,
+            digests,
             steps,
             conditions,
             conflict,

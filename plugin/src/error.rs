@@ -167,6 +167,24 @@ impl SteeringError {
         }
     }
 
+    /// What the finding of a vector says, with the field that asked for it.
+    pub(crate) fn find(field: impl Into<String>, reason: ExtractError) -> Self {
+        Self::Find {
+            field: field.into(),
+            reason,
+        }
+    }
+
+    /// The same for a reason that begins with the name of its field, `field`, below `at`.
+    pub(crate) fn find_at(at: &str, field: &str, reason: ExtractError) -> Self {
+        let text = reason.to_string();
+        let reason = match text.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")) {
+            Some(rest) => ExtractError::Input(rest.to_string()),
+            None => reason,
+        };
+        Self::find(format!("{at}{field}"), reason)
+    }
+
     /// Names the file that a mistake is in.
     pub(crate) fn within(self, path: impl Into<PathBuf>) -> Self {
         Self::In {

@@ -11,7 +11,7 @@ use crate::apply::plan::{Plan, captured};
 use crate::apply::sequence::SequenceState;
 use crate::compile::Program;
 use crate::metrics::Metrics;
-use crate::steering::{Claimed, GIVEN_UP, Inner, Model, admission};
+use crate::steering::{Claimed, GIVEN_UP, Inner, Model, admission, in_turns};
 
 /// Steers every row of a batch by its own program.
 pub struct SteeringHook {
@@ -83,10 +83,7 @@ impl ResidualHook for SteeringHook {
     fn admit(&self, claimed: Option<&RequestState>, prompt: &Prompt<'_>) -> std::result::Result<Admission, String> {
         match &self.programs {
             Programs::Fixed(program) => {
-                let program = match program.has_roles() {
-                    true => Arc::new(program.in_turns(prompt.turns?)),
-                    false => program.clone(),
-                };
+                let program = in_turns(program, prompt.turns?);
                 Ok(admission(&program, prompt.tokens, None, |_| ()))
             }
             Programs::Served { .. } => match claimed.and_then(|state| state.downcast_ref::<Claimed>()) {

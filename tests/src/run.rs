@@ -30,3 +30,10 @@ pub fn error_of(output: &Output) -> String {
     assert!(!text.contains("panicked"), "{text}");
     text.trim().to_string()
 }
+
+/// How many tokens of prompts were steered, as a server's metrics say.
+pub fn steered_prompt_tokens(metrics: &str) -> u64 {
+    let mut lines = metrics.lines();
+    let line = lines.find(|line| line.starts_with("steering_tokens_total{phase=\"prompt\"}"));
+    line.unwrap().split_whitespace().last().unwrap().parse().unwrap()
+}

@@ -80,14 +80,9 @@ impl Running {
         });
         let engine = self.model.inner().get_sender(self.id.as_deref());
         let engine = engine.map_err(ExtractError::engine)?;
-        let gone = || ExtractError::Engine("the engine is gone".to_string());
         engine.send(request).await.map_err(|_| gone())?;
         let told = answers.recv().await.ok_or_else(gone)?;
-        told.map_err(|error| {
-            let message = without_backtrace(&error.to_string());
-            let chat = Text::Chat(messages.to_vec());
-            ExtractError::Input(format!("could not tokenize {}: {message}", shown(&chat)))
-        })
+        told.map_err(|error| ExtractError::Input(untokenized(&Text::Chat(messages.to_vec()), &error.to_string())))
     }
 
     async fn tokens(&self, text: &Text, open: bool) -> Result<Vec<u32>, ExtractError> {
@@ -98,8 +93,7 @@ impl Running {
         let id = self.id.as_deref();
         let tokens = self.model.tokenize_with_model(given, None, true, open, None, id).await;
         let tokens = tokens.map_err(|error| {
-            let message = without_backtrace(&error.to_string());
-            let message = format!("could not tokenize {}: {message}", shown(text));
+            let message = untokenized(text, &error.to_string());
             match error {
                 // The tokenizer or the template.
                 Error::Inference(_) => ExtractError::Input(message),
@@ -139,7 +133,7 @@ impl Running {
         let sent = engine.send(Request::Normal(Box::new(request))).await;
         match sent {
             Ok(()) => Ok((id, answers)),
-            Err(_) => Err(ExtractError::Engine("the engine is gone".to_string())),
+            Err(_) => Err(gone()),
         }
     }
 }
@@ -186,6 +180,16 @@ pub async fn finish_counted(answers: &mut Receiver<Response>) -> Result<(String,
         )),
         None => Err(ExtractError::engine("the engine ended without an answer")),
     }
+}
+
+/// Said of an engine that no longer takes requests.
+fn gone() -> ExtractError {
+    ExtractError::Engine("the engine is gone".to_string())
+}
+
+/// Said of a text that can't be tokenized, for the engine's `reason`.
+fn untokenized(text: &Text, reason: &str) -> String {
+    format!("could not tokenize {}: {}", shown(text), without_backtrace(reason))
 }
 
 /// The beginning of a text, for messages.

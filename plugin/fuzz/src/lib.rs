@@ -8,7 +8,6 @@
 //! | [`mutate`] | mutations that keep the syntax |
 //! | [`oracle`] | what selectors and prompts mean, spelled out |
 //! | [`fixture`] | the vectors, map, model and tokenizer that specs are compiled with |
-//! | `live` | in place of the plugin's, which has the engine |
 //!
 //! The rest is the plugin's, included by path: as a dependency it would bring all of mistral.rs.
 
@@ -16,7 +15,6 @@
 
 pub mod fixture;
 pub mod json;
-mod live;
 pub mod mutate;
 pub mod oracle;
 pub mod program;

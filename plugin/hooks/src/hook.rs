@@ -67,13 +67,13 @@ pub trait ResidualHook: Send + Sync {
 pub struct Prompt<'a> {
     /// Its tokens, as they will run.
     pub tokens: &'a [u32],
-    /// Where the messages of a chat lie among them, in ascending order; none for a prompt that is no chat, or where the hook
-    /// doesn't [want them](ResidualHook::wants_turns). An error says why that is not known.
+    /// Where the messages of a chat lie among them, in ascending order; empty for a prompt that isn't a chat, or where the
+    /// hook doesn't [want them](ResidualHook::wants_turns). An error says why they are not known.
     pub turns: std::result::Result<&'a [Turn], &'a str>,
 }
 
 impl<'a> Prompt<'a> {
-    /// A prompt that is no chat.
+    /// A prompt that is a text, not a chat.
     pub fn text(tokens: &'a [u32]) -> Self {
         Self { tokens, turns: Ok(&[]) }
     }

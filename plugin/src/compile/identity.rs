@@ -13,27 +13,16 @@ use crate::spec::{Conflict, NormRule, Op};
 /// Says what the hash is of and how: steering of another version never has the same fingerprint.
 const VERSION: &str = "steermap-steering/2\n";
 
-/// The fingerprint of `steps`.
-pub(super) fn identify(steps: &[Step], conditions: &[Condition], conflict: Conflict, norm: NormRule) -> String {
+/// The fingerprint of `steps`, and by step a hash over all that it does to a token of the prompt that it acts on.
+pub(super) fn identify(
+    steps: &[Step],
+    conditions: &[Condition],
+    conflict: Conflict,
+    norm: NormRule,
+) -> (String, Vec<String>) {
     let hashed: Vec<Hashed<'_>> = steps.iter().map(|step| Hashed::new(step, conditions)).collect();
-    hash(&hashed, conflict, norm)
-}
-
-/// By step, a hash over all that it does to a token of the prompt that it acts on.
-pub(super) fn in_prompt(steps: &[Step], conditions: &[Condition]) -> Vec<String> {
-    let digest = |step: &Step| {
-        let hashed = Hashed::new(step, conditions);
-        let mut bytes = (hashed.condition.len() as u64).to_le_bytes().to_vec();
-        bytes.extend(&hashed.condition);
-        for (layer, what) in step.layers.keys().zip(&hashed.layers) {
-            bytes.extend(format!("{layer} {what}\n").bytes());
-        }
-        // The prompt's tokens have one factor.
-        let factor = step.schedule.as_ref().map_or(1.0, |schedule| schedule.at_rest());
-        bytes.extend(canonical(factor));
-        sha256(&bytes)
-    };
-    steps.iter().map(digest).collect()
+    let in_prompt = hashed.iter().map(Hashed::in_prompt).collect();
+    (hash(&hashed, conflict, norm), in_prompt)
 }
 
 /// The selector of one phase of a step.
@@ -75,6 +64,19 @@ impl<'a> Hashed<'a> {
                 .map(|when| when.canonical(conditions))
                 .unwrap_or_default(),
         }
+    }
+
+    /// The hash of what the step does to a token of the prompt.
+    fn in_prompt(&self) -> String {
+        let mut bytes = (self.condition.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(&self.condition);
+        for (layer, what) in self.step.layers.keys().zip(&self.layers) {
+            bytes.extend(format!("{layer} {what}\n").bytes());
+        }
+        // The prompt's tokens have one factor.
+        let schedule = self.step.schedule.as_ref();
+        bytes.extend(canonical(schedule.map_or(1.0, |schedule| schedule.at_rest())));
+        sha256(&bytes)
     }
 }
 

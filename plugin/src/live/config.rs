@@ -78,7 +78,7 @@ impl SourceTable {
             None => DeviceChoice::Auto,
             Some(text) => text
                 .parse()
-                .map_err(|reason| find_error(format!("{at}.device"), reason))?,
+                .map_err(|reason| SteeringError::find(format!("{at}.device"), reason))?,
         };
         if let (None, Some(name)) = (&self.gguf, &self.tok_model_id) {
             let found = format!("{name:?} without gguf");
@@ -98,7 +98,9 @@ impl SourceTable {
             // One at a time: then the states of a text do not depend on which others share its pass.
             batch: 1,
         };
-        source.check().map_err(|reason| find_error(at.to_string(), reason))?;
+        source
+            .check()
+            .map_err(|reason| SteeringError::find(at.to_string(), reason))?;
         Ok(source)
     }
 }
@@ -163,14 +165,6 @@ impl LiveTable {
             ));
         }
         Ok(limits)
-    }
-}
-
-/// What the finding of a vector says, with the field that asked for it.
-pub(crate) fn find_error(field: impl Into<String>, reason: steermap_extract::ExtractError) -> SteeringError {
-    SteeringError::Find {
-        field: field.into(),
-        reason,
     }
 }
 

@@ -41,7 +41,7 @@ use crate::SteeringError;
 use crate::library::not_found;
 use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef};
 use crate::steering::{Inner, Snapshot, lock};
-use config::{LiveLimits, find_error};
+use config::LiveLimits;
 use queue::{Full, Pace, Queue};
 use served::{Paced, ServedReader};
 
@@ -93,7 +93,7 @@ impl LiveSource {
     ///
     /// What the engine says, or a model whose stream can't be read.
     pub async fn load(name: &str, source: ModelSource) -> Result<Self, SteeringError> {
-        let at = |reason| find_error(format!("steering.sources.{name}"), reason);
+        let at = |reason| SteeringError::find(format!("steering.sources.{name}"), reason);
         let session = Session::load(source).await.map_err(at)?;
         let origin = Origin {
             model: session.info().map_err(at)?,
@@ -350,7 +350,7 @@ impl Inner {
         });
         working.await.unwrap_or_else(|stopped| {
             let reason = ExtractError::Engine(format!("the finding stopped: {stopped}"));
-            Err(find_error(field, reason))
+            Err(SteeringError::find(field, reason))
         })
     }
 
@@ -360,7 +360,7 @@ impl Inner {
         };
         let snapshot = self.snapshot();
         let on = live.on(&asked.model, &snapshot, at)?;
-        let of = |reason| find_error(format!("{at}pairs"), reason);
+        let of = |reason| SteeringError::find(format!("{at}pairs"), reason);
         let stream = match &on {
             On::Source(source) => source.session.stream().map_err(of)?,
             On::Served { id, .. } => {
@@ -375,7 +375,7 @@ impl Inner {
         let wanted = Wanted {
             // Whoever gives it a name says what it stands for.
             concept: "(pairs)".to_string(),
-            layers: layers.map_err(|reason| named(at, "layers", reason))?,
+            layers: layers.map_err(|reason| SteeringError::find_at(at, "layers", reason))?,
             method: asked.method,
             sign: asked.sign,
             position: asked.position,
@@ -384,7 +384,7 @@ impl Inner {
         };
         let pairs = distinct(&asked.pairs).map_err(of)?;
         check_work(&wanted, pairs.pairs.len(), stream.hidden_size, measured)
-            .map_err(|reason| named(at, "method", reason))?;
+            .map_err(|reason| SteeringError::find_at(at, "method", reason))?;
         let watched = Watched {
             most: live.limits.request_tokens,
             token_bytes: wanted.layers.len() * stream.hidden_size * size_of::<f32>(),
@@ -466,16 +466,6 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-/// A reason that begins with the name of its field, `field`.
-pub(crate) fn named(at: &str, field: &str, reason: ExtractError) -> SteeringError {
-    let text = reason.to_string();
-    let reason = match text.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")) {
-        Some(rest) => ExtractError::Input(rest.to_string()),
-        None => reason,
-    };
-    find_error(format!("{at}{field}"), reason)
 }
 
 /// What `/v1/steering` says of a source.

@@ -74,7 +74,7 @@ pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
     all.with_state(admin)
 }
 
-type Answer = Result<Json<Value>, Refusal>;
+pub(super) type Answer = Result<Json<Value>, Refusal>;
 
 /// What there is to steer with: models, vectors, maps and default specs, with their fingerprints.
 #[utoipa::path(
@@ -552,7 +552,7 @@ pub(super) struct MessageBody {
 }
 
 /// Runs what reads files or compiles specs where no other request waits for it.
-async fn blocking<E: Into<Refusal> + Send + 'static>(
+pub(super) async fn blocking<E: Into<Refusal> + Send + 'static>(
     work: impl FnOnce() -> Result<Value, E> + Send + 'static,
 ) -> Answer {
     match tokio::task::spawn_blocking(work).await {

@@ -9,8 +9,9 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::admin::{Answer, blocking};
 use super::auth::{self, AdminOptions};
 use super::refusal::Refusal;
 use crate::Steering;
@@ -96,23 +97,19 @@ pub(super) async fn front(request: Request, next: Next) -> Response {
 }
 
 /// Models, vectors, maps and defaults, and what requests may ask for.
-async fn state(State(playground): State<Playground>) -> Result<Json<Value>, Refusal> {
+async fn state(State(playground): State<Playground>) -> Answer {
     let Playground { steering, options } = playground;
     let open = options.token.is_some() || options.open_on_loopback;
-    let described = tokio::task::spawn_blocking({
+    let described = {
         let steering = steering.clone();
-        move || steering.describe()
-    });
-    let described = described.await.map_err(|stopped| {
-        let message = format!("what there is could not be told: {stopped}");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
-    })?;
+        blocking(move || Ok::<_, Refusal>(steering.describe())).await?
+    };
     Ok(Json(json!({
         "token": options.token.is_some(),
         "files": open,
         "uploads": open && options.uploads,
         "requests": { "pairs": steering.live().is_some_and(|live| live.takes_pairs()) },
-        "steering": described,
+        "steering": described.0,
     })))
 }
 

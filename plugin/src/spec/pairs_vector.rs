@@ -11,8 +11,6 @@ use steermap_maps::TokenPosition;
 
 use super::{is_default, schema};
 use crate::SteeringError;
-use crate::live::config::find_error;
-use crate::live::named;
 
 /// Most pairs of one vector: more than any published method takes.
 pub const MAX_PAIRS: usize = 4096;
@@ -96,9 +94,9 @@ impl PairsVector {
         }
         for (index, pair) in self.pairs.iter().enumerate() {
             pair.check()
-                .map_err(|reason| find_error(format!("{at}pairs[{index}]"), reason))?;
+                .map_err(|reason| SteeringError::find(format!("{at}pairs[{index}]"), reason))?;
         }
-        distinct(&self.pairs).map_err(|reason| find_error(format!("{at}pairs"), reason))?;
+        distinct(&self.pairs).map_err(|reason| SteeringError::find(format!("{at}pairs"), reason))?;
         if i64::try_from(self.seed).is_err() {
             return Err(SteeringError::value(
                 format!("{at}seed"),
@@ -116,7 +114,9 @@ impl PairsVector {
             neutral: self.neutral,
         };
         // The sign alone can be wrong.
-        wanted.check().map_err(|reason| named(at, "sign", reason))
+        wanted
+            .check()
+            .map_err(|reason| SteeringError::find_at(at, "sign", reason))
     }
 }
 

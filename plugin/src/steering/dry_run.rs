@@ -7,9 +7,8 @@ use residual_hooks::{Prompt, Turn};
 use serde_json::{Value, json};
 use steermap_extract::{ExtractError, Running, Text};
 
-use super::{Steering, for_prompt};
+use super::{Steering, for_prompt, in_turns};
 use crate::compile::{Program, Step, ranges};
-use crate::live::config::find_error;
 use crate::select::Selector;
 use crate::spec::Op;
 use crate::{RequestSteering, SteeringError};
@@ -37,7 +36,7 @@ impl Steering {
             (Some(text), Some(live)) => {
                 let running = Running::new(live.engine().clone(), id.clone());
                 let prompt = tokenized(&running, &text, program.has_roles()).await;
-                Some(prompt.map_err(|reason| find_error("prompt", reason))?)
+                Some(prompt.map_err(|reason| SteeringError::find("prompt", reason))?)
             }
             _ => None,
         };
@@ -57,9 +56,9 @@ impl Steering {
         });
         // Positions are told of a prompt that is refused too, as far as they are known.
         let (program, known) = match prompt.as_ref().map(|prompt| prompt.turns) {
-            Some(Ok(turns)) if program.has_roles() => (Arc::new(program.in_turns(turns)), true),
+            Some(Ok(turns)) => (in_turns(&program, turns), true),
             Some(Err(_)) => (program, false),
-            _ => (program, true),
+            None => (program, true),
         };
         let first = program.steps.len().saturating_sub(own);
         let layers = program.steps[first..].iter();

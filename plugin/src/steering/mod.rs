@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::Instant;
 
 use mistralrs_core::MistralRs;
-use residual_hooks::{Admission, MARKED, Marked, Prompt, RequestMark, RequestState, marked};
+use residual_hooks::{Admission, MARKED, Marked, Prompt, RequestMark, RequestState, Turn, marked};
 use steermap_extract::Found;
 use steermap_extract::capture::StreamCapture;
 use tokio::sync::Semaphore;
@@ -632,7 +632,7 @@ fn for_prompt(
 ) -> Result<Arc<Program>, String> {
     check_work(program, readouts, prompt.tokens.len())?;
     let program = match program.has_roles() {
-        true => Arc::new(in_turns(program, prompt, own)?),
+        true => by_roles(program, prompt, own)?,
         false => program.clone(),
     };
     if own.is_some() {
@@ -646,7 +646,7 @@ fn for_prompt(
 }
 
 /// A program that goes by roles, in this chat.
-fn in_turns(program: &Program, prompt: &Prompt<'_>, own: Option<usize>) -> Result<Program, String> {
+fn by_roles(program: &Arc<Program>, prompt: &Prompt<'_>, own: Option<usize>) -> Result<Arc<Program>, String> {
     let steps = program.steps.iter().enumerate();
     let by_roles = steps
         .filter(|(_, step)| step.prompt.has_roles())
@@ -656,8 +656,16 @@ fn in_turns(program: &Program, prompt: &Prompt<'_>, own: Option<usize>) -> Resul
     match (prompt.turns, asked.next()) {
         // Of a default there is nothing to do.
         (Ok([]), Some(index)) => refused(index, "found roles for a prompt without messages, expected a chat"),
-        (Ok(turns), _) => Ok(program.in_turns(turns)),
+        (Ok(turns), _) => Ok(in_turns(program, turns)),
         (Err(reason), _) => refused(by_roles.into_iter().next().unwrap_or_default(), reason),
+    }
+}
+
+/// The program for a prompt with these turns: itself, where it doesn't go by roles.
+pub(crate) fn in_turns(program: &Arc<Program>, turns: &[Turn]) -> Arc<Program> {
+    match program.has_roles() {
+        true => Arc::new(program.in_turns(turns)),
+        false => program.clone(),
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use steermap_examples::server::Server;
 use steermap_tests::fixture;
 use steermap_tests::reference::Reference;
+use steermap_tests::run::steered_prompt_tokens;
 use steermap_tests::vectors::save_reference_vector;
 use tempfile::TempDir;
 
@@ -77,11 +78,7 @@ impl Tested {
     fn steered_prompt_tokens(&self) -> u64 {
         let (status, text) = self.server.get("/metrics").unwrap();
         assert_eq!(status, 200, "{text}");
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("steering_tokens_total{phase=\"prompt\"}"))
-            .unwrap();
-        line.split_whitespace().last().unwrap().parse().unwrap()
+        steered_prompt_tokens(&text)
     }
 }
 
@@ -143,7 +140,7 @@ impl Prompt {
 }
 
 /// The part of a message that is an image of tests/fixtures, as a data URL.
-fn image(name: char) -> Value {
+pub fn image(name: char) -> Value {
     let bytes = std::fs::read(fixture(&format!("vision-{name}.png"))).unwrap();
     let data: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
     json!({"type": "image_url", "image_url": {"url": format!("data:image/png,{data}")}})

@@ -50,7 +50,8 @@ pub fn start_with_default(scale: f64, admin: Option<&str>, more: &str) -> Tested
     start_as(&settings, more, &[])
 }
 
-fn start_as(settings: &Settings, more: &str, environment: &[(&str, &str)]) -> Tested {
+/// Starts it with these settings, and `more` at the end of its configuration.
+pub fn start_as(settings: &Settings, more: &str, environment: &[(&str, &str)]) -> Tested {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::prepare(&project(""), folder.path()).unwrap();
     let config = format!("{}{more}", served.config(settings));

@@ -3,29 +3,25 @@
 
 use std::process::Command;
 
-use steermap_examples::server::Server;
 use steermap_examples::traffic::client::Client;
-use steermap_examples::traffic::served::{Served, Settings};
+use steermap_examples::traffic::served::Settings;
 use steermap_tests::project;
 
 use super::clients::installed;
-use super::operator::start;
+use super::operator::{start, start_as};
 
 const TOKEN: &str = "secret-token";
 
 #[test]
 fn the_playground_works_in_a_browser() {
-    let folder = tempfile::tempdir().unwrap();
-    let served = Served::prepare(&project(""), folder.path()).unwrap();
     let source = project("examples/family/stories-260k").display().to_string();
     let settings = Settings {
         prefix_cache: true,
         admin: Some("token_env = \"STEERMAP_TEST_TOKEN\"\nuploads = true".to_string()),
         ..Settings::default()
     };
-    let config = served.config(&settings)
-        + &format!("[steering.sources.small]\nmodel = \"{source}\"\ndtype = \"f32\"\ndevice = \"cpu\"\n");
-    let server = Server::start_with(folder.path(), &config, &[("STEERMAP_TEST_TOKEN", TOKEN)]).unwrap();
+    let more = format!("[steering.sources.small]\nmodel = \"{source}\"\ndtype = \"f32\"\ndevice = \"cpu\"\n");
+    let tested = start_as(&settings, &more, &[("STEERMAP_TEST_TOKEN", TOKEN)]);
     let files = std::fs::read_dir(project("tests/playground")).unwrap();
     let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     files.retain(|file| file.to_string_lossy().ends_with(".test.mjs"));
@@ -34,7 +30,7 @@ fn the_playground_works_in_a_browser() {
         .args(["--test", "--test-concurrency=1"])
         .args(files)
         .current_dir(installed("playground"))
-        .env("STEERMAP_URL", server.url())
+        .env("STEERMAP_URL", tested.server.url())
         .env("STEERMAP_TOKEN", TOKEN)
         .output()
         .unwrap();

@@ -12,6 +12,7 @@ use steermap_mapper::session::{ModelSource, Session};
 use steermap_plugin::spec::{Apply, Selection, Test, When, Where, Window};
 use steermap_plugin::{Library, RequestSteering, Steering, VectorUse};
 use steermap_tests::reference::{Reference, assert_rows_close};
+use steermap_tests::run::steered_prompt_tokens;
 use steermap_tests::vectors::reference_vector;
 use steermap_tests::{change_json, copy_of, fixture, project};
 use tokio::task::JoinSet;
@@ -250,14 +251,7 @@ async fn prefixes_are_shared_as_far_as_steering_allows() {
         .await
         .unwrap();
     let steering = Steering::new(model.inner(), library()).unwrap();
-    let steered_prompt_tokens = || -> u64 {
-        let text = steering.metrics().render();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("steering_tokens_total{phase=\"prompt\"}"))
-            .unwrap();
-        line.split_whitespace().last().unwrap().parse().unwrap()
-    };
+    let steered_prompt_tokens = || steered_prompt_tokens(&steering.metrics().render());
     let complete = async |used: Option<VectorUse>, tokens: &[u32]| {
         let field = used.map_or(RequestSteering::off(), asked);
         let request = steering.request(None, Some(&field)).unwrap();

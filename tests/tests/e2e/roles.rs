@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 use steermap_examples::server::Server;
 use steermap_examples::traffic::client::{Client, Reply, merged};
 use steermap_examples::traffic::served::{Served, Settings};
+use steermap_tests::run::steered_prompt_tokens;
 use steermap_tests::{change_json, copy_of, fixture, project};
-use tempfile::TempDir;
+
+use super::images::image;
+use super::operator::{self, start_as};
 
 const FIRST: &str = "Once upon a time there was a little girl named Lily.";
 const SECOND: &str = "One day she met a big dog.";
@@ -17,23 +20,18 @@ const NEAR: f64 = 2e-4;
 /// A server of stories-3m.
 struct Tested {
     client: Client,
-    _server: Server,
-    _folder: TempDir,
+    _served: operator::Tested,
 }
 
 fn start(prefix_cache: bool, default: &str) -> Tested {
-    let folder = tempfile::tempdir().unwrap();
     let settings = Settings {
         prefix_cache,
         ..Settings::default()
     };
-    let served = Served::prepare(&project(""), folder.path()).unwrap();
-    let config = served.config(&settings) + default;
-    let server = Server::start(folder.path(), &config).unwrap();
+    let served = start_as(&settings, default, &[]);
     Tested {
-        client: Client::new(server.url()),
-        _server: server,
-        _folder: folder,
+        client: Client::new(served.server.url()),
+        _served: served,
     }
 }
 
@@ -80,10 +78,7 @@ impl Tested {
 
     /// How many tokens of prompts were steered so far: those that were computed.
     fn steered_prompt_tokens(&self) -> u64 {
-        let text = self.client.get("/metrics").unwrap().body;
-        let mut lines = text.lines();
-        let line = lines.find(|line| line.starts_with("steering_tokens_total{phase=\"prompt\"}"));
-        line.unwrap().split_whitespace().last().unwrap().parse().unwrap()
+        steered_prompt_tokens(&self.client.get("/metrics").unwrap().body)
     }
 }
 
@@ -264,10 +259,7 @@ fn a_chat_with_an_image_has_its_turns_elsewhere() {
     let text = json!({"type": "text", "text": "What is it?"});
     assert_eq!(ask(json!([text])).status, 200);
     assert_eq!(ask(json!("What is it?")).status, 200);
-    let bytes = std::fs::read(fixture("vision-a.png")).unwrap();
-    let data: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
-    let image = json!({"type": "image_url", "image_url": {"url": format!("data:image/png,{data}")}});
-    let refused = ask(json!([image, text]));
+    let refused = ask(json!([image('a'), text]));
     assert_eq!(refused.status, 422, "{}", refused.body);
     assert!(
         refused
