@@ -1,9 +1,10 @@
-//! Vectors and maps of random numbers, for benchmarks: what they cost does not depend on what they do.
+//! Vectors and maps of random numbers: for benchmarks, whose costs don't depend on what they do, and to compare with.
 
 use anyhow::Result;
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use steermap_mapper::behaviour::random_direction;
 use steermap_maps::digest::sha256;
 use steermap_maps::{
     AffineMap, FitReport, LayerPair, LayerVector, MapFile, MapHeader, ModelInfo, Numerics, Provenance, TokenPosition,
@@ -31,6 +32,25 @@ pub fn vector(model: &ModelInfo, layers: impl Iterator<Item = usize>, rng: &mut 
         mean_norm: 1.0,
         auroc: None,
         neutral: None,
+    });
+    Ok(VectorFile::new(header, layers.collect())?)
+}
+
+/// A vector file as `vector` is, with a random direction at each layer.
+///
+/// # Errors
+///
+/// None for a vector file that is right.
+pub fn like(vector: &VectorFile, seed: u64) -> Result<VectorFile> {
+    let mut header = vector.header().clone();
+    header.concept = "nothing: a random direction".to_string();
+    header.method = "random".to_string();
+    header.provenance.seed = Some(seed);
+    let layers = vector.layers().iter().map(|layer| LayerVector {
+        direction: random_direction(layer.direction.len(), seed),
+        auroc: None,
+        neutral: None,
+        ..layer.clone()
     });
     Ok(VectorFile::new(header, layers.collect())?)
 }

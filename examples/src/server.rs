@@ -116,6 +116,15 @@ impl Server {
         None
     }
 
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -190,6 +199,19 @@ impl Server {
     pub fn complete(&self, model: &str, prompt: &str, max_tokens: usize) -> Result<String> {
         let body = serde_json::json!({
             "model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0.0, "top_k": 1,
+        });
+        self.answer("/v1/completions", &body, "/choices/0/text")
+    }
+
+    /// As [`complete`](Self::complete), with a `steering` field.
+    ///
+    /// # Errors
+    ///
+    /// As [`complete`](Self::complete).
+    pub fn complete_steered(&self, model: &str, prompt: &str, max_tokens: usize, steering: &Value) -> Result<String> {
+        let body = serde_json::json!({
+            "model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0.0, "top_k": 1,
+            "steering": steering,
         });
         self.answer("/v1/completions", &body, "/choices/0/text")
     }

@@ -1,4 +1,31 @@
-//! Texts in columns, for terminals.
+//! What programs show: texts in columns on a terminal, and a server's playground.
+
+use std::io::IsTerminal;
+
+use anyhow::Result;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+
+use crate::server::Server;
+
+/// Whether a person watches: standard input and output are a terminal.
+pub fn is_watched() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+/// Prints a link to the playground of `server` that opens it with `settings` (plugin/playground/settings.js), and serves on until
+/// Ctrl-C.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn playground(server: Server, settings: &Value) -> Result<()> {
+    let fragment = URL_SAFE_NO_PAD.encode(settings.to_string());
+    println!("\nThe playground has the same (Ctrl-C ends the server):\n\n   {}/playground#s={fragment}\n", server.url());
+    server.wait()?;
+    Ok(())
+}
 
 /// Lays texts out in columns under their titles, each wrapped to `width` characters.
 pub fn columns(titles: &[&str], texts: &[&str], width: usize) -> String {

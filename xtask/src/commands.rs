@@ -35,14 +35,23 @@ pub enum Bench {
     Live,
 }
 
-/// Runs the demo: with the embedded models, or with a real one, which is fetched.
+/// Runs the demo: with the embedded models, or with real ones, which are fetched.
 pub fn demo(project: &Project, real: bool, args: &[String]) -> Result<()> {
-    if real {
-        models(project, "smollm2-135m")?;
-        return project.run_bin("demo-real", args);
+    let demo = if real { "demo-real" } else { "demo" };
+    engine::prepare(project)?;
+    // All that is left out is binaries: features are those of the whole workspace, so nothing is built again by other commands.
+    let mut build = project.cargo("build");
+    build.args(["--release", "--workspace"]);
+    for name in ["mistralrs-steered", "mapper", "fetch-model", demo] {
+        build.args(["--bin", name]);
     }
-    build(project)?;
-    project.run_bin("demo", args)
+    run(&mut build)?;
+    if real {
+        for name in ["smollm2-135m", "gemma3-270m"] {
+            project.run_bin("fetch-model", &[name.to_string()])?;
+        }
+    }
+    project.run_bin(demo, args)
 }
 
 /// Evaluates the maps between the embedded models, and writes the table.

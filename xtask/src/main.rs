@@ -27,10 +27,13 @@ enum Command {
         /// Only say whether the prepared source is what it should be
         #[arg(long)]
         check: bool,
+        /// Write the patches anew from the prepared source, after it was changed by hand
+        #[arg(long, conflicts_with = "check")]
+        save: bool,
     },
     /// A small model steers a large one, with the embedded models: fit a map, find a vector, serve, ask with and without
     Demo {
-        /// Steer a real model instead, SmolLM2-135M-Instruct, which is fetched
+        /// With real models instead, which are fetched: SmolLM2-135M-Instruct steers Gemma-3-270M
         #[arg(long)]
         real: bool,
         /// Arguments for the demo itself (see `-- --help`)
@@ -111,8 +114,9 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<()> {
     let project = Project::find()?;
     match command {
-        Command::Engine { check: true } => engine::check(&project),
-        Command::Engine { check: false } => engine::prepare(&project),
+        Command::Engine { check: true, .. } => engine::check(&project),
+        Command::Engine { save: true, .. } => engine::save(&project),
+        Command::Engine { .. } => engine::prepare(&project),
         Command::Demo { real, args } => commands::demo(&project, real, &args),
         Command::Transfer { args } => commands::transfer(&project, &args),
         Command::Sae { args } => commands::sae(&project, &args),

@@ -1,57 +1,96 @@
-//! From nothing to a steered answer, on a real model: `cargo xtask demo --real`.
+//! A small model steers a large one on real English: `cargo xtask demo --real`.
 //!
-//! Finds the vector happy-minus-sad on SmolLM2-135M-Instruct, measures how far it moves the model's choices between
-//! happy and sad words, then serves the model over HTTP without and with `[steering]` and asks both the same.
+//! SmolLM2-135M-Instruct finds three concepts, the map in maps/ carries them over, and Gemma-3-270M, of another family and with
+//! another tokenizer, is steered by them: its propensities are measured, and it goes on with the same texts unsteered, with
+//! a random vector of the small model that goes through the same map, and with each concept. A fourth concept is found while
+//! it serves, from pairs that the request brings along.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use mistralrs::ModelDType;
-use steermap_examples::exit_code;
+use serde_json::{Value, json};
 use steermap_examples::server::{Server, binary};
-use steermap_examples::show::columns;
-use steermap_mapper::behaviour::{Choices, random_direction};
+use steermap_examples::show::{columns, is_watched, playground};
+use steermap_examples::{exit_code, random_files};
+use steermap_mapper::behaviour::{Choices, unit};
 use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
 use steermap_mapper::statistics::mean;
-use steermap_mapper::tasks;
-use steermap_maps::VectorFile;
-use steermap_plugin::{Library, Program, SteeringHook, SteeringSpec, VectorUse, attach, detach};
+use steermap_mapper::steerer::{LayerOffset, Steerer};
+use steermap_mapper::tasks::{self, Task};
+use steermap_maps::{LayerVector, MapFile, OffsetRule, VectorFile};
 
 #[derive(Parser)]
-#[command(about = "Find a steering vector on SmolLM2-135M-Instruct, serve the model with it, ask with and without it")]
+#[command(about = "SmolLM2-135M-Instruct finds concepts, a map carries them, Gemma-3-270M is steered by them")]
 struct Args {
-    /// The model's folder (`cargo xtask models smollm2-135m` makes it)
+    /// Folder of the small model (`cargo xtask models smollm2-135m` makes it)
     #[arg(long, default_value = "models/smollm2-135m")]
-    model: PathBuf,
-    /// Where the vector and the configuration file are written
-    #[arg(long, default_value = "target/demo")]
+    source: PathBuf,
+    /// Folder of the large model (`cargo xtask models gemma3-270m` makes it)
+    #[arg(long, default_value = "models/gemma3-270m")]
+    target: PathBuf,
+    /// The map between them
+    #[arg(long, default_value = "maps/smollm2-135m--gemma3-270m.toml")]
+    map: PathBuf,
+    /// Where the vectors and the configuration file are written
+    #[arg(long, default_value = "target/demo-real")]
     out: PathBuf,
-    /// Layers to steer
-    #[arg(long, value_delimiter = ',', default_values_t = [14])]
-    layers: Vec<usize>,
-    /// Length of the offset at each layer, in units of the stream's mean norm there
-    #[arg(long, default_value_t = 0.22)]
-    strength: f64,
-    /// Random directions to compare with
-    #[arg(long, default_value_t = 8)]
-    random: usize,
+    /// End after the answers, without serving the playground
+    #[arg(long)]
+    end: bool,
 }
 
-const PAIRS: &str = "examples/concepts/happy-sad.jsonl";
-const ITEMS: &str = "examples/concepts/happy-sad.items.jsonl";
+/// A concept that is found beforehand, and where it is asked for.
+struct Concept {
+    /// The task in [`TASKS`] that has its pairs and its items.
+    name: &'static str,
+    /// Length of the offset, in units of the stream's mean norm: the strength that examples/real-models/README.md found best, or
+    /// next to it.
+    strength: f64,
+}
 
-/// What both servers are asked.
-const QUESTIONS: [&str; 4] = [
-    "How was your day?",
-    "Write two sentences about a walk in the rain.",
-    "Tell me about your old dog.",
-    "What do you think of Mondays?",
+const TASKS: &str = "examples/tasks";
+const CONCEPTS: [Concept; 3] = [
+    Concept {
+        name: "mood",
+        strength: 0.06,
+    },
+    Concept {
+        name: "topic",
+        strength: 0.04,
+    },
+    Concept {
+        name: "tense",
+        strength: 0.04,
+    },
 ];
+/// The concept that is found while the model serves, from this many of its pairs.
+const LIVE: Concept = Concept {
+    name: "capitals",
+    strength: 0.08,
+};
+const LIVE_PAIRS: usize = 16;
+/// Where the large model is steered: the middle of its depth, the layer of the report in examples/real-models.
+const TARGET_LAYER: usize = 9;
+/// Random vectors of the small model whose propensities are compared.
+const RANDOM: u64 = 8;
+/// Of a task's texts to continue, those that the large model is asked for.
+const PROMPTS: usize = 2;
+const MAX_TOKENS: usize = 36;
+/// Names in the configuration file.
+const MAP: &str = "small-to-large";
+const RANDOM_VECTOR: &str = "random";
+
+/// A concept with its vector.
+struct Found {
+    concept: &'static Concept,
+    task: Task,
+    vector: VectorFile,
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -59,140 +98,228 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<()> {
-    std::fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;
-    let vector = find_vector(&args)?;
-    let scales: Vec<(usize, f64)> = args
-        .layers
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let map = MapFile::load(&args.map)?;
+    let source_layers = source_layers(&map)?;
+    println!(
+        "1. Finding {} concepts on {}, layer {source_layers:?}\n",
+        CONCEPTS.len(),
+        args.source.display()
+    );
+    let found = CONCEPTS
         .iter()
-        .map(|&layer| {
-            let found = vector
-                .layer(layer)
-                .with_context(|| format!("layers: the model has no layer {layer}"))?;
-            Ok((layer, args.strength * found.mean_norm))
-        })
-        .collect::<Result<_>>()?;
-    measure(&args, vector, &scales).await?;
-    serve(&args, &scales)
+        .map(|concept| find(&args, concept, &source_layers))
+        .collect::<Result<Vec<_>>>()?;
+    measure(&args, &map, &found).await?;
+    serve(&args, &found)
 }
 
-/// Runs `mapper vector`, as a user would.
-fn find_vector(args: &Args) -> Result<VectorFile> {
-    let path = args.out.join("happy.toml");
-    println!("1. Finding the vector: {PAIRS} through {}", args.model.display());
+/// The source layers of the map's pair that reaches [`TARGET_LAYER`].
+fn source_layers(map: &MapFile) -> Result<Vec<usize>> {
+    let pair = map.pairs().iter().find(|pair| pair.target_layer == TARGET_LAYER);
+    let pair = pair.with_context(|| format!("the map does not reach layer {TARGET_LAYER}"))?;
+    Ok(pair.source_layers.clone())
+}
+
+fn task(name: &str) -> Result<Task> {
+    Ok(tasks::read(&Path::new(TASKS).join(format!("{name}.toml")))?)
+}
+
+/// Runs `mapper vector` on the small model, as a user would, with the half of a task's items that is for finding.
+fn find(args: &Args, concept: &'static Concept, layers: &[usize]) -> Result<Found> {
+    let task = task(concept.name)?;
+    let lines: Result<Vec<String>, _> = task.pairs().iter().map(serde_json::to_string).collect();
+    let pairs = args.out.join(format!("{}.pairs.jsonl", concept.name));
+    std::fs::write(&pairs, lines?.join("\n") + "\n").with_context(|| pairs.display().to_string())?;
+    let out = args.out.join(format!("{}.toml", concept.name));
+    let layers: Vec<String> = layers.iter().map(usize::to_string).collect();
     let status = Command::new(binary("mapper")?)
-        .args([
-            "vector",
-            "--dtype",
-            "f32",
-            "--cpu",
-            "--concept",
-            "happy",
-            "--pairs",
-            PAIRS,
-            "--model",
-        ])
-        .arg(&args.model)
+        .args(["vector", "--cpu", "--dtype", "f32", "--batch", "32", "--concept", &task.positive])
+        .args(["--position", task.position.as_str(), "--layers", &layers.join(",")])
+        .arg("--pairs")
+        .arg(&pairs)
+        .arg("--model")
+        .arg(&args.source)
         .arg("--out")
-        .arg(&path)
+        .arg(&out)
         .status()?;
     ensure!(status.success(), "mapper vector ended with {status}");
-    Ok(VectorFile::load(&path)?)
+    Ok(Found {
+        concept,
+        task,
+        vector: VectorFile::load(&out)?,
+    })
 }
 
-/// Prints how far the vector, its opposite and random directions move the propensity: the logit of the happy word less
-/// that of the sad one, at the end of each item's prompt.
-async fn measure(args: &Args, vector: VectorFile, scales: &[(usize, f64)]) -> Result<()> {
-    let source = ModelSource {
+/// A vector of the small model, carried over to the layer that is steered.
+fn mapped(map: &MapFile, vector: &VectorFile) -> Result<LayerVector> {
+    let mapped = map.apply(vector, OffsetRule::Linear, true)?;
+    let layer = mapped.layers.into_iter().find(|mapped| mapped.layer == TARGET_LAYER);
+    layer.context("the map carried nothing over")
+}
+
+/// Prints how far each concept, its opposite and random vectors move the propensity of the large model.
+async fn measure(args: &Args, map: &MapFile, found: &[Found]) -> Result<()> {
+    let path = args.target.to_str().context("the model's path is not Unicode")?;
+    let session = Session::load(ModelSource {
         dtype: ModelDType::F32,
         device: DeviceChoice::Cpu,
-        ..ModelSource::new(args.model.to_str().context("the model's path is not Unicode")?)
-    };
-    let session = Session::load(source).await?;
-    // Both halves: nothing is chosen here.
-    let task = tasks::read(ITEMS.as_ref())?;
-    let (items, _) = Choices::of(&session, &[task.finding, task.measuring].concat()).await?;
-    let hidden = vector.model().hidden_size;
-    let mut library = Library::default();
-    library.insert("happy", vector)?;
-    let spec = |sign: f64| {
-        let used = |&(layer, scale): &(usize, f64)| VectorUse::new("happy", sign * scale).at_layers([layer]);
-        SteeringSpec::from(scales.iter().map(used).collect::<Vec<_>>())
-    };
+        ..ModelSource::new(path)
+    })
+    .await?;
+    let steerer = Steerer::new(&session)?;
     println!(
-        "\n2. Propensity: logit of a happy word less that of a sad one, mean over the {} items of {ITEMS}",
-        items.len()
+        "\n2. Propensity on {}: logit of the one answer less that of the other, mean over the items in {TASKS} that found\n   \
+         nothing; random: {RANDOM} random vectors of the small model through the same map, as long\n",
+        args.target.display()
     );
-    let engine = session.model().inner();
-    for (name, sign) in [("towards sad", -1.0), ("unsteered", 0.0), ("towards happy", 1.0)] {
-        attach(engine, None, &spec(sign), &library)?;
-        let propensities = items.propensities(&session).await?;
-        let happy = propensities.iter().filter(|p| **p > 0.0).count();
-        println!(
-            "   {name:<20} {:+7.3}   happier word preferred in {happy} of {}",
-            mean(&propensities),
-            propensities.len()
-        );
-    }
-    let mut random = Vec::new();
-    for seed in 0..args.random {
-        let layers: BTreeMap<usize, Vec<f32>> = scales
+    let title = "concept (and its opposite)";
+    println!("   {title:<32} {:>9} {:>9} {:>9}   random", "opposite", "unsteered", "concept");
+    for Found { concept, task, vector } in found {
+        let (items, _) = Choices::of(&session, &task.measuring).await?;
+        let direction = mapped(map, vector)?;
+        let alpha = concept.strength * direction.mean_norm;
+        let mut random = Vec::new();
+        for seed in 0..RANDOM {
+            random.push(mapped(map, &random_files::like(vector, seed)?)?.direction);
+        }
+        let offset = |direction: &[f32], alpha: f64| {
+            let unit = unit(direction).context("a vector without direction")?;
+            Ok(Some(LayerOffset::new(TARGET_LAYER, &unit, alpha)))
+        };
+        let mut offsets = vec![
+            offset(&direction.direction, -alpha)?,
+            None,
+            offset(&direction.direction, alpha)?,
+        ];
+        for direction in &random {
+            offsets.push(offset(direction, alpha)?);
+        }
+        let propensities = items.propensities_under(&steerer, offsets, || ()).await?;
+        let means: Vec<f64> = propensities.iter().map(|items| mean(items)).collect();
+        let (low, high) = means[3..]
             .iter()
-            .map(|&(layer, scale)| {
-                let unit = random_direction(hidden, (seed * 1000 + layer) as u64);
-                (layer, unit.iter().map(|&x| (f64::from(x) * scale) as f32).collect())
-            })
-            .collect();
-        session
-            .slot()
-            .install(Arc::new(SteeringHook::fixed(Program::adding(layers))))?;
-        random.push(mean(&items.propensities(&session).await?));
-    }
-    detach(engine, None)?;
-    if !random.is_empty() {
-        let (low, high) = random
-            .iter()
-            .fold((f64::MAX, f64::MIN), |(l, h), &p| (l.min(p), h.max(p)));
+            .fold((f64::MAX, f64::MIN), |(low, high), &mean| (low.min(mean), high.max(mean)));
         println!(
-            "   {:<20} {:+7.3}   {} directions of the same length, {low:+.3} to {high:+.3}",
-            "random directions",
-            mean(&random),
-            random.len()
+            "   {:<32} {:>+9.2} {:>+9.2} {:>+9.2}   {low:+.2} to {high:+.2}",
+            format!("{}: {} ({})", concept.name, task.positive, task.negative),
+            means[0],
+            means[1],
+            means[2]
         );
     }
     Ok(())
 }
 
-/// Serves the model without and with `[steering]` and prints what the two answer.
-fn serve(args: &Args, scales: &[(usize, f64)]) -> Result<()> {
-    let model = std::path::absolute(&args.model)?.display().to_string();
-    let plain =
-        format!("[[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n");
-    let steering: String = scales
+/// Serves the large model, with the small one beside it, and prints how it goes on with texts.
+fn serve(args: &Args, found: &[Found]) -> Result<()> {
+    random_files::like(&found[0].vector, 1)?.save(&args.out.join(format!("{RANDOM_VECTOR}.toml")))?;
+    let vectors: String = CONCEPTS
         .iter()
-        .map(|(layer, scale)| {
-            format!("[[steering.defaults.vectors]]\nvector = \"happy\"\nscale = {scale:.3}\nlayers = [{layer}]\n")
+        .map(|concept| concept.name)
+        .chain([RANDOM_VECTOR])
+        .map(|name| format!("{name} = \"{name}.toml\"\n"))
+        .collect();
+    let absolute = |path: &Path| Ok::<_, anyhow::Error>(std::path::absolute(path)?.display().to_string());
+    let (target, source, map) = (absolute(&args.target)?, absolute(&args.source)?, absolute(&args.map)?);
+    let steering = format!(
+        "[steering.vectors]\n{vectors}\n[steering.maps]\n{MAP} = {map:?}\n\n[steering.sources.small]\nmodel = {source:?}\n\
+         dtype = \"f32\"\ndevice = \"cpu\"\n\n[steering.admin]\nopen_on_loopback = true\nuploads = true\n"
+    );
+    println!("\n3. Serving {} over HTTP, the small model beside it, with\n", args.target.display());
+    steering.lines().for_each(|line| println!("       {line}"));
+    let config = format!(
+        "[[models]]\nkind = \"text\"\nmodel_id = {target:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n\n{steering}"
+    );
+    let server = Server::start(&args.out, &config)?;
+    let steered = |vector: Value, strength: f64| {
+        json!({"vectors": [{"vector": vector, "map": MAP, "layers": [TARGET_LAYER], "relative_scale": strength}]})
+    };
+
+    for Found { concept, task, .. } in found {
+        println!("\n   {}, {} of the stream's mean norm", task.positive, concept.strength);
+        for prompt in prompts(task)? {
+            let settings = [
+                json!({"mode": "off"}),
+                steered(RANDOM_VECTOR.into(), concept.strength),
+                steered(concept.name.into(), concept.strength),
+            ];
+            let texts = answers(&server, &target, &prompt, &settings)?;
+            println!("\n   > {} ...", prompt.replace('\n', " "));
+            let titles = ["unsteered", "random, mapped", task.positive.as_str()];
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            print!("{}", columns(&titles, &texts, 36));
+        }
+    }
+    live(&server, &target, &steered)?;
+
+    println!("\nThe vectors and the configuration file are in {}.", args.out.display());
+    if args.end || !is_watched() {
+        return Ok(());
+    }
+    let cards: Vec<Value> = CONCEPTS
+        .iter()
+        .enumerate()
+        .map(|(index, concept)| {
+            json!({
+                "vector": concept.name, "label": concept.name, "map": MAP, "layers": [TARGET_LAYER],
+                "unit": "relative", "amount": concept.strength, "on": index == 0,
+            })
         })
         .collect();
-    let steered = format!("{plain}\n[steering.vectors]\nhappy = \"happy.toml\"\n\n[[steering.defaults]]\n{steering}");
-    println!(
-        "\n3. Serving over HTTP, without and with this in {}:\n",
-        args.out.join("mistralrs.toml").display()
-    );
-    for line in steered.lines().skip_while(|line| !line.starts_with("[steering")) {
-        println!("       {line}");
-    }
-    let ask = |config: &str| -> Result<Vec<String>> {
-        let server = Server::start(&args.out, config)?;
-        QUESTIONS
+    let prompt = prompts(&found[0].task)?.swap_remove(0);
+    let settings = json!({"v": 1, "kind": "completion", "prompt": prompt, "temperature": 0, "cards": cards});
+    playground(server, &settings)
+}
+
+/// The first of a task's texts to continue.
+fn prompts(task: &Task) -> Result<Vec<String>> {
+    let generation = task.generation.as_ref().context("the task has no texts to continue")?;
+    let plain = generation.prompts.iter().filter_map(|text| match text {
+        steermap_mapper::pairs::Text::Plain(text) => Some(text.clone()),
+        steermap_mapper::pairs::Text::Chat(_) => None,
+    });
+    Ok(plain.take(PROMPTS).collect())
+}
+
+/// The greedy continuations of one text under several settings, asked for at once.
+fn answers(server: &Server, model: &str, prompt: &str, settings: &[Value]) -> Result<Vec<String>> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = settings
             .iter()
-            .map(|question| server.chat(&model, question, 48))
+            .map(|steering| scope.spawn(move || server.complete_steered(model, prompt, MAX_TOKENS, steering)))
+            .collect();
+        asked
+            .into_iter()
+            .map(|answer| answer.join().expect("a request does not panic"))
             .collect()
-    };
-    let (unsteered, steered) = (ask(&plain)?, ask(&steered)?);
-    for (question, (left, right)) in QUESTIONS.iter().zip(unsteered.iter().zip(&steered)) {
-        println!("\n   > {question}");
-        print!("{}", columns(&["unsteered", "steered"], &[left, right], 48));
+    })
+}
+
+/// Has a concept found by requests that bring its pairs along, and says how long the first of them takes.
+fn live(server: &Server, model: &str, steered: &impl Fn(Value, f64) -> Value) -> Result<()> {
+    let task = task(LIVE.name)?;
+    let pairs: Vec<_> = task.pairs().into_iter().take(LIVE_PAIRS).collect();
+    println!(
+        "\n4. A concept that no file has: {}, found by the small model while the large one serves, from {LIVE_PAIRS} pairs in the\n   \
+         request itself, {} of the stream's mean norm",
+        task.positive, LIVE.strength
+    );
+    let vector = json!({"model": "small", "pairs": pairs, "position": task.position.as_str()});
+    let steering = steered(vector, LIVE.strength);
+    for prompt in prompts(&task)? {
+        let begin = Instant::now();
+        let first = server.complete_steered(model, &prompt, 1, &steering)?;
+        ensure!(!first.is_empty(), "the first token has no text");
+        let first_token = begin.elapsed();
+        let texts = answers(server, model, &prompt, &[json!({"mode": "off"}), steering.clone()])?;
+        println!(
+            "\n   > {prompt} ...     (first token after {:.2} s)",
+            first_token.as_secs_f64()
+        );
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        print!("{}", columns(&["unsteered", &task.positive], &texts, 48));
     }
-    println!("\nThe vector and the configuration file are in {}.", args.out.display());
+    println!("\n   The second request found the vector in the cache.");
     Ok(())
 }

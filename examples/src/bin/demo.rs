@@ -9,15 +9,15 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use steermap_examples::exit_code;
-use steermap_examples::family;
+use serde_json::json;
 use steermap_examples::server::{Server, binary};
-use steermap_examples::show::columns;
+use steermap_examples::show::{columns, is_watched, playground};
 use steermap_examples::slopes::{ALPHAS, Bench, RANDOM};
-use steermap_mapper::behaviour::{Choices, random_direction};
+use steermap_examples::{exit_code, family, random_files};
+use steermap_mapper::behaviour::Choices;
 use steermap_mapper::session::Session;
 use steermap_mapper::tasks;
-use steermap_maps::{LayerVector, MapFile, OffsetRule, VectorFile};
+use steermap_maps::{MapFile, OffsetRule, VectorFile};
 
 #[derive(Parser)]
 #[command(
@@ -33,6 +33,9 @@ struct Args {
     /// Length of the offset, in units of the stream's mean norm
     #[arg(long, default_value_t = STRENGTH)]
     strength: f64,
+    /// End after the answers, without serving the playground
+    #[arg(long)]
+    end: bool,
 }
 
 const SOURCE: &str = family::SIZES[0];
@@ -126,13 +129,42 @@ async fn run(args: Args) -> Result<()> {
     let mean_norm = mapped.mean_norm;
     measure(&native, &mapped.direction, mean_norm).await?;
 
-    random_vector(&native)?.save(&file(RANDOM_VECTOR))?;
+    random_files::like(&native, 1)?.save(&file(RANDOM_VECTOR))?;
     serve(&args.out, args.strength * mean_norm)?;
     println!(
         "\nThe map, the vectors and the last configuration file are in {}.",
         args.out.display()
     );
-    Ok(())
+    if args.end || !is_watched() {
+        return Ok(());
+    }
+    show(&args)
+}
+
+/// Serves the target once more, with the source beside it and the vectors for requests to name, for the playground.
+fn show(args: &Args) -> Result<()> {
+    let models = model_table()?;
+    let source = std::path::absolute(family::model(SOURCE))?.display().to_string();
+    let server = Server::start(
+        &args.out,
+        &format!(
+            "{models}\n[steering.vectors]\nmood = \"{VECTOR}\"\nnative-mood = \"{NATIVE}\"\nrandom = \"{RANDOM_VECTOR}\"\n\n\
+             [steering.maps]\nsmall-to-large = \"{MAP}\"\n\n[steering.sources.small]\nmodel = {source:?}\ndtype = \"f32\"\n\
+             device = \"cpu\"\n\n[steering.admin]\nopen_on_loopback = true\nuploads = true\n"
+        ),
+    )?;
+    let card = json!({
+        "vector": "mood", "label": "mood", "map": "small-to-large", "layers": [TARGET_LAYER], "unit": "relative",
+        "amount": args.strength,
+    });
+    let settings = json!({"v": 1, "kind": "completion", "prompt": PROMPTS[0], "temperature": 0, "cards": [card]});
+    playground(server, &settings)
+}
+
+/// The `[[models]]` table that serves the target.
+fn model_table() -> Result<String> {
+    let model = std::path::absolute(family::model(TARGET))?.display().to_string();
+    Ok(format!("[[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n"))
 }
 
 /// Prints how far the mapped vector, the native one and random directions move the propensity.
@@ -191,8 +223,7 @@ async fn measure(native: &VectorFile, mapped: &[f32], mean_norm: f64) -> Result<
 /// Serves the target four times and prints how it goes on with the prompts.
 fn serve(out: &Path, scale: f64) -> Result<()> {
     let model = std::path::absolute(family::model(TARGET))?.display().to_string();
-    let models =
-        format!("[[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n");
+    let models = model_table()?;
     let steered = |name: &str, file: &str, maps: &str, map: &str| {
         format!(
             "[steering.vectors]\n{name} = \"{file}\"\n{maps}\n[[steering.defaults]]\n[[steering.defaults.vectors]]\n\
@@ -228,21 +259,6 @@ fn serve(out: &Path, scale: f64) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// A vector file with a random direction in place of the vector.
-fn random_vector(like: &VectorFile) -> Result<VectorFile> {
-    let mut header = like.header().clone();
-    header.concept = "nothing: a random direction".to_string();
-    header.method = "random".to_string();
-    header.provenance.seed = Some(1);
-    let layers = like.layers().iter().map(|layer| LayerVector {
-        direction: random_direction(layer.direction.len(), 1),
-        auroc: None,
-        neutral: None,
-        ..layer.clone()
-    });
-    Ok(VectorFile::new(header, layers.collect())?)
 }
 
 /// Runs `mapper`, as a user would.

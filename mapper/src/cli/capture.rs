@@ -68,7 +68,8 @@ pub async fn capture(args: CaptureArgs) -> Result<ExitCode> {
         command: command_line(),
         progress: true,
     };
-    let captured = job.run(&stop_flag()).await?;
+    let stop = stop_flag()?;
+    let captured = job.run(&stop).await?;
     println!(
         "{} windows, {} tokens, {} of states in {}",
         grouped(captured.windows),

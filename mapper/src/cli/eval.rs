@@ -169,7 +169,7 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
         command: command_line(),
         progress: true,
     };
-    let evaluation = match job.run(stop_flag()).await {
+    let evaluation = match job.run(stop_flag()?).await {
         Ok(evaluation) => evaluation,
         Err(error) if error.is::<Stopped>() => {
             eprintln!(

@@ -284,7 +284,8 @@ pub async fn fit(args: FitArgs) -> Result<ExitCode> {
         if plan {
             return print_plan(&job);
         }
-        match job.run(&stop_flag()).await? {
+        let stop = stop_flag()?;
+        match job.run(&stop).await? {
             Outcome::Whole(collected) => *collected,
             Outcome::Stopped => return Ok(stopped(&checkpoint)),
         }
@@ -363,7 +364,8 @@ pub async fn stats(args: StatsArgs) -> Result<ExitCode> {
     if plan {
         return print_plan(&job);
     }
-    match job.run(&stop_flag()).await? {
+    let stop = stop_flag()?;
+    match job.run(&stop).await? {
         Outcome::Whole(collected) => {
             print!("{}", collected.describe());
             println!("wrote {}", args.out.display());

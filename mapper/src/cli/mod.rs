@@ -16,6 +16,8 @@ pub mod vector;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::{Context, Result};
+
 pub use output::{check_inputs, check_out, check_out_folder};
 
 /// What a command that was stopped ends with: 128 + SIGINT, as shells have it.
@@ -30,17 +32,21 @@ pub fn command_line() -> String {
         .join(" ")
 }
 
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once.
-pub fn stop_flag() -> Arc<AtomicBool> {
+/// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once. The signal is taken by a thread of its own, so that it is
+/// seen while every worker of the async runtime is computing.
+///
+/// # Errors
+///
+/// The operating system refused the handler. To be called once.
+pub fn stop_flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
-    tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if set.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(STOPPED));
-            }
-            eprintln!("\nstopping: the texts that are running have five seconds to end; Ctrl-C again ends at once");
+    ctrlc::set_handler(move || {
+        if set.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(STOPPED));
         }
-    });
-    flag
+        eprintln!("\nstopping: the texts that are running have five seconds to end; Ctrl-C again ends at once");
+    })
+    .context("Ctrl-C can't be handled")?;
+    Ok(flag)
 }

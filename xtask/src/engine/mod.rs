@@ -11,7 +11,7 @@ mod tree;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::project::Project;
@@ -67,6 +67,24 @@ pub fn check(project: &Project) -> Result<()> {
         println!("{} {}: as it should be", pin.name, pin.version);
     }
     Ok(())
+}
+
+/// Writes the patches anew from what the prepared source has, after a change by hand.
+pub fn save(project: &Project) -> Result<()> {
+    let pins = Pins::load(&project.engine())?;
+    let prepared = project.engine().join("prepared");
+    for (pin, source) in pins.crates.iter().zip(&source::obtain(project, &pins)?) {
+        let changed = prepared.join(&pin.name);
+        ensure!(
+            changed.exists(),
+            "{}: nothing is prepared yet (run `cargo xtask engine`)",
+            changed.display()
+        );
+        let patch = patch::make(source, &changed).with_context(|| pin.name.clone())?;
+        write_whole(&project.engine().join(&pin.patch), &patch)?;
+    }
+    // Records what was saved; the prepared source stays as it is.
+    prepare(project)
 }
 
 fn prepare_crate(project: &Project, pin: &Pin, source: &Path, prepared: &Path) -> Result<CrateRecord> {

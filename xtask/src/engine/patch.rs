@@ -1,12 +1,61 @@
-//! Applies a patch to a folder: a unified diff of several files, without context lines.
+//! Applies a patch to a folder, and makes one from two folders: a unified diff of several files.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Applies `patch` to the files below `dir`. Every hunk must apply exactly where it says: a diff without context would
-/// otherwise fit anywhere.
+use super::tree;
+
+/// Unchanged lines around each change, as `diff -u` writes them, so that a person can review a patch and rebase it.
+const CONTEXT_LINES: usize = 3;
+
+/// The patch that makes the folder `changed` of the folder `published`.
+pub fn make(published: &Path, changed: &Path) -> Result<String> {
+    let files: BTreeSet<PathBuf> = [published, changed]
+        .map(tree::files)
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut patch = String::new();
+    for file in files {
+        let [before, after] = [published, changed].map(|dir| read_if_there(&dir.join(&file)));
+        let (before, after) = (before?, after?);
+        if before == after {
+            continue;
+        }
+        let name = file.to_string_lossy().replace('\\', "/");
+        let after = after.with_context(|| format!("{name}: a patch can't delete a file"))?;
+        let [before, after] = [before, Some(after)].map(|bytes| bytes.map(String::from_utf8).transpose());
+        let (before, after) = (before.context(name.clone())?, after.context(name.clone())?);
+        let mut options = diffy::DiffOptions::new();
+        options.set_context_len(CONTEXT_LINES);
+        let head = if before.is_some() {
+            format!("a/{name}")
+        } else {
+            "/dev/null".to_string()
+        };
+        options
+            .set_original_filename(head)
+            .set_modified_filename(format!("b/{name}"));
+        let [before, after] = [before, after].map(Option::unwrap_or_default);
+        patch.push_str(&options.create_patch(&before, &after).to_string());
+    }
+    Ok(patch)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{}", path.display())),
+    }
+}
+
+/// Applies `patch` to the files below `dir`. Every hunk must apply exactly where it says, not merely near it.
 pub fn apply(patch: &str, dir: &Path) -> Result<()> {
     for (name, diff) in split(patch)? {
         let path = dir.join(&name);
@@ -96,6 +145,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("one.txt"), one).unwrap();
         dir
+    }
+
+    #[test]
+    fn a_patch_that_was_made_applies() {
+        let dir = tempfile::tempdir().unwrap();
+        let [published, changed] = ["published", "changed"].map(|name| dir.path().join(name));
+        for folder in [&published, &changed] {
+            fs::create_dir_all(folder.join("src")).unwrap();
+            fs::write(folder.join("same.txt"), "same\n").unwrap();
+        }
+        let lines = |changed: &str| {
+            (0..20)
+                .map(|i| if i == 9 { changed.into() } else { format!("{i}\n") })
+                .collect::<String>()
+        };
+        fs::write(published.join("src/lib.rs"), lines("nine\n")).unwrap();
+        fs::write(changed.join("src/lib.rs"), lines("NINE\n--- more\n")).unwrap();
+        fs::write(changed.join("src/new.rs"), "new\n").unwrap();
+        let patch = make(&published, &changed).unwrap();
+        assert_eq!(
+            patch,
+            "--- a/src/lib.rs\n+++ b/src/lib.rs\n@@ -7,7 +7,8 @@\n 6\n 7\n 8\n-nine\n+NINE\n+--- more\n 10\n 11\n 12\n\
+             --- /dev/null\n+++ b/src/new.rs\n@@ -0,0 +1 @@\n+new\n"
+        );
+        apply(&patch, &published).unwrap();
+        assert_eq!(tree::hash(&published).unwrap(), tree::hash(&changed).unwrap());
+
+        fs::remove_file(changed.join("same.txt")).unwrap();
+        let error = make(&published, &changed).unwrap_err().to_string();
+        assert_eq!(error, "same.txt: a patch can't delete a file");
     }
 
     #[test]

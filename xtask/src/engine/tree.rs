@@ -39,7 +39,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+/// The relative paths of all files that [`hash`] counts, sorted.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_path_buf()];
     while let Some(folder) = folders.pop() {
