@@ -55,6 +55,7 @@ const QUESTIONS: [&str; 4] = [
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    steermap_cpu::check();
     exit_code(run(Args::parse()).await)
 }
 
