@@ -26,6 +26,7 @@ mod no_harm;
 mod operator;
 mod playground;
 mod policy;
+mod processor;
 mod readouts;
 mod real_model;
 mod requests;
