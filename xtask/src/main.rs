@@ -120,7 +120,11 @@ fn execute(command: Command) -> Result<()> {
     let project = Project::find()?;
     match command {
         Command::Engine { check: true } => engine::check(&project),
-        Command::Engine { check: false } => engine::prepare(&project),
+        Command::Engine { check: false } => {
+            engine::prepare(&project)?;
+            println!("cargo can read the workspace now: cargo build --release, cargo install --locked --path plugin (or mapper)");
+            Ok(())
+        }
         Command::Demo { real, args } => commands::demo(&project, real, &args),
         Command::Transfer { args } => commands::transfer(&project, &args),
         Command::Sae { args } => commands::sae(&project, &args),

@@ -24,6 +24,7 @@ mod mapper_vector;
 mod models_in_one_process;
 mod no_harm;
 mod operator;
+mod packages;
 mod playground;
 mod policy;
 mod processor;
