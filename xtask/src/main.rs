@@ -122,7 +122,9 @@ fn execute(command: Command) -> Result<()> {
         Command::Engine { check: true } => engine::check(&project),
         Command::Engine { check: false } => {
             engine::prepare(&project)?;
-            println!("cargo can read the workspace now: cargo build --release, cargo install --locked --path plugin (or mapper)");
+            println!(
+                "cargo can read the workspace now: cargo build --release, cargo install --locked --path plugin (or mapper)"
+            );
             Ok(())
         }
         Command::Demo { real, args } => commands::demo(&project, real, &args),
