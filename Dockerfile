@@ -3,8 +3,8 @@
 #   docker build -t steermap .
 #   docker run --rm -p 127.0.0.1:1234:1234 -e STEERING_TOKEN=secret steermap      # http://localhost:1234/playground
 #
-# TARGET_CPU is what the programs are compiled for. x86-64-v3 is x86 with AVX2 (Intel since 2013, AMD since 2015); kernels that
-# choose their instructions at run time use AVX-512 all the same where the processor has it.
+# TARGET_CPU is what the programs are compiled for. x86-64-v3 is x86 with AVX2; kernels that choose their instructions at run time
+# use AVX-512 all the same where the processor has it. On ARM: --build-arg TARGET_CPU=generic
 
 # Both of one Debian: the programs need the C library that they are built with, or a newer one.
 ARG BUILD_IMAGE=rust:1.95-slim-trixie

@@ -6,10 +6,13 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(checked)");
     println!("cargo::rerun-if-changed=src/check.c");
     let of_target = |name: &str| env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
-    // Other processors, and Microsoft's compiler, which has no constructors, are not checked.
-    if of_target("ARCH") != "x86_64" || of_target("ENV") == "msvc" {
-        return;
-    }
+    // What any processor of the kind has. Other kinds are not checked, nor is anything with Microsoft's compiler, which has no
+    // constructors.
+    let march = match (of_target("ARCH").as_str(), of_target("OS").as_str()) {
+        ("x86_64", _) if of_target("ENV") != "msvc" => "-march=x86-64",
+        ("aarch64", "linux") => "-march=armv8-a",
+        _ => return,
+    };
     println!("cargo::rustc-cfg=checked");
     // What `-C target-cpu` and `-C target-feature` came to.
     let required = format!("\"{}\"", of_target("FEATURE"));
@@ -17,7 +20,6 @@ fn main() {
         .file("src/check.c")
         .define("REQUIRED", required.as_str())
         // Whatever CFLAGS and the compiler's own default say.
-        .flag("-march=x86-64")
-        .warnings_into_errors(true)
+        .flag(march)
         .compile("steermap_cpu_check");
 }

@@ -2,21 +2,24 @@
  *
  * C, since Rust can't say it: with -C target-cpu=native every function may use the new instructions, the one that looks for them
  * too (AVX is in any copy of 16 bytes), and is_x86_feature_detected! answers "yes" to what was compiled in without looking.
- * build.rs has this file compiled for any x86-64. */
+ * build.rs has this file compiled for any x86-64, or any ARM of 64 bits. */
 
-#include <cpuid.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#ifdef __AVX__
+#if defined __AVX__ || defined __ARM_FEATURE_ATOMICS
 #error "compiled for the very instructions that it is to look for: take -march out of CFLAGS"
 #endif
 
 /* "Found, and can't be run", as shells have it. */
 #define CANT_RUN 126
+
+#ifdef __x86_64__
+
+#include <cpuid.h>
 
 enum reg { EAX, EBX, ECX, EDX };
 
@@ -89,8 +92,6 @@ static const struct feature FEATURES[] = {
     {"tbm", 0x80000001, 0, ECX, 21, NONE, 0},
 };
 
-#define COUNT (sizeof FEATURES / sizeof *FEATURES)
-
 /* Which registers the operating system saves. */
 static uint64_t saved(void) {
     unsigned eax, ebx, ecx, edx;
@@ -108,6 +109,57 @@ static int has(const struct feature *feature) {
     return (regs[feature->reg] >> feature->bit & 1) && (saved() & feature->state) == feature->state;
 }
 
+#else /* ARM on Linux */
+
+#include <sys/auxv.h>
+
+struct feature {
+    const char *name; /* rustc's */
+    unsigned long word; /* of getauxval */
+    uint64_t bits;
+};
+
+#define BIT(n) (1ull << (n))
+
+/* From the kernel's asm/hwcap.h. What operating systems and debuggers use is left out, and what protects control flow and memory: no
+ * compiler uses it unless told to, and kernels may keep it to themselves. */
+static const struct feature FEATURES[] = {
+    {"neon", AT_HWCAP, BIT(1)},
+    {"aes", AT_HWCAP, BIT(3) | BIT(4)},
+    {"sha2", AT_HWCAP, BIT(5) | BIT(6)},
+    {"crc", AT_HWCAP, BIT(7)},
+    {"lse", AT_HWCAP, BIT(8)},
+    {"fp16", AT_HWCAP, BIT(9) | BIT(10)},
+    {"rdm", AT_HWCAP, BIT(12)},
+    {"jsconv", AT_HWCAP, BIT(13)},
+    {"fcma", AT_HWCAP, BIT(14)},
+    {"rcpc", AT_HWCAP, BIT(15)},
+    {"dpb", AT_HWCAP, BIT(16)},
+    {"sha3", AT_HWCAP, BIT(17) | BIT(21)},
+    {"sm4", AT_HWCAP, BIT(18) | BIT(19)},
+    {"dotprod", AT_HWCAP, BIT(20)},
+    {"sve", AT_HWCAP, BIT(22)},
+    {"fhm", AT_HWCAP, BIT(23)},
+    {"rcpc2", AT_HWCAP, BIT(26)},
+    {"flagm", AT_HWCAP, BIT(27)},
+    {"dpb2", AT_HWCAP2, BIT(0)},
+    {"sve2", AT_HWCAP2, BIT(1)},
+    {"frintts", AT_HWCAP2, BIT(8)},
+    {"f32mm", AT_HWCAP2, BIT(10)},
+    {"f64mm", AT_HWCAP2, BIT(11)},
+    {"i8mm", AT_HWCAP2, BIT(13)},
+    {"bf16", AT_HWCAP2, BIT(14)},
+    {"rand", AT_HWCAP2, BIT(16)},
+};
+
+static int has(const struct feature *feature) {
+    return (getauxval(feature->word) & feature->bits) == feature->bits;
+}
+
+#endif
+
+#define COUNT (sizeof FEATURES / sizeof *FEATURES)
+
 /* Whether the list `names`, with commas between, has `name`. */
 static int lists(const char *names, const char *name) {
     size_t length = strlen(name);
@@ -120,6 +172,7 @@ static int lists(const char *names, const char *name) {
     return 0;
 }
 
+#ifdef __x86_64__
 /* The largest N for which the processor is an x86-64-vN. */
 static int level(void) {
     int found = 4;
@@ -128,6 +181,7 @@ static int level(void) {
             found = FEATURES[i].level - 1;
     return found;
 }
+#endif
 
 /* Whether the table has `name`. For the tests. */
 int steermap_cpu_knows(const char *name) {
@@ -147,15 +201,19 @@ size_t steermap_cpu_refusal(const char *program, const char *required, char *mes
         }
     if (!*missing)
         return 0;
+#ifdef __x86_64__
     char cpu[16] = "x86-64";
     if (level() > 1)
         snprintf(cpu, sizeof cpu, "x86-64-v%d", level());
+#else
+    const char *cpu = "generic";
+#endif
     int length = snprintf(
         message, size,
         "error: %s was built for another processor than this one, which lacks %s\n"
-        "This processor is an %s. Build it here, or for all such processors: `cargo xtask dist --target-cpu %s`, or cargo\n"
-        "with RUSTFLAGS=\"-C target-cpu=%s\".\n",
-        program, missing, cpu, cpu, cpu);
+        "Build it here, or for all processors of this level: `cargo xtask dist --target-cpu %s`, or cargo with\n"
+        "RUSTFLAGS=\"-C target-cpu=%s\".\n",
+        program, missing, cpu, cpu);
     return length < 0 ? 0 : (size_t)length < size ? (size_t)length : size - 1;
 }
 

@@ -2,8 +2,8 @@
 //! to use; without this it would die of an illegal instruction somewhere.
 //!
 //! `.cargo/config.toml` has everything compiled for the machine that compiles, so a copied binary, or a copied target folder, may
-//! meet such a processor. The check runs before `main`, in a function that is compiled for any x86-64 (`check.c`). On other
-//! processors, and with Microsoft's compiler, nothing is checked.
+//! meet such a processor. The check runs before `main`, in a function that is compiled for any processor of the kind (`check.c`):
+//! x86-64, and ARM of 64 bits on Linux. Elsewhere, and with Microsoft's compiler, nothing is checked.
 
 #[cfg(checked)]
 unsafe extern "C" {
