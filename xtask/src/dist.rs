@@ -50,9 +50,10 @@ pub fn dist(project: &Project, cpu: Option<&str>) -> Result<()> {
         "generic"
     });
     let folder = project.root().join("target/dist");
-    let programs = build(project, &folder, &host, cpu)?;
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let licences = folder.join("THIRD-PARTY-LICENSES.txt");
     collect_licences(project, &host, &licences)?;
+    let programs = build(project, &folder, &host, cpu)?;
     let (version, date, commit) = (version(project)?, date(project)?, commit(project));
     let about = folder.join("BUILD.txt");
     write(
