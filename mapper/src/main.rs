@@ -64,6 +64,7 @@ const LOG: &str = "warn,tiny_skia=error,mistralrs_core::pipeline::auto=error,mis
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    steermap_cpu::check();
     cli::pipe::end_when_closed();
     steermap_plugin::allocator::keep_freed_memory();
     tracing_subscriber::fmt()

@@ -43,6 +43,7 @@ struct ConfigArgs {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    steermap_cpu::check();
     steermap_plugin::allocator::keep_freed_memory();
     // As mistral.rs's own command line does; RUST_LOG changes it.
     tracing_subscriber::registry()

@@ -11,11 +11,14 @@ use crate::project::{Project, run};
 /// Where Debian's Chromium is.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
-/// What installs it there.
+/// Where Debian's qemu-user is.
+const QEMU: &str = "/usr/bin/qemu-x86_64";
+
+/// What installs them there.
 const APT: &str = "/usr/bin/apt-get";
 
 /// Installs what the tests need beside the engine, unless it is there: the packages that `tests/clients` and `tests/playground` name,
-/// into `target/clients`, and a browser.
+/// into `target/clients`, a browser, and an emulator of other processors.
 pub fn install(project: &Project) -> Result<()> {
     let wanted = project.root().join("tests/clients");
     let installed = project.root().join("target/clients");
@@ -25,7 +28,8 @@ pub fn install(project: &Project) -> Result<()> {
         npm(folder, &["install", "--no-package-lock"])
     })?;
     playground(project)?;
-    browser()
+    browser()?;
+    emulator()
 }
 
 /// Installs the packages of `tests/playground`, and gives the folder that they are in.
@@ -58,10 +62,7 @@ fn browser() -> Result<()> {
     }
     if named.is_none() && Path::new(APT).exists() {
         println!("installing Debian's package chromium, which the playground is tested in");
-        run(Command::new(APT).args(["update", "--quiet"]))?;
-        run(Command::new(APT)
-            .args(["install", "--yes", "--quiet", "--no-install-recommends", "chromium"])
-            .env("DEBIAN_FRONTEND", "noninteractive"))?;
+        debian("chromium")?;
     }
     ensure!(
         path.exists(),
@@ -69,6 +70,27 @@ fn browser() -> Result<()> {
         path.display()
     );
     Ok(())
+}
+
+/// Sees to it that there is qemu-x86_64, in which the binaries meet an older processor. Where it can't be installed, that test says
+/// that it tests nothing.
+fn emulator() -> Result<()> {
+    let wanted = cfg!(all(target_os = "linux", target_arch = "x86_64")) && Path::new(APT).exists();
+    if wanted && !Path::new(QEMU).exists() {
+        println!("installing Debian's package qemu-user, in which binaries meet another processor");
+        if let Err(error) = debian("qemu-user") {
+            println!("not installed: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+/// Installs a package of Debian.
+fn debian(package: &str) -> Result<()> {
+    run(Command::new(APT).args(["update", "--quiet"]))?;
+    run(Command::new(APT)
+        .args(["install", "--yes", "--quiet", "--no-install-recommends", package])
+        .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 /// Makes `folder` a virtual environment with the packages of a list, unless it is one.

@@ -2,6 +2,7 @@
 
 mod clients;
 mod commands;
+mod dist;
 mod engine;
 mod peers;
 mod project;
@@ -97,6 +98,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Pack both programs for other machines, with the licences of all that is in them: target/dist/*.tar.gz
+    Dist {
+        /// The processor to compile for, as rustc names it: the package runs on those that have its instructions (absent: x86-64-v3,
+        /// or what is common to all elsewhere)
+        #[arg(long)]
+        target_cpu: Option<String>,
+    },
     /// What CI checks before the tests: format, clippy and rustdoc, warnings denied
     Lint,
 }
@@ -116,7 +124,13 @@ fn execute(command: Command) -> Result<()> {
     match command {
         Command::Engine { check: true, .. } => engine::check(&project),
         Command::Engine { save: true, .. } => engine::save(&project),
-        Command::Engine { .. } => engine::prepare(&project),
+        Command::Engine { .. } => {
+            engine::prepare(&project)?;
+            println!(
+                "cargo can read the workspace now: cargo build --release, cargo install --locked --path plugin (or mapper)"
+            );
+            Ok(())
+        }
         Command::Demo { real, args } => commands::demo(&project, real, &args),
         Command::Transfer { args } => commands::transfer(&project, &args),
         Command::Sae { args } => commands::sae(&project, &args),
@@ -127,6 +141,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Test { args } => commands::test(&project, &args),
         Command::Models { name } => commands::models(&project, &name),
         Command::Bench { what, args } => commands::bench(&project, what, &args),
+        Command::Dist { target_cpu } => dist::dist(&project, target_cpu.as_deref()),
         Command::Lint => commands::lint(&project),
     }
 }

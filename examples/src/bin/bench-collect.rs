@@ -60,6 +60,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    steermap_cpu::check();
     steermap_plugin::allocator::keep_freed_memory();
     exit_code(run(Args::parse()).await)
 }

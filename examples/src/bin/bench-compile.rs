@@ -57,6 +57,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    steermap_cpu::check();
     let args = Args::parse();
     let model = ModelBuilder::new(SERVED)
         .with_dtype(ModelDType::F32)

@@ -118,6 +118,7 @@ impl Sizes {
 }
 
 fn main() -> Result<()> {
+    steermap_cpu::check();
     let args = Args::parse();
     match args.worker {
         Some(Worker::Worker {

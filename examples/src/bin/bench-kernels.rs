@@ -34,6 +34,7 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    steermap_cpu::check();
     let args = Args::parse();
     ensure!(args.rounds > 0, "--rounds: at least 1");
     println!(

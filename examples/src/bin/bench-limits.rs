@@ -133,6 +133,7 @@ struct Figures {
 }
 
 fn main() -> Result<()> {
+    steermap_cpu::check();
     let args = Args::parse();
     ensure!(args.rounds > 0, "--rounds: at least 1");
     ensure!(args.tokens > 1, "--tokens: at least 2, for the time between two");

@@ -113,6 +113,7 @@ impl Asking {
 }
 
 fn main() -> Result<()> {
+    steermap_cpu::check();
     let args = Args::parse();
     ensure!(args.rounds > 0, "--rounds: at least 1");
     ensure!(args.tokens > 1, "--tokens: at least 2");

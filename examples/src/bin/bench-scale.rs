@@ -124,6 +124,7 @@ struct Told {
 }
 
 fn main() -> Result<()> {
+    steermap_cpu::check();
     let args = Args::parse();
     if let Some(Worker::Worker { case, folder, blocks }) = args.worker {
         let case = CASES

@@ -77,6 +77,7 @@ impl ResidualHook for WantsNothing {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    steermap_cpu::check();
     let args = Args::parse();
     match args.worker {
         Some(Worker::Worker { model }) => run_worker(&model).await,

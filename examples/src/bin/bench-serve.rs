@@ -151,6 +151,7 @@ fn asked(mode: &str, index: usize) -> Option<RequestSteering> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    steermap_cpu::check();
     let args = Args::parse();
     match &args.worker {
         Some(Worker::Worker { model }) => run_worker(model).await,

@@ -52,6 +52,7 @@ const EVALUATION: [&str; 6] = [
 ];
 
 fn main() -> ExitCode {
+    steermap_cpu::check();
     exit_code(run(&Args::parse()))
 }
 

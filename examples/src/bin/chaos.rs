@@ -56,6 +56,7 @@ impl Model {
 }
 
 fn main() -> ExitCode {
+    steermap_cpu::check();
     exit_code(chaos(&Args::parse()))
 }
 

@@ -94,6 +94,7 @@ struct Found {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    steermap_cpu::check();
     exit_code(run(Args::parse()).await)
 }
 

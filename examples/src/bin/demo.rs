@@ -63,6 +63,7 @@ const PROMPTS: [&str; 3] = [
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    steermap_cpu::check();
     exit_code(run(Args::parse()).await)
 }
 

@@ -17,6 +17,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    steermap_cpu::check();
     let Args { name, dest } = Args::parse();
     match real_models::prepare(&name, &dest) {
         Ok(folder) => {

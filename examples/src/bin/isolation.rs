@@ -26,6 +26,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    steermap_cpu::check();
     exit_code(isolation(&Args::parse()))
 }
 

@@ -31,6 +31,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    steermap_cpu::check();
     exit_code(load(&Args::parse()))
 }
 

@@ -90,6 +90,7 @@ const OFFSET: OffsetRule = OffsetRule::Linear;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    steermap_cpu::check();
     exit_code(run(Args::parse()).await)
 }
 

@@ -90,6 +90,7 @@ struct Entropy {
 }
 
 fn main() -> Result<()> {
+    steermap_cpu::check();
     let mut out = BufWriter::new(io::stdout().lock());
     match Cli::parse().command {
         Command::Corpus { series, labels } => {

@@ -57,6 +57,7 @@ fn all_models() -> Vec<String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    steermap_cpu::check();
     exit_code(run(Args::parse()).await)
 }
 

@@ -17,7 +17,11 @@ use serde::{Deserialize, Serialize};
 use crate::project::Project;
 use pins::{Pin, Pins};
 
-/// What was prepared from what: `prepared/record.toml`, written last.
+/// The folder of the prepared source. Before it is made cargo can say no more than that a file in it is missing, so its name says
+/// what makes it.
+const PREPARED: &str = "prepared-by-cargo-xtask-engine";
+
+/// What was prepared from what: `record.toml` beside it, written last.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
 struct Record {
     /// One entry a crate, in the order of the pins.
@@ -46,7 +50,7 @@ pub fn prepare(project: &Project) -> Result<()> {
         return Ok(());
     };
     eprintln!("preparing the engine: {reason:#}");
-    let prepared = project.engine().join("prepared");
+    let prepared = project.engine().join(PREPARED);
     let sources = source::obtain(project, &pins)?;
     let mut crates = Vec::new();
     for (pin, source) in pins.crates.iter().zip(&sources) {
@@ -129,7 +133,7 @@ fn prepare_crate(project: &Project, pin: &Pin, source: &Path, prepared: &Path) -
 
 /// Compares what is prepared with its record, and the record with the pins and patches.
 fn verify(project: &Project, pins: &Pins) -> Result<()> {
-    let prepared = project.engine().join("prepared");
+    let prepared = project.engine().join(PREPARED);
     let record_file = prepared.join("record.toml");
     if !record_file.exists() {
         bail!("nothing is prepared yet");

@@ -1,0 +1,420 @@
+//! `cargo xtask dist`: the two programs as a package for other machines than the one that builds them.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::clients::once;
+use crate::engine;
+use crate::project::{Project, run};
+
+/// Collects the licences of all that is compiled in.
+const CARGO_ABOUT: (&str, &str) = ("cargo-about", "0.9.3");
+
+/// The programs of a package.
+const PROGRAMS: [&str; 2] = ["mistralrs-steered", "mapper"];
+
+/// What else a package has, as it lies in the checkout: files, and folders with all that is in them. The configurations of
+/// examples/serving work in the package as they do in the checkout.
+const FILES: [&str; 5] = [
+    "LICENSE",
+    "README.md",
+    "examples/serving",
+    "examples/family/stories-260k",
+    "examples/family/stories-3m",
+];
+
+/// A file of the package.
+struct Entry {
+    /// Its path in the package.
+    path: String,
+    from: PathBuf,
+    program: bool,
+}
+
+/// Builds both programs for `cpu` and all processors that have its instructions, and packs them with their licences and a
+/// configuration to begin with.
+pub fn dist(project: &Project, cpu: Option<&str>) -> Result<()> {
+    engine::prepare(project)?;
+    let host = host(project)?;
+    let cpu = cpu.unwrap_or(if host.starts_with("x86_64-") {
+        "x86-64-v3"
+    } else {
+        "generic"
+    });
+    let folder = project.root().join("target/dist");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let licences = folder.join("THIRD-PARTY-LICENSES.txt");
+    collect_licences(project, &host, &licences)?;
+    let programs = build(project, &folder, &host, cpu)?;
+    let (version, date, commit) = (version(project)?, date(project)?, commit(project));
+    let about = folder.join("BUILD.txt");
+    write(
+        &about,
+        description(&version, commit.as_deref(), &host, cpu, &programs)?.as_bytes(),
+    )?;
+
+    let mut entries = vec![
+        entry("BUILD.txt", &about),
+        entry("THIRD-PARTY-LICENSES.txt", &licences),
+        entry(
+            "steering.schema.json",
+            &project.root().join("plugin/steering.schema.json"),
+        ),
+    ];
+    for name in FILES {
+        add(project.root(), name, &mut entries)?;
+    }
+    for file in files_in(&project.root().join("maps"))? {
+        if file.extension().is_some_and(|end| end == "safetensors")
+            || file.extension().is_some_and(|end| end == "toml") && !file.ends_with("Cargo.toml")
+        {
+            add(project.root(), &format!("maps/{}", name_of(&file)?), &mut entries)?;
+        }
+    }
+    entries.extend(PROGRAMS.iter().zip(&programs).map(|(name, from)| Entry {
+        path: (*name).to_string(),
+        from: from.clone(),
+        program: true,
+    }));
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+
+    let name = format!("steermap-{version}-{host}-{cpu}");
+    unpacked(&entries, &folder.join(&name))?;
+    let archive = archive(&entries, &name, date)?;
+    let path = folder.join(format!("{name}.tar.gz"));
+    write(&path, &archive)?;
+    let hash: String = Sha256::digest(&archive)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    // As sha256sum writes it, and checks it.
+    write(
+        &folder.join(format!("{name}.tar.gz.sha256")),
+        format!("{hash}  {name}.tar.gz\n").as_bytes(),
+    )?;
+    println!("{}: {:.1} MB", path.display(), archive.len() as f64 / 1e6);
+    Ok(())
+}
+
+/// Builds the programs in a target folder of their own, since everything is compiled with other flags; where they are.
+fn build(project: &Project, folder: &Path, host: &str, cpu: &str) -> Result<Vec<PathBuf>> {
+    let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(
+        || std::env::home_dir().unwrap_or_default().join(".cargo"),
+        PathBuf::from,
+    );
+    // In place of those of .cargo/config.toml. Messages of panics name source files: without this machine's folders they are the
+    // same wherever a package is made.
+    let flags = [
+        format!("-Ctarget-cpu={cpu}"),
+        format!("--remap-path-prefix={}=/steermap", project.root().display()),
+        format!("--remap-path-prefix={}=/cargo", cargo_home.display()),
+    ];
+    let mut cargo = project.cargo("build");
+    cargo
+        .args([
+            "--release",
+            "--locked",
+            "--bins",
+            "--config",
+            "profile.release.strip=true",
+        ])
+        .args(["--package", "steermap-plugin", "--package", "steermap-mapper"])
+        // With a target that is named, build scripts and macros, which run here, are compiled without the flags.
+        .args(["--target", host])
+        .env("CARGO_TARGET_DIR", folder)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    run(&mut cargo)?;
+    let built = folder.join(host).join("release");
+    let program = |name: &&str| built.join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    Ok(PROGRAMS.iter().map(program).collect())
+}
+
+/// Writes the licences of all crates that the programs are made of, with their texts.
+fn collect_licences(project: &Project, host: &str, out: &Path) -> Result<()> {
+    let (name, version) = CARGO_ABOUT;
+    let tools = project.root().join("target/tools");
+    fs::create_dir_all(&tools).with_context(|| tools.display().to_string())?;
+    let (wanted, installed) = (tools.join("cargo-about.txt"), tools.join(name));
+    write(&wanted, format!("{name} {version}").as_bytes())?;
+    once(&wanted, &installed, |folder| {
+        run(project
+            .cargo("install")
+            .args([
+                name,
+                "--version",
+                &format!("={version}"),
+                "--locked",
+                "--features",
+                "cli",
+                "--root",
+            ])
+            .arg(folder)
+            .env("CARGO_TARGET_DIR", tools.join("build")))
+    })?;
+    let settings = project.root().join("xtask/dist");
+    // Of the mapper, which stands on all other crates of ours that are in a package.
+    run(Command::new(
+        installed
+            .join("bin")
+            .join(name)
+            .with_extension(std::env::consts::EXE_EXTENSION),
+    )
+    .current_dir(project.root())
+    .args([
+        "generate",
+        "--fail",
+        "--locked",
+        "--manifest-path",
+        "mapper/Cargo.toml",
+        "--target",
+        host,
+    ])
+    .arg("--config")
+    .arg(settings.join("about.toml"))
+    .arg("--output-file")
+    .arg(out)
+    .arg(settings.join("licences.hbs")))
+}
+
+/// What the package is, for whoever finds it.
+fn description(version: &str, commit: Option<&str>, host: &str, cpu: &str, programs: &[PathBuf]) -> Result<String> {
+    let mut text = format!("steermap {version} for {host}, processors with the instructions of {cpu}\n");
+    if let Some(commit) = commit {
+        text += &format!("made from commit {commit}\n");
+    }
+    let mut needed = None;
+    for program in programs {
+        needed = needed.max(glibc(
+            &fs::read(program).with_context(|| program.display().to_string())?,
+        ));
+    }
+    if let Some((major, minor)) = needed {
+        text += &format!("needs glibc {major}.{minor} or newer\n");
+    }
+    Ok(text)
+}
+
+/// The newest version of glibc that a program asks for.
+fn glibc(program: &[u8]) -> Option<(u32, u32)> {
+    const MARK: &[u8] = b"GLIBC_";
+    let versions = program
+        .windows(MARK.len())
+        .enumerate()
+        .filter(|(_, window)| *window == MARK);
+    versions
+        .filter_map(|(at, _)| {
+            let rest = &program[at + MARK.len()..];
+            let end = rest.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'.')?;
+            let (major, minor) = std::str::from_utf8(&rest[..end]).ok()?.split_once('.')?;
+            let minor = minor.split('.').next()?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        })
+        .max()
+}
+
+fn entry(path: &str, from: &Path) -> Entry {
+    Entry {
+        path: path.to_string(),
+        from: from.to_path_buf(),
+        program: false,
+    }
+}
+
+/// Adds the file or folder `name` of the checkout.
+fn add(root: &Path, name: &str, entries: &mut Vec<Entry>) -> Result<()> {
+    let from = root.join(name);
+    if from.is_dir() {
+        for file in files_in(&from)? {
+            add(root, &format!("{name}/{}", name_of(&file)?), entries)?;
+        }
+    } else {
+        entries.push(entry(name, &from));
+    }
+    Ok(())
+}
+
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    entries
+        .map(|entry| Ok(entry.with_context(|| folder.display().to_string())?.path()))
+        .collect()
+}
+
+fn name_of(path: &Path) -> Result<&str> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.with_context(|| format!("{}: a name that is not UTF-8", path.display()))
+}
+
+/// The package as a folder, which the image takes.
+fn unpacked(entries: &[Entry], folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    for entry in entries {
+        let to = folder.join(&entry.path);
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+        }
+        fs::copy(&entry.from, &to).with_context(|| entry.from.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The package as a tar.gz. Equal files give equal bytes: owners and dates of the files are not taken along.
+fn archive(entries: &[Entry], name: &str, date: u64) -> Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::best()));
+    for entry in entries {
+        let content = fs::read(&entry.from).with_context(|| entry.from.display().to_string())?;
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(if entry.program { 0o755 } else { 0o644 });
+        header.set_mtime(date);
+        archive.append_data(&mut header, format!("{name}/{}", entry.path), content.as_slice())?;
+    }
+    Ok(archive.into_inner()?.finish()?)
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = fs::File::create(path).with_context(|| path.display().to_string())?;
+    file.write_all(content).with_context(|| path.display().to_string())
+}
+
+/// The target that rustc compiles for unless told otherwise.
+fn host(project: &Project) -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let text = output(Command::new(rustc).arg("-vV").current_dir(project.root()))?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_string())
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    workspace: Workspace,
+}
+
+#[derive(Deserialize)]
+struct Workspace {
+    package: Package,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    version: String,
+}
+
+fn version(project: &Project) -> Result<String> {
+    let path = project.root().join("Cargo.toml");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let manifest: Manifest = toml::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(manifest.workspace.package.version)
+}
+
+/// The date of the package's files, in seconds since 1970: what SOURCE_DATE_EPOCH says, else that of the commit; 0 without git.
+fn date(project: &Project) -> Result<u64> {
+    if let Ok(date) = std::env::var("SOURCE_DATE_EPOCH") {
+        return date.parse().with_context(|| format!("SOURCE_DATE_EPOCH: {date}"));
+    }
+    Ok(git(project, &["log", "-1", "--format=%ct"])
+        .and_then(|date| date.parse().ok())
+        .unwrap_or(0))
+}
+
+/// The commit that is built, and whether the checkout differs from it.
+fn commit(project: &Project) -> Option<String> {
+    git(
+        project,
+        &["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+    )
+}
+
+fn git(project: &Project, args: &[&str]) -> Option<String> {
+    let text = output(Command::new("git").args(args).current_dir(project.root())).ok()?;
+    Some(text.trim().to_string())
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("could not start {command:?}"))?;
+    ensure!(output.status.success(), "{command:?} ended with {}", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("the output of {command:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_files_give_equal_archives() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive_of = |date: u64| {
+            fs::write(dir.path().join("program"), "runs").unwrap();
+            fs::write(dir.path().join("text"), "reads").unwrap();
+            let mut entries = vec![entry("a/text", &dir.path().join("text"))];
+            entries.push(Entry {
+                path: "program".to_string(),
+                from: dir.path().join("program"),
+                program: true,
+            });
+            archive(&entries, "name", date).unwrap()
+        };
+        let first = archive_of(1_000_000_000);
+        assert_eq!(first, archive_of(1_000_000_000));
+        let mut unpacked = tar::Archive::new(flate2::read::GzDecoder::new(first.as_slice()));
+        let found: Vec<_> = unpacked
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let header = entry.header();
+                let path = entry.path().unwrap().display().to_string();
+                (
+                    path,
+                    header.mode().unwrap(),
+                    header.mtime().unwrap(),
+                    header.uid().unwrap(),
+                )
+            })
+            .collect();
+        let expected = [("name/a/text", 0o644), ("name/program", 0o755)];
+        assert_eq!(
+            found,
+            expected.map(|(path, mode)| (path.to_string(), mode, 1_000_000_000, 0))
+        );
+    }
+
+    #[test]
+    fn the_newest_glibc_is_found() {
+        assert_eq!(
+            glibc(b"\0GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.9\0GLIBC_PRIVATE\0"),
+            Some((2, 34))
+        );
+        assert_eq!(glibc(b"static"), None);
+    }
+
+    #[test]
+    fn what_a_package_has_is_there() {
+        let project = Project::find().unwrap();
+        let mut entries = Vec::new();
+        for name in FILES {
+            add(project.root(), name, &mut entries).unwrap();
+        }
+        let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+        for path in [
+            "LICENSE",
+            "examples/serving/container.toml",
+            "examples/family/stories-3m/model.safetensors",
+        ] {
+            assert!(paths.contains(&path), "{paths:?}");
+        }
+        assert!(!version(&project).unwrap().is_empty());
+    }
+}
