@@ -69,7 +69,7 @@ impl Selector {
     /// [`Where::reaches_back`].
     pub fn new(tokens: &Where, phase: Phase, at: &str, resolve: ResolveToken<'_>) -> Result<Self, SteeringError> {
         let nothing_left =
-            || SteeringError::value(at, "exclusions that leave nothing", "one token at least, or \"none\"");
+            || SteeringError::value(at, "exclusions that leave nothing", "at least one token, or \"none\"");
         let generated;
         let written = tokens;
         let tokens = match phase {
@@ -351,7 +351,7 @@ impl Clauses {
             }
             if !found && self.required {
                 return Err(format!(
-                    "tokens: found none of them in the prompt's {len} tokens, expected one at least"
+                    "tokens: found none of them in the prompt's {len} tokens, expected at least one"
                 ));
             }
         }
@@ -360,7 +360,7 @@ impl Clauses {
             mark(&mut selected, range, true);
         }
         if !self.roles.is_empty() && self.turns.is_empty() && self.required {
-            return Err("roles: found no message of theirs in the prompt, expected one at least".to_string());
+            return Err("roles: found no message of theirs in the prompt, expected at least one".to_string());
         }
 
         // Where only tokens or roles were asked for and none occurs, no exclusion is at fault.
@@ -369,7 +369,7 @@ impl Clauses {
         }
         let none_left = |clause: &str| {
             Err(format!(
-                "{clause}: found none of the prompt's {len} positions left, expected one at least"
+                "{clause}: found none of the prompt's {len} positions left, expected at least one"
             ))
         };
         for &position in &self.exclude_positions {

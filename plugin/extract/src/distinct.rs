@@ -55,11 +55,11 @@ impl DistinctPairs {
             None
         } else if groups == pairs {
             Some(format!(
-                "distinct pairs: found {pairs}, expected {LEAST_GROUPS} at least"
+                "distinct pairs: found {pairs}, expected at least {LEAST_GROUPS}"
             ))
         } else {
             Some(format!(
-                "groups of pairs that share no text: found {groups}, expected {LEAST_GROUPS} at least"
+                "groups of pairs that share no text: found {groups}, expected at least {LEAST_GROUPS}"
             ))
         }
     }
@@ -138,7 +138,7 @@ mod tests {
         );
         assert_eq!(
             shared.too_few().unwrap(),
-            "groups of pairs that share no text: found 1, expected 10 at least"
+            "groups of pairs that share no text: found 1, expected at least 10"
         );
     }
 
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(of(10).too_few(), None);
         assert_eq!(
             of(9).too_few().unwrap(),
-            "distinct pairs: found 9, expected 10 at least"
+            "distinct pairs: found 9, expected at least 10"
         );
     }
 }

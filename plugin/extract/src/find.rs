@@ -73,10 +73,10 @@ impl FoundLayer {
 pub fn distinct(given: &[crate::Pair]) -> Result<DistinctPairs, ExtractError> {
     let pairs = DistinctPairs::new(given);
     let count = given.len();
-    ensure!(count >= 2, "found {count} pairs, expected two at least");
+    ensure!(count >= 2, "found {count} pairs, expected at least two");
     ensure!(
         pairs.pairs.len() >= 2,
-        "found {count} pairs that are all the same, expected two different ones at least"
+        "found {count} pairs that are all the same, expected at least two different ones"
     );
     Ok(pairs)
 }

@@ -185,7 +185,7 @@ impl FromStr for Method {
 
 /// Checks that there are pairs, all of the same width and finite.
 fn check(positive: &[&[f32]], negative: &[&[f32]]) -> Result<(), ExtractError> {
-    ensure!(!positive.is_empty(), "found no pairs, expected one at least");
+    ensure!(!positive.is_empty(), "found no pairs, expected at least one");
     ensure!(
         positive.len() == negative.len(),
         "found {} positive and {} negative states, expected as many",

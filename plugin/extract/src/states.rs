@@ -249,7 +249,7 @@ async fn tokenized(reader: &impl Reader, pairs: &[Pair], position: TokenPosition
         };
         let (most, longest) = (reader.max_tokens(), positive.len().max(negative.len()));
         if longest > most {
-            let message = format!("found a text of {longest} tokens, expected {most} at most, the model's context");
+            let message = format!("found a text of {longest} tokens, expected at most {most}, the model's context");
             return Err(at(ExtractError::Input(message)));
         }
         prompts.extend([positive, negative].map(|tokens| Prompt { tokens, answer }));

@@ -74,9 +74,9 @@ pub(super) fn refuse_overflow(
             if let Some(beyond) = beyond {
                 let (field, given) = spelled_scale(&spec.vectors[index], 1.0);
                 let expected = if half {
-                    format!("{MAX_F16:.0} at most, since the model runs in float16")
+                    format!("at most {MAX_F16:.0}, since the model runs in float16")
                 } else {
-                    format!("a norm of {MAX_NORM:.1e} at most")
+                    format!("a norm of at most {MAX_NORM:.1e}")
                 };
                 return Err(SteeringError::value(
                     format!("{at}vectors[{index}].{field}"),

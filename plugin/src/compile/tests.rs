@@ -87,7 +87,7 @@ fn layers_are_chosen_from_those_that_there_are() {
     for (layers, message) in [
         (
             "3-5",
-            "s.vectors[0].layers: found \"3-5\", expected one at least of the layers that there are: 1, 2",
+            "s.vectors[0].layers: found \"3-5\", expected at least one of the available layers: 1, 2",
         ),
         ("3", "s.vectors[0].layers: found 3, expected layers that \"a\" has: 1-2"),
         (
@@ -955,7 +955,7 @@ fn many_small_offsets_are_one_large_one() {
     assert_eq!(
         reject(vec![small(0.2), small(0.2), small(0.2)]).unwrap_err(),
         "s.vectors[2].relative_scale: found 0.2, with which the offsets at layer 1 add up to 0.600 of the stream's mean norm, \
-         expected 0.5 at most, the server's max_relative_scale"
+         expected at most 0.5, the server's max_relative_scale"
     );
     // Whatever their direction, and wherever they act.
     assert!(reject(vec![small(0.3), small(-0.3)]).is_err());

@@ -209,7 +209,7 @@ impl<'a> Machine<'a> {
                 let length = self.u8()?.into();
                 let bytes = self.take(length)?;
                 if length > 8 {
-                    return Err(malformed(format!("an integer of {length} bytes"), "8 at most"));
+                    return Err(malformed(format!("an integer of {length} bytes"), "at most 8"));
                 }
                 let mut number = [if bytes.last().is_some_and(|last| last & 0x80 != 0) {
                     0xff
@@ -344,7 +344,7 @@ impl<'a> Machine<'a> {
     }
 
     fn utf8(&mut self, length: usize) -> Result<&'a str, ForeignError> {
-        std::str::from_utf8(self.take(length)?).map_err(|_| malformed("bytes that are no UTF-8", "a text"))
+        std::str::from_utf8(self.take(length)?).map_err(|_| malformed("bytes that are not UTF-8", "a text"))
     }
 
     fn text(&mut self, length: usize) -> Result<(), ForeignError> {

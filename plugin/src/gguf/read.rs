@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
     fn text(&mut self, field: &str) -> Result<&'a str, GgufError> {
         let length = self.u64(field)?;
         let bytes = self.take(field, length)?;
-        std::str::from_utf8(bytes).map_err(|_| GgufError::value(field, "bytes that are no UTF-8", "a text"))
+        std::str::from_utf8(bytes).map_err(|_| GgufError::value(field, "bytes that are not UTF-8", "a text"))
     }
 
     /// A metadata value after its key.

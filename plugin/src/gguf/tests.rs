@@ -177,7 +177,7 @@ fn mistakes_name_their_place() {
     assert!(one(meta("general.alignment", 4, &3u32.to_le_bytes())).contains("general.alignment: found 3"));
     assert!(one(meta("controlvector.layer_count", 8, &text("x"))).contains("layer_count: found \"x\""));
     assert!(one(meta("controlvector.model_hint", 7, &[1])).contains("model_hint: found a value"));
-    assert!(one(meta("a\u{0}", 8, &[&2u64.to_le_bytes()[..], &[0xff, 0xfe]].concat())).contains("no UTF-8"));
+    assert!(one(meta("a\u{0}", 8, &[&2u64.to_le_bytes()[..], &[0xff, 0xfe]].concat())).contains("not UTF-8"));
     let llama = meta("general.architecture", 8, &text("llama"));
     let found = error(&file(&[llama], &[], &[]));
     assert_eq!(

@@ -153,7 +153,7 @@ impl LiveTable {
             ("queue_bytes", limits.queue_bytes),
         ] {
             if value == 0 {
-                return Err(SteeringError::value(format!("steering.live.{key}"), "0", "1 at least"));
+                return Err(SteeringError::value(format!("steering.live.{key}"), "0", "at least 1"));
             }
         }
         if !(LEAST_SHARE..=1.0).contains(&limits.share) {
@@ -189,7 +189,7 @@ mod tests {
         for (text, message) in [
             (
                 "request_tokens = 0",
-                "steering.live.request_tokens: found 0, expected 1 at least",
+                "steering.live.request_tokens: found 0, expected at least 1",
             ),
             ("share = 0", "steering.live.share: found 0, expected 0.01 to 1"),
             ("share = nan", "steering.live.share: found NaN, expected 0.01 to 1"),

@@ -126,7 +126,7 @@ impl ReadProgress for Watched {
         let count: usize = tokens.iter().sum();
         if count > self.most {
             let message = format!(
-                "found {count} tokens in the texts, expected {} at most, the server's request_tokens",
+                "found {count} tokens in the texts, expected at most {}, the server's request_tokens",
                 self.most
             );
             return Err(ExtractError::Input(message));
@@ -139,7 +139,7 @@ impl ReadProgress for Watched {
             let bytes = held.saturating_mul(self.token_bytes);
             if bytes > MAX_STATE_BYTES {
                 let message = format!(
-                    "found {what}, whose states at these layers take {bytes} bytes, expected {MAX_STATE_BYTES} at most: fewer \
+                    "found {what}, whose states at these layers take {bytes} bytes, expected at most {MAX_STATE_BYTES}: fewer \
                      layers, or less text"
                 );
                 return Err(ExtractError::Input(message));
@@ -162,7 +162,7 @@ fn check_work(wanted: &Wanted, pairs: usize, width: usize, measured: bool) -> Re
         return Ok(());
     }
     Err(ExtractError::Input(format!(
-        "method: found {} with {pairs} pairs at {} layers, which takes about {:.1e} products, expected {:.1e} at most: fewer pairs, \
+        "method: found {} with {pairs} pairs at {} layers, which takes about {:.1e} products, expected at most {:.1e}: fewer pairs, \
          fewer layers, or mean-difference",
         wanted.method,
         wanted.layers.len(),
@@ -292,7 +292,7 @@ impl Inner {
                     return Err(SteeringError::value(
                         format!("{at}pairs[{index}].{side}"),
                         format!("{} bytes", text.bytes()),
-                        format!("{MAX_TEXT_BYTES} at most"),
+                        format!("at most {MAX_TEXT_BYTES}"),
                     ));
                 }
             }

@@ -7,7 +7,7 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A JSON object as its members in order, each value byte for byte as it was written: numbers keep their digits, and
-/// what is not looked at costs one scan.
+/// values that nobody reads cost one scan.
 #[derive(Debug)]
 pub(super) struct Object<'a>(Vec<(String, &'a str)>);
 
@@ -34,7 +34,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The object that `json` is; `None` if it is anything else, malformed JSON included.
+    /// Parses `json`; `None` if it is not an object, or malformed.
     pub(super) fn parse(json: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
     }
@@ -44,7 +44,7 @@ impl<'a> Object<'a> {
         self.0.iter().find_map(|(name, value)| (name == key).then_some(*value))
     }
 
-    /// Takes out all members called `key`, and gives their values in order.
+    /// Removes all members called `key`, and returns their values in order.
     pub(super) fn take(&mut self, key: &str) -> Vec<&'a str> {
         let mut taken = Vec::new();
         self.0.retain(|(name, value)| {
@@ -57,7 +57,7 @@ impl<'a> Object<'a> {
         taken
     }
 
-    /// The object as JSON, with the member `key` added at its end, or in its place if there is one.
+    /// The object as JSON, with the member `key` replaced, or added at the end if there is none.
     pub(super) fn with(&self, key: &str, value: &str) -> String {
         let kept = self
             .0
@@ -87,38 +87,38 @@ fn write<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     json
 }
 
-/// Reads `json` as a `T`; a mistake is told as `FIELD: found .., expected ..`, with `at` as the path of the whole.
+/// Reads `json` as a `T`. `at` is the path of the whole value, for messages of the form `FIELD: found .., expected ..`.
 ///
 /// # Errors
 ///
-/// The message, and whether it is the JSON itself that is malformed.
-pub(super) fn read<T: DeserializeOwned>(json: &[u8], at: &str) -> Result<T, Mistake> {
+/// JSON that is malformed, or is not a `T`.
+pub(super) fn read<T: DeserializeOwned>(json: &[u8], at: &str) -> Result<T, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = match (at, error.path().to_string()) {
-            // `?` is a place within JSON that ends too early.
+            // serde_path_to_error writes `?` for a place within JSON that ends too early.
             (at, path) if path == "." || path == "?" => at.to_string(),
             ("", path) => path,
             (at, path) => format!("{at}.{path}"),
         };
-        Mistake::new(if path.is_empty() { "body" } else { &path }, error.inner())
+        JsonError::new(if path.is_empty() { "body" } else { &path }, error.inner())
     })?;
     deserializer
         .end()
-        .map_err(|error| Mistake::new(if at.is_empty() { "body" } else { at }, &error))?;
+        .map_err(|error| JsonError::new(if at.is_empty() { "body" } else { at }, &error))?;
     Ok(value)
 }
 
-/// JSON that is not what was expected.
+/// Why JSON could not be read.
 #[derive(Debug)]
-pub(super) struct Mistake {
+pub(super) struct JsonError {
     /// The field, what was found and what was expected.
     pub(super) message: String,
-    /// Whether it is no JSON at all.
+    /// Whether the JSON itself is malformed.
     pub(super) malformed: bool,
 }
 
-impl Mistake {
+impl JsonError {
     fn new(path: &str, error: &serde_json::Error) -> Self {
         let malformed = !error.is_data();
         let text = error.to_string();
@@ -133,17 +133,17 @@ impl Mistake {
             let message = format!("{path}: found malformed JSON ({text}), expected JSON");
             return Self { message, malformed };
         }
-        // serde_json adds where in the text; the path says it better.
+        // serde_json adds line and column; the path is more useful.
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
         Self {
-            message: format!("{path}: {}", in_house_words(text)),
+            message: format!("{path}: {}", as_found_expected(text)),
             malformed,
         }
     }
 }
 
-/// serde's phrases, as `found .., expected ..`.
-fn in_house_words(text: &str) -> String {
+/// Rewrites serde's messages in the form `found .., expected ..`.
+fn as_found_expected(text: &str) -> String {
     for phrase in ["invalid type: ", "invalid value: ", "invalid length "] {
         if let Some(rest) = text.strip_prefix(phrase) {
             return format!("found {rest}");
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_none() {
+    fn anything_but_an_object_is_none() {
         let bad: [&[u8]; 8] = [
             b"",
             b"[1]",
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_their_field() {
+    fn errors_name_their_field() {
         #[derive(Debug, Deserialize)]
         #[serde(deny_unknown_fields)]
         #[expect(dead_code, reason = "only read")]

@@ -1,4 +1,4 @@
-//! The playground: a page to steer with, and what it needs to know.
+//! The playground: a page for trying steering, and the route it reads its state from.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ const FILES: &[(&str, &str)] = files![
     "vector-files.js",
 ];
 
-/// Nothing but what this server sends may run in the page, be shown in it or be asked by it.
+/// The content security policy: the page runs, shows and requests only what this server sends.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -73,7 +73,7 @@ struct Playground {
     options: Arc<AdminOptions>,
 }
 
-/// The page and its files, open to all, and what it needs to know, behind the token where there is one.
+/// The page and its files, open to all, and the route it reads its state from, behind the token if one is set.
 pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
     let options = Arc::new(options);
     let guarded = Router::new()
@@ -86,7 +86,7 @@ pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
         .with_state(Playground { steering, options })
 }
 
-/// The middleware of `/`, where mistral.rs answers that it is there: a browser gets links.
+/// The middleware of `/`, where mistral.rs answers that it is running: a browser gets links.
 pub(super) async fn front(request: Request, next: Next) -> Response {
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let browses = accept.is_some_and(|accept| accept.contains("text/html"));
@@ -139,12 +139,12 @@ fn asset(name: &str) -> Response {
     }
 }
 
-/// An answer for a browser, with what it may do with it.
+/// An answer for a browser, with the headers that restrict its use.
 fn guarded(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Another version of the server has other files under the same names.
+    // Another version of the server may have other files under the same names.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

@@ -680,7 +680,7 @@ fn check_work(program: &Program, readouts: Option<&Readouts>, prompt_len: usize)
     }
     Err(format!(
         "steering.vectors: found {work} positions times layers of the {prompt_len} tokens of this prompt, summed over the \
-         vectors that act on it or are read, expected {MAX_PROMPT_WORK} at most"
+         vectors that act on it or are read, expected at most {MAX_PROMPT_WORK}"
     ))
 }
 

@@ -362,7 +362,7 @@ fn what_no_vector_is_found_from_is_refused() {
         (
             with(json!({"pairs": []})),
             422,
-            "pairs: found 0 pairs, expected two at least",
+            "pairs: found 0 pairs, expected at least two",
         ),
         (
             with(json!({"pairs": [pairs[0], pairs[0]]})),
