@@ -35,7 +35,7 @@ impl residual_hooks::ResidualHook for Hook {
         if !self.tables {
             return self.applier.after_block(layer, stream, batch, &|_, _| ());
         }
-        let pass = self.applier.look(layer, stream, batch, &|_, _| ())?.unwrap();
+        let pass = self.applier.observe(layer, stream, batch, &|_, _| ())?.unwrap();
         match pass.plan().layer(layer) {
             Some(here) => self.applier.tables.apply(here, pass.gains(), stream),
             None => Ok(None),

@@ -89,10 +89,10 @@ fn layers_are_chosen_from_those_that_there_are() {
             "3-5",
             "s.vectors[0].layers: found \"3-5\", expected at least one of the available layers: 1, 2",
         ),
-        ("3", "s.vectors[0].layers: found 3, expected layers that \"a\" has: 1-2"),
+        ("3", "s.vectors[0].layers: found 3, expected layers of \"a\": 1-2"),
         (
             "0.9",
-            "s.vectors[0].layers: found 5, expected layers that \"a\" has: 1-2",
+            "s.vectors[0].layers: found 5, expected layers of \"a\": 1-2",
         ),
     ] {
         assert_eq!(at(a(), layers), Err(message.to_string()));
@@ -165,11 +165,11 @@ fn what_does_not_fit_names_its_field() {
         ),
         (
             a().at_layers([1, 9]),
-            "s.vectors[0].layers: found 9, expected layers that \"a\" has: 1-2",
+            "s.vectors[0].layers: found 9, expected layers of \"a\": 1-2",
         ),
         (
             small().through("up").at_layers([1]),
-            "s.vectors[0].layers: found 1, expected layers that \"small\" through \"up\" has: 4",
+            "s.vectors[0].layers: found 1, expected layers of \"small\" through \"up\": 4",
         ),
         (
             small(),
@@ -192,7 +192,7 @@ fn what_does_not_fit_names_its_field() {
         ),
         (
             a().when(When::above("b", 1, 0.0)),
-            "s.vectors[0].when.layer: found 1, expected layers that \"b\" has: 2-3",
+            "s.vectors[0].when.layer: found 1, expected layers of \"b\": 2-3",
         ),
         (
             a().when(Test::above("b", 1, 0.0).through("down")),
@@ -1036,7 +1036,7 @@ fn lengths_that_nobody_can_tell_are_refused_under_a_bound() {
     let refused = held_by(&alone, used(), 10.0, Excess::Clamp, 0).unwrap_err();
     assert!(
         refused
-            .starts_with("s.vectors[0].scale: found 1 at layer 1, where no vector or map says the stream's mean norm"),
+            .starts_with("s.vectors[0].scale: found 1 at layer 1, where no vector or map states the stream's mean norm"),
         "{refused}"
     );
     // A share of the state needs no norm.

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::object::Object;
-use crate::apply::reader::Stretch;
+use crate::apply::reader::ReadoutChunk;
 use crate::spec::StateDtype;
 use crate::steering::Readings;
 use crate::token_texts::TokenTexts;
@@ -143,19 +143,19 @@ impl ReadoutWriter {
     /// What is known of a choice and not yet written, as JSON.
     fn take(&mut self, choice: usize) -> Option<String> {
         let reader = self.readings.of_choice(choice, self.each)?;
-        let stretch = reader.take_stretch();
+        let chunk = reader.take_chunk();
         if self.written.len() <= choice {
             self.written.resize(choice + 1, WrittenSoFar::default());
         }
         let written = &mut self.written[choice];
         // After a tool call the engine runs the conversation again from its start.
-        if !stretch.ids.is_empty() && stretch.first < written.end {
+        if !chunk.ids.is_empty() && chunk.first < written.end {
             *written = WrittenSoFar::default();
         }
-        let numbers = stretch.ids.len() * stretch.values.len().max(1);
-        let numbers = numbers + stretch.states.iter().map(|(_, values)| values.len()).sum::<usize>();
+        let numbers = chunk.ids.len() * chunk.values.len().max(1);
+        let numbers = numbers + chunk.states.iter().map(|(_, values)| values.len()).sum::<usize>();
         let write = || {
-            let readout = readout(stretch, reader.prompt_len(), &self.readings, written)?;
+            let readout = readout(chunk, reader.prompt_len(), &self.readings, written)?;
             serde_json::to_string(&readout).ok()
         };
         let several = tokio::runtime::Handle::try_current()
@@ -168,16 +168,16 @@ impl ReadoutWriter {
     }
 }
 
-/// The readout of a stretch of tokens; `None` if there is nothing to write.
+/// The readout of a chunk of tokens; `None` if there is nothing to write.
 fn readout(
-    stretch: Stretch,
+    chunk: ReadoutChunk,
     prompt_len: usize,
     readings: &Readings,
     written: &mut WrittenSoFar,
 ) -> Option<ReadoutJson> {
     let readouts = readings.readouts();
     let states = readouts.states.iter().flat_map(|states| {
-        let layers = states.layers.iter().zip(&stretch.states);
+        let layers = states.layers.iter().zip(&chunk.states);
         layers
             .filter(|(_, (positions, _))| !positions.is_empty())
             .map(|(layer, (positions, values))| StatesJson {
@@ -193,23 +193,23 @@ fn readout(
             })
     });
     let states: Vec<StatesJson> = states.collect();
-    let tokens = tokens(&stretch, prompt_len, readings.texts(), written);
-    let truncated = stretch.truncated && !written.truncated;
+    let tokens = tokens(&chunk, prompt_len, readings.texts(), written);
+    let truncated = chunk.truncated && !written.truncated;
     if tokens.is_empty() && states.is_empty() && !truncated {
         return None;
     }
-    written.truncated |= stretch.truncated;
+    written.truncated |= chunk.truncated;
     Some(ReadoutJson {
         tokens: (!readouts.readings.is_empty()).then_some(tokens),
         states,
-        truncated: stretch.truncated,
+        truncated: chunk.truncated,
     })
 }
 
-fn tokens(stretch: &Stretch, prompt_len: usize, texts: &TokenTexts, written: &mut WrittenSoFar) -> Vec<TokenJson> {
-    written.end = written.end.max(stretch.first + stretch.ids.len());
+fn tokens(chunk: &ReadoutChunk, prompt_len: usize, texts: &TokenTexts, written: &mut WrittenSoFar) -> Vec<TokenJson> {
+    written.end = written.end.max(chunk.first + chunk.ids.len());
     let token = |(index, id): (usize, &u32)| {
-        let position = stretch.first + index;
+        let position = chunk.first + index;
         let (phase, end) = if position < prompt_len {
             ("prompt", &mut written.prompt)
         } else {
@@ -224,10 +224,10 @@ fn tokens(stretch: &Stretch, prompt_len: usize, texts: &TokenTexts, written: &mu
             phase,
             token: String::from_utf8_lossy(&bytes).into_owned(),
             bytes: [start, *end],
-            values: stretch.values.iter().map(value).collect(),
+            values: chunk.values.iter().map(value).collect(),
         }
     };
-    stretch.ids.iter().enumerate().map(token).collect()
+    chunk.ids.iter().enumerate().map(token).collect()
 }
 
 /// The schema of a `readout` in an answer, for the OpenAPI document.
