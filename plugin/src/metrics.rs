@@ -26,9 +26,9 @@ const FIND_BUCKETS: [f64; 7] = [0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 100.0];
 
 /// The counters of one server. A clone counts into the same.
 #[derive(Clone)]
-pub struct Metrics(Arc<Inner>);
+pub struct Metrics(Arc<Counters>);
 
-struct Inner {
+struct Counters {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     vector_requests: Family<VectorLabels, Counter>,
@@ -175,7 +175,7 @@ impl Metrics {
             "Look-ups of vectors found from pairs",
             found_cache.clone(),
         );
-        Self(Arc::new(Inner {
+        Self(Arc::new(Counters {
             registry,
             requests,
             vector_requests,

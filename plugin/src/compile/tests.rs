@@ -90,10 +90,7 @@ fn layers_are_chosen_from_those_that_there_are() {
             "s.vectors[0].layers: found \"3-5\", expected at least one of the available layers: 1, 2",
         ),
         ("3", "s.vectors[0].layers: found 3, expected layers of \"a\": 1-2"),
-        (
-            "0.9",
-            "s.vectors[0].layers: found 5, expected layers of \"a\": 1-2",
-        ),
+        ("0.9", "s.vectors[0].layers: found 5, expected layers of \"a\": 1-2"),
     ] {
         assert_eq!(at(a(), layers), Err(message.to_string()));
     }
@@ -1035,8 +1032,9 @@ fn lengths_that_nobody_can_tell_are_refused_under_a_bound() {
         .unwrap();
     let refused = held_by(&alone, used(), 10.0, Excess::Clamp, 0).unwrap_err();
     assert!(
-        refused
-            .starts_with("s.vectors[0].scale: found 1 at layer 1, where no vector or map states the stream's mean norm"),
+        refused.starts_with(
+            "s.vectors[0].scale: found 1 at layer 1, where no vector or map states the stream's mean norm"
+        ),
         "{refused}"
     );
     // A share of the state needs no norm.
