@@ -1,12 +1,13 @@
-//! What steering means, spelled out for one state at a time: slow and plain, what the fast way is compared with.
+//! The definition of steering, for one state at a time. Slow and simple; tests compare the fast implementation with it.
 
 use crate::compile::Program;
 use crate::spec::{Conflict, NormRule, Op};
 
 /// Steers `state`, the stream of one token after block `layer`: `[hidden_size]`.
 ///
-/// The token is the last of `ids`, the tokens of its sequence so far, the first `prompt_len` of which are the prompt. `decisions`
-/// says of each of the program's conditions whether this sequence, or this token, meets it; one that is not there is not known.
+/// The token is the last of `ids`, the tokens of its sequence so far, the first `prompt_len` of which are the prompt.
+/// `decisions` has, for each of the program's conditions, whether this sequence or token meets it; a missing entry is
+/// not known.
 pub fn steer(program: &Program, state: &mut [f32], layer: usize, prompt_len: usize, ids: &[u32], decisions: &[bool]) {
     let position = ids.len() - 1;
     let token = ids[position];
@@ -68,7 +69,7 @@ pub fn steer(program: &Program, state: &mut [f32], layer: usize, prompt_len: usi
     }
     if program.norm == NormRule::Preserve {
         let norm_after = norm(&h);
-        // A state of zeros has no direction to give a norm to.
+        // A state of zeros can't be scaled to a norm.
         if norm_after > 0.0 {
             h.iter_mut().for_each(|x| *x *= norm_before / norm_after);
         }

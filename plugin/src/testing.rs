@@ -1,4 +1,4 @@
-//! What the tests of several modules need.
+//! Helpers for the tests of several modules.
 
 use nalgebra::{DMatrix, DVector};
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use crate::{Library, Target};
 /// Width of the target's stream.
 pub(crate) const HIDDEN: usize = 4;
 
-/// Runs the same cases every time.
+/// A deterministic configuration: the same cases in every run.
 pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,

@@ -537,7 +537,7 @@ fn what_no_vector_is_found_from_is_refused() {
         json!({"spec": {"vectors": [{"vector": {"model": "small", "pairs": pairs}, "map": "across", "scale": 1.0}]}});
     let reply = client.put("/v1/steering/default", &spec).unwrap();
     assert!(
-        reply.status == 422 && reply.message().contains("pairs are for requests"),
+        reply.status == 422 && reply.message().contains("only requests may have pairs"),
         "{}",
         reply.body
     );
