@@ -437,7 +437,7 @@ fn what_no_vector_is_found_from_is_refused() {
         (
             json!({"name": "x", "model": "small", "position": "answer", "pairs": pair(json!("Now, Mia"), json!("Now"))}),
             422,
-            "pairs: pair 1: the tokens of one text begin the other's",
+            "pairs: pair 1: the tokens of one text are a prefix of the other's",
         ),
     ] {
         let reply = client.post("/v1/steering/vectors", &body).unwrap();

@@ -1,6 +1,6 @@
-//! A mean that grows.
+//! A running mean.
 
-/// A mean that grows.
+/// A running mean.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mean {
     sum: f64,
@@ -8,13 +8,13 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// One value more.
+    /// Adds a value.
     pub fn add(&mut self, value: f64) {
         self.sum += value;
         self.count += 1;
     }
 
-    /// The mean; 0 of nothing.
+    /// The mean; 0 without values.
     pub fn value(&self) -> f64 {
         self.sum / self.count.max(1) as f64
     }

@@ -2,11 +2,11 @@
 //!
 //! | module | role |
 //! | --- | --- |
-//! | `folds` | which pairs are held out together |
+//! | `folds` | the parts of a cross-validation |
 //! | `separation` | mean difference, area under the ROC curve, cross-validation |
 //! | `proportion` | Wilson's interval of a share |
 //! | `ranks` | ranks, ties sharing their mean |
-//! | `growing` | a mean that grows |
+//! | `growing` | a running mean |
 
 mod folds;
 mod growing;
