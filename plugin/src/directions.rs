@@ -9,6 +9,8 @@ use quick_cache::unsync::Cache;
 use steermap_maps::digest::sha256;
 use steermap_maps::{OffsetRule, Spread};
 
+use crate::lock::lock;
+
 /// Most bytes of cached directions: 8,192 of them at a width of 8192, or every layer of a hundred vectors of an
 /// 80-layer model.
 pub const MAX_KEPT_BYTES: u64 = 256 << 20;
@@ -138,21 +140,17 @@ impl DirectionCache {
         key: DirectionKey,
         make: impl FnOnce() -> Result<LayerDirection, E>,
     ) -> Result<Arc<LayerDirection>, E> {
-        if let Some(found) = self.lock().get(&key) {
+        if let Some(found) = lock(&self.kept).get(&key) {
             return Ok(found.clone());
         }
         let made = Arc::new(make()?);
-        let mut kept = self.lock();
+        let mut kept = lock(&self.kept);
         // If another thread was faster, its direction is used, so that programs share one.
         if let Some(found) = kept.get(&key) {
             return Ok(found.clone());
         }
         kept.insert(key, made.clone());
         Ok(made)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cache<DirectionKey, Arc<LayerDirection>, Bytes>> {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -201,9 +199,9 @@ mod tests {
                 layer,
             };
             cache.get(key, || Ok::<_, ()>(found(1000))).unwrap();
-            assert!(cache.lock().weight() <= 100_000);
+            assert!(lock(&cache.kept).weight() <= 100_000);
         }
-        assert!(cache.lock().len() > 10);
+        assert!(lock(&cache.kept).len() > 10);
     }
 
     #[test]

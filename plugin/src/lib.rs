@@ -42,6 +42,7 @@
 //! | [`config`] | the `[steering]` table |
 //! | [`vector_source`] | the vectors in that table: vector files, or control vectors and their models |
 //! | [`library`] | vectors and maps by name |
+//! | [`target`] | the model that specs are compiled for |
 //! | [`directions`] | the unit directions of vectors, which programs share |
 //! | [`compile`](mod@compile) | compiles a spec and its vectors into a program for one model |
 //! | [`apply`] | runs the programs of a batch in the forward pass |
@@ -74,7 +75,9 @@ pub mod gguf;
 pub mod hook;
 pub mod library;
 pub mod live;
+mod lock;
 pub mod metrics;
+mod name;
 pub mod policy;
 #[cfg(test)]
 mod reference;
@@ -85,6 +88,7 @@ pub mod spec;
 pub mod state;
 pub mod steering;
 mod stopping;
+pub mod target;
 #[cfg(test)]
 mod testing;
 pub mod token_texts;
@@ -92,10 +96,11 @@ mod unknown_keys;
 pub mod vector_source;
 
 pub use attach::{attach, detach};
-pub use compile::{Program, Target};
+pub use compile::Program;
 pub use error::SteeringError;
 pub use hook::SteeringHook;
 pub use library::Library;
 pub use metrics::Metrics;
 pub use spec::{RequestSteering, SteeringSpec, VectorUse};
 pub use steering::{SteeredRequest, Steering};
+pub use target::Target;

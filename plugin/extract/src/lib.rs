@@ -9,6 +9,7 @@
 //! | [`device`] | the device of a model: `auto`, `cpu`, `cuda:0` |
 //! | [`layers`] | selections of layers: `all`, `3,5-9` |
 //! | [`running`] | one model of a running engine: tokenize, send |
+//! | `source` | the model that a session loads, and its settings |
 //! | [`session`] | loads a model into a separate engine |
 //! | [`capture`] | captures the residual stream of prompts |
 //! | [`distinct`] | finds repeated pairs, and pairs that share a text |
@@ -46,6 +47,8 @@ pub mod running;
 #[cfg(feature = "engine")]
 pub mod session;
 pub mod sign;
+#[cfg(feature = "engine")]
+mod source;
 pub mod states;
 pub mod statistics;
 mod table;
@@ -60,7 +63,9 @@ pub use method::Method;
 #[cfg(feature = "engine")]
 pub use running::Running;
 #[cfg(feature = "engine")]
-pub use session::{ModelSource, Session};
+pub use session::Session;
 pub use sign::Sign;
+#[cfg(feature = "engine")]
+pub use source::ModelSource;
 pub use states::{PairStates, ReadProgress, Reader};
 pub use text::{Message, Pair, Text};

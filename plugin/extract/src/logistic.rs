@@ -14,7 +14,7 @@ use faer::{Col, Mat, Side};
 
 use crate::ExtractError;
 use crate::error::{bail, ensure};
-use crate::method::centred;
+use crate::pca::centred;
 
 /// Most Newton steps. A problem that needs more than a few dozen is degenerate.
 const MAX_STEPS: usize = 200;

@@ -14,7 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use faer::{ColRef, Mat};
+use faer::Mat;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{bail, ensure};
-use crate::pca::first_component;
+use crate::pca::{centred, first_component};
 use crate::sign::Sign;
 use crate::statistics::{self, Folds};
 use crate::{ExtractError, logistic};
@@ -241,19 +241,6 @@ fn differences<'a>(couples: impl Iterator<Item = (&'a [f32], &'a [f32])>) -> Mat
     Mat::from_fn(couples.len(), width, |i, j| {
         f64::from(couples[i].0[j]) - f64::from(couples[i].1[j])
     })
-}
-
-/// Rows minus their mean. A column that is constant becomes exactly 0, without rounding errors.
-pub(crate) fn centred(rows: &Mat<f64>) -> Mat<f64> {
-    let mean = |column: ColRef<'_, f64>| {
-        if column.iter().all(|value| *value == column[0]) {
-            column[0]
-        } else {
-            column.iter().sum::<f64>() / column.nrows() as f64
-        }
-    };
-    let means: Vec<f64> = rows.col_iter().map(mean).collect();
-    Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| rows[(i, j)] - means[j])
 }
 
 /// The line of [`Method::Lat`] for the states in this order. Indices count positives first, then negatives; couples of

@@ -1,9 +1,22 @@
 //! The first principal component of a few long rows.
 
-use faer::{Mat, MatRef, Side};
+use faer::{ColRef, Mat, MatRef, Side};
 
 use crate::ExtractError;
 use crate::error::ensure;
+
+/// Rows minus their mean. A column that is constant becomes exactly 0, without rounding errors.
+pub(crate) fn centred(rows: &Mat<f64>) -> Mat<f64> {
+    let mean = |column: ColRef<'_, f64>| {
+        if column.iter().all(|value| *value == column[0]) {
+            column[0]
+        } else {
+            column.iter().sum::<f64>() / column.nrows() as f64
+        }
+    };
+    let means: Vec<f64> = rows.col_iter().map(mean).collect();
+    Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| rows[(i, j)] - means[j])
+}
 
 /// The direction along which rows (already centred by the caller) have the largest sum of squares: the first right
 /// singular vector, with norm 1 and arbitrary sign. `rows` is `[n, d]`; the result is `[d]`. Computed from the smaller

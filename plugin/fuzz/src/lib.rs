@@ -30,10 +30,13 @@ mod plugin {
     pub mod foreign;
     pub mod gguf;
     pub mod library;
+    pub mod lock;
+    pub mod name;
     pub mod policy;
     pub mod reference;
     pub mod select;
     pub mod spec;
+    pub mod target;
     pub mod vector_source;
 }
 
@@ -44,5 +47,7 @@ mod object;
 pub use compile::{Program, Target};
 pub use error::SteeringError;
 pub use library::Library;
-pub use plugin::{compile, directions, error, foreign, gguf, library, policy, reference, select, spec, vector_source};
+pub use plugin::{
+    compile, directions, error, foreign, gguf, library, lock, name, policy, reference, select, spec, target, vector_source,
+};
 pub use spec::{RequestSteering, SteeringSpec, VectorUse};

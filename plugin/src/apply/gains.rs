@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use candle_core::{Device, DeviceLocation, Result, Tensor};
 use residual_hooks::Row;
 
-use super::lock;
 use super::plan::StepLayout;
 use super::sequence::SequenceState;
+use crate::lock::lock;
 
 /// By position of the stream, the factor of each step of its program.
 pub struct Gains {

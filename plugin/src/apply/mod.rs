@@ -29,6 +29,8 @@ use pass::Pass;
 use plan::Plan;
 use table::TensorTables;
 
+use crate::lock::lock;
+
 /// Most bytes of programs that kept plans hold in memory. A plan with more is built anew for each pass.
 pub const MAX_KEPT_PROGRAM_BYTES: usize = 256 << 20;
 
@@ -114,11 +116,6 @@ impl Applier {
         }
         plan
     }
-}
-
-/// Recovers a poisoned lock; the caches behind it are consistent after every statement.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use residual_hooks::Row;
 use steermap_extract::capture::StreamCapture;
 
-use super::lock;
 use super::sequence::SequenceState;
 use crate::compile::{Program, Step, StepLayer};
 use crate::directions::Direction;
+use crate::lock::lock;
 use crate::spec::{Conflict, NormRule, Op};
 
 /// The set of steps that act at a position. Positions with equal sets share one entry.

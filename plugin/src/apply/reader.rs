@@ -7,8 +7,8 @@ use candle_core::{DType, Result, Tensor};
 use residual_hooks::Row;
 
 use super::component::{components, norms};
-use super::lock;
 use crate::compile::{Reading, Readouts};
+use crate::lock::lock;
 use crate::spec::{Of, ReadPhase, StatePositions, States};
 
 /// Bytes that all sequences of a request may still use.

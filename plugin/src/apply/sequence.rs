@@ -7,9 +7,9 @@ use candle_core::{Result, Tensor};
 use residual_hooks::Row;
 
 use super::component::components;
-use super::lock;
 use super::reader::SequenceReader;
 use crate::compile::{Condition, Program, Reads, Step};
+use crate::lock::lock;
 
 /// The program of one sequence, the values of its conditions so far, and the reader of its stream.
 pub struct SequenceState {

@@ -11,9 +11,9 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
 use super::gains::Gains;
-use super::lock;
 use super::plan::{Factors, LayerPlan, Lookup};
 use crate::directions::Direction;
+use crate::lock::lock;
 
 /// Most bytes of directions that are cached on a model's devices. A pass that needs more copies them anew.
 pub const MAX_DIRECTIONS_BYTES: u64 = 256 << 20;

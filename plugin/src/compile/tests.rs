@@ -1,3 +1,4 @@
+use candle_core::DType;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

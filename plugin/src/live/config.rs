@@ -8,7 +8,7 @@ use steermap_extract::ModelSource;
 use steermap_extract::device::DeviceChoice;
 
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
 /// An entry of `[steering.sources]`: a model to find vectors on, in addition to the served models.
 #[derive(Clone, Debug, Deserialize)]

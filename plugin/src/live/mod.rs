@@ -39,8 +39,9 @@ use steermap_maps::digest::sha256;
 
 use crate::SteeringError;
 use crate::library::not_found;
+use crate::lock::lock;
 use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef};
-use crate::steering::{SharedSteering, Snapshot, lock};
+use crate::steering::{SharedSteering, Snapshot};
 use config::LiveLimits;
 use queue::{Pace, Queue, QueueFull};
 use served::{Paced, ServedReader};

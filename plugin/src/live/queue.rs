@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::steering::lock;
+use crate::lock::lock;
 
 /// The assumed speed before one has been measured, in bytes of text per second.
 const FIRST_SPEED: f64 = 10_000.0;

@@ -10,7 +10,8 @@ use steermap_extract::session::whole;
 use steermap_extract::{ExtractError, Reader, Running, Text};
 
 use super::queue::Pace;
-use crate::steering::{SentRequest, SharedSteering, lock};
+use crate::lock::lock;
+use crate::steering::{SentRequest, SharedSteering};
 
 /// Reads a served model: prompts are sent like requests, and the model's hook captures their streams. The model's
 /// default does not steer them.

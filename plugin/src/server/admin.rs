@@ -19,11 +19,10 @@ use utoipa::ToSchema;
 
 use super::auth::{self, AdminOptions, Caller};
 use super::object::{self, Object};
-use super::openapi;
 use super::refusal::Refusal;
 use super::requests::{is_json, media_type, of_spec, read_body, stated_length};
 use super::upload::Upload;
-use crate::library::check_name;
+use crate::name::check_name;
 use crate::spec::PairsVector;
 use crate::{Metrics, RequestSteering, Steering, SteeringError, SteeringSpec, spec};
 
@@ -46,8 +45,7 @@ pub(super) struct Admin {
 }
 
 /// The admin routes, behind the token if one is set, else only if they are open on loopback; and the routes that are
-/// open to all: the dry run (of what requests may ask for in any case), the counters, and the description of these
-/// routes.
+/// open to all: the dry run (of what requests may ask for in any case) and the counters.
 pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
     let options = Arc::new(options);
     let admin = Admin {
@@ -67,8 +65,7 @@ pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
         .layer(DefaultBodyLimit::max(options.max_upload_bytes));
     let open = Router::new()
         .route("/v1/steering/check", post(check))
-        .route("/metrics", get(metrics))
-        .route("/api-doc/steering.json", get(api_doc));
+        .route("/metrics", get(metrics));
     // Nobody could use the admin routes, so they are not mounted.
     let closed = options.token.is_none() && !options.open_on_loopback;
     let all = if closed { open } else { guarded.merge(open) };
@@ -530,10 +527,6 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
         admin.steering.metrics().render(),
     )
         .into_response()
-}
-
-async fn api_doc() -> Json<Value> {
-    Json(openapi::document())
 }
 
 /// An error, in OpenAI's shape.

@@ -68,7 +68,9 @@ pub fn wrap(router: Router, steering: Steering, admin: AdminOptions, limits: Lim
     let gate = Gate::new(steering.clone(), limits, admin.clone());
     let router = router.layer(middleware::from_fn(engine_doc::with_steering));
     let steered = router.layer(middleware::from_fn_with_state(gate, requests::steer));
-    let mut all = steered.merge(admin::router(steering.clone(), admin.clone()));
+    let mut all = steered
+        .merge(admin::router(steering.clone(), admin.clone()))
+        .merge(openapi::router());
     if with_playground {
         all = all
             .layer(middleware::from_fn(playground::front))

@@ -1,5 +1,7 @@
 //! The OpenAPI description of the admin routes.
 
+use axum::routing::get;
+use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -46,8 +48,13 @@ impl Modify for Bearer {
     }
 }
 
+/// The route of the description, which is open to all.
+pub(super) fn router() -> Router {
+    Router::new().route("/api-doc/steering.json", get(async || Json(document())))
+}
+
 /// The description, with the schemas of specs in it.
-pub(super) fn document() -> Value {
+fn document() -> Value {
     // Serialising can't fail, since all keys are strings. The test below would see a `null`.
     let mut document = serde_json::to_value(Routes::openapi()).unwrap_or_default();
     if let Some(schemas) = document

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::refusal::Refusal;
 use crate::foreign::ReadOptions;
-use crate::library::check_name;
+use crate::name::check_name;
 use crate::{Steering, gguf};
 
 /// The most bytes of `name` and `model`: far more than any name needs.

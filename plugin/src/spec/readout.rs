@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{MAX_ENTRIES, MAX_LAYERS, MAX_POSITION, VectorRef, is_default};
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
 /// Most readouts of one request.
 pub const MAX_READOUTS: usize = 32;

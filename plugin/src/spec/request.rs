@@ -8,7 +8,7 @@ use super::readout::MAX_READOUTS;
 use super::validate::{at_most, finite};
 use super::{Conflict, Layers, MAX_VECTORS, NormRule, Readout, States, SteeringSpec, VectorRef, VectorUse, is_default};
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
 /// The `steering` field of a request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -6,7 +6,7 @@ use super::apply::{Apply, Selection, TokenRef, Where, Window};
 use super::when::MAX_TESTS;
 use super::{MAX_ENTRIES, MAX_POSITION, MAX_TOKEN_TEXT, MAX_VECTORS, Op, SteeringSpec, VectorUse};
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
 impl SteeringSpec {
     /// Checks what can be checked without vectors, a model or a prompt. `at` is the path of the spec, ending with a dot

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::first_key::WithFirst;
 use super::pairs_vector::{FoundVector, PairsVector};
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
 /// Most numbers of an inline vector: eight times the width of the widest models.
 pub const MAX_INLINE_NUMBERS: usize = 1 << 17;

@@ -12,7 +12,7 @@ use super::first_key::WithFirst;
 use super::validate::finite;
 use super::{VectorRef, is_default};
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
 /// Most tests in one spec. Each test costs a product of the state with a direction, at every token if it is decided
 /// token by token.

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use steermap_maps::{VectorFile, atomic, read};
 use tracing::warn;
 
-use crate::steering::lock;
+use crate::lock::lock;
 use crate::{SteeringError, SteeringSpec};
 pub use record::{ModelRecord, Record};
 

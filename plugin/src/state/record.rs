@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use steermap_maps::VectorFile;
 
 use super::{Saved, VECTORS, failed, read_text};
-use crate::library::check_name;
+use crate::name::check_name;
 use crate::{SteeringError, SteeringSpec};
 
 /// The value of `format` in a record.

@@ -7,9 +7,10 @@ use steermap_extract::{ExtractError, find};
 use steermap_maps::{LayerVector, ModelInfo, VectorFile, VectorHeader};
 use tracing::{info, warn};
 
-use super::{Model, ModelDefault, Snapshot, Steering, lock};
+use super::{Model, ModelDefault, Snapshot, Steering};
 use crate::config::Config;
 use crate::live::{self, Live};
+use crate::lock::lock;
 use crate::spec::PairsVector;
 use crate::state::{Change, StateFolder};
 use crate::{SteeringError, SteeringSpec};

@@ -12,7 +12,7 @@ mod snapshot;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Instant;
 
 use mistralrs_core::MistralRs;
@@ -27,6 +27,7 @@ use crate::apply::sequence::SequenceState;
 use crate::compile::{Program, Readouts};
 use crate::live::Live;
 use crate::live::served::CaptureField;
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::spec::PairsVector;
 use crate::state::StateFolder;
@@ -707,11 +708,6 @@ pub(crate) fn admission(
         read_cache: !(program.sees_all_of_the_prompt() || reads_prompt),
         state: Some(Arc::new(SequenceState::new(program.clone(), reader, on_decision))),
     }
-}
-
-/// Locks `mutex`, also if a thread panicked with it: the data is consistent after every statement.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 #[cfg(test)]

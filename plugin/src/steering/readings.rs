@@ -3,9 +3,9 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
-use super::lock;
 use crate::apply::reader::{Budget, SequenceReader};
 use crate::compile::Readouts;
+use crate::lock::lock;
 use crate::token_texts::TokenTexts;
 
 /// Most prompts whose readers are kept, which is the most prompts of a request.

@@ -6,9 +6,9 @@ use candle_core::{DType, Tensor};
 use mistralrs::ModelDType;
 use mistralrs::core::GGUF_MULTI_FILE_DELIMITER;
 
-use super::ModelSource;
 use crate::ExtractError;
 use crate::error::{bail, ensure};
+use crate::source::ModelSource;
 use crate::words::{hub_answer, without_backtrace};
 
 /// Where a model or its separate tokenizer is.
@@ -26,6 +26,17 @@ enum Location {
 pub(super) struct ModelLocations {
     /// By field: its value, and the location.
     locations: Vec<(&'static str, String, Location)>,
+}
+
+impl ModelSource {
+    /// Checks what can be checked without loading it.
+    ///
+    /// # Errors
+    ///
+    /// The path does not exist, the folder has no model, or the dtype is not supported.
+    pub fn check(&self) -> Result<(), ExtractError> {
+        check(self).map(|_| ())
+    }
 }
 
 /// Checks what can be checked without loading the model: that its folder exists and has a model, and that the dtype is
