@@ -13,9 +13,10 @@ pub fn steer(program: &Program, state: &mut [f32], layer: usize, prompt_len: usi
     let token = ids[position];
     let decided = |index: usize| {
         let condition = &program.conditions[index];
-        let known = match condition.is_each() {
-            true => layer >= condition.layer,
-            false => position >= prompt_len || (position + 1 == prompt_len && layer >= condition.layer),
+        let known = if condition.is_each() {
+            layer >= condition.layer
+        } else {
+            position >= prompt_len || (position + 1 == prompt_len && layer >= condition.layer)
         };
         known.then(|| decisions.get(index).copied()).flatten()
     };

@@ -218,9 +218,10 @@ impl Selector {
             } else {
                 a.include.clone()
             };
-            match b.also_last {
-                true => include,
-                false => include.minus(&b.exclude),
+            if b.also_last {
+                include
+            } else {
+                include.minus(&b.exclude)
             }
         };
         self.phase == other.phase && left(self, other).may_meet(&left(other, self))

@@ -48,6 +48,7 @@ pub use compile::{Program, Target};
 pub use error::SteeringError;
 pub use library::Library;
 pub use plugin::{
-    compile, directions, error, foreign, gguf, library, lock, name, policy, reference, select, spec, target, vector_source,
+    compile, directions, error, foreign, gguf, library, lock, name, policy, reference, select, spec, target,
+    vector_source,
 };
 pub use spec::{RequestSteering, SteeringSpec, VectorUse};

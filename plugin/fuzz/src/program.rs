@@ -162,12 +162,11 @@ fn in_chat(program: &Program, turns: &[Turn]) -> Program {
     let resolved = program.in_turns(turns);
     assert!(!resolved.has_roles());
     assert_eq!(resolved.fingerprint, program.fingerprint);
-    match program.has_roles() {
-        true => resolved,
-        false => {
-            assert_eq!(resolved, *program);
-            program.clone()
-        }
+    if program.has_roles() {
+        resolved
+    } else {
+        assert_eq!(resolved, *program);
+        program.clone()
     }
 }
 
@@ -177,9 +176,10 @@ fn selected(used: &VectorUse, step: &Step, sequence: &Sequence) -> Vec<bool> {
     let at = |(position, &id): (usize, &u32)| {
         let in_prompt = position < len;
         let [prompt, generation] = [&step.prompt, &step.generation].map(|phase| phase.contains(position, len, id));
-        let expected = match in_prompt {
-            true => (oracle::acts_on_prompt(used, position, len, id, &sequence.turns), false),
-            false => (false, oracle::selects(used.in_generation(), position - len, 0, id, &[])),
+        let expected = if in_prompt {
+            (oracle::acts_on_prompt(used, position, len, id, &sequence.turns), false)
+        } else {
+            (false, oracle::selects(used.in_generation(), position - len, 0, id, &[]))
         };
         assert_eq!((prompt, generation), expected, "{position} of {len}: {id}");
         for (selector, found, here) in [

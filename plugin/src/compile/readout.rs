@@ -103,13 +103,12 @@ pub fn compile_readouts(
     layers: &[usize],
     at: &str,
 ) -> Result<Option<Readouts>, SteeringError> {
-    let seen = |layer: usize, field: &str| match layers.contains(&layer) {
-        true => Ok(()),
-        false => Err(SteeringError::value(
-            field,
-            layer.to_string(),
-            format!("a layer whose stream can be read: {}", super::ranges(layers)),
-        )),
+    let check_readable = |layer: usize, field: &str| {
+        if layers.contains(&layer) {
+            return Ok(());
+        }
+        let expected = format!("a layer whose stream can be read: {}", super::ranges(layers));
+        Err(SteeringError::value(field, layer.to_string(), expected))
     };
     let mut readings = Vec::new();
     for (index, readout) in request.readout.iter().flatten().enumerate() {
@@ -122,7 +121,7 @@ pub fn compile_readouts(
             target,
             &at,
         )?;
-        seen(readout.layer, &format!("{at}.layer"))?;
+        check_readable(readout.layer, &format!("{at}.layer"))?;
         readings.push(Reading {
             layer: readout.layer,
             direction,
@@ -132,7 +131,7 @@ pub fn compile_readouts(
     }
     let states = request.states.clone();
     for (index, layer) in states.iter().flat_map(|states| &states.layers).enumerate() {
-        seen(*layer, &format!("{at}states.layers[{index}]"))?;
+        check_readable(*layer, &format!("{at}states.layers[{index}]"))?;
     }
     if readings.is_empty() && states.is_none() {
         return Ok(None);

@@ -7,9 +7,9 @@ use crate::policy::{Bound, Excess};
 use crate::reference::steer;
 use crate::spec::{
     Apply, InlineVector, RequestSteering, Role, Schedule as Scheduled, Selection, Shape, Test, TokenRef, VectorRef,
-    When, Where, Window, from_json,
+    When, Where, Window,
 };
-use crate::testing::{HIDDEN, cases, library, model, places, target, token, vector};
+use crate::testing::{HIDDEN, cases, from_json, library, model, places, target, token, vector};
 
 fn program(spec: impl Into<SteeringSpec>) -> Program {
     compile(&spec.into(), &library(), &target(), &token, "s.").unwrap()
@@ -777,8 +777,8 @@ proptest! {
     fn whatever_is_sent_is_a_program_or_a_mistake_in_a_field(steering in tables(), prompt in prop::collection::vec(0..6u32, 1..9)) {
         let read = from_json::<RequestSteering>(&steering, "steering.");
         let made = read.and_then(|request| {
-            request.validate("steering.")?;
-            compile(&request.resolve(None), &library(), &target(), &token, "steering.")
+            request.validate("steering.").map_err(|error| error.to_string())?;
+            compile(&request.resolve(None), &library(), &target(), &token, "steering.").map_err(|error| error.to_string())
         });
         match made {
             Ok(program) => {
@@ -1118,10 +1118,10 @@ fn a_vector_in_the_spec_is_written_as_it_is_read() {
             json!(7),
             "expected a vector's name, a table of layer and f32, or one of model and pairs",
         ),
-        (json!({"layer": 1}), "missing field `f32`"),
+        (json!({"layer": 1}), "found no key `f32`"),
         (
             json!({"layer": 1, "f32": "", "mean_norm": 1}),
-            "unknown field `mean_norm`",
+            "the unknown key `mean_norm`",
         ),
         (json!({"layer": -1, "f32": ""}), "layer"),
     ] {

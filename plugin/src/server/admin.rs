@@ -18,12 +18,12 @@ use steermap_extract::Text;
 use utoipa::ToSchema;
 
 use super::auth::{self, AdminOptions, Caller};
-use super::object::{self, Object};
+use super::object::Object;
 use super::refusal::Refusal;
 use super::requests::{is_json, media_type, of_spec, read_body, stated_length};
 use super::upload::Upload;
 use crate::name::check_name;
-use crate::spec::PairsVector;
+use crate::spec::{PairsVector, json};
 use crate::{Metrics, RequestSteering, Steering, SteeringError, SteeringSpec, spec};
 
 /// The most bytes of a default spec. A spec whose lists are all at their limits fits.
@@ -131,7 +131,7 @@ async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Resu
         return Err(Refusal::content_type(&media_type(headers), "application/json"));
     }
     let body = read_body(headers, body, MAX_SPEC_BYTES).await?;
-    object::read(&body, "").map_err(refuse)
+    json::read(&body, "").map_err(refuse)
 }
 
 /// The form of `POST /v1/steering/vectors`: `name`, and either `toml` and `safetensors`, or `gguf`.
@@ -171,14 +171,12 @@ impl FindBody {
     fn read(body: &[u8]) -> Result<Self, Refusal> {
         // If the body is not an object or has a key twice, the reader's message is used.
         let Some(mut object) = Object::parse(body) else {
-            return Err(object::read::<PairsVector>(body, "")
+            return Err(json::read::<PairsVector>(body, "")
                 .map_or_else(refuse, |_| Refusal::value("body", "no object", "an object")));
         };
         let mut text = |key: &'static str| match object.take(key).as_slice() {
             [] => Ok(None),
-            [written] => object::read::<String>(written.as_bytes(), key)
-                .map(Some)
-                .map_err(refuse),
+            [written] => json::read::<String>(written.as_bytes(), key).map(Some).map_err(refuse),
             _ => Err(Refusal::value(key, "the key twice", "it once")),
         };
         let (name, concept) = (text("name")?, text("concept")?);
@@ -193,13 +191,13 @@ impl FindBody {
                 format!("a text of 1 to {MAX_CONCEPT_BYTES} bytes that is not only white space, or no such key");
             return Err(Refusal::value("concept", format!("{} bytes", concept.len()), expected));
         }
-        let vector = object::read(object.to_json().as_bytes(), "").map_err(refuse)?;
+        let vector = json::read(object.to_json().as_bytes(), "").map_err(refuse)?;
         Ok(Self { name, concept, vector })
     }
 }
 
 /// Refuses a body: 400 if it is not JSON, else 422.
-fn refuse(error: object::JsonError) -> Refusal {
+fn refuse(error: json::JsonError) -> Refusal {
     let status = if error.malformed {
         StatusCode::BAD_REQUEST
     } else {

@@ -20,11 +20,12 @@ use tracing::{Instrument, Span, field, info_span};
 use super::auth::{self, AdminOptions};
 use super::extension::AnswerExtension;
 use super::limits::Limits;
-use super::object::{self, Object};
+use super::object::Object;
 use super::readout::ReadoutWriter;
 use super::refusal::{Refusal, status};
 use super::sse::EventBody;
 use crate::metrics::{Outcome, Reason};
+use crate::spec::json;
 use crate::{RequestSteering, SteeredRequest, Steering, SteeringError};
 
 /// The header with the fingerprint of an answer's steering, or `none`.
@@ -269,7 +270,7 @@ impl SteeringBody {
         if name.is_err() {
             return Err((None, Refusal::value("model", written, "a model's name")));
         }
-        match object::read(field.as_bytes(), "steering") {
+        match json::read(field.as_bytes(), "steering") {
             Ok(steering) => Ok(Some(Self {
                 steering: Some(steering),
                 rest: Some(object.to_json()),

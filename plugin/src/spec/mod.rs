@@ -30,9 +30,11 @@
 //! | [`readout`] | what a request reads from the stream: [`Readout`], [`States`] |
 //! | [`request`] | the `steering` field of a request, and how it combines with the default: [`RequestSteering`] |
 //! | [`schema()`](mod@schema) | the JSON Schema of all of it |
+//! | `json` | reads JSON, with messages that name the field |
 
 pub mod apply;
 mod first_key;
+pub(crate) mod json;
 pub mod layers;
 pub mod pairs_vector;
 pub mod readout;
@@ -51,7 +53,7 @@ pub use apply::{Apply, Role, Selection, TokenRef, Where, Window};
 pub use layers::Layers;
 pub use pairs_vector::{FoundVector, PairsVector};
 pub use readout::{Of, ReadPhase, Readout, StateDtype, StatePositions, States};
-pub use request::{Change, Mode, RequestSteering, from_json};
+pub use request::{Change, Mode, RequestSteering};
 pub use schedule::{Schedule, Shape};
 pub use schema::schema;
 pub use vector_ref::{InlineVector, VectorRef};

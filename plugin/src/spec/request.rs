@@ -1,7 +1,6 @@
 //! The `steering` field of a request, and how it combines with the model's default.
 
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::readout::MAX_READOUTS;
@@ -379,30 +378,4 @@ impl From<SteeringSpec> for RequestSteering {
             ..Self::default()
         }
     }
-}
-
-/// Reads a [`RequestSteering`] or a [`SteeringSpec`] from JSON, with errors that name the field. `at` is the path of
-/// the value, ending with a dot, for messages.
-///
-/// # Errors
-///
-/// An unknown or missing key, or a value of the wrong type. [`validate`](SteeringSpec::validate) finds the rest.
-pub fn from_json<T: DeserializeOwned>(value: &serde_json::Value, at: &str) -> Result<T, SteeringError> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        // serde_path_to_error calls the top `.`.
-        let field = match error.path().to_string() {
-            top if top == "." => at.trim_end_matches('.').to_string(),
-            path => format!("{at}{path}"),
-        };
-        let message = error.inner().to_string();
-        // Serde's messages have the same parts: "invalid type: string "4", expected f64".
-        let (found, expected) = message
-            .split_once(", expected ")
-            .unwrap_or((&message, "all keys there"));
-        let found = ["invalid type: ", "invalid value: "]
-            .iter()
-            .find_map(|prefix| found.strip_prefix(prefix))
-            .unwrap_or(found);
-        SteeringError::value(field, found, expected)
-    })
 }
