@@ -10,11 +10,11 @@ use crate::object::Object;
 use crate::spec::{MAX_VECTORS, Mode, json};
 use crate::{RequestSteering, SteeringSpec, fixture, program};
 
-/// Reads `bytes` as a [`RequestSteering`] and as a [`SteeringSpec`], and checks what must hold of both.
+/// Reads `bytes` as a [`RequestSteering`] and as a [`SteeringSpec`], and checks invariants of both.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If an invariant is violated.
 pub fn check(bytes: &[u8]) {
     object_keeps_its_values(bytes);
     if let Some(asked) = read_twice::<RequestSteering>(bytes) {
@@ -67,7 +67,7 @@ fn request(asked: &RequestSteering) {
             (Mode::Extend, Some(default)) => left_of(default, asked) + own,
         };
         assert_eq!(spec.vectors.len(), expected);
-        // Two valid specs can only be too many vectors together.
+        // Two valid specs can only be invalid together by having too many vectors.
         assert_eq!(spec.validate("").is_ok(), spec.vectors.len() <= MAX_VECTORS);
         program::check(&spec, Some(&written.resolve(default)));
         if asked.mode != Mode::Extend {
@@ -94,7 +94,7 @@ fn object_keeps_its_values(bytes: &[u8]) {
     let Some(mut object) = Object::parse(bytes) else { return };
     let json = object.to_json();
     let value = |json: &str| serde_json::from_str::<Value>(json).ok();
-    // A number out of range is one as long as nobody looks at it.
+    // A number out of range is kept as long as nobody reads it.
     if let Ok(before) = serde_json::from_slice::<Value>(bytes) {
         assert_eq!(value(&json), Some(before));
     }
