@@ -129,7 +129,7 @@ function build(store, card, update, tools, open) {
       "div",
       { class: "field" },
       el("p", { class: "strip-title" }, "Layers"),
-      rows.length > 0 ? strip.element : el("p", { class: "notice" }, "The map reaches no layer."),
+      rows.length > 0 ? strip.element : el("p", { class: "notice" }, "This vector reaches no layer."),
       el("p", { class: "hint" }, stripHint(rows)),
     ),
     alert,
