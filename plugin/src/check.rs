@@ -294,7 +294,7 @@ fn model_is_there(entry: &ModelEntry, index: usize) -> Result<(), SteeringError>
     if is_path && !Path::new(id).is_dir() {
         return Err(SteeringError::value(
             format!("models[{index}].model_id"),
-            format!("{id:?}, which is no folder"),
+            format!("{id:?}, which is not a folder"),
             "a model's folder, or an id of the form owner/name",
         ));
     }
@@ -323,7 +323,7 @@ fn settings_are_sound(entry: &ModelEntry, index: usize) -> Result<(), SteeringEr
     ];
     for (field, file) in files {
         if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
-            let found = format!("{:?}, which is no file", file.display().to_string());
+            let found = format!("{:?}, which is not a file", file.display().to_string());
             return Err(SteeringError::value(
                 format!("models[{index}].{field}"),
                 found,

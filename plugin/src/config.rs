@@ -261,8 +261,8 @@ fn warnings(text: &str, engine: &ServeConfig, admin: &AdminOptions) -> Vec<Strin
     let host = &engine.server.host;
     if admin.token.is_none() && !is_loopback(host) {
         warnings.push(format!(
-            "server.host: {host:?} lets other machines reach the server, and there is no token: whoever reaches it can have it \
-             compute (host = \"127.0.0.1\" keeps it to this machine; steering.admin.token_env or token_file guards what changes it)"
+            "server.host: {host:?} lets other machines reach the server, and there is no token: anyone who can reach it can use it \
+             (host = \"127.0.0.1\" limits it to this machine; steering.admin.token_env or token_file protects changes)"
         ));
     }
     warnings

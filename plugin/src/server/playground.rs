@@ -62,7 +62,7 @@ const POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self'
 /// What a browser gets at `/`.
 const FRONT: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>mistralrs-steered</title>\
                      <meta name=\"viewport\" content=\"width=device-width\"><h1>mistralrs-steered</h1><ul>\
-                     <li><a href=\"/playground\">Playground</a>: steer the model and look at what happens\
+                     <li><a href=\"/playground\">Playground</a>: steer the model and see the effect\
                      <li><a href=\"/docs/\">mistral.rs's routes</a>\
                      <li><a href=\"/api-doc/steering.json\">Steering's routes</a> (OpenAPI)\
                      <li><a href=\"/metrics\">Metrics</a></ul></html>";

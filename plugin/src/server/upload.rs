@@ -148,8 +148,8 @@ fn load(toml: &[u8], safetensors: &[u8]) -> Result<VectorFile, Refusal> {
     let folder = tempfile::tempdir().map_err(|error| unwritable(&error))?;
     let path = folder.path().join("vector.toml");
     std::fs::write(&path, toml).map_err(|error| unwritable(&error))?;
-    // The reader checks all of the TOML before it looks for the tensors, so with these not there yet, it says under
-    // which name it looks for them; a name that is none is refused by then, and this one leads out of no folder.
+    // The reader checks the whole TOML before it opens the tensors' file. As this does not exist yet, the error has its
+    // name, which is already checked to be a plain file name.
     let tensors = match VectorFile::load(&path) {
         Err(FileError::Missing { path: tensors, .. }) if tensors.parent() == Some(folder.path()) => tensors,
         Err(error) => return Err(wrong(&error, &path)),

@@ -591,7 +591,7 @@ fn what_the_operator_does_not_allow_is_not_found() {
         let output = run("mistralrs-steered", &[command, "--config", path.to_str().unwrap()]);
         let error = error_of(&output);
         assert!(
-            error.contains("steering.sources.small: model: found \"./nowhere\", which is no folder"),
+            error.contains("steering.sources.small: model: found \"./nowhere\", which is not a folder"),
             "{error}"
         );
     }

@@ -93,7 +93,7 @@ fn location(field: &str, name: &str, cached: bool) -> Result<Location, ExtractEr
     );
     let owner = name.split_once('/').filter(|(_, model)| !model.contains('/'));
     let Some((owner, _)) = owner.filter(|_| !name.starts_with(['.', '/'])) else {
-        bail!("{field}: found {name:?}, which is no folder; expected one, or an id of the form owner/name");
+        bail!("{field}: found {name:?}, which is not a folder; expected one, or an id of the form owner/name");
     };
     if cached {
         return Ok(Location::Cached);
@@ -184,7 +184,7 @@ mod tests {
         for name in ["./models/x", "/no/such/folder", "models", "a/b/c", "", "../x"] {
             let error = error(&ModelSource::new(name));
             assert!(
-                error.starts_with("model: found ") && error.contains("which is no folder"),
+                error.starts_with("model: found ") && error.contains("which is not a folder"),
                 "{name}: {error}"
             );
         }
