@@ -122,7 +122,7 @@ pub struct DefaultSpec {
 }
 
 #[derive(Deserialize)]
-struct File {
+struct SteeringFile {
     #[serde(default)]
     steering: SteeringTable,
 }
@@ -194,7 +194,7 @@ impl Config {
                 });
             }
         };
-        let File { steering } = toml::from_str(&text).map_err(|error| SteeringError::Toml {
+        let SteeringFile { steering } = toml::from_str(&text).map_err(|error| SteeringError::Toml {
             path: path.to_path_buf(),
             message: error.to_string(),
         })?;

@@ -98,14 +98,14 @@ pub(crate) struct DirectionKey {
 
 /// The directions that specs used last, bounded by [`MAX_KEPT_BYTES`].
 pub(crate) struct DirectionCache {
-    kept: Mutex<Cache<DirectionKey, Arc<LayerDirection>, Bytes>>,
+    kept: Mutex<Cache<DirectionKey, Arc<LayerDirection>, DirectionBytes>>,
     next_id: AtomicU64,
 }
 
 #[derive(Clone)]
-struct Bytes;
+struct DirectionBytes;
 
-impl Weighter<DirectionKey, Arc<LayerDirection>> for Bytes {
+impl Weighter<DirectionKey, Arc<LayerDirection>> for DirectionBytes {
     fn weight(&self, _: &DirectionKey, found: &Arc<LayerDirection>) -> u64 {
         (size_of::<DirectionKey>() + size_of::<LayerDirection>() + found.direction.bytes()) as u64
     }
@@ -120,7 +120,7 @@ impl Default for DirectionCache {
 impl DirectionCache {
     fn bounded(bytes: u64) -> Self {
         Self {
-            kept: Mutex::new(Cache::with_weighter(1024, bytes, Bytes)),
+            kept: Mutex::new(Cache::with_weighter(1024, bytes, DirectionBytes)),
             next_id: AtomicU64::new(0),
         }
     }

@@ -15,7 +15,7 @@ use crate::SteeringError;
 use crate::spec::{Selection, TokenRef, Where, Window};
 
 use roles::Roles;
-use set::Set;
+use set::TokenSet;
 
 /// Returns the id of a text that is one token; the error says what it is instead, as in `which is 2 tokens: "ha",
 /// "ppy"`.
@@ -25,8 +25,8 @@ pub type ResolveToken<'a> = &'a dyn Fn(&str) -> Result<u32, String>;
 #[derive(Clone, Debug)]
 pub struct Selector {
     phase: Phase,
-    include: Set,
-    exclude: Set,
+    include: TokenSet,
+    exclude: TokenSet,
     /// Whether the prompt's last token is selected in addition.
     also_last: bool,
     /// The clauses, to check a prompt against; `None` for all and none.
@@ -82,19 +82,23 @@ impl Selector {
         };
         let reaches_back = phase == Phase::Generation && written.reaches_back();
         let (include, clauses) = match tokens {
-            Where::None => (Set::default(), None),
-            Where::All => (Set::all(), None),
+            Where::None => (TokenSet::default(), None),
+            Where::All => (TokenSet::all(), None),
             Where::Only(selection) => {
                 let clauses = Clauses::new(selection, at, resolve)?;
-                let include = Set::new(&clauses.positions, &clauses.windows, &clauses.tokens, clauses.roles);
+                let include = TokenSet::new(&clauses.positions, &clauses.windows, &clauses.tokens, clauses.roles);
                 (
-                    if clauses.includes_all() { Set::all() } else { include },
+                    if clauses.includes_all() {
+                        TokenSet::all()
+                    } else {
+                        include
+                    },
                     Some(Box::new(clauses)),
                 )
             }
         };
-        let exclude = clauses.as_ref().map_or_else(Set::default, |clauses| {
-            Set::new(
+        let exclude = clauses.as_ref().map_or_else(TokenSet::default, |clauses| {
+            TokenSet::new(
                 &clauses.exclude_positions,
                 &clauses.exclude_windows,
                 &clauses.exclude_tokens,
@@ -118,8 +122,8 @@ impl Selector {
     pub fn all(phase: Phase) -> Self {
         Self {
             phase,
-            include: Set::all(),
-            exclude: Set::default(),
+            include: TokenSet::all(),
+            exclude: TokenSet::default(),
             also_last: false,
             clauses: None,
         }
@@ -161,8 +165,8 @@ impl Selector {
     /// Selects no token; the clauses are still checked against a prompt.
     pub fn never(self) -> Self {
         Self {
-            include: Set::default(),
-            exclude: Set::default(),
+            include: TokenSet::default(),
+            exclude: TokenSet::default(),
             also_last: false,
             ..self
         }

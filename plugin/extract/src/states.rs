@@ -8,7 +8,7 @@ use steermap_maps::{LayerVector, TokenPosition};
 
 use crate::capture::{LayerStates, StreamCapture};
 use crate::position::{answer_tokens, read};
-use crate::statistics::{Folds, Mean};
+use crate::statistics::{Folds, RunningMean};
 use crate::text::{Pair, Text};
 use crate::{ExtractError, Method, Sign};
 
@@ -97,7 +97,7 @@ fn rows(states: &[Vec<f32>]) -> Vec<&[f32]> {
 }
 
 /// A text's tokens, and the index of the first token of its answer.
-struct Prompt {
+struct TokenizedText {
     tokens: Vec<u32>,
     answer: usize,
 }
@@ -126,7 +126,7 @@ impl PairStates {
         let capture = Arc::new(StreamCapture::new(layers.to_vec()));
         // By layer, then by text.
         let mut states = vec![vec![Vec::new(); prompts.len()]; layers.len()];
-        let mut norms = vec![Mean::default(); layers.len()];
+        let mut norms = vec![RunningMean::default(); layers.len()];
         let token_bytes = layers.len() * reader.hidden_size() * size_of::<f32>();
         for part in parts(&order, |index| prompts[index].tokens.len() * token_bytes) {
             let tokens: Vec<&[u32]> = part.iter().map(|&index| prompts[index].tokens.as_slice()).collect();
@@ -233,7 +233,11 @@ fn parts(order: &[usize], bytes: impl Fn(usize) -> usize) -> Vec<&[usize]> {
 }
 
 /// The texts of the pairs, positive before negative.
-async fn tokenized(reader: &impl Reader, pairs: &[Pair], position: TokenPosition) -> Result<Vec<Prompt>, ExtractError> {
+async fn tokenized(
+    reader: &impl Reader,
+    pairs: &[Pair],
+    position: TokenPosition,
+) -> Result<Vec<TokenizedText>, ExtractError> {
     let mut prompts = Vec::with_capacity(2 * pairs.len());
     for (index, pair) in pairs.iter().enumerate() {
         let at = |error: ExtractError| error.at(format_args!("pair {}", index + 1));
@@ -251,7 +255,7 @@ async fn tokenized(reader: &impl Reader, pairs: &[Pair], position: TokenPosition
             let message = format!("found a text of {longest} tokens, expected at most {most}, the model's context");
             return Err(at(ExtractError::Input(message)));
         }
-        prompts.extend([positive, negative].map(|tokens| Prompt { tokens, answer }));
+        prompts.extend([positive, negative].map(|tokens| TokenizedText { tokens, answer }));
     }
     Ok(prompts)
 }

@@ -30,7 +30,7 @@ pub struct TensorTables {
 }
 
 /// Tensors by key and device, bounded in bytes.
-type TensorCache<K, V> = Mutex<Cache<(K, DeviceLocation), V, Bytes>>;
+type TensorCache<K, V> = Mutex<Cache<(K, DeviceLocation), V, TensorBytes>>;
 
 /// Directions in float32; row 0 is zeros.
 #[derive(Clone)]
@@ -42,9 +42,9 @@ struct DirectionTable {
 }
 
 #[derive(Clone)]
-struct Bytes;
+struct TensorBytes;
 
-impl Weighter<(Vec<usize>, DeviceLocation), DirectionTable> for Bytes {
+impl Weighter<(Vec<usize>, DeviceLocation), DirectionTable> for TensorBytes {
     fn weight(&self, _: &(Vec<usize>, DeviceLocation), kept: &DirectionTable) -> u64 {
         // Counts the copy on the host too, which this may be the last owner of.
         let host: usize = kept._of.iter().map(|direction| direction.bytes()).sum();
@@ -52,7 +52,7 @@ impl Weighter<(Vec<usize>, DeviceLocation), DirectionTable> for Bytes {
     }
 }
 
-impl Weighter<((usize, Vec<u32>), DeviceLocation), Tensor> for Bytes {
+impl Weighter<((usize, Vec<u32>), DeviceLocation), Tensor> for TensorBytes {
     fn weight(&self, ((_, key), _): &((usize, Vec<u32>), DeviceLocation), tensor: &Tensor) -> u64 {
         ((key.len() + tensor.elem_count()) * size_of::<u32>() + 64) as u64
     }
@@ -61,8 +61,8 @@ impl Weighter<((usize, Vec<u32>), DeviceLocation), Tensor> for Bytes {
 impl Default for TensorTables {
     fn default() -> Self {
         Self {
-            directions: Mutex::new(Cache::with_weighter(64, MAX_DIRECTIONS_BYTES, Bytes)),
-            numbers: Mutex::new(Cache::with_weighter(256, MAX_LOOKUPS_BYTES, Bytes)),
+            directions: Mutex::new(Cache::with_weighter(64, MAX_DIRECTIONS_BYTES, TensorBytes)),
+            numbers: Mutex::new(Cache::with_weighter(256, MAX_LOOKUPS_BYTES, TensorBytes)),
         }
     }
 }
@@ -182,7 +182,7 @@ fn cached<K: Eq + Hash + Clone, V: Clone>(
     make: impl FnOnce() -> Result<V>,
 ) -> Result<V>
 where
-    Bytes: Weighter<(K, DeviceLocation), V>,
+    TensorBytes: Weighter<(K, DeviceLocation), V>,
 {
     let key = (key, device.location());
     if let Some(value) = lock(cache).get(&key) {
@@ -200,8 +200,8 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_in_bytes() {
         let tables = TensorTables {
-            directions: Mutex::new(Cache::with_weighter(4, 20_000, Bytes)),
-            numbers: Mutex::new(Cache::with_weighter(4, 10_000, Bytes)),
+            directions: Mutex::new(Cache::with_weighter(4, 20_000, TensorBytes)),
+            numbers: Mutex::new(Cache::with_weighter(4, 10_000, TensorBytes)),
         };
         for i in 0..200 {
             let directions: Vec<_> = (0..4).map(|_| Arc::new(Direction::new(vec![i as f32; 64]))).collect();

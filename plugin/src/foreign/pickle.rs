@@ -63,14 +63,14 @@ pub(crate) struct Storage {
 /// An item of the pickle's value, depth first: every leaf under its keys, joined by dots. The tensors of a list of
 /// tensors form one item under the name of the list.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Item {
+pub(crate) struct PickleItem {
     pub(crate) name: String,
-    pub(crate) value: Value,
+    pub(crate) value: PickleValue,
 }
 
-/// See [`Item`].
+/// See [`PickleItem`].
 #[derive(Debug, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum PickleValue {
     Leaf(Leaf),
     /// The tensors of a list, in order.
     Stack(Vec<TensorRef>),
@@ -81,7 +81,7 @@ pub(crate) enum Value {
 /// # Errors
 ///
 /// The pickle is incomplete or malformed, or has something that no state file has.
-pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Item>, ForeignError> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<PickleItem>, ForeignError> {
     if bytes.len() > MAX_BYTES {
         return Err(ForeignError::value(
             "pickle",
@@ -566,7 +566,7 @@ struct ItemCollector<'a> {
     nodes: &'a [Node],
     /// How many values have been visited.
     values: usize,
-    items: Vec<Item>,
+    items: Vec<PickleItem>,
 }
 
 impl ItemCollector<'_> {
@@ -601,9 +601,9 @@ impl ItemCollector<'_> {
                 });
                 match tensors.collect::<Option<Vec<_>>>() {
                     Some(tensors) if !tensors.is_empty() => {
-                        self.items.push(Item {
+                        self.items.push(PickleItem {
                             name,
-                            value: Value::Stack(tensors),
+                            value: PickleValue::Stack(tensors),
                         });
                     }
                     _ => {
@@ -622,9 +622,9 @@ impl ItemCollector<'_> {
             Node::Bool(value) => Leaf::Other(value.to_string()),
             Node::Global(_) | Node::Storage(_) => Leaf::Other("a class".to_string()),
         };
-        self.items.push(Item {
+        self.items.push(PickleItem {
             name,
-            value: Value::Leaf(leaf),
+            value: PickleValue::Leaf(leaf),
         });
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::archive::{Archive, MAGIC};
 use super::error::{ForeignError, shown};
-use super::pickle::{self, Leaf, Storage, TensorRef, Value};
+use super::pickle::{self, Leaf, PickleValue, Storage, TensorRef};
 use super::tensors::{Contents, View};
 
 /// The tensors of a file. The keys of nested dictionaries are joined by dots.
@@ -52,11 +52,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Contents, ForeignError> {
     };
     for item in items {
         match item.value {
-            Value::Leaf(Leaf::Tensor(tensor)) => reader.push(&item.name, &tensor)?,
-            Value::Leaf(Leaf::Other(text)) => {
+            PickleValue::Leaf(Leaf::Tensor(tensor)) => reader.push(&item.name, &tensor)?,
+            PickleValue::Leaf(Leaf::Other(text)) => {
                 reader.contents.others.insert(item.name, text);
             }
-            Value::Stack(tensors) => reader.push_stack(&item.name, &tensors)?,
+            PickleValue::Stack(tensors) => reader.push_stack(&item.name, &tensors)?,
         }
     }
     Ok(reader.contents)

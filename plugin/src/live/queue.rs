@@ -30,7 +30,7 @@ struct QueueState {
 }
 
 /// A turn, which ends when this is dropped.
-pub(crate) struct Turn {
+pub(crate) struct QueueTurn {
     state: Arc<Mutex<QueueState>>,
     bytes: usize,
     /// Absent while waiting.
@@ -61,7 +61,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`QueueFull`], without waiting.
-    pub(crate) async fn turn(&self, bytes: usize) -> Result<Turn, QueueFull> {
+    pub(crate) async fn turn(&self, bytes: usize) -> Result<QueueTurn, QueueFull> {
         let mut turn = {
             let mut state = lock(&self.state);
             if state.bytes > 0 && state.bytes + bytes > self.limit {
@@ -70,7 +70,7 @@ impl Queue {
                 return Err(QueueFull { seconds });
             }
             state.bytes += bytes;
-            Turn {
+            QueueTurn {
                 state: self.state.clone(),
                 bytes,
                 begun: None,
@@ -84,7 +84,7 @@ impl Queue {
     }
 }
 
-impl Turn {
+impl QueueTurn {
     /// Ends a turn in which nothing was found, so that it does not count for the speed.
     pub(crate) fn idle(mut self) {
         if let Some((begun, permit)) = self.begun.take() {
@@ -93,7 +93,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueueTurn {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
         state.bytes -= self.bytes;
@@ -161,7 +161,7 @@ mod tests {
         let first = queue.turn(60).await.unwrap();
         let waiting = tokio::spawn({
             let queue = queue.clone();
-            async move { queue.turn(40).await.map(Turn::idle) }
+            async move { queue.turn(40).await.map(QueueTurn::idle) }
         });
         tokio::task::yield_now().await;
         assert!(queue.turn(1).await.is_err());

@@ -10,7 +10,7 @@ use crate::spec::Window;
 ///
 /// Positions that count from the end stay relative, since the set is used for prompts of any length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Set {
+pub(super) struct TokenSet {
     /// Positions and windows that count from the start.
     from_start: Ranges,
     /// Positions and windows that count from the end, which is 0.
@@ -21,11 +21,11 @@ pub(super) struct Set {
     outer: Windows,
     /// Token ids, ascending.
     tokens: Vec<u32>,
-    /// Roles, whose positions are known only for a chat: see [`Set::in_turns`].
+    /// Roles, whose positions are known only for a chat: see [`TokenSet::in_turns`].
     roles: Roles,
 }
 
-impl Set {
+impl TokenSet {
     pub(super) fn new(positions: &[i64], windows: &[Window], tokens: &[u32], roles: Roles) -> Self {
         let mut ranges: [Vec<(i64, i64)>; 2] = Default::default();
         let mut mixed: [Vec<(i64, i64)>; 2] = Default::default();

@@ -72,7 +72,7 @@ pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
     all.with_state(admin)
 }
 
-pub(super) type Answer = Result<Json<Value>, Refusal>;
+pub(super) type JsonAnswer = Result<Json<Value>, Refusal>;
 
 /// Lists the models, vectors, maps and default specs, with their fingerprints.
 #[utoipa::path(
@@ -82,7 +82,7 @@ pub(super) type Answer = Result<Json<Value>, Refusal>;
     responses((status = 200, description = "Models, vectors, maps and defaults", body = Object)),
     security(("bearer" = []))
 )]
-pub(super) async fn describe(State(admin): State<Admin>) -> Answer {
+pub(super) async fn describe(State(admin): State<Admin>) -> JsonAnswer {
     blocking(move || Ok::<_, Refusal>(admin.steering.describe())).await
 }
 
@@ -119,7 +119,12 @@ fn null_or_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn set_default(State(admin): State<Admin>, caller: Caller, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn set_default(
+    State(admin): State<Admin>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> JsonAnswer {
     let DefaultBody { model, spec } = read_json(&headers, body).await?;
     let steering = admin.steering.on_behalf_of(&caller.0);
     blocking(move || steering.set_default(model.as_deref(), spec)).await
@@ -232,7 +237,7 @@ fn refuse(error: json::JsonError) -> Refusal {
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn insert_vector(State(admin): State<Admin>, caller: Caller, request: Request) -> Answer {
+pub(super) async fn insert_vector(State(admin): State<Admin>, caller: Caller, request: Request) -> JsonAnswer {
     let AdminOptions {
         uploads,
         max_upload_bytes: limit,
@@ -370,7 +375,7 @@ pub(super) async fn remove_vector(
     State(admin): State<Admin>,
     caller: Caller,
     name: Result<Path<String>, PathRejection>,
-) -> Answer {
+) -> JsonAnswer {
     let Path(name) = name.map_err(|_| Refusal::value("name", "a path that is not UTF-8", "a vector's name"))?;
     check_name("name", &name)?;
     let steering = admin.steering.on_behalf_of(&caller.0);
@@ -391,7 +396,7 @@ pub(super) async fn remove_vector(
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn reload(State(admin): State<Admin>, caller: Caller) -> Answer {
+pub(super) async fn reload(State(admin): State<Admin>, caller: Caller) -> JsonAnswer {
     let steering = admin.steering.on_behalf_of(&caller.0);
     let answer = blocking(move || steering.reload()).await;
     admin.steering.metrics().reload(answer.is_ok());
@@ -410,7 +415,7 @@ pub(super) async fn reload(State(admin): State<Admin>, caller: Caller) -> Answer
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn history(State(admin): State<Admin>) -> Answer {
+pub(super) async fn history(State(admin): State<Admin>) -> JsonAnswer {
     blocking(move || admin.steering.history()).await
 }
 
@@ -437,7 +442,7 @@ pub(super) struct RestoreBody {
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn restore(State(admin): State<Admin>, caller: Caller, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn restore(State(admin): State<Admin>, caller: Caller, headers: HeaderMap, body: Body) -> JsonAnswer {
     let RestoreBody { number } = read_json(&headers, body).await?;
     let steering = admin.steering.on_behalf_of(&caller.0);
     blocking(move || steering.restore(number)).await
@@ -475,7 +480,7 @@ pub(super) struct CheckBody {
         (status = 429, description = "The field has pairs, and too many vectors are waiting to be found", body = Message),
     ),
 )]
-pub(super) async fn check(State(admin): State<Admin>, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn check(State(admin): State<Admin>, headers: HeaderMap, body: Body) -> JsonAnswer {
     let CheckBody {
         model,
         steering,
@@ -551,7 +556,7 @@ pub(super) struct MessageBody {
 /// Runs work that reads files or compiles specs on a blocking thread, so that no other request waits for it.
 pub(super) async fn blocking<E: Into<Refusal> + Send + 'static>(
     work: impl FnOnce() -> Result<Value, E> + Send + 'static,
-) -> Answer {
+) -> JsonAnswer {
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer.map(Json).map_err(Into::into),
         Err(error) => Err(Refusal::new(

@@ -11,7 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
-use super::admin::{Answer, blocking};
+use super::admin::{JsonAnswer, blocking};
 use super::auth::{self, AdminOptions};
 use super::refusal::Refusal;
 use crate::Steering;
@@ -97,7 +97,7 @@ pub(super) async fn front(request: Request, next: Next) -> Response {
 }
 
 /// Models, vectors, maps and defaults, and what requests may ask for.
-async fn state(State(playground): State<Playground>) -> Answer {
+async fn state(State(playground): State<Playground>) -> JsonAnswer {
     let Playground { steering, options } = playground;
     let open = options.token.is_some() || options.open_on_loopback;
     let described = {

@@ -56,7 +56,7 @@ pub struct Saved {
 }
 
 /// A change to write.
-pub struct Change<'a> {
+pub struct StateChange<'a> {
     /// A description of the change.
     pub what: &'a str,
     /// Who made it.
@@ -198,7 +198,7 @@ impl StateFolder {
     /// # Errors
     ///
     /// The change can't be written. The state is then unchanged.
-    pub fn commit(&self, change: &Change<'_>) -> Result<u64, SteeringError> {
+    pub fn commit(&self, change: &StateChange<'_>) -> Result<u64, SteeringError> {
         let mut kept = lock(&self.kept);
         let number = kept.records.back().map_or(0, |(record, _)| record.number) + 1;
         let mut vectors = BTreeMap::new();

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::live::{self, Live};
 use crate::lock::lock;
 use crate::spec::PairsVector;
-use crate::state::{Change, StateFolder};
+use crate::state::{StateChange, StateFolder};
 use crate::{SteeringError, SteeringSpec};
 
 impl Steering {
@@ -32,7 +32,7 @@ impl Steering {
             let overridden = next.models.values().filter(|model| model.overridden);
             let default = |model: &Model| model.default.as_ref().map(|default| default.spec.clone());
             let named = next.uploaded.iter();
-            state.commit(&Change {
+            state.commit(&StateChange {
                 what,
                 caller,
                 vectors: named

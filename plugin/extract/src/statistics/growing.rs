@@ -2,12 +2,12 @@
 
 /// A running mean.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Mean {
+pub struct RunningMean {
     sum: f64,
     count: u64,
 }
 
-impl Mean {
+impl RunningMean {
     /// Adds a value.
     pub fn add(&mut self, value: f64) {
         self.sum += value;

@@ -17,7 +17,7 @@ mod separation;
 mod tests;
 
 pub use folds::{FOLDS, Folds, LEAST_GROUPS};
-pub use growing::Mean;
+pub use growing::RunningMean;
 pub use proportion::{Z, wilson_interval};
 pub use ranks::mid_ranks;
 pub use separation::{auroc, auroc_interval, held_out_auroc, mean_difference};

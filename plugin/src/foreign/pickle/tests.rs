@@ -5,8 +5,8 @@ fn error(bytes: &[u8]) -> String {
 }
 
 fn leaves(bytes: &[u8]) -> Vec<(String, String)> {
-    let leaf = |item: Item| match item.value {
-        Value::Leaf(Leaf::Other(text)) => (item.name, text),
+    let leaf = |item: PickleItem| match item.value {
+        PickleValue::Leaf(Leaf::Other(text)) => (item.name, text),
         other => panic!("{other:?}"),
     };
     read(bytes).unwrap().into_iter().map(leaf).collect()
