@@ -270,7 +270,7 @@ mod tests {
             (
                 "{ file = \"a.toml\", layer = 3 }",
                 &["x/1"],
-                "steering.vectors.v.layer: found 3, expected none: a vector file says its layers",
+                "steering.vectors.v.layer: found 3, expected none: a vector file states its layers",
             ),
             (
                 "{ file = \"a.toml\", key = \"a.{}\" }",

@@ -252,8 +252,8 @@ fn what_the_numbers_of_the_model_cannot_hold_is_refused() {
     let refused = of(half, at(1e6).into()).unwrap_err();
     assert_eq!(
         refused,
-        "s.vectors[0].scale: found 1e6, which takes elements of the stream to 8.0e5 after layer 1, expected 65504 at \
-         most, since the model runs in float16"
+        "s.vectors[0].scale: found 1e6, which takes elements of the stream to 8.0e5 after layer 1, expected at most \
+         65504, since the model runs in float16"
     );
     assert_eq!(of(full, at(1e6).into()), Ok(()));
     assert_eq!(of(None, at(1e6).into()), Ok(()));
@@ -279,7 +279,7 @@ fn what_the_numbers_of_the_model_cannot_hold_is_refused() {
         };
         let refused = of(full, SteeringSpec::from(ablate).norm(norm)).unwrap_err();
         let expected = "s.vectors[0].scale: found 3e38, which takes the stream's norm to 3.0e39 after layer 1, expected \
-                        a norm of 9.2e18 at most";
+                        a norm of at most 9.2e18";
         assert_eq!(refused, expected);
     }
     for scale in [0.0, 1.0, 2.0] {
@@ -629,7 +629,7 @@ fn vectors_that_can_meet_are_refused_where_asked() {
             b()
         ])),
         "s.conflict: found \"a\" (vectors[1]) and \"b\" (vectors[2]), which can both act at layer 2 on tokens of the \
-         prompt, expected vectors that never do, as conflict = \"error\" says"
+         prompt, expected vectors that never do, since conflict = \"error\""
     );
     let when = |threshold| When::above("b", 3, threshold);
     let conditional = vec![a().when(when(1.0)), b().when(when(2.0))];

@@ -283,7 +283,7 @@ impl SharedSteering {
             return Err(SteeringError::value(
                 format!("{at}pairs"),
                 format!("{bytes} bytes of texts"),
-                format!("{} at most, the server's request_bytes", live.limits.request_bytes),
+                format!("at most {}, the server's request_bytes", live.limits.request_bytes),
             ));
         }
         asked.validate(at)?;
