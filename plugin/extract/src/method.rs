@@ -107,9 +107,10 @@ impl Method {
     ///   of the differences without centring.
     /// * `logistic`: the weight `w` of `min sum log(1 + exp(-y (w . h + b))) + ||w||^2 / 2` over all states `h`,
     ///   `y = 1` of a positive and -1 of a negative: scikit-learn's `LogisticRegression(C=1.0)` on states as they are.
-    /// * `lat`: all states are shuffled by `seed` and paired as they come, sides not regarded; their differences, each at
-    ///   norm 1 (Zou et al. 2023, "Representation Engineering", appendix C.1), less their mean as the authors' code has
-    ///   it: the first principal component.
+    /// * `lat`: all states are shuffled by `seed` and paired in that order, regardless of side; the first principal
+    /// component of their differences, normalised (Zou et al. 2023, "Representation Engineering", appendix C.1) and
+    /// then
+    ///   centred as in the authors' code.
     ///
     /// # Errors
     ///

@@ -33,8 +33,8 @@ pub trait Reader {
     /// Width of a state.
     fn hidden_size(&self) -> usize;
 
-    /// The states of each prompt: one [`LayerStates`] for each of the capture's layers, with all of the prompt's positions.
-    /// `done` is called after each.
+    /// The states of each prompt: one [`LayerStates`] for each of the capture's layers, with all of the prompt's
+    /// positions. `done` is called after each prompt.
     ///
     /// # Errors
     ///

@@ -320,7 +320,8 @@ mod tests {
         })
     }
 
-    /// A pass over the tokens from `start` on, whose states are `[3 i, 4 i]` at position `i` and ten times that at layer 2.
+    /// A pass over the tokens from `start` on, whose states are `[3 i, 4 i]` at position `i` and ten times that at
+    /// layer 2.
     fn pass(reader: &SequenceReader, start: usize, tokens: usize, prompt_len: usize) {
         let row = Row {
             start,

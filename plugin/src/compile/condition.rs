@@ -173,7 +173,7 @@ impl Formula {
     }
 }
 
-/// The formula of `when`; its conditions are added to `conditions`, each once. `at` is the path of `when`, for messages.
+/// The formula of `when`. Adds its conditions to `conditions`, each once. `at` is the path of `when`, for messages.
 pub(super) fn formula(
     when: &When,
     conditions: &mut Vec<Condition>,

@@ -68,7 +68,8 @@ impl Schedule {
         }
     }
 
-    /// The factor at `position` of a sequence with a prompt of `prompt_len` tokens, whose trigger was generated at `started`.
+    /// The factor at `position` of a sequence with a prompt of `prompt_len` tokens. The trigger was generated at
+    /// position `started`, if it was.
     pub fn at(&self, position: usize, prompt_len: usize, started: Option<usize>) -> f32 {
         match (self.trigger, started) {
             (None, _) => self.factor((position + 1).saturating_sub(prompt_len)),

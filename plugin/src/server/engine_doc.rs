@@ -1,5 +1,4 @@
-//! mistral.rs's OpenAPI document, with what steering adds to its routes: the `steering` field, what answers look like, and the
-//! shape of errors.
+//! Adds steering to mistral.rs's OpenAPI document: the `steering` field, the answers, and the shape of errors.
 
 use axum::Json;
 use axum::body::{Body, to_bytes};

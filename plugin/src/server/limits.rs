@@ -113,7 +113,8 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// More answers or alternatives than are allowed (422), or more text (413). Values of other types are left for mistral.rs to refuse.
+    /// More answers or alternatives than are allowed (422), or more text (413). mistral.rs refuses values of other
+    /// types.
     pub(super) fn check(&self, body: &Object<'_>, context: Option<usize>) -> Result<(), Refusal> {
         for (key, most) in [
             ("n", self.choices),
