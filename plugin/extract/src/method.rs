@@ -101,16 +101,15 @@ impl Method {
     /// the method [finds a line](Self::finds_a_line).
     ///
     /// * `mean-difference`: the mean difference itself.
-    /// * `pca-difference`: `positive[i] - negative[i]`, less their mean: the first principal component. Being centred,
-    ///   it is where the differences differ most from each other, which need not be where they agree.
-    /// * `pca-centred`: `+-(positive[i] - negative[i]) / 2`, both signs: the first principal component, which is that
+    /// * `pca-difference`: the first principal component of `positive[i] - negative[i]`, centred. So it is the direction
+    ///   in which the differences vary most, which need not be the one that they share.
+    /// * `pca-centred`: the first principal component of `+-(positive[i] - negative[i]) / 2`, both signs, which is that
     ///   of the differences without centring.
     /// * `logistic`: the weight `w` of `min sum log(1 + exp(-y (w . h + b))) + ||w||^2 / 2` over all states `h`,
     ///   `y = 1` of a positive and -1 of a negative: scikit-learn's `LogisticRegression(C=1.0)` on states as they are.
-    /// * `lat`: all states are shuffled by `seed` and paired in that order, regardless of side; the first principal
-    /// component of their differences, normalised (Zou et al. 2023, "Representation Engineering", appendix C.1) and
-    /// then
-    ///   centred as in the authors' code.
+    /// * `lat`: all states are shuffled by `seed` and paired in that order, regardless of side. Their differences are
+    ///   normalised (Zou et al. 2023, "Representation Engineering", appendix C.1) and then centred as in the authors'
+    ///   code: the first principal component.
     ///
     /// # Errors
     ///
