@@ -24,7 +24,7 @@ use thiserror::Error;
 use zip::ZipArchive;
 
 use super::error::{ForeignError, shown};
-use super::layout::{Found, Point, number};
+use super::layout::{LayerTensor, Point, number};
 use super::numpy::{Array, Descr, MAX_PREFIX};
 use super::safetensor::{self, Header};
 use super::tensors::Dtype;
@@ -141,7 +141,7 @@ pub fn load(path: &Path, feature: &Feature, model: ModelInfo) -> Result<SaeVecto
     let method = format!("decoder row {} of a sparse autoencoder", feature.index);
     let mut header = gguf::unknown_origin(&concept, &method, model, &name, b"");
     header.provenance.corpus_sha256 = sha256_file(&weights)?;
-    let found = Found {
+    let found = LayerTensor {
         block,
         name: format!("feature {}", feature.index),
         values,

@@ -125,7 +125,7 @@ fn endings_say_the_format() {
 
 #[test]
 fn zeros_are_left_out_and_numbers_shifted() {
-    let found = |block: usize, values: [f32; 4]| Found {
+    let found = |block: usize, values: [f32; 4]| LayerTensor {
         block,
         name: format!("layer.{block}"),
         values: values.to_vec(),

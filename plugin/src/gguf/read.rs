@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use steermap_maps::{ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader, digest};
 
 use super::{ARCHITECTURE, BF16, DEFAULT_ALIGNMENT, F16, F32, GgufError, MAGIC, kind, operation};
-use crate::foreign::{Dtype, ForeignVector, Found, ReadOptions, assemble, out_of_range, shifted};
+use crate::foreign::{Dtype, ForeignVector, LayerTensor, ReadOptions, assemble, out_of_range, shifted};
 
 /// The versions with 64-bit lengths. Version 1 had 32 bits, and no control vector was ever written in it.
 const VERSIONS: [u32; 2] = [2, 3];
@@ -130,7 +130,7 @@ pub fn read_with(
         };
         // The size of the tensor: `GgufReader::tensor` compared its shape with this.
         let values = at.take(tensor.name, (tensor.dtype.width() * model.hidden_size) as u64)?;
-        found.push(Found {
+        found.push(LayerTensor {
             block,
             name: tensor.name.to_string(),
             values: tensor.dtype.decode(values),
