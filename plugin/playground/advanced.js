@@ -1,4 +1,4 @@
-// The rarer settings of a card: on which tokens, under which condition, on which schedule.
+// The advanced settings of a card: tokens, condition and schedule.
 
 import { el, field, numberInput, select, show } from "./dom.js";
 import { newSchedule, newWhen } from "./settings.js";
@@ -40,7 +40,7 @@ function whenPart(store, card, update) {
   const { settings, server } = store.get();
   const model = modelOf(settings, server);
   const choices = choicesOf(settings, server);
-  // A condition along a vector, with the map and a layer that go with it.
+  // A condition on the component along a vector, with its map and layer.
   const along = (key) => {
     const info = choices.find((choice) => choice.key === key)?.info;
     const map = mapsFor(info, model, server)[0] ?? null;
@@ -126,7 +126,7 @@ function whenPart(store, card, update) {
 
 function schedulePart(card, update) {
   const kinds = [
-    ["", "always as strong"],
+    ["", "constant"],
     ["linear", "linear ramp"],
     ["cosine", "cosine ramp"],
   ];

@@ -8,7 +8,7 @@ import { LIMITS } from "./settings.js";
 import { baselineOf, kindOf, messagesOf, policyOf, requestOf, steeringOf } from "./spec.js";
 import { alignTokens, colourScale, generatedNumbers, meanOf, place } from "./tokens.js";
 
-// How often the page is drawn while answers come.
+// How often the page is redrawn while answers arrive.
 const DRAW_MS = 40;
 
 let abort = null;
@@ -22,11 +22,11 @@ export async function generate(store) {
   const { settings, server } = store.get();
   const empty = kindOf(settings, server) === "chat" ? messagesOf(settings).length === 0 : settings.prompt === "";
   if (empty) {
-    store.set({ requestErrors: { "request.prompt": "Write something first." }, running: false });
+    store.set({ requestErrors: { "request.prompt": "Enter a prompt first." }, running: false });
     return;
   }
   const sides = { unsteered: baselineOf(settings, server), steered: steeringOf(settings, server) };
-  // Without a seed both would be drawn differently for no reason of steering.
+  // Without a common seed the answers would also differ by sampling.
   const seed = settings.seed ?? Math.floor(Math.random() * 2 ** 31);
   const blank = { text: "", tokens: [], truncated: false, state: "running", error: null, finish: null, usage: null };
   const answers = {
@@ -63,13 +63,13 @@ export async function generate(store) {
     }
   };
   await Promise.all([run("unsteered"), run("steered")]);
-  // A newer run has the page now.
+  // A newer run has taken over the page.
   if (abort !== controller) return;
   clearTimeout(timer);
   store.set({ answers: { ...answers }, running: false, requestErrors: errors });
 }
 
-// Adds what an event of a stream brings.
+// Adds the content of an event of a stream.
 function take(event, answer, update) {
   const choice = event.choices?.[0];
   const piece = choice?.delta?.content ?? choice?.text ?? "";
@@ -89,7 +89,7 @@ const LABELS = {
 
 export function mountAnswers(store) {
   const columns = Object.fromEntries(["unsteered", "steered"].map((side) => [side, column(side)]));
-  const goOn = button("Go on with this answer", () => continueChat(store), { class: "quiet small", hidden: true });
+  const goOn = button("Continue with this answer", () => continueChat(store), { class: "quiet small", hidden: true });
   columns.steered.element.append(goOn);
   document
     .getElementById("answers-place")
@@ -136,7 +136,7 @@ function summary({ running, answers: { steered, unsteered } }) {
   return steered.text === unsteered.text ? "The two answers are equal." : "Both answers are complete.";
 }
 
-const FINISHED = { length: "cut at max tokens", stop: "ended", eos: "ended" };
+const FINISHED = { length: "cut off at max tokens", stop: "ended", eos: "ended" };
 
 function column(side) {
   const heading = el("h3", {});
@@ -164,7 +164,7 @@ function column(side) {
           el(
             "p",
             { class: "placeholder" },
-            side === "steered" ? "The steered answer comes here." : "The answer without steering comes here.",
+            side === "steered" ? "The steered answer appears here." : "The answer without steering appears here.",
           ),
         );
       } else if (answer.tokens.length > 0 && see.on && scale) {
@@ -185,19 +185,19 @@ function factsOf(answer) {
     seconds ? `${number(seconds, 2)} s` : null,
     state === "stopped" ? "stopped" : (FINISHED[finish] ?? finish),
     numbers.length > 0 ? `mean readout ${signed(meanOf(numbers))}` : null,
-    truncated ? "readouts cut: the server had no room for more" : null,
+    truncated ? "readouts truncated by the server's limit" : null,
     usage?.steering ? `fingerprint ${usage.steering.fingerprint.slice(0, 10)}` : null,
     usage?.steering?.clamped_layers?.length
-      ? `held to the bound at layer ${usage.steering.clamped_layers.join(", ")}`
+      ? `limited by the bound at layer ${usage.steering.clamped_layers.join(", ")}`
       : null,
   ];
   return parts.filter(Boolean).join(" · ");
 }
 
-// As wide as a number at a token may be.
+// The maximal width of the number shown at a token.
 const NUMBER_PX = 72;
 
-// Tokens in colour. One stop of the Tab key: arrows go from token to token, and the current one shows its number.
+// Coloured tokens. They are one stop of the Tab key; arrow keys move between tokens, and the current one shows its number.
 function tokenView(body) {
   let shown = [];
   let current = null;
@@ -208,7 +208,7 @@ function tokenView(body) {
     current = at;
     const token = shown[at];
     token?.span.classList.add("current");
-    // The number of a token at the right edge hangs to the left.
+    // The number of a token at the right edge is shown to its left.
     const room = token && body.getBoundingClientRect().right - token.span.getBoundingClientRect().right;
     token?.span.classList.toggle("at-edge", room < NUMBER_PX);
     note.textContent = token ? `“${token.span.textContent}” ${token.span.dataset.value}` : "";
@@ -252,14 +252,14 @@ function tokenView(body) {
         ...generated.map((token, at) => [token, pieces[at]]),
       ];
       const [head] = all;
-      // Another answer, or other tokens of it: begin anew.
+      // The answer or its tokens have changed: start over.
       if (shown.length === 0 || shown[0].token !== head?.[0] || shown.length > all.length) {
         clear();
         body.replaceChildren(rest, note);
         body.classList.add("seen");
         body.tabIndex = 0;
         body.setAttribute("role", "group");
-        body.setAttribute("aria-label", "Tokens with their readouts. Arrow keys go from token to token.");
+        body.setAttribute("aria-label", "Tokens with their readouts. Arrow keys move between tokens.");
       }
       all.forEach(([token, text], at) => {
         if (!shown[at]) {

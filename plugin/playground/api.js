@@ -1,9 +1,9 @@
-// The server: requests with the tab's token, and errors in the shape of OpenAI's.
+// Requests to the server with the tab's token, and errors in OpenAI's shape.
 
 import { readEvents } from "./sse.js";
 
 const KEY = "steermap-token";
-// Kept in memory too, for browsers that keep nothing.
+// Also kept in memory, for browsers without session storage.
 let memory = null;
 
 export const token = {
@@ -20,7 +20,7 @@ export const token = {
       if (value === null) sessionStorage.removeItem(KEY);
       else sessionStorage.setItem(KEY, value);
     } catch {
-      // It lasts as long as the page then.
+      // The token then lasts as long as the page.
     }
   },
 };
@@ -32,7 +32,7 @@ export class ApiError extends Error {
   }
 }
 
-// Sends a request; an answer that is no success is an ApiError. `body` is sent as JSON.
+// Sends a request with `body` as JSON. Throws an ApiError unless the status is a success.
 export async function request(method, path, { body, signal, admin = false } = {}) {
   const headers = {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -68,7 +68,7 @@ async function errorOf(response) {
   try {
     ({ message = message, param = null, code = null } = (await response.json()).error);
   } catch {
-    // No JSON: the status says what there is to say.
+    // Not JSON: report the status.
   }
   if (status === 429 && retryAfter !== null) message += ` Try again in ${retryAfter} s.`;
   return new ApiError(message, { status, param, code, retryAfter });
@@ -86,12 +86,12 @@ export async function stream(path, body, { signal, onEvent }) {
         break;
       }
       const event = JSON.parse(data);
-      if (event.error) throw new ApiError(event.error.message ?? "The server broke off.", event.error);
+      if (event.error) throw new ApiError(event.error.message ?? "The server stopped the answer.", event.error);
       onEvent(event);
     }
   } catch (error) {
     if (error.name === "AbortError" || error instanceof ApiError) throw error;
-    throw new ApiError("The connection was cut before the answer was complete.");
+    throw new ApiError("The connection was lost before the answer was complete.");
   }
   if (!done) throw new ApiError("The stream ended before the answer was complete.");
 }

@@ -1,4 +1,4 @@
-// The card of one vector in use: how strong, at which layers, and in which way.
+// The card of one vector in use: its strength, layers and operation.
 
 import { advanced } from "./advanced.js";
 import { button, checkbox, el, field, numberInput, placeErrors, select, show } from "./dom.js";
@@ -27,9 +27,9 @@ const OPS = [
 ];
 
 const OP_HINTS = {
-  add: "Adds the vector to the stream; below zero it steers the other way.",
-  ablate: "Takes the component along the vector out of the stream, in part or whole.",
-  set: "Makes the component along the vector this large, whatever it was.",
+  add: "Adds the vector to the stream; negative values steer in the opposite direction.",
+  ablate: "Removes the component along the vector from the stream, in part or completely.",
+  set: "Sets the component along the vector to this value.",
   clamp: "Keeps the component along the vector between two bounds, in the stream's units.",
 };
 
@@ -84,7 +84,7 @@ export function mountCard(store, id, tools) {
   return { element, end: () => ends.forEach((end) => end()) };
 }
 
-// What decides which controls a card has; the rest is written into them.
+// The values that decide which controls a card has; all others are written into the controls.
 function shapeOf(card, { settings, server, uploads, files }) {
   const { cards } = settings;
   return JSON.stringify([
@@ -129,7 +129,7 @@ function build(store, card, update, tools, open) {
       "div",
       { class: "field" },
       el("p", { class: "strip-title" }, "Layers"),
-      rows.length > 0 ? strip.element : el("p", { class: "notice" }, "No layer can be reached."),
+      rows.length > 0 ? strip.element : el("p", { class: "notice" }, "This vector reaches no layer."),
       el("p", { class: "hint" }, stripHint(rows)),
     ),
     alert,
@@ -182,7 +182,7 @@ function heading(card, info, { settings, server }, update, { move, remove }) {
       checkbox("On", card.on, (on) => update({ on }), { "data-key": "on", "aria-label": `Use ${card.label}` }),
       tool("up", "Move up", "↑", () => move(card.id, -1), at === 0),
       tool("down", "Move down", "↓", () => move(card.id, 1), at === settings.cards.length - 1),
-      tool("remove", "Take away", "×", () => remove(card.id)),
+      tool("remove", "Remove", "×", () => remove(card.id)),
     ),
   );
 }
@@ -209,7 +209,7 @@ function fileButtons(card, info, { uploads, files }, { remove, load }) {
   );
 }
 
-// How the vector comes to the served model.
+// The map that carries the vector to the served model.
 function mapField(card, info, model, maps, update) {
   if (isNative(info, model)) return null;
   if (maps.length === 0) {
@@ -265,7 +265,7 @@ function dose(card, update) {
     "data-key": "slider",
     oninput: () => set(slider.valueAsNumber),
   });
-  // The value comes after the bounds, which would cut it.
+  // The value is set after the bounds, which would otherwise clip it.
   Object.assign(slider, { min, max, step });
   slider.value = amountOf(card);
   const exact = numberInput(amountOf(card), set, {
@@ -303,22 +303,20 @@ function dose(card, update) {
 
 const stripHint = (rows) =>
   [
-    rows.some(({ auroc }) => auroc !== null)
-      ? "Bars: held-out AUROC, from 0.5, which is chance, to 1."
-      : "AUROC not measured.",
+    rows.some(({ auroc }) => auroc !== null) ? "Bars: held-out AUROC, from 0.5 (chance) to 1." : "AUROC not measured.",
     rows.some(({ proposed }) => proposed) ? "◆ proposed." : null,
   ]
     .filter(Boolean)
     .join(" ");
 
-// What the strength comes to, as the dry run says.
+// The strength at each layer, from the dry run.
 function doseText(card, checked) {
   const layers = checked?.layers ?? [];
   if (card.op === "clamp" || card.op === "ablate" || layers.length === 0) return " ";
   const { layer, scale, mean_norm: norm, relative } = layers[0];
-  const more = layers.length > 1 ? `, and so on at ${layers.length - 1} more` : "";
+  const more = layers.length > 1 ? `, and similarly at ${layers.length - 1} more` : "";
   const what = card.op === "set" ? "component" : "offset";
   if (norm === null || norm === undefined)
     return `Layer ${layer}: ${what} ${signed(scale)}; the stream's norm is not known${more}.`;
-  return `Layer ${layer}: ${what} ${signed(scale)} beside a stream of mean norm ${number(norm, 4)}, ${percent(Math.abs(relative))}${more}.`;
+  return `Layer ${layer}: ${what} ${signed(scale)} for a stream of mean norm ${number(norm, 4)}, ${percent(Math.abs(relative))}${more}.`;
 }

@@ -1,4 +1,4 @@
-// The vectors in use, in order, and those that the server has.
+// The vectors in use, in order, and the vectors of the server.
 
 import { mountCard } from "./card.js";
 import { button, el, field, newId, placeErrors, select } from "./dom.js";
@@ -6,7 +6,7 @@ import { plural, ranges, shortModel } from "./format.js";
 import { LIMITS } from "./settings.js";
 import { extendsDefault, isNative, mapsFor, modelOf, newCard, policyOf } from "./spec.js";
 
-// As many vectors are listed without a field to filter them by.
+// Up to this many vectors are listed without a filter.
 const UNFILTERED = 8;
 
 export function mountCards(store, { load }) {
@@ -55,7 +55,7 @@ export function mountCards(store, { load }) {
   mountLibrary(store, setCards);
 }
 
-// What holds for the whole spec: the default's place, and the stream's norm.
+// Settings of the whole spec: how it combines with the default, and the stream's norm.
 function mountSpecOptions(store) {
   const place = document.getElementById("spec-place");
   const change = (patch) => store.set(({ settings }) => ({ settings: { ...settings, ...patch } }));
@@ -64,7 +64,7 @@ function mountSpecOptions(store) {
     const parts = [];
     if (policyOf(server) === "replace" && modelOf(settings, server)?.default) {
       const options = [
-        ["replace", "in place of the default"],
+        ["replace", "instead of the default"],
         ["extend", "after the default"],
       ];
       parts.push(
@@ -109,7 +109,7 @@ function mountLibrary(store, setCards) {
     if (settings.cards.length >= LIMITS.cards) return;
     const card = newCard(name, name, server, modelOf(settings, server));
     setCards((cards) => [...cards, card]);
-    // The new card is where one goes on.
+    // Focus moves to the new card.
     document.querySelector("#cards > li:last-child .slider")?.focus();
   };
   const row = (info, model, server) => {
@@ -118,7 +118,7 @@ function mountLibrary(store, setCards) {
       ? "this model's own"
       : maps.length > 0
         ? "through a map"
-        : "no map leads here";
+        : "no map to this model";
     const facts = [
       info.concept === info.name ? null : info.concept,
       `${shortModel(info.model)}, ${reached}`,
@@ -144,7 +144,7 @@ function mountLibrary(store, setCards) {
     if (!server) return place.replaceChildren();
     const vectors = server.vectors ?? [];
     if (vectors.length === 0) {
-      const text = "This server has no vectors yet. Two short lists of examples are enough to find one: ";
+      const text = "This server has no vectors yet. Two short lists of examples are enough to find a vector: ";
       place.replaceChildren(el("p", { class: "notice" }, text, el("a", { href: "#find" }, "Find a vector"), "."));
       return;
     }

@@ -19,7 +19,7 @@ export function ticks(low, high, count) {
   return Array.from({ length: last - first + 1 }, (_, at) => Number(((first + at) * step).toPrecision(12)));
 }
 
-// `points` have x and y, `null` where it is missing. `current` is marked. `width` is that of the page's room, so that letters keep
+// `points` have x and y, `null` if missing. `current` is marked. `width` is the available width in pixels, so that letters keep
 // their size.
 export function curve({ width, points, low, high, current, xLabel, yLabel, title }) {
   const known = points.filter(({ y }) => y !== null);

@@ -1,4 +1,4 @@
-// The dry run: what the server would do with the settings, asked again as they change.
+// The dry run: what the server would do with the settings, repeated when they change.
 
 import { postJson } from "./api.js";
 import { debounce } from "./dom.js";
@@ -7,7 +7,7 @@ import { plural, ranges } from "./format.js";
 import { activeCards, kindOf, messagesOf, modelOf, policyOf, steeringOf } from "./spec.js";
 
 const WAIT_MS = 250;
-// The most that the server takes of a prompt in a dry run; a longer one is left out.
+// The longest prompt that the server accepts in a dry run; a longer one is left out.
 const MAX_PROMPT_BYTES = 16384;
 
 export function startChecks(store) {
@@ -40,7 +40,7 @@ export function startChecks(store) {
       store.set({ check, checkErrors: check.refused ? errorsOf(check.refused, settings) : {} });
     } catch (error) {
       if (signal.aborted) return;
-      // A server that can't be reached is asked again with the next change.
+      // If the server can't be reached, the next change tries again.
       if (error.status === 0) last = "";
       store.set({ check: null, checkErrors: errorsOf(error.message, settings) });
     }
@@ -63,11 +63,11 @@ export function startChecks(store) {
 
 function describe({ check, settings, server, checkErrors }) {
   if (Object.keys(checkErrors).length > 0) return "The server would refuse this: see below.";
-  if (!check) return policyOf(server) === "off" ? "Requests may not steer on this server." : "";
+  if (!check) return policyOf(server) === "off" ? "This server does not allow requests to steer." : "";
   if (activeCards(settings).length === 0) return "No vector is in use: nothing is steered.";
   const parts = [`Steers ${check.layers.length === 1 ? "layer" : "layers"} ${ranges(check.layers)}`];
   if (check.prompt_tokens !== null) parts.push(`a prompt of ${plural(check.prompt_tokens, "token")}`);
-  if (check.clamped_layers.length > 0) parts.push(`held to the operator's bound at ${ranges(check.clamped_layers)}`);
+  if (check.clamped_layers.length > 0) parts.push(`limited by the operator's bound at ${ranges(check.clamped_layers)}`);
   if (check.late_layers.length > 0) parts.push(`from the second token on at ${ranges(check.late_layers)}`);
   if (check.fingerprint) parts.push(`fingerprint ${check.fingerprint.slice(0, 10)}`);
   return `${parts.join(" · ")}.`;

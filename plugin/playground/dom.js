@@ -1,4 +1,4 @@
-// Elements without HTML in strings: all text goes in as text.
+// Makes elements without HTML in strings: all text is inserted as text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -61,7 +61,7 @@ export function setOptions(control, options, value) {
   );
 }
 
-// A number. What is no number is not passed on, and marked; empty is passed on as `null` where `optional`.
+// A number. Invalid input is marked and not passed on; an empty field is passed on as `null` if `optional`.
 export function numberInput(value, onchange, { optional = false, ...props } = {}) {
   const input = el("input", {
     type: "number",
@@ -86,7 +86,7 @@ export function show(control, value) {
   if (document.activeElement !== control && control.value !== text) control.value = text;
 }
 
-// Puts `message` beneath a control, or takes it away if it is empty. Screen readers say it, and read it with the control.
+// Shows `message` beneath a control, or removes it if empty. Screen readers announce it, and read it with the control.
 export function setFieldError(control, message) {
   const place = control.closest(".field") ?? control.parentElement;
   let note = place.querySelector(":scope > .field-error");
@@ -108,7 +108,7 @@ export function setFieldError(control, message) {
 }
 
 // Shows the errors whose keys begin with `prefix` at the controls in `root` with that `data-field`; those that no control
-// names come back.
+// names are returned.
 export function placeErrors(root, errors, prefix) {
   const left = new Map(Object.entries(errors).filter(([key]) => key.startsWith(prefix)));
   const taken = new Set();
@@ -130,7 +130,7 @@ export function download(name, blob) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-// A table: its heads, and the cells of each row, all texts. It may be wider than its place: `label` says what is scrolled to.
+// A table of texts: its heads, and the cells of each row. It may scroll sideways; `label` names the scrolled region.
 export function table(label, head, rows) {
   const cells = (name, attributes, texts) => texts.map((text) => el(name, attributes, text));
   return el(
@@ -149,7 +149,7 @@ export function table(label, head, rows) {
   );
 }
 
-// Copies `text`, and says so on the button for a moment.
+// Copies `text`, and shows that on the button for a moment.
 export async function copyText(text, trigger) {
   const label = trigger.textContent;
   let said = "Copied";
@@ -162,7 +162,7 @@ export async function copyText(text, trigger) {
   setTimeout(() => (trigger.textContent = label), 1500);
 }
 
-// Where the page is not served over a secure connection, there is no clipboard interface.
+// Without a secure connection there is no clipboard interface.
 function copyBySelection(text) {
   const area = el("textarea", { class: "offscreen", value: text });
   document.body.append(area);

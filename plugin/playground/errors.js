@@ -1,4 +1,4 @@
-// Which control an error of the server belongs to. Its messages begin with the path of the field:
+// Finds the control that an error of the server belongs to. Messages begin with the path of the field:
 // "steering.vectors[0].scale: found .., expected ..".
 
 import { activeCards } from "./spec.js";
@@ -6,7 +6,7 @@ import { activeCards } from "./spec.js";
 const PATH =
   /^(?:Failed to deserialize[^:]*: )?([a-z_]+(?:\[\d+\])*(?:\.[a-z_]+(?:\[\d+\])*)*)(?: "[^"]*")?: ([\s\S]*)$/;
 
-// The field of a message and what is said of it; without a field, the whole message.
+// The field of a message and the rest; without a field, the whole message.
 export function splitMessage(message) {
   const [, path = "", text = message] = PATH.exec(message) ?? [];
   return { path, text };
@@ -46,6 +46,6 @@ export function keyOfPath(path, settings) {
 export function errorsOf(message, settings) {
   const { path, text } = splitMessage(message);
   const key = keyOfPath(path, settings);
-  // Beside its control the path goes without saying.
+  // Beside its control the path is not needed.
   return key === "" ? { "": message } : { [key]: text };
 }

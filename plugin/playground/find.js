@@ -1,4 +1,4 @@
-// Find a vector here: from two lists of examples, while the server runs.
+// Finds a vector from two lists of examples while the server runs.
 
 import { postJson } from "./api.js";
 import { button, el, field, newId, placeErrors, select, setFieldError, setOptions, table } from "./dom.js";
@@ -68,7 +68,7 @@ export function mountFind(store, { load }) {
   }
   for (const box of Object.values(boxes)) box.addEventListener("input", counts);
 
-  // Both lists with the same number of lines, or an error beside the second.
+  // Both lists must have the same number of lines; else there is an error beside the second.
   function pairs() {
     const [positive, negative] = [linesOf(boxes.positive.value), linesOf(boxes.negative.value)];
     if (positive.length !== negative.length) {
@@ -104,7 +104,7 @@ export function mountFind(store, { load }) {
     } catch (error) {
       status.textContent = "";
       if (controller.signal.aborted) {
-        status.textContent = "Cancelled. What the server has begun it finishes.";
+        status.textContent = "Cancelled. The server finishes the work that it has started.";
       } else {
         showError(error);
       }
@@ -123,11 +123,11 @@ export function mountFind(store, { load }) {
     const took = seconds();
     await load();
     use(answer.vector, answer.vector, answer.found.proposed);
-    status.textContent = `Found “${answer.vector}” in ${took} s${answer.replaced ? ", in place of the one of that name" : ""}. It is a card now, under Vectors.`;
+    status.textContent = `Found “${answer.vector}” in ${took} s${answer.replaced ? ", replacing the vector of that name" : ""}. It is now a card under Vectors.`;
     result.replaceChildren(...tableOf(answer.found));
   }
 
-  // Nothing is kept: the pairs go with each request. A dry run finds the vector, and says if it can't be found.
+  // Nothing is kept: the pairs go with each request. A dry run finds the vector, or reports why it can't.
   async function bring(vector, signal, seconds) {
     const { settings, server } = store.get();
     const label = name.value.trim() || "examples";
@@ -137,12 +137,12 @@ export function mountFind(store, { load }) {
     const body = { model: modelOf(settings, server)?.model, steering: { vectors: [use] } };
     await postJson("/v1/steering/check", body, { signal });
     add(card);
-    status.textContent = `Found “${card.label}” in ${seconds()} s. It is a card now, under Vectors; the examples go with each request.`;
+    status.textContent = `Found “${card.label}” in ${seconds()} s. It is now a card under Vectors; the examples go with each request.`;
   }
 
   function use(vector, label, proposed) {
     const { settings, server } = store.get();
-    // One that was found again stays the card that it was.
+    // A vector that is found again keeps its card.
     if (settings.cards.some((card) => card.vector === vector)) return;
     const card = newCard(vector, label, server, modelOf(settings, server));
     add(!card.map && card.layers.length === 0 && proposed?.length ? { ...card, layers: proposed } : card);
@@ -161,7 +161,7 @@ export function mountFind(store, { load }) {
     problem.textContent = rest.join(" ");
   }
 
-  // Which vectors of the chosen model would come to the served one, and how.
+  // How a vector of the chosen model is carried to the served one.
   function reach() {
     const { settings, server } = store.get();
     const served = modelOf(settings, server);
@@ -176,7 +176,7 @@ export function mountFind(store, { load }) {
       way.textContent =
         maps.length > 0
           ? `Carried over by the map ${maps[0].name}.`
-          : "No map leads from this model to the served one.";
+          : "There is no map from this model to the served one.";
     }
   }
 
@@ -195,8 +195,8 @@ export function mountFind(store, { load }) {
     reach();
     const texts = {
       keep: "The server finds the vector and keeps it under its name.",
-      bring: "The server takes no uploads from here: the examples go with each request, and nothing is kept.",
-      none: "This server takes neither uploads nor examples with requests, so no vector can be found here.",
+      bring: "The server does not accept uploads from here: the examples go with each request, and nothing is kept.",
+      none: "This server accepts neither uploads nor examples in requests, so no vector can be found here.",
     };
     about.textContent = texts[uploads ? "keep" : pairs ? "bring" : "none"];
   };
@@ -230,7 +230,7 @@ export function mountFind(store, { load }) {
   store.subscribe((state) => state.settings.model, reach);
 }
 
-// What the server says of each layer.
+// The server's results by layer.
 function tableOf(found) {
   const proposed = new Set(found.proposed);
   const cells = ({ layer, norm, mean_norm: mean, auroc, interval }) => [
@@ -243,7 +243,7 @@ function tableOf(found) {
   const facts = `${plural(found.pairs, "pair")}${found.repeats ? `, ${found.repeats} repeated` : ""}, read by ${shortModel(found.model)}. ◆ proposed.`;
   const missing = found.not_measured ? `AUROC was not measured: ${found.not_measured}.` : null;
   return [
-    table("What was found at each layer", head, found.layers.map(cells)),
+    table("Results by layer", head, found.layers.map(cells)),
     el("p", { class: "hint" }, [facts, missing].filter(Boolean).join(" ")),
   ];
 }

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Formats numbers for display.
 
 export function number(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";

@@ -1,4 +1,4 @@
-// The top of the page: which model answers, and the token.
+// The top of the page: the choice of the model, and the token.
 
 import { token } from "./api.js";
 import { el, field, select } from "./dom.js";
@@ -6,7 +6,7 @@ import { plural, shortModel } from "./format.js";
 import { modelOf, policyOf } from "./spec.js";
 
 const POLICIES = {
-  extend: "This server lets requests add vectors to its default, not replace it. The left answer is the default's.",
+  extend: "This server lets requests add vectors to its default, not replace it. The left answer uses the default.",
   off: 'This server takes no steering from requests (per_request = "off"). Both answers are its default\'s.',
 };
 
@@ -26,7 +26,7 @@ export function mountHeader(store, { load }) {
     const facts = [
       `${plural(model.num_layers, "layer")} × ${model.hidden_size}`,
       model.context ? `${model.context} tokens of context` : null,
-      model.bound ? `offsets bound to ${model.bound.max_relative_scale} of the mean norm` : null,
+      model.bound ? `offsets limited to ${model.bound.max_relative_scale} of the mean norm` : null,
     ].filter(Boolean);
     const notes = [];
     if (!model.steerable) notes.push(`It can't be steered: ${model.reason ?? "its architecture is not known"}.`);

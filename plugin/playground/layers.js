@@ -1,4 +1,4 @@
-// The strip of bars to choose layers on: one bar a layer, as high as its AUROC.
+// The strip of bars to choose layers with: one bar per layer, as high as its AUROC.
 
 import { el } from "./dom.js";
 import { number, ranges } from "./format.js";
@@ -14,7 +14,7 @@ const describe = ({ layer, from, auroc, r2, proposed }) =>
     .filter(Boolean)
     .join(", ");
 
-// `rows` as layersOf gives them. One stop of the Tab key: arrows move within, Space or Enter toggles.
+// `rows` come from layersOf. The strip is one stop of the Tab key: arrow keys move within it, Space or Enter toggles.
 export function layerStrip(rows, chosen, onchange) {
   const buttons = rows.map((row) => {
     const bar = el("span", { class: row.auroc === null ? "bar unknown" : "bar" });

@@ -1,4 +1,4 @@
-// The page: reads what the server has, and puts the parts together.
+// The page: reads the server's state and builds the parts.
 
 import { ApiError, getJson, token } from "./api.js";
 import { mountAnswers } from "./answers.js";
@@ -18,9 +18,9 @@ import { askForToken } from "./token.js";
 
 const restored = fromFragment(location.hash);
 
-// settings: what a link restores. server: what GET /v1/steering says; `null` until it is known. uploads, pairs, files: whether
-// vectors may be kept, brought along and downloaded. ..Errors: messages by the key of their control. check: the dry run.
-// answers: what runs and what came.
+// settings: what a link restores. server: the answer of GET /v1/steering, `null` until it is known. uploads, pairs, files: whether
+// vectors may be kept, sent as pairs and downloaded. ..Errors: messages by the key of their control. check: the dry run.
+// answers: the running and finished answers.
 const store = createStore({
   settings: restored ?? defaults(),
   server: null,
@@ -36,12 +36,12 @@ const store = createStore({
   answers: { steered: null, unsteered: null },
 });
 
-// Reads the server's state; asks for a token where one is needed. Returns whether it could be read.
+// Reads the server's state; asks for a token if one is needed. Returns whether the state could be read.
 async function load() {
   for (;;) {
     try {
       const state = await getJson("/playground/state", { admin: true });
-      if (!state.steering) throw new ApiError("The server does not say what it has to steer with.");
+      if (!state.steering) throw new ApiError("The server's answer has no list of vectors.");
       store.set({
         server: state.steering,
         trouble: null,
@@ -65,7 +65,7 @@ async function load() {
   }
 }
 
-// The first vector that can be used is in use from the beginning, so that there is something to see.
+// The first usable vector is in use from the beginning, so that the page shows an effect.
 function begin() {
   const { settings, server } = store.get();
   if (restored || settings.cards.length > 0) return;

@@ -23,7 +23,7 @@ export function mountPrompt(store) {
   store.subscribe((state) => state.checkErrors, errors);
 }
 
-// Chat or completion, where the model has a template for chats.
+// Chat or completion, if the model has a chat template.
 function mountKind(store, change) {
   const place = document.getElementById("kind-place");
   const render = () => {
@@ -89,7 +89,7 @@ function completion(change, boxes) {
     oninput: () => change({ prompt: box.value }),
   });
   boxes.push(box);
-  return field("Text that the model goes on from", box, { wide: true });
+  return field("Text for the model to continue", box, { wide: true });
 }
 
 function chat(store, change, boxes) {
@@ -104,7 +104,7 @@ function chat(store, change, boxes) {
       "aria-label": `Message ${index + 1}`,
       oninput: () => edit(index, { content: box.value }),
     });
-    // An error of the prompt stands at the last message.
+    // An error of the prompt is shown at the last message.
     if (index === messages.length - 1) box.dataset.field = "prompt";
     boxes.push(box);
     const remove = () => change({ messages: store.get().settings.messages.filter((_, at) => at !== index) });
@@ -193,7 +193,7 @@ function mountActions(store) {
     follow = on;
     if (on) run();
   });
-  following.title = "Generates again whenever something changes";
+  following.title = "Generates again after each change";
   const jump = el("a", { href: "#answers", class: "to-answers" }, "Answers");
   document.getElementById("actions").replaceChildren(go, end, following, jump);
   store.subscribe(

@@ -1,6 +1,6 @@
 // The propensity of a two-choice question over the strength of a vector, drawn as it is measured.
 //
-// An answer's log probability is exact, even of one that the model would hardly give: a regular expression lets the server
+// An answer's log probability is exact, even if the model would hardly give it: a regular expression lets the server
 // generate nothing but that answer, and the log probabilities that it reports are the model's own, from before the expression.
 
 import { postJson } from "./api.js";
@@ -20,14 +20,14 @@ const SPANS = [
 ];
 
 const BLANKS = [
-  ["auto", "as the model does"],
+  ["auto", "as in the model's answer"],
   ["yes", "yes"],
   ["no", "no"],
 ];
 
 const escapeRegex = (text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
 
-// What the server answers to the question: the tokens, their log probabilities, and why it ended.
+// The server's answer to the question: the tokens, their log probabilities, and the finish reason.
 async function ask({ question, settings, server, signal }, more) {
   const chat = kindOf(settings, server) === "chat";
   const system = settings.messages.filter(({ role, content }) => role === "system" && content !== "");
@@ -47,7 +47,7 @@ async function ask({ question, settings, server, signal }, more) {
   };
 }
 
-// Whether the answers begin with a blank: as said, or as the model's own answer does.
+// Whether the answers begin with a space: as chosen, or as in the model's own answer.
 async function beginsWithBlank(asked) {
   const { space } = asked.question;
   if (space !== "auto") return space === "yes";
@@ -62,7 +62,7 @@ async function logProbability(answer, asked, steering) {
   const { tokens, values, finish } = await ask(asked, more);
   if (!values?.length) return { value: null, reason: "the server gave no log probabilities" };
   if (finish === "length") return { value: null, reason: `the answer has more than ${MAX_TOKENS} tokens` };
-  if (!values.every(Number.isFinite)) return { value: null, reason: "its log probability is no finite number" };
+  if (!values.every(Number.isFinite)) return { value: null, reason: "its log probability is not finite" };
   return { value: values.reduce((a, b) => a + b, 0), tokens };
 }
 
@@ -93,7 +93,7 @@ export function mountPropensity(store) {
   const go = button("Measure", measure, { class: "primary" });
   const cancel = button("Cancel", () => running?.abort(), { hidden: true });
   let running = null;
-  // What was measured: the points, with what they were measured of.
+  // The measured points, and the settings they were measured with.
   let measured = null;
 
   // The vector whose strength is varied.
@@ -110,7 +110,7 @@ export function mountPropensity(store) {
     problem.textContent = "";
     if (!subject || !server) return;
     if (question.prompt === "" || question.a === "" || question.b === "") {
-      problem.textContent = "It needs a question and two answers.";
+      problem.textContent = "Enter a question and two answers.";
       return;
     }
     const controller = new AbortController();
@@ -153,7 +153,7 @@ export function mountPropensity(store) {
     const card = store.get().settings.cards.find((card) => card.id === id);
     const unit =
       card?.op === "ablate" ? "share removed" : card?.unit === "scale" ? "scale" : "× the stream's mean norm";
-    const title = `Log probability of ${question.a} less that of ${question.b}, against the strength of ${label}`;
+    const title = `Log probability of ${question.a} minus that of ${question.b}, against the strength of ${label}`;
     drawing.replaceChildren(
       curve({
         width: Math.max(280, drawing.clientWidth),
@@ -173,9 +173,9 @@ export function mountPropensity(store) {
     el(
       "p",
       { class: "lead" },
-      "How much likelier one answer becomes than another as a vector's strength changes. The server is made to write each answer, and tells the model's own log probability of it.",
+      "How the probabilities of two answers change with a vector's strength. The server is made to write each answer, and reports the model's own log probability of it.",
     ),
-    field("Question, or text to go on from", prompt, { wide: true }),
+    field("Question, or text to continue", prompt, { wide: true }),
     el(
       "div",
       { class: "fields" },
@@ -183,7 +183,7 @@ export function mountPropensity(store) {
       field("Answer B", b),
       field("Vector", card),
       field("Over", span),
-      field("A blank before answers", space),
+      field("Space before answers", space),
     ),
     el("div", { class: "row" }, go, cancel),
     status,
@@ -214,7 +214,7 @@ export function mountPropensity(store) {
     card.value = subject ? String(settings.cards.indexOf(subject)) : "";
     const idle = cancel.hidden;
     if (idle) go.disabled = subject === null;
-    if (idle && !measured) status.textContent = subject ? "" : "It needs a vector in use, with a strength.";
+    if (idle && !measured) status.textContent = subject ? "" : "Use a vector with a strength first.";
     draw();
   };
   store.subscribe((state) => state.settings, render);

@@ -6,9 +6,9 @@ import { activeCards, choicesOf, keyOf, layersOf, mapsFor, modelOf, policyOf } f
 import { colourScale } from "./tokens.js";
 
 const BEFORE =
-  "A readout is of the state before the layer's own steering: a layer behind the steered ones shows what they did.";
+  "A readout shows the state before the layer's own steering. A layer after the steered ones shows their effect.";
 
-// What a readout along a vector begins with: the map, and a layer behind those that the vector steers, where its own steering
+// The initial settings of a readout along a vector: the map, and a layer after those that the vector steers, where its own steering
 // shows; a readout at a steered layer is of the state before.
 function beginWith(key, { settings, server }) {
   const model = modelOf(settings, server);
@@ -55,7 +55,7 @@ export function mountSee(store) {
   const showLegend = ({ answers, settings: { see } }) => {
     const scale = see.on ? colourScale(answers, see.centre, see.prompt) : null;
     const fresh = isFresh(store.get());
-    note.textContent = see.on && !fresh ? "Generate to read the tokens so." : "";
+    note.textContent = see.on && !fresh ? "Generate to apply these settings." : "";
     const readout = scale && readoutOf(answers);
     legend.replaceChildren(...(readout ? legendOf(scale, readout) : []));
   };
@@ -70,10 +70,10 @@ export function mountSee(store) {
   store.subscribe((state) => state.requestErrors, errors);
 }
 
-// What the answers that are there were read along.
+// What the present answers were read along.
 const readoutOf = (answers) => answers.unsteered?.steering?.readout?.[0] ?? answers.steered?.steering?.readout?.[0];
 
-// Whether they were read as the settings say.
+// Whether they were read with the present settings.
 function isFresh({ answers, settings: { see } }) {
   const readout = readoutOf(answers);
   if (!readout) return false;
@@ -112,8 +112,8 @@ function build(state, set, toggle) {
     !server || (allowed && choices.length > 0)
       ? null
       : allowed
-        ? "It needs a vector to read along."
-        : "This server tells no readouts.";
+        ? "Use a vector to read along first."
+        : "This server does not allow readouts.";
   const children = [head, why && el("p", { class: "hint" }, why)].filter(Boolean);
   if (!see.on || !allowed) return { children, show() {} };
   const info = choices.find(({ key }) => key === see.vector)?.info;
@@ -164,13 +164,13 @@ function build(state, set, toggle) {
   };
 }
 
-// The colours say what the answers were read along, which the settings may have left behind.
+// The legend belongs to the present answers, which may have been read with earlier settings.
 function legendOf({ centre, span }, { vector, layer }) {
   const texts = [`≤ ${number(centre - span)}`, number(centre), `≥ ${number(centre + span)}`];
   const ends = texts.map((text) => el("span", {}, text));
-  const label = `Colours from ${number(centre - span)}, blue, over ${number(centre)}, none, to ${number(centre + span)}, orange`;
+  const label = `Colours: ${number(centre - span)} is blue, ${number(centre)} has no colour, ${number(centre + span)} is orange`;
   const name = typeof vector === "string" ? vector : "the examples' vector";
-  const text = `Component along ${name} at layer ${layer}, in the stream's units. Point at a token, tap it, or go there with the arrow keys for its number.`;
+  const text = `Component along ${name} at layer ${layer}, in the stream's units. Point at a token, tap it, or use the arrow keys to see its number.`;
   return [
     el("div", { class: "legend-bar", role: "img", "aria-label": label }),
     el("div", { class: "legend-numbers", "aria-hidden": "true" }, ends),

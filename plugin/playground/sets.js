@@ -1,6 +1,6 @@
-// Sets of examples to begin with: lists that are paired line by line. They differ in one thing, and in nothing else.
+// Sets of examples to start with: lists that are paired line by line. The two sides differ in one property only.
 
-// Openings of stories: what stands in braces is the one side or the other.
+// Openings of stories: braces contain the words of either side.
 const moods = [
   "The day was {lovely|dreadful}, and Mia felt {merry|weary}.",
   "Tom opened the door with {delight|sorrow} and {laughed|wept}.",

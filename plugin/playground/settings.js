@@ -1,4 +1,4 @@
-// All that a link restores, and how it gets into one. A link comes from anywhere: only values of the right type are taken.
+// The settings that a link restores, and their encoding. Links are untrusted: only values of the right type are accepted.
 
 import { newCard } from "./spec.js";
 
@@ -57,7 +57,7 @@ const oneOf = (...values) => values.includes.bind(values);
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const listOf = (check, most) => (value) => Array.isArray(value) && value.length <= most && value.every(check);
 
-// Those keys of `from` that pass their checks, over `base`.
+// `base` with those keys of `from` that pass their checks.
 function checked(base, from, checks) {
   const read = { ...base };
   for (const [key, check] of Object.entries(checks)) {

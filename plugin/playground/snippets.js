@@ -61,7 +61,7 @@ function flatPython(value) {
   return typeof value === "string" ? pythonText(value) : String(value);
 }
 
-// JSON's escapes are Python's too, but for halves of surrogate pairs, which JSON.stringify escapes and Python refuses to print.
+// JSON's escapes are valid in Python, except halves of surrogate pairs, which JSON.stringify escapes and Python refuses to print.
 const pythonText = (text) => JSON.stringify(text.toWellFormed());
 
 export function pythonOf({ path, body }, origin) {
@@ -80,7 +80,7 @@ export function pythonOf({ path, body }, origin) {
   ].join("\n");
 }
 
-// A value of JSON in TOML, on one line. Examples in place of a vector's name are left out.
+// A value of JSON in TOML, on one line. Vectors given by examples are left out.
 function toml(value, key) {
   if (Array.isArray(value)) return `[${value.map((entry) => toml(entry)).join(", ")}]`;
   if (typeof value === "object" && value !== null) {
@@ -89,7 +89,7 @@ function toml(value, key) {
       .map(([key, entry]) => `${key} = ${toml(entry, key)}`)
       .join(", ")} }`;
   }
-  // TOML has no character 127 in a text, and JSON leaves it as it is.
+  // TOML does not allow character 127 in a text, and JSON does not escape it.
   return typeof value === "string"
     ? JSON.stringify(value.toWellFormed()).replaceAll("\u007f", "\\u007F")
     : String(value);

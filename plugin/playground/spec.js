@@ -16,10 +16,10 @@ export function kindOf(settings, server) {
 
 export const isInline = (vector) => typeof vector === "object" && vector !== null;
 
-// How a vector is called in settings: its name, or the label of the card that brings pairs along.
+// The name of a vector in the settings: its name on the server, or the label of a card with pairs.
 export const keyOf = (card) => (isInline(card.vector) ? `pairs:${card.label}` : card.vector);
 
-// What is known of a card's vector: the server's entry, or the model that its pairs are read by.
+// The data of a card's vector: the server's entry, or the model that reads its pairs.
 export function infoOf(card, server) {
   if (!isInline(card.vector)) return (server?.vectors ?? []).find((vector) => vector.name === card.vector) ?? null;
   return infoOfModel(card.vector.model, card.label, server);
@@ -42,7 +42,7 @@ function infoOfModel(name, label, server) {
   };
 }
 
-// The vectors that readouts and conditions can look along: the server's, and those of cards that bring pairs.
+// The vectors that readouts and conditions can use: the server's, and those of cards with pairs.
 export function choicesOf(settings, server) {
   const named = (server?.vectors ?? []).map((vector) => ({ key: vector.name, ref: vector.name, info: vector }));
   const inline = settings.cards
@@ -53,14 +53,14 @@ export function choicesOf(settings, server) {
 
 const sameModel = (a, b) => a === b || shortModel(a) === shortModel(b);
 
-// Whether a vector lives in the model's own stream. A GGUF file has no fingerprint, and names the served model.
+// Whether a vector is native to the model. A GGUF file has no fingerprint, and names the served model.
 export function isNative(info, model) {
   if (!info || !model) return false;
   const known = info.model_fingerprint && model.fingerprint;
   return known ? info.model_fingerprint === model.fingerprint : sameModel(info.model, model.model);
 }
 
-// The maps that may carry a vector to the model. Where none fits by name, all that reach the model, since the server compares
+// The maps that may carry a vector to the model. If none fits by name, all maps to the model, since the server compares
 // fingerprints, not names.
 export function mapsFor(info, model, server) {
   if (!info || !model || isNative(info, model)) return [];
@@ -69,7 +69,7 @@ export function mapsFor(info, model, server) {
   return fitting.length > 0 ? fitting : there.filter((map) => layersOf(info, map).length > 0);
 }
 
-// The layers of the served model that a vector can steer: of its table, or of the map's pairs.
+// The layers of the served model that a vector can steer: from its table, or from the map's pairs.
 export function layersOf(info, map) {
   const rows = info.table ?? info.layers.map((layer) => ({ layer, mean_norm: null, auroc: null }));
   const byLayer = new Map(rows.map((row) => [row.layer, row]));
@@ -81,7 +81,7 @@ export function layersOf(info, map) {
     .map((pair) => ({
       layer: pair.target_layer,
       from: pair.source_layers,
-      // The stream's norm is that of the other model there.
+      // The stream's norm in the table is that of the other model.
       mean_norm: null,
       auroc: byLayer.get(pair.source_layers[0]).auroc,
       r2: pair.r2 ?? null,
@@ -90,7 +90,7 @@ export function layersOf(info, map) {
     .sort((a, b) => a.layer - b.layer);
 }
 
-// The layers to begin with: the proposed ones, else the one nearest to the middle of the model's depth.
+// The initial layers: the proposed ones, else the one nearest to the middle of the model's depth.
 export function firstLayers(rows, model) {
   const proposed = rows.filter((row) => row.proposed).map((row) => row.layer);
   if (proposed.length > 0) return proposed;
@@ -127,7 +127,7 @@ export function newCard(vector, label, server, model) {
   const map = mapsFor(info, model, server)[0] ?? null;
   const rows = layersOf(info, map);
   const layers = firstLayers(rows, model);
-  // Without a mean norm there is nothing to be relative to; a map states that of its target.
+  // Without a mean norm there is no relative scale; a map states the mean norm of its target.
   const relative = map !== null || isInline(vector) || rows.every((row) => row.mean_norm !== null);
   const amount = relative ? Math.min(FIRST_AMOUNT, model?.bound?.max_relative_scale ?? Infinity) : 1;
   return { ...card, map: map?.name ?? null, layers, unit: relative ? "relative" : "scale", amount };
@@ -141,7 +141,7 @@ export function rangeOf(card) {
   return { min: -most, max: most, step: most / 50 };
 }
 
-// The number that the card's slider stands at.
+// The value of the card's slider.
 export const amountOf = (card) => (card.op === "ablate" ? card.share : card.amount);
 export const withAmount = (card, value) =>
   card.op === "ablate" ? { ...card, share: value } : { ...card, amount: value };
@@ -205,14 +205,14 @@ function readoutOf(settings, server) {
   return { readout: [{ ...readout, ...(!see.prompt && { phase: "generation" }) }] };
 }
 
-// What the operator lets requests do with the model's default: "replace", "extend" or "off".
+// What the operator allows requests to do with the model's default: "replace", "extend" or "off".
 export const policyOf = (server) => server?.per_request ?? "replace";
 
 // Whether the request's vectors come after the default's.
 export const extendsDefault = (settings, server) =>
   policyOf(server) === "extend" || (settings.mode === "extend" && Boolean(modelOf(settings, server)?.default));
 
-// The field of the steered request; `undefined` where the operator takes none.
+// The field of the steered request; `undefined` if the operator allows none.
 export function steeringOf(settings, server) {
   if (policyOf(server) === "off") return undefined;
   const cards = activeCards(settings);
@@ -227,14 +227,14 @@ export function steeringOf(settings, server) {
   };
 }
 
-// The field of the other request: off, or, where the default is binding, what leaves it alone.
+// The field of the unsteered request: off or, if the default is binding, a field that keeps it.
 export function baselineOf(settings, server) {
   const readout = readoutOf(settings, server);
   if (policyOf(server) === "replace") return { mode: "off", ...readout };
   return policyOf(server) === "extend" && Object.keys(readout).length > 0 ? readout : undefined;
 }
 
-// The messages of a chat that have something in them.
+// The messages of a chat that are not empty.
 export const messagesOf = (settings) => settings.messages.filter(({ content }) => content !== "");
 
 // Route and body of a request, without `stream`.

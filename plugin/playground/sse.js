@@ -1,6 +1,6 @@
 // Server-sent events.
 
-// The data of each event of a body, as texts. An event that the body breaks off in is left out.
+// The data of each event of a body, as texts. An incomplete event at the end is left out.
 export async function* readEvents(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   const parse = eventParser();
@@ -15,7 +15,7 @@ export async function* readEvents(body) {
   }
 }
 
-// A function from pieces of text to the events that they complete.
+// Returns a function that takes pieces of text and returns the events that they complete.
 export function eventParser() {
   let rest = "";
   let data = [];

@@ -14,7 +14,7 @@ export function createStore(initial) {
       for (const listener of [...listeners]) listener();
     },
 
-    // Calls `listener` with the selected part now, and whenever that part is another one.
+    // Calls `listener` with the selected part now, and whenever that part changes.
     subscribe(select, listener) {
       let seen = select(state);
       const check = () => {

@@ -1,4 +1,4 @@
-// Take it along: the request as curl and as Python, and the steering as TOML, always as the settings are.
+// Take it along: the request as curl and Python, and the steering as TOML, for the present settings.
 
 import { button, copyText, el } from "./dom.js";
 import { curlOf, pythonOf, tomlOf } from "./snippets.js";
@@ -6,7 +6,7 @@ import { modelOf, requestOf, steeringOf } from "./spec.js";
 
 const TABS = [
   ["curl", "curl", "The steered request."],
-  ["python", "Python", "The same with the openai package."],
+  ["python", "Python", "The same request with the openai package."],
   ["toml", "TOML", "The vectors as the model's default, for the server's configuration file."],
 ];
 

@@ -3,13 +3,13 @@
 import { token } from "./api.js";
 import { button, el, field } from "./dom.js";
 
-// Asks until a token is given (true) or the dialog is closed (false). The token stays in this tab's session storage.
+// Shows the dialog until a token is entered (true) or the dialog is closed (false). The token stays in this tab's session storage.
 export function askForToken(wrong) {
   const dialog = document.getElementById("token-dialog");
   const input = el("input", { type: "password", autocomplete: "off", required: true, spellcheck: false });
   const place = field("Token", input, { hint: "It stays in this tab, and is sent to this server only." });
   if (wrong) {
-    place.append(el("p", { class: "field-error", role: "alert" }, "The server does not take this token."));
+    place.append(el("p", { class: "field-error", role: "alert" }, "The server does not accept this token."));
     input.setAttribute("aria-invalid", "true");
   }
   return new Promise((resolve) => {
@@ -28,7 +28,7 @@ export function askForToken(wrong) {
         },
       },
       el("h2", { id: "token-title" }, "This server needs a token"),
-      el("p", {}, "It is the one that the server's ", el("code", {}, "[steering.admin]"), " names."),
+      el("p", {}, "It is the token in the server's ", el("code", {}, "[steering.admin]"), "."),
       place,
       el(
         "div",

@@ -1,8 +1,8 @@
-// Tokens with numbers: what each shows, and its colour. Pure functions.
+// Tokens with numbers: the text and colour of each. Pure functions.
 
 const PART = "\ufffd";
 
-// The text that each token stands for in `text`, and the rest of it, which has no number yet. A server leaves out special
+// The part of `text` that belongs to each token, and the rest, which has no number yet. A server leaves out special
 // tokens and blanks at the beginning of an answer, and several tokens may make one character.
 export function alignTokens(tokens, text) {
   const pieces = [];
@@ -40,11 +40,11 @@ export const meanOf = (numbers) => (numbers.length ? numbers.reduce((a, b) => a 
 export const generatedNumbers = (answer) =>
   numbersOf((answer?.tokens ?? []).filter(({ phase }) => phase === "generation"));
 
-// The share of the numbers whose colours differ; those farther out have the strongest one.
+// The share of the numbers that get graded colours; numbers farther out get the strongest one.
 const COLOURED = 0.95;
 
 // Centre and half width of the colours of two answers: around zero, or around the mean of the unsteered one. The very first
-// token of a prompt, whose state is like no other, does not count.
+// token of a prompt, whose state is an outlier, does not count.
 export function colourScale({ steered, unsteered }, centreKind, withPrompt) {
   const generated = [steered, unsteered].flatMap(generatedNumbers);
   const prompt = [steered, unsteered]
@@ -59,5 +59,5 @@ export function colourScale({ steered, unsteered }, centreKind, withPrompt) {
   return { centre, span };
 }
 
-// How far a number is from the centre: -1 to 1.
+// The distance of a number from the centre, -1 to 1.
 export const place = (value, { centre, span }) => Math.max(-1, Math.min(1, (value - centre) / span));

@@ -4,16 +4,16 @@ use std::ffi::c_long;
 
 use libmimalloc_sys::{mi_option_set_default, mi_option_t};
 
-/// `mi_option_purge_delay`, for which the bindings have no name: milliseconds until freed memory goes back to the system.
+/// `mi_option_purge_delay`, which the bindings do not name: milliseconds until freed memory returns to the system.
 const PURGE_DELAY: mi_option_t = 15;
 
-/// A pass over long prompts takes seconds on a CPU, and its layers free and ask for the same again.
+/// A pass over long prompts takes seconds on a CPU, and its layers free and allocate the same memory repeatedly.
 const MILLISECONDS: c_long = 10_000;
 
-/// Has freed memory kept for ten seconds instead of one, unless `MIMALLOC_PURGE_DELAY` says otherwise. What was given back comes as
-/// pages that the system has filled with zeros, which took an eighth of the time of reading long texts.
+/// Keeps freed memory for ten seconds instead of one, unless `MIMALLOC_PURGE_DELAY` is set. Memory that was returned
+/// must be zeroed by the system when it is allocated again, which took an eighth of the time of reading long texts.
 pub fn keep_freed_memory() {
-    // SAFETY: sets a number that mimalloc reads; the option is one that it has.
+    // SAFETY: sets a number that mimalloc reads; the option exists.
     unsafe { mi_option_set_default(PURGE_DELAY, MILLISECONDS) }
 }
 

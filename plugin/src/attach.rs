@@ -6,17 +6,17 @@ use mistralrs_core::MistralRs;
 use residual_hooks::HookSlot;
 
 use crate::compile::Program;
-use crate::steering::{Asker, Model};
+use crate::steering::{Model, SpecOwner};
 use crate::{Library, SteeringError, SteeringHook, SteeringSpec};
 
-/// Steers every request to `model` (the default model if `None`) as `spec` says, from the next request on. For requests
-/// that differ, see [`Steering`](crate::Steering).
+/// Steers every request to `model` (the default model if `None`) by `spec`, from the next request on. For different
+/// steering per request, see [`Steering`](crate::Steering).
 ///
 /// The vectors' sizes are checked against the model; their fingerprints are not.
 ///
 /// # Errors
 ///
-/// As [`compile`](crate::compile::compile), or a model that is not there or can't be steered; then nothing is changed.
+/// As [`compile`](crate::compile::compile), or the model does not exist or can't be steered. Then nothing changes.
 pub fn attach(
     engine: &MistralRs,
     model: Option<&str>,
@@ -28,7 +28,7 @@ pub fn attach(
         Some(id) => id.to_string(),
         None => engine.get_default_model_id().ok().flatten().unwrap_or_default(),
     };
-    let program = Arc::new(Model::loaded(engine, &id, &[], None)?.compile(spec, library, "", Asker::Operator)?);
+    let program = Arc::new(Model::loaded(engine, &id, &[], None)?.compile(spec, library, "", SpecOwner::Operator)?);
     slot.install(Arc::new(SteeringHook::fixed(program.clone())))
         .map_err(|reason| SteeringError::Install { model: id, reason })?;
     Ok(program)
@@ -38,16 +38,16 @@ pub fn attach(
 ///
 /// # Errors
 ///
-/// A model that is not there.
+/// The model does not exist.
 pub fn detach(engine: &MistralRs, model: Option<&str>) -> Result<(), SteeringError> {
     slot(engine, model).map(|slot| slot.remove())
 }
 
-/// Where hooks of `model` (the default model if `None`) are installed.
+/// The slot for the hook of `model` (the default model if `None`).
 ///
 /// # Errors
 ///
-/// A model that is not there.
+/// The model does not exist.
 pub fn slot(engine: &MistralRs, model: Option<&str>) -> Result<HookSlot, SteeringError> {
     match engine.config(model) {
         Ok(config) => Ok(config.residual_hooks),

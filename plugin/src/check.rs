@@ -1,4 +1,4 @@
-//! `mistralrs-steered check`: everything that can be known without loading weights.
+//! `mistralrs-steered check`: all checks that don't need weights.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,28 +11,29 @@ use steermap_extract::model_files::ModelFiles;
 use crate::compile::{Target, compile_within, ranges, token_of};
 use crate::config::Config;
 use crate::state::Saved;
-use crate::steering::{Asker, name_of_configuration};
+use crate::steering::{SpecOwner, name_of_configuration};
 use crate::{Library, SteeringError, SteeringSpec, VectorUse};
 
-/// What a check found and loaded.
+/// The result of a check.
 pub struct Checked {
-    /// What was found, as text for people.
+    /// The report, as text.
     pub report: String,
-    /// The vectors and maps, but for control vectors of models whose sizes are not known yet.
+    /// The vectors and maps, except control vectors of models whose sizes are not known yet.
     pub library: Library,
-    /// By model id: the fingerprint of its files, where they are here and it's steered and compared.
+    /// By model id: the fingerprint of the model's files, if they are on this machine, the model is steered and
+    /// fingerprints are compared.
     pub fingerprints: BTreeMap<String, String>,
 }
 
-/// Checks `config`, with what its state folder has `saved`.
+/// Checks `config` together with the state `saved` in its state folder.
 ///
-/// Checked are: the file itself, that mistral.rs can make a loader of every entry of `[[models]]`, that models given as
-/// paths and files that an entry names are there, every vector and map file, and every default spec against the sizes
-/// and the fingerprint of its model's files. A model that is not on this machine is said to be so; the server will fetch it and check then.
+/// Checks the file itself, that mistral.rs can make a loader of every entry of `[[models]]`, that the paths and files
+/// that an entry names exist, every vector and map file, and every default spec against the sizes and the fingerprint
+/// of its model's files. A model that is not on this machine is reported; the server fetches and checks it later.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong.
+/// The first error.
 pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Result<Checked, SteeringError> {
     let within = |error: SteeringError| error.within(&config.path);
     model_configs(&config.engine.models).map_err(|error| SteeringError::Engine {
@@ -151,7 +152,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
     })
 }
 
-/// The library with the uploaded vectors of the state.
+/// The library together with the uploaded vectors of the state.
 fn saved_vectors(config: &Config, library: &Library, saved: &Saved) -> Result<Library, SteeringError> {
     let mut all = library.clone();
     for (name, vector) in &saved.vectors {
@@ -168,15 +169,15 @@ fn saved_vectors(config: &Config, library: &Library, saved: &Saved) -> Result<Li
 struct EffectiveDefault<'a> {
     spec: &'a SteeringSpec,
     at: String,
-    /// The file that it stands in.
+    /// The file with the default.
     file: &'a Path,
     library: &'a Library,
-    /// Where it comes from, in words.
+    /// Where it comes from, as text.
     words: &'static str,
 }
 
 impl EffectiveDefault<'_> {
-    /// Checks it as far as the model is known, and says what it does.
+    /// Checks it as far as the model is known, and describes it.
     fn describe(
         &self,
         entry: &ModelEntry,
@@ -185,15 +186,15 @@ impl EffectiveDefault<'_> {
         config: &Config,
     ) -> Result<String, SteeringError> {
         let words = self.words;
-        // Those of a model whose sizes are not known yet are loaded after it.
+        // Control vectors of a model whose sizes are not known yet are loaded after the model.
         let awaited = |name: &str| self.library.get(name).is_none() && config.vectors.0.contains_key(name);
         let awaited = self.spec.names().any(awaited);
         let (files, target) = match (files, target) {
-            (None, _) => return Ok(format!("{words}; checked once it is here")),
+            (None, _) => return Ok(format!("{words}; to be checked once the model is on this machine")),
             (Some(_), None) => return Ok(format!("{words}; its sizes are not known before it is loaded")),
             _ if awaited => {
                 return Ok(format!(
-                    "{words}; checked once the models of its control vectors are loaded"
+                    "{words}; to be checked once the models of its control vectors are loaded"
                 ));
             }
             (Some(files), Some(target)) => (files, target),
@@ -201,7 +202,7 @@ impl EffectiveDefault<'_> {
         let tokenizer = files.tokenizer();
         let token = |text: &str| token_of(tokenizer.as_ref(), text);
         let bound = config.bounds.get(&entry.model_id);
-        let dose = bound.map(|bound| Asker::Operator.dose(*bound));
+        let dose = bound.map(|bound| SpecOwner::Operator.dose(*bound));
         let program = compile_within(self.spec, self.library, target, &token, &self.at, dose)
             .map_err(|error| error.within(self.file))?;
         let names: Vec<String> = self.spec.vectors.iter().map(used).collect();
@@ -213,23 +214,24 @@ impl EffectiveDefault<'_> {
     }
 }
 
-/// What its files say of a model; `None` if its sizes are not known before it is loaded.
+/// The model as its files describe it; `None` if its sizes are not known before it is loaded.
 fn target(entry: &ModelEntry, files: &ModelFiles, ignore_fingerprints: bool) -> Result<Option<Target>, SteeringError> {
     let Some(sizes) = files.sizes() else { return Ok(None) };
     Ok(Some(Target {
         model: entry.model_id.clone(),
         hidden_size: sizes.hidden_size,
         num_layers: sizes.num_layers,
-        fingerprint: match ignore_fingerprints {
-            true => None,
-            false => Some(files.fingerprint()?),
+        fingerprint: if ignore_fingerprints {
+            None
+        } else {
+            Some(files.fingerprint()?)
         },
         // `auto` is decided when the model is loaded.
         dtype: None,
     }))
 }
 
-/// A vector and its map, in words.
+/// Describes a vector and its map.
 fn used(used: &VectorUse) -> String {
     match &used.map {
         Some(map) => format!("{} through {map} ({})", used.vector, used.offset.unwrap_or_default()),
@@ -285,14 +287,14 @@ pub(crate) fn files_of(entry: &ModelEntry) -> Option<ModelFiles> {
     }
 }
 
-/// A path to a model must lead somewhere; mistral.rs would otherwise look for it on the model hub.
+/// Checks that the path of a model exists; mistral.rs would otherwise look for it on the model hub.
 fn model_is_there(entry: &ModelEntry, index: usize) -> Result<(), SteeringError> {
     let id = &entry.model_id;
     let is_path = Path::new(id).is_absolute() || id.starts_with('.') || id.matches('/').count() != 1;
     if is_path && !Path::new(id).is_dir() {
         return Err(SteeringError::value(
             format!("models[{index}].model_id"),
-            format!("{id:?}, which is no folder"),
+            format!("{id:?}, which is not a folder"),
             "a model's folder, or an id of the form owner/name",
         ));
     }
@@ -308,7 +310,7 @@ fn model_is_there(entry: &ModelEntry, index: usize) -> Result<(), SteeringError>
     Ok(())
 }
 
-/// The files that an entry names are there, and its quantisation is one.
+/// Checks that the files that an entry names exist, and that its quantisation is valid.
 fn settings_are_sound(entry: &ModelEntry, index: usize) -> Result<(), SteeringError> {
     let files = [
         ("tokenizer", &entry.tokenizer),
@@ -321,7 +323,7 @@ fn settings_are_sound(entry: &ModelEntry, index: usize) -> Result<(), SteeringEr
     ];
     for (field, file) in files {
         if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
-            let found = format!("{:?}, which is no file", file.display().to_string());
+            let found = format!("{:?}, which is not a file", file.display().to_string());
             return Err(SteeringError::value(
                 format!("models[{index}].{field}"),
                 found,

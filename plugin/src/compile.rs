@@ -1,4 +1,4 @@
-//! A spec and vectors, made into what is done at each layer of one model.
+//! Compiles a spec and its vectors into a program: what is done at each layer of one model.
 
 mod condition;
 mod directions;
@@ -12,127 +12,95 @@ mod sharing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use candle_core::DType;
 use residual_hooks::{Phase, Turn};
-use steermap_maps::{ModelInfo, Spread};
+use steermap_maps::Spread;
 use tokenizers::Tokenizer;
 
-use crate::directions::{Direction, Found};
+use crate::directions::{Direction, LayerDirection};
 use crate::select::{ResolveToken, Selector};
 use crate::spec::layers::Available;
 use crate::spec::{Conflict, NormRule, Op, SteeringSpec, VectorUse};
 use crate::{Library, SteeringError};
 
 pub use condition::{Condition, Formula, Reads};
-use directions::Source;
+use directions::VectorAndMap;
 pub use dose::Dose;
 pub use readout::{Reading, Readouts, compile_readouts};
 pub use schedule::Schedule;
 pub use sharing::Sharing;
 
-/// The model that a spec is compiled for.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Its name, for messages.
-    pub model: String,
-    /// Width of its residual stream.
-    pub hidden_size: usize,
-    /// Number of its decoder blocks.
-    pub num_layers: usize,
-    /// What identifies its weights and tokenizer; `None` where that is not known or not to be compared.
-    pub fingerprint: Option<String>,
-    /// The dtype of its stream; `None` where that is not known: what no dtype can hold is refused all the same.
-    pub dtype: Option<DType>,
-}
+pub use crate::target::Target;
 
-impl Target {
-    /// Whether a vector or map that states `model` is of this one: sizes, and the fingerprint where that is compared.
-    pub fn is(&self, model: &ModelInfo) -> bool {
-        let known = self.fingerprint.as_ref();
-        model.hidden_size == self.hidden_size
-            && model.num_layers == self.num_layers
-            && known.is_none_or(|known| *known == model.fingerprint)
-    }
-
-    /// The same as vector files say it; a fingerprint that is not compared is left empty.
-    pub fn info(&self) -> ModelInfo {
-        ModelInfo {
-            model: self.model.clone(),
-            fingerprint: self.fingerprint.clone().unwrap_or_default(),
-            hidden_size: self.hidden_size,
-            num_layers: self.num_layers,
-        }
-    }
-}
-
-/// What is done to the residual stream of one model.
+/// A compiled spec: what is done to the residual stream of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
-    /// SHA-256, in hex, over all that decides what is done: steering is the same if this is. Names are not part of it.
+    /// SHA-256, in hex, over everything that decides what is done: equal fingerprints mean equal steering. Names are
+    /// not part of it.
     pub fingerprint: String,
     /// One per vector of the spec, in its order.
     pub steps: Vec<Step>,
-    /// What steps depend on, each once.
+    /// The conditions that steps depend on, each once.
     pub conditions: Vec<Condition>,
     /// What happens where several steps act at one layer and position.
     pub conflict: Conflict,
     /// What happens to the stream's norm.
     pub norm: NormRule,
-    /// By step, a hash over all that it does to a token of the prompt.
+    /// By step, a hash over everything that it does to a token of the prompt.
     digests: Vec<String>,
-    /// Whether tokens of the prompt and generated ones are steered alike, wherever they stand: then the state of a
-    /// generated token is the one that the same token has as part of a prompt.
+    /// Whether prompt tokens and generated tokens are steered equally at every position. The state of a generated token
+    /// then equals the state of the same token in a prompt.
     pub uniform: bool,
     /// The name of each step's vector.
     pub used: Vec<String>,
-    /// The layers at which scales are less than asked for, since the operator bounds them. Ascending.
+    /// The layers at which the operator's bound reduced scales, ascending.
     pub clamped: Vec<usize>,
-    /// By step, the stream's mean norm after the layers that it steers, where its vector or map states it.
+    /// By step, the stream's mean norm after each layer that it steers, if its vector or map states it.
     pub stream_norms: Vec<BTreeMap<usize, f64>>,
 }
 
 /// What one vector does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// What is done.
+    /// The operation.
     pub op: Op,
-    /// For [`Op::Clamp`] between which numbers the component stays, infinite where it is open.
+    /// For [`Op::Clamp`], the bounds of the component; infinite where there is none.
     pub bounds: [f32; 2],
-    /// By layer, with what it is done.
+    /// By layer, the direction and scale.
     pub layers: BTreeMap<usize, StepLayer>,
-    /// On which tokens of the prompt.
+    /// The prompt tokens that it acts on.
     pub prompt: Selector,
-    /// On which generated tokens.
+    /// The generated tokens that it acts on.
     pub generation: Selector,
-    /// On what condition it is done, if there is one.
+    /// The condition on which it acts, if there is one.
     pub when: Option<Formula>,
-    /// How strongly as generation goes on; `None`: always the same.
+    /// Its strength over the course of the generation; `None`: constant.
     pub schedule: Option<Schedule>,
 }
 
-/// The stream's mean norm after each layer where it is known, above 0.
+/// The stream's mean norm after each layer, if known; above 0.
 type MeanNorms = BTreeMap<usize, f64>;
 
-/// What a step works with at one layer.
+/// The direction and scale of a step at one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepLayer {
-    /// `[hidden_size]`, finite: the unit direction, which programs share; of any length in what [`Program::adding`] makes.
+    /// `[hidden_size]`, finite: the unit direction, which programs share; of any length in a program from
+    /// [`Program::adding`].
     pub direction: Arc<Direction>,
-    /// For [`Op::Add`] how often the direction is added, for [`Op::Ablate`] the share of the component that is removed, for
-    /// [`Op::Set`] what it becomes, for [`Op::Clamp`] the larger of its finite bounds, by absolute value. Finite.
+    /// For [`Op::Add`] the factor of the direction, for [`Op::Ablate`] the share of the component that is removed, for
+    /// [`Op::Set`] the new component, for [`Op::Clamp`] the larger of its finite bounds by absolute value. Finite.
     pub scale: f32,
 }
 
-/// Compiles `spec`. `tokens` says which id a text is as a token of the model's tokenizer, and `at` is the path of the
-/// spec, ending with a dot or empty, for messages.
+/// Compiles `spec`. `tokens` returns the id of a text that is one token of the model's tokenizer, and `at` is the path
+/// of the spec, ending with a dot or empty, for messages.
 ///
 /// # Errors
 ///
-/// What [`SteeringSpec::validate`] finds; an unknown vector or map; a vector that does not fit the model, itself or
-/// through its map: other sizes, other weights, or without a layer that is asked for; a relative scale where the
-/// stream's mean norm is not known; an offset that 32-bit numbers can't hold, or that takes the stream beyond what the
-/// target's dtype holds; a text that is not one token, or exclusions
-/// that leave nothing; vectors that can meet where the spec says that this is an error.
+/// The errors of [`SteeringSpec::validate`]; an unknown vector or map; a vector that does not fit the model, directly
+/// or through its map, by size, weights or a missing layer; a relative scale at a layer whose mean norm is not known;
+/// an offset that 32-bit numbers can't hold, or that takes the stream beyond the range of the target's dtype; a text
+/// that is not one token; exclusions that leave no token; vectors that can act at one layer and position if `conflict`
+/// is `error`.
 pub fn compile(
     spec: &SteeringSpec,
     library: &Library,
@@ -143,11 +111,11 @@ pub fn compile(
     compile_within(spec, library, target, tokens, at, None)
 }
 
-/// As [`compile`], held to `dose`.
+/// As [`compile`], with offsets limited by `dose`.
 ///
 /// # Errors
 ///
-/// As [`compile`], or vectors that together go beyond the bound.
+/// As [`compile`], or vectors that together exceed the bound.
 pub fn compile_within(
     spec: &SteeringSpec,
     library: &Library,
@@ -172,7 +140,7 @@ pub fn compile_within(
             )?),
             None => None,
         };
-        // What a token's own state decides is known from the layer on that decides it.
+        // A condition on a token's own state is known from its layer on.
         let own = |condition: usize| match &conditions[condition] {
             each if each.is_each() => each.layer,
             _ => 0,
@@ -278,7 +246,7 @@ impl Program {
         Self::new(vec![step], Vec::new(), Conflict::default(), NormRule::default(), used)
     }
 
-    /// Whether what it does to a prompt depends on where the messages of a chat lie in it.
+    /// Whether what it does to a prompt depends on the positions of a chat's messages.
     pub fn has_roles(&self) -> bool {
         self.steps.iter().any(|step| step.prompt.has_roles())
     }
@@ -292,8 +260,8 @@ impl Program {
         program
     }
 
-    /// The position of the first token of `prompt` that a step acts on: states before it are those of an unsteered prompt.
-    /// The prompt's length if there is none.
+    /// The position of the first token of `prompt` that a step acts on, or the prompt's length if there is none. States
+    /// before it are those of an unsteered prompt.
     pub fn first_in_prompt(&self, prompt: &[u32]) -> usize {
         let acts = |(position, &token): (usize, &u32)| {
             let mut steps = self.steps.iter();
@@ -313,9 +281,9 @@ impl Program {
         )
     }
 
-    /// What it costs to steer a prompt of `prompt_len` tokens: positions times steps times layers; and for conditions that look at
-    /// every token, positions times these, and once more all steps and conditions at each layer where some are decided. Nothing if
-    /// the prompt is left alone.
+    /// The cost of steering a prompt of `prompt_len` tokens: positions times steps times layers. Conditions that are
+    /// decided at every token add positions times their number, and positions times all steps and conditions for each
+    /// layer where some are decided. 0 if the prompt is not steered.
     pub fn work(&self, prompt_len: usize) -> u64 {
         let len = prompt_len as u64;
         let work = |step: &Step| match (step.prompt.is_none(), step.prompt.is_last()) {
@@ -336,13 +304,14 @@ impl Program {
         steps.saturating_add((looking + planned as u64).saturating_mul(len))
     }
 
-    /// Whether all tokens of the prompt must be seen, none of them taken from a cache: what a condition says depends on them.
+    /// Whether all tokens of the prompt must be computed and none taken from a cache, since a condition depends on
+    /// them.
     pub fn sees_all_of_the_prompt(&self) -> bool {
         self.conditions.iter().any(Condition::remembers)
     }
 
-    /// The layers at which the first generated token can't be steered though later ones are, since what decides on it is known
-    /// at a later layer alone. Ascending.
+    /// The layers at which the first generated token can't be steered though later ones are, since the condition for it
+    /// is decided at a later layer. Ascending.
     pub fn late_layers(&self) -> Vec<usize> {
         let known_from = |condition: usize| self.conditions.get(condition).map_or(0, |condition| condition.layer);
         let mut late = BTreeSet::new();
@@ -353,7 +322,7 @@ impl Program {
         late.into_iter().collect()
     }
 
-    /// What it takes in memory, its directions included, though other programs may share them.
+    /// Its size in memory, including its directions, which other programs may share.
     pub fn bytes(&self) -> usize {
         let direction = |direction: &Direction| size_of::<StepLayer>() + direction.bytes();
         let step = |step: &Step| {
@@ -371,7 +340,7 @@ impl Program {
         size_of::<Self>() + self.steps.iter().map(step).sum::<usize>() + conditions.sum::<usize>() + names
     }
 
-    /// The layers that are acted on, ascending.
+    /// The layers that it acts on, ascending.
     pub fn layers(&self) -> Vec<usize> {
         let layers: BTreeSet<usize> = self.steps.iter().flat_map(|step| step.layers.keys().copied()).collect();
         layers.into_iter().collect()
@@ -381,8 +350,8 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// The first clause that selects nothing, with its path from the request's top; vectors count from those of the
-    /// default, where a request extends it.
+    /// The first clause that selects nothing, with its path from the top of the request. If a request extends the
+    /// default, vectors are counted from the default's first.
     pub fn validate_prompt(&self, prompt: &[u32]) -> Result<(), String> {
         for (index, step) in self.steps.iter().enumerate() {
             step.prompt
@@ -393,8 +362,8 @@ impl Program {
     }
 }
 
-/// What the vector of `used` works with at each of its layers, which are `from` at least, and the mean norms of the stream that are
-/// known there.
+/// The direction and scale of `used` at each of its layers, which are at least `from`, and the known mean norms of the
+/// stream there.
 fn step_layers(
     used: &VectorUse,
     library: &Library,
@@ -403,13 +372,13 @@ fn step_layers(
     at: &str,
 ) -> Result<(BTreeMap<usize, StepLayer>, MeanNorms), SteeringError> {
     let vector = library.resolve(&used.vector, used.map.as_deref(), target, at)?;
-    let source = Source {
+    let vector_and_map = VectorAndMap {
         vector: &vector,
         name: used.vector.label(),
         map: used.map.as_deref(),
         offset: used.offset.unwrap_or_default(),
     };
-    let directions = source.directions(library, target, at)?;
+    let directions = vector_and_map.directions(library, target, at)?;
     let available = directions.layers();
     let too_early = |layer: &usize| *layer < from;
     let chosen = match &used.layers {
@@ -474,10 +443,10 @@ fn step_layers(
     Ok((layers, mean_norms))
 }
 
-/// Bounds that nothing is beyond.
+/// Bounds that allow every number.
 const OPEN: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
-/// Between which numbers `used` keeps a component.
+/// The bounds that `used` keeps a component between.
 fn bounds(used: &VectorUse) -> [f32; 2] {
     match used.op {
         Op::Clamp => [
@@ -488,13 +457,13 @@ fn bounds(used: &VectorUse) -> [f32; 2] {
     }
 }
 
-/// The largest absolute value of the finite ones; 0 of none.
+/// The largest absolute value of the finite bounds; 0 if none is finite.
 fn largest(bounds: [f32; 2]) -> f64 {
     let finite = bounds.into_iter().filter(|bound| bound.is_finite());
     f64::from(finite.map(f32::abs).fold(0.0, f32::max))
 }
 
-/// The field that says how strongly `used` acts, and its value; `absent` where neither field is there.
+/// The field that states the strength of `used`, and its value; `absent` if there is no such field.
 fn spelled_scale(used: &VectorUse, absent: f64) -> (&'static str, f64) {
     if used.op == Op::Clamp {
         return match (used.min, used.max) {
@@ -509,8 +478,8 @@ fn spelled_scale(used: &VectorUse, absent: f64) -> (&'static str, f64) {
     }
 }
 
-/// The scale of `used` at a layer, not relative to anything.
-fn scale(used: &VectorUse, layer: usize, found: &Found, at: &str) -> Result<f64, SteeringError> {
+/// The absolute scale of `used` at a layer.
+fn scale(used: &VectorUse, layer: usize, found: &LayerDirection, at: &str) -> Result<f64, SteeringError> {
     let unknown = |name: &str, given: f64, what: &str, expected: &str| {
         let found = format!("{given} at layer {layer}, where {what} is not known");
         Err(SteeringError::value(format!("{at}.{name}"), found, expected))
@@ -534,12 +503,13 @@ fn scale(used: &VectorUse, layer: usize, found: &Found, at: &str) -> Result<f64,
                 expected,
             )
         }
-        // Absent only for ablate, which then removes all.
+        // Absent only for ablate, whose default removes the whole component.
         (None, None, _) => Ok(used.scale.unwrap_or(1.0)),
     }
 }
 
-/// Refuses two steps that can meet. Conditions may both be met, so they keep nothing apart.
+/// Refuses two steps that can act at one layer and position. Two conditions can hold at once, so they don't separate
+/// steps.
 fn refuse_conflicts(spec: &SteeringSpec, steps: &[Step], at: &str) -> Result<(), SteeringError> {
     for (index, later) in steps.iter().enumerate() {
         for (other, earlier) in steps[..index].iter().enumerate() {
@@ -558,18 +528,18 @@ fn refuse_conflicts(spec: &SteeringSpec, steps: &[Step], at: &str) -> Result<(),
             return Err(SteeringError::value(
                 format!("{at}conflict"),
                 format!("{first} and {second}, which can both act at layer {layer} on {tokens}"),
-                "vectors that never do, as conflict = \"error\" says",
+                "vectors that never do, since conflict = \"error\"",
             ));
         }
     }
     Ok(())
 }
 
-/// The id of the token that `text` is for `tokenizer`; the error says what it is instead.
+/// The id of the one token that `tokenizer` makes of `text`; the error says what it makes instead.
 ///
 /// # Errors
 ///
-/// No tokenizer, or a text that is none or several tokens.
+/// There is no tokenizer, or the text is no token or several.
 pub fn token_of(tokenizer: Option<&Tokenizer>, text: &str) -> Result<u32, String> {
     let tokenizer = tokenizer.ok_or("for which the model has no tokenizer")?;
     if let Some(id) = tokenizer.token_to_id(text) {
@@ -590,7 +560,7 @@ pub fn token_of(tokenizer: Option<&Tokenizer>, text: &str) -> Result<u32, String
     }
 }
 
-/// Ascending numbers, runs written as `3-7`.
+/// Writes ascending numbers, runs of them as `3-7`.
 pub(crate) fn ranges(numbers: &[usize]) -> String {
     let mut parts: Vec<(usize, usize)> = Vec::new();
     for &n in numbers {

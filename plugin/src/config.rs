@@ -3,7 +3,7 @@
 //! ```toml
 //! [steering]
 //! per_request = "replace"            # or "extend", "off": what a request's own steering may do
-//! inline = false                     # whether requests may bring vectors along
+//! inline = false                     # whether requests may contain inline vectors
 //!
 //! [steering.vectors]
 //! happy = "vectors/happy.toml"       # relative to the configuration file
@@ -19,11 +19,11 @@
 //!
 //! [[steering.defaults.vectors]]
 //! vector = "happy"
-//! map = "small-to-large"             # absent: the vector was found on this very model
+//! map = "small-to-large"             # absent: the vector was found on this model
 //! scale = 4.0
 //! layers = [14]
 //!
-//! [[steering.bounds]]                # how far the stream of a model may be moved, see `policy`
+//! [[steering.bounds]]                # the bound of the offsets of a model, see `policy`
 //! max_relative_scale = 0.5
 //! excess = "reject"                  # or "clamp"
 //!
@@ -31,19 +31,19 @@
 //! token_env = "STEERMAP_TOKEN"
 //! uploads = true
 //!
-//! [steering.sources.small]           # see `live`: models that vectors are found on while the server runs
+//! [steering.sources.small]           # see `live`: models to find vectors on while the server runs
 //! model = "models/small"
 //!
-//! [steering.reading]                 # what requests may see of the stream, see `policy`
+//! [steering.reading]                 # what requests may read from the stream, see `policy`
 //! states = false
 //!
 //! [steering.limits]                  # see `server::LimitsTable`; these are the defaults
 //! body_bytes = 52428800
 //! choices = 16
-//! # prompt_bytes: absent, 16 for each token of the model's context, 65536 at least
+//! # prompt_bytes: absent, 16 for each token of the model's context, at least 65536
 //!
 //! [steering.shutdown]
-//! seconds = 30                       # for requests that run when a signal stops the server
+//! seconds = 30                       # for running requests when a signal stops the server
 //! ```
 //!
 //! Stock mistral.rs ignores the table, so the same file starts both servers.
@@ -63,7 +63,7 @@ use crate::spec::{Conflict, NormRule, SteeringSpec, VectorUse};
 use crate::vector_source::{VectorEntry, VectorSources};
 use crate::{Library, SteeringError, live, unknown_keys};
 
-/// A configuration file, read and checked as far as it goes by itself.
+/// A configuration file, read and checked as far as possible without other files.
 pub struct Config {
     /// The file.
     pub path: PathBuf,
@@ -71,31 +71,31 @@ pub struct Config {
     pub engine: ServeConfig,
     /// The vectors, their paths made absolute or relative to the working folder.
     pub vectors: VectorSources,
-    /// Paths of the maps, as those of the vectors.
+    /// Paths of the maps, treated like those of the vectors.
     pub maps: BTreeMap<String, PathBuf>,
     /// The default spec of each model that has one.
     pub defaults: BTreeMap<String, DefaultSpec>,
     /// What a request's own steering may do.
     pub per_request: PerRequest,
-    /// Whether requests may bring vectors along.
+    /// Whether requests may contain inline vectors.
     pub inline: bool,
-    /// What requests may see of the stream.
+    /// What requests may read from the stream.
     pub reading: ReadPolicy,
     /// The bound of each model that has one.
     pub bounds: BTreeMap<String, Bound>,
     /// Who may change the steering while the server runs.
     pub admin: AdminOptions,
-    /// The models that vectors are found on, beside those that are served.
+    /// The models to find vectors on, in addition to the served ones.
     pub sources: BTreeMap<String, ModelSource>,
-    /// What finding them may cost.
+    /// Limits for finding vectors.
     pub live: LiveLimits,
-    /// What a request may cost.
+    /// Limits of one request.
     pub limits: Limits,
-    /// Whether there is a page to steer with.
+    /// Whether the playground is served.
     pub playground: bool,
-    /// How long requests may go on that run when a signal stops the server.
+    /// How long running requests may go on after a signal stops the server.
     pub patience: Duration,
-    /// What is allowed and may not be meant, a sentence each.
+    /// A sentence for each setting that is allowed but probably a mistake.
     pub warnings: Vec<String>,
 }
 
@@ -112,24 +112,24 @@ impl Default for Shutdown {
     }
 }
 
-/// What every request of a model is steered with.
+/// The default spec of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DefaultSpec {
-    /// Where it stands in the file, ending with a dot, for messages.
+    /// Its path in the file, ending with a dot, for messages.
     pub at: String,
-    /// What is asked for.
+    /// The spec.
     pub spec: SteeringSpec,
 }
 
 #[derive(Deserialize)]
-struct File {
+struct SteeringFile {
     #[serde(default)]
-    steering: Table,
+    steering: SteeringTable,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Table {
+struct SteeringTable {
     #[serde(default)]
     per_request: PerRequest,
     #[serde(default)]
@@ -174,14 +174,14 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// A file that can't be read, that mistral.rs refuses, whose command is not `serve`, or whose `[steering]` table
-    /// has an unknown key, a wrong value, or names a model or vector that is not there.
+    /// The file can't be read, mistral.rs refuses it, its command is not `serve`, or its `[steering]` table has an
+    /// unknown key or a wrong value, or names a model or vector that does not exist.
     pub fn load(path: &Path) -> Result<Self, SteeringError> {
         let text = std::fs::read_to_string(path).map_err(|reason| SteeringError::Read {
             path: path.to_path_buf(),
             reason,
         })?;
-        // mistral.rs reads first: what stock mistral.rs refuses is refused in its words.
+        // mistral.rs reads first, so that its own errors are reported in its own words.
         let engine = match load_cli_config(path) {
             Ok(CliConfig::Serve(engine)) => engine,
             Ok(CliConfig::Run(_)) => {
@@ -194,7 +194,7 @@ impl Config {
                 });
             }
         };
-        let File { steering } = toml::from_str(&text).map_err(|error| SteeringError::Toml {
+        let SteeringFile { steering } = toml::from_str(&text).map_err(|error| SteeringError::Toml {
             path: path.to_path_buf(),
             message: error.to_string(),
         })?;
@@ -234,12 +234,12 @@ impl Config {
         })
     }
 
-    /// Loads all maps that the file names, and all vectors but the control vectors, which need their model to be known:
-    /// [`VectorSources::load_control`].
+    /// Loads all maps that the file names, and all vectors except control vectors, which can only be loaded once their
+    /// model is known: [`VectorSources::load_control`].
     ///
     /// # Errors
     ///
-    /// A name that is no name, or a file that is not what it should be.
+    /// A name or a file is invalid.
     pub fn library(&self) -> Result<Library, SteeringError> {
         let mut library = Library::default();
         let within = |error: SteeringError| error.within(&self.path);
@@ -251,18 +251,18 @@ impl Config {
     }
 }
 
-/// What is allowed in the file `text` and may not be meant.
+/// Warnings about settings in the file `text` that are allowed but probably mistakes.
 fn warnings(text: &str, engine: &ServeConfig, admin: &AdminOptions) -> Vec<String> {
     let mut warnings = match text.parse() {
         Ok(document) => unknown_keys::of::<ServeConfig>(&document, &["command", "steering"]),
-        // It was read a moment ago.
+        // Can't happen: the same text was parsed before.
         Err(_) => Vec::new(),
     };
     let host = &engine.server.host;
     if admin.token.is_none() && !is_loopback(host) {
         warnings.push(format!(
-            "server.host: {host:?} lets other machines reach the server, and there is no token: whoever reaches it can have it \
-             compute (host = \"127.0.0.1\" keeps it to this machine; steering.admin.token_env or token_file guards what changes it)"
+            "server.host: {host:?} lets other machines reach the server, and there is no token: anyone who can reach it can use it \
+             (host = \"127.0.0.1\" limits it to this machine; steering.admin.token_env or token_file protects changes)"
         ));
     }
     warnings
@@ -306,7 +306,7 @@ fn defaults(
         if defaults.insert(model.clone(), DefaultSpec { at, spec }).is_some() {
             return Err(SteeringError::value(
                 field,
-                format!("{model:?} a second time"),
+                format!("{model:?} twice"),
                 "one default for each model",
             ));
         }
@@ -320,7 +320,7 @@ fn bounds(entries: &[BoundEntry], models: &[&str]) -> Result<BTreeMap<String, Bo
         let at = format!("steering.bounds[{index}].");
         let model = model_of(entry.model.as_deref(), models, &at)?;
         if bounds.insert(model.clone(), entry.resolve(&at)?).is_some() {
-            let found = format!("{model:?} a second time");
+            let found = format!("{model:?} twice");
             return Err(SteeringError::value(
                 format!("{at}model"),
                 found,
@@ -348,15 +348,16 @@ fn model_of(named: Option<&str>, models: &[&str], at: &str) -> Result<String, St
     }
 }
 
-/// Checks that a spec names something that the table of that kind has.
+/// Checks that `name`, which a spec uses, is in the table.
 fn is_named<T>(field: &str, name: &str, table: &str, files: &BTreeMap<String, T>) -> Result<(), SteeringError> {
     if files.contains_key(name) {
         return Ok(());
     }
     let known: Vec<_> = files.keys().map(String::as_str).collect();
-    let known = match known.is_empty() {
-        true => "the table has none".to_string(),
-        false => known.join(", "),
+    let known = if known.is_empty() {
+        "the table has none".to_string()
+    } else {
+        known.join(", ")
     };
     let expected = format!("a name of [steering.{table}]: {known}");
     Err(SteeringError::value(field, format!("{name:?}"), expected))
@@ -434,7 +435,7 @@ mod tests {
             "{scale}"
         );
         let twice = error("[[steering.defaults]]\n[[steering.defaults]]\n");
-        assert!(twice.contains("a second time"), "{twice}");
+        assert!(twice.contains("twice"), "{twice}");
     }
 
     #[test]
@@ -467,7 +468,7 @@ mod tests {
         assert_eq!(config.per_request, PerRequest::Extend);
         let twice = error(&format!("{bound}{bound}"));
         assert!(
-            twice.contains("steering.bounds[1].model") && twice.contains("a second time"),
+            twice.contains("steering.bounds[1].model") && twice.contains("twice"),
             "{twice}"
         );
         let zero = error("[[steering.bounds]]\nmax_relative_scale = 0\n");

@@ -1,4 +1,4 @@
-//! Unit directions in a model's stream: what vectors are made into once, and programs share.
+//! Unit directions in a model's stream. Each is made once per vector and layer, and shared by programs.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,11 +9,13 @@ use quick_cache::unsync::Cache;
 use steermap_maps::digest::sha256;
 use steermap_maps::{OffsetRule, Spread};
 
-/// Most bytes of directions that are kept for the next spec: 8,192 of them at a width of 8192, or every layer of a hundred
-/// vectors of an 80-layer model.
+use crate::lock::lock;
+
+/// Most bytes of cached directions: 8,192 of them at a width of 8192, or every layer of a hundred vectors of an
+/// 80-layer model.
 pub const MAX_KEPT_BYTES: u64 = 256 << 20;
 
-/// A direction in a residual stream, with what identifies it.
+/// A direction in a residual stream, with its hash.
 pub struct Direction {
     values: Vec<f32>,
     digest: String,
@@ -23,7 +25,7 @@ pub struct Direction {
 impl Direction {
     /// `values`: `[hidden_size]`, finite.
     pub fn new(values: Vec<f32>) -> Self {
-        // -0 is 0: no stream is moved by it.
+        // -0 and 0 have the same effect, so they get the same hash.
         let bytes: Vec<u8> = values.iter().flat_map(|x| (x + 0.0).to_le_bytes()).collect();
         Self {
             digest: sha256(&bytes),
@@ -47,7 +49,7 @@ impl Direction {
         self.peak
     }
 
-    /// What it takes in memory.
+    /// Its size in memory.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + size_of_val(self.values.as_slice()) + self.digest.len()
     }
@@ -65,47 +67,47 @@ impl fmt::Debug for Direction {
     }
 }
 
-/// A vector's direction at one layer of a model, found once.
-pub(crate) struct Found {
-    /// Of length 1.
+/// A vector's direction at one layer of a model.
+pub(crate) struct LayerDirection {
+    /// The unit direction.
     pub(crate) direction: Arc<Direction>,
-    /// Length of the vector's direction, as its file has it or as it came out of the map; above 0.
+    /// Length of the vector at this layer, in its file or as the map's result; above 0.
     pub(crate) norm: f64,
     /// Mean L2 norm of the model's stream at this layer; 0: not known.
     pub(crate) mean_norm: f64,
-    /// Where the stream's component along it lies on neutral text, if that is known.
+    /// Mean and standard deviation of the stream's component along it on neutral text, if known.
     pub(crate) neutral: Option<Spread>,
 }
 
-/// What tells a vector or a map from others.
+/// Identifies a vector or a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Identity {
     /// A number of [`DirectionCache::id`].
     Number(u64),
-    /// SHA-256 of a vector that a spec brought along: of its layer and its numbers.
+    /// SHA-256 of an inline vector: of its layer and its numbers.
     Content([u8; 32]),
 }
 
-/// What a direction was made of.
+/// Identifies a direction by what it is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct DirectionKey {
     pub(crate) vector: Identity,
     pub(crate) map: Option<(Identity, OffsetRule)>,
     pub(crate) layer: usize,
 }
 
-/// The directions that specs asked for last, bounded by [`MAX_KEPT_BYTES`].
+/// The directions that specs used last, bounded by [`MAX_KEPT_BYTES`].
 pub(crate) struct DirectionCache {
-    kept: Mutex<Cache<Key, Arc<Found>, Bytes>>,
+    kept: Mutex<Cache<DirectionKey, Arc<LayerDirection>, DirectionBytes>>,
     next_id: AtomicU64,
 }
 
 #[derive(Clone)]
-struct Bytes;
+struct DirectionBytes;
 
-impl Weighter<Key, Arc<Found>> for Bytes {
-    fn weight(&self, _: &Key, found: &Arc<Found>) -> u64 {
-        (size_of::<Key>() + size_of::<Found>() + found.direction.bytes()) as u64
+impl Weighter<DirectionKey, Arc<LayerDirection>> for DirectionBytes {
+    fn weight(&self, _: &DirectionKey, found: &Arc<LayerDirection>) -> u64 {
+        (size_of::<DirectionKey>() + size_of::<LayerDirection>() + found.direction.bytes()) as u64
     }
 }
 
@@ -118,37 +120,37 @@ impl Default for DirectionCache {
 impl DirectionCache {
     fn bounded(bytes: u64) -> Self {
         Self {
-            kept: Mutex::new(Cache::with_weighter(1024, bytes, Bytes)),
+            kept: Mutex::new(Cache::with_weighter(1024, bytes, DirectionBytes)),
             next_id: AtomicU64::new(0),
         }
     }
 
-    /// What no other vector or map of this cache has.
+    /// An identity that no other vector or map of this cache has.
     pub(crate) fn id(&self) -> Identity {
         Identity::Number(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The direction of `key`; `make` is called if it is not kept, outside of any lock.
+    /// The direction of `key`. If it is not cached, calls `make`, without holding a lock.
     ///
     /// # Errors
     ///
-    /// That of `make`; nothing is kept then.
-    pub(crate) fn get<E>(&self, key: Key, make: impl FnOnce() -> Result<Found, E>) -> Result<Arc<Found>, E> {
-        if let Some(found) = self.lock().get(&key) {
+    /// The error of `make`; nothing is cached then.
+    pub(crate) fn get<E>(
+        &self,
+        key: DirectionKey,
+        make: impl FnOnce() -> Result<LayerDirection, E>,
+    ) -> Result<Arc<LayerDirection>, E> {
+        if let Some(found) = lock(&self.kept).get(&key) {
             return Ok(found.clone());
         }
         let made = Arc::new(make()?);
-        let mut kept = self.lock();
-        // If another thread was faster, its direction is taken: programs share one.
+        let mut kept = lock(&self.kept);
+        // If another thread was faster, its direction is used, so that programs share one.
         if let Some(found) = kept.get(&key) {
             return Ok(found.clone());
         }
         kept.insert(key, made.clone());
         Ok(made)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cache<Key, Arc<Found>, Bytes>> {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -156,8 +158,8 @@ impl DirectionCache {
 mod tests {
     use super::*;
 
-    fn found(values: usize) -> Found {
-        Found {
+    fn found(values: usize) -> LayerDirection {
+        LayerDirection {
             direction: Arc::new(Direction::new(vec![0.5; values])),
             norm: 1.0,
             mean_norm: 0.0,
@@ -170,14 +172,16 @@ mod tests {
         let cache = DirectionCache::default();
         let (vector, other) = (cache.id(), cache.id());
         assert_ne!(vector, other);
-        let key = |vector, layer| Key {
+        let key = |vector, layer| DirectionKey {
             vector,
             map: None,
             layer,
         };
         assert!(cache.get(key(vector, 1), || Err("no")).is_err());
         let made = cache.get(key(vector, 1), || Ok::<_, ()>(found(4))).unwrap();
-        let again = cache.get(key(vector, 1), || -> Result<Found, ()> { panic!("made twice") });
+        let again = cache.get(key(vector, 1), || -> Result<LayerDirection, ()> {
+            panic!("made twice")
+        });
         assert!(Arc::ptr_eq(&made, &again.unwrap()));
         for different in [key(vector, 2), key(other, 1)] {
             let made_too = cache.get(different, || Ok::<_, ()>(found(4))).unwrap();
@@ -189,15 +193,15 @@ mod tests {
     fn what_is_kept_is_bounded_in_bytes() {
         let cache = DirectionCache::bounded(100_000);
         for layer in 0..1000 {
-            let key = Key {
+            let key = DirectionKey {
                 vector: Identity::Number(0),
                 map: None,
                 layer,
             };
             cache.get(key, || Ok::<_, ()>(found(1000))).unwrap();
-            assert!(cache.lock().weight() <= 100_000);
+            assert!(lock(&cache.kept).weight() <= 100_000);
         }
-        assert!(cache.lock().len() > 10);
+        assert!(lock(&cache.kept).len() > 10);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use thiserror::Error;
 
 use crate::gguf::GgufError;
 
-/// Steering could not be set up. Every variant says where the mistake is, and its message is whole: the cause is in it, and not
-/// [`source`](std::error::Error::source) as well, which would be printed twice.
+/// An error of steering. Every variant names the place of the error. Its message contains the cause, so there is no
+/// [`source`](std::error::Error::source), which would be printed a second time.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SteeringError {
@@ -27,7 +27,7 @@ pub enum SteeringError {
     Toml {
         /// The file.
         path: PathBuf,
-        /// The parser's words, with line and column.
+        /// The parser's message, with line and column.
         message: String,
     },
     /// mistral.rs's own reader refuses the configuration file.
@@ -35,10 +35,10 @@ pub enum SteeringError {
     Engine {
         /// The file.
         path: PathBuf,
-        /// Its words.
+        /// Its message.
         message: String,
     },
-    /// A value can't be right.
+    /// A value is invalid.
     #[error("{field}: found {found}, expected {expected}")]
     Value {
         /// The field, as a path from the top of the spec or of the file.
@@ -48,15 +48,15 @@ pub enum SteeringError {
         /// What was expected.
         expected: String,
     },
-    /// A mistake in the file at `path`.
+    /// An error in the file at `path`.
     #[error("{}: {reason}", path.display())]
     In {
         /// The file.
         path: PathBuf,
-        /// The mistake.
+        /// The error.
         reason: Box<SteeringError>,
     },
-    /// A vector or map file is not what it should be.
+    /// A vector or map file is invalid.
     #[error("{field}: {reason}")]
     File {
         /// The field that names the file.
@@ -64,7 +64,7 @@ pub enum SteeringError {
         /// What is wrong.
         reason: FileError,
     },
-    /// A control vector is not one, or not one for its model.
+    /// A control vector is invalid, or not for its model.
     #[error("{field}: {}: {reason}", path.display())]
     ControlVector {
         /// The field that names the file.
@@ -85,7 +85,7 @@ pub enum SteeringError {
     /// A model's files can't be read.
     #[error(transparent)]
     ModelFiles(#[from] FileError),
-    /// The model can't be steered, or not at a layer that was asked for.
+    /// The model can't be steered, or not at one of the layers.
     #[error("model {model:?}: {reason}")]
     Install {
         /// The model.
@@ -93,22 +93,22 @@ pub enum SteeringError {
         /// Why.
         reason: InstallError,
     },
-    /// A name that nothing has.
+    /// Nothing has this name.
     #[error("{field}: found {found}, expected {expected}")]
     NotFound {
         /// The field that names it.
         field: String,
         /// The name.
         found: String,
-        /// The names that there are.
+        /// The known names.
         expected: String,
     },
-    /// What was asked for does not go with what is there.
+    /// The request conflicts with the present state.
     #[error("{field}: found {found}, expected {expected}")]
     Conflict {
         /// The field.
         field: String,
-        /// What is there.
+        /// The present state.
         found: String,
         /// What was expected.
         expected: String,
@@ -118,7 +118,7 @@ pub enum SteeringError {
     Forbidden {
         /// The field.
         field: String,
-        /// What is asked for.
+        /// What the request has.
         found: String,
         /// What is allowed.
         expected: String,
@@ -134,15 +134,15 @@ pub enum SteeringError {
     /// No vector was found.
     #[error("{field}: {reason}")]
     Find {
-        /// The field that asks for it.
+        /// The field with the pairs.
         field: String,
         /// Why.
         reason: ExtractError,
     },
-    /// Too many vectors are to be found already.
-    #[error("{field}: found no room among those that wait, expected a request {seconds} seconds later")]
+    /// Too many vectors are already waiting to be found.
+    #[error("{field}: found no room in the queue, expected a request {seconds} seconds later")]
     Busy {
-        /// The field that asks for one more.
+        /// The field with the pairs.
         field: String,
         /// When there may be room, in seconds.
         seconds: u64,
@@ -150,15 +150,15 @@ pub enum SteeringError {
     /// The engine has no such model, or lost it.
     #[error("model {model:?}: {message}")]
     NoModel {
-        /// The model asked for.
+        /// The model.
         model: String,
-        /// The engine's words.
+        /// The engine's message.
         message: String,
     },
 }
 
 impl SteeringError {
-    /// A value that can't be right.
+    /// An invalid value.
     pub(crate) fn value(field: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
         Self::Value {
             field: field.into(),
@@ -167,7 +167,7 @@ impl SteeringError {
         }
     }
 
-    /// What the finding of a vector says, with the field that asked for it.
+    /// An error of finding a vector, with the field that has the pairs.
     pub(crate) fn find(field: impl Into<String>, reason: ExtractError) -> Self {
         Self::Find {
             field: field.into(),
@@ -185,7 +185,7 @@ impl SteeringError {
         Self::find(format!("{at}{field}"), reason)
     }
 
-    /// Names the file that a mistake is in.
+    /// Adds the file that the error is in.
     pub(crate) fn within(self, path: impl Into<PathBuf>) -> Self {
         Self::In {
             path: path.into(),

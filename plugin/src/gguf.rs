@@ -8,20 +8,20 @@
 //! | `controlvector.method` | EasySteer's alone: how it was found, such as `diffmean` |
 //! | tensors `direction.l` | F32, F16 or BF16, `[hidden_size]`: added to the stream after block `l` |
 //!
-//! All programs count the tensors for `layer_count`, not the model's layers, and none reads it. llama.cpp takes `l` for
-//! the 0-based number of the block after which it adds, and refuses a file with `direction.0`; repeng counts in the same
-//! way. What `cvector-generator` found after block `l - 1` it names `direction.l`; what counts is where it is added.
-//! EasySteer counts as they do and has a `direction.0`, so that is read where `controlvector.method` says that the file
-//! is its.
+//! All programs write the number of tensors, not of the model's layers, as `layer_count`, and none reads it. llama.cpp
+//! takes `l` as the 0-based number of the block after which it adds, and refuses a file with `direction.0`; repeng
+//! counts in the same way. `cvector-generator` writes what it found after block `l - 1` as `direction.l`; the point of
+//! addition decides. EasySteer counts in the same way and writes a `direction.0`, which is read if
+//! `controlvector.method` shows that the file is EasySteer's.
 //!
-//! No program is known that says in the file what is to be done with the directions: EasySteer's `erase` and `replace`
-//! are chosen when the file is used, and llama.cpp adds. A file that says anything else than addition is refused.
+//! No known program states the operation in the file: EasySteer's `erase` and `replace` are chosen when the file is
+//! used, and llama.cpp always adds. A file that states another operation than addition is refused.
 //!
 //! | module | role |
 //! | --- | --- |
-//! | `read` | bytes of anyone's, made into a vector file: [`read()`], [`read_with()`] |
+//! | `read` | untrusted bytes to a vector file: [`read()`], [`read_with()`] |
 //! | `operation` | refuses a file that is not meant to be added |
-//! | `write` | a vector file, made into bytes: [`write()`] |
+//! | `write` | a vector file to bytes: [`write()`] |
 
 mod operation;
 mod read;
@@ -30,15 +30,15 @@ mod write;
 pub use crate::foreign::ForeignError as GgufError;
 pub(crate) use read::unknown_origin;
 pub use read::{read, read_with};
-pub use write::{WriteOptions, Written, write};
+pub use write::{ControlVectorFile, WriteOptions, write};
 
-/// What [`read()`] is told from other files by, and [`write()`] starts with.
+/// The first bytes of a GGUF file.
 const MAGIC: &[u8; 4] = b"GGUF";
 
-/// Where tensors start at a multiple of, unless `general.alignment` says otherwise.
+/// The alignment of tensors, unless `general.alignment` states another.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
-/// What `general.architecture` says.
+/// The value of `general.architecture`.
 const ARCHITECTURE: &str = "controlvector";
 
 /// GGML's number for F32.
@@ -50,7 +50,7 @@ const F16: u32 = 1;
 /// GGML's number for BF16.
 const BF16: u32 = 30;
 
-/// GGUF's numbers for the types of metadata that are written.
+/// GGUF's numbers for the metadata types that are written.
 mod kind {
     pub const U32: u32 = 4;
     pub const TEXT: u32 = 8;

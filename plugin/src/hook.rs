@@ -11,21 +11,24 @@ use crate::apply::plan::{Plan, captured};
 use crate::apply::sequence::SequenceState;
 use crate::compile::Program;
 use crate::metrics::Metrics;
-use crate::steering::{Claimed, GIVEN_UP, Inner, Model, admission, in_turns};
+use crate::steering::{ClaimedRequest, GIVEN_UP, Model, SharedSteering, admission, in_turns};
 
 /// Steers every row of a batch by its own program.
 pub struct SteeringHook {
     layers: Vec<usize>,
-    programs: Programs,
+    programs: ProgramSource,
     applier: Applier,
 }
 
-/// Where a sequence's program comes from.
-enum Programs {
-    /// One for all.
+/// The source of a sequence's program.
+enum ProgramSource {
+    /// One program for all.
     Fixed(Arc<Program>),
-    /// What its request asked for, or the model's default.
-    Served { steering: Weak<Inner>, model: String },
+    /// The program of its request, or the model's default.
+    Served {
+        steering: Weak<SharedSteering>,
+        model: String,
+    },
 }
 
 impl SteeringHook {
@@ -36,16 +39,16 @@ impl SteeringHook {
         layers.extend(program.conditions.iter().map(|condition| condition.layer));
         Self {
             layers,
-            programs: Programs::Fixed(program),
+            programs: ProgramSource::Fixed(program),
             applier: Applier::default(),
         }
     }
 
-    /// The hook that steers each request to `model` as it asked for.
-    pub(crate) fn serving(steering: Weak<Inner>, model: &Model) -> Self {
+    /// The hook that steers each request to `model` by its own program.
+    pub(crate) fn serving(steering: Weak<SharedSteering>, model: &Model) -> Self {
         Self {
             layers: model.layers.clone(),
-            programs: Programs::Served {
+            programs: ProgramSource::Served {
                 steering,
                 model: model.id.clone(),
             },
@@ -61,10 +64,10 @@ impl ResidualHook for SteeringHook {
 
     fn claim(&self, request: usize) -> std::result::Result<Option<RequestState>, String> {
         match &self.programs {
-            Programs::Fixed(_) => Ok(None),
-            Programs::Served { steering, model } => match steering.upgrade() {
+            ProgramSource::Fixed(_) => Ok(None),
+            ProgramSource::Served { steering, model } => match steering.upgrade() {
                 Some(steering) => steering.claim(model, request),
-                // Whoever steered the model no longer does.
+                // The steering was dropped.
                 None if request & MARKED == 0 => Ok(None),
                 None => Err(GIVEN_UP.to_string()),
             },
@@ -73,20 +76,20 @@ impl ResidualHook for SteeringHook {
 
     fn wants_turns(&self, claimed: Option<&RequestState>) -> bool {
         match &self.programs {
-            Programs::Fixed(program) => program.has_roles(),
-            Programs::Served { .. } => claimed
-                .and_then(|state| state.downcast_ref::<Claimed>())
-                .is_some_and(Claimed::wants_turns),
+            ProgramSource::Fixed(program) => program.has_roles(),
+            ProgramSource::Served { .. } => claimed
+                .and_then(|state| state.downcast_ref::<ClaimedRequest>())
+                .is_some_and(ClaimedRequest::wants_turns),
         }
     }
 
     fn admit(&self, claimed: Option<&RequestState>, prompt: &Prompt<'_>) -> std::result::Result<Admission, String> {
         match &self.programs {
-            Programs::Fixed(program) => {
+            ProgramSource::Fixed(program) => {
                 let program = in_turns(program, prompt.turns?);
                 Ok(admission(&program, prompt.tokens, None, |_| ()))
             }
-            Programs::Served { .. } => match claimed.and_then(|state| state.downcast_ref::<Claimed>()) {
+            ProgramSource::Served { .. } => match claimed.and_then(|state| state.downcast_ref::<ClaimedRequest>()) {
                 Some(claimed) => claimed.admit(prompt),
                 None => Ok(Admission::default()),
             },
@@ -95,8 +98,8 @@ impl ResidualHook for SteeringHook {
 
     fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>> {
         let metrics = match &self.programs {
-            Programs::Fixed(_) => None,
-            Programs::Served { steering, .. } => steering.upgrade(),
+            ProgramSource::Fixed(_) => None,
+            ProgramSource::Served { steering, .. } => steering.upgrade(),
         };
         let Some(steering) = metrics else {
             return self.applier.after_block(layer, stream, batch, &|_, _| ());
@@ -105,7 +108,7 @@ impl ResidualHook for SteeringHook {
         let steered = self.applier.after_block(layer, stream, batch, &|plan, before| {
             count(plan, before, batch.rows(), steering.metrics());
         });
-        // At every block, since a pass may take seconds: somebody else's requests run.
+        // At every block, since a pass may take seconds: requests of others are running.
         if let Some(live) = steering.live()
             && batch.rows().iter().any(|row| captured(row).is_none())
         {
@@ -118,7 +121,7 @@ impl ResidualHook for SteeringHook {
     }
 }
 
-/// Counts the tokens that a forward pass steers by `plan`, but for those that it steered by the plan `before` already.
+/// Counts the tokens that a forward pass steers by `plan`, except those that it already steered by the plan `before`.
 fn count(plan: &Plan, before: Option<&Plan>, rows: &[Row], metrics: &Metrics) {
     if plan.sets().is_empty() {
         return;
@@ -133,7 +136,7 @@ fn count(plan: &Plan, before: Option<&Plan>, rows: &[Row], metrics: &Metrics) {
             continue;
         };
         let (mut prompt, mut generated) = (0, 0);
-        // A set of steps is a `u32`, so a program has at most as many.
+        // A set of steps is a `u32`, so a program has at most 32.
         let mut by_step = [0; u32::BITS as usize];
         for offset in 0..row.tokens().min(width) {
             let position = number * width + offset;

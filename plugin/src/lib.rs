@@ -1,9 +1,9 @@
 //! Steering for models served by mistral.rs.
 //!
-//! A [`SteeringSpec`] names vectors and how strongly to add them; a [`Library`] holds the vectors and maps; [`attach()`]
-//! compiles the two for one loaded model and installs the result in its residual stream. The server
-//! `mistralrs-steered` does so for the `[steering]` table in mistral.rs's own configuration file; a program that uses
-//! the mistralrs crate does it in a few lines:
+//! A [`SteeringSpec`] names vectors and their scales; a [`Library`] holds the vectors and maps; [`attach()`] compiles
+//! both for one loaded model and installs the result in its residual stream. The server `mistralrs-steered` does this
+//! for the `[steering]` table in mistral.rs's own configuration file; a program that uses the mistralrs crate needs a
+//! few lines:
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -18,7 +18,7 @@
 //! # }
 //! ```
 //!
-//! Requests that differ are steered one by one ([`Steering`]):
+//! [`Steering`] steers each request by its own spec:
 //!
 //! ```no_run
 //! # async fn f() -> anyhow::Result<()> {
@@ -37,25 +37,26 @@
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`spec`] | what is asked for |
-//! | [`select`] | on which tokens a vector acts |
+//! | [`spec`] | steering specs |
+//! | [`select`] | which tokens a vector acts on |
 //! | [`config`] | the `[steering]` table |
-//! | [`vector_source`] | the vectors in that table: files, or control vectors and their models |
+//! | [`vector_source`] | the vectors in that table: vector files, or control vectors and their models |
 //! | [`library`] | vectors and maps by name |
-//! | [`directions`] | what vectors are made into once, and programs share |
-//! | [`compile`](mod@compile) | a spec and vectors, made into a program for one model |
+//! | [`target`] | the model that specs are compiled for |
+//! | [`directions`] | the unit directions of vectors, which programs share |
+//! | [`compile`](mod@compile) | compiles a spec and its vectors into a program for one model |
 //! | [`apply`] | runs the programs of a batch in the forward pass |
-//! | [`hook`] | ties [`apply`] to the seam |
-//! | [`steering`] | what holds at a moment, and what a request got of it |
+//! | [`hook`] | connects [`apply`] to the seam |
+//! | [`steering`] | the current snapshot, and the steering of each request |
 //! | [`live`] | vectors found from pairs while the server runs |
-//! | [`state`] | the folder in which changes outlast the server |
-//! | [`attach`](mod@attach) | puts one program into a loaded model |
+//! | [`state`] | the folder that keeps changes across restarts |
+//! | [`attach`](mod@attach) | installs one program in a loaded model |
 //! | [`foreign`] | vectors that other programs wrote |
 //! | [`gguf`] | control vectors of llama.cpp, repeng and EasySteer |
-//! | [`policy`] | what an operator lets requests do |
-//! | [`token_texts`] | what tokens spell |
+//! | [`policy`] | what an operator allows requests to do |
+//! | [`token_texts`] | the texts of tokens |
 //! | [`server`] | the HTTP side: requests, administration |
-//! | [`metrics`] | what is counted |
+//! | [`metrics`] | counters for Prometheus |
 //! | [`allocator`] | how long the binaries' allocator keeps freed memory |
 //! | [`check`], [`serve`] | the two commands of `mistralrs-steered` |
 
@@ -74,7 +75,9 @@ pub mod gguf;
 pub mod hook;
 pub mod library;
 pub mod live;
+mod lock;
 pub mod metrics;
+mod name;
 pub mod policy;
 #[cfg(test)]
 mod reference;
@@ -85,6 +88,7 @@ pub mod spec;
 pub mod state;
 pub mod steering;
 mod stopping;
+pub mod target;
 #[cfg(test)]
 mod testing;
 pub mod token_texts;
@@ -92,10 +96,11 @@ mod unknown_keys;
 pub mod vector_source;
 
 pub use attach::{attach, detach};
-pub use compile::{Program, Target};
+pub use compile::Program;
 pub use error::SteeringError;
 pub use hook::SteeringHook;
 pub use library::Library;
 pub use metrics::Metrics;
 pub use spec::{RequestSteering, SteeringSpec, VectorUse};
 pub use steering::{SteeredRequest, Steering};
+pub use target::Target;

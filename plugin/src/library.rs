@@ -9,13 +9,12 @@ use steermap_maps::{LayerVector, MAX_WEIGHTS_BYTES, MapFile, ModelInfo, VectorFi
 
 use crate::directions::{DirectionCache, Identity};
 use crate::foreign::{self, ENDINGS, Format, ReadOptions};
+use crate::name::{check_name, quoted};
 use crate::spec::{FoundVector, InlineVector, VectorRef};
-use crate::{SteeringError, Target, gguf};
+use crate::target::Target;
+use crate::{SteeringError, gguf};
 
-/// Longest name of a vector or map: long enough to describe it, short enough for a log line.
-const MAX_NAME: usize = 64;
-
-/// The vectors and maps that specs can name. Clones share them, and the directions that were made of them.
+/// The vectors and maps that specs can name. Clones share them, and their directions.
 #[derive(Clone, Default)]
 pub struct Library {
     vectors: BTreeMap<String, Named<VectorFile>>,
@@ -23,13 +22,13 @@ pub struct Library {
     directions: Arc<DirectionCache>,
 }
 
-/// A file that a name stands for.
+/// The file of a name.
 #[derive(Clone)]
 pub(crate) struct Named<T> {
-    /// No other file of the library and its clones has this, be it of the same name.
+    /// Unique among all files of the library and its clones, even those of the same name.
     pub(crate) id: Identity,
     pub(crate) file: Arc<T>,
-    /// Where it was read, for messages; `None` for what was handed over or uploaded.
+    /// Where it was read, for messages; `None` if it was passed in or uploaded.
     pub(crate) path: Option<PathBuf>,
 }
 
@@ -41,7 +40,7 @@ pub(crate) fn not_found(field: String, name: &str, expected: &str) -> SteeringEr
     }
 }
 
-/// The vector that a spec brings along, as a file of `model`.
+/// The inline vector of a spec, as a vector file of `model`.
 fn inline_file(
     inline: &InlineVector,
     model: ModelInfo,
@@ -89,19 +88,19 @@ fn inline_file(
     Ok(Named { id, file, path: None })
 }
 
-/// A vector as it is found for a request, whether or not somebody has since asked how well it separates its pairs: what a request gets
-/// does not depend on what others asked.
+/// The vector without its measured separation of pairs. A request thus gets the same vector whether or not another
+/// request has had the separation measured.
 fn unmeasured(vector: &VectorFile) -> VectorFile {
     let layers = vector.layers().iter().map(|layer| LayerVector {
         auroc: None,
         ..layer.clone()
     });
-    // It was valid, and says less now.
+    // A valid vector stays valid without its measurements.
     VectorFile::new(vector.header().clone(), layers.collect()).unwrap_or_else(|_| vector.clone())
 }
 
 impl<T> Named<T> {
-    /// ` in FILE` where there is a file, for messages.
+    /// ` in FILE` if there is a file, for messages.
     pub(crate) fn in_file(&self) -> String {
         self.path
             .as_ref()
@@ -114,7 +113,7 @@ impl Library {
     ///
     /// # Errors
     ///
-    /// As [`insert`](Self::insert), or a file that is not what it should be.
+    /// As [`insert`](Self::insert), or the file is invalid.
     pub fn load(&mut self, name: &str, path: impl AsRef<Path>) -> Result<(), SteeringError> {
         check_name("vectors", name)?;
         let path = path.as_ref();
@@ -125,12 +124,12 @@ impl Library {
         self.insert_vector(name, Arc::new(vector), Some(path))
     }
 
-    /// Loads another program's file at `path` as `name`: a native vector of `model`, which the file does not state. Gives
-    /// what an operator should know of it, a line for each; a hint at another `architecture` than the model's is one.
+    /// Loads another program's file at `path` as `name`: a native vector of `model`, which the file does not state.
+    /// Returns notes for the operator, one line each, such as a hint at another `architecture` than the model's.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load), or an ending that no such file has.
+    /// As [`load`](Self::load), or the file has an unknown ending.
     pub fn load_foreign(
         &mut self,
         name: &str,
@@ -179,16 +178,16 @@ impl Library {
         self.insert_map_of(name, map, Some(path))
     }
 
-    /// Adds `vector` as `name`, in place of one of that name.
+    /// Adds `vector` as `name`, replacing one of that name.
     ///
     /// # Errors
     ///
-    /// A name that is empty, longer than 64 bytes, or of other characters than letters, digits, `.`, `_` and `-`.
+    /// The name is empty, longer than 64 bytes, or has characters other than letters, digits, `.`, `_` and `-`.
     pub fn insert(&mut self, name: &str, vector: VectorFile) -> Result<(), SteeringError> {
         self.insert_shared(name, Arc::new(vector))
     }
 
-    /// As [`insert`](Self::insert), for a vector that another library has too.
+    /// As [`insert`](Self::insert), for a vector that is shared with another library.
     ///
     /// # Errors
     ///
@@ -208,12 +207,12 @@ impl Library {
         Ok(())
     }
 
-    /// Takes the vector of that name out, if there is one.
+    /// Removes the vector of that name, if there is one.
     pub fn remove(&mut self, name: &str) {
         self.vectors.remove(name);
     }
 
-    /// Adds `map` as `name`, in place of one of that name.
+    /// Adds `map` as `name`, replacing one of that name.
     ///
     /// # Errors
     ///
@@ -260,8 +259,8 @@ impl Library {
             .map(|(name, vector)| (name.as_str(), vector.file.as_ref()))
     }
 
-    /// The mean norm of the target's stream after block `layer`: the smallest that a native vector of the target or a map to it
-    /// states, if any does.
+    /// The mean norm of the target's stream after block `layer`: the smallest that a native vector of the target or a
+    /// map to it states, if any does.
     pub(crate) fn mean_norm(&self, target: &Target, layer: usize) -> Option<f64> {
         let native = self.iter().filter(|(_, vector)| target.is(vector.model()));
         let native = native.filter_map(|(_, vector)| Some(vector.layer(layer)?.mean_norm));
@@ -277,12 +276,12 @@ impl Library {
         self.vectors.get(name)
     }
 
-    /// The vector that a spec means. One that it brings along is of the target or, with `map`, of the model that the map starts
-    /// from; its mean norm is the one that is known there. `at` is the path of the table that means it, for messages.
+    /// The vector of a reference. An inline vector belongs to the target or, with `map`, to the map's source model, and
+    /// gets the mean norm that is known there. `at` is the path of the table with the reference, for messages.
     ///
     /// # Errors
     ///
-    /// A vector or map that is not there, or numbers that are no vector of that model.
+    /// The vector or map does not exist, or the numbers are not a vector of that model.
     pub(crate) fn resolve(
         &self,
         vector: &VectorRef,
@@ -304,8 +303,7 @@ impl Library {
                 });
             }
             VectorRef::Pairs(_) => {
-                let expected =
-                    "a vector's name: pairs are for requests; POST /v1/steering/vectors gives what they find a name";
+                let expected = "a vector's name: only requests may have pairs; POST /v1/steering/vectors finds a vector and gives it a name";
                 return Err(SteeringError::value(format!("{at}.vector"), "pairs", expected));
             }
         };
@@ -327,46 +325,15 @@ impl Library {
         self.maps.get(name)
     }
 
-    /// What was made of the vectors and maps for specs.
+    /// The directions of the vectors and maps.
     pub(crate) fn directions(&self) -> &DirectionCache {
         &self.directions
-    }
-}
-
-/// Checks that `name` is one that a vector or map can have; `field` is where it stands, for messages.
-pub(crate) fn check_name(field: &str, name: &str) -> Result<(), SteeringError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(plain) || name.starts_with('.') {
-        return Err(SteeringError::value(
-            field,
-            format!("the name {}", quoted(name)),
-            format!("1 to {MAX_NAME} letters, digits, `.`, `_` and `-`, not starting with a dot"),
-        ));
-    }
-    Ok(())
-}
-
-/// `text` in quotation marks, cut where it is longer than a name may be.
-pub(crate) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(MAX_NAME) {
-        Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
-        None => format!("{text:?}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_plain() {
-        for name in ["happy", "happy-2.v_1", "7"] {
-            assert!(check_name("vectors", name).is_ok(), "{name}");
-        }
-        for name in ["", "a/b", "..", ".hidden", "a b", "ä", &"x".repeat(65)] {
-            assert!(check_name("maps", name).is_err(), "{name}");
-        }
-    }
 
     #[test]
     fn a_control_vector_is_read_as_one_of_the_model() {

@@ -25,7 +25,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the models of a mistral.rs configuration file, steered as its [steering] table says
+    /// Serve the models of a mistral.rs configuration file, steered by its [steering] table
     Serve(ConfigArgs),
     /// Check a configuration file and the vectors it names, without loading weights
     Check(ConfigArgs),
@@ -45,7 +45,7 @@ struct ConfigArgs {
 async fn main() -> ExitCode {
     steermap_cpu::check();
     steermap_plugin::allocator::keep_freed_memory();
-    // As mistral.rs's own command line does; RUST_LOG changes it.
+    // The same as mistral.rs's own command line; RUST_LOG changes it.
     tracing_subscriber::registry()
         .with(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with(tracing_subscriber::fmt::layer().with_ansi(colours()))
@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether the log may have escape codes: on a terminal, unless NO_COLOR says otherwise.
+/// Whether the log may have escape codes: on a terminal, unless NO_COLOR is set.
 fn colours() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

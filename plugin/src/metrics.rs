@@ -1,8 +1,8 @@
-//! What the server counts, for Prometheus.
+//! The server's counters, for Prometheus.
 //!
-//! Label values are names from the configuration and the library, or words from here, never a client's text: so there
-//! are as many series as there are models and vectors. [`Metrics::set_vectors`] says which vectors there are; those of a
-//! vector that is gone end, and requests that still use it don't bring them back.
+//! Label values are names from the configuration and the library, or constants, never a client's text. So the number of
+//! series is bounded by the models and vectors. [`Metrics::set_vectors`] sets the vectors; the series of a removed
+//! vector end, and requests that still use it don't restore them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,16 +24,16 @@ const COMPILE_BUCKETS: [f64; 8] = [0.0001, 0.0005, 0.002, 0.01, 0.05, 0.25, 1.0,
 /// Upper bounds of the buckets of the time to find a vector, in seconds: from a few short pairs to thousands.
 const FIND_BUCKETS: [f64; 7] = [0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 100.0];
 
-/// The counters of one server. A clone counts into the same.
+/// The counters of one server. Clones share them.
 #[derive(Clone)]
-pub struct Metrics(Arc<Inner>);
+pub struct Metrics(Arc<Counters>);
 
-struct Inner {
+struct Counters {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     vector_requests: Family<VectorLabels, Counter>,
     vector_tokens: Family<VectorLabels, Counter>,
-    /// The counters of the vectors that there are.
+    /// The counters of the present vectors.
     by_vector: RwLock<BTreeMap<String, VectorMetrics>>,
     prompt_tokens: Counter,
     generated_tokens: Counter,
@@ -52,16 +52,16 @@ struct Inner {
     found_misses: Counter,
 }
 
-/// The counters of one vector, to be kept where it is used: counting then takes one atomic addition.
+/// The counters of one vector. A user of the vector keeps them, so that counting takes one atomic addition.
 #[derive(Clone, Debug, Default)]
 pub struct VectorMetrics {
     /// Requests that use the vector.
     pub requests: Counter,
-    /// Tokens whose states it changed.
+    /// Tokens whose states the vector changed.
     pub tokens: Counter,
 }
 
-/// How a request went, as far as steering goes.
+/// What happened to a request, as far as steering is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It was answered, steered.
@@ -77,23 +77,23 @@ pub enum Outcome {
 pub enum Reason {
     /// Its body is too large or can't be read.
     Body,
-    /// Its `steering` field is none.
+    /// Its `steering` field is invalid.
     Field,
-    /// The field stands on a route that can't be steered.
+    /// The route can't be steered.
     Route,
-    /// The field stands beside `background`.
+    /// The field is combined with `background`.
     Background,
-    /// It names a vector, map or model that is not there.
+    /// It names a vector, map or model that does not exist.
     Unknown,
-    /// It does not go with what is there.
+    /// It conflicts with the present state.
     Conflict,
-    /// A value of its spec can't be right, or the model can't be steered so.
+    /// Its spec is invalid, or the model can't be steered by it.
     Spec,
     /// Its spec does not fit its prompt.
     Prompt,
     /// The operator doesn't allow it.
     Policy,
-    /// Too many vectors are to be found already.
+    /// Too many vectors are already waiting to be found.
     Busy,
 }
 
@@ -136,7 +136,7 @@ struct VectorLabels {
 }
 
 impl Metrics {
-    /// Counters that stand at zero.
+    /// Counters at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("steering");
         let requests = Family::default();
@@ -175,7 +175,7 @@ impl Metrics {
             "Look-ups of vectors found from pairs",
             found_cache.clone(),
         );
-        Self(Arc::new(Inner {
+        Self(Arc::new(Counters {
             registry,
             requests,
             vector_requests,
@@ -199,7 +199,7 @@ impl Metrics {
         }))
     }
 
-    /// Counts a request to `model`, a name that the engine knows.
+    /// Counts a request to `model`, a name of the engine.
     pub fn request(&self, model: &str, outcome: Outcome) {
         let labels = RequestLabels {
             model: escaped(model),
@@ -214,7 +214,7 @@ impl Metrics {
         self.0.refusals.get_or_create(&[("reason", reason.word())]).inc();
     }
 
-    /// The counters of `vector`. Where there is no such vector any more, what is counted with them is not shown.
+    /// The counters of `vector`. If the vector no longer exists, they are not rendered.
     pub fn vector(&self, vector: &str) -> VectorMetrics {
         let known = self.0.by_vector.read().unwrap_or_else(|e| e.into_inner());
         known.get(vector).cloned().unwrap_or_default()
@@ -228,7 +228,7 @@ impl Metrics {
         }
     }
 
-    /// Says which vectors there are: series of others end.
+    /// Sets the vectors; the series of all others end.
     pub fn set_vectors<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         let mut known = self.0.by_vector.write().unwrap_or_else(|e| e.into_inner());
         let mut gone = std::mem::take(&mut *known);
@@ -244,7 +244,7 @@ impl Metrics {
         self.0.vectors.set(i64::try_from(known.len()).unwrap_or(i64::MAX));
     }
 
-    /// Counters of `vector` that are shown.
+    /// The rendered counters of `vector`.
     fn shown(&self, vector: &str) -> VectorMetrics {
         let labels = VectorLabels {
             vector: vector.to_string(),
@@ -255,7 +255,7 @@ impl Metrics {
         }
     }
 
-    /// Counts tokens of the prompt or of what was generated whose states were changed.
+    /// Counts prompt tokens or generated tokens whose states were changed.
     pub fn tokens(&self, phase: Phase, count: u64) {
         let counter = match phase {
             Phase::Prompt => &self.0.prompt_tokens,
@@ -269,7 +269,7 @@ impl Metrics {
         self.0.compile.observe(took.as_secs_f64());
     }
 
-    /// Adds to the time spent in the hook: once per forward pass is enough.
+    /// Adds to the time spent in the hook. Call it once per forward pass.
     pub fn applied(&self, took: Duration) {
         self.0.apply.inc_by(took.as_secs_f64());
     }
@@ -311,14 +311,14 @@ impl Metrics {
         counter.inc();
     }
 
-    /// All of it in OpenMetrics' text format, which Prometheus reads: [`CONTENT_TYPE`](Self::CONTENT_TYPE).
+    /// All counters in the OpenMetrics text format, which Prometheus reads: [`CONTENT_TYPE`](Self::CONTENT_TYPE).
     pub fn render(&self) -> String {
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry).expect("writing to a string does not fail");
         text
     }
 
-    /// What [`render`](Self::render) writes.
+    /// The media type of [`render`](Self::render)'s output.
     pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 }
 
@@ -334,15 +334,15 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// A label's value as the text format wants it; prometheus-client writes values as they are.
+/// Escapes a label's value for the text format; prometheus-client writes values unescaped.
 fn escaped(value: &str) -> String {
     value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }
 
-/// One label, whose value is a word from here.
+/// One label with a constant value.
 type Labels = [(&'static str, &'static str); 1];
 
-/// The counter of one label's value, made now so that it is shown before it is first counted.
+/// The counter of one label value, created now so that it is rendered before it is first counted.
 fn labelled(family: &Family<Labels, Counter>, label: &'static str, value: &'static str) -> Counter {
     family.get_or_create(&[(label, value)]).clone()
 }

@@ -1,4 +1,4 @@
-//! What an operator lets requests do.
+//! What an operator allows requests to do.
 //!
 //! ```toml
 //! [steering]
@@ -8,7 +8,7 @@
 //! [steering.reading]                 # these are the defaults
 //! readouts = true                    # whether requests may ask for readouts
 //! states = false                     # whether requests may ask for states themselves
-//! bytes = 16777216                   # most bytes of readouts and states that a request's answer keeps
+//! bytes = 16777216                   # most bytes of readouts and states of one request
 //!
 //! [[steering.bounds]]
 //! model = "a/one"                    # may be absent if there is only one
@@ -29,13 +29,13 @@ pub enum PerRequest {
     Off,
     /// Add vectors after those of the default, which stay, with the default's rules for norms and conflicts.
     Extend,
-    /// All: take the default's place, extend it, or switch it off.
+    /// Everything: replace the default, extend it, or switch it off.
     #[default]
     Replace,
 }
 
 impl PerRequest {
-    /// Whether a request to a model with this `default` may ask for `asked`.
+    /// Checks that a request to a model with this `default` may have the field `asked`.
     ///
     /// # Errors
     ///
@@ -60,9 +60,9 @@ impl PerRequest {
         if asked.mode != Mode::Extend {
             let found = match asked.mode {
                 Mode::Off => "\"off\"",
-                Mode::Replace | Mode::Extend => "\"replace\", which is also what its absence means",
+                Mode::Replace | Mode::Extend => "\"replace\", which is also the default of the key",
             };
-            let expected = "\"extend\", as the server's per_request says".to_string();
+            let expected = "\"extend\", the server's per_request".to_string();
             return forbidden("steering.mode", found.to_string(), expected);
         }
         if asked.change.is_some() {
@@ -84,7 +84,7 @@ impl PerRequest {
     }
 }
 
-/// Refuses vectors whose numbers a request brings along.
+/// Refuses inline vectors in a request.
 ///
 /// # Errors
 ///
@@ -98,20 +98,20 @@ pub fn refuse_inline(asked: &RequestSteering) -> Result<(), SteeringError> {
         None => Ok(()),
         Some((field, _)) => Err(SteeringError::Forbidden {
             field,
-            found: "a vector itself".to_string(),
+            found: "an inline vector".to_string(),
             expected: "a vector's name: the server's inline is false".to_string(),
         }),
     }
 }
 
-/// What requests may see of the stream: `[steering.reading]`.
+/// What requests may read from the stream: `[steering.reading]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReadPolicy {
     /// Whether they may ask for readouts.
     pub readouts: bool,
-    /// Whether they may ask for states themselves, and for readouts of vectors that they bring along: a state is as many of
-    /// these as it is wide.
+    /// Whether they may ask for states, and for readouts of inline vectors: as many of those as the stream is wide
+    /// determine a state.
     pub states: bool,
     /// Most bytes that the readouts and states of one request may take until they are sent.
     pub bytes: usize,
@@ -157,7 +157,7 @@ impl ReadPolicy {
             None => Ok(()),
             Some(index) => refused(
                 format!("steering.readout[{index}].vector"),
-                "a vector itself",
+                "an inline vector",
                 "a vector's name: the server's reading.states is false",
             ),
         }
@@ -169,28 +169,28 @@ fn word(value: impl Serialize) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-/// How far the stream of one model may be moved.
+/// The operator's bound of the offsets of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bound {
-    /// The greatest sum of the lengths of all offsets at one layer, in units of the stream's mean norm there. Positive and
-    /// finite.
+    /// The largest sum of the lengths of all offsets at one layer, in units of the stream's mean norm there. Positive
+    /// and finite.
     pub max_relative_scale: f64,
-    /// What becomes of a request that asks for more.
+    /// What happens to a request that exceeds it.
     pub excess: Excess,
 }
 
-/// What becomes of a request that asks for more than a [`Bound`] allows.
+/// What happens to a request that exceeds a [`Bound`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Excess {
     /// It is refused.
     #[default]
     Reject,
-    /// Its own vectors are scaled down, layer by layer, until the sum fits.
+    /// The request's own vectors are scaled down, layer by layer, until the sum fits.
     Clamp,
 }
 
-/// `[[steering.bounds]]` as it is written.
+/// An entry of `[[steering.bounds]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BoundEntry {
@@ -205,7 +205,7 @@ impl BoundEntry {
     ///
     /// # Errors
     ///
-    /// A number that is not positive and finite.
+    /// The number is not positive and finite.
     pub(crate) fn resolve(&self, at: &str) -> Result<Bound, SteeringError> {
         if self.max_relative_scale.is_finite() && self.max_relative_scale > 0.0 {
             return Ok(Bound {

@@ -1,20 +1,22 @@
-//! What steering means, spelled out for one state at a time: slow and plain, what the fast way is compared with.
+//! The definition of steering, for one state at a time. Slow and simple; tests compare the fast implementation with it.
 
 use crate::compile::Program;
 use crate::spec::{Conflict, NormRule, Op};
 
 /// Steers `state`, the stream of one token after block `layer`: `[hidden_size]`.
 ///
-/// The token is the last of `ids`, the tokens of its sequence so far, the first `prompt_len` of which are the prompt. `decisions`
-/// says of each of the program's conditions whether this sequence, or this token, meets it; one that is not there is not known.
+/// The token is the last of `ids`, the tokens of its sequence so far, the first `prompt_len` of which are the prompt.
+/// `decisions` has, for each of the program's conditions, whether this sequence or token meets it; a missing entry is
+/// not known.
 pub fn steer(program: &Program, state: &mut [f32], layer: usize, prompt_len: usize, ids: &[u32], decisions: &[bool]) {
     let position = ids.len() - 1;
     let token = ids[position];
     let decided = |index: usize| {
         let condition = &program.conditions[index];
-        let known = match condition.is_each() {
-            true => layer >= condition.layer,
-            false => position >= prompt_len || (position + 1 == prompt_len && layer >= condition.layer),
+        let known = if condition.is_each() {
+            layer >= condition.layer
+        } else {
+            position >= prompt_len || (position + 1 == prompt_len && layer >= condition.layer)
         };
         known.then(|| decisions.get(index).copied()).flatten()
     };
@@ -68,7 +70,7 @@ pub fn steer(program: &Program, state: &mut [f32], layer: usize, prompt_len: usi
     }
     if program.norm == NormRule::Preserve {
         let norm_after = norm(&h);
-        // A state of zeros has no direction to give a norm to.
+        // A state of zeros can't be scaled to a norm.
         if norm_after > 0.0 {
             h.iter_mut().for_each(|x| *x *= norm_before / norm_after);
         }

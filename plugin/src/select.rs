@@ -1,7 +1,7 @@
-//! Which tokens a vector acts on, made fast to ask.
+//! Selectors: which tokens a vector acts on, in a form that is fast to query.
 //!
-//! A [`Selector`] is a [`Where`] with the texts of tokens replaced by ids, in a form where selectors of the same tokens
-//! mostly look the same: positions and windows are ranges, merged, with what is excluded taken out as far as possible.
+//! A [`Selector`] is a [`Where`] with token texts replaced by ids, in a form in which selectors of equal tokens are
+//! mostly equal: positions and windows are merged ranges, and exclusions are subtracted as far as possible.
 
 mod ranges;
 mod roles;
@@ -15,20 +15,21 @@ use crate::SteeringError;
 use crate::spec::{Selection, TokenRef, Where, Window};
 
 use roles::Roles;
-use set::Set;
+use set::TokenSet;
 
-/// Says which id a text is as a token; the error says what it is instead, as in `which is 2 tokens: "ha", "ppy"`.
+/// Returns the id of a text that is one token; the error says what it is instead, as in `which is 2 tokens: "ha",
+/// "ppy"`.
 pub type ResolveToken<'a> = &'a dyn Fn(&str) -> Result<u32, String>;
 
 /// The tokens of one phase that a vector acts on.
 #[derive(Clone, Debug)]
 pub struct Selector {
     phase: Phase,
-    include: Set,
-    exclude: Set,
-    /// Whether the prompt's last token is selected whatever else is.
+    include: TokenSet,
+    exclude: TokenSet,
+    /// Whether the prompt's last token is selected in addition.
     also_last: bool,
-    /// What was asked for, to check a prompt against; `None` for all and none.
+    /// The clauses, to check a prompt against; `None` for all and none.
     clauses: Option<Box<Clauses>>,
 }
 
@@ -43,16 +44,16 @@ struct Clauses {
     exclude_tokens: Vec<u32>,
     roles: Roles,
     exclude_roles: Roles,
-    /// Where the messages of these roles lie, once a chat was looked at.
+    /// The positions of the messages of these roles, once a chat is known.
     turns: Vec<Range<usize>>,
     exclude_turns: Vec<Range<usize>>,
-    /// Whether a chat was looked at.
+    /// Whether a chat is known.
     told: bool,
     required: bool,
 }
 
 impl PartialEq for Selector {
-    /// Whether they are known to select the same tokens.
+    /// Whether they are known to select equal tokens.
     fn eq(&self, other: &Self) -> bool {
         self.phase == other.phase && self.is_alike(other) && self.also_last == other.also_last
     }
@@ -63,13 +64,13 @@ impl Selector {
     ///
     /// # Errors
     ///
-    /// A text that is not one token; exclusions that leave nothing of any prompt or generation.
+    /// A text is not one token, or exclusions leave no token of any prompt or generation.
     ///
-    /// Of a generation it selects the tokens that are generated; whether the prompt's last one goes with them is
-    /// [`Where::reaches_back`].
+    /// For the generation it selects generated tokens only; [`Where::reaches_back`] says whether the prompt's last
+    /// token is included.
     pub fn new(tokens: &Where, phase: Phase, at: &str, resolve: ResolveToken<'_>) -> Result<Self, SteeringError> {
         let nothing_left =
-            || SteeringError::value(at, "exclusions that leave nothing", "one token at least, or \"none\"");
+            || SteeringError::value(at, "exclusions that leave no token", "at least one token, or \"none\"");
         let generated;
         let written = tokens;
         let tokens = match phase {
@@ -81,19 +82,23 @@ impl Selector {
         };
         let reaches_back = phase == Phase::Generation && written.reaches_back();
         let (include, clauses) = match tokens {
-            Where::None => (Set::default(), None),
-            Where::All => (Set::all(), None),
+            Where::None => (TokenSet::default(), None),
+            Where::All => (TokenSet::all(), None),
             Where::Only(selection) => {
                 let clauses = Clauses::new(selection, at, resolve)?;
-                let include = Set::new(&clauses.positions, &clauses.windows, &clauses.tokens, clauses.roles);
+                let include = TokenSet::new(&clauses.positions, &clauses.windows, &clauses.tokens, clauses.roles);
                 (
-                    if clauses.includes_all() { Set::all() } else { include },
+                    if clauses.includes_all() {
+                        TokenSet::all()
+                    } else {
+                        include
+                    },
                     Some(Box::new(clauses)),
                 )
             }
         };
-        let exclude = clauses.as_ref().map_or_else(Set::default, |clauses| {
-            Set::new(
+        let exclude = clauses.as_ref().map_or_else(TokenSet::default, |clauses| {
+            TokenSet::new(
                 &clauses.exclude_positions,
                 &clauses.exclude_windows,
                 &clauses.exclude_tokens,
@@ -117,17 +122,17 @@ impl Selector {
     pub fn all(phase: Phase) -> Self {
         Self {
             phase,
-            include: Set::all(),
-            exclude: Set::default(),
+            include: TokenSet::all(),
+            exclude: TokenSet::default(),
             also_last: false,
             clauses: None,
         }
     }
 
-    /// Whether which tokens it selects depends on whose messages they are in: asked for a token, it knows of none of them before
-    /// [`in_turns`](Self::in_turns) has told it where they lie.
+    /// Whether it selects tokens by role. Without the turns, which [`in_turns`](Self::in_turns) sets, roles select no
+    /// token.
     pub fn has_roles(&self) -> bool {
-        // Also of one that selects nothing: its prompt is checked all the same.
+        // Also if it selects nothing, since its prompt is checked anyway.
         let by_roles = |clauses: &Clauses| !(clauses.roles.is_empty() && clauses.exclude_roles.is_empty());
         self.clauses
             .as_ref()
@@ -144,24 +149,24 @@ impl Selector {
         }
     }
 
-    /// The same of a prompt, with its last token.
+    /// The same for a prompt, with its last token.
     pub fn with_last(mut self) -> Self {
         self.also_last = !(self.include.is_all() && self.exclude.is_empty());
         self
     }
 
-    /// Whether the last token of `prompt` is selected for being the last alone.
+    /// Whether the last token of `prompt` is selected only because it is the last.
     pub fn adds_last(&self, prompt: &[u32]) -> bool {
         let (len, last) = (prompt.len() as i64, prompt.last().copied().unwrap_or_default());
         let otherwise = self.include.contains(len - 1, len, last) && !self.exclude.contains(len - 1, len, last);
         self.also_last && !otherwise
     }
 
-    /// No token; what was asked for is still checked against a prompt.
+    /// Selects no token; the clauses are still checked against a prompt.
     pub fn never(self) -> Self {
         Self {
-            include: Set::default(),
-            exclude: Set::default(),
+            include: TokenSet::default(),
+            exclude: TokenSet::default(),
             also_last: false,
             ..self
         }
@@ -191,39 +196,42 @@ impl Selector {
         self.include.is_empty() && !self.also_last
     }
 
-    /// Whether no token but the prompt's last one is selected, for being the last.
+    /// Whether only the prompt's last token is selected, because it is the last.
     pub fn is_last(&self) -> bool {
         self.include.is_empty() && self.also_last
     }
 
-    /// Whether a token's selection depends on the token alone, not on where it stands, [the last token](Self::adds_last) aside.
+    /// Whether a token's selection depends only on the token, not on its position, except for [the last
+    /// token](Self::adds_last).
     pub fn ignores_position(&self) -> bool {
         self.include.ignores_position() && self.exclude.ignores_position()
     }
 
-    /// Whether the same indices and tokens are selected by `other`, be it of another phase, [the last token](Self::adds_last) aside.
-    /// May miss it.
+    /// Whether `other`, possibly of another phase, selects the same indices and tokens, except for [the last
+    /// token](Self::adds_last). May be false although it does.
     pub fn is_alike(&self, other: &Self) -> bool {
         self.include == other.include && self.exclude == other.exclude
     }
 
-    /// Whether a token of some sequence may be selected by both. False only if there is provably none.
+    /// Whether both may select the same token of some sequence. False only if this is impossible.
     pub fn may_overlap(&self, other: &Self) -> bool {
-        // What each excludes is out of its own already.
+        // The exclusions are already subtracted from each.
         let left = |a: &Self, b: &Self| {
-            let include = match a.also_last {
-                true => a.include.clone().with_last(),
-                false => a.include.clone(),
+            let include = if a.also_last {
+                a.include.clone().with_last()
+            } else {
+                a.include.clone()
             };
-            match b.also_last {
-                true => include,
-                false => include.minus(&b.exclude),
+            if b.also_last {
+                include
+            } else {
+                include.minus(&b.exclude)
             }
         };
         self.phase == other.phase && left(self, other).may_meet(&left(other, self))
     }
 
-    /// Bytes that are equal exactly for equal selectors.
+    /// Bytes that are equal if and only if the selectors are equal.
     pub fn canonical(&self) -> Vec<u8> {
         let mut bytes = vec![match self.phase {
             Phase::Prompt => 0,
@@ -242,17 +250,17 @@ impl Selector {
         bytes
     }
 
-    /// What it takes in memory.
+    /// Its size in memory.
     pub fn bytes(&self) -> usize {
         let clauses = self.clauses.as_ref().map_or(0, |clauses| clauses.bytes());
         size_of::<Self>() + self.include.bytes() + self.exclude.bytes() + clauses
     }
 
-    /// Checks that each clause of a selector of the prompt selects a token of `prompt`, and that some are left after
-    /// exclusions.
+    /// Checks that each clause of a selector of the prompt selects a token of `prompt`, and that exclusions leave some
+    /// token.
     ///
-    /// A clause is one position or one window, and the list of tokens where it is required. Without `required`, a prompt may lack
-    /// all of its tokens.
+    /// A clause is one position or one window, or the list of tokens if it is `required`. Without `required`, a prompt
+    /// may have none of the tokens.
     ///
     /// # Errors
     ///
@@ -351,7 +359,7 @@ impl Clauses {
             }
             if !found && self.required {
                 return Err(format!(
-                    "tokens: found none of them in the prompt's {len} tokens, expected one at least"
+                    "tokens: found none of these among the prompt's {len} tokens, expected at least one"
                 ));
             }
         }
@@ -360,16 +368,16 @@ impl Clauses {
             mark(&mut selected, range, true);
         }
         if !self.roles.is_empty() && self.turns.is_empty() && self.required {
-            return Err("roles: found no message of theirs in the prompt, expected one at least".to_string());
+            return Err("roles: found no message with these roles in the prompt, expected at least one".to_string());
         }
 
-        // Where only tokens or roles were asked for and none occurs, no exclusion is at fault.
+        // If there are only tokens or roles and none occurs, the exclusions are not the reason.
         if !selected.contains(&true) {
             return Ok(());
         }
         let none_left = |clause: &str| {
             Err(format!(
-                "{clause}: found none of the prompt's {len} positions left, expected one at least"
+                "{clause}: found none of the prompt's {len} positions left, expected at least one"
             ))
         };
         for &position in &self.exclude_positions {
@@ -405,7 +413,7 @@ impl Clauses {
     }
 }
 
-/// Sets the flags of a range, as far as they are there.
+/// Sets the flags of a range, as far as it lies within `flags`.
 fn mark(flags: &mut [bool], range: &Range<usize>, to: bool) {
     let end = range.end.min(flags.len());
     flags[range.start.min(end)..end].fill(to);

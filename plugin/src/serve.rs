@@ -19,17 +19,17 @@ use crate::config::Config;
 use crate::live::{Live, LiveSource};
 use crate::server::{unavailable, wrap};
 use crate::state::StateFolder;
-use crate::steering::{Model, Snapshot, Source, Steering};
+use crate::steering::{ConfigSource, Model, Snapshot, Steering};
 use crate::stopping::{Socket, Stopping};
 
 /// Loads the models of `config`, steers them, and serves them until the process ends.
 ///
 /// # Errors
 ///
-/// What [`check`] finds, before any weights are loaded; what mistral.rs says while it loads; a model that can't be
-/// steered as asked.
+/// The errors of [`check`], before any weights are loaded; errors of mistral.rs while it loads; a model that can't be
+/// steered as configured.
 pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
-    // Before it is read, so that nobody changes it meanwhile.
+    // Opened (and locked) before it is read, so that no other process changes it meanwhile.
     let state = config.admin.state.as_deref().map(StateFolder::open).transpose()?;
     let saved = state.as_ref().map(StateFolder::latest).transpose()?.flatten();
     let saved = saved.unwrap_or_default();
@@ -61,7 +61,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
     }
     let entries = engine.models.clone();
     let stopping = Stopping::on_signals(patience)?;
-    // Before the models load, which takes long.
+    // Before the models load, which takes a long time.
     let socket = Socket::bind(&engine.server.host, engine.server.port).await?;
     let (_, engine, app) = prepare_serve(engine).await?;
     let mut models = Vec::new();
@@ -70,7 +70,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
         let fingerprint = match fingerprints.get(&entry.model_id) {
             Some(known) => Some(known.clone()),
             None if ignore_fingerprints => None,
-            // The model was fetched just now, or has no default that was checked.
+            // The model was just fetched, or has no default that was checked.
             None => fingerprint(entry)?,
         };
         let id = engine_id(&engine, entry)?;
@@ -112,15 +112,15 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
             .map_err(|error| error.within(&path))?;
     }
     if saved.number > 0 {
-        snapshot.go_on_from(&saved)?;
+        snapshot.take_over(&saved)?;
         info!(
-            "Going on from {}: {} uploaded vectors, {} defaults that were set over HTTP",
+            "Restored {}: {} uploaded vectors, {} defaults that were set over HTTP",
             saved.path.display(),
             saved.vectors.len(),
             saved.defaults.len()
         );
     }
-    let source = Source {
+    let source = ConfigSource {
         path,
         ignore_fingerprints,
     };
@@ -143,7 +143,7 @@ pub async fn serve(config: Config, ignore_fingerprints: bool) -> Result<()> {
     stopping.serve(socket, app).await
 }
 
-/// The middleware of `/health`: mistral.rs's own says that all is well whatever has become of the models.
+/// The middleware of `/health`. mistral.rs's own handler always reports success, even if a model has stopped.
 async fn health(State(engine): State<Arc<MistralRs>>, request: Request, next: Next) -> Response {
     if request.uri().path() != "/health" {
         return next.run(request).await;
@@ -154,7 +154,7 @@ async fn health(State(engine): State<Arc<MistralRs>>, request: Request, next: Ne
     }
 }
 
-/// Which model can't answer, and why: what `/health` answers with 503. `None` if all can.
+/// Which model can't answer, and why, for `/health` to answer with 503; `None` if all can.
 pub fn unwell(engine: &MistralRs) -> Option<String> {
     let models = match engine.list_models_with_status() {
         Ok(models) => models,
@@ -164,7 +164,7 @@ pub fn unwell(engine: &MistralRs) -> Option<String> {
         return Some("no model is loaded".to_string());
     }
     models.into_iter().find_map(|(model, status)| match status {
-        // (An engine that has ended is started again by this.)
+        // This also restarts an engine that has ended.
         ModelStatus::Loaded => match engine.get_sender(Some(&model)) {
             Ok(_) => None,
             Err(error) => Some(format!("the engine of `{model}` has ended: {error}")),
@@ -173,7 +173,7 @@ pub fn unwell(engine: &MistralRs) -> Option<String> {
     })
 }
 
-/// Whether a model takes chats: whether it has a template that one can be written with.
+/// Whether a model takes chats: whether it has a chat template.
 async fn answers_chats(engine: &Arc<MistralRs>, id: &str) -> bool {
     let running = Running::new(engine.clone(), id.to_string());
     let chat = [Message {
@@ -189,7 +189,7 @@ fn fingerprint(entry: &ModelEntry) -> Result<Option<String>, SteeringError> {
         Some(files) => Ok(Some(files.fingerprint()?)),
         None => {
             warn!(
-                "The files of `{}` are not where they were looked for: fingerprints are not compared",
+                "The files of `{}` were not found: fingerprints are not compared",
                 entry.model_id
             );
             Ok(None)
@@ -197,7 +197,7 @@ fn fingerprint(entry: &ModelEntry) -> Result<Option<String>, SteeringError> {
     }
 }
 
-/// The name under which the engine holds the model of `entry`: GGUF models go by the name of their tokenizer's model.
+/// The engine's name for the model of `entry`. GGUF models have the name of their tokenizer's model.
 fn engine_id(engine: &MistralRs, entry: &ModelEntry) -> Result<String, SteeringError> {
     [Some(&entry.model_id), entry.format.tok_model_id.as_ref()]
         .into_iter()

@@ -1,4 +1,4 @@
-//! How the server begins to listen and how it ends.
+//! How the server starts to listen and how it stops.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,45 +22,45 @@ use tracing::{info, warn};
 
 use crate::server::{is_event_stream, unavailable, unavailable_events};
 
-/// Connections that wait to be accepted.
+/// Most connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// After the last answer has ended, for what is still written.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time for the last writes after all answers have ended.
+const FINAL_WRITES: Duration = Duration::from_secs(1);
 
-/// The event that ends a stream which could not end by itself.
+/// The events that end a stream that was still running.
 static LAST_EVENTS: LazyLock<Bytes> = LazyLock::new(|| unavailable_events(STOPPING, "server_stopping"));
 
 const STOPPING: &str = "the server is stopping";
 
-/// How far the server has come.
+/// The phases of the server's shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
+enum ServerPhase {
     Serving,
-    /// New connections are refused; what runs goes on.
+    /// New connections are refused; running requests go on.
     Stopping,
-    /// What still runs is ended.
+    /// Running requests are ended.
     Over,
 }
 
-/// The end of the server, which a signal brings about.
+/// Stops the server on a signal.
 #[derive(Clone)]
 pub struct Stopping {
-    phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<ServerPhase>,
     listening: Arc<AtomicBool>,
 }
 
 impl Stopping {
-    /// Waits for signals from now on: SIGTERM, SIGINT, SIGHUP. With the first the server stops listening, and has `patience`
-    /// for what runs; with a second, or when that is over, streams end with an error event and other requests with 503. Before
-    /// the server listens, the first ends the process.
+    /// Waits for signals from now on: SIGTERM, SIGINT, SIGHUP. On the first the server stops listening and gives
+    /// running requests `patience`. On a second, or after that time, streams end with an error event and other requests
+    /// with 503. Before the server listens, the first signal ends the process.
     ///
     /// # Errors
     ///
-    /// A system that has no such signals to wait for.
+    /// The system can't wait for these signals.
     pub fn on_signals(patience: Duration) -> Result<Self> {
         let mut signals = Signals::new().context("signals can't be waited for")?;
-        let (sender, phase) = watch::channel(Phase::Serving);
+        let (sender, phase) = watch::channel(ServerPhase::Serving);
         let listening = Arc::new(AtomicBool::new(false));
         let served = listening.clone();
         tokio::spawn(async move {
@@ -70,23 +70,23 @@ impl Stopping {
                 process::exit(0);
             }
             info!(
-                "{name}: no longer listening; what runs has {} s to end",
+                "{name}: no longer listening; running requests have {} s to end",
                 patience.as_secs()
             );
-            sender.send_replace(Phase::Stopping);
+            sender.send_replace(ServerPhase::Stopping);
             tokio::select! {
-                () = tokio::time::sleep(patience) => warn!("What still runs is ended"),
-                name = signals.next() => warn!("{name}: what still runs is ended"),
+                () = tokio::time::sleep(patience) => warn!("Ending the running requests"),
+                name = signals.next() => warn!("{name}: ending the running requests"),
             }
-            sender.send_replace(Phase::Over);
-            tokio::time::sleep(LAST_WORDS).await;
+            sender.send_replace(ServerPhase::Over);
+            tokio::time::sleep(FINAL_WRITES).await;
             process::exit(0);
         });
         Ok(Self { phase, listening })
     }
 
-    async fn reached(mut self, phase: Phase) {
-        // It is not dropped before the process ends.
+    async fn reached(mut self, phase: ServerPhase) {
+        // The sender is not dropped before the process ends.
         let _ = self.phase.wait_for(|now| *now >= phase).await;
     }
 
@@ -94,29 +94,29 @@ impl Stopping {
     ///
     /// # Errors
     ///
-    /// A socket that can't be listened on.
+    /// The socket can't be listened on.
     pub async fn serve(self, socket: Socket, app: Router) -> Result<()> {
         let listener = socket.listen()?;
         let app = app.layer(middleware::from_fn_with_state(self.clone(), ended_in_time));
         self.listening.store(true, Ordering::Release);
-        let stopping = self.clone().reached(Phase::Stopping);
+        let stopping = self.clone().reached(ServerPhase::Stopping);
         axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
             .with_graceful_shutdown(stopping)
             .await?;
         info!("All requests have ended");
-        // Tasks that nobody waits for any more are not waited for either.
+        // Detached tasks are not waited for.
         process::exit(0)
     }
 }
 
-/// The middleware that ends what does not end by itself.
+/// The middleware that ends requests that are still running.
 async fn ended_in_time(State(stopping): State<Stopping>, request: Request, next: Next) -> Response {
     let response = tokio::select! {
         response = next.run(request) => response,
-        () = stopping.clone().reached(Phase::Over) => return unavailable(STOPPING).into_response(),
+        () = stopping.clone().reached(ServerPhase::Over) => return unavailable(STOPPING).into_response(),
     };
     let last = is_event_stream(response.headers()).then(|| LAST_EVENTS.clone());
-    let over = Box::pin(stopping.reached(Phase::Over));
+    let over = Box::pin(stopping.reached(ServerPhase::Over));
     response.map(|inner| {
         Body::new(Ending {
             inner,
@@ -202,18 +202,18 @@ impl Signals {
     }
 }
 
-/// A port that is taken, and not listened on yet: connections are refused until it is.
+/// A bound port that is not yet listened on. Connections are refused until it is.
 pub struct Socket {
     socket: TcpSocket,
     address: String,
 }
 
 impl Socket {
-    /// Takes `port` of `host`.
+    /// Binds `port` of `host`.
     ///
     /// # Errors
     ///
-    /// A host that has no address, or a port that can't be bound; the message names both.
+    /// The host has no address, or the port can't be bound; the message names both.
     pub async fn bind(host: &str, port: u16) -> Result<Self> {
         let address = format!("{host}:{port}");
         let at = || format!("server: can't listen on {address}");
@@ -281,7 +281,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_runs_ends_with_an_event() {
-        let (sender, phase) = watch::channel(Phase::Serving);
+        let (sender, phase) = watch::channel(ServerPhase::Serving);
         let stopping = Stopping {
             phase,
             listening: Arc::default(),
@@ -290,16 +290,16 @@ mod tests {
         let body = |last| {
             Body::new(Ending {
                 inner: Body::from_stream(first().chain(stream::pending())),
-                over: Some(Box::pin(stopping.clone().reached(Phase::Over))),
+                over: Some(Box::pin(stopping.clone().reached(ServerPhase::Over))),
                 last,
             })
         };
         let (events, other) = (body(Some(LAST_EVENTS.clone())), body(None));
-        sender.send_replace(Phase::Stopping);
+        sender.send_replace(ServerPhase::Stopping);
         let reading = tokio::spawn(to_bytes(events, 1 << 20));
         tokio::task::yield_now().await;
         assert!(!reading.is_finished());
-        sender.send_replace(Phase::Over);
+        sender.send_replace(ServerPhase::Over);
         let text = reading.await.unwrap().unwrap();
         let text = std::str::from_utf8(&text).unwrap();
         assert!(

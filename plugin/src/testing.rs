@@ -1,21 +1,27 @@
-//! What the tests of several modules need.
+//! Helpers for the tests of several modules.
 
 use nalgebra::{DMatrix, DVector};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use serde::de::DeserializeOwned;
 use steermap_maps::digest::sha256;
 use steermap_maps::{
     AffineMap, FitReport, LayerPair, LayerVector, MapFile, MapHeader, ModelInfo, Numerics, Provenance, TokenPosition,
     VectorFile, VectorHeader,
 };
 
-use crate::spec::{Role, Selection, TokenRef, Where, Window};
+use crate::spec::{Role, Selection, TokenRef, Where, Window, json};
 use crate::{Library, Target};
+
+/// Reads JSON as the server does. `at` is the path of the value, ending with a dot or empty, for messages.
+pub(crate) fn from_json<T: DeserializeOwned>(value: &serde_json::Value, at: &str) -> Result<T, String> {
+    json::read(value.to_string().as_bytes(), at.trim_end_matches('.')).map_err(|error| error.message)
+}
 
 /// Width of the target's stream.
 pub(crate) const HIDDEN: usize = 4;
 
-/// Runs the same cases every time.
+/// A deterministic configuration: the same cases in every run.
 pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,

@@ -1,21 +1,21 @@
-//! What each token of a model's vocabulary spells.
+//! The text of each token of a model's vocabulary.
 
 use std::sync::{Arc, OnceLock};
 
 use tokenizers::Tokenizer;
 use toktrie_hf_tokenizers::ByteTokenizer;
 
-/// Stands before the text of a special token in what the engine's library says of it. No UTF-8 has it.
+/// The engine's library writes this byte before the text of a special token. It never occurs in UTF-8.
 const SPECIAL: u8 = 0xff;
 
-/// The bytes of tokens, as the engine spells answers with. Made when they are first asked for: a list as long as the vocabulary.
+/// The bytes of each token in answers. The list, as long as the vocabulary, is made when it is first used.
 pub struct TokenTexts {
     tokenizer: Option<Arc<Tokenizer>>,
     bytes: OnceLock<Option<Vec<Vec<u8>>>>,
 }
 
 impl TokenTexts {
-    /// Those of a tokenizer, where the model has one.
+    /// The texts of a tokenizer's tokens, if the model has one.
     pub fn new(tokenizer: Option<Arc<Tokenizer>>) -> Self {
         Self {
             tokenizer,
@@ -23,18 +23,19 @@ impl TokenTexts {
         }
     }
 
-    /// Makes the list, which takes as long as copying a tokenizer does.
+    /// Makes the list, which takes as long as copying a tokenizer.
     pub fn prepare(&self) -> Option<&Vec<Vec<u8>>> {
         let all = self.bytes.get_or_init(|| {
             let tokenizer = self.tokenizer.as_ref()?;
-            // It takes its tokenizer apart. One that is neither of bytes nor falls back to them is none of its.
+            // The library consumes its tokenizer. It does not support one that is neither byte-level nor has byte
+            // fallback.
             let of_bytes = ByteTokenizer::from_tokenizer((**tokenizer).clone()).ok()?;
             Some(of_bytes.token_bytes())
         });
         all.as_ref()
     }
 
-    /// The bytes that a token spells, special ones included; a part of a character may be one. Empty where they are not known.
+    /// The bytes of a token, which may be special or part of a character. Empty if they are not known.
     pub fn bytes(&self, id: u32) -> Vec<u8> {
         let all = self.prepare();
         if let Some(bytes) = all.and_then(|all| all.get(id as usize)) {

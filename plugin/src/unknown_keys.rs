@@ -1,16 +1,17 @@
-//! Keys of mistral.rs's own tables that it doesn't know, and skips in silence.
+//! Finds keys of mistral.rs's own tables that it doesn't know and silently ignores.
 //!
-//! Which keys a table may have is asked of the very types that mistral.rs reads it into: serde names the fields of a struct
-//! when it is about to read one.
+//! The known keys come from the types that mistral.rs reads the tables into: serde names the fields of a struct before
+//! it reads one.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Error as _, IntoDeserializer, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 
-/// A name is taken for a misspelling of another if they are at least so similar, of 1 (Jaro's measure). clap has the same.
+/// The least similarity (Jaro's measure, 0 to 1) at which a key counts as a misspelling of another. clap uses the same.
 const SIMILAR: f64 = 0.7;
 
-/// A sentence for each key of `document` and its tables that `T` does not know, but for the keys in `known` at the top.
+/// A sentence for each key of `document` and its tables that `T` does not know, except for the keys in `known` at the
+/// top.
 pub fn of<T: DeserializeOwned>(document: &toml::Table, known: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     walk::<T>(document, &mut Vec::new(), known, &mut found);
@@ -19,13 +20,13 @@ pub fn of<T: DeserializeOwned>(document: &toml::Table, known: &[&str]) -> Vec<St
 
 /// One step down from a table.
 #[derive(Clone, Debug)]
-enum Step {
+enum PathStep {
     Key(String),
     Index(usize),
 }
 
-fn walk<T: DeserializeOwned>(table: &toml::Table, path: &mut Vec<Step>, known: &[&str], found: &mut Vec<String>) {
-    // Not a struct: any key may be there.
+fn walk<T: DeserializeOwned>(table: &toml::Table, path: &mut Vec<PathStep>, known: &[&str], found: &mut Vec<String>) {
+    // Not a struct: any key is allowed.
     let Some(fields) = fields_at::<T>(path) else { return };
     for (key, value) in table {
         if known.contains(&key.as_str()) {
@@ -35,12 +36,12 @@ fn walk<T: DeserializeOwned>(table: &toml::Table, path: &mut Vec<Step>, known: &
             found.push(sentence(&spelled(path, key), key, fields));
             continue;
         }
-        path.push(Step::Key(key.clone()));
+        path.push(PathStep::Key(key.clone()));
         match value {
             toml::Value::Table(table) => walk::<T>(table, path, &[], found),
             toml::Value::Array(values) => {
                 for (index, value) in values.iter().enumerate() {
-                    path.push(Step::Index(index));
+                    path.push(PathStep::Index(index));
                     if let toml::Value::Table(table) = value {
                         walk::<T>(table, path, &[], found);
                     }
@@ -53,12 +54,12 @@ fn walk<T: DeserializeOwned>(table: &toml::Table, path: &mut Vec<Step>, known: &
     }
 }
 
-fn spelled(path: &[Step], key: &str) -> String {
+fn spelled(path: &[PathStep], key: &str) -> String {
     let mut text = String::new();
     for step in path {
         match step {
-            Step::Key(key) => text += &format!("{}{key}", if text.is_empty() { "" } else { "." }),
-            Step::Index(index) => text += &format!("[{index}]"),
+            PathStep::Key(key) => text += &format!("{}{key}", if text.is_empty() { "" } else { "." }),
+            PathStep::Index(index) => text += &format!("[{index}]"),
         }
     }
     format!("{text}{}{key}", if text.is_empty() { "" } else { "." })
@@ -77,9 +78,9 @@ fn sentence(path: &str, key: &str, fields: &[&str]) -> String {
 }
 
 /// The fields of the struct that `T` has at `path`; `None` if there is no struct.
-fn fields_at<T: DeserializeOwned>(path: &[Step]) -> Option<&'static [&'static str]> {
+fn fields_at<T: DeserializeOwned>(path: &[PathStep]) -> Option<&'static [&'static str]> {
     let mut found = None;
-    // It always fails: with the fields found, or without.
+    // Deserialization always fails, whether or not the fields were found.
     let _ = T::deserialize(Probe {
         path,
         found: &mut found,
@@ -87,9 +88,9 @@ fn fields_at<T: DeserializeOwned>(path: &[Step]) -> Option<&'static [&'static st
     found
 }
 
-/// Walks down a path and notes which fields are asked for at its end.
+/// A deserializer that follows a path and records the fields of the struct at its end.
 struct Probe<'a> {
-    path: &'a [Step],
+    path: &'a [PathStep],
     found: &'a mut Option<&'static [&'static str]>,
 }
 
@@ -109,14 +110,14 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.path {
             [] => Err(Error::custom("the end of the path")),
-            [Step::Key(key), rest @ ..] => {
+            [PathStep::Key(key), rest @ ..] => {
                 let next = Probe {
                     path: rest,
                     found: self.found,
                 };
                 visitor.visit_map(MapDeserializer::new(std::iter::once((key.as_str(), next))))
             }
-            [Step::Index(_), rest @ ..] => {
+            [PathStep::Index(_), rest @ ..] => {
                 let next = Probe {
                     path: rest,
                     found: self.found,

@@ -1,4 +1,4 @@
-//! The files of `[steering.vectors]`, as they stand in the configuration: vector files, and files of other programs.
+//! The entries of `[steering.vectors]`: vector files, and files of other programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,12 +12,12 @@ use steermap_maps::ModelInfo;
 use crate::foreign::{ENDINGS, Format, ReadOptions};
 use crate::{Library, SteeringError};
 
-/// Where a vector is, and of which model, if its file does not say so.
+/// The path of a vector and, if its file does not state it, its model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorSource {
     /// The vector file (`.toml`), or another program's: see [`Format`].
     pub path: PathBuf,
-    /// Of another program's file: the `model_id` of the model that it was found on.
+    /// For another program's file: the `model_id` of the model that the vector was found on.
     pub control_of: Option<String>,
     /// How another program's file is read.
     pub options: ReadOptions,
@@ -26,7 +26,7 @@ pub struct VectorSource {
 /// The vectors of a configuration, by name.
 pub struct VectorSources(pub BTreeMap<String, VectorSource>);
 
-/// A path; or a table with a path and, of another program's file, the model, the layer of its one vector, and the
+/// A path; or a table with a path and, for another program's file, the model, the layer of its one vector, and the
 /// pattern of its tensors' names: `{ file = "happy.pt", model = "a/one", layer = 13, key = "happy.{}" }`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorEntry {
@@ -38,7 +38,7 @@ pub struct VectorEntry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Table {
+struct VectorTable {
     file: PathBuf,
     model: Option<String>,
     layer: Option<usize>,
@@ -66,12 +66,12 @@ impl<'de> Deserialize<'de> for VectorEntry {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VectorEntry, A::Error> {
-                let Table {
+                let VectorTable {
                     file,
                     model,
                     layer,
                     key,
-                } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                } = VectorTable::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(VectorEntry {
                     file,
                     model,
@@ -86,13 +86,13 @@ impl<'de> Deserialize<'de> for VectorEntry {
 }
 
 impl VectorSources {
-    /// Makes paths relative to `folder`, and finds the model of each file of another program; `models` are the served
-    /// ones.
+    /// Resolves paths relative to `folder`, and determines the model of each file of another program; `models` are the
+    /// served models.
     ///
     /// # Errors
     ///
-    /// Another program's file that may be of several models, or of one that isn't served; a model, a layer or a key beside
-    /// a vector file, which states them itself.
+    /// The model of another program's file is ambiguous or not served; or a vector file, which states its own model and
+    /// layers, has a model, a layer or a key.
     pub fn resolve(
         entries: BTreeMap<String, VectorEntry>,
         folder: &Path,
@@ -117,8 +117,8 @@ impl VectorSources {
         Ok(())
     }
 
-    /// Loads the other programs' files of the model that the configuration calls `model_id`, which is `info`, of `architecture` where
-    /// that is known. What an operator should know of them is logged as a warning.
+    /// Loads the other programs' files of the model `model_id` of the configuration, described by `info` and, if known,
+    /// `architecture`. Notes on them are logged as warnings.
     ///
     /// # Errors
     ///
@@ -157,16 +157,14 @@ impl VectorEntry {
             ("key", self.key.as_ref().map(|key| format!("{key:?}"))),
         ];
         if let Some((key, Some(found))) = of_foreign.into_iter().find(|(_, found)| !is_foreign && found.is_some()) {
-            let expected = format!("none: a vector file says its layers (it is for files that end in {ENDINGS})");
+            let expected =
+                format!("none: a vector file states its layers (this key is for files that end in {ENDINGS})");
             return Err(SteeringError::value(field(key), found, expected));
         }
         let control_of = match (is_foreign, self.model) {
             (false, None) => None,
             (false, Some(model)) => {
-                return wrong(
-                    format!("{model:?}"),
-                    "none: a vector file says which it is of".to_string(),
-                );
+                return wrong(format!("{model:?}"), "none: a vector file states its model".to_string());
             }
             (true, Some(model)) if models.contains(&model.as_str()) => Some(model),
             (true, Some(model)) => {
@@ -262,7 +260,7 @@ mod tests {
             (
                 "{ file = \"a.toml\", model = \"x/1\" }",
                 &["x/1"],
-                "steering.vectors.v.model: found \"x/1\", expected none: a vector file says which it is of",
+                "steering.vectors.v.model: found \"x/1\", expected none: a vector file states its model",
             ),
             (
                 "7",
@@ -272,7 +270,7 @@ mod tests {
             (
                 "{ file = \"a.toml\", layer = 3 }",
                 &["x/1"],
-                "steering.vectors.v.layer: found 3, expected none: a vector file says its layers",
+                "steering.vectors.v.layer: found 3, expected none: a vector file states its layers",
             ),
             (
                 "{ file = \"a.toml\", key = \"a.{}\" }",

@@ -119,7 +119,7 @@ test("a chat is answered as a chat, and goes on", async () => {
   );
   assert.ok((await answer(page, "steered")).length > 3);
   // The answer becomes a turn, and the next one is written.
-  await page.getByRole("button", { name: "Go on with this answer" }).click();
+  await page.getByRole("button", { name: "Continue with this answer" }).click();
   await page.keyboard.type("Then");
   await generate(page);
   const { messages } = bodies[3];

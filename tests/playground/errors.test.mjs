@@ -145,7 +145,7 @@ test("a link to a vector that is gone says so", async () => {
     state: (state) => ({ ...state, steering: { ...state.steering, vectors: [] } }),
   });
   await other.locator(".card .notice", { hasText: "no such vector" }).waitFor();
-  await other.getByRole("button", { name: "Take away mood" }).click();
+  await other.getByRole("button", { name: "Remove mood" }).click();
   assert.equal(await other.locator(".card").count(), 0);
   assert.deepEqual(other.troubles, []);
   for (const opened of [page, other]) await end(opened);

@@ -101,7 +101,7 @@ test("what no vector is found from is said beside its field", async () => {
   await error("negative").filter({ hasText: "2 examples there, 1 here" }).waitFor();
   await positive.fill("I love it");
   await find();
-  await error("positive").filter({ hasText: "expected two at least" }).waitFor();
+  await error("positive").filter({ hasText: "expected at least two" }).waitFor();
   assert.equal(await error("negative").count(), 0);
   await positive.fill("I love it\nI like it");
   await negative.fill("I hate it\nI dislike it");

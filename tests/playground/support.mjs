@@ -54,14 +54,14 @@ export const end = (page) => page.context().close();
 export async function asCompletion(page, { prompt = "In the garden, Tom saw the", tokens = 40 } = {}) {
   const kind = page.getByRole("radio", { name: "Completion" });
   if (await kind.count()) await kind.check({ force: true });
-  await page.getByLabel("Text that the model goes on from").fill(prompt);
+  await page.getByLabel("Text for the model to continue").fill(prompt);
   await page.getByLabel("Temperature").fill("0");
   await page.getByLabel("Max tokens").fill(String(tokens));
 }
 
 // Has one card alone: of the vector `name`.
 export async function onlyCard(page, name = "mood") {
-  const away = page.getByRole("button", { name: /^Take away/ });
+  const away = page.getByRole("button", { name: /^Remove (?!message)/ });
   while (await away.count()) await away.first().click();
   await page.getByRole("button", { name: `Use ${name}`, exact: true }).click();
   const card = page.locator(".card");

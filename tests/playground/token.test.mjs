@@ -14,7 +14,7 @@ test("a token is asked for, a wrong one is said, and the right one lasts for the
   assert.equal(await dialog.getByRole("alert").count(), 0);
   await page.keyboard.type("wrong");
   await page.keyboard.press("Enter");
-  await dialog.getByText("The server does not take this token.").waitFor();
+  await dialog.getByText("The server does not accept this token.").waitFor();
   await dialog.getByLabel("Token").fill(token);
   await dialog.getByRole("button", { name: "Use it" }).click();
   await page.locator(".card .slider").first().waitFor();

@@ -1,4 +1,4 @@
-//! Keeps the residual stream of prompts: of all requests as a hook, or of single rows for another hook.
+//! Captures the residual stream of prompts: of all requests when used as a hook, or of single rows for another hook.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -6,14 +6,14 @@ use std::sync::{Mutex, MutexGuard};
 use candle_core::{DType, Result, Tensor};
 use residual_hooks::{BatchView, ResidualHook, Row};
 
-/// Keeps, for every request, the states of its prompt at some layers. As a hook it changes nothing.
+/// Captures, for every request, the states of its prompt at some layers. As a hook it changes nothing.
 pub struct StreamCapture {
     layers: Vec<usize>,
-    seen: Mutex<Seen>,
+    seen: Mutex<CapturedStates>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct CapturedStates {
     requests: HashMap<usize, Vec<LayerStates>>,
     dtype: Option<DType>,
 }
@@ -27,7 +27,7 @@ pub struct LayerStates {
 }
 
 impl LayerStates {
-    /// States that are known: `[positions, hidden_size]`, row by row.
+    /// From known states: `[positions, hidden_size]`, row by row.
     pub fn from_rows(hidden_size: usize, values: Vec<f32>) -> Self {
         Self { hidden_size, values }
     }
@@ -52,12 +52,12 @@ impl LayerStates {
         &self.values[position * self.hidden_size..(position + 1) * self.hidden_size]
     }
 
-    /// Width of a state.
+    /// Width of the stream.
     pub fn hidden_size(&self) -> usize {
         self.hidden_size
     }
 
-    /// L2 norm of the state at a position, summed up in f64.
+    /// L2 norm of the state at a position, summed in f64.
     pub fn norm(&self, position: usize) -> f64 {
         let squares = self.at(position).iter().map(|&x| f64::from(x).powi(2));
         squares.sum::<f64>().sqrt()
@@ -65,7 +65,7 @@ impl LayerStates {
 }
 
 impl StreamCapture {
-    /// Captures at these layers.
+    /// A capture at these layers.
     pub fn new(layers: Vec<usize>) -> Self {
         Self {
             layers,
@@ -73,12 +73,12 @@ impl StreamCapture {
         }
     }
 
-    /// Keeps what `row`, with the states `[tokens or more, hidden_size]` after `layer`, has of its prompt. Nothing at layers that
-    /// are not captured.
+    /// Keeps the prompt's states of `row`, whose states after `layer` are `[tokens or more, hidden_size]`. Ignores
+    /// layers that are not captured.
     ///
     /// # Errors
     ///
-    /// What candle says.
+    /// Errors of candle.
     pub fn keep(&self, layer: usize, row: &Row, states: &Tensor) -> Result<()> {
         let Some(index) = self.layers.iter().position(|&l| l == layer) else {
             return Ok(());
@@ -86,7 +86,7 @@ impl StreamCapture {
         let mut seen = self.lock();
         seen.dtype = Some(states.dtype());
         let known = seen.requests.get(&row.request).map_or(0, |layers| layers[index].len());
-        // What is known is not read again: the engine starts a sequence anew when it had to make room for others.
+        // Known states are not read again: the engine reads a sequence from its start after it has evicted it.
         let end = (row.start + row.tokens()).min(row.prompt_len);
         if row.start > known || end <= known {
             return Ok(());
@@ -107,17 +107,17 @@ impl StreamCapture {
         Ok(())
     }
 
-    /// What was seen of all requests since the last call: by request, then by position in the list of layers.
+    /// Takes the states of all requests since the last call: by request, then by index in the list of layers.
     pub fn take(&self) -> HashMap<usize, Vec<LayerStates>> {
         std::mem::take(&mut self.lock().requests)
     }
 
-    /// The stream's dtype, once a prompt has been seen.
+    /// The stream's dtype, once a prompt has been captured.
     pub fn dtype(&self) -> Option<DType> {
         self.lock().dtype
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, CapturedStates> {
         self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

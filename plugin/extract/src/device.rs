@@ -1,4 +1,4 @@
-//! Where a model runs, as a person names it.
+//! The device that a model runs on, as the user names it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::error::bail;
 /// `auto`, `cpu`, `cuda:0`, `metal:0`, ...
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU that this program was built for and that is there, else the CPU.
+    /// The first available GPU that this program was built for, else the CPU.
     #[default]
     Auto,
     /// The CPU, even where there is a GPU.
@@ -27,7 +27,7 @@ impl DeviceChoice {
     ///
     /// # Errors
     ///
-    /// A device that isn't there, or that this program wasn't built for.
+    /// The device does not exist, or this program wasn't built for it.
     pub fn device(self) -> Result<Device, ExtractError> {
         let opened = match self {
             Self::Auto => mistralrs::best_device(false),

@@ -1,24 +1,24 @@
-//! Which pairs are there twice, and which share a text.
+//! Finds repeated pairs, and pairs that share a text.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::statistics::LEAST_GROUPS;
 use crate::text::{Pair, Text};
 
-/// Pairs without repeats, in groups that have no text in common. A direction that was found from a text separates that
-/// text: pairs of one group are never held out from each other.
+/// Pairs without repeats, in groups that have no text in common. A direction that was found from a text also separates
+/// that text, so pairs of one group are never held out from each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DistinctPairs {
-    /// Each pair once, in the order in which they first come.
+    /// Each pair once, in the order of its first occurrence.
     pub pairs: Vec<Pair>,
-    /// How many pairs were repeats of others.
+    /// How many pairs were repeats.
     pub repeats: usize,
-    /// By pair, its group: numbered from 0 in the order in which they first come.
+    /// The group of each pair, numbered from 0 in the order of first occurrence.
     pub groups: Vec<usize>,
 }
 
 impl DistinctPairs {
-    /// Sorts out the repeats among pairs.
+    /// Removes repeats and forms groups.
     pub fn new(pairs: &[Pair]) -> Self {
         let mut seen = HashSet::new();
         let distinct: Vec<Pair> = pairs.iter().filter(|pair| seen.insert(*pair)).cloned().collect();
@@ -29,12 +29,12 @@ impl DistinctPairs {
         }
     }
 
-    /// How many groups there are.
+    /// The number of groups.
     pub fn independent(&self) -> usize {
         self.groups.iter().max().map_or(0, |last| last + 1)
     }
 
-    /// How many pairs there are, for people.
+    /// Describes the number of pairs and groups.
     pub fn describe(&self) -> String {
         let mut text = format!("{} distinct pairs", self.pairs.len());
         if self.repeats > 0 {
@@ -48,24 +48,24 @@ impl DistinctPairs {
         text
     }
 
-    /// Why nothing is held out, for people; `None` if there are enough pairs for it.
+    /// Why no pairs are held out, as text; `None` if there are enough pairs.
     pub fn too_few(&self) -> Option<String> {
         let (groups, pairs) = (self.independent(), self.pairs.len());
         if groups >= LEAST_GROUPS {
             None
         } else if groups == pairs {
             Some(format!(
-                "distinct pairs: found {pairs}, expected {LEAST_GROUPS} at least"
+                "distinct pairs: found {pairs}, expected at least {LEAST_GROUPS}"
             ))
         } else {
             Some(format!(
-                "groups of pairs that share no text: found {groups}, expected {LEAST_GROUPS} at least"
+                "groups of pairs that share no text: found {groups}, expected at least {LEAST_GROUPS}"
             ))
         }
     }
 }
 
-/// The connected components of pairs, two of which are connected if a text is in both.
+/// The connected components of pairs; two pairs are connected if they share a text.
 fn groups(pairs: &[Pair]) -> Vec<usize> {
     // Each pair points to an earlier one of its component, or to itself.
     let mut parent: Vec<usize> = (0..pairs.len()).collect();
@@ -86,7 +86,7 @@ fn groups(pairs: &[Pair]) -> Vec<usize> {
         .collect()
 }
 
-/// The first pair of a component. Halves the way to it, so that long chains stay cheap.
+/// The first pair of a component. Halves the path to it, so that long chains stay cheap.
 fn root(parent: &mut [usize], mut index: usize) -> usize {
     while parent[index] != index {
         parent[index] = parent[parent[index]];
@@ -138,7 +138,7 @@ mod tests {
         );
         assert_eq!(
             shared.too_few().unwrap(),
-            "groups of pairs that share no text: found 1, expected 10 at least"
+            "groups of pairs that share no text: found 1, expected at least 10"
         );
     }
 
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(of(10).too_few(), None);
         assert_eq!(
             of(9).too_few().unwrap(),
-            "distinct pairs: found 9, expected 10 at least"
+            "distinct pairs: found 9, expected at least 10"
         );
     }
 }

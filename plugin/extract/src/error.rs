@@ -1,20 +1,20 @@
-//! What can go wrong between pairs and a vector.
+//! Errors of finding a vector from pairs.
 
 use thiserror::Error;
 
-/// No vector was found, or no stream read. The message is whole; there is no further cause.
+/// A vector could not be found, or a stream not read. The message is complete; there is no source error.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ExtractError {
-    /// It lies in what was asked for: texts, a method, layers, a model's name.
+    /// The input is wrong: texts, method, layers or a model's name.
     #[error("{0}")]
     Input(String),
-    /// It lies in the engine, or in what became of it.
+    /// The engine failed or has stopped.
     #[error("{0}")]
     Engine(String),
 }
 
 impl ExtractError {
-    /// The same, with where it happened in front.
+    /// The same, prefixed with the place of the error.
     pub fn at(self, place: impl std::fmt::Display) -> Self {
         match self {
             Self::Input(message) => Self::Input(format!("{place}: {message}")),
@@ -22,7 +22,7 @@ impl ExtractError {
         }
     }
 
-    /// An error of the engine, for people.
+    /// An error of the engine, without its backtrace.
     #[cfg(feature = "engine")]
     pub(crate) fn engine(error: impl std::fmt::Display) -> Self {
         Self::Engine(crate::words::without_backtrace(&error.to_string()))
@@ -39,7 +39,7 @@ macro_rules! bail {
 /// Returns with [`ExtractError::Input`] unless a condition holds.
 macro_rules! ensure {
     ($condition:expr, $($message:tt)*) => {
-        // Written so that a comparison with a NaN fails.
+        // The negation makes a comparison with NaN fail.
         if $condition {
         } else {
             $crate::error::bail!($($message)*);

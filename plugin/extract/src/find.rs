@@ -1,4 +1,4 @@
-//! A vector file out of contrastive pairs.
+//! Makes a vector file from contrastive pairs.
 
 use steermap_maps::{LayerVector, ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader};
 
@@ -8,31 +8,31 @@ use crate::states::ReadProgress;
 use crate::statistics::{Folds, auroc_interval};
 use crate::{DistinctPairs, ExtractError, Method, PairStates, Reader, Sign};
 
-/// What vector is wanted, of whatever pairs.
+/// What to find, from any pairs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// What it stands for.
+    /// The concept of the vector.
     pub concept: String,
     /// The layers to find it at.
     pub layers: Vec<usize>,
-    /// How it is found from the states.
+    /// The method.
     pub method: Method,
-    /// By which rule a principal component gets its sign.
+    /// The rule for the sign of a principal component.
     pub sign: Sign,
     /// Which states of a text are compared.
     pub position: TokenPosition,
-    /// Of what is random in the method, if anything is.
+    /// The seed of the method's random choices, if it has any.
     pub seed: u64,
-    /// Whether the [spread](steermap_maps::Spread) of the component on neutral text is measured too.
+    /// Whether the [spread](steermap_maps::Spread) of the component on neutral text is also measured.
     pub neutral: bool,
 }
 
-/// The model that a vector is found on, and what its states are computed in.
+/// The model that a vector is found on, and its numerics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The model.
     pub model: ModelInfo,
-    /// The weights' quantisation, as files name it.
+    /// The weights' quantisation, as vector files name it.
     pub quantization: Option<String>,
 }
 
@@ -41,11 +41,11 @@ pub struct Origin {
 pub struct Found {
     /// The vector; its `pairs` are the distinct ones.
     pub vector: VectorFile,
-    /// The pairs, sorted out.
+    /// The distinct pairs and their groups.
     pub pairs: DistinctPairs,
 }
 
-/// What was found at one layer.
+/// The result at one layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FoundLayer {
     /// The layer, 0-based.
@@ -54,29 +54,29 @@ pub struct FoundLayer {
     pub norm: f64,
     /// The stream's mean L2 norm.
     pub mean_norm: f64,
-    /// Area under the ROC curve of held-out pairs, where it was measured, and its 95% interval.
+    /// Area under the ROC curve of held-out pairs, if measured, and its 95% interval.
     pub auroc: Option<(f64, (f64, f64))>,
 }
 
 impl FoundLayer {
-    /// The vector's norm in units of the stream's mean norm, where that is above 0.
+    /// The vector's norm in units of the stream's mean norm, if that is above 0.
     pub fn ratio(&self) -> Option<f64> {
         (self.mean_norm > 0.0).then(|| self.norm / self.mean_norm)
     }
 }
 
-/// The pairs of a list, without repeats.
+/// The distinct pairs of a list.
 ///
 /// # Errors
 ///
-/// Fewer than two different pairs.
+/// There are fewer than two different pairs.
 pub fn distinct(given: &[crate::Pair]) -> Result<DistinctPairs, ExtractError> {
     let pairs = DistinctPairs::new(given);
     let count = given.len();
-    ensure!(count >= 2, "found {count} pairs, expected two at least");
+    ensure!(count >= 2, "found {count} pairs, expected at least two");
     ensure!(
         pairs.pairs.len() >= 2,
-        "found {count} pairs that are all the same, expected two different ones at least"
+        "found {count} pairs that are all the same, expected at least two different ones"
     );
     Ok(pairs)
 }
@@ -86,7 +86,7 @@ impl Wanted {
     ///
     /// # Errors
     ///
-    /// A concept that says nothing, a sign that the method has no use for.
+    /// The concept is empty, or the method does not take a sign.
     pub fn check(&self) -> Result<(), ExtractError> {
         ensure!(
             !self.concept.trim().is_empty(),
@@ -96,7 +96,7 @@ impl Wanted {
         let lines: Vec<&str> = lines.map(|method| method.as_str()).collect();
         ensure!(
             self.sign == Sign::default() || self.method.finds_a_line(),
-            "sign: found {} with the method {}, expected it with one of {}: the others know which side is positive",
+            "sign: found {} with the method {}, expected this key only with one of {}: other methods determine the sign themselves",
             self.sign,
             self.method,
             lines.join(", ")
@@ -105,12 +105,12 @@ impl Wanted {
     }
 }
 
-/// Runs a model over pairs and finds the direction of each layer; `measured` says whether it is also measured how well it
-/// separates pairs that it was not found from.
+/// Runs a model over pairs and finds the direction of each layer. `measured` says whether the separation of held-out
+/// pairs is also measured.
 ///
 /// # Errors
 ///
-/// Texts that the model does not tell apart or that the method finds no direction from, or what the engine answers with.
+/// The model does not distinguish the texts, the method finds no direction, or the engine fails.
 pub async fn find(
     reader: &impl Reader,
     origin: &Origin,
@@ -130,11 +130,11 @@ pub async fn find(
     VectorFile::new(vector.header().clone(), layers).map_err(|problem| ExtractError::Input(problem.to_string()))
 }
 
-/// The direction of each layer, from states that were read already.
+/// Finds the direction of each layer from states that were read before.
 ///
 /// # Errors
 ///
-/// Texts that the model does not tell apart or that the method finds no direction from.
+/// The model does not distinguish the texts, or the method finds no direction.
 pub fn vector_of(
     origin: &Origin,
     states: &PairStates,
@@ -169,7 +169,7 @@ pub fn vector_of(
 }
 
 impl Found {
-    /// What was found at each layer, ascending.
+    /// The result at each layer, ascending.
     pub fn layers(&self) -> Vec<FoundLayer> {
         let independent = self.pairs.independent();
         let layer = |layer: &LayerVector| FoundLayer {
@@ -187,13 +187,14 @@ impl Found {
     }
 }
 
-/// The layer to begin with, if one can be told from a vector's file: of those in the [middle half](middle_half) of the depth the one
-/// whose direction is longest in units of the stream's mean norm, among those that separate held-out pairs as well as the best of
-/// them does (whose area is within the best one's interval, all pairs taken to be independent). Where nothing was held out, among all
-/// of the middle half.
+/// The layer to try first, if the vector's file determines one. The candidates are the layers in the [middle
+/// half](middle_half) of the depth that separate held-out pairs as well as the best of them (whose area lies within the
+/// best one's interval, with all pairs taken as independent), or the whole middle half if no pairs were held out. Of
+/// these, it is the layer whose direction is longest in units of the stream's mean norm.
 ///
-/// Early layers hold tokens more than concepts, and after the last ones steering is nearly an offset of the logits; in between
-/// areas are often 1 at many layers, so that they don't choose. It is a proposal: `mapper eval` measures.
+/// Early layers represent tokens more than concepts, and after the last ones steering is nearly an offset of the
+/// logits. In between, areas are often 1 at many layers, so that they don't distinguish them. This is a proposal;
+/// `mapper eval` measures.
 pub fn proposed(vector: &VectorFile) -> Option<usize> {
     let [first, last] = middle_half(vector.model().num_layers);
     let middle = || {
@@ -208,7 +209,7 @@ pub fn proposed(vector: &VectorFile) -> Option<usize> {
         .filter(|layer| layer.auroc.is_none_or(|auroc| auroc >= least))
         .filter(|layer| layer.mean_norm > 0.0)
         .map(|layer| (layer.layer, layer.norm() / layer.mean_norm))
-        // Of equal ones the first.
+        // Of equal layers, the first.
         .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
         .map(|(layer, _)| layer)
 }

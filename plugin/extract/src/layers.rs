@@ -1,4 +1,4 @@
-//! Which layers: `all`, or a list such as `3,5-9`.
+//! Parses a selection of layers: `all`, or a list such as `3,5-9`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,13 +11,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::ExtractError;
 use crate::error::{bail, ensure};
 
-/// Most layers that a list names, and bytes of a text: several times the depth of the deepest models.
+/// Most layers of a list, and most bytes of a text: several times the number of layers of the deepest models.
 const MAX_LAYERS: usize = 4096;
 
-/// Layers as a person names them, before the model is known.
+/// Layers as the user names them, before the model is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LayerSelection {
-    /// All that the model lets a hook see.
+    /// All layers that a hook can read.
     #[default]
     All,
     /// These, ascending, each once.
@@ -40,7 +40,7 @@ impl FromStr for LayerSelection {
             layer_number(s)
                 .ok_or_else(|| ExtractError::Input(format!("found {text:?}, expected `all` or layers such as `3,5-9`")))
         };
-        // Each once, however often it is named: a text is short, and what it names need not be.
+        // A set, since a short text can name a layer many times.
         let mut layers = BTreeSet::new();
         for part in text.split(',') {
             let (first, last) = match part.split_once('-') {
@@ -54,7 +54,7 @@ impl FromStr for LayerSelection {
     }
 }
 
-/// A layer's number. Below 10,000: far above any model, and a range up to it is still a small list.
+/// Parses a layer's number, below 10,000: far more than any model has, while a range up to it is still a small list.
 pub fn layer_number(text: &str) -> Option<usize> {
     text.trim().parse().ok().filter(|&n: &usize| n < 10_000)
 }
@@ -69,7 +69,7 @@ impl Serialize for LayerSelection {
     }
 }
 
-/// From a text as on a command line, or from a list of numbers.
+/// Reads a text as on a command line, or a list of numbers.
 impl<'de> Deserialize<'de> for LayerSelection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct LayersVisitor;
@@ -112,7 +112,7 @@ impl LayerSelection {
     ///
     /// # Errors
     ///
-    /// A layer that the model does not have.
+    /// The model does not have a layer.
     pub fn resolve(&self, stream: &StreamInfo) -> Result<Vec<usize>, ExtractError> {
         match self {
             Self::All => Ok((0..stream.num_layers - usize::from(!stream.last_block)).collect()),
@@ -120,7 +120,7 @@ impl LayerSelection {
                 let seen = stream.num_layers - usize::from(!stream.last_block);
                 if let Some(layer) = layers.iter().find(|&&layer| layer >= seen) {
                     let whose = if *layer < stream.num_layers {
-                        ", as what comes out of this model's last block can't be read"
+                        ", since the stream after this model's last block can't be read"
                     } else {
                         ", the model's layers"
                     };

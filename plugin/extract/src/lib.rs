@@ -1,29 +1,30 @@
-//! Reads residual streams of models that run in mistral.rs, and finds steering vectors in them from contrastive pairs:
-//! offline (`mapper vector`) and while a server runs (`POST /v1/steering/vectors`) by the same code.
+//! Reads residual streams of models that run in mistral.rs, and finds steering vectors from contrastive pairs, with the
+//! same code offline (`mapper vector`) and while a server runs (`POST /v1/steering/vectors`).
 //!
 //! | module | role |
 //! | --- | --- |
-//! | `table` | tables that are read from tables alone |
+//! | `table` | deserialization of tables that refuses lists |
 //! | [`text`] | texts, chats, contrastive pairs |
-//! | [`model_files`] | what a model on disk is: sizes, tokenizer and fingerprint |
-//! | [`device`] | where a model runs: `auto`, `cpu`, `cuda:0` |
-//! | [`layers`] | which layers: `all`, `3,5-9` |
+//! | [`model_files`] | a model on disk: sizes, tokenizer and fingerprint |
+//! | [`device`] | the device of a model: `auto`, `cpu`, `cuda:0` |
+//! | [`layers`] | selections of layers: `all`, `3,5-9` |
 //! | [`running`] | one model of a running engine: tokenize, send |
-//! | [`session`] | a model that is loaded to be looked into |
-//! | [`capture`] | keeps the residual stream of prompts |
-//! | [`distinct`] | pairs that are there twice, or share a text |
-//! | [`states`] | the states of pairs, read in the engine |
-//! | [`position`] | which state stands for a text |
-//! | [`method`] | how a direction is found from states |
-//! | `pca`, `logistic` | what it is found with |
-//! | [`sign`] | which way along a principal component is positive |
-//! | [`find`](mod@find) | a vector file of all that |
-//! | [`neutral`] | where the stream lies along a vector on neutral text |
+//! | `source` | the model that a session loads, and its settings |
+//! | [`session`] | loads a model into a separate engine |
+//! | [`capture`] | captures the residual stream of prompts |
+//! | [`distinct`] | finds repeated pairs, and pairs that share a text |
+//! | [`states`] | reads the states of pairs in the engine |
+//! | [`position`] | which state represents a text |
+//! | [`method`] | the methods that find a direction from states |
+//! | `pca`, `logistic` | the computations of the methods |
+//! | [`sign`] | the sign of a principal component |
+//! | [`find`](mod@find) | makes a vector file |
+//! | [`neutral`] | the component along a vector on neutral text |
 //! | [`statistics`] | how well directions separate pairs |
-//! | [`words`] | the engine's messages, for people |
+//! | [`words`] | shortens the engine's messages |
 //!
-//! It knows models, pairs and vector files; nothing of HTTP, and nothing of maps between models. Without its feature `engine` it has
-//! no models, [`device`], [`model_files`], [`running`] and [`session`], and nothing of mistral.rs.
+//! It knows models, pairs and vector files, but neither HTTP nor maps between models. Without its feature `engine` it
+//! lacks [`device`], [`model_files`], [`running`] and [`session`], and does not depend on mistral.rs.
 
 #![warn(missing_docs)]
 
@@ -46,6 +47,8 @@ pub mod running;
 #[cfg(feature = "engine")]
 pub mod session;
 pub mod sign;
+#[cfg(feature = "engine")]
+mod source;
 pub mod states;
 pub mod statistics;
 mod table;
@@ -60,7 +63,9 @@ pub use method::Method;
 #[cfg(feature = "engine")]
 pub use running::Running;
 #[cfg(feature = "engine")]
-pub use session::{ModelSource, Session};
+pub use session::Session;
 pub use sign::Sign;
+#[cfg(feature = "engine")]
+pub use source::ModelSource;
 pub use states::{PairStates, ReadProgress, Reader};
 pub use text::{Message, Pair, Text};

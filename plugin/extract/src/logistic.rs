@@ -4,29 +4,29 @@
 //! min over w, b:  sum_i log(1 + exp(-y_i (w . x_i + b))) + ||w||^2 / 2
 //! ```
 //!
-//! which is scikit-learn's `LogisticRegression(C=1.0)`. The intercept bears no penalty, so taking the mean off all
-//! rows changes `b` alone. The optimal `w` lies in the span of the rows, so of `n` rows of `d > n` values the problem is
-//! solved in the coordinates of an orthonormal basis of that span: `X^T = Q R`, `w = Q z`, `X w = R^T z`,
-//! `||w|| = ||z||`.
+//! This is scikit-learn's `LogisticRegression(C=1.0)`. The intercept has no penalty, so subtracting the mean from all
+//! rows changes only `b`. The optimal `w` lies in the span of the rows, so for `n` rows of `d > n` values the problem
+//! is solved in the coordinates of an orthonormal basis of that span: `X^T = Q R`, `w = Q z`, `X w = R^T z`, `||w|| =
+//! ||z||`.
 
 use faer::linalg::solvers::Solve;
 use faer::{Col, Mat, Side};
 
 use crate::ExtractError;
 use crate::error::{bail, ensure};
-use crate::method::centred;
+use crate::pca::centred;
 
-/// Newton steps at most; a problem that needs more than a few dozen is broken.
-const STEPS: usize = 200;
-/// Ends once a step promises to lower the objective by less than this part of it. Newton's method converges
-/// quadratically there, so the weight is as exact as rounding lets it be.
+/// Most Newton steps. A problem that needs more than a few dozen is degenerate.
+const MAX_STEPS: usize = 200;
+/// Stops when a step would lower the objective by less than this part of it. Newton's method converges quadratically
+/// there, so the weight is exact up to rounding.
 const TOLERANCE: f64 = 1e-14;
 
-/// The weight that tells positives (`y = 1`) from negatives (-1): `[hidden_size]`. All states have that length.
+/// The weight that separates positives (`y = 1`) from negatives (-1): `[hidden_size]`. All states have that length.
 ///
 /// # Errors
 ///
-/// An optimisation that does not converge.
+/// The optimisation does not converge.
 pub fn weight(positive: &[&[f32]], negative: &[&[f32]]) -> Result<Vec<f64>, ExtractError> {
     let states: Vec<&[f32]> = positive.iter().chain(negative).copied().collect();
     let labels: Vec<f64> = (0..states.len())
@@ -46,14 +46,14 @@ pub fn weight(positive: &[&[f32]], negative: &[&[f32]]) -> Result<Vec<f64>, Extr
 /// The optimal weight of rows, `[columns]`.
 fn optimum(rows: &Mat<f64>, labels: &[f64]) -> Result<Col<f64>, ExtractError> {
     let d = rows.ncols();
-    // The intercept is one more column, of ones and without penalty.
+    // The intercept is an additional column of ones, without penalty.
     let design = Mat::from_fn(rows.nrows(), d + 1, |i, j| if j < d { rows[(i, j)] } else { 1.0 });
     let penalty = |j: usize| if j < d { 1.0 } else { 0.0 };
     let mut weight: Col<f64> = Col::zeros(d + 1);
     let mut value = objective(&design, labels, &weight);
-    for _ in 0..STEPS {
+    for _ in 0..MAX_STEPS {
         let margins = &design * &weight;
-        // Of -log(sigmoid(y m)): the first derivative by m, and the second.
+        // First and second derivative of -log(sigmoid(y m)) by m.
         let first = Col::from_fn(labels.len(), |i| -labels[i] * sigmoid(-labels[i] * margins[i]));
         let second: Vec<f64> = margins
             .iter()
@@ -72,11 +72,11 @@ fn optimum(rows: &Mat<f64>, labels: &[f64]) -> Result<Col<f64>, ExtractError> {
             bail!("the logistic regression is degenerate");
         };
         let step = factor.solve(&gradient);
-        // Twice what the step promises.
+        // Twice the expected decrease of the step.
         let decrement: f64 = gradient.iter().zip(step.iter()).map(|(g, s)| g * s).sum();
         ensure!(decrement.is_finite(), "the logistic regression is not finite");
         let Some((next, lower)) = line_search(&design, labels, &weight, &step, value, decrement) else {
-            // No step lowers it any more: only rounding is left.
+            // No step lowers the objective; only rounding errors are left.
             return Ok(without_intercept(&weight));
         };
         (weight, value) = (next, lower);
@@ -84,11 +84,11 @@ fn optimum(rows: &Mat<f64>, labels: &[f64]) -> Result<Col<f64>, ExtractError> {
             return Ok(without_intercept(&weight));
         }
     }
-    bail!("the logistic regression did not converge in {STEPS} steps")
+    bail!("the logistic regression did not converge in {MAX_STEPS} steps")
 }
 
-/// The longest of the steps 1, 1/2, 1/4, .. that lowers the objective by a ten-thousandth of what it promises (Armijo's
-/// rule): the new weight and its objective. `None` if there is none.
+/// The longest of the steps 1, 1/2, 1/4, .. that lowers the objective by a ten-thousandth of its expected decrease
+/// (Armijo's rule): the new weight and its objective. `None` if there is none.
 fn line_search(
     design: &Mat<f64>,
     labels: &[f64],

@@ -1,21 +1,20 @@
-//! How a direction is found from pairs of states.
+//! Methods that find a direction from pairs of states.
 //!
-//! Every method gives a line through the space of states; what is returned is the part of the mean difference that
-//! lies along it,
+//! Every method finds a line; the result is the projection of the mean difference onto that line,
 //!
 //! ```text
 //! v = (u . (mean_positive - mean_negative)) u        ||u|| = 1
 //! ```
 //!
-//! So positives project higher on average than negatives, whatever sign `u` has, and adding the whole vector carries the
-//! negatives' mean to the positives' along it, whatever the method. With [`Sign::Vote`] the sign is the one by which the
-//! positive projects higher in most pairs; the length stays the same.
+//! So positives project higher on average than negatives, regardless of the sign of `u`, and adding the whole vector
+//! moves the negatives' mean to that of the positives along the line, for every method. With [`Sign::Vote`] the sign is
+//! such that the positive projects higher in most pairs; the length stays the same.
 
 use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use faer::{ColRef, Mat};
+use faer::Mat;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -23,13 +22,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{bail, ensure};
-use crate::pca::first_component;
+use crate::pca::{centred, first_component};
 use crate::sign::Sign;
 use crate::statistics::{self, Folds};
 use crate::{ExtractError, logistic};
 
-/// The least part of the mean difference that a direction has to hold: about the rounding of f32, below which states
-/// that are the same can't be told from states that aren't.
+/// The least part of the mean difference along a direction: about the rounding of f32, below which equal and different
+/// states can't be distinguished.
 const LEAST_PART: f64 = 1e-6;
 
 /// How a direction is found from pairs of states.
@@ -38,21 +37,21 @@ const LEAST_PART: f64 = 1e-6;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The mean of the positives less that of the negatives
+    /// The mean of the positives minus that of the negatives
     #[default]
     MeanDifference,
-    /// The first principal component of the pairs' differences, less their mean (repeng's `pca_diff`)
+    /// The first principal component of the pairs' centred differences (repeng's `pca_diff`)
     PcaDifference,
-    /// The first principal component of all states, each less its pair's mean (repeng's `pca_center`)
+    /// The first principal component of all states, each minus its pair's mean (repeng's `pca_center`)
     PcaCentred,
     /// The weight of a logistic regression of the two sides, L2-regularised (scikit-learn's, with C = 1)
     Logistic,
-    /// The first principal component of differences of states that are paired at random, each at norm 1 (Zou et al. 2023)
+    /// The first principal component of normalised differences of randomly paired states (Zou et al. 2023)
     Lat,
 }
 
 impl Method {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 5] = [
         Self::MeanDifference,
         Self::PcaDifference,
@@ -61,7 +60,7 @@ impl Method {
         Self::Lat,
     ];
 
-    /// As files and arguments spell it.
+    /// The name in files and arguments.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MeanDifference => "mean-difference",
@@ -72,17 +71,17 @@ impl Method {
         }
     }
 
-    /// Whether anything in it is random.
+    /// Whether the method makes random choices.
     pub fn uses_seed(self) -> bool {
         self == Self::Lat
     }
 
-    /// Whether it finds a line that is the same whichever side is called positive: the principal components.
+    /// Whether the method finds a line without a sign: the principal components.
     pub fn finds_a_line(self) -> bool {
         matches!(self, Self::PcaDifference | Self::PcaCentred | Self::Lat)
     }
 
-    /// About how many products of two numbers a direction takes, of `pairs` pairs of states of `width`.
+    /// About how many multiplications a direction takes, for `pairs` pairs of states of `width`.
     pub fn work(self, pairs: usize, width: usize) -> u64 {
         let (pairs, width) = (pairs as u64, width as u64);
         let (one, all) = (pairs.min(width), (2 * pairs).min(width));
@@ -90,33 +89,32 @@ impl Method {
         let cube = |side: u64| side.saturating_mul(side).saturating_mul(side);
         match self {
             Self::MeanDifference => pairs * width,
-            // A Gram matrix and all of its eigenvectors.
+            // A Gram matrix and all its eigenvectors.
             Self::PcaDifference | Self::PcaCentred | Self::Lat => square(pairs, one).saturating_add(10 * cube(one)),
-            // An orthonormal basis, and a few dozen steps that each factor a matrix of second derivatives.
+            // An orthonormal basis, and a few dozen steps that each factorise a Hessian.
             Self::Logistic => square(2 * pairs, all).saturating_add(50 * cube(all)),
         }
     }
 
-    /// The direction from the negatives to the positives, `[hidden_size]`, with the length of the
-    /// [module](self)'s formula. `positive[i]` and `negative[i]` are the states of pair `i`, all `[hidden_size]`. `sign` has
-    /// a say where the method [finds a line](Self::finds_a_line).
+    /// The direction from the negatives to the positives, `[hidden_size]`, with the length of the [module](self)'s
+    /// formula. `positive[i]` and `negative[i]` are the states of pair `i`, all `[hidden_size]`. `sign` matters only if
+    /// the method [finds a line](Self::finds_a_line).
     ///
     /// * `mean-difference`: the mean difference itself.
-    /// * `pca-difference`: `positive[i] - negative[i]`, less their mean: the first principal component. Being centred,
-    ///   it is where the differences differ most from each other, which need not be where they agree.
-    /// * `pca-centred`: `+-(positive[i] - negative[i]) / 2`, both signs: the first principal component, which is that
+    /// * `pca-difference`: the first principal component of `positive[i] - negative[i]`, centred. So it is the direction
+    ///   in which the differences vary most, which need not be the one that they share.
+    /// * `pca-centred`: the first principal component of `+-(positive[i] - negative[i]) / 2`, both signs, which is that
     ///   of the differences without centring.
     /// * `logistic`: the weight `w` of `min sum log(1 + exp(-y (w . h + b))) + ||w||^2 / 2` over all states `h`,
     ///   `y = 1` of a positive and -1 of a negative: scikit-learn's `LogisticRegression(C=1.0)` on states as they are.
-    /// * `lat`: all states are shuffled by `seed` and paired as they come, sides not regarded; their differences, each at
-    ///   norm 1 (Zou et al. 2023, "Representation Engineering", appendix C.1), less their mean as the authors' code has
-    ///   it: the first principal component.
+    /// * `lat`: all states are shuffled by `seed` and paired in that order, regardless of side. Their differences are
+    ///   normalised (Zou et al. 2023, "Representation Engineering", appendix C.1) and then centred as in the authors'
+    ///   code: the first principal component.
     ///
     /// # Errors
     ///
-    /// No pairs, sides or states of different length, a state that is not finite; states whose differences have no
-    /// principal component; a direction that does not separate the sides: positives and negatives have the same mean
-    /// along it.
+    /// There are no pairs, sides or states have different lengths, a state is not finite, the differences have no
+    /// principal component, or positives and negatives have the same mean along the direction.
     pub fn direction(
         self,
         positive: &[&[f32]],
@@ -129,7 +127,7 @@ impl Method {
         let line = match self {
             Self::MeanDifference => mean_difference(positive, negative),
             Self::PcaDifference => first_component(&centred(&differences(pairs)))?,
-            // Both signs of each difference are there, so their mean is 0.
+            // With both signs of each difference, the mean is 0.
             Self::PcaCentred => first_component(&differences(pairs))?,
             Self::Logistic => logistic::weight(positive, negative)?,
             Self::Lat => {
@@ -146,8 +144,8 @@ impl Method {
         }
     }
 
-    /// How well the method's directions separate pairs that they were not made from:
-    /// [`statistics::held_out_auroc`]. `None` where a fold leaves too little to find a direction from.
+    /// How well the method's directions separate held-out pairs: [`statistics::held_out_auroc`]. `None` if a fold
+    /// leaves too few pairs to find a direction.
     pub fn held_out_auroc(
         self,
         positive: &[&[f32]],
@@ -183,12 +181,12 @@ impl FromStr for Method {
     }
 }
 
-/// Checks that there are pairs, all of the same width and finite.
+/// Checks that there are pairs, and that all states are finite and of the same width.
 fn check(positive: &[&[f32]], negative: &[&[f32]]) -> Result<(), ExtractError> {
-    ensure!(!positive.is_empty(), "found no pairs, expected one at least");
+    ensure!(!positive.is_empty(), "found no pairs, expected at least one");
     ensure!(
         positive.len() == negative.len(),
-        "found {} positive and {} negative states, expected as many",
+        "found {} positive and {} negative states, expected equal numbers",
         positive.len(),
         negative.len()
     );
@@ -219,15 +217,15 @@ fn mean_difference(positive: &[&[f32]], negative: &[&[f32]]) -> Vec<f64> {
     mean
 }
 
-/// The part of the mean difference along a line.
+/// The projection of the mean difference onto a line.
 fn along(line: &[f64], mean_difference: &[f64]) -> Result<Vec<f32>, ExtractError> {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    // Exactly 1 for the mean difference itself.
+    // Exactly 1 for the mean difference.
     let factor = dot(line, mean_difference) / dot(line, line);
     let gap = factor * dot(line, line).sqrt();
     let least = LEAST_PART * dot(mean_difference, mean_difference).sqrt();
     let direction: Vec<f32> = line.iter().map(|value| (factor * value) as f32).collect();
-    // Written so that a NaN fails.
+    // NaN fails this comparison.
     ensure!(
         gap.abs() > least && direction.iter().all(|value| value.is_finite()),
         "the direction does not separate the sides: along it the mean of the positives less that of the negatives is \
@@ -236,7 +234,7 @@ fn along(line: &[f64], mean_difference: &[f64]) -> Result<Vec<f32>, ExtractError
     Ok(direction)
 }
 
-/// `a - b` of each couple, one a row. `[couples, hidden_size]`
+/// `a - b` of each couple, one per row: `[couples, hidden_size]`
 fn differences<'a>(couples: impl Iterator<Item = (&'a [f32], &'a [f32])>) -> Mat<f64> {
     let couples: Vec<_> = couples.collect();
     let width = couples.first().map_or(0, |(a, _)| a.len());
@@ -245,21 +243,8 @@ fn differences<'a>(couples: impl Iterator<Item = (&'a [f32], &'a [f32])>) -> Mat
     })
 }
 
-/// Rows less their mean. What is the same in all of them becomes 0 itself, not its mean's rounding.
-pub(crate) fn centred(rows: &Mat<f64>) -> Mat<f64> {
-    let mean = |column: ColRef<'_, f64>| {
-        if column.iter().all(|value| *value == column[0]) {
-            column[0]
-        } else {
-            column.iter().sum::<f64>() / column.nrows() as f64
-        }
-    };
-    let means: Vec<f64> = rows.col_iter().map(mean).collect();
-    Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| rows[(i, j)] - means[j])
-}
-
-/// The line of [`Method::Lat`], the states in this order. States are numbered through, positives first; couples of equal
-/// states, which have no direction, are left out.
+/// The line of [`Method::Lat`] for the states in this order. Indices count positives first, then negatives; couples of
+/// equal states, which have no direction, are left out.
 fn lat(positive: &[&[f32]], negative: &[&[f32]], order: &[usize]) -> Result<Vec<f64>, ExtractError> {
     let states: Vec<&[f32]> = positive.iter().chain(negative).copied().collect();
     let couples = order

@@ -1,4 +1,4 @@
-//! What a model on disk is: its files, its sizes, its fingerprint.
+//! A model on disk: its files, sizes and fingerprint.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use tokenizers::Tokenizer;
 /// The files of a model, found on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelFiles {
-    /// A folder as Hugging Face lays it out.
+    /// A folder in the Hugging Face format.
     Folder(PathBuf),
-    /// GGUF files, and the tokenizer.json that goes with them where it is not their own.
+    /// GGUF files, and a separate tokenizer.json if there is one.
     Gguf {
-        /// The files, in the order in which they are given to the engine.
+        /// The files, in the order in which the engine gets them.
         files: Vec<PathBuf>,
-        /// A tokenizer.json used in place of the tokenizer in the files.
+        /// A tokenizer.json that replaces the tokenizer in the files.
         tokenizer: Option<PathBuf>,
     },
 }
@@ -64,11 +64,11 @@ impl ModelFiles {
         Some(Self::Gguf { files, tokenizer })
     }
 
-    /// What identifies the weights and the tokenizer: see [`steermap_maps::fingerprint`].
+    /// The fingerprint of the weights and the tokenizer: see [`steermap_maps::fingerprint`].
     ///
     /// # Errors
     ///
-    /// Files that can't be read, or no weights among them.
+    /// The files can't be read, or have no weights.
     pub fn fingerprint(&self) -> Result<String, FileError> {
         match self {
             Self::Folder(folder) => fingerprint_folder(folder),
@@ -79,7 +79,7 @@ impl ModelFiles {
         }
     }
 
-    /// The tokenizer that lies beside the weights as `tokenizer.json`; `None` where there is none that can be read.
+    /// The tokenizer in `tokenizer.json` beside the weights; `None` if there is none or it can't be read.
     pub fn tokenizer(&self) -> Option<Tokenizer> {
         match self {
             Self::Folder(folder) => Tokenizer::from_file(folder.join("tokenizer.json")).ok(),
@@ -87,13 +87,13 @@ impl ModelFiles {
         }
     }
 
-    /// The sizes that the files state; `None` where they can't be read or say it in a way that is not known here, in
-    /// which case the loaded model is asked instead.
+    /// The sizes that the files state; `None` if they can't be read or have an unknown form. The loaded model states
+    /// them in that case.
     pub fn sizes(&self) -> Option<Sizes> {
         match self {
             Self::Folder(folder) => {
                 let config = config(folder)?;
-                // Multimodal models keep their language model's sizes in a table of their own.
+                // Multimodal models have their language model's sizes in a separate table.
                 let get = |key: &str| {
                     let value = config.get(key).or_else(|| config.get("text_config")?.get(key))?;
                     usize::try_from(value.as_u64()?).ok()
@@ -118,14 +118,14 @@ impl ModelFiles {
         }
     }
 
-    /// The architecture as the files state it and llama.cpp and repeng name it, such as `llama` or `gemma3`; `None`
-    /// where they can't be read or don't.
+    /// The architecture that the files state, as llama.cpp and repeng name it, such as `llama` or `gemma3`; `None` if
+    /// they can't be read or don't state it.
     pub fn architecture(&self) -> Option<String> {
         match self {
             Self::Folder(folder) => {
                 let config = config(folder)?;
                 let name = config.get("model_type")?.as_str()?;
-                // The text half of a multimodal family has a type of its own (`gemma3_text`), and the same blocks.
+                // The text model of a multimodal family has its own type (`gemma3_text`), but the same blocks.
                 Some(name.strip_suffix("_text").unwrap_or(name).to_string())
             }
             Self::Gguf { files, .. } => {
@@ -145,7 +145,7 @@ fn content(files: &[PathBuf]) -> Option<gguf_file::Content> {
     gguf_file::Content::read(&mut File::open(files.first()?).ok()?).ok()
 }
 
-/// The name to record of a model: an id as it is, a path's last part.
+/// The name of a model in files: an id unchanged, or the last part of a path.
 pub fn display_name(model_id: &str) -> String {
     let path = Path::new(model_id);
     match path.canonicalize() {

@@ -1,4 +1,4 @@
-//! Where a model's stream lies along a direction on text that is about nothing in particular.
+//! Measures the component of a model's stream along a direction on neutral text.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::{ExtractError, Reader, Text};
 /// Short English documents, written for this project.
 pub const TEXT: &str = include_str!("neutral.txt");
 
-/// The documents of [`TEXT`], each in one line.
+/// The documents of [`TEXT`], each as one line.
 pub fn documents() -> Vec<String> {
     let documents = TEXT.split("\n\n").map(|text| text.trim().replace('\n', " "));
     documents.filter(|text| !text.is_empty()).collect()
 }
 
-/// Mean and sum of squared deviations of numbers that come one by one, by Welford's update.
+/// Mean and sum of squared deviations, updated number by number (Welford).
 #[derive(Clone, Copy, Default)]
 struct Moments {
     count: f64,
@@ -32,7 +32,7 @@ impl Moments {
         self.squares += before * (x - self.mean);
     }
 
-    /// `None` of fewer than two numbers.
+    /// `None` for fewer than two numbers.
     fn spread(&self) -> Option<Spread> {
         (self.count > 1.0).then(|| Spread {
             mean: self.mean,
@@ -41,12 +41,13 @@ impl Moments {
     }
 }
 
-/// Gives each of `vectors` the spread of the stream's component along it, over all tokens of the [`documents`] but the first
-/// of each, whose state is of another size in most models. Documents that are longer than the model's context are cut.
+/// Sets for each of `vectors` the spread of the stream's component along it, over all tokens of the [`documents`]
+/// except the first of each, whose state has another magnitude in most models. Documents longer than the model's
+/// context are cut.
 ///
 /// # Errors
 ///
-/// What the engine answers with.
+/// The engine's error.
 pub async fn measure(reader: &impl Reader, vectors: &mut [LayerVector]) -> Result<(), ExtractError> {
     let capture = Arc::new(StreamCapture::new(vectors.iter().map(|vector| vector.layer).collect()));
     let directions: Vec<Vec<f32>> = vectors.iter().map(LayerVector::unit).collect();

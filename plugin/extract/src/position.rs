@@ -1,12 +1,12 @@
-//! Which state stands for a text.
+//! Which state represents a text.
 
 use steermap_maps::TokenPosition;
 
 use crate::capture::LayerStates;
 
-/// What a text's states at one layer come to, `[hidden_size]`: the last token's; the mean of all but the first token's
-/// (of all, where there is but one); or that of the token at index `answer` (the last one's, if the text ends before
-/// it). There is one state at least.
+/// The state that represents a text at one layer, `[hidden_size]`: that of the last token; the mean of all but the
+/// first (of all, if there is only one); or that of the token at index `answer` (of the last, if the text is shorter).
+/// There must be at least one state.
 pub fn read(stream: &LayerStates, position: TokenPosition, answer: usize) -> Vec<f32> {
     let last = stream.len() - 1;
     match position {
@@ -26,8 +26,8 @@ pub fn read(stream: &LayerStates, position: TokenPosition, answer: usize) -> Vec
     }
 }
 
-/// The index of the first token in which two texts differ: their answers', where they share all before them. `None` if
-/// one text's tokens begin the other's.
+/// The index of the first token in which two texts differ, which is that of their answers if they share all text
+/// before. `None` if the tokens of one text are a prefix of the other's.
 pub fn answer_tokens(a: &[u32], b: &[u32]) -> Option<usize> {
     a.iter().zip(b).position(|(a, b)| a != b)
 }

@@ -1,4 +1,4 @@
-//! One model of a running engine: tokenizes texts, and is sent prompts as tokens.
+//! One model of a running engine: tokenizes texts, and sends prompts as tokens.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::words::without_backtrace;
 /// One model of a running engine.
 pub struct Running {
     model: Model,
-    /// `None`: the engine's default one.
+    /// `None`: the engine's default model.
     id: Option<String>,
 }
 
@@ -28,7 +28,7 @@ impl From<Model> for Running {
 }
 
 impl Running {
-    /// The model that `engine` holds as `id`.
+    /// The model that `engine` has as `id`.
     pub fn new(engine: Arc<MistralRs>, id: String) -> Self {
         Self {
             model: Model::new(engine),
@@ -41,12 +41,12 @@ impl Running {
         &self.model
     }
 
-    /// The tokens of a text, with what the tokenizer adds by itself. A chat goes through the model's template; the
-    /// header of an answer is added unless the last message is an answer.
+    /// The tokens of a text, including special tokens that the tokenizer adds. A chat goes through the model's
+    /// template; the header of an answer is added unless the last message is an answer.
     ///
     /// # Errors
     ///
-    /// What the tokenizer or the template says; a text without tokens.
+    /// The tokenizer or the template fails, or the text has no tokens.
     pub async fn tokenize(&self, text: &Text) -> Result<Vec<u32>, ExtractError> {
         let open = match text {
             Text::Plain(_) => false,
@@ -64,7 +64,8 @@ impl Running {
         self.tokens(text, true).await
     }
 
-    /// The tokens of a chat as the prompt of a request, and where its messages lie among them, or why that is not known.
+    /// The tokens of a chat as the prompt of a request, and the positions of its messages among them, or why these are
+    /// not known.
     ///
     /// # Errors
     ///
@@ -95,7 +96,7 @@ impl Running {
         let tokens = tokens.map_err(|error| {
             let message = untokenized(text, &error.to_string());
             match error {
-                // The tokenizer or the template.
+                // The tokenizer or the template failed.
                 Error::Inference(_) => ExtractError::Input(message),
                 _ => ExtractError::Engine(message),
             }
@@ -110,12 +111,12 @@ impl Running {
         config.and_then(|config| config.max_seq_len).unwrap_or(usize::MAX)
     }
 
-    /// Sends a prompt. Returns the request's id, as the engine's rows have it unless the request is
-    /// [marked](residual_hooks::marked), and where it will be answered. `adjust` may change the request.
+    /// Sends a prompt. Returns the request's id, which the engine's rows have unless the request is
+    /// [marked](residual_hooks::marked), and the receiver of the answers. `adjust` may change the request.
     ///
     /// # Errors
     ///
-    /// An engine that is gone.
+    /// The engine has stopped.
     pub async fn send(
         &self,
         tokens: &[u32],
@@ -138,7 +139,7 @@ impl Running {
     }
 }
 
-/// Of a request that is sent for the prompt's sake.
+/// Sampling parameters for a request that only needs its prompt to be read.
 pub fn one_token() -> SamplingParams {
     SamplingParams {
         max_len: Some(1),
@@ -146,20 +147,20 @@ pub fn one_token() -> SamplingParams {
     }
 }
 
-/// Waits for the end of an answer; its text.
+/// Waits for the end of an answer. Returns its text.
 ///
 /// # Errors
 ///
-/// What the engine answers with instead.
+/// The engine's error.
 pub async fn finish(answers: &mut Receiver<Response>) -> Result<String, ExtractError> {
     Ok(finish_counted(answers).await?.0)
 }
 
-/// Waits for the end of an answer; its text, and how many tokens were picked.
+/// Waits for the end of an answer. Returns its text and the number of generated tokens.
 ///
 /// # Errors
 ///
-/// What the engine answers with instead.
+/// The engine's error.
 pub async fn finish_counted(answers: &mut Receiver<Response>) -> Result<(String, usize), ExtractError> {
     match answers.recv().await {
         Some(Response::CompletionDone(done)) => {
@@ -170,24 +171,22 @@ pub async fn finish_counted(answers: &mut Receiver<Response>) -> Result<(String,
         Some(Response::CompletionModelError(message, _) | Response::ModelError(message, _)) => {
             Err(ExtractError::engine(message))
         }
-        // The engine says so of a prompt that is too long, among others.
+        // For example, a prompt that is too long.
         Some(Response::ValidationError(error)) => {
             bail!("{}", without_backtrace(&error.to_string()))
         }
         Some(Response::InternalError(error)) => Err(ExtractError::engine(error)),
-        Some(_) => Err(ExtractError::engine(
-            "the engine gave an answer of another kind than was asked for",
-        )),
+        Some(_) => Err(ExtractError::engine("the engine gave an answer of an unexpected kind")),
         None => Err(ExtractError::engine("the engine ended without an answer")),
     }
 }
 
-/// Said of an engine that no longer takes requests.
+/// The error of an engine that no longer takes requests.
 fn gone() -> ExtractError {
     ExtractError::Engine("the engine is gone".to_string())
 }
 
-/// Said of a text that can't be tokenized, for the engine's `reason`.
+/// The message for a text that can't be tokenized, with the engine's `reason`.
 fn untokenized(text: &Text, reason: &str) -> String {
     format!("could not tokenize {}: {}", shown(text), without_backtrace(reason))
 }

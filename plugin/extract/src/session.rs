@@ -1,4 +1,4 @@
-//! A model that is loaded to be looked into.
+//! Loads a model into a separate engine to read its streams.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -7,90 +7,23 @@ use mistralrs::core::{
     AutoDeviceMapParams, DefaultSchedulerMethod, DeviceMapSetting, GGUF_MULTI_FILE_DELIMITER, GGUFLoaderBuilder,
     GGUFSpecificConfig, MistralRsBuilder, SchedulerConfig, TokenSource, parse_isq_value,
 };
-use mistralrs::{Model, ModelBuilder, ModelDType};
+use mistralrs::{Model, ModelBuilder};
 use residual_hooks::{HookSlot, StreamInfo};
 use steermap_maps::ModelInfo;
 use tokenizers::Tokenizer;
 
 use crate::capture::{LayerStates, StreamCapture};
 use crate::device::DeviceChoice;
-use crate::model_files::{ModelFiles, Sizes, display_name};
+use crate::model_files::display_name;
 use crate::running::{Running, finish, one_token};
 use crate::states::Reader;
 use crate::{ExtractError, Text};
 
 mod before;
 
-/// Which model to load, and how.
-#[derive(Clone, Debug)]
-pub struct ModelSource {
-    /// A folder, or an id on the model hub.
-    pub model: String,
-    /// GGUF files in it, separated by semicolons; `None` for a model in the Hugging Face format.
-    pub gguf: Option<String>,
-    /// For GGUF: folder or id of the model whose tokenizer is used in place of the files' own.
-    pub tok_model_id: Option<String>,
-    /// The dtype to run in.
-    pub dtype: ModelDType,
-    /// In-situ quantisation, as mistral.rs spells it (`q8_0`, `4`, ...).
-    pub isq: Option<String>,
-    /// Where it runs.
-    pub device: DeviceChoice,
-    /// Most requests that run at a time.
-    pub batch: usize,
-}
+pub use crate::source::ModelSource;
 
-impl ModelSource {
-    /// The model in the Hugging Face format at `model`, as mistral.rs would run it by default.
-    pub fn new(model: impl Into<String>) -> Self {
-        Self {
-            model: model.into(),
-            gguf: None,
-            tok_model_id: None,
-            dtype: ModelDType::Auto,
-            isq: None,
-            device: DeviceChoice::Auto,
-            batch: 16,
-        }
-    }
-
-    /// The sizes that the model's files state, and its tokenizer where it lies beside them: without loading it.
-    ///
-    /// # Errors
-    ///
-    /// Files that are not on this machine, or don't say the sizes.
-    pub fn described(&self) -> Result<(Sizes, Option<Tokenizer>), ExtractError> {
-        let files = self.files().ok_or_else(|| {
-            ExtractError::Input(format!(
-                "model: found {:?}, whose files are not on this machine",
-                self.model
-            ))
-        })?;
-        let sizes = files
-            .sizes()
-            .ok_or_else(|| ExtractError::Input(format!("model: the files of {:?} do not say its sizes", self.model)))?;
-        Ok((sizes, files.tokenizer()))
-    }
-
-    /// The model's files; `None` if they are not on this machine.
-    pub fn files(&self) -> Option<ModelFiles> {
-        match &self.gguf {
-            Some(names) => ModelFiles::gguf(&self.model, names, self.tok_model_id.as_deref(), None),
-            None => ModelFiles::folder(&self.model, None),
-        }
-    }
-
-    /// Checks what can be checked without loading it.
-    ///
-    /// # Errors
-    ///
-    /// A path that leads nowhere, a folder without a model, a dtype that can't be run in.
-    pub fn check(&self) -> Result<(), ExtractError> {
-        before::check(self).map(|_| ())
-    }
-}
-
-/// A model in an engine of its own, without prefix caching: every prompt is run whole, so that a hook sees all of it.
+/// A model in a separate engine without prefix caching, so that a hook sees every token of each prompt.
 pub struct Session {
     running: Running,
     source: ModelSource,
@@ -102,8 +35,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// A path that leads nowhere, a folder without a model, a dtype that can't be run in, a model that neither the cache nor
-    /// the hub has, or what mistral.rs says.
+    /// The path does not exist, the folder has no model, the dtype is not supported, neither the cache nor the hub has
+    /// the model, or mistral.rs fails.
     pub async fn load(source: ModelSource) -> Result<Self, ExtractError> {
         let checked = before::check(&source)?;
         let model = match &source.gguf {
@@ -129,12 +62,12 @@ impl Session {
         &self.running
     }
 
-    /// What was loaded, and how.
+    /// The source it was loaded from.
     pub fn source(&self) -> &ModelSource {
         &self.source
     }
 
-    /// Where hooks are installed.
+    /// The slot for hooks.
     pub fn slot(&self) -> &HookSlot {
         &self.slot
     }
@@ -143,23 +76,23 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// A model whose stream can't be hooked.
+    /// The model's stream can't be hooked.
     pub fn stream(&self) -> Result<StreamInfo, ExtractError> {
         self.slot
             .stream()
             .map_err(|error| ExtractError::Input(error.to_string()))
     }
 
-    /// The model as files name it.
+    /// The model as vector files describe it.
     ///
     /// # Errors
     ///
-    /// A model without a residual stream that can be hooked, or files that can't be read.
+    /// The model's stream can't be hooked, or its files can't be read.
     pub fn info(&self) -> Result<ModelInfo, ExtractError> {
         let stream = self.stream()?;
         let files = self.source.files().ok_or_else(|| {
             ExtractError::Input(format!(
-                "the files of {:?} are not where they were looked for, so they have no fingerprint",
+                "the files of {:?} were not found, so the model has no fingerprint",
                 self.source.model
             ))
         })?;
@@ -189,12 +122,13 @@ impl Session {
         self.running.tokenize(text).await
     }
 
-    /// Runs prompts through the model and returns the request id of each. Neighbours of about one length run in one batch,
-    /// at most as many as the source says, so it pays to pass prompts in order of length. `done` is called after each.
+    /// Runs prompts through the model and returns the request id of each. Neighbours of similar length run in one
+    /// batch, at most as many as the source's `batch`, so prompts should be in order of length. `done` is called after
+    /// each.
     ///
     /// # Errors
     ///
-    /// The first error that the engine answers with.
+    /// The engine's first error.
     pub async fn prefill(&self, prompts: &[&[u32]], mut done: impl FnMut()) -> Result<Vec<usize>, ExtractError> {
         let mut ids = Vec::with_capacity(prompts.len());
         for chunk in self.batches(prompts) {
@@ -212,13 +146,13 @@ impl Session {
         Ok(ids)
     }
 
-    /// Runs prompts as [`prefill`](Self::prefill) does, with `capture` installed, and returns the states of each prompt:
-    /// one [`LayerStates`] for each of the capture's layers, with all of the prompt's positions. What hook the model had
-    /// is gone afterwards.
+    /// Runs prompts like [`prefill`](Self::prefill) with `capture` installed, and returns the states of each prompt:
+    /// one [`LayerStates`] for each of the capture's layers, with all of the prompt's positions. The model has no hook
+    /// afterwards.
     ///
     /// # Errors
     ///
-    /// A layer that can't be seen, or the first error that the engine answers with.
+    /// A layer can't be read, or the engine's first error.
     pub async fn streams(
         &self,
         capture: &Arc<StreamCapture>,
@@ -234,7 +168,7 @@ impl Session {
         ids.map(|(id, prompt)| whole(seen.remove(&id), prompt.len())).collect()
     }
 
-    /// Where the model runs: `cpu`, `cuda` or `metal`.
+    /// The model's device: `cpu`, `cuda` or `metal`.
     pub fn device(&self) -> &'static str {
         let config = self.model().inner().config(None).ok();
         match config.map(|config| config.device) {
@@ -248,7 +182,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// A model without one.
+    /// The model has no tokenizer.
     pub fn tokenizer(&self) -> Result<Arc<Tokenizer>, ExtractError> {
         let config = self.model().inner().config(None).map_err(ExtractError::Engine)?;
         let missing = || ExtractError::Input(format!("model {:?} has no tokenizer", self.source.model));
@@ -265,7 +199,7 @@ impl Session {
         self.running.max_sequence()
     }
 
-    /// As many neighbours as may run at a time. The engine batches those of about one length.
+    /// Chunks of neighbours that may run together. The engine batches those of similar length.
     pub fn batches<'a>(&self, prompts: &'a [&'a [u32]]) -> impl Iterator<Item = &'a [&'a [u32]]> + use<'a> {
         prompts.chunks(self.source.batch.max(1))
     }
@@ -294,11 +228,11 @@ impl Reader for Session {
     }
 }
 
-/// What a capture has seen of a prompt of `tokens` tokens, if that is all of it.
+/// The captured states of a prompt of `tokens` tokens, if they are complete.
 ///
 /// # Errors
 ///
-/// A prompt that was not run, or not whole.
+/// The prompt was not run, or not completely.
 pub fn whole(seen: Option<Vec<LayerStates>>, tokens: usize) -> Result<Vec<LayerStates>, ExtractError> {
     seen.filter(|layers| layers.iter().all(|states| states.len() == tokens))
         .ok_or_else(|| ExtractError::engine("the engine answered a prompt without running all of it"))
@@ -321,7 +255,7 @@ async fn load_folder(source: &ModelSource) -> Result<Model, String> {
     builder.build().await.map_err(|error| format!("{error:#}"))
 }
 
-/// As the SDK's builder of GGUF models does it, but in the dtype that was asked for.
+/// Like the SDK's builder of GGUF models, but with the source's dtype.
 async fn load_gguf(source: &ModelSource, names: &str) -> Result<Model, String> {
     if source.isq.is_some() {
         return Err("isq: GGUF files are quantised already".to_string());

@@ -1,4 +1,4 @@
-//! Which way along a line is positive.
+//! The sign of a line.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// By which rule a principal component, which is a line, gets its sign.
+/// The rule for the sign of a principal component, which is a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Sign {
     /// Positives project higher than negatives on average
     #[default]
     Mean,
-    /// The positive projects higher than the negative in most pairs, as repeng has it
+    /// The positive projects higher than the negative in most pairs, as in repeng
     Vote,
 }
 
 impl Sign {
-    /// As arguments spell it.
+    /// The name in arguments.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mean => "mean",
@@ -26,8 +26,8 @@ impl Sign {
         }
     }
 
-    /// A direction that goes the way of the mean, turned about if this rule says so. A vote that is tied leaves it. (repeng
-    /// leaves the line as the eigenvalue solver returned it then, which is arbitrary.)
+    /// Reverses a direction that has the sign of the mean if this rule requires it. A tied vote leaves it unchanged.
+    /// (repeng then keeps the arbitrary sign of the eigenvalue solver.)
     pub(crate) fn apply(self, mut direction: Vec<f32>, positive: &[&[f32]], negative: &[&[f32]]) -> Vec<f32> {
         if self == Self::Vote && votes(&direction, positive, negative) < 0 {
             direction.iter_mut().for_each(|value| *value = -*value);
@@ -42,7 +42,8 @@ impl fmt::Display for Sign {
     }
 }
 
-/// In how many pairs the positive projects higher than the negative, less in how many lower.
+/// The number of pairs in which the positive projects higher than the negative minus the number in which it projects
+/// lower.
 fn votes(direction: &[f32], positive: &[&[f32]], negative: &[&[f32]]) -> i64 {
     let project = |state: &[f32]| -> f64 {
         let products = direction.iter().zip(state).map(|(&u, &x)| f64::from(u) * f64::from(x));

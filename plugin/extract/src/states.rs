@@ -1,4 +1,4 @@
-//! The states of pairs, read in the engine that serves, at the numerics that will be served.
+//! Reads the states of pairs in the engine that serves, with the same numerics.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use steermap_maps::{LayerVector, TokenPosition};
 
 use crate::capture::{LayerStates, StreamCapture};
 use crate::position::{answer_tokens, read};
-use crate::statistics::{Folds, Mean};
+use crate::statistics::{Folds, RunningMean};
 use crate::text::{Pair, Text};
 use crate::{ExtractError, Method, Sign};
 
-/// Prompts whose states are held in memory together, at most.
+/// Most prompts whose states are in memory at the same time.
 const PROMPTS_AT_A_TIME: usize = 64;
 
-/// Bytes of states that are held in memory together, unless those of one text are more.
+/// Most bytes of states in memory at the same time, unless one text has more.
 const STATE_BYTES_AT_A_TIME: usize = 256 << 20;
 
 /// A model whose residual stream can be read.
 pub trait Reader {
-    /// The tokens of a text, one at least: as [`Running::tokenize`](crate::Running::tokenize).
+    /// The tokens of a text, at least one: as [`Running::tokenize`](crate::Running::tokenize).
     ///
     /// # Errors
     ///
-    /// A text that can't be tokenized.
+    /// The text can't be tokenized.
     fn tokenize(&self, text: &Text) -> impl Future<Output = Result<Vec<u32>, ExtractError>>;
 
     /// Longest text that can be read, in tokens.
@@ -33,12 +33,12 @@ pub trait Reader {
     /// Width of a state.
     fn hidden_size(&self) -> usize;
 
-    /// The states of each prompt: one [`LayerStates`] for each of the capture's layers, with all of the prompt's positions.
-    /// `done` is called after each.
+    /// The states of each prompt: one [`LayerStates`] for each of the capture's layers, with all of the prompt's
+    /// positions. `done` is called after each prompt.
     ///
     /// # Errors
     ///
-    /// A layer that can't be seen, or what the engine answers with.
+    /// A layer can't be read, or the engine fails.
     fn streams(
         &self,
         capture: &Arc<StreamCapture>,
@@ -47,7 +47,7 @@ pub trait Reader {
     ) -> impl Future<Output = Result<Vec<Vec<LayerStates>>, ExtractError>>;
 }
 
-/// The states of pairs at some layers of one model: vectors by any method follow from them.
+/// The states of pairs at some layers of one model, from which any method finds vectors.
 #[derive(Clone, Debug)]
 pub struct PairStates {
     layers: Vec<LayerPairs>,
@@ -63,13 +63,12 @@ pub struct LayerPairs {
     pub positive: Vec<Vec<f32>>,
     /// By pair, the negative text's state: `[hidden_size]`.
     pub negative: Vec<Vec<f32>>,
-    /// Mean L2 norm of the stream over all positions of all texts but their first.
+    /// Mean L2 norm of the stream over all positions of all texts except the first of each.
     pub mean_norm: f64,
 }
 
 impl LayerPairs {
-    /// The direction that a method finds at this layer, and how well it separates pairs that it was not found from;
-    /// without `folds`, this is not measured.
+    /// The direction that a method finds at this layer and, if there are `folds`, how well it separates held-out pairs.
     ///
     /// # Errors
     ///
@@ -97,20 +96,20 @@ fn rows(states: &[Vec<f32>]) -> Vec<&[f32]> {
     states.iter().map(Vec::as_slice).collect()
 }
 
-/// A text's tokens, and the index of the one that its answer begins with.
-struct Prompt {
+/// A text's tokens, and the index of the first token of its answer.
+struct TokenizedText {
     tokens: Vec<u32>,
     answer: usize,
 }
 
 impl PairStates {
-    /// Runs the model over the pairs, at `layers`. `progress` is told the number of texts once it is known, and then of
-    /// each that is read.
+    /// Runs the model over the pairs and reads the states at `layers`. Reports to `progress` once all texts are
+    /// tokenized, and after each text.
     ///
     /// # Errors
     ///
-    /// A text that can't be tokenized or is longer than the model's context; for [`TokenPosition::Answer`], a pair one of whose
-    /// texts begins the other; what the engine answers with.
+    /// A text can't be tokenized or is longer than the model's context; for [`TokenPosition::Answer`], one text of a
+    /// pair is a prefix of the other; or the engine fails.
     pub async fn read(
         reader: &impl Reader,
         pairs: &[Pair],
@@ -120,14 +119,14 @@ impl PairStates {
     ) -> Result<Self, ExtractError> {
         let prompts = tokenized(reader, pairs, position).await?;
         progress.tokenized(&prompts.iter().map(|prompt| prompt.tokens.len()).collect::<Vec<_>>())?;
-        // By length: the engine runs prompts of one length together.
+        // By length, since the engine runs prompts of equal length together.
         let mut order: Vec<usize> = (0..prompts.len()).collect();
         order.sort_by_key(|&index| (prompts[index].tokens.len(), index));
 
         let capture = Arc::new(StreamCapture::new(layers.to_vec()));
         // By layer, then by text.
         let mut states = vec![vec![Vec::new(); prompts.len()]; layers.len()];
-        let mut norms = vec![Mean::default(); layers.len()];
+        let mut norms = vec![RunningMean::default(); layers.len()];
         let token_bytes = layers.len() * reader.hidden_size() * size_of::<f32>();
         for part in parts(&order, |index| prompts[index].tokens.len() * token_bytes) {
             let tokens: Vec<&[u32]> = part.iter().map(|&index| prompts[index].tokens.as_slice()).collect();
@@ -159,7 +158,7 @@ impl PairStates {
         })
     }
 
-    /// The layers, in the order asked for.
+    /// The layers, in the requested order.
     pub fn layers(&self) -> &[LayerPairs] {
         &self.layers
     }
@@ -192,31 +191,31 @@ impl PairStates {
     }
 }
 
-/// Hears how far the reading of pairs is.
+/// Receives the progress of reading pairs.
 pub trait ReadProgress {
-    /// The texts are tokenized: `tokens` of each. The model has not run yet.
+    /// All texts are tokenized, into `tokens` each. The model has not run yet.
     ///
     /// # Errors
     ///
-    /// Texts that are too many or too long for whoever asked; the reading ends with it.
+    /// The caller's limit is exceeded. Reading stops with this error.
     fn tokenized(&self, tokens: &[usize]) -> Result<(), ExtractError> {
         let _ = tokens;
         Ok(())
     }
 
-    /// The states of one more text are there.
+    /// The states of one more text have been read.
     fn read(&self) {}
 
-    /// The direction of one more layer was found, which took so long.
+    /// The direction of one more layer has been found, in the time `took`.
     fn found(&self, took: Duration) {
         let _ = took;
     }
 }
 
-/// Nobody hears it.
+/// Ignores all progress.
 impl ReadProgress for () {}
 
-/// `order` in parts of [`PROMPTS_AT_A_TIME`] and [`STATE_BYTES_AT_A_TIME`] at most, one entry at least.
+/// Splits `order` into parts within [`PROMPTS_AT_A_TIME`] and [`STATE_BYTES_AT_A_TIME`], each with at least one entry.
 fn parts(order: &[usize], bytes: impl Fn(usize) -> usize) -> Vec<&[usize]> {
     let (mut parts, mut start, mut held) = (Vec::new(), 0, 0usize);
     for (end, &index) in order.iter().enumerate() {
@@ -234,7 +233,11 @@ fn parts(order: &[usize], bytes: impl Fn(usize) -> usize) -> Vec<&[usize]> {
 }
 
 /// The texts of the pairs, positive before negative.
-async fn tokenized(reader: &impl Reader, pairs: &[Pair], position: TokenPosition) -> Result<Vec<Prompt>, ExtractError> {
+async fn tokenized(
+    reader: &impl Reader,
+    pairs: &[Pair],
+    position: TokenPosition,
+) -> Result<Vec<TokenizedText>, ExtractError> {
     let mut prompts = Vec::with_capacity(2 * pairs.len());
     for (index, pair) in pairs.iter().enumerate() {
         let at = |error: ExtractError| error.at(format_args!("pair {}", index + 1));
@@ -242,17 +245,17 @@ async fn tokenized(reader: &impl Reader, pairs: &[Pair], position: TokenPosition
         let negative = reader.tokenize(&pair.negative).await.map_err(at)?;
         let answer = match position {
             TokenPosition::Answer => answer_tokens(&positive, &negative).ok_or_else(|| {
-                let reason = "the tokens of one text begin the other's, so neither has an answer";
+                let reason = "the tokens of one text are a prefix of the other's, so there is no answer";
                 at(ExtractError::Input(reason.to_string()))
             })?,
             _ => 0,
         };
         let (most, longest) = (reader.max_tokens(), positive.len().max(negative.len()));
         if longest > most {
-            let message = format!("found a text of {longest} tokens, expected {most} at most, the model's context");
+            let message = format!("found a text of {longest} tokens, expected at most {most}, the model's context");
             return Err(at(ExtractError::Input(message)));
         }
-        prompts.extend([positive, negative].map(|tokens| Prompt { tokens, answer }));
+        prompts.extend([positive, negative].map(|tokens| TokenizedText { tokens, answer }));
     }
     Ok(prompts)
 }

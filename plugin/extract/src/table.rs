@@ -1,8 +1,8 @@
-//! Tables that are read from tables alone.
+//! Deserialization of tables that refuses lists.
 
 /// Implements [`serde::Deserialize`] and [`serde::Serialize`] for a type that derives both with `remote = "Self"`, so
-/// that a list is refused: what serde derives would also read a table from a list of its values in their order, which
-/// the schema does not have.
+/// that lists are refused. serde's derived code would also read a table from a list of its values in order, which the
+/// schema does not allow.
 #[macro_export]
 macro_rules! from_table {
     ($type:ty, $expecting:literal) => {

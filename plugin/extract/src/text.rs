@@ -1,4 +1,4 @@
-//! Texts to run through a model, and contrastive pairs of them.
+//! Texts to run through a model, and contrastive pairs of texts.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -10,19 +10,19 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::error::ensure;
 use crate::{ExtractError, from_table};
 
-/// What a message costs beside its words.
+/// Bytes that each message counts in addition to its text.
 const MESSAGE_BYTES: usize = 32;
 
-/// Longest part of a text that messages show, in characters.
+/// Most characters of a text that error messages show.
 const SHOWN: usize = 60;
 
 /// A text to run through a model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Text {
-    /// As it is.
+    /// A plain text.
     Plain(String),
-    /// Through the model's chat template.
+    /// Messages that go through the model's chat template.
     Chat(Vec<Message>),
 }
 
@@ -32,7 +32,7 @@ pub enum Text {
 pub struct Message {
     /// `system`, `user` or `assistant`, as far as the model's template knows them.
     pub role: String,
-    /// What is said.
+    /// The text of the message.
     pub content: String,
 }
 
@@ -42,16 +42,16 @@ from_table!(Message, "a message: a table of role and content");
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Pair {
-    /// With the concept.
+    /// The text with the concept.
     pub positive: Text,
-    /// Without it, or with its opposite.
+    /// The text without the concept, or with its opposite.
     pub negative: Text,
 }
 
 from_table!(Pair, "a pair: a table of positive and negative");
 
 impl<'de> Deserialize<'de> for Text {
-    // By hand: derived for an untagged enum, the error would not say what was found.
+    // By hand: the error of a derived untagged enum does not say what was found.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TextVisitor;
 
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// For people: of a chat, `role: text` lines.
+/// Displays a text; a chat as `role: text` lines.
 impl Display for Text {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -95,7 +95,7 @@ impl Display for Text {
 }
 
 impl Text {
-    /// Bytes of what is said in it, with something for each message, however little it says.
+    /// Bytes of the text, with a minimum for each message.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Plain(text) => text.len(),
@@ -117,7 +117,7 @@ impl Text {
 }
 
 impl Pair {
-    /// Checks that the texts say something, and not the same.
+    /// Checks that the texts are not blank and not equal.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! The engine's messages, for people.
+//! Shortens the engine's messages.
 
-/// A message without the backtrace that candle writes into its errors where `RUST_BACKTRACE` is set.
+/// A message without the backtrace that candle adds to its errors if `RUST_BACKTRACE` is set.
 pub fn without_backtrace(message: &str) -> String {
     let is_frame = |line: &&str| line.starts_with(' ') && line.trim_start().starts_with("0: ");
     let lines: Vec<&str> = message.lines().collect();
@@ -8,19 +8,19 @@ pub fn without_backtrace(message: &str) -> String {
     lines[..end].join("\n").trim_end().to_string()
 }
 
-/// What became of asking the hub for a model, if that is what a message of the engine is of.
+/// The result of requesting a model from the hub, if the engine's message is about that.
 #[cfg(feature = "engine")]
 pub(crate) fn hub_answer(message: &str) -> Option<String> {
     let code = message.split_once("(HTTP ").map(|(_, rest)| rest);
     let code = code.and_then(|rest| rest.split_once(')')).map(|(code, _)| code);
     match code {
-        Some("404") => Some("the hub has none either (HTTP 404)".to_string()),
+        Some("404") => Some("the hub has no such model (HTTP 404)".to_string()),
         Some(code @ ("401" | "403")) => Some(format!(
-            "the hub shows none (HTTP {code}): is the name right? A private or gated model wants an access token, in HF_TOKEN"
+            "the hub denies access (HTTP {code}): check the name; a private or gated model needs an access token in HF_TOKEN"
         )),
         Some(code) => Some(format!("the hub answered with an error (HTTP {code})")),
         None => {
-            // What the HTTP client says, from the outermost to the innermost cause.
+            // The HTTP client's causes, from the outermost to the innermost.
             let (_, causes) = message.split_once("request error: ")?;
             let reason = causes.rsplit(": ").next().unwrap_or_default().trim();
             Some(format!("the hub could not be reached ({reason})"))

@@ -16,7 +16,7 @@ pub const HIDDEN: usize = 4;
 /// Number of its blocks.
 pub const LAYERS: usize = 6;
 
-/// The tokenizer's tokens; the ids are their places.
+/// The tokenizer's tokens; a token's id is its index.
 pub const WORDS: [&str; 5] = ["the", " cat", " sat", " on", " mat"];
 
 /// The id of the token `text`; the error says what it is instead.
@@ -51,8 +51,9 @@ pub fn default_spec() -> SteeringSpec {
     ])
 }
 
-/// Native vectors `a` (layers 1 and 2), `b` (2 and 3) and `c` (1, the stream's norm and spread not known), `small` (found
-/// on a model of width 2, at layer 0), the map `up` from there to layer 4, and `other`, which fits neither model.
+/// Native vectors `a` (layers 1 and 2), `b` (2 and 3) and `c` (1, the stream's norm and spread not known), `small`
+/// (found on a model of width 2, at layer 0), the map `up` from its model to layer 4, and `other`, which fits neither
+/// model.
 pub fn library() -> Library {
     let large = || model("large", HIDDEN, LAYERS);
     let a: &[f32] = &[3.0, 0.0, 4.0, 0.0];

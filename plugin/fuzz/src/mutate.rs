@@ -1,11 +1,11 @@
-//! Mutations that keep the syntax: changes of one place of a spec's tree. By bytes alone hardly any mutant of a spec is
-//! one, so that compiling would hardly be reached.
+//! Mutations that keep the syntax: changes of one node of a spec's tree. Mutants by bytes are rarely valid specs, so
+//! that the compiler would rarely be reached.
 
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-/// Specs whose parts are put into others.
+/// Specs whose parts are inserted into others.
 static PARTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     [
         include_str!("../seeds/spec_json/all-keys.json"),
@@ -22,7 +22,7 @@ static PARTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     .into()
 });
 
-/// Texts that mean something somewhere.
+/// Texts that are meaningful in some field.
 const WORDS: [&str; 40] = [
     "a",
     "b",
@@ -66,16 +66,16 @@ const WORDS: [&str; 40] = [
     "the",
 ];
 
-/// A small generator of numbers (splitmix64): libFuzzer gives one seed for each mutation.
+/// A small random number generator (splitmix64). libFuzzer provides one seed per mutation.
 pub struct Rng(u64);
 
 impl Rng {
-    /// One that is started with `seed`.
+    /// A generator started with `seed`.
     pub fn new(seed: u32) -> Self {
         Self(seed.into())
     }
 
-    /// A number below `n`; 0 if there is none.
+    /// A number below `n`; 0 if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -85,14 +85,14 @@ impl Rng {
     }
 }
 
-/// JSON with up to four places changed; `None` if `bytes` are no JSON.
+/// JSON with up to four nodes changed; `None` if `bytes` are not JSON.
 pub fn json(bytes: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
     let mut tree = serde_json::from_slice(bytes).ok()?;
     change_some(&mut tree, rng);
     serde_json::to_vec(&tree).ok()
 }
 
-/// TOML with up to four places changed; `None` if `bytes` are no TOML, or the mutant can't be written as such.
+/// TOML with up to four nodes changed; `None` if `bytes` are not TOML, or the mutant can't be written as TOML.
 pub fn toml(bytes: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
     let table: toml::Table = toml::from_str(std::str::from_utf8(bytes).ok()?).ok()?;
     let mut tree = serde_json::to_value(table).ok()?;
@@ -115,8 +115,8 @@ fn count(tree: &Value) -> usize {
     }
 }
 
-/// Changes the node that is `place` nodes further on in depth-first order; `key` is the last one above. Says whether it
-/// was reached.
+/// Changes the node that comes `place` nodes later in depth-first order; `key` is the last key above it. Returns
+/// whether it was reached.
 fn at(node: &mut Value, key: &str, place: &mut usize, rng: &mut Rng) -> bool {
     if *place == 0 {
         change(node, key, rng);
@@ -184,7 +184,7 @@ fn change_table(table: &mut Map<String, Value>, rng: &mut Rng) {
         key.and_then(|key| table.shift_remove(&key));
         return;
     }
-    // A member of a table that has a key in common, so that it mostly belongs here.
+    // A member of a table that shares a key, so that it usually belongs here.
     let mut alike = Vec::new();
     PARTS.iter().for_each(|part| tables_like(part, table, &mut alike));
     if let Some((key, value)) = alike.get(rng.below(alike.len())) {

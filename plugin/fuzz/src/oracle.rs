@@ -1,4 +1,4 @@
-//! What selectors and prompts mean, spelled out: slow and plain, what the plugin's fast way is compared with.
+//! The definition of selectors, slow and simple. The plugin's fast implementation is compared with it.
 
 use residual_hooks::Turn;
 
@@ -6,8 +6,8 @@ use crate::VectorUse;
 use crate::fixture::token;
 use crate::spec::{Role, Selection, TokenRef, Where, Window};
 
-/// Whether the token `id` at `index` of a phase's `len` is among `tokens`; `turns` are those of a prompt. Generations have
-/// no end, so no negative numbers: whatever `len` is said to be then makes no difference.
+/// Whether the token `id` at `index` of a phase with `len` tokens is among `tokens`; `turns` are those of a prompt. For
+/// generations, which have no end and so no negative positions, `len` is ignored.
 pub fn selects(tokens: &Where, index: usize, len: usize, id: u32, turns: &[Turn]) -> bool {
     let selection = match tokens {
         Where::All => return true,
@@ -32,9 +32,9 @@ pub fn selects(tokens: &Where, index: usize, len: usize, id: u32, turns: &[Turn]
     included && !excludes.contains(&Some(true))
 }
 
-/// Whether `used` acts on the token `id` at `index` of a prompt of `len`: what it says of the prompt, and the last token
-/// where the generation that it acts on includes the choice of the first one. A schedule that begins with nothing leaves
-/// the prompt alone.
+/// Whether `used` acts on the token `id` at `index` of a prompt of `len`: by its selection for the prompt, or on the
+/// last token if its generation includes the choice of the first token. With a first factor of 0 it does not act on the
+/// prompt.
 pub fn acts_on_prompt(used: &VectorUse, index: usize, len: usize, id: u32, turns: &[Turn]) -> bool {
     let first_factor = (used.schedule.as_ref()).map_or(1.0, |schedule| match (&schedule.trigger, &schedule.factors) {
         (Some(_), _) => schedule.before.unwrap_or(0.0),
@@ -45,7 +45,7 @@ pub fn acts_on_prompt(used: &VectorUse, index: usize, len: usize, id: u32, turns
     first_factor as f32 != 0.0 && (last || selects(used.in_prompt(), index, len, id, turns))
 }
 
-/// Whether position -1 is among `tokens`, which are those of a generation: lists of tokens say nothing of it.
+/// Whether position -1 is among `tokens` of a generation. Lists of token ids don't include it.
 fn chooses_the_first(tokens: &Where) -> bool {
     let selection = match tokens {
         Where::All => return true,
@@ -61,7 +61,7 @@ fn chooses_the_first(tokens: &Where) -> bool {
         && !has(&selection.exclude_positions, &selection.exclude_windows)
 }
 
-/// The name of the first clause of `tokens` that selects nothing of `prompt`, or that excludes the rest of it.
+/// The name of the first clause of `tokens` that selects nothing in `prompt`, or that excludes the rest.
 pub fn idle_clause(tokens: &Where, prompt: &[u32], turns: &[Turn]) -> Option<String> {
     let Where::Only(selection) = tokens else { return None };
     let any = |selection: Selection| {
@@ -100,7 +100,7 @@ pub fn idle_clause(tokens: &Where, prompt: &[u32], turns: &[Turn]) -> Option<Str
         exclude_roles: None,
         ..selection.clone()
     };
-    // Tokens and messages that are not in the prompt leave nothing to exclude.
+    // Without any of the tokens or messages in the prompt there is nothing to exclude.
     if !any(left.clone()) {
         return None;
     }
@@ -139,7 +139,7 @@ fn of_tokens(tokens: &Option<Vec<TokenRef>>, id: u32) -> Option<bool> {
     Some(tokens.as_ref()?.iter().any(is))
 }
 
-/// A message is its text and, before that of an assistant, the position from whose state its first token is chosen.
+/// A message is its text and, for an assistant, the position before, from whose state its first token is chosen.
 fn in_messages(roles: &Option<Vec<Role>>, index: usize, turns: &[Turn]) -> Option<bool> {
     let roles = roles.as_ref()?;
     let within = |turn: &Turn| {

@@ -1,4 +1,4 @@
-//! Compiles a valid spec and checks the program token by token, and what a request reads of the stream.
+//! Compiles a valid spec and checks the program token by token, and the readouts of a request.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use crate::select::Selector;
 use crate::spec::{Conflict, NormRule, RequestSteering, Where};
 use crate::{Library, Program, SteeringSpec, Target, VectorUse, oracle, reference};
 
-/// A sequence that programs are tried on.
+/// A sequence that programs are tested on.
 struct Sequence {
     /// How many of its tokens are the prompt.
     len: usize,
@@ -37,7 +37,7 @@ impl Sequence {
         &self.tokens[..self.len]
     }
 
-    /// The number of tokens that it begins with as `other` does.
+    /// The length of the common prefix with `other`.
     fn in_common(&self, other: &Self) -> usize {
         let both = self.tokens.iter().zip(other.tokens);
         both.take_while(|(token, other)| token == other).count()
@@ -47,7 +47,7 @@ impl Sequence {
 /// The tokens of a conversation.
 const CONVERSATION: &[u32] = &[3, u32::MAX, 3, 3, 7, 0, 1, 2, 4, 4, 3, 2, 0];
 
-/// Among them a conversation that goes on, and turns of all kinds: next to each other, empty, of a role that none has.
+/// They include a conversation that goes on, and turns of all kinds: adjacent, empty, and of an unknown role.
 static SEQUENCES: LazyLock<[Sequence; 6]> = LazyLock::new(|| {
     [
         Sequence::new(1, &[0, 0], &[("user", 0..1)]),
@@ -80,12 +80,12 @@ static SEQUENCES: LazyLock<[Sequence; 6]> = LazyLock::new(|| {
 static LIBRARY: LazyLock<Library> = LazyLock::new(fixture::library);
 static TARGET: LazyLock<Target> = LazyLock::new(fixture::target);
 
-/// Compiles `spec`, which is valid but for having too many vectors, and checks the program; `again` is the same spec
-/// after it was written and read, and must compile to the same.
+/// Compiles `spec`, which is valid except that it may have too many vectors, and checks the program; `again` is the
+/// same spec after it was written and read, and must compile to the same program.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If an invariant is violated.
 pub fn check(spec: &SteeringSpec, again: Option<&SteeringSpec>) {
     let program = |spec| compile(spec, &LIBRARY, &TARGET, &token, "steering.").map_err(|error| error.to_string());
     let compiled = program(spec);
@@ -106,10 +106,10 @@ pub fn check(spec: &SteeringSpec, again: Option<&SteeringSpec>) {
         let seen: Vec<Vec<bool>> = (spec.vectors.iter().zip(&program.steps))
             .map(|(used, step)| selected(used, step, sequence))
             .collect();
-        prompt_is_looked_at(spec, &program, sequence);
+        check_prompt_validation(spec, &program, sequence);
         steps_meet_only_where_they_may(&program, &seen, sequence.len);
         let states = states_change_only_where_selected(&program, &seen, sequence);
-        let run = Run {
+        let run = SteeredRun {
             sequence,
             states,
             admission: admission(&program, sequence.prompt()),
@@ -125,11 +125,11 @@ pub fn check(spec: &SteeringSpec, again: Option<&SteeringSpec>) {
     identity(&program);
 }
 
-/// Checks what a valid request reads of the stream.
+/// Checks the readouts of a valid request.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If an invariant is violated.
 pub fn check_reading(asked: &RequestSteering) {
     let layers: Vec<usize> = (0..LAYERS).collect();
     let readouts = match compile_readouts(asked, &LIBRARY, &TARGET, &layers, "steering.") {
@@ -162,12 +162,11 @@ fn in_chat(program: &Program, turns: &[Turn]) -> Program {
     let resolved = program.in_turns(turns);
     assert!(!resolved.has_roles());
     assert_eq!(resolved.fingerprint, program.fingerprint);
-    match program.has_roles() {
-        true => resolved,
-        false => {
-            assert_eq!(resolved, *program);
-            program.clone()
-        }
+    if program.has_roles() {
+        resolved
+    } else {
+        assert_eq!(resolved, *program);
+        program.clone()
     }
 }
 
@@ -177,18 +176,19 @@ fn selected(used: &VectorUse, step: &Step, sequence: &Sequence) -> Vec<bool> {
     let at = |(position, &id): (usize, &u32)| {
         let in_prompt = position < len;
         let [prompt, generation] = [&step.prompt, &step.generation].map(|phase| phase.contains(position, len, id));
-        let expected = match in_prompt {
-            true => (oracle::acts_on_prompt(used, position, len, id, &sequence.turns), false),
-            false => (false, oracle::selects(used.in_generation(), position - len, 0, id, &[])),
+        let expected = if in_prompt {
+            (oracle::acts_on_prompt(used, position, len, id, &sequence.turns), false)
+        } else {
+            (false, oracle::selects(used.in_generation(), position - len, 0, id, &[]))
         };
         assert_eq!((prompt, generation), expected, "{position} of {len}: {id}");
         for (selector, found, here) in [
             (&step.prompt, prompt, in_prompt),
             (&step.generation, generation, !in_prompt),
         ] {
-            // (The prompt's last token may be selected for being the last.)
+            // (The prompt's last token may be selected because it is the last.)
             if here && position + 1 != len {
-                says_of_itself(selector, found, position, len, id);
+                check_properties(selector, found, position, len, id);
             }
         }
         prompt || generation
@@ -196,15 +196,15 @@ fn selected(used: &VectorUse, step: &Step, sequence: &Sequence) -> Vec<bool> {
     sequence.tokens.iter().enumerate().map(at).collect()
 }
 
-fn says_of_itself(selector: &Selector, found: bool, position: usize, len: usize, id: u32) {
+fn check_properties(selector: &Selector, found: bool, position: usize, len: usize, id: u32) {
     assert!(found || !selector.is_all());
     assert!(!found || !selector.is_none());
     let first = if position < len { 0 } else { len };
     assert!(!selector.ignores_position() || found == selector.contains(first, len, id));
 }
 
-/// Checks that what is said of a prompt is true, and that each vector acts on a prompt that passes.
-fn prompt_is_looked_at(spec: &SteeringSpec, program: &Program, sequence: &Sequence) {
+/// Checks that the validation of a prompt is correct, and that each vector acts on a valid prompt.
+fn check_prompt_validation(spec: &SteeringSpec, program: &Program, sequence: &Sequence) {
     let prompt = sequence.prompt();
     let mut expected = Ok(());
     for (index, (used, step)) in spec.vectors.iter().zip(&program.steps).enumerate().rev() {
@@ -223,7 +223,7 @@ fn prompt_is_looked_at(spec: &SteeringSpec, program: &Program, sequence: &Sequen
     assert_eq!(program.validate_prompt(prompt), expected);
 }
 
-/// Checks two and two steps that act on one token: they are never called disjoint.
+/// Checks that steps that act on the same token are never reported as disjoint.
 fn steps_meet_only_where_they_may(program: &Program, seen: &[Vec<bool>], len: usize) {
     for (i, a) in program.steps.iter().enumerate() {
         for (j, b) in program.steps[..i].iter().enumerate() {
@@ -241,11 +241,11 @@ fn steps_meet_only_where_they_may(program: &Program, seen: &[Vec<bool>], len: us
 /// The state that is steered.
 const BEFORE: [f32; HIDDEN] = [0.5, -1.0, 2.0, 0.25];
 
-/// What becomes of a state at each token and layer.
-type States = Vec<[[f32; HIDDEN]; LAYERS]>;
+/// The steered state at each token and layer.
+type SteeredStates = Vec<[[f32; HIDDEN]; LAYERS]>;
 
-/// Steers a state at every layer and token, as spelled out in the plugin's reference.
-fn states_change_only_where_selected(program: &Program, seen: &[Vec<bool>], sequence: &Sequence) -> States {
+/// Steers a state at every layer and token with the plugin's reference implementation.
+fn states_change_only_where_selected(program: &Program, seen: &[Vec<bool>], sequence: &Sequence) -> SteeredStates {
     let decisions = vec![true; program.conditions.len()];
     let mut states = vec![[BEFORE; LAYERS]; sequence.tokens.len()];
     for (position, states) in states.iter_mut().enumerate() {
@@ -266,10 +266,10 @@ fn states_change_only_where_selected(program: &Program, seen: &[Vec<bool>], sequ
     states
 }
 
-/// A sequence, steered, and what a cache is told of it.
-struct Run<'a> {
+/// A steered sequence, and its sharing with caches.
+struct SteeredRun<'a> {
     sequence: &'a Sequence,
-    states: States,
+    states: SteeredStates,
     admission: Admission,
 }
 
@@ -282,9 +282,9 @@ fn admission(program: &Program, prompt: &[u32]) -> Admission {
     }
 }
 
-/// Checks that states before the first that is steered are those of an unsteered sequence, that none of those that are is,
-/// and that no more than what is generated is kept from others.
-fn salts_say_where_steps_act(program: &Program, run: &Run<'_>, seen: &[Vec<bool>]) {
+/// Checks that the salt of unsteered states is 0, that the salt of steered states is not, and that only generated
+/// tokens are not shared.
+fn salts_say_where_steps_act(program: &Program, run: &SteeredRun<'_>, seen: &[Vec<bool>]) {
     let (sequence, Admission { salts, own_from, .. }) = (run.sequence, &run.admission);
     let first = program.first_in_prompt(sequence.prompt());
     assert!(salts.is_sorted_by(|(a, _), (b, _)| a < b));
@@ -299,8 +299,8 @@ fn salts_say_where_steps_act(program: &Program, run: &Run<'_>, seen: &[Vec<bool>
     }
 }
 
-/// Checks that the same is done to the tokens of two sequences as long as a cache may take the states of one for the other.
-fn shared_states_are_equal(run: &Run<'_>, other: &Run<'_>) {
+/// Checks that tokens are steered equally in two sequences as long as a cache may share their states.
+fn shared_states_are_equal(run: &SteeredRun<'_>, other: &SteeredRun<'_>) {
     let compatible = run.admission.compatible(&other.admission);
     let shared = run.sequence.in_common(other.sequence).min(compatible);
     assert_eq!(run.states[..shared], other.states[..shared]);
@@ -331,7 +331,7 @@ fn identity(program: &Program) {
     }
     if program.uniform {
         for step in &program.steps {
-            // (The prompt's last token may be selected for being the last.)
+            // (The prompt's last token may be selected because it is the last.)
             let alike = |id: u32| step.prompt.contains(0, 2, id) == step.generation.contains(3, 2, id);
             assert!((0..10).all(alike));
         }

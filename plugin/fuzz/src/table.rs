@@ -9,18 +9,18 @@ use crate::spec::{Conflict, NormRule};
 use crate::vector_source::VectorEntry;
 use crate::{SteeringSpec, VectorUse, program};
 
-/// What of the `[steering]` table specs are about, as `config.rs` reads it; that module can't be included, as it has
-/// mistral.rs read the file too.
+/// The part of the `[steering]` table that has specs, as `config.rs` reads it. That module can't be included, since it
+/// needs mistral.rs.
 #[derive(Deserialize)]
-struct File {
+struct SteeringFile {
     #[serde(default)]
-    steering: Table,
+    steering: SteeringTable,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only read")]
-struct Table {
+struct SteeringTable {
     #[serde(default)]
     vectors: BTreeMap<String, VectorEntry>,
     #[serde(default)]
@@ -42,17 +42,17 @@ struct DefaultEntry {
     norm: NormRule,
 }
 
-/// Reads `bytes` as a configuration file, and checks what must hold of its defaults.
+/// Reads `bytes` as a configuration file, and checks invariants of its defaults.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If an invariant is violated.
 pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let File { steering } = match toml::from_str(text) {
+    let SteeringFile { steering } = match toml::from_str(text) {
         Ok(file) => file,
         Err(error) => {
-            // What the user gets to see.
+            // The message for the user.
             let _ = error.to_string();
             return;
         }

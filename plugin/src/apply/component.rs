@@ -3,12 +3,12 @@
 use candle_core::{CpuStorage, D, DType, Result, Storage, Tensor};
 use half::{bf16, f16};
 
-/// The components of `states`, `[tokens, hidden]`, along each of `directions`, `[hidden]`: by direction, then by token, in float32;
-/// on a CPU with the same bits whatever the other tokens and directions are.
+/// The components of `states`, `[tokens, hidden]`, along each of `directions`, `[hidden]`: by direction, then by token,
+/// in float32. On a CPU the bits don't depend on the other tokens and directions.
 ///
 /// # Errors
 ///
-/// A direction of another width than the states; a dtype other than float32, float16 and bfloat16; what candle says.
+/// A direction has another width than the states, the dtype is not float32, float16 or bfloat16, or candle fails.
 pub fn components(states: &Tensor, directions: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
     let (_, hidden) = states.dims2()?;
     if let Some(other) = directions.iter().find(|direction| direction.len() != hidden) {
@@ -18,7 +18,7 @@ pub fn components(states: &Tensor, directions: &[&[f32]]) -> Result<Vec<Vec<f32>
         let each = |direction: &&[f32]| each(states, |state| dot(state, direction));
         return directions.iter().map(each).collect();
     }
-    // One product, and one copy back.
+    // One product, and one copy from the device.
     let directions = Tensor::from_vec(directions.concat(), (directions.len(), hidden), states.device())?;
     directions.matmul(&states.to_dtype(DType::F32)?.t()?)?.to_vec2()
 }
@@ -35,7 +35,7 @@ pub fn norms(states: &Tensor) -> Result<Vec<f32>> {
     states.to_dtype(DType::F32)?.sqr()?.sum(D::Minus1)?.sqrt()?.to_vec1()
 }
 
-/// What `f` says of each of `states`, `[tokens, hidden]`, which are on the CPU.
+/// `f` of each of `states`, `[tokens, hidden]`, which must be on the CPU.
 fn each(states: &Tensor, f: impl Fn(&[f32]) -> f32) -> Result<Vec<f32>> {
     let (_, hidden) = states.dims2()?;
     let states = states.contiguous()?;
@@ -69,7 +69,7 @@ pub fn norm(state: &[f32]) -> f32 {
     dot(state, state).sqrt()
 }
 
-/// Summed in 16 parts, so that it is vectorised.
+/// The dot product, summed in 16 parts so that the compiler vectorises it.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     const PARTS: usize = 16;
     let (a, b) = (a.chunks_exact(PARTS), b.chunks_exact(PARTS));

@@ -1,33 +1,33 @@
-//! What schedules make of the steps of one forward pass.
+//! The factors that schedules give to the steps of one forward pass.
 
 use std::sync::{Arc, Mutex};
 
 use candle_core::{Device, DeviceLocation, Result, Tensor};
 use residual_hooks::Row;
 
-use super::lock;
-use super::plan::Layout;
+use super::plan::StepLayout;
 use super::sequence::SequenceState;
+use crate::lock::lock;
 
 /// By position of the stream, the factor of each step of its program.
 pub struct Gains {
-    /// By row and position: 0 where all factors are 1, else 1 + where they begin in `values`.
+    /// By row and position: 0 if all factors are 1, else 1 + the index of the first factor in `values`.
     index: Vec<u32>,
     values: Vec<f32>,
     width: usize,
-    /// What was made of them for the rounds of layouts on devices.
-    tensors: Mutex<Vec<Made>>,
+    /// Tensors of factors, made for rounds of layouts on devices.
+    tensors: Mutex<Vec<RoundGains>>,
 }
 
-struct Made {
-    layout: Arc<Layout>,
+struct RoundGains {
+    layout: Arc<StepLayout>,
     round: usize,
     device: DeviceLocation,
     tensor: Tensor,
 }
 
 impl Gains {
-    /// Those of `rows` in a stream of `width` positions; `None` if no program has a schedule.
+    /// The factors for `rows` in a stream of `width` positions; `None` if no program has a schedule.
     pub fn new(rows: &[Row], width: usize) -> Option<Self> {
         let scheduled = |row: &Row| SequenceState::of(row).is_some_and(SequenceState::is_scheduled);
         if !rows.iter().any(scheduled) {
@@ -49,7 +49,7 @@ impl Gains {
                 if known.is_none() {
                     gains.values.extend(state.gains(position, row.prompt_len));
                 }
-                // All tokens of a prompt have the same ones.
+                // All tokens of a prompt have the same factors.
                 if position < row.prompt_len {
                     of_prompt = Some(at);
                 }
@@ -59,20 +59,21 @@ impl Gains {
         Some(gains)
     }
 
-    /// Those at a position of the stream, by step of its program and maybe more; `None` where all are 1.
+    /// The factors at a position of the stream, by step of its program; the slice may be longer. `None` if all are 1.
     pub fn at(&self, position: usize) -> Option<&[f32]> {
         let begin = self.index.get(position)?.checked_sub(1)?;
         self.values.get(begin as usize..)
     }
 
-    /// The factor of what each position does in a round: `[rows, width, 1]`.
+    /// The factor of each position's step in a round: `[rows, width, 1]`.
     ///
     /// # Errors
     ///
-    /// What candle says.
-    pub fn of_round(&self, layout: &Arc<Layout>, round: usize, device: &Device) -> Result<Tensor> {
-        let is =
-            |made: &&Made| Arc::ptr_eq(&made.layout, layout) && made.round == round && made.device == device.location();
+    /// Errors of candle.
+    pub fn of_round(&self, layout: &Arc<StepLayout>, round: usize, device: &Device) -> Result<Tensor> {
+        let is = |made: &&RoundGains| {
+            Arc::ptr_eq(&made.layout, layout) && made.round == round && made.device == device.location()
+        };
         if let Some(made) = lock(&self.tensors).iter().find(is) {
             return Ok(made.tensor.clone());
         }
@@ -85,7 +86,7 @@ impl Gains {
             .collect();
         let rows = values.len() / self.width.max(1);
         let tensor = Tensor::from_vec(values, (rows, self.width, 1), device)?;
-        lock(&self.tensors).push(Made {
+        lock(&self.tensors).push(RoundGains {
             layout: layout.clone(),
             round,
             device: device.location(),

@@ -2,14 +2,14 @@
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`sequence`] | what a sequence carries: its program, and what its conditions said |
-//! | [`reader`] | what a request wants to see of a sequence's stream |
-//! | [`pass`] | one forward pass: which layers are looked at, and the plan as far as it is known |
+//! | [`sequence`] | the state of a sequence: its program, and the values of its conditions |
+//! | [`reader`] | reads numbers and states of a sequence's stream for its request |
+//! | [`pass`] | one forward pass: which layers are read, and the plan as far as it is known |
 //! | [`plan`] | which steps act at which position |
-//! | [`gains`] | what schedules make of the steps |
+//! | [`gains`] | the factors that schedules give to the steps |
 //! | [`component`] | components of states along directions |
-//! | [`per_position`] | what a plan means at a layer, done on a CPU |
-//! | [`table`] | the same as tensors, for other devices: a line a direction, gathered across the batch |
+//! | [`per_position`] | runs the plan of a layer on a CPU, position by position |
+//! | [`table`] | runs it on other devices: a table with one row per direction, gathered across the batch |
 
 pub mod component;
 pub mod gains;
@@ -27,41 +27,43 @@ use residual_hooks::BatchView;
 
 use pass::Pass;
 use plan::Plan;
-use table::Tables;
+use table::TensorTables;
 
-/// Most bytes of programs that plans keep in memory after their passes. A plan of more is made anew for each pass.
+use crate::lock::lock;
+
+/// Most bytes of programs that kept plans hold in memory. A plan with more is built anew for each pass.
 pub const MAX_KEPT_PROGRAM_BYTES: usize = 256 << 20;
 
-/// Most plans that are kept: those of passes at their start, and as they are after each layer at which conditions are decided.
+/// Most kept plans. A pass has one at its start, and one after each layer at which conditions are decided.
 const MAX_KEPT_PLANS: usize = 64;
 
 /// Steers the forward passes of one model.
 #[derive(Default)]
 pub struct Applier {
-    tables: Tables,
-    /// The plans of the last passes in which every sequence had one token: in generation the next pass wants the same. They keep
-    /// the programs of those batches in memory, [`MAX_KEPT_PROGRAM_BYTES`] at most.
+    tables: TensorTables,
+    /// The plans of the last passes in which every sequence had one token, since in generation the next pass usually
+    /// needs the same plan. They hold the programs of those batches in memory, at most [`MAX_KEPT_PROGRAM_BYTES`].
     kept: Mutex<Vec<Arc<Plan>>>,
 }
 
-/// What a pass was found to do: its rows' plan, and the one before it in the same pass.
-pub type Planned<'a> = &'a dyn Fn(&Plan, Option<&Plan>);
+/// Called with the plan of a pass, and with the previous plan of the same pass, if there is one.
+pub type PlanObserver<'a> = &'a dyn Fn(&Plan, Option<&Plan>);
 
 impl Applier {
-    /// The stream after block `layer`, steered as the rows' programs say; `None` where none of them does anything there.
-    /// `planned` is called when a pass begins, and when conditions were decided in it.
+    /// The stream after block `layer`, steered by the rows' programs; `None` if none of them acts there. Calls
+    /// `planned` when a pass begins, and when conditions were decided in it.
     ///
     /// # Errors
     ///
-    /// What candle says.
+    /// Errors of candle.
     pub fn after_block(
         &self,
         layer: usize,
         stream: &Tensor,
         batch: &BatchView,
-        planned: Planned<'_>,
+        planned: PlanObserver<'_>,
     ) -> Result<Option<Tensor>> {
-        let Some(pass) = self.look(layer, stream, batch, planned)? else {
+        let Some(pass) = self.observe(layer, stream, batch, planned)? else {
             return Ok(None);
         };
         let plan = pass.plan();
@@ -73,13 +75,13 @@ impl Applier {
         }
     }
 
-    /// The pass, once what anybody wants to know after block `layer` was looked at.
-    fn look(
+    /// The pass, after all readers and conditions have observed the stream after block `layer`.
+    fn observe(
         &self,
         layer: usize,
         stream: &Tensor,
         batch: &BatchView,
-        planned: Planned<'_>,
+        planned: PlanObserver<'_>,
     ) -> Result<Option<std::rc::Rc<Pass>>> {
         let (_, width, _) = stream.dims3()?;
         let pass = batch.plan(|| {
@@ -88,8 +90,8 @@ impl Applier {
             pass
         });
         let Some(pass) = pass else { return Ok(None) };
-        if pass.look(layer, stream, batch.rows())? {
-            let before = pass.go_on_with(self.plan(batch, width, Some(layer)));
+        if pass.observe(layer, stream, batch.rows())? {
+            let before = pass.replace_plan(self.plan(batch, width, Some(layer)));
             planned(&pass.plan(), Some(&before));
         }
         Ok(Some(pass))
@@ -98,7 +100,7 @@ impl Applier {
     fn plan(&self, batch: &BatchView, width: usize, seen: Option<usize>) -> Arc<Plan> {
         let mut kept = lock(&self.kept);
         if let Some(found) = kept.iter().position(|plan| plan.fits(batch.rows(), width, seen)) {
-            // The one that was used last is the last to go.
+            // The plan that was used last is removed last.
             let plan = kept.remove(found);
             kept.push(plan.clone());
             return plan;
@@ -114,11 +116,6 @@ impl Applier {
         }
         plan
     }
-}
-
-/// Recovers a poisoned lock; the caches behind it are consistent after every statement.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

@@ -10,26 +10,26 @@ use super::gains::Gains;
 use super::plan::{Plan, captured};
 use super::sequence::SequenceState;
 
-/// What a forward pass does and looks at.
+/// What a forward pass does and reads.
 pub struct Pass {
-    /// As far as it is known: conditions are decided on the way.
+    /// The plan as far as it is known. Conditions are decided in the course of the pass.
     plan: RefCell<Arc<Plan>>,
     gains: Option<Gains>,
-    /// By layer, whether rows have conditions that are decided there.
+    /// By layer, whether conditions of some row are decided there.
     decides: Vec<bool>,
-    /// By layer, whether rows are read there.
+    /// By layer, whether some row is read there.
     reads: Vec<bool>,
-    /// Whether the streams of some prompts are kept.
+    /// Whether the stream of some row's prompt is captured.
     captures: bool,
 }
 
 impl Pass {
-    /// The pass of `rows` in a stream of `width` positions; `plan` makes the plan that it begins with.
+    /// The pass of `rows` in a stream of `width` positions; `plan` makes its first plan.
     pub fn new(rows: &[Row], width: usize, plan: impl FnOnce() -> Arc<Plan>) -> Self {
         let (mut decides, mut reads) = (Vec::new(), Vec::new());
         for row in rows {
             let Some(state) = SequenceState::of(row) else { continue };
-            state.pass(row);
+            state.note_triggers(row);
             state.decides_at(row).for_each(|layer| mark(&mut decides, layer));
             let layers = state.reader().map_or(&[][..], |reader| reader.layers());
             layers.iter().for_each(|layer| mark(&mut reads, *layer));
@@ -43,28 +43,28 @@ impl Pass {
         }
     }
 
-    /// What is done, as far as it is known.
+    /// The plan as far as it is known.
     pub fn plan(&self) -> Arc<Plan> {
         self.plan.borrow().clone()
     }
 
-    /// What schedules make of it.
+    /// The factors of schedules, if there are any.
     pub fn gains(&self) -> Option<&Gains> {
         self.gains.as_ref()
     }
 
-    /// Goes on with `plan`. Returns the one until now.
-    pub fn go_on_with(&self, plan: Arc<Plan>) -> Arc<Plan> {
+    /// Replaces the plan. Returns the previous one.
+    pub fn replace_plan(&self, plan: Arc<Plan>) -> Arc<Plan> {
         self.plan.replace(plan)
     }
 
-    /// Has everybody look at `stream`, `[rows, width, hidden]` after `layer`, before it is steered there. Whether conditions were
-    /// decided, so that the plan is to be made anew.
+    /// Shows `stream`, `[rows, width, hidden]` after `layer` and before it is steered there, to all readers and
+    /// conditions. Returns whether conditions were decided, so that a new plan is needed.
     ///
     /// # Errors
     ///
-    /// What candle says.
-    pub fn look(&self, layer: usize, stream: &Tensor, rows: &[Row]) -> Result<bool> {
+    /// Errors of candle.
+    pub fn observe(&self, layer: usize, stream: &Tensor, rows: &[Row]) -> Result<bool> {
         let at = |layers: &[bool]| layers.get(layer).copied().unwrap_or(false);
         let (decides, reads) = (at(&self.decides), at(&self.reads));
         if !(decides || reads || self.captures) {
@@ -75,7 +75,7 @@ impl Pass {
                 capture.keep(layer, row, &stream.get(index)?)?;
             }
             let Some(state) = SequenceState::of(row) else { continue };
-            let reader = state.reader().filter(|reader| reader.looks_at(layer));
+            let reader = state.reader().filter(|reader| reader.reads_at(layer));
             let decides = state.decides_at(row).any(|decided| decided == layer);
             if reader.is_none() && !decides {
                 continue;

@@ -1,7 +1,7 @@
-//! What the plan of a layer says, put to work on a CPU: each position by itself, in one pass over the stream.
+//! Runs the plan of a layer on a CPU: each position separately, in one pass over the stream.
 //!
-//! All is computed in float32 and rounded to the stream's dtype once, at the end. Nothing is allocated but what the stream
-//! that comes out of it takes; in a dtype other than float32 one state for each task as well.
+//! Everything is computed in float32 and rounded to the stream's dtype once, at the end. The only allocation is the
+//! resulting stream and, for a dtype other than float32, one state per task.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use half::{bf16, f16};
@@ -11,15 +11,15 @@ use super::component::{dot, norm};
 use super::gains::Gains;
 use super::plan::{Factors, LayerPlan, Plan};
 
-/// Elements of the stream that are worth a task of their own.
-const TASK: usize = 1 << 15;
+/// Elements of the stream per task of the thread pool.
+const TASK_ELEMENTS: usize = 1 << 15;
 
-/// Steers `stream`, `[rows, width, hidden]`, as `plan` says of the layer that `here` is, with what schedules make of it in this pass;
-/// `None` if it does nothing.
+/// Steers `stream`, `[rows, width, hidden]`, by `here`, the part of `plan` for one layer, with the factors `gains` of
+/// this pass; `None` if it does nothing.
 ///
 /// # Errors
 ///
-/// A direction of another width than the stream; a dtype other than float32, float16 and bfloat16.
+/// A direction has another width than the stream, or the dtype is not float32, float16 or bfloat16.
 pub fn apply(plan: &Plan, here: &LayerPlan, gains: Option<&Gains>, stream: &Tensor) -> Result<Option<Tensor>> {
     if !here.layout.acts() {
         return Ok(None);
@@ -83,7 +83,7 @@ impl CustomOp1 for Steer<'_> {
 }
 
 impl Steer<'_> {
-    /// What is done at a position of the stream, whose index is `set`.
+    /// The steps at a position of the stream whose set has index `set`.
     fn steps(&self, set: u32, position: usize) -> impl Iterator<Item = (&[f32], Factors, f32)> {
         let gains = self.gains.and_then(|gains| gains.at(position));
         let gain = move |step: u32| gains.and_then(|gains| gains.get(step as usize)).copied().unwrap_or(1.0);
@@ -92,9 +92,10 @@ impl Steer<'_> {
             .map(move |(direction, factors, step)| (direction, factors, gain(step)))
     }
 
-    /// Has `states` do all of `out`, with the index of each position and the number of the first.
+    /// Splits `out` into tasks and calls `states` for each, with the set index of each position and the number of the
+    /// first position.
     fn tasks<T: Send>(&self, out: &mut [T], states: impl Fn(&mut [T], &[u32], usize) + Sync) {
-        let positions = (TASK / self.hidden).max(1);
+        let positions = (TASK_ELEMENTS / self.hidden).max(1);
         if self.index.len() <= positions {
             return states(out, self.index, 0);
         }
@@ -123,9 +124,9 @@ impl Steer<'_> {
     }
 }
 
-/// Does `steps` to one state, each as strongly as its gain says.
+/// Applies `steps` to one state, each multiplied by its gain.
 fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], Factors, f32)>) {
-    // Whether the norm is preserved is the program's, so that of the first step says it for all.
+    // Whether the norm is preserved depends on the program, so the first step decides for all.
     let mut preserved = None;
     for (number, (direction, factors, gain)) in steps.enumerate() {
         if number == 0 && factors.preserve != 0.0 {
@@ -133,7 +134,7 @@ fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], Factors,
         }
         let factor = if let Some([min, max]) = factors.clamp {
             let component = dot(state, direction);
-            // What is no number stays none.
+            // NaN stays NaN.
             component.max(min).min(max) - component
         } else if factors.take == 0.0 {
             factors.set
@@ -145,7 +146,7 @@ fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], Factors,
         }
     }
     if let Some(before) = preserved {
-        // A state without length has no direction to be made longer. What is no number stays none.
+        // A state of length 0 can't be scaled to another length. NaN stays NaN.
         let after = norm(state);
         let ratio = before
             / if after < f32::MIN_POSITIVE {

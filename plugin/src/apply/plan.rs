@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use residual_hooks::Row;
 use steermap_extract::capture::StreamCapture;
 
-use super::lock;
 use super::sequence::SequenceState;
 use crate::compile::{Program, Step, StepLayer};
 use crate::directions::Direction;
+use crate::lock::lock;
 use crate::spec::{Conflict, NormRule, Op};
 
-/// The set of steps that act at a position; positions with equal sets are looked at once.
+/// The set of steps that act at a position. Positions with equal sets share one entry.
 #[derive(Clone)]
 pub struct StepSet {
     /// The program.
@@ -21,25 +21,25 @@ pub struct StepSet {
     pub steps: u32,
 }
 
-/// What a forward pass does.
+/// Which steps act at which position of a forward pass.
 pub struct Plan {
     sets: Vec<StepSet>,
-    /// By row and position of the stream: 0 where nothing is done, else 1 + the index of a set.
+    /// By row and position of the stream: 0 if no step acts, else 1 + the index of a set.
     index: Arc<[u32]>,
     width: usize,
     /// The steps of the pass: each step of each program once.
     steps: Vec<(Arc<Program>, usize)>,
     /// By set, its steps as indices into `steps`, in the order in which they act.
     of_set: Vec<Vec<usize>>,
-    /// By layer, what is done there; `None` where nothing is. Made when the pass first comes to the layer.
+    /// By layer, the plan for it; `None` if no step acts there. Built when the pass first reaches the layer.
     layers: Vec<Option<OnceLock<LayerPlan>>>,
-    /// What was laid out for the layers so far; most layers have the same.
-    layouts: Mutex<Vec<Arc<Layout>>>,
+    /// The layouts of the layers so far. Most layers share one.
+    layouts: Mutex<Vec<Arc<StepLayout>>>,
 }
 
 impl Plan {
-    /// The plan for these rows of a stream of `width` positions, once their states after the layers up to `seen` were looked at;
-    /// `None`: after none.
+    /// The plan for these rows of a stream of `width` positions, when their states after the layers up to `seen` have
+    /// been observed (`None`: none have).
     pub fn new(rows: &[Row], width: usize, seen: Option<usize>) -> Self {
         let mut plan = Self {
             sets: Vec::new(),
@@ -60,7 +60,7 @@ impl Plan {
                 if steps == 0 {
                     continue;
                 }
-                // Equal programs are one: they are compiled once for all that ask for them.
+                // Equal programs are shared, so addresses identify them.
                 let key = (Arc::as_ptr(program) as usize, steps);
                 *slot = *found.entry(key).or_insert_with(|| {
                     plan.sets.push(StepSet {
@@ -70,7 +70,7 @@ impl Plan {
                     plan.sets.len() as u32
                 });
             }
-            // Padding means nothing, so it goes along with the rest of its row.
+            // Padding is ignored, so it may have the set of its row's last token.
             let tokens = row.tokens().min(width);
             if let Some(&end) = index[..tokens].last() {
                 index[tokens..].fill(end);
@@ -97,12 +97,12 @@ impl Plan {
         plan
     }
 
-    /// Whether a later pass may want the same: every sequence has one token.
+    /// Whether a later pass may need the same plan: every sequence has one token.
     pub fn may_recur(&self) -> bool {
         self.width == 1
     }
 
-    /// What the programs of the pass take in memory, each counted once.
+    /// Bytes of the programs of the pass, each counted once.
     pub fn program_bytes(&self) -> usize {
         let mut programs: Vec<&Arc<Program>> = self.sets.iter().map(|set| &set.program).collect();
         programs.sort_by_key(|program| Arc::as_ptr(program));
@@ -110,7 +110,7 @@ impl Plan {
         programs.iter().map(|program| program.bytes()).sum()
     }
 
-    /// Whether a plan for these rows would be this one. Allocates nothing.
+    /// Whether a plan for these rows would equal this one. Allocates nothing.
     pub fn fits(&self, rows: &[Row], width: usize, seen: Option<usize>) -> bool {
         let same_at = |row: &Row, index: &[u32]| {
             let Some(state) = SequenceState::of(row) else {
@@ -138,7 +138,7 @@ impl Plan {
         &self.sets
     }
 
-    /// The set that [`index`](Self::index) has at a position; `None` where nothing is done.
+    /// The set with an index of [`index`](Self::index); `None` for 0.
     pub fn set(&self, index: u32) -> Option<&StepSet> {
         self.sets.get(index.checked_sub(1)? as usize)
     }
@@ -148,7 +148,7 @@ impl Plan {
         &self.index
     }
 
-    /// What is done after `layer`; `None` where nothing is.
+    /// The plan for `layer`; `None` if no step acts there.
     pub fn layer(&self, layer: usize) -> Option<&LayerPlan> {
         let plan = self.layers.get(layer)?.as_ref()?;
         Some(plan.get_or_init(|| self.make_layer(layer)))
@@ -163,12 +163,13 @@ impl Plan {
                 Some((program.as_ref(), step, step.layers.get(&layer)?))
             })
             .collect();
-        // In one order, whatever that of the rows: the tables of a mix are found again.
+        // The order doesn't depend on that of the rows, so a batch with the same mix of programs finds its tables
+        // again.
         let mut directions: Vec<Arc<Direction>> =
             here.iter().flatten().map(|(.., with)| with.direction.clone()).collect();
         directions.sort_by_key(Arc::as_ptr);
         directions.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let line = |with: &StepLayer| {
+        let table_row = |with: &StepLayer| {
             let of = Arc::as_ptr(&with.direction);
             directions.partition_point(|direction| Arc::as_ptr(direction) < of) as u32 + 1
         };
@@ -190,11 +191,11 @@ impl Plan {
             }
         });
         let factors = std::iter::once(Factors::default()).chain(factors).collect();
-        let places = self.of_set.iter().zip(&self.sets).map(|(steps, set)| {
+        let slots = self.of_set.iter().zip(&self.sets).map(|(steps, set)| {
             let acting = steps.iter().filter_map(|&number| {
                 let (_, step, with) = here[number]?;
-                Some(Place {
-                    line: line(with),
+                Some(StepSlot {
+                    table_row: table_row(with),
                     step: number as u32 + 1,
                     of_program: self.steps[number].1 as u32,
                     projects: step.op != Op::Add,
@@ -207,19 +208,19 @@ impl Plan {
             }
         });
         LayerPlan {
-            layout: self.layout(places.collect()),
+            layout: self.layout(slots.collect()),
             directions,
             factors,
         }
     }
 
-    fn layout(&self, places: Vec<Vec<Place>>) -> Arc<Layout> {
+    fn layout(&self, slots: Vec<Vec<StepSlot>>) -> Arc<StepLayout> {
         let mut layouts = lock(&self.layouts);
-        if let Some(known) = layouts.iter().find(|layout| layout.places == places) {
+        if let Some(known) = layouts.iter().find(|layout| layout.slots == slots) {
             return known.clone();
         }
-        let layout = Arc::new(Layout {
-            places,
+        let layout = Arc::new(StepLayout {
+            slots,
             index: self.index.clone(),
             width: self.width,
             rounds: OnceLock::new(),
@@ -229,76 +230,76 @@ impl Plan {
     }
 }
 
-/// What a forward pass does after one layer.
+/// The part of a plan for one layer.
 pub struct LayerPlan {
-    /// Who finds what where.
-    pub layout: Arc<Layout>,
-    /// The directions that are used; a `Place`'s line `1 + i` is the direction `i`.
+    /// Which step of which direction each set uses.
+    pub layout: Arc<StepLayout>,
+    /// The directions that are used; a slot's `table_row` is `1 + i` for the direction `i`.
     pub directions: Vec<Arc<Direction>>,
-    /// By a `Place`'s step; the first does nothing.
+    /// By a slot's `step`; the first does nothing.
     pub factors: Vec<Factors>,
 }
 
 impl LayerPlan {
-    /// What is done where [`Plan::index`] is `set`, in order: along which direction, with which factors, and as which step of its
-    /// program.
+    /// The steps at positions where [`Plan::index`] is `set`, in order: direction, factors, and the number of the step
+    /// in its program.
     pub fn steps(&self, set: u32) -> impl Iterator<Item = (&[f32], Factors, u32)> {
-        let places = set.checked_sub(1).map(|set| &self.layout.places[set as usize]);
-        places.into_iter().flatten().map(|place| {
-            let direction = &self.directions[place.line as usize - 1];
-            (direction.values(), self.factors[place.step as usize], place.of_program)
+        let slots = set.checked_sub(1).map(|set| &self.layout.slots[set as usize]);
+        slots.into_iter().flatten().map(|slot| {
+            let direction = &self.directions[slot.table_row as usize - 1];
+            (direction.values(), self.factors[slot.step as usize], slot.of_program)
         })
     }
 }
 
-/// What a step does: `h += (set - take (h . d)) d`; with bounds `clamp`, `set` is `h . d` brought between them.
+/// The factors of a step: `h += (set - take (h . d)) d`. With bounds `clamp`, `set` is `h . d` limited to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Factors {
-    /// See above.
+    /// `set` of the formula.
     pub set: f32,
-    /// See above.
+    /// `take` of the formula.
     pub take: f32,
-    /// See above.
+    /// The bounds of a clamp.
     pub clamp: Option<[f32; 2]>,
-    /// 1 where the norm is preserved.
+    /// 1 if the norm is preserved, else 0.
     pub preserve: f32,
 }
 
-/// Where a step that acts at a layer finds its direction and its factors.
+/// Where a step that acts at a layer has its direction and its factors.
 #[derive(Clone, Copy, PartialEq)]
-struct Place {
-    line: u32,
+struct StepSlot {
+    table_row: u32,
     step: u32,
     /// The number of the step in its program.
     of_program: u32,
-    /// Whether it wants to know the component along its direction.
+    /// Whether it needs the component along its direction.
     projects: bool,
-    /// Whether it keeps that between bounds.
+    /// Whether it keeps the component between bounds.
     clamps: bool,
 }
 
-/// Who finds what where.
-pub struct Layout {
-    /// By set, what it does in order.
-    places: Vec<Vec<Place>>,
+/// Which direction and which factors each set uses, in which order. Layers with equal layouts share one.
+pub struct StepLayout {
+    /// By set, its steps in order.
+    slots: Vec<Vec<StepSlot>>,
     index: Arc<[u32]>,
     width: usize,
-    rounds: OnceLock<Vec<Round>>,
+    rounds: OnceLock<Vec<StepRound>>,
 }
 
-/// One step of every position.
-pub struct Round {
-    /// The lines of the directions; 0 for none.
-    pub lines: Lookup,
-    /// The numbers of the factors; 0 for none.
+/// One step at every position.
+pub struct StepRound {
+    /// The rows of the directions in the table; 0 for none.
+    pub table_rows: Lookup,
+    /// The indices of the factors; 0 for none.
     pub steps: Lookup,
-    /// Whether any of them wants to know a component.
+    /// Whether any of the steps needs a component.
     pub projects: bool,
-    /// Whether any of them keeps it between bounds.
+    /// Whether any of the steps keeps it between bounds.
     pub clamps: bool,
 }
 
-/// One number a position, said as shortly as it can be.
+/// One number per position, in the shortest of three forms.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Lookup {
     /// The same for all.
@@ -309,38 +310,38 @@ pub enum Lookup {
     Positions(Vec<u32>),
 }
 
-impl Layout {
-    /// Whether anything is done at all.
+impl StepLayout {
+    /// Whether any step acts.
     pub fn acts(&self) -> bool {
-        self.places.iter().any(|set| !set.is_empty())
+        self.slots.iter().any(|set| !set.is_empty())
     }
 
-    /// The number, in its program, of the step that a position of the stream does in a round.
+    /// The number, in its program, of the step that acts at a position of the stream in a round.
     pub fn step_of(&self, position: usize, round: usize) -> Option<u32> {
         let set = self.index.get(position)?.checked_sub(1)?;
-        Some(self.places.get(set as usize)?.get(round)?.of_program)
+        Some(self.slots.get(set as usize)?.get(round)?.of_program)
     }
 
-    /// Round by round: each position does one step a round.
-    pub fn rounds(&self) -> &[Round] {
+    /// The rounds: in each, every position does at most one step.
+    pub fn rounds(&self) -> &[StepRound] {
         self.rounds.get_or_init(|| {
-            let count = self.places.iter().map(Vec::len).max().unwrap_or(0);
+            let count = self.slots.iter().map(Vec::len).max().unwrap_or(0);
             (0..count).map(|round| self.round(round)).collect()
         })
     }
 
-    fn round(&self, round: usize) -> Round {
-        let at = |set: u32| self.places[set.checked_sub(1)? as usize].get(round);
-        let lookup = |of: fn(&Place) -> u32| {
+    fn round(&self, round: usize) -> StepRound {
+        let at = |set: u32| self.slots[set.checked_sub(1)? as usize].get(round);
+        let lookup = |of: fn(&StepSlot) -> u32| {
             let all: Vec<u32> = self.index.iter().map(|&set| at(set).map_or(0, of)).collect();
             Lookup::new(all, self.width)
         };
-        let here = || self.places.iter().filter_map(|set| set.get(round));
-        Round {
-            lines: lookup(|place| place.line),
-            steps: lookup(|place| place.step),
-            projects: here().any(|place| place.projects),
-            clamps: here().any(|place| place.clamps),
+        let here = || self.slots.iter().filter_map(|set| set.get(round));
+        StepRound {
+            table_rows: lookup(|slot| slot.table_row),
+            steps: lookup(|slot| slot.step),
+            projects: here().any(|slot| slot.projects),
+            clamps: here().any(|slot| slot.clamps),
         }
     }
 }
@@ -358,7 +359,7 @@ impl Lookup {
     }
 }
 
-/// The entry of `layer`, which is made if the list is shorter.
+/// The entry of `layer`; extends the list if it is shorter.
 fn at<T: Default>(layers: &mut Vec<T>, layer: usize) -> &mut T {
     if layers.len() <= layer {
         layers.resize_with(layer + 1, T::default);
@@ -366,14 +367,14 @@ fn at<T: Default>(layers: &mut Vec<T>, layer: usize) -> &mut T {
     &mut layers[layer]
 }
 
-/// What keeps the stream of the row's prompt, where this pass reads some of it.
+/// The capture of the row's prompt, if there is one and this pass reads part of the prompt.
 pub fn captured(row: &Row) -> Option<&StreamCapture> {
     let capture = row.state.as_ref()?.downcast_ref()?;
     (row.start < row.prompt_len).then_some(capture)
 }
 
-/// The steps that act on the token at `position` of the row's sequence, as far as is known when its states up to the layer `seen` were
-/// looked at.
+/// The steps that act on the token at `position` of the row's sequence, as far as it is known after its states up to
+/// the layer `seen` have been observed.
 fn acting(state: &SequenceState, row: &Row, position: usize, token: u32, seen: Option<usize>) -> u32 {
     let mut acting = 0;
     for (number, step) in state.program().steps.iter().enumerate() {

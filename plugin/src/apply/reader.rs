@@ -1,4 +1,4 @@
-//! Keeps what a request wants to see of a sequence's stream.
+//! Reads numbers and states of a sequence's stream for its request.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,49 +7,50 @@ use candle_core::{DType, Result, Tensor};
 use residual_hooks::Row;
 
 use super::component::{components, norms};
-use super::lock;
 use crate::compile::{Reading, Readouts};
+use crate::lock::lock;
 use crate::spec::{Of, ReadPhase, StatePositions, States};
 
-/// Bytes that all sequences of a request may keep.
+/// Bytes that all sequences of a request may still use.
 pub type Budget = Arc<AtomicUsize>;
 
-/// What a token takes beside its numbers.
+/// Bytes per token in addition to its numbers.
 const TOKEN_BYTES: usize = 32;
 
-/// Reads the stream of one sequence. The engine's thread writes, who answers the request takes.
+/// Reads the stream of one sequence. The engine's thread adds what it reads; the thread that answers the request takes
+/// it.
 pub struct SequenceReader {
     readouts: Arc<Readouts>,
     prompt_len: usize,
     budget: Budget,
-    /// The positions whose states are wanted, where they are listed: ascending.
+    /// The positions whose states are read, ascending, if the request lists them.
     listed: Option<Vec<usize>>,
-    seen: Mutex<Seen>,
+    pending: Mutex<PendingReadout>,
 }
 
-/// What was seen and not yet taken.
-struct Seen {
+/// What was read and not yet taken.
+struct PendingReadout {
     /// The position of the first token.
     first: usize,
     ids: Vec<u32>,
-    readings: Vec<Numbers>,
-    states: Vec<KeptStates>,
-    /// The first position that there was no room for.
+    readings: Vec<ReadingValues>,
+    states: Vec<PendingStates>,
+    /// The first position that exceeded the budget.
     end: Option<usize>,
 }
 
-/// One number a token.
+/// The values of one reading.
 #[derive(Default)]
-struct Numbers {
-    /// From [`Seen::first`] on; NaN where it is not read.
+struct ReadingValues {
+    /// The values from [`PendingReadout::first`] on; NaN where it is not read.
     values: Vec<f32>,
-    /// Up to which position it is known.
+    /// The position up to which values are known.
     known: usize,
 }
 
 /// States after one layer.
 #[derive(Default)]
-struct KeptStates {
+struct PendingStates {
     positions: Vec<usize>,
     /// `[positions, hidden]`, row by row.
     values: Vec<f32>,
@@ -58,11 +59,11 @@ struct KeptStates {
 
 impl Drop for SequenceReader {
     fn drop(&mut self) {
-        self.take_stretch();
+        self.take_chunk();
     }
 }
 
-/// Positions of a prompt, counted from its start: ascending.
+/// Converts positions of a prompt to positions from its start, ascending.
 fn from_start(positions: &[i64], prompt_len: usize) -> Vec<usize> {
     let len = prompt_len as i64;
     let absolute = |position: &i64| usize::try_from(if *position < 0 { position + len } else { *position }).ok();
@@ -71,34 +72,32 @@ fn from_start(positions: &[i64], prompt_len: usize) -> Vec<usize> {
     absolute
 }
 
-/// What was read of a stretch of a sequence.
+/// What was read of consecutive tokens of a sequence.
 #[derive(Debug, Default, PartialEq)]
-pub struct Stretch {
+pub struct ReadoutChunk {
     /// The position of the first token.
     pub first: usize,
     /// The tokens.
     pub ids: Vec<u32>,
-    /// By readout, a number for each token; NaN for none.
+    /// By readout, a number for each token; NaN where it is not read.
     pub values: Vec<Vec<f32>>,
-    /// The states that were wanted, by layer: their positions, and `[positions, hidden]` row by row.
+    /// The states, by layer: their positions, and `[positions, hidden]` row by row.
     pub states: Vec<(Vec<usize>, Vec<f32>)>,
-    /// Whether there was no room for more.
+    /// Whether more would have exceeded the budget.
     pub truncated: bool,
 }
 
 impl SequenceReader {
     /// A reader of a sequence with a prompt of `prompt_len` tokens.
     pub fn new(readouts: Arc<Readouts>, prompt_len: usize, budget: Budget) -> Self {
-        // Tokens that nothing is read of are not told.
-        let first = match readouts
-            .readings
-            .iter()
-            .all(|reading| reading.phase == ReadPhase::Generation)
-        {
-            true => prompt_len,
-            false => 0,
+        // Tokens of which nothing is read are left out.
+        let generation_only = |reading: &Reading| reading.phase == ReadPhase::Generation;
+        let first = if readouts.readings.iter().all(generation_only) {
+            prompt_len
+        } else {
+            0
         };
-        let numbers = |_: &Reading| Numbers {
+        let numbers = |_: &Reading| ReadingValues {
             values: Vec::new(),
             known: first,
         };
@@ -106,14 +105,14 @@ impl SequenceReader {
             Some(StatePositions::Listed(positions)) => Some(from_start(positions, prompt_len)),
             _ => None,
         };
-        let seen = Seen {
+        let pending = PendingReadout {
             first,
             ids: Vec::new(),
             readings: readouts.readings.iter().map(numbers).collect(),
             states: readouts
                 .states
                 .iter()
-                .flat_map(|states| states.layers.iter().map(|_| KeptStates::default()))
+                .flat_map(|states| states.layers.iter().map(|_| PendingStates::default()))
                 .collect(),
             end: None,
         };
@@ -122,51 +121,52 @@ impl SequenceReader {
             prompt_len,
             budget,
             listed,
-            seen: Mutex::new(seen),
+            pending: Mutex::new(pending),
         }
     }
 
-    /// Whether it looks at the stream after `layer`.
-    pub fn looks_at(&self, layer: usize) -> bool {
+    /// Whether it reads the stream after `layer`.
+    pub fn reads_at(&self, layer: usize) -> bool {
         self.readouts.layers.binary_search(&layer).is_ok()
     }
 
-    /// The layers that it looks at.
+    /// The layers that it reads.
     pub fn layers(&self) -> &[usize] {
         &self.readouts.layers
     }
 
-    /// Looks at the row's states after `layer`, `[tokens or more, hidden]`. What is known is not read again.
+    /// Reads the row's states after `layer`, `[tokens or more, hidden]`. Skips what was read before.
     ///
     /// # Errors
     ///
-    /// What candle says.
+    /// Errors of candle.
     pub fn read(&self, layer: usize, row: &Row, states: &Tensor) -> Result<()> {
-        let mut seen = lock(&self.seen);
+        let mut pending = lock(&self.pending);
         if !self.readouts.readings.is_empty() {
-            self.note_tokens(&mut seen, row);
+            self.note_tokens(&mut pending, row);
         }
-        let Seen {
+        let PendingReadout {
             first,
             ids,
             readings,
             states: kept,
             end,
-        } = &mut *seen;
-        let told = *first + ids.len();
-        let to = told.min(row.start + row.tokens());
+        } = &mut *pending;
+        let noted = *first + ids.len();
+        let to = noted.min(row.start + row.tokens());
         let all = self.readouts.readings.iter().zip(readings);
-        let new = |numbers: &Numbers| row.start <= numbers.known && numbers.known < to;
-        let mut here: Vec<(&Reading, &mut Numbers)> = all
+        let new = |numbers: &ReadingValues| row.start <= numbers.known && numbers.known < to;
+        let mut here: Vec<(&Reading, &mut ReadingValues)> = all
             .filter(|(reading, numbers)| reading.layer == layer && new(numbers))
             .collect();
         if !here.is_empty() {
             let tokens = states.narrow(0, 0, to - row.start)?;
             let directions: Vec<&[f32]> = here.iter().map(|(reading, _)| reading.direction.values()).collect();
             let values = components(&tokens, &directions)?;
-            let lengths = match here.iter().any(|(reading, _)| reading.of == Of::Cosine) {
-                true => norms(&tokens)?,
-                false => Vec::new(),
+            let lengths = if here.iter().any(|(reading, _)| reading.of == Of::Cosine) {
+                norms(&tokens)?
+            } else {
+                Vec::new()
             };
             for ((reading, numbers), values) in here.iter_mut().zip(values) {
                 for position in numbers.known..to {
@@ -212,22 +212,22 @@ impl SequenceReader {
         }
     }
 
-    /// Notes the tokens of a row that are not known yet.
-    fn note_tokens(&self, seen: &mut Seen, row: &Row) {
-        let known = seen.first + seen.ids.len();
+    /// Adds the tokens of a row that are not known yet.
+    fn note_tokens(&self, pending: &mut PendingReadout, row: &Row) {
+        let known = pending.first + pending.ids.len();
         if row.start > known {
             return;
         }
         let cost = self.token_bytes();
         for (position, id) in (row.start..).zip(&row.ids).skip(known - row.start) {
-            if seen.end.is_some_and(|end| position >= end) {
+            if pending.end.is_some_and(|end| position >= end) {
                 return;
             }
             if !self.take(cost) {
-                seen.end = Some(position);
+                pending.end = Some(position);
                 return;
             }
-            seen.ids.push(*id);
+            pending.ids.push(*id);
         }
     }
 
@@ -242,38 +242,41 @@ impl SequenceReader {
             .is_ok()
     }
 
-    /// Takes out what is known of all readouts since the last call.
-    pub fn take_stretch(&self) -> Stretch {
-        let mut seen = lock(&self.seen);
-        let readings = self.readouts.readings.iter().zip(&seen.readings);
-        // A pass may be on its way through the layers.
-        let known = readings.map(|(_, numbers)| numbers.known).min().unwrap_or(seen.first);
-        let count = known.saturating_sub(seen.first).min(seen.ids.len());
-        let stretch = Stretch {
-            first: seen.first,
-            ids: seen.ids.drain(..count).collect(),
-            values: seen
+    /// Takes what has become known for all readouts since the last call.
+    pub fn take_chunk(&self) -> ReadoutChunk {
+        let mut pending = lock(&self.pending);
+        let readings = self.readouts.readings.iter().zip(&pending.readings);
+        // A pass may have reached some of the layers only.
+        let known = readings
+            .map(|(_, numbers)| numbers.known)
+            .min()
+            .unwrap_or(pending.first);
+        let count = known.saturating_sub(pending.first).min(pending.ids.len());
+        let chunk = ReadoutChunk {
+            first: pending.first,
+            ids: pending.ids.drain(..count).collect(),
+            values: pending
                 .readings
                 .iter_mut()
                 .map(|numbers| numbers.values.drain(..count.min(numbers.values.len())).collect())
                 .collect(),
-            states: seen
+            states: pending
                 .states
                 .iter_mut()
                 .map(|kept| (std::mem::take(&mut kept.positions), std::mem::take(&mut kept.values)))
                 .collect(),
-            truncated: seen.end.is_some(),
+            truncated: pending.end.is_some(),
         };
-        seen.first += count;
-        // There is room again, for what was not yet left out.
-        let states: usize = stretch
+        pending.first += count;
+        // What is taken returns to the budget. It stays truncated from `end` on.
+        let states: usize = chunk
             .states
             .iter()
             .map(|(_, values)| size_of_val(values.as_slice()))
             .sum();
         self.budget
             .fetch_add(count * self.token_bytes() + states, Ordering::Relaxed);
-        stretch
+        chunk
     }
 
     /// Length of the prompt in tokens.
@@ -281,7 +284,7 @@ impl SequenceReader {
         self.prompt_len
     }
 
-    /// What is read.
+    /// The readouts of the request.
     pub fn readouts(&self) -> &Readouts {
         &self.readouts
     }
@@ -317,7 +320,8 @@ mod tests {
         })
     }
 
-    /// A pass over the tokens from `start` on, whose states are `[3 i, 4 i]` at position `i` and ten times that at layer 2.
+    /// A pass over the tokens from `start` on, whose states are `[3 i, 4 i]` at position `i` and ten times that at
+    /// layer 2.
     fn pass(reader: &SequenceReader, start: usize, tokens: usize, prompt_len: usize) {
         let row = Row {
             start,
@@ -348,7 +352,7 @@ mod tests {
         // The engine makes room and begins again.
         pass(&reader, 0, 2, 3);
         pass(&reader, 2, 1, 3);
-        let prompt = reader.take_stretch();
+        let prompt = reader.take_chunk();
         assert_eq!((prompt.first, prompt.ids.as_slice()), (0, [100, 101, 102].as_slice()));
         assert_eq!(prompt.values[0], [0.0, 3.0, 6.0]);
         assert!(prompt.values[1][0].is_nan() && (prompt.values[1][2] - 0.6).abs() < 1e-6);
@@ -356,13 +360,13 @@ mod tests {
         assert_eq!(prompt.states, [(vec![1, 2], vec![30.0, 40.0, 60.0, 80.0])]);
         pass(&reader, 3, 1, 3);
         pass(&reader, 4, 1, 3);
-        let rest = reader.take_stretch();
+        let rest = reader.take_chunk();
         assert_eq!((rest.first, rest.ids.as_slice()), (3, [103, 104].as_slice()));
         assert_eq!(
             (&rest.values[0], &rest.values[2]),
             (&vec![9.0, 12.0], &vec![90.0, 120.0])
         );
-        assert!(!rest.truncated && reader.take_stretch().ids.is_empty());
+        assert!(!rest.truncated && reader.take_chunk().ids.is_empty());
     }
 
     #[test]
@@ -371,9 +375,9 @@ mod tests {
         let row = Row::prompt(0, vec![1, 2]);
         let states = Tensor::ones((2, 2), DType::F32, &Device::Cpu).unwrap();
         reader.read(1, &row, &states).unwrap();
-        assert!(reader.take_stretch().ids.is_empty());
+        assert!(reader.take_chunk().ids.is_empty());
         reader.read(2, &row, &states).unwrap();
-        assert_eq!(reader.take_stretch().ids, [1, 2]);
+        assert_eq!(reader.take_chunk().ids, [1, 2]);
     }
 
     #[test]
@@ -383,12 +387,12 @@ mod tests {
         for position in 0..40 {
             pass(&reader, position, 1, 2);
         }
-        let stretch = reader.take_stretch();
-        assert!(stretch.truncated && stretch.ids.len() < 4, "{stretch:?}");
+        let chunk = reader.take_chunk();
+        assert!(chunk.truncated && chunk.ids.len() < 4, "{chunk:?}");
         let kept = |values: &Vec<f32>| size_of_val(values.as_slice());
-        let states: usize = stretch.states.iter().map(|(_, values)| kept(values)).sum();
-        assert!(stretch.ids.len() * (TOKEN_BYTES + 12) + states <= 3 * (TOKEN_BYTES + 12) + 20);
-        assert_eq!(stretch.ids.len(), stretch.values[0].len());
+        let states: usize = chunk.states.iter().map(|(_, values)| kept(values)).sum();
+        assert!(chunk.ids.len() * (TOKEN_BYTES + 12) + states <= 3 * (TOKEN_BYTES + 12) + 20);
+        assert_eq!(chunk.ids.len(), chunk.values[0].len());
         // What was taken makes room again.
         assert_eq!(left.load(Ordering::Relaxed), 3 * (TOKEN_BYTES + 12) + 20);
     }
@@ -400,9 +404,9 @@ mod tests {
         let reader = SequenceReader::new(Arc::new(all), 3, budget(1000));
         // A cache holds the first two.
         pass(&reader, 2, 1, 3);
-        assert!(reader.take_stretch().ids.is_empty());
+        assert!(reader.take_chunk().ids.is_empty());
         pass(&reader, 3, 1, 3);
-        let stretch = reader.take_stretch();
-        assert_eq!((stretch.first, stretch.values[0].as_slice()), (3, [90.0].as_slice()));
+        let chunk = reader.take_chunk();
+        assert_eq!((chunk.first, chunk.values[0].as_slice()), (3, [90.0].as_slice()));
     }
 }

@@ -1,4 +1,4 @@
-//! What a sequence carries from its admission to its end.
+//! The state of a sequence from its admission to its end.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -7,53 +7,53 @@ use candle_core::{Result, Tensor};
 use residual_hooks::Row;
 
 use super::component::components;
-use super::lock;
 use super::reader::SequenceReader;
 use crate::compile::{Condition, Program, Reads, Step};
+use crate::lock::lock;
 
-/// The program of one sequence, what its conditions said so far, and what reads its stream.
+/// The program of one sequence, the values of its conditions so far, and the reader of its stream.
 pub struct SequenceState {
     program: Arc<Program>,
-    /// By condition of the program.
-    answers: Vec<Answer>,
+    /// The value of each condition of the program.
+    values: Vec<ConditionValue>,
     /// By step, the position at which the token that starts its schedule was generated.
     started: Vec<OnceLock<usize>>,
     reader: Option<Arc<SequenceReader>>,
     on_decision: Box<dyn Fn(bool) + Send + Sync>,
 }
 
-/// What one condition says.
-enum Answer {
-    /// Once, of the prompt.
-    Once(Decision),
-    /// Of each token.
-    Each(Mutex<Course>),
+/// The value of one condition.
+enum ConditionValue {
+    /// Decided once, from the prompt.
+    Once(PromptDecision),
+    /// Decided at each token.
+    Each(Mutex<TokenDecisions>),
 }
 
-/// The way to a decision.
+/// A decision from the prompt, or what has been added up for it.
 #[derive(Default)]
-struct Decision {
+struct PromptDecision {
     made: OnceLock<bool>,
     /// Prompt tokens seen, from the first on, and the sum of their components along the condition's direction.
     seen: Mutex<(usize, f64)>,
 }
 
-/// What a condition said of each token so far.
+/// The decisions of a condition at each token so far.
 #[derive(Default)]
-struct Course {
-    /// The position of the first.
+struct TokenDecisions {
+    /// The position of the first token.
     first: usize,
     held: Vec<bool>,
-    /// The components of the last tokens, as many as the condition's window has.
+    /// The components of the last tokens, up to the length of the condition's window.
     recent: VecDeque<f64>,
-    /// The sum of these.
+    /// Their sum.
     sum: f64,
 }
 
-impl Course {
-    /// Goes on with the components of the tokens from `start` on. What is known is not decided again: the engine reads a sequence
-    /// from its start again when it had to make room for others.
-    fn go_on(&mut self, condition: &Condition, start: usize, components: &[f32]) {
+impl TokenDecisions {
+    /// Adds the components of the tokens from `start` on. Tokens that are already decided are skipped: the engine reads
+    /// a sequence from its start again after it has evicted it.
+    fn extend(&mut self, condition: &Condition, start: usize, components: &[f32]) {
         let window = match condition.reads {
             Reads::Each { window, .. } => window,
             Reads::Last | Reads::Mean => 1,
@@ -67,7 +67,7 @@ impl Course {
         }
         let known = (self.first + self.held.len()).saturating_sub(start);
         for component in components.iter().skip(known) {
-            // One addition and one subtraction a token, in the same order however the tokens come.
+            // One addition and one subtraction per token, in the same order however the tokens are split into passes.
             if self.recent.len() == window {
                 self.sum -= self.recent.pop_front().unwrap_or_default();
             }
@@ -88,22 +88,26 @@ impl Course {
 }
 
 impl SequenceState {
-    /// A sequence that is about to run. `on_decision` is called with the decision of each condition that is decided once.
+    /// The state of a new sequence. `on_decision` is called with the decision of each condition that is decided once.
     pub fn new(
         program: Arc<Program>,
         reader: Option<Arc<SequenceReader>>,
         on_decision: impl Fn(bool) + Send + Sync + 'static,
     ) -> Self {
-        let answer = |condition: &Condition| match condition.is_each() {
-            true => Answer::Each(Mutex::default()),
-            false => Answer::Once(Decision::default()),
+        let value = |condition: &Condition| {
+            if condition.is_each() {
+                ConditionValue::Each(Mutex::default())
+            } else {
+                ConditionValue::Once(PromptDecision::default())
+            }
         };
         let scheduled = program.steps.iter().any(|step| step.schedule.is_some());
         Self {
-            answers: program.conditions.iter().map(answer).collect(),
-            started: match scheduled {
-                true => program.steps.iter().map(|_| OnceLock::new()).collect(),
-                false => Vec::new(),
+            values: program.conditions.iter().map(value).collect(),
+            started: if scheduled {
+                program.steps.iter().map(|_| OnceLock::new()).collect()
+            } else {
+                Vec::new()
             },
             reader,
             on_decision: Box::new(on_decision),
@@ -116,12 +120,12 @@ impl SequenceState {
         row.state.as_ref()?.downcast_ref()
     }
 
-    /// What is done to the sequence.
+    /// The sequence's program.
     pub fn program(&self) -> &Arc<Program> {
         &self.program
     }
 
-    /// What reads its stream.
+    /// The reader of its stream, if there is one.
     pub fn reader(&self) -> Option<&SequenceReader> {
         self.reader.as_deref()
     }
@@ -131,8 +135,8 @@ impl SequenceState {
         !self.started.is_empty()
     }
 
-    /// Notes the tokens of a pass that start schedules.
-    pub fn pass(&self, row: &Row) {
+    /// Records which tokens of a pass start schedules.
+    pub fn note_triggers(&self, row: &Row) {
         for (step, started) in self.program.steps.iter().zip(&self.started) {
             let Some(trigger) = step.schedule.as_ref().and_then(|schedule| schedule.trigger()) else {
                 continue;
@@ -143,7 +147,7 @@ impl SequenceState {
             let first = row.prompt_len.saturating_sub(row.start);
             let generated = row.ids.iter().enumerate().skip(first);
             if let Some((offset, _)) = generated.into_iter().find(|(_, id)| **id == trigger) {
-                // Nobody else sets it: a sequence runs in one pass at a time.
+                // No other thread sets it: a sequence runs in one pass at a time.
                 started.get_or_init(|| row.start + offset);
             }
         }
@@ -158,7 +162,7 @@ impl SequenceState {
         })
     }
 
-    /// Whether the step `number` of the program does nothing at a position, since its schedule says 0.
+    /// Whether the step `number` of the program does nothing at a position since its schedule's factor is 0.
     pub fn rests(&self, number: usize, position: usize, prompt_len: usize) -> bool {
         let Some(started) = self.started.get(number) else {
             return false;
@@ -167,26 +171,28 @@ impl SequenceState {
         schedule.is_some_and(|schedule| schedule.at(position, prompt_len, started.get().copied()) == 0.0)
     }
 
-    /// Whether `step` of the program acts on the token at `position`, as far as its condition goes, once the sequence's states up to
-    /// the layer `seen` were looked at. What is not known yet does not hold.
+    /// Whether the condition of `step` holds for the token at `position`, after the sequence's states up to the layer
+    /// `seen` have been observed. A condition that is not yet decided does not hold.
     pub fn holds(&self, step: &Step, position: usize, prompt_len: usize, seen: Option<usize>) -> bool {
         let Some(when) = &step.when else { return true };
         let decided = |index: usize| {
             let condition = self.program.conditions.get(index)?;
-            let looked_at = seen.is_some_and(|seen| condition.layer <= seen);
-            match self.answers.get(index)? {
-                Answer::Each(course) => looked_at.then(|| lock(course).at(position)).flatten(),
-                // Known of the prompt's last token from the layer on, of those before it never.
-                Answer::Once(decision) if position >= prompt_len || (looked_at && position + 1 == prompt_len) => {
+            let observed = seen.is_some_and(|seen| condition.layer <= seen);
+            match self.values.get(index)? {
+                ConditionValue::Each(decisions) => observed.then(|| lock(decisions).at(position)).flatten(),
+                // For the prompt's last token it is known from its layer on, for earlier tokens never.
+                ConditionValue::Once(decision)
+                    if position >= prompt_len || (observed && position + 1 == prompt_len) =>
+                {
                     decision.made.get().copied()
                 }
-                Answer::Once(_) => None,
+                ConditionValue::Once(_) => None,
             }
         };
         when.evaluate(&decided) == Some(true)
     }
 
-    /// The layers after which the states of `row` decide something.
+    /// The layers after which conditions are decided from the states of `row`.
     pub fn decides_at(&self, row: &Row) -> impl Iterator<Item = usize> {
         let in_prompt = row.start < row.prompt_len;
         let conditions = self.program.conditions.iter();
@@ -195,40 +201,41 @@ impl SequenceState {
             .map(|condition| condition.layer)
     }
 
-    /// Looks at the row's states after `layer`, `[tokens or more, hidden]`, for what the conditions there want to know.
+    /// Reads the row's states after `layer`, `[tokens or more, hidden]`, for the conditions at that layer.
     ///
     /// # Errors
     ///
-    /// What candle says.
+    /// Errors of candle.
     pub fn observe(&self, layer: usize, row: &Row, states: &Tensor) -> Result<()> {
         let here = || {
-            let all = self.program.conditions.iter().zip(&self.answers);
+            let all = self.program.conditions.iter().zip(&self.values);
             all.filter(|(condition, _)| condition.layer == layer)
         };
-        // One copy from the device for all that look at every token.
+        // One copy from the device for all conditions that read every token.
         let each = here().filter(|(condition, _)| condition.is_each());
         let directions: Vec<&[f32]> = each.map(|(condition, _)| condition.direction.values()).collect();
-        let mut of_each = match directions.is_empty() {
-            true => Vec::new(),
-            false => components(&states.narrow(0, 0, row.tokens())?, &directions)?,
+        let mut of_each = if directions.is_empty() {
+            Vec::new()
+        } else {
+            components(&states.narrow(0, 0, row.tokens())?, &directions)?
         }
         .into_iter();
-        for (condition, answer) in here() {
+        for (condition, decided) in here() {
             let of = |from: usize, count: usize| -> Result<Vec<f32>> {
                 let of_one = components(&states.narrow(0, from, count)?, &[condition.direction.values()])?;
                 Ok(of_one.into_iter().next().unwrap_or_default())
             };
-            match answer {
-                Answer::Each(course) => {
-                    lock(course).go_on(condition, row.start, &of_each.next().unwrap_or_default());
+            match decided {
+                ConditionValue::Each(decisions) => {
+                    lock(decisions).extend(condition, row.start, &of_each.next().unwrap_or_default());
                 }
-                Answer::Once(decision) if decision.made.get().is_some() => {}
-                Answer::Once(decision) => {
+                ConditionValue::Once(decision) if decision.made.get().is_some() => {}
+                ConditionValue::Once(decision) => {
                     let value = match condition.reads {
                         Reads::Mean => {
                             let mut seen = lock(&decision.seen);
                             let end = (row.start + row.tokens()).min(row.prompt_len);
-                            // A prompt may come in parts, and from its start again where the engine had to make room.
+                            // A prompt may come in parts, and from its start again after the engine has evicted it.
                             if row.start > seen.0 || end <= seen.0 {
                                 continue;
                             }
@@ -272,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_course_in_parts_is_one_in_one_go() {
+    fn components_in_parts_decide_as_in_one_pass() {
         let components: Vec<f32> = (0..40).map(|i| (i * i % 17) as f32 / 4.0 - 1.0).collect();
         for condition in [
             condition(None, 1),
@@ -280,15 +287,15 @@ mod tests {
             condition(Some(0.5), 5),
             condition(None, 4),
         ] {
-            let mut whole = Course::default();
-            whole.go_on(&condition, 0, &components);
-            let mut parts = Course::default();
-            parts.go_on(&condition, 0, &components[..7]);
-            // The engine makes room, and begins again.
-            parts.go_on(&condition, 0, &components[..5]);
-            parts.go_on(&condition, 5, &components[5..9]);
+            let mut whole = TokenDecisions::default();
+            whole.extend(&condition, 0, &components);
+            let mut parts = TokenDecisions::default();
+            parts.extend(&condition, 0, &components[..7]);
+            // The engine evicts the sequence, and reads it again.
+            parts.extend(&condition, 0, &components[..5]);
+            parts.extend(&condition, 5, &components[5..9]);
             for position in 9..40 {
-                parts.go_on(&condition, position, &components[position..=position]);
+                parts.extend(&condition, position, &components[position..=position]);
             }
             assert_eq!(parts.held, whole.held);
             assert!(whole.held.contains(&true) && whole.held.contains(&false));
@@ -298,11 +305,11 @@ mod tests {
 
     #[test]
     fn a_window_is_a_mean_of_the_last_components() {
-        let mut course = Course::default();
-        course.go_on(&condition(None, 2), 3, &[3.0, 0.0, 0.0, 2.5, 0.0]);
-        assert_eq!(course.held, [true, true, false, true, true]);
+        let mut decisions = TokenDecisions::default();
+        decisions.extend(&condition(None, 2), 3, &[3.0, 0.0, 0.0, 2.5, 0.0]);
+        assert_eq!(decisions.held, [true, true, false, true, true]);
         assert_eq!(
-            (course.at(2), course.at(3), course.at(5)),
+            (decisions.at(2), decisions.at(3), decisions.at(5)),
             (None, Some(true), Some(false))
         );
     }

@@ -1,7 +1,7 @@
-//! What the plan of a layer says, as tensors, and the tensors put to work: for devices other than the CPU.
+//! Runs the plan of a layer with tensor operations, on devices other than the CPU.
 //!
-//! All is computed in float32 and rounded to the stream's dtype once, at the end: what becomes of a row depends on its own
-//! steps alone, not on what its neighbours in the batch ask for.
+//! Everything is computed in float32 and rounded to the stream's dtype once, at the end. The result of a row depends
+//! only on its own steps, not on other rows of the batch.
 
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
@@ -11,69 +11,69 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
 use super::gains::Gains;
-use super::lock;
 use super::plan::{Factors, LayerPlan, Lookup};
 use crate::directions::Direction;
+use crate::lock::lock;
 
-/// Most bytes of directions that are kept on a model's devices for the next pass. A pass that needs more makes them anew.
+/// Most bytes of directions that are cached on a model's devices. A pass that needs more copies them anew.
 pub const MAX_DIRECTIONS_BYTES: u64 = 256 << 20;
 
-/// The same for lookups and factors, which are a number a position and a few a step.
+/// The same for lookups and factors, which have one number per position and a few per step.
 pub const MAX_LOOKUPS_BYTES: u64 = 16 << 20;
 
-/// The tensors that passes needed last: in generation the next pass needs the same.
-pub struct Tables {
-    /// By addresses, which the values keep from being used again.
-    directions: Kept<Vec<usize>, Directions>,
-    /// By content, as bits.
-    numbers: Kept<(usize, Vec<u32>), Tensor>,
+/// Caches the tensors of the last passes, since in generation the next pass usually needs the same.
+pub struct TensorTables {
+    /// By addresses of directions. The values keep the directions alive, so that their addresses stay unique.
+    directions: TensorCache<Vec<usize>, DirectionTable>,
+    /// By content, as bits of the numbers.
+    numbers: TensorCache<(usize, Vec<u32>), Tensor>,
 }
 
-/// Tensors of equal keys on one device, bounded in bytes.
-type Kept<K, V> = Mutex<Cache<(K, DeviceLocation), V, Bytes>>;
+/// Tensors by key and device, bounded in bytes.
+type TensorCache<K, V> = Mutex<Cache<(K, DeviceLocation), V, TensorBytes>>;
 
-/// Directions in float32: line 0 is zeros.
+/// Directions in float32; row 0 is zeros.
 #[derive(Clone)]
-struct Directions {
-    /// `[lines + 1, hidden]`
-    lines: Tensor,
-    /// Kept alive, so that their addresses stay theirs.
+struct DirectionTable {
+    /// `[directions + 1, hidden]`
+    table_rows: Tensor,
+    /// Keeps the directions alive, so that their addresses stay unique.
     _of: Arc<Vec<Arc<Direction>>>,
 }
 
 #[derive(Clone)]
-struct Bytes;
+struct TensorBytes;
 
-impl Weighter<(Vec<usize>, DeviceLocation), Directions> for Bytes {
-    fn weight(&self, _: &(Vec<usize>, DeviceLocation), kept: &Directions) -> u64 {
-        // Twice: the program's copy may have nobody else left who keeps it.
+impl Weighter<(Vec<usize>, DeviceLocation), DirectionTable> for TensorBytes {
+    fn weight(&self, _: &(Vec<usize>, DeviceLocation), kept: &DirectionTable) -> u64 {
+        // Counts the copy on the host too, which this may be the last owner of.
         let host: usize = kept._of.iter().map(|direction| direction.bytes()).sum();
-        (kept.lines.elem_count() * size_of::<f32>() + host) as u64
+        (kept.table_rows.elem_count() * size_of::<f32>() + host) as u64
     }
 }
 
-impl Weighter<((usize, Vec<u32>), DeviceLocation), Tensor> for Bytes {
+impl Weighter<((usize, Vec<u32>), DeviceLocation), Tensor> for TensorBytes {
     fn weight(&self, ((_, key), _): &((usize, Vec<u32>), DeviceLocation), tensor: &Tensor) -> u64 {
         ((key.len() + tensor.elem_count()) * size_of::<u32>() + 64) as u64
     }
 }
 
-impl Default for Tables {
+impl Default for TensorTables {
     fn default() -> Self {
         Self {
-            directions: Mutex::new(Cache::with_weighter(64, MAX_DIRECTIONS_BYTES, Bytes)),
-            numbers: Mutex::new(Cache::with_weighter(256, MAX_LOOKUPS_BYTES, Bytes)),
+            directions: Mutex::new(Cache::with_weighter(64, MAX_DIRECTIONS_BYTES, TensorBytes)),
+            numbers: Mutex::new(Cache::with_weighter(256, MAX_LOOKUPS_BYTES, TensorBytes)),
         }
     }
 }
 
-impl Tables {
-    /// Steers `stream`, `[rows, width, hidden]`, as `plan` says, with what schedules make of it in this pass; `None` if it does
+impl TensorTables {
+    /// Steers `stream`, `[rows, width, hidden]`, by `plan`, with the factors `gains` of this pass; `None` if it does
     /// nothing.
     ///
     /// # Errors
     ///
-    /// A direction of another width than the stream; what candle says.
+    /// A direction has another width than the stream, or candle fails.
     pub fn apply(&self, plan: &LayerPlan, gains: Option<&Gains>, stream: &Tensor) -> Result<Option<Tensor>> {
         let rounds = plan.layout.rounds();
         let Some(first) = rounds.first() else { return Ok(None) };
@@ -88,13 +88,14 @@ impl Tables {
         let before = stream.to_dtype(DType::F32)?;
         let mut out = before.clone();
         for (number, round) in rounds.iter().enumerate() {
-            let d = self.gather(&directions, &round.lines, shape)?;
+            let d = self.gather(&directions, &round.table_rows, shape)?;
             let mut factor = self.gather(&set, &round.steps, shape)?;
             if round.projects {
                 let take = self.gather(&column(|factors| factors.take)?, &round.steps, shape)?;
                 let component = out.broadcast_mul(&d)?.sum_keepdim(D::Minus1)?;
                 if round.clamps {
-                    // Of a step that clamps, `set` is 0 and becomes the component between its bounds; of others the bounds are 0.
+                    // For a step that clamps, `set` is 0, and the bounded component is added to it; for others the
+                    // bounds are 0.
                     let min = self.gather(
                         &column(|factors| factors.clamp.map_or(0.0, |[min, _]| min))?,
                         &round.steps,
@@ -118,7 +119,7 @@ impl Tables {
         if plan.factors.iter().any(|factors| factors.preserve != 0.0) {
             let preserve = self.gather(&column(|factors| factors.preserve)?, &first.steps, shape)?;
             let norm = |x: &Tensor| x.sqr()?.sum_keepdim(D::Minus1)?.sqrt();
-            // A state without length has no direction to be made longer.
+            // A state of length 0 can't be scaled to another length.
             let ratio = (norm(&before)? / norm(&out)?.maximum(f32::MIN_POSITIVE)?)?.minimum(f32::MAX)?;
             let factor = (preserve.broadcast_mul(&(ratio - 1.0)?)? + 1.0)?;
             out = out.broadcast_mul(&factor)?;
@@ -126,38 +127,38 @@ impl Tables {
         out.to_dtype(stream.dtype()).map(Some)
     }
 
-    /// `directions` as lines behind one of zeros: `[directions + 1, hidden]`.
+    /// `directions` as rows after a row of zeros: `[directions + 1, hidden]`.
     fn directions(&self, directions: &[Arc<Direction>], hidden: usize, device: &Device) -> Result<Tensor> {
         let key = directions
             .iter()
             .map(|direction| Arc::as_ptr(direction) as usize)
             .collect();
-        let made = kept(&self.directions, key, device, || {
-            let mut lines = vec![0f32; hidden];
+        let made = cached(&self.directions, key, device, || {
+            let mut table_rows = vec![0f32; hidden];
             for direction in directions {
                 let values = direction.values();
                 if values.len() != hidden {
                     candle_core::bail!("a direction of {} values for a stream of {hidden}", values.len());
                 }
-                lines.extend(values);
+                table_rows.extend(values);
             }
-            Ok(Directions {
-                lines: Tensor::from_vec(lines, (directions.len() + 1, hidden), device)?,
+            Ok(DirectionTable {
+                table_rows: Tensor::from_vec(table_rows, (directions.len() + 1, hidden), device)?,
                 _of: Arc::new(directions.to_vec()),
             })
         })?;
-        Ok(made.lines)
+        Ok(made.table_rows)
     }
 
     /// `values` as `[values, 1]`.
     fn column(&self, values: &[f32], device: &Device) -> Result<Tensor> {
         let bits = values.iter().map(|value| value.to_bits()).collect();
-        kept(&self.numbers, (1, bits), device, || {
+        cached(&self.numbers, (1, bits), device, || {
             Tensor::from_slice(values, (values.len(), 1), device)
         })
     }
 
-    /// The lines of `table`, `[lines, n]`, that the positions want: `[rows or 1, width or 1, n]`.
+    /// Gathers the row of `table`, `[table rows, n]`, for each position: `[rows or 1, width or 1, n]`.
     fn gather(&self, table: &Tensor, lookup: &Lookup, (rows, width, _): (usize, usize, usize)) -> Result<Tensor> {
         let n = table.dim(1)?;
         let (numbers, shape) = match lookup {
@@ -166,29 +167,29 @@ impl Tables {
             Lookup::Positions(numbers) => (numbers, (rows, width, n)),
         };
         let device = table.device();
-        let numbers = kept(&self.numbers, (0, numbers.clone()), device, || {
+        let numbers = cached(&self.numbers, (0, numbers.clone()), device, || {
             Tensor::new(numbers.as_slice(), device)
         })?;
         table.index_select(&numbers, 0)?.reshape(shape)
     }
 }
 
-/// What is kept for `key` on `device`, or what `make` makes, which is kept.
-fn kept<K: Eq + Hash + Clone, V: Clone>(
-    kept: &Kept<K, V>,
+/// The cached value for `key` on `device`; if there is none, calls `make` and caches its value.
+fn cached<K: Eq + Hash + Clone, V: Clone>(
+    cache: &TensorCache<K, V>,
     key: K,
     device: &Device,
     make: impl FnOnce() -> Result<V>,
 ) -> Result<V>
 where
-    Bytes: Weighter<(K, DeviceLocation), V>,
+    TensorBytes: Weighter<(K, DeviceLocation), V>,
 {
     let key = (key, device.location());
-    if let Some(value) = lock(kept).get(&key) {
+    if let Some(value) = lock(cache).get(&key) {
         return Ok(value.clone());
     }
     let value = make()?;
-    lock(kept).insert(key, value.clone());
+    lock(cache).insert(key, value.clone());
     Ok(value)
 }
 
@@ -198,9 +199,9 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_in_bytes() {
-        let tables = Tables {
-            directions: Mutex::new(Cache::with_weighter(4, 20_000, Bytes)),
-            numbers: Mutex::new(Cache::with_weighter(4, 10_000, Bytes)),
+        let tables = TensorTables {
+            directions: Mutex::new(Cache::with_weighter(4, 20_000, TensorBytes)),
+            numbers: Mutex::new(Cache::with_weighter(4, 10_000, TensorBytes)),
         };
         for i in 0..200 {
             let directions: Vec<_> = (0..4).map(|_| Arc::new(Direction::new(vec![i as f32; 64]))).collect();

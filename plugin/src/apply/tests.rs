@@ -35,7 +35,7 @@ impl residual_hooks::ResidualHook for Hook {
         if !self.tables {
             return self.applier.after_block(layer, stream, batch, &|_, _| ());
         }
-        let pass = self.applier.look(layer, stream, batch, &|_, _| ())?.unwrap();
+        let pass = self.applier.observe(layer, stream, batch, &|_, _| ())?.unwrap();
         match pass.plan().layer(layer) {
             Some(here) => self.applier.tables.apply(here, pass.gains(), stream),
             None => Ok(None),
@@ -49,9 +49,10 @@ fn tests() -> impl Strategy<Value = Test> {
     ((0..2usize, 2..4usize), 0..3usize, -2.0..2.0f64, releases).prop_map(|((vector, layer), kind, threshold, more)| {
         // `a` has no layer 3.
         let vector = if layer == 3 { "b" } else { ["a", "b"][vector] };
-        let mut test = match threshold > 0.0 {
-            true => Test::above(vector, layer, threshold),
-            false => Test::below(vector, layer, threshold),
+        let mut test = if threshold > 0.0 {
+            Test::above(vector, layer, threshold)
+        } else {
+            Test::below(vector, layer, threshold)
         };
         match kind {
             0 => test,

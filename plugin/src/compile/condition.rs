@@ -1,46 +1,46 @@
-//! Conditions: what is asked of a sequence's states, and how the answers combine.
+//! Conditions on a sequence's states, and how they combine.
 
 use std::sync::Arc;
 
 use super::Target;
-use super::directions::looked_along;
+use super::directions::unit_direction;
 use crate::directions::Direction;
 use crate::spec::{Each, Test, TokenState, When};
 use crate::{Library, SteeringError};
 
-/// What is asked of a state: its component along a direction, before the layer's own steering.
+/// A threshold for the component of a state along a direction, before the layer's own steering.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
-    /// At which layer.
+    /// The layer of the state.
     pub layer: usize,
-    /// The unit direction along which the state's component is taken: `[hidden_size]`, finite.
+    /// The unit direction of the component: `[hidden_size]`, finite.
     pub direction: Arc<Direction>,
-    /// Of which states.
+    /// Which states it reads.
     pub reads: Reads,
-    /// Whether the component must be greater than the threshold, not less.
+    /// Whether the component must be greater than the threshold; else it must be less.
     pub above: bool,
     /// The threshold, finite.
     pub threshold: f32,
 }
 
-/// Which states a condition looks at.
+/// Which states a condition reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reads {
-    /// That of the prompt's last token.
+    /// The state of the prompt's last token.
     Last,
-    /// The mean over the prompt's tokens.
+    /// The mean of the states of the prompt's tokens.
     Mean,
-    /// Those of each token.
+    /// The state of each token.
     Each {
-        /// What a component must be beyond for a condition that holds to end; `None`: the threshold.
+        /// The threshold at which a condition that holds ends; `None`: the same threshold.
         release: Option<f32>,
-        /// The component is the mean of those of so many tokens, 1 at least.
+        /// The number of tokens whose components are averaged, at least 1.
         window: usize,
     },
 }
 
 impl Condition {
-    /// Whether a state with this component along the condition's direction meets it. NaN never does.
+    /// Whether a state with this component along the condition's direction meets the condition. NaN never does.
     pub fn is_met(&self, component: f64) -> bool {
         let threshold = f64::from(self.threshold);
         if self.above {
@@ -50,14 +50,14 @@ impl Condition {
         }
     }
 
-    /// Whether it holds at a token with this component, after one at which it `held` or not.
+    /// Whether it holds at a token with this component, given whether it `held` at the token before.
     pub fn goes_on(&self, held: bool, component: f64) -> bool {
         match self.reads {
             Reads::Each {
                 release: Some(release), ..
             } if held => {
                 let release = f64::from(release);
-                // What is no number is beyond nothing, and meets nothing.
+                // NaN fails every comparison.
                 if self.above {
                     component >= release
                 } else {
@@ -73,7 +73,7 @@ impl Condition {
         matches!(self.reads, Reads::Each { .. })
     }
 
-    /// Whether what it says at a token depends on the tokens before it.
+    /// Whether its value at a token depends on the tokens before it.
     pub fn remembers(&self) -> bool {
         match self.reads {
             Reads::Each { release, window } => release.is_some() || window > 1,
@@ -82,7 +82,7 @@ impl Condition {
         }
     }
 
-    /// Bytes that are equal exactly for equal conditions.
+    /// Bytes that are equal if and only if the conditions are equal.
     pub(super) fn canonical(&self) -> Vec<u8> {
         let number = |x: f32| (x + 0.0).to_le_bytes();
         let mut bytes = match self.reads {
@@ -119,7 +119,7 @@ pub enum Formula {
 }
 
 impl Formula {
-    /// Whether it holds, if that can be told from the conditions that are `decided` (Kleene's logic of three values).
+    /// Whether it holds, if the conditions that are `decided` determine it (Kleene's three-valued logic).
     pub fn evaluate(&self, decided: &dyn Fn(usize) -> Option<bool>) -> Option<bool> {
         let (parts, settles) = match self {
             Self::Test(condition) => return decided(*condition),
@@ -145,8 +145,8 @@ impl Formula {
         }
     }
 
-    /// The first layer at which it may be known to hold of a token, where `known_from` says from which layer on each condition
-    /// is.
+    /// The first layer at which it may be known to hold for a token. `known_from` returns the layer from which each
+    /// condition is known.
     pub fn known_from(&self, known_from: &dyn Fn(usize) -> usize) -> usize {
         match self {
             Self::Test(condition) => known_from(*condition),
@@ -155,7 +155,7 @@ impl Formula {
         }
     }
 
-    /// Bytes that are equal exactly for equal formulas of equal conditions.
+    /// Bytes that are equal if and only if the formulas and their conditions are equal.
     pub(super) fn canonical(&self, conditions: &[Condition]) -> Vec<u8> {
         let (kind, parts) = match self {
             Self::Test(condition) => return conditions.get(*condition).map(Condition::canonical).unwrap_or_default(),
@@ -173,7 +173,7 @@ impl Formula {
     }
 }
 
-/// The formula of `when`; its conditions are added to `conditions`, each once. `at` is the path of `when`, for messages.
+/// The formula of `when`. Adds its conditions to `conditions`, each once. `at` is the path of `when`, for messages.
 pub(super) fn formula(
     when: &When,
     conditions: &mut Vec<Condition>,
@@ -202,7 +202,7 @@ pub(super) fn formula(
 }
 
 fn condition(test: &Test, library: &Library, target: &Target, at: &str) -> Result<Condition, SteeringError> {
-    let direction = looked_along(&test.vector, test.map.as_deref(), test.layer, library, target, at)?;
+    let direction = unit_direction(&test.vector, test.map.as_deref(), test.layer, library, target, at)?;
     Ok(Condition {
         layer: test.layer,
         direction,

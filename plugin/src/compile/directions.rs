@@ -1,4 +1,4 @@
-//! The directions that a vector has in one model's residual stream: its file's own, or mapped ones.
+//! The directions of a vector in one model's residual stream: those of its file, or mapped ones.
 
 use std::sync::Arc;
 
@@ -6,56 +6,56 @@ use steermap_extract::find::proposed;
 use steermap_maps::{MapFile, ModelInfo, OffsetRule, Reach, Spread, VectorFile};
 
 use super::{Target, ranges};
-use crate::directions::{Direction, DirectionCache, Found, Key};
+use crate::directions::{Direction, DirectionCache, DirectionKey, LayerDirection};
 use crate::library::{Named, not_found};
 use crate::spec::VectorRef;
 use crate::{Library, SteeringError};
 
-/// A vector and how it comes to the target.
-pub(super) struct Source<'a> {
-    /// The vector, and what the spec calls it.
+/// A vector, and the map that carries it to the target, if there is one.
+pub(super) struct VectorAndMap<'a> {
+    /// The vector, and its name in the spec.
     pub(super) vector: &'a Named<VectorFile>,
     pub(super) name: &'a str,
     pub(super) map: Option<&'a str>,
     pub(super) offset: OffsetRule,
 }
 
-/// The directions that a [`Source`] has in the target's stream, each made when it is asked for.
-pub(super) struct Directions<'a> {
+/// The directions of a [`VectorAndMap`] in the target's stream, each computed when it is requested.
+pub(super) struct TargetDirections<'a> {
     cache: &'a DirectionCache,
     vector: &'a Named<VectorFile>,
-    through: Option<Through<'a>>,
-    /// Whose they are, for messages.
-    whose: String,
+    through: Option<AppliedMap<'a>>,
+    /// The vector and its map, for messages.
+    described: String,
 }
 
-/// A map on a vector's way.
-struct Through<'a> {
+/// The map that carries the vector.
+struct AppliedMap<'a> {
     map: &'a Named<MapFile>,
     reach: Reach<'a>,
     offset: OffsetRule,
-    /// Where the map is named, for messages.
+    /// The path of the map's name, for messages.
     at: String,
 }
 
-impl<'a> Source<'a> {
-    /// Where the directions are found. `at` is the path of the table that names the vector, for messages.
+impl<'a> VectorAndMap<'a> {
+    /// Its directions in the stream of `target`. `at` is the path of the table that names the vector, for messages.
     pub(super) fn directions(
         &self,
         library: &'a Library,
         target: &Target,
         at: &str,
-    ) -> Result<Directions<'a>, SteeringError> {
+    ) -> Result<TargetDirections<'a>, SteeringError> {
         let vector = self.vector;
         let cache = library.directions();
         let Some(name) = self.map else {
             let field = format!("{at}.vector {:?}: model", self.name);
             check_model(vector.file.model(), target, &field, &vector.in_file())?;
-            return Ok(Directions {
+            return Ok(TargetDirections {
                 cache,
                 vector,
                 through: None,
-                whose: format!("{:?}", self.name),
+                described: format!("{:?}", self.name),
             });
         };
         let Some(map) = library.named_map(name) else {
@@ -73,22 +73,22 @@ impl<'a> Source<'a> {
             field: at.clone(),
             reason,
         })?;
-        Ok(Directions {
+        Ok(TargetDirections {
             cache,
             vector,
-            through: Some(Through {
+            through: Some(AppliedMap {
                 map,
                 reach,
                 offset: self.offset,
                 at,
             }),
-            whose: format!("{:?} through {name:?}", self.name),
+            described: format!("{:?} through {name:?}", self.name),
         })
     }
 }
 
-impl Directions<'_> {
-    /// The layers that there are directions at, ascending; one at least.
+impl TargetDirections<'_> {
+    /// The layers that have a direction, ascending; at least one.
     pub(super) fn layers(&self) -> Vec<usize> {
         match &self.through {
             Some(through) => through.reach.layers().collect(),
@@ -96,8 +96,8 @@ impl Directions<'_> {
         }
     }
 
-    /// The layer that the vector's file proposes or, through a map, the layer that the map carries that one to; of several the
-    /// one that it fits best.
+    /// The layer that the vector's file proposes or, with a map, the layer that the map carries it to; of several, the
+    /// one with the best fit.
     pub(super) fn proposed(&self) -> Option<usize> {
         let proposed = proposed(&self.vector.file)?;
         match &self.through {
@@ -106,22 +106,22 @@ impl Directions<'_> {
         }
     }
 
-    /// The direction at one layer; `field` is what asks for it, for messages.
-    pub(super) fn layer(&self, layer: usize, field: &str) -> Result<Arc<Found>, SteeringError> {
-        let key = Key {
+    /// The direction at one layer; `field` is the path of the layer, for messages.
+    pub(super) fn layer(&self, layer: usize, field: &str) -> Result<Arc<LayerDirection>, SteeringError> {
+        let key = DirectionKey {
             vector: self.vector.id,
             map: self.through.as_ref().map(|through| (through.map.id, through.offset)),
             layer,
         };
         self.cache.get(key, || {
             self.make(layer)?.ok_or_else(|| {
-                let expected = format!("layers that {} has: {}", self.whose, ranges(&self.layers()));
+                let expected = format!("layers of {}: {}", self.described, ranges(&self.layers()));
                 SteeringError::value(field, layer.to_string(), expected)
             })
         })
     }
 
-    fn make(&self, layer: usize) -> Result<Option<Found>, SteeringError> {
+    fn make(&self, layer: usize) -> Result<Option<LayerDirection>, SteeringError> {
         let Some(through) = &self.through else {
             let mut layers = self.vector.file.layers().iter();
             let own = layers.find(|own| own.layer == layer);
@@ -129,7 +129,7 @@ impl Directions<'_> {
         };
         match through.reach.direction(layer, through.offset) {
             None => Ok(None),
-            // What is known is of the other model's stream.
+            // The file's spread on neutral text is that of the source model's stream.
             Some(Ok(mapped)) => Ok(Some(found(&mapped.direction, mapped.mean_norm, None))),
             Some(Err(reason)) => Err(SteeringError::Apply {
                 field: through.at.clone(),
@@ -139,9 +139,9 @@ impl Directions<'_> {
     }
 }
 
-/// The unit direction of a vector that is looked along at one layer, carried over by the map's linear part. `at` is the path of the
-/// table that names the vector and the layer, for messages.
-pub(super) fn looked_along(
+/// The unit direction of a test's or readout's vector at one layer, carried over by the map's linear part. `at` is the
+/// path of the table that names the vector and the layer, for messages.
+pub(super) fn unit_direction(
     vector: &VectorRef,
     map: Option<&str>,
     layer: usize,
@@ -150,22 +150,22 @@ pub(super) fn looked_along(
     at: &str,
 ) -> Result<Arc<Direction>, SteeringError> {
     let named = library.resolve(vector, map, target, at)?;
-    let source = Source {
+    let used = VectorAndMap {
         vector: &named,
         name: vector.label(),
         map,
         offset: OffsetRule::default(),
     };
-    let found = source
+    let found = used
         .directions(library, target, at)?
         .layer(layer, &format!("{at}.layer"))?;
     Ok(found.direction.clone())
 }
 
 /// `vector`: `[hidden_size]`, finite, norm above 0.
-fn found(vector: &[f32], mean_norm: f64, neutral: Option<Spread>) -> Found {
+fn found(vector: &[f32], mean_norm: f64, neutral: Option<Spread>) -> LayerDirection {
     let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-    Found {
+    LayerDirection {
         direction: Arc::new(Direction::new(
             vector.iter().map(|&x| (f64::from(x) / norm) as f32).collect(),
         )),
@@ -194,7 +194,7 @@ fn check_model(vector: &ModelInfo, target: &Target, field: &str, in_file: &str) 
             format!("{field}.fingerprint"),
             format!("{} (made for {:?}){in_file}", vector.fingerprint, vector.model),
             format!(
-                "{fingerprint}, that of the weights and the tokenizer of {:?}; --ignore-fingerprints uses it all the same",
+                "{fingerprint}, the fingerprint of the weights and the tokenizer of {:?}; --ignore-fingerprints skips this check",
                 target.model
             ),
         )),

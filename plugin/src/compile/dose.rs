@@ -1,33 +1,33 @@
-//! How far a spec moves the stream, against the operator's bound.
+//! Limits how far a spec moves the stream by the operator's bound.
 
 use super::{MeanNorms, Step, Target, spelled_scale};
 use crate::policy::{Bound, Excess};
 use crate::spec::{Op, SteeringSpec, VectorRef, VectorUse};
 use crate::{Library, SteeringError};
 
-/// What a spec is held to.
+/// The operator's bound for one spec.
 #[derive(Clone, Copy, Debug)]
 pub struct Dose {
     /// The bound.
     pub bound: Bound,
-    /// Which of the spec's vectors are the operator's own, bit `i` for vector `i`: they count, and are never scaled down.
+    /// Which of the spec's vectors are the operator's own, bit `i` for vector `i`. They count towards the bound, but
+    /// are never scaled down.
     pub exempt: u32,
 }
 
-/// Holds `steps` to `dose`: at each layer the lengths of all offsets are added up, whatever their directions, positions and
-/// conditions, and what goes beyond the bound is refused or scaled down. `mean_norms` is for each step, by layer, the
-/// stream's mean norm that its vector states.
+/// Limits `steps` by `dose`: at each layer the lengths of all offsets are added up, regardless of directions, positions
+/// and conditions, and an excess is refused or scaled down. `mean_norms` has, for each step and layer, the stream's
+/// mean norm that its vector states.
 ///
-/// A length is counted in units of the stream's mean norm at the layer: `|scale|` over the mean norm for `add`, the share
-/// for `ablate` (a component is as long as the state at most), and for `set` 1 more than for `add`; for `clamp` as for a `set` to
-/// the larger of its bounds. So the sum is never
-/// less than the offset of a state of mean norm.
+/// A length is measured in units of the stream's mean norm at the layer: `|scale|` over the mean norm for `add`, the
+/// share for `ablate` (a component is at most as long as the state), and for `set` 1 more than for `add`; `clamp`
+/// counts as a `set` to the larger of its bounds. So the sum is never less than the offset of a state of mean norm.
 ///
 /// Returns the layers that were scaled down.
 ///
 /// # Errors
 ///
-/// The vector that crosses the bound, or whose length can't be told since nobody states the mean norm.
+/// The vector that exceeds the bound, or whose length is not known since no file states the mean norm.
 pub(super) fn hold(
     dose: Dose,
     spec: &SteeringSpec,
@@ -44,7 +44,7 @@ pub(super) fn hold(
             .and_then(|index| exempt.checked_shr(index))
             .is_some_and(|bits| bits & 1 == 1)
     };
-    // What rounding to 32 bits adds.
+    // Allows for rounding to 32 bits.
     let most = bound.max_relative_scale * (1.0 + 1e-6);
     let mut scaled = Vec::new();
     for layer in 0..target.num_layers {
@@ -55,7 +55,8 @@ pub(super) fn hold(
             let length = match step.op {
                 Op::Ablate => scale,
                 Op::Add | Op::Set | Op::Clamp => {
-                    // Of pairs that a request brings, natively, the request chooses the texts that the norm is of.
+                    // For a native vector found from a request's pairs, the request chose the texts that the norm was
+                    // measured on.
                     let trusted = !found_natively(&spec.vectors[index]);
                     let stated = mean_norms.get(index).filter(|_| trusted);
                     let stated = stated.and_then(|norms| norms.get(&layer)).copied();
@@ -67,7 +68,7 @@ pub(super) fn hold(
             };
             lengths.push((index, length));
         }
-        // The operator's own first, then the request's in their order.
+        // The operator's vectors first, then the request's in their order.
         lengths.sort_by_key(|(index, _)| !is_exempt(*index));
         let before_own: f64 = lengths
             .iter()
@@ -107,7 +108,7 @@ fn found_natively(used: &VectorUse) -> bool {
     used.map.is_none() && matches!(used.vector, VectorRef::Found(_))
 }
 
-/// Whether an op may remove a component as long as the state, beside what it sets.
+/// Whether an operation may remove a component as long as the state, in addition to what it sets.
 fn moves_components(op: Op) -> bool {
     matches!(op, Op::Set | Op::Clamp)
 }
@@ -116,7 +117,7 @@ fn unknown(spec: &SteeringSpec, index: usize, layer: usize, at: &str) -> Steerin
     let (field, given) = spelled_scale(&spec.vectors[index], 1.0);
     SteeringError::value(
         format!("{at}vectors[{index}].{field}"),
-        format!("{given} at layer {layer}, where no vector or map says the stream's mean norm"),
+        format!("{given} at layer {layer}, where no vector or map states the stream's mean norm"),
         "a layer whose mean norm is known, since the server bounds offsets in units of it (max_relative_scale)",
     )
 }
@@ -126,6 +127,6 @@ fn beyond(bound: Bound, spec: &SteeringSpec, index: usize, layer: usize, sum: f6
     SteeringError::value(
         format!("{at}vectors[{index}].{field}"),
         format!("{given}, with which the offsets at layer {layer} add up to {sum:.3} of the stream's mean norm"),
-        format!("{} at most, the server's max_relative_scale", bound.max_relative_scale),
+        format!("at most {}, the server's max_relative_scale", bound.max_relative_scale),
     )
 }

@@ -1,8 +1,8 @@
-//! What steering is, in canonical bytes, hashed.
+//! The fingerprint of a program.
 //!
-//! Hashed is, layer by layer, what is done there in which order. So it makes no difference how a spec is spelled: the
-//! order of keys and layers, defaults written out, a vector named once with two layers or twice with one each, a scale of
-//! 2 or a vector twice as long that is not normalised.
+//! The hash covers, layer by layer, what is done there in which order. So the spelling of a spec makes no difference:
+//! the order of keys and layers, defaults written out, a vector named once with two layers or twice with one each, a
+//! scale of 2 or a vector twice as long that is not normalised.
 
 use steermap_maps::digest::sha256;
 
@@ -10,35 +10,35 @@ use super::{Condition, Step};
 use crate::select::Selector;
 use crate::spec::{Conflict, NormRule, Op};
 
-/// Says what the hash is of and how: steering of another version never has the same fingerprint.
+/// The version of the hash: fingerprints of different versions are never equal.
 const VERSION: &str = "steermap-steering/2\n";
 
-/// The fingerprint of `steps`, and by step a hash over all that it does to a token of the prompt that it acts on.
+/// The fingerprint of `steps`, and by step a hash over everything that it does to a prompt token that it acts on.
 pub(super) fn identify(
     steps: &[Step],
     conditions: &[Condition],
     conflict: Conflict,
     norm: NormRule,
 ) -> (String, Vec<String>) {
-    let hashed: Vec<Hashed<'_>> = steps.iter().map(|step| Hashed::new(step, conditions)).collect();
-    let in_prompt = hashed.iter().map(Hashed::in_prompt).collect();
+    let hashed: Vec<StepHashes<'_>> = steps.iter().map(|step| StepHashes::new(step, conditions)).collect();
+    let in_prompt = hashed.iter().map(StepHashes::in_prompt).collect();
     (hash(&hashed, conflict, norm), in_prompt)
 }
 
-/// The selector of one phase of a step.
-type Phase = fn(&Step) -> &Selector;
+/// Returns the selector of one phase of a step.
+type PhaseSelector = fn(&Step) -> &Selector;
 
-const PHASES: [Phase; 2] = [|step| &step.prompt, |step| &step.generation];
+const PHASES: [PhaseSelector; 2] = [|step| &step.prompt, |step| &step.generation];
 
-/// A step and the parts of it that are hashed more than once.
-struct Hashed<'a> {
+/// A step, with hashes of the parts that are used more than once.
+struct StepHashes<'a> {
     step: &'a Step,
     /// By layer, in the order of the step's layers.
     layers: Vec<String>,
     condition: Vec<u8>,
 }
 
-impl<'a> Hashed<'a> {
+impl<'a> StepHashes<'a> {
     fn new(step: &'a Step, conditions: &[Condition]) -> Self {
         let layers = step.layers.values().map(|layer| {
             let op = match step.op {
@@ -66,14 +66,14 @@ impl<'a> Hashed<'a> {
         }
     }
 
-    /// The hash of what the step does to a token of the prompt.
+    /// The hash of what the step does to a prompt token.
     fn in_prompt(&self) -> String {
         let mut bytes = (self.condition.len() as u64).to_le_bytes().to_vec();
         bytes.extend(&self.condition);
         for (layer, what) in self.step.layers.keys().zip(&self.layers) {
             bytes.extend(format!("{layer} {what}\n").bytes());
         }
-        // The prompt's tokens have one factor.
+        // All prompt tokens have the same factor of the schedule.
         let schedule = self.step.schedule.as_ref();
         bytes.extend(canonical(schedule.map_or(1.0, |schedule| schedule.at_rest())));
         sha256(&bytes)
@@ -81,7 +81,7 @@ impl<'a> Hashed<'a> {
 }
 
 /// The hash of what `steps` do at each layer.
-fn hash(steps: &[Hashed<'_>], conflict: Conflict, norm: NormRule) -> String {
+fn hash(steps: &[StepHashes<'_>], conflict: Conflict, norm: NormRule) -> String {
     let mut lines: Vec<(usize, String)> = Vec::new();
     for step in steps {
         let selectors = || PHASES.iter().map(|phase| phase(step.step));
@@ -99,11 +99,11 @@ fn hash(steps: &[Hashed<'_>], conflict: Conflict, norm: NormRule) -> String {
             lines.push((*layer, format!("{layer} {what} {place}\n")));
         }
     }
-    // Stable, so that the steps of one layer stay in their order.
+    // The sort is stable, so the steps of one layer stay in their order.
     lines.sort_by_key(|(layer, _)| *layer);
     let mut text = VERSION.to_string();
     text.extend(lines.iter().map(|(_, line)| line.as_str()));
-    // With `error` no two steps meet, so it does what `sequential` does; so does `first` where none can.
+    // With `error` no two steps meet, so it acts as `sequential`; so does `first` if no two steps can meet.
     if conflict == Conflict::First && may_meet(steps) {
         text.push_str("first\n");
     }
@@ -113,7 +113,7 @@ fn hash(steps: &[Hashed<'_>], conflict: Conflict, norm: NormRule) -> String {
     sha256(text.as_bytes())
 }
 
-fn may_meet(steps: &[Hashed<'_>]) -> bool {
+fn may_meet(steps: &[StepHashes<'_>]) -> bool {
     let meet = |a: &Step, b: &Step| {
         a.layers.keys().any(|layer| b.layers.contains_key(layer))
             && PHASES.iter().any(|phase| phase(a).may_overlap(phase(b)))

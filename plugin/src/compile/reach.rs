@@ -1,4 +1,4 @@
-//! How far a spec can move the stream, against what its numbers can hold.
+//! Refuses specs that move the stream beyond the range of its numbers.
 
 use candle_core::DType;
 
@@ -6,28 +6,29 @@ use super::{MeanNorms, Step, Target, spelled_scale};
 use crate::SteeringError;
 use crate::spec::{NormRule, Op, SteeringSpec};
 
-/// The longest state whose norm can still be taken in float32, as every block does: half the root of its maximum.
+/// The longest state whose norm float32 can hold, as every block computes it: half the square root of float32's
+/// maximum.
 const MAX_NORM: f64 = 9.2e18;
 
 /// Largest finite float16.
 const MAX_F16: f64 = 65504.0;
 
-/// How large states can get: a bound, which cancellation between vectors never lowers.
+/// An upper bound of the size of states. Cancellation between vectors is not taken into account.
 #[derive(Clone, Copy)]
 struct Extent {
-    /// Of the L2 norm.
+    /// Bound of the L2 norm.
     norm: f64,
-    /// Of the absolute value of one element.
+    /// Bound of the absolute value of one element.
     peak: f64,
 }
 
-/// Refuses a spec that takes a state of usual length beyond what the target's dtype holds, or its norm beyond float32:
-/// the model would then compute with infinities. `mean_norms` is the stream's mean norm by layer; where it is not known,
-/// elements are taken to be about 1.
+/// Refuses a spec that takes a state of usual length beyond the range of the target's dtype, or its norm beyond that of
+/// float32: the model would then compute with infinities. `mean_norms` is the stream's mean norm by layer; where it is
+/// not known, elements are assumed to be about 1.
 ///
 /// # Errors
 ///
-/// The vector that crosses the bound.
+/// The vector that exceeds the range.
 pub(super) fn refuse_overflow(
     spec: &SteeringSpec,
     steps: &[Step],
@@ -36,7 +37,7 @@ pub(super) fn refuse_overflow(
     at: &str,
 ) -> Result<(), SteeringError> {
     let width = (target.hidden_size as f64).sqrt();
-    // What a layer added is still there at the next.
+    // What a layer adds is still in the stream at the next layer.
     let mut carried = Extent { norm: 0.0, peak: 0.0 };
     for layer in 0..target.num_layers {
         let mean = mean_norms.get(&layer).copied().unwrap_or(width);
@@ -53,7 +54,7 @@ pub(super) fn refuse_overflow(
                     norm: now.norm + scale.abs(),
                     peak: now.peak + scale.abs() * peak,
                 },
-                // The component, as long as the state at most, becomes 1 - scale of itself.
+                // The component, at most as long as the state, is multiplied by 1 - scale.
                 Op::Ablate => {
                     let grown = ((1.0 - scale).abs() - 1.0).max(0.0);
                     Extent {
@@ -62,7 +63,7 @@ pub(super) fn refuse_overflow(
                     }
                 }
             };
-            // Steps are computed in float32; only what is left of a norm that is preserved is rounded to the dtype.
+            // Steps are computed in float32. With a preserved norm, only the final state is rounded to the dtype.
             let half = target.dtype == Some(DType::F16) && spec.norm == NormRule::Free;
             let beyond = if now.norm > MAX_NORM {
                 Some(format!("the stream's norm to {:.1e}", now.norm))
@@ -74,9 +75,9 @@ pub(super) fn refuse_overflow(
             if let Some(beyond) = beyond {
                 let (field, given) = spelled_scale(&spec.vectors[index], 1.0);
                 let expected = if half {
-                    format!("{MAX_F16:.0} at most, since the model runs in float16")
+                    format!("at most {MAX_F16:.0}, since the model runs in float16")
                 } else {
-                    format!("a norm of {MAX_NORM:.1e} at most")
+                    format!("a norm of at most {MAX_NORM:.1e}")
                 };
                 return Err(SteeringError::value(
                     format!("{at}vectors[{index}].{field}"),

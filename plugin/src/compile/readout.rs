@@ -1,29 +1,29 @@
-//! What a request wants to see of the stream, made ready.
+//! Compiled readouts: what a request reads from the stream.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Target;
-use super::directions::looked_along;
+use super::directions::unit_direction;
 use crate::directions::Direction;
 use crate::spec::{Of, ReadPhase, RequestSteering, StatePositions, States};
 use crate::{Library, SteeringError};
 
-/// The readouts and states that a request asks for.
+/// The readouts and states of a request.
 #[derive(Debug)]
 pub struct Readouts {
     /// In the request's order.
     pub readings: Vec<Reading>,
     /// The states.
     pub states: Option<States>,
-    /// The layers that are looked at, ascending.
+    /// The layers that are read, ascending.
     pub layers: Vec<usize>,
 }
 
-/// One number a token.
+/// One number per token.
 #[derive(Debug)]
 pub struct Reading {
-    /// After which layer.
+    /// The layer after which it is read.
     pub layer: usize,
     /// The unit direction: `[hidden_size]`, finite.
     pub direction: Arc<Direction>,
@@ -34,7 +34,7 @@ pub struct Reading {
 }
 
 impl Readouts {
-    /// Whether tokens of the prompt are looked at: then all of it must be computed, none taken from a cache.
+    /// Whether prompt tokens are read. The whole prompt must then be computed, and nothing taken from a cache.
     pub fn reads_prompt(&self) -> bool {
         let states = self
             .states
@@ -47,7 +47,7 @@ impl Readouts {
                 .any(|reading| reading.phase != ReadPhase::Generation)
     }
 
-    /// Numbers and states that are looked at for each token of a prompt.
+    /// How many numbers and states are read for each token of a prompt.
     pub fn work(&self) -> usize {
         let states = self.states.as_ref().map_or(0, |states| states.layers.len());
         let of_prompt = |reading: &&Reading| reading.phase.contains(true);
@@ -56,16 +56,16 @@ impl Readouts {
 }
 
 impl StatePositions {
-    /// Whether these are all tokens of a phase.
+    /// Whether these are all tokens of the phase.
     pub fn is(&self, phase: ReadPhase) -> bool {
         *self == Self::Phase(phase)
     }
 
-    /// Checks that each listed position is one of a prompt of `prompt_len` tokens.
+    /// Checks that each listed position lies in a prompt of `prompt_len` tokens.
     ///
     /// # Errors
     ///
-    /// The first that isn't, as in `positions[1]: found 40, expected one of the prompt's 12 positions`.
+    /// The first position that doesn't, as in `positions[1]: found 40, expected one of the prompt's 12 positions`.
     pub fn are_of(&self, prompt_len: usize) -> Result<(), String> {
         let Self::Listed(positions) = self else { return Ok(()) };
         let len = prompt_len as i64;
@@ -80,7 +80,7 @@ impl StatePositions {
 }
 
 impl ReadPhase {
-    /// Whether a token of the prompt, or a generated one, is looked at.
+    /// Whether a prompt token, or else a generated token, is read.
     pub fn contains(self, in_prompt: bool) -> bool {
         match self {
             Self::Both => true,
@@ -90,31 +90,30 @@ impl ReadPhase {
     }
 }
 
-/// Makes ready what `asked` wants to see of `target`, whose stream can be seen after `layers`; `None` if that is nothing. `at` is
-/// the path of `asked`, ending with a dot, for messages.
+/// Compiles the readouts and states of `request` for `target`, whose stream can be read after `layers`; `None` if there
+/// are none. `at` is the path of `request`, ending with a dot, for messages.
 ///
 /// # Errors
 ///
-/// An unknown vector or map, one that doesn't fit the target, or a layer without a direction or that can't be seen.
+/// An unknown vector or map, one that doesn't fit the target, or a layer that has no direction or can't be read.
 pub fn compile_readouts(
-    asked: &RequestSteering,
+    request: &RequestSteering,
     library: &Library,
     target: &Target,
     layers: &[usize],
     at: &str,
 ) -> Result<Option<Readouts>, SteeringError> {
-    let seen = |layer: usize, field: &str| match layers.contains(&layer) {
-        true => Ok(()),
-        false => Err(SteeringError::value(
-            field,
-            layer.to_string(),
-            format!("a layer whose stream can be seen: {}", super::ranges(layers)),
-        )),
+    let check_readable = |layer: usize, field: &str| {
+        if layers.contains(&layer) {
+            return Ok(());
+        }
+        let expected = format!("a layer whose stream can be read: {}", super::ranges(layers));
+        Err(SteeringError::value(field, layer.to_string(), expected))
     };
     let mut readings = Vec::new();
-    for (index, readout) in asked.readout.iter().flatten().enumerate() {
+    for (index, readout) in request.readout.iter().flatten().enumerate() {
         let at = format!("{at}readout[{index}]");
-        let direction = looked_along(
+        let direction = unit_direction(
             &readout.vector,
             readout.map.as_deref(),
             readout.layer,
@@ -122,7 +121,7 @@ pub fn compile_readouts(
             target,
             &at,
         )?;
-        seen(readout.layer, &format!("{at}.layer"))?;
+        check_readable(readout.layer, &format!("{at}.layer"))?;
         readings.push(Reading {
             layer: readout.layer,
             direction,
@@ -130,9 +129,9 @@ pub fn compile_readouts(
             phase: readout.phase,
         });
     }
-    let states = asked.states.clone();
+    let states = request.states.clone();
     for (index, layer) in states.iter().flat_map(|states| &states.layers).enumerate() {
-        seen(*layer, &format!("{at}states.layers[{index}]"))?;
+        check_readable(*layer, &format!("{at}states.layers[{index}]"))?;
     }
     if readings.is_empty() && states.is_none() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Schedules: factors by the number of generated tokens.
+//! Compiled schedules: factors by the number of generated tokens.
 
 use std::f64::consts::PI;
 
@@ -6,17 +6,17 @@ use crate::SteeringError;
 use crate::select::ResolveToken;
 use crate::spec::{self, Shape, TokenRef};
 
-/// Factors of what a step does, -1 to 1.
+/// Factors of a step's effect, -1 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    course: Course,
-    /// The token that starts it, and the factor until then; `None`: it starts with the first generated token.
+    curve: FactorCurve,
+    /// The token that starts the schedule, and the factor until then; `None`: it starts with the first generated token.
     trigger: Option<(u32, f32)>,
 }
 
-/// The factor of each number of tokens.
+/// The factor for each number of generated tokens.
 #[derive(Clone, Debug, PartialEq)]
-enum Course {
+enum FactorCurve {
     Ramp {
         cosine: bool,
         from: f64,
@@ -30,10 +30,10 @@ enum Course {
 }
 
 impl Schedule {
-    /// The factor for the choice of the generated token `t`, of those from the start on.
+    /// The factor for the choice of the generated token `t`, counted from the schedule's start.
     pub fn factor(&self, t: usize) -> f32 {
-        match &self.course {
-            Course::Ramp {
+        match &self.curve {
+            FactorCurve::Ramp {
                 cosine,
                 from,
                 to,
@@ -47,7 +47,7 @@ impl Schedule {
                 };
                 (from + (to - from) * share) as f32
             }
-            Course::Listed { factors, repeat } => {
+            FactorCurve::Listed { factors, repeat } => {
                 let last = factors.len().saturating_sub(1);
                 let index = if *repeat { t % factors.len().max(1) } else { t.min(last) };
                 factors.get(index).copied().unwrap_or(1.0)
@@ -55,12 +55,12 @@ impl Schedule {
         }
     }
 
-    /// The token that starts it, if it waits for one.
+    /// The token that starts the schedule, if there is one.
     pub fn trigger(&self) -> Option<u32> {
         self.trigger.map(|(token, _)| token)
     }
 
-    /// The factor of the prompt's tokens, and until the schedule starts.
+    /// The factor of prompt tokens, and of all tokens until the schedule starts.
     pub fn at_rest(&self) -> f32 {
         match self.trigger {
             Some((_, before)) => before,
@@ -68,7 +68,8 @@ impl Schedule {
         }
     }
 
-    /// The factor at `position` of a sequence with a prompt of `prompt_len` tokens, whose trigger was generated at `started`.
+    /// The factor at `position` of a sequence with a prompt of `prompt_len` tokens. The trigger was generated at
+    /// position `started`, if it was.
     pub fn at(&self, position: usize, prompt_len: usize, started: Option<usize>) -> f32 {
         match (self.trigger, started) {
             (None, _) => self.factor((position + 1).saturating_sub(prompt_len)),
@@ -77,20 +78,20 @@ impl Schedule {
         }
     }
 
-    /// Whether it makes no difference.
+    /// Whether all factors are 1.
     fn is_constant(&self) -> bool {
-        let all = match &self.course {
-            Course::Ramp { from, to, .. } => *from == 1.0 && *to == 1.0,
-            Course::Listed { factors, .. } => factors.iter().all(|factor| *factor == 1.0),
+        let all = match &self.curve {
+            FactorCurve::Ramp { from, to, .. } => *from == 1.0 && *to == 1.0,
+            FactorCurve::Listed { factors, .. } => factors.iter().all(|factor| *factor == 1.0),
         };
         all && self.at_rest() == 1.0
     }
 
-    /// Bytes that are equal exactly for schedules that are written alike, but for how absent keys are spelled.
+    /// Bytes that are equal if and only if two schedules have the same keys and values, with defaults filled in.
     pub(super) fn canonical(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        match &self.course {
-            Course::Ramp {
+        match &self.curve {
+            FactorCurve::Ramp {
                 cosine,
                 from,
                 to,
@@ -100,7 +101,7 @@ impl Schedule {
                 bytes.extend([from, to].into_iter().flat_map(|x| (x + 0.0).to_le_bytes()));
                 bytes.extend((*tokens as u64).to_le_bytes());
             }
-            Course::Listed { factors, repeat } => {
+            FactorCurve::Listed { factors, repeat } => {
                 bytes.push(2 + u8::from(*repeat));
                 bytes.extend((factors.len() as u64).to_le_bytes());
                 bytes.extend(factors.iter().flat_map(|x| (x + 0.0).to_le_bytes()));
@@ -115,29 +116,29 @@ impl Schedule {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        match &self.course {
-            Course::Ramp { .. } => 0,
-            Course::Listed { factors, .. } => size_of_val(factors.as_slice()),
+        match &self.curve {
+            FactorCurve::Ramp { .. } => 0,
+            FactorCurve::Listed { factors, .. } => size_of_val(factors.as_slice()),
         }
     }
 }
 
-/// The schedule that `written` means; `None` if it makes no difference. `at` is its path, for messages.
+/// Compiles `written`; `None` if all factors are 1. `at` is its path, for messages.
 ///
 /// # Errors
 ///
-/// A trigger that is not one token.
+/// The trigger is not one token.
 pub(super) fn schedule(
     written: &spec::Schedule,
     tokens: ResolveToken<'_>,
     at: &str,
 ) -> Result<Option<Schedule>, SteeringError> {
-    let course = match &written.factors {
-        Some(factors) => Course::Listed {
+    let curve = match &written.factors {
+        Some(factors) => FactorCurve::Listed {
             factors: factors.iter().map(|factor| *factor as f32).collect(),
             repeat: written.repeat,
         },
-        None => Course::Ramp {
+        None => FactorCurve::Ramp {
             cosine: written.shape == Some(Shape::Cosine),
             from: written.from.unwrap_or(1.0),
             to: written.to.unwrap_or(1.0),
@@ -157,7 +158,7 @@ pub(super) fn schedule(
         })?),
     };
     let schedule = Schedule {
-        course,
+        curve,
         trigger: trigger.map(|token| (token, written.before.unwrap_or_default() as f32)),
     };
     Ok((!schedule.is_constant()).then_some(schedule))

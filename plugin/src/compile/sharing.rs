@@ -1,4 +1,4 @@
-//! What of the states that a prefix cache keeps of a steered sequence others may use.
+//! Which states of a steered sequence in the prefix cache other sequences may use.
 
 use std::collections::HashMap;
 
@@ -7,24 +7,25 @@ use steermap_maps::digest::sha256;
 use super::{Program, Step};
 use crate::spec::{Conflict, NormRule};
 
-/// How many times what is done may change from one token to the next before states are not shared any more: engines look through all
-/// of the salts for each block of tokens.
+/// The most changes of salt in one sequence; states after them are not shared. Engines search all salts for each block
+/// of tokens.
 const MAX_SALTS: usize = 256;
 
-/// What the states of a sequence depend on beside its tokens.
+/// What the states of a sequence depend on besides its tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sharing {
-    /// From each position on, a hash over all that is done to the tokens there; 0, also before the first, for nothing.
+    /// Pairs of a position and a salt: a hash over everything that is done to tokens from that position on. 0 means
+    /// nothing is done, as before the first position.
     pub salts: Vec<(usize, u64)>,
-    /// The first position whose state is this sequence's alone.
+    /// The first position from which states belong to this sequence only.
     pub own_from: Option<usize>,
 }
 
 impl Program {
-    /// What the states of a sequence with this prompt depend on beside its tokens.
+    /// What the states of a sequence with this prompt depend on besides its tokens.
     ///
-    /// Salts go by what is done to a token, be it one of the prompt or generated: a token that was steered when it was generated and is
-    /// steered the same as history has one salt.
+    /// A salt depends on what is done to a token, whether it is in the prompt or generated. A generated token that is
+    /// steered equally when it comes back as history has the same salt.
     pub fn sharing(&self, prompt: &[u32]) -> Sharing {
         let len = prompt.len();
         if self.goes_by_tokens() && !self.steps.iter().any(|step| step.prompt.adds_last(prompt)) {
@@ -34,32 +35,34 @@ impl Program {
                 own_from: None,
             };
         }
-        let mut salts = Salts::new(self);
+        let mut salts = SaltBuilder::new(self);
         let acts = |position: usize| {
             let token = prompt[position];
             move |step: &Step| step.prompt.contains(position, len, token)
         };
-        // Up to the first position of what goes on, and no further than where something may change before the last.
+        // Visits the positions at which the set of acting steps may change, and always the last one.
         let before_last = len.saturating_sub(1);
         let changes = |step: &Step| !(step.prompt.is_all() || step.prompt.is_none() || step.prompt.is_last());
-        let walked = match self.steps.iter().any(changes) {
-            true => before_last,
-            false => before_last.min(1),
+        let walked = if self.steps.iter().any(changes) {
+            before_last
+        } else {
+            before_last.min(1)
         };
         for position in (0..walked).chain(before_last..len) {
             if salts.own_from.is_none() {
-                salts.go_on(position, &acts(position));
+                salts.extend(position, &acts(position));
             }
         }
-        // What is done to a generated token must be known without the token, without where it stands, and without what came before.
+        // What is done to a generated token must not depend on the token, its position or earlier tokens.
         let known = |step: &Step| {
             step.generation.is_none() || (step.generation.is_all() && step.when.is_none() && step.schedule.is_none())
         };
-        match self.steps.iter().all(known) {
-            true => salts.go_on(len, &|step| !step.generation.is_none()),
-            false => salts.end(len),
+        if self.steps.iter().all(known) {
+            salts.extend(len, &|step| !step.generation.is_none());
+        } else {
+            salts.end(len);
         }
-        // A condition on the whole prompt acts on its last token already.
+        // A condition on the whole prompt already affects the prompt's last token.
         let waits = |step: &Step| {
             let conditions = step.when.iter().flat_map(|when| when.conditions());
             let mut conditions = conditions.filter_map(|index| self.conditions.get(index));
@@ -78,12 +81,12 @@ impl Program {
         }
     }
 
-    /// Whether tokens of the prompt and generated ones are steered alike, by the token itself, wherever it stands.
+    /// Whether the steering of a token depends only on the token, not on its position or phase.
     fn goes_by_tokens(&self) -> bool {
         self.uniform && self.steps.iter().any(|step| !step.prompt.is_all())
     }
 
-    /// The salt of all tokens of a program that goes by tokens.
+    /// The salt of all tokens of a program whose steering depends only on the token.
     fn salt_by_tokens(&self) -> u64 {
         let steps = self.steps.iter().zip(&self.digests);
         let steps = steps.map(|(step, digest)| format!("{digest} {}", sha256(&step.prompt.canonical())));
@@ -105,23 +108,23 @@ impl Program {
             text.push_str(step.as_ref());
         }
         let hash = sha256(text.as_bytes());
-        // 0 is the salt of tokens that nothing is done to.
+        // 0 is the salt of tokens that are not steered.
         u64::from_str_radix(&hash[..16], 16).unwrap_or(1).max(1)
     }
 }
 
-/// Salts on the way.
-struct Salts<'a> {
+/// Collects salts position by position.
+struct SaltBuilder<'a> {
     program: &'a Program,
-    /// By set of steps, a bit each.
+    /// The salt by set of steps, one bit per step.
     known: HashMap<u32, u64>,
-    /// The steps that act on the token before.
+    /// The steps that act on the previous token.
     steps: u32,
     list: Vec<(usize, u64)>,
     own_from: Option<usize>,
 }
 
-impl<'a> Salts<'a> {
+impl<'a> SaltBuilder<'a> {
     fn new(program: &'a Program) -> Self {
         Self {
             program,
@@ -132,10 +135,10 @@ impl<'a> Salts<'a> {
         }
     }
 
-    /// From `position` on, the steps that `acts` is true of act.
-    fn go_on(&mut self, position: usize, acts: &dyn Fn(&Step) -> bool) {
+    /// From `position` on, the steps act for which `acts` returns true.
+    fn extend(&mut self, position: usize, acts: &dyn Fn(&Step) -> bool) {
         let numbered = self.program.steps.iter().enumerate();
-        // A spec has 32 vectors at most.
+        // A spec has at most 32 vectors.
         let steps = numbered.fold(0, |steps, (number, step)| steps | u32::from(acts(step)) << number);
         if steps == self.steps || self.own_from.is_some() {
             return;
@@ -158,7 +161,7 @@ impl<'a> Salts<'a> {
         self.list.push((position, salt));
     }
 
-    /// From `position` on, states are nobody else's.
+    /// From `position` on, states are not shared.
     fn end(&mut self, position: usize) {
         self.own_from = Some(self.own_from.map_or(position, |from| from.min(position)));
         self.list.retain(|(from, _)| *from < position);

@@ -1,3 +1,4 @@
+use candle_core::DType;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -6,9 +7,9 @@ use crate::policy::{Bound, Excess};
 use crate::reference::steer;
 use crate::spec::{
     Apply, InlineVector, RequestSteering, Role, Schedule as Scheduled, Selection, Shape, Test, TokenRef, VectorRef,
-    When, Where, Window, from_json,
+    When, Where, Window,
 };
-use crate::testing::{HIDDEN, cases, library, model, places, target, token, vector};
+use crate::testing::{HIDDEN, cases, from_json, library, model, places, target, token, vector};
 
 fn program(spec: impl Into<SteeringSpec>) -> Program {
     compile(&spec.into(), &library(), &target(), &token, "s.").unwrap()
@@ -87,13 +88,10 @@ fn layers_are_chosen_from_those_that_there_are() {
     for (layers, message) in [
         (
             "3-5",
-            "s.vectors[0].layers: found \"3-5\", expected one at least of the layers that there are: 1, 2",
+            "s.vectors[0].layers: found \"3-5\", expected at least one of the available layers: 1, 2",
         ),
-        ("3", "s.vectors[0].layers: found 3, expected layers that \"a\" has: 1-2"),
-        (
-            "0.9",
-            "s.vectors[0].layers: found 5, expected layers that \"a\" has: 1-2",
-        ),
+        ("3", "s.vectors[0].layers: found 3, expected layers of \"a\": 1-2"),
+        ("0.9", "s.vectors[0].layers: found 5, expected layers of \"a\": 1-2"),
     ] {
         assert_eq!(at(a(), layers), Err(message.to_string()));
     }
@@ -165,11 +163,11 @@ fn what_does_not_fit_names_its_field() {
         ),
         (
             a().at_layers([1, 9]),
-            "s.vectors[0].layers: found 9, expected layers that \"a\" has: 1-2",
+            "s.vectors[0].layers: found 9, expected layers of \"a\": 1-2",
         ),
         (
             small().through("up").at_layers([1]),
-            "s.vectors[0].layers: found 1, expected layers that \"small\" through \"up\" has: 4",
+            "s.vectors[0].layers: found 1, expected layers of \"small\" through \"up\": 4",
         ),
         (
             small(),
@@ -192,7 +190,7 @@ fn what_does_not_fit_names_its_field() {
         ),
         (
             a().when(When::above("b", 1, 0.0)),
-            "s.vectors[0].when.layer: found 1, expected layers that \"b\" has: 2-3",
+            "s.vectors[0].when.layer: found 1, expected layers of \"b\": 2-3",
         ),
         (
             a().when(Test::above("b", 1, 0.0).through("down")),
@@ -254,8 +252,8 @@ fn what_the_numbers_of_the_model_cannot_hold_is_refused() {
     let refused = of(half, at(1e6).into()).unwrap_err();
     assert_eq!(
         refused,
-        "s.vectors[0].scale: found 1e6, which takes elements of the stream to 8.0e5 after layer 1, expected 65504 at \
-         most, since the model runs in float16"
+        "s.vectors[0].scale: found 1e6, which takes elements of the stream to 8.0e5 after layer 1, expected at most \
+         65504, since the model runs in float16"
     );
     assert_eq!(of(full, at(1e6).into()), Ok(()));
     assert_eq!(of(None, at(1e6).into()), Ok(()));
@@ -281,7 +279,7 @@ fn what_the_numbers_of_the_model_cannot_hold_is_refused() {
         };
         let refused = of(full, SteeringSpec::from(ablate).norm(norm)).unwrap_err();
         let expected = "s.vectors[0].scale: found 3e38, which takes the stream's norm to 3.0e39 after layer 1, expected \
-                        a norm of 9.2e18 at most";
+                        a norm of at most 9.2e18";
         assert_eq!(refused, expected);
     }
     for scale in [0.0, 1.0, 2.0] {
@@ -631,7 +629,7 @@ fn vectors_that_can_meet_are_refused_where_asked() {
             b()
         ])),
         "s.conflict: found \"a\" (vectors[1]) and \"b\" (vectors[2]), which can both act at layer 2 on tokens of the \
-         prompt, expected vectors that never do, as conflict = \"error\" says"
+         prompt, expected vectors that never do, since conflict = \"error\""
     );
     let when = |threshold| When::above("b", 3, threshold);
     let conditional = vec![a().when(when(1.0)), b().when(when(2.0))];
@@ -779,8 +777,8 @@ proptest! {
     fn whatever_is_sent_is_a_program_or_a_mistake_in_a_field(steering in tables(), prompt in prop::collection::vec(0..6u32, 1..9)) {
         let read = from_json::<RequestSteering>(&steering, "steering.");
         let made = read.and_then(|request| {
-            request.validate("steering.")?;
-            compile(&request.resolve(None), &library(), &target(), &token, "steering.")
+            request.validate("steering.").map_err(|error| error.to_string())?;
+            compile(&request.resolve(None), &library(), &target(), &token, "steering.").map_err(|error| error.to_string())
         });
         match made {
             Ok(program) => {
@@ -955,7 +953,7 @@ fn many_small_offsets_are_one_large_one() {
     assert_eq!(
         reject(vec![small(0.2), small(0.2), small(0.2)]).unwrap_err(),
         "s.vectors[2].relative_scale: found 0.2, with which the offsets at layer 1 add up to 0.600 of the stream's mean norm, \
-         expected 0.5 at most, the server's max_relative_scale"
+         expected at most 0.5, the server's max_relative_scale"
     );
     // Whatever their direction, and wherever they act.
     assert!(reject(vec![small(0.3), small(-0.3)]).is_err());
@@ -1035,8 +1033,9 @@ fn lengths_that_nobody_can_tell_are_refused_under_a_bound() {
         .unwrap();
     let refused = held_by(&alone, used(), 10.0, Excess::Clamp, 0).unwrap_err();
     assert!(
-        refused
-            .starts_with("s.vectors[0].scale: found 1 at layer 1, where no vector or map says the stream's mean norm"),
+        refused.starts_with(
+            "s.vectors[0].scale: found 1 at layer 1, where no vector or map states the stream's mean norm"
+        ),
         "{refused}"
     );
     // A share of the state needs no norm.
@@ -1119,10 +1118,10 @@ fn a_vector_in_the_spec_is_written_as_it_is_read() {
             json!(7),
             "expected a vector's name, a table of layer and f32, or one of model and pairs",
         ),
-        (json!({"layer": 1}), "missing field `f32`"),
+        (json!({"layer": 1}), "found no key `f32`"),
         (
             json!({"layer": 1, "f32": "", "mean_norm": 1}),
-            "unknown field `mean_norm`",
+            "the unknown key `mean_norm`",
         ),
         (json!({"layer": -1, "f32": ""}), "layer"),
     ] {

@@ -1,4 +1,4 @@
-//! Zip files from anyone: `.npz`, and what `torch.save` writes.
+//! Untrusted zip files: `.npz`, and those of `torch.save`.
 
 use std::io::{Cursor, Read};
 
@@ -6,19 +6,19 @@ use zip::ZipArchive;
 
 use super::error::{ForeignError, shown};
 
-/// The most bytes that are taken out of a small archive: a compressed one of a few bytes can hold any number.
+/// The most bytes that are extracted from a small archive. A compressed archive of a few bytes can hold any number.
 const MIN_BUDGET: u64 = 256 << 20;
 
 /// The most entries.
 const MAX_ENTRIES: usize = 1 << 16;
 
-/// What every zip file starts with.
+/// The first bytes of every zip file.
 pub(crate) const MAGIC: &[u8; 4] = b"PK\x03\x04";
 
 /// An archive in memory.
 pub(crate) struct Archive<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
-    /// How many bytes may still be taken out.
+    /// How many bytes may still be extracted.
     budget: u64,
 }
 
@@ -27,7 +27,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     ///
-    /// Bytes that are no zip file.
+    /// The bytes are not a zip file.
     pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, ForeignError> {
         if !bytes.starts_with(MAGIC) {
             let found = String::from_utf8_lossy(bytes.get(..4).unwrap_or(bytes)).into_owned();
@@ -37,7 +37,7 @@ impl<'a> Archive<'a> {
             });
         }
         let zip = ZipArchive::new(Cursor::new(bytes))
-            .map_err(|error| ForeignError::value("archive", error, "a whole zip file"))?;
+            .map_err(|error| ForeignError::value("archive", error, "a complete zip file"))?;
         if zip.len() > MAX_ENTRIES {
             let found = format!("{} entries", zip.len());
             return Err(ForeignError::value("archive", found, format!("at most {MAX_ENTRIES}")));
@@ -51,17 +51,17 @@ impl<'a> Archive<'a> {
         self.zip.file_names().map(String::from).collect()
     }
 
-    /// The bytes of an entry, whose checksum is compared.
+    /// The bytes of an entry. Checks their checksum.
     ///
     /// # Errors
     ///
-    /// No such entry, one that is broken, encrypted or compressed in another way than Deflate, or one with more bytes
-    /// than are read from this archive in all.
+    /// There is no such entry, it is broken, encrypted or compressed by another method than Deflate, or it exceeds the
+    /// bytes that may be extracted from this archive.
     pub(crate) fn read(&mut self, name: &str) -> Result<Vec<u8>, ForeignError> {
-        let broken = |found: String| ForeignError::value(shown(name), found, "an entry of the archive, whole");
+        let broken = |found: String| ForeignError::value(shown(name), found, "a complete entry of the archive");
         let entry = self.zip.by_name(name).map_err(|error| broken(error.to_string()))?;
         let mut bytes = Vec::new();
-        // By as many bytes as there are, not as the entry says.
+        // Counts the bytes that were read, not those that the entry states.
         let mut limited = entry.take(self.budget + 1);
         limited
             .read_to_end(&mut bytes)
@@ -73,7 +73,7 @@ impl<'a> Archive<'a> {
                 return Err(ForeignError::value(
                     shown(name),
                     found,
-                    "at most as many, of an archive of this size",
+                    "at most as many for an archive of this size",
                 ));
             }
         }

@@ -1,14 +1,14 @@
-//! What can be wrong with a file that another program wrote.
+//! Errors of files that other programs wrote.
 
 use steermap_maps::Problem;
 use thiserror::Error;
 
-/// The file is not one of its kind, or not for the model; or a vector can't be written in that format. Lengths and
-/// positions are in bytes.
+/// The file is not valid in its format, or does not fit the model; or a vector can't be written in that format. Lengths
+/// and positions are in bytes.
 #[derive(Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum ForeignError {
-    /// It starts with something else.
+    /// It starts with other bytes.
     #[error("magic: found {found:?}, expected {expected:?}")]
     Magic {
         /// The first bytes.
@@ -16,23 +16,23 @@ pub enum ForeignError {
         /// The first bytes of a file of this format.
         expected: &'static str,
     },
-    /// A version of GGUF that is not read.
+    /// A version of GGUF that is not supported.
     #[error("version: found {found}, expected 2 or 3, in little-endian byte order")]
     Version {
-        /// What the file says.
+        /// The version in the file.
         found: u32,
     },
-    /// The file ends within something.
+    /// The file ends within a value.
     #[error("{field}: found {found} bytes left, expected {expected}")]
     Short {
-        /// What is cut short.
+        /// The value that is incomplete.
         field: String,
         /// How many bytes are left.
         found: u64,
-        /// How many it says there are.
+        /// How many bytes the file states.
         expected: u64,
     },
-    /// A value can't be right.
+    /// A value is invalid.
     #[error("{field}: found {found}, expected {expected}")]
     Value {
         /// The key or tensor.
@@ -42,7 +42,7 @@ pub enum ForeignError {
         /// What was expected.
         expected: String,
     },
-    /// The vector can't be right.
+    /// The vector is invalid.
     #[error(transparent)]
     Problem(#[from] Problem),
 }
@@ -57,7 +57,7 @@ impl ForeignError {
     }
 }
 
-/// A name from the file for a message: in quotation marks, and cut where it is long.
+/// A name from the file for a message: in quotation marks, and cut if it is long.
 pub(crate) fn shown(name: &str) -> String {
     format!("{:?}", name.chars().take(64).collect::<String>())
 }

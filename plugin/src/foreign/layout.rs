@@ -1,4 +1,4 @@
-//! Which tensor of a file is the vector of which layer.
+//! Decides which tensor of a file is the vector of which layer.
 //!
 //! | names | layer | who writes them |
 //! | --- | --- | --- |
@@ -15,9 +15,9 @@
 //! | the same with a row more, the embeddings', first | the row less 1 | persona vectors' `*_response_avg_diff.pt` |
 //! | `--key "PREFIX{}SUFFIX"`, with `{}` for the number | after that block | anything else |
 //!
-//! Layers count from 0. A point within a block is refused: a vector found there doesn't live in the residual stream
-//! after a block, where it would be added. The last of Hugging Face's `hidden_states` is from after the final norm in most
-//! models, which is remarked on.
+//! Layers count from 0. A point within a block is refused: a vector found there does not belong to the residual stream
+//! after a block, where it would be added. The last of Hugging Face's `hidden_states` comes from after the final norm
+//! in most models; a remark says so.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ use super::ReadOptions;
 use super::error::{ForeignError, shown};
 use super::tensors::{Contents, Tensor};
 
-/// What stands before the layer's number where names say the stream after a block.
+/// Prefixes before the layer's number in names for the stream after a block.
 const PREFIXES: [&str; 8] = [
     "",
     "layer_activations.",
@@ -39,7 +39,7 @@ const PREFIXES: [&str; 8] = [
     "layers_",
 ];
 
-/// What stands before it in the paths of modules, as transformers has them.
+/// Prefixes before it in module paths of transformers.
 const MODULES: [&str; 6] = [
     "model.layers.",
     "model.model.layers.",
@@ -49,13 +49,13 @@ const MODULES: [&str; 6] = [
     "gpt_neox.layers.",
 ];
 
-/// What the tensors of interventions that don't add are called: pyreft's LoReFT and LM-Steer, which EasySteer reads too.
+/// Names of tensors of interventions that don't add: pyreft's LoReFT and LM-Steer, which EasySteer also reads.
 const INTERVENTIONS: [&str; 3] = ["rotate_layer", "learned_source", "projector"];
 
-/// Names that are listed in a message.
+/// Most names that a message lists.
 const LISTED: usize = 6;
 
-/// Where in a model a name says that a vector lives.
+/// The point of a model that a tensor's name states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
     /// The residual stream after this block.
@@ -71,7 +71,7 @@ impl Point {
         block.checked_sub(1).map_or(Self::Embeddings, Self::After)
     }
 
-    /// The point that a name says, if it is a name of any.
+    /// The point of a name, if it is one of the known names.
     pub(crate) fn of(name: &str) -> Option<Self> {
         if matches!(name, "hook_embed" | "blocks.0.hook_resid_pre") {
             return Some(Self::Embeddings);
@@ -100,36 +100,36 @@ impl Point {
     }
 }
 
-/// A number as it is spelled: without a sign or leading zeros.
+/// Parses a number without a sign or leading zeros.
 pub(crate) fn number(text: &str) -> Option<usize> {
     text.parse().ok().filter(|number: &usize| number.to_string() == text)
 }
 
-/// The number at the start of a text, and what follows.
+/// The number at the start of a text, and the rest.
 fn leading_number(text: &str) -> Option<(usize, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((number(&text[..end])?, &text[end..]))
 }
 
-/// A vector of a file, with the number of the block after which it is added, as the file says it.
+/// A vector of a file, with the number of the block after which it is added, as the file counts.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Found {
+pub(crate) struct LayerTensor {
     pub(crate) block: usize,
-    /// Of the tensor, for messages.
+    /// The tensor's name, for messages.
     pub(crate) name: String,
     pub(crate) values: Vec<f32>,
 }
 
-/// What a file holds, by its layout.
+/// The vectors of a file, by its layout.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Layout {
-    pub(crate) found: Vec<Found>,
-    /// What a user should know of how the file was understood.
+pub(crate) struct FileVectors {
+    pub(crate) found: Vec<LayerTensor>,
+    /// Remarks for the user on how the file was understood.
     pub(crate) remarks: Vec<String>,
 }
 
-impl From<Vec<Found>> for Layout {
-    fn from(found: Vec<Found>) -> Self {
+impl From<Vec<LayerTensor>> for FileVectors {
+    fn from(found: Vec<LayerTensor>) -> Self {
         let remarks = Vec::new();
         Self { found, remarks }
     }
@@ -139,13 +139,14 @@ impl From<Vec<Found>> for Layout {
 ///
 /// # Errors
 ///
-/// Tensors whose names don't say a layer, two of one layer, points within a block, or shapes that are not the model's.
+/// Tensors whose names don't state a layer, two tensors of one layer, points within a block, or shapes that don't fit
+/// the model.
 pub(crate) fn vectors(
     contents: Contents,
     file: &str,
     model: &ModelInfo,
     options: &ReadOptions,
-) -> Result<Layout, ForeignError> {
+) -> Result<FileVectors, ForeignError> {
     let Contents { tensors, others, .. } = contents;
     if let Some(kind) = others.get("layer_type").filter(|kind| *kind != "decoder_block") {
         let expected = "\"decoder_block\": another point of a block is not where vectors are added";
@@ -195,7 +196,7 @@ pub(crate) fn vectors(
             }
             None => {
                 let expected =
-                    format!("names that say a layer: give their pattern with key, {{}} for the number ({names})");
+                    format!("names that state a layer: give their pattern with key, {{}} for the number ({names})");
                 return Err(ForeignError::value("tensors", shown(&tensor.name), expected));
             }
         };
@@ -204,13 +205,13 @@ pub(crate) fn vectors(
     Ok(distinct(found, options)?.into())
 }
 
-/// The tensors that a pattern names: with `{}`, one per layer; without, the one vector, or the rows, of that name.
+/// The tensors that match a pattern: with `{}`, one per layer; without, the vector, or the rows, of that name.
 fn by_key(
     tensors: Vec<Tensor>,
     pattern: &str,
     model: &ModelInfo,
     options: &ReadOptions,
-) -> Result<Layout, ForeignError> {
+) -> Result<FileVectors, ForeignError> {
     let names = listed(&tensors);
     let none = || {
         ForeignError::value(
@@ -249,11 +250,11 @@ fn by_key(
     Ok(distinct(found, options)?.into())
 }
 
-/// Checks that no block is there twice, and takes the one that is asked for.
-fn distinct(mut found: Vec<Found>, options: &ReadOptions) -> Result<Vec<Found>, ForeignError> {
+/// Checks that no block occurs twice, and selects the requested layer.
+fn distinct(mut found: Vec<LayerTensor>, options: &ReadOptions) -> Result<Vec<LayerTensor>, ForeignError> {
     found.sort_by_key(|found| found.block);
     let mut seen: BTreeMap<usize, &str> = BTreeMap::new();
-    for Found { block, name, .. } in &found {
+    for LayerTensor { block, name, .. } in &found {
         if let Some(other) = seen.insert(*block, name) {
             let both = format!("{} and {}, both of block {block}", shown(other), shown(name));
             return Err(ForeignError::value("tensors", both, "one of each: choose with key"));
@@ -262,8 +263,8 @@ fn distinct(mut found: Vec<Found>, options: &ReadOptions) -> Result<Vec<Found>, 
     only(found, options.layer)
 }
 
-/// The vector of `layer` alone, if one is asked for.
-fn only(mut found: Vec<Found>, layer: Option<usize>) -> Result<Vec<Found>, ForeignError> {
+/// Only the vector of `layer`, if one is requested.
+fn only(mut found: Vec<LayerTensor>, layer: Option<usize>) -> Result<Vec<LayerTensor>, ForeignError> {
     let Some(layer) = layer else { return Ok(found) };
     let blocks: Vec<usize> = found.iter().map(|found| found.block).collect();
     found.retain(|found| found.block == layer);
@@ -277,14 +278,14 @@ fn only(mut found: Vec<Found>, layer: Option<usize>) -> Result<Vec<Found>, Forei
     Ok(found)
 }
 
-/// The vector of a tensor whose name says no layer, or those in its rows. `layer` is asked for; `said` is the layer that the
-/// file says otherwise, of one vector.
+/// The vector of a tensor whose name states no layer, or those in its rows. `layer` is the requested layer; `said` is
+/// the layer that the file states in another way, for one vector.
 fn unnamed(
     tensor: Tensor,
     layer: Option<usize>,
     said: Option<usize>,
     model: &ModelInfo,
-) -> Result<Layout, ForeignError> {
+) -> Result<FileVectors, ForeignError> {
     if is_vector(&tensor.shape, model.hidden_size) {
         let Some(block) = layer.or(said) else {
             let expected = "the layer of the one vector in the file: give it with layer (neither a name in the file nor \
@@ -303,7 +304,7 @@ fn unnamed(
         _ => return Err(wrong_shape(&tensor, model)),
     };
     let found = tensor.values.chunks_exact(model.hidden_size).skip(skipped).enumerate();
-    let found = found.map(|(block, values)| Found {
+    let found = found.map(|(block, values)| LayerTensor {
         block,
         name: format!("row {} of {}", block + skipped, shown(&tensor.name)),
         values: values.to_vec(),
@@ -318,14 +319,14 @@ fn unnamed(
             ""
         };
         remarks.push(format!(
-            "{rows} rows for {} layers: the first is taken for the embeddings{last}",
+            "{rows} rows for {} layers: the first is taken as the embeddings{last}",
             model.num_layers
         ));
     }
-    Ok(Layout { found, remarks })
+    Ok(FileVectors { found, remarks })
 }
 
-fn vector(block: usize, tensor: Tensor, model: &ModelInfo) -> Result<Found, ForeignError> {
+fn vector(block: usize, tensor: Tensor, model: &ModelInfo) -> Result<LayerTensor, ForeignError> {
     if !is_vector(&tensor.shape, model.hidden_size) {
         let expected = format!("[{}], the hidden size of {}", model.hidden_size, model.model);
         return Err(ForeignError::value(
@@ -334,14 +335,14 @@ fn vector(block: usize, tensor: Tensor, model: &ModelInfo) -> Result<Found, Fore
             expected,
         ));
     }
-    Ok(Found {
+    Ok(LayerTensor {
         block,
         name: tensor.name,
         values: tensor.values,
     })
 }
 
-/// Whether a shape is that of one vector, dimensions of 1 aside.
+/// Whether a shape is that of one vector, ignoring dimensions of 1.
 fn is_vector(shape: &[usize], hidden_size: usize) -> bool {
     let mut lengths = shape.iter().filter(|length| **length != 1);
     !shape.is_empty() && *lengths.next().unwrap_or(&1) == hidden_size && lengths.next().is_none()
@@ -368,7 +369,7 @@ fn listed(tensors: &[Tensor]) -> String {
     }
 }
 
-/// The layer in a file's name, if it says just one: `vec_layer_13_Llama-2-7b-hf.pt`.
+/// The layer in a file's name, if there is exactly one: `vec_layer_13_Llama-2-7b-hf.pt`.
 fn layer_of_file(file: &str) -> Option<usize> {
     let file = file.to_ascii_lowercase();
     let numbers = file.split("layer").skip(1).filter_map(|rest| {

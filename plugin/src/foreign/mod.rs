@@ -1,18 +1,18 @@
 //! Vectors that other programs wrote: safetensors, NumPy and PyTorch files, GGUF control vectors, and sparse
 //! autoencoders.
 //!
-//! The files come from anyone, so every length is checked against the bytes that are there, and nothing in a file is
-//! run: of pickles, only what state files of tensors consist of is read.
+//! The files are untrusted, so every length is checked against the bytes of the file, and nothing in a file is
+//! executed: of pickles, only the opcodes of state files of tensors are read.
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`sae`] | a feature of a sparse autoencoder, as a vector |
-//! | `layout` | which tensor is the vector of which layer: a table of who writes what |
+//! | [`sae`] | a feature of a sparse autoencoder as a vector |
+//! | `layout` | which tensor is the vector of which layer: a table of programs and their names |
 //! | `safetensor` | `.safetensors` |
 //! | `numpy` | `.npy` and `.npz` |
 //! | `torch`, `pickle` | `.pt`, `.pth` and `.bin` of `torch.save` |
-//! | `archive` | the zip files that some of them are |
-//! | `tensors` | what all of these readers give |
+//! | `archive` | zip files, the container of some formats |
+//! | `tensors` | the tensors that all of these readers return |
 //! | `error` | [`ForeignError`] |
 //!
 //! `.gguf` is read by [`gguf`].
@@ -34,7 +34,7 @@ mod tensors;
 mod torch;
 
 pub use error::ForeignError;
-pub(crate) use layout::Found;
+pub(crate) use layout::LayerTensor;
 pub(crate) use tensors::Dtype;
 
 /// The formats of other programs' vectors.
@@ -53,11 +53,11 @@ pub enum Format {
     Torch,
 }
 
-/// The endings of files that are read, as messages list them.
+/// The supported file endings, as messages list them.
 pub const ENDINGS: &str = ".gguf, .safetensors, .npy, .npz, .pt, .pth or .bin";
 
 impl Format {
-    /// The format that a file's ending says; `None` for any other ending, or none.
+    /// The format of a file's ending; `None` for an unknown ending, or none.
     pub fn of(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         Some(match &*extension {
@@ -80,38 +80,37 @@ impl Format {
     }
 }
 
-/// How a file is read, beyond what it says itself.
+/// Options for what a file does not state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// The layer of the one vector in a file that doesn't say it. Of a file with several, that layer alone is taken. As the
-    /// file counts, before `shift`.
+    /// The layer of the one vector in a file that doesn't state it. From a file with several vectors, only that layer
+    /// is taken. Counted as in the file, before `shift`.
     pub layer: Option<usize>,
     /// The pattern of the tensors' names, with `{}` for the layer's number, such as `"happy.{}.mean"`; or the name of
-    /// one tensor. `None` for the names that are known.
+    /// one tensor. `None` for the known names.
     pub key: Option<String>,
     /// Added to every layer's number: -1 for a file that counts from 1.
     pub shift: i64,
 }
 
-/// What was read.
+/// A vector that was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForeignVector {
-    /// The vector, native to the model that it was read for.
+    /// The vector, native to the given model.
     pub vector: VectorFile,
-    /// Layers that are not in it, since their directions are all zeros. Ascending.
+    /// Layers that are left out since their directions are all zeros. Ascending.
     pub skipped: Vec<usize>,
-    /// The architecture of the model that the vector was found on, as the file says it: `controlvector.model_hint` of
+    /// The architecture of the model that the vector was found on, as the file states it: `controlvector.model_hint` of
     /// GGUF.
     pub hint: Option<String>,
-    /// How the file was understood, where it leaves that open.
+    /// How the file was understood, if it is ambiguous.
     pub remarks: Vec<String>,
 }
 
 impl ForeignVector {
-    /// What a user should know of it: a line for each.
+    /// Notes for the user, one line each.
     ///
-    /// `architecture` is the model's as llama.cpp and Hugging Face name it; `None` where it isn't known, and then the
-    /// hint isn't compared.
+    /// `architecture` is the model's, as llama.cpp and Hugging Face name it; if it is `None`, the hint isn't compared.
     pub fn notes(&self, architecture: Option<&str>) -> Vec<String> {
         let mut notes = self.remarks.clone();
         if !self.skipped.is_empty() {
@@ -133,14 +132,14 @@ impl ForeignVector {
     }
 }
 
-/// Whether a hint may mean the architecture. EasySteer's users write what they like: `qwen` and `qwen2.5` are in its files for
-/// a `qwen2`, and `unknown` where they write nothing.
+/// Whether a hint may mean the architecture. EasySteer's hints are free text: its files have `qwen` and `qwen2.5` for a
+/// `qwen2`, and `unknown` if the user gave none.
 fn is_same_family(hint: &str, architecture: &str) -> bool {
     let (hint, architecture) = (family(hint), family(architecture));
     hint == "unknown" || hint.starts_with(&architecture) || architecture.starts_with(&hint)
 }
 
-/// An architecture's name without what llama.cpp and Hugging Face spell differently.
+/// An architecture's name, normalised for the differences between llama.cpp and Hugging Face.
 fn family(architecture: &str) -> String {
     let name = architecture.to_ascii_lowercase();
     let name = name.strip_suffix("_text").unwrap_or(&name).replace(['-', '_'], "");
@@ -151,14 +150,14 @@ fn family(architecture: &str) -> String {
     }
 }
 
-/// Reads a vector for `concept`, native to `model`. `name` is the file's, which may say the layer.
+/// Reads a vector for `concept`, native to `model`. `name` is the file's name, which may contain the layer.
 ///
-/// The files say nothing of the stream's mean norms, so they are 0, which stands for not known.
+/// The files don't state the stream's mean norms, so these are 0, which means not known.
 ///
 /// # Errors
 ///
-/// A file that is broken or of another kind, has anything to be run in it, or whose tensors are no vectors of the model's
-/// layers and size.
+/// The file is broken or in another format, contains code, or its tensors are not vectors of the model's layers and
+/// size.
 pub fn read(
     format: Format,
     bytes: &[u8],
@@ -174,23 +173,23 @@ pub fn read(
         Format::Npz => numpy::read_npz(bytes)?,
         Format::Torch => torch::read(bytes)?,
     };
-    let layout::Layout { found, remarks } = layout::vectors(contents, name, &model, options)?;
+    let layout::FileVectors { found, remarks } = layout::vectors(contents, name, &model, options)?;
     let method = format!("vector of a {} file", format.name());
     let header = gguf::unknown_origin(concept, &method, model, name, bytes);
     let read = assemble(found, header, options.shift, None)?;
     Ok(ForeignVector { remarks, ..read })
 }
 
-/// Makes a vector file of what was found in a file of any format.
+/// Makes a vector file of the vectors of a file in any format.
 pub(crate) fn assemble(
-    found: Vec<Found>,
+    found: Vec<LayerTensor>,
     header: VectorHeader,
     shift: i64,
     hint: Option<String>,
 ) -> Result<ForeignVector, ForeignError> {
     let model = &header.model;
     let (mut layers, mut skipped) = (Vec::with_capacity(found.len()), Vec::new());
-    for Found { block, name, values } in found {
+    for LayerTensor { block, name, values } in found {
         let layer = shifted(block, shift).filter(|layer| *layer < model.num_layers);
         let layer = layer.ok_or_else(|| out_of_range(&name, block, shift, model))?;
         if values.iter().all(|value| *value == 0.0) {
@@ -208,7 +207,7 @@ pub(crate) fn assemble(
     if layers.is_empty() && !skipped.is_empty() {
         return Err(ForeignError::value(
             "tensors",
-            "zeros alone",
+            "only zeros",
             "a direction: one of a norm above 0",
         ));
     }
@@ -227,7 +226,7 @@ pub(crate) fn shifted(block: usize, shift: i64) -> Option<usize> {
     usize::try_from(shifted).ok()
 }
 
-/// There is no such block.
+/// The error for a block that the model does not have.
 pub(crate) fn out_of_range(name: &str, block: usize, shift: i64, model: &ModelInfo) -> ForeignError {
     let (layers, last) = (model.num_layers, model.num_layers.saturating_sub(1));
     let field = error::shown(name);

@@ -1,4 +1,4 @@
-//! NumPy's files: `.npy` has one array, `.npz` is a zip file of them.
+//! NumPy's files: `.npy` has one array, `.npz` is a zip file of `.npy` files.
 //!
 //! Arrays of Python objects, such as a dictionary given to `numpy.save`, are pickles. They are refused.
 
@@ -6,20 +6,20 @@ use super::archive::Archive;
 use super::error::{ForeignError, shown};
 use super::tensors::{Contents, Dtype, View, column_strides};
 
-/// What every `.npy` starts with.
+/// The first bytes of every `.npy` file.
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// The longest header: NumPy itself takes 10,000 bytes.
+/// The longest header; NumPy itself accepts 10,000 bytes.
 const MAX_HEADER: usize = 1 << 16;
 
-/// More bytes than the longest header and what is before it.
+/// More bytes than the longest header and its prefix.
 pub(crate) const MAX_PREFIX: usize = MAX_HEADER + 16;
 
 /// The array of a `.npy` file, under the name "".
 ///
 /// # Errors
 ///
-/// Bytes that are no `.npy` file, or one of objects.
+/// The bytes are not a `.npy` file, or it has objects.
 pub(crate) fn read_npy(bytes: &[u8]) -> Result<Contents, ForeignError> {
     let mut contents = Contents::default();
     push(&mut contents, "", bytes)?;
@@ -30,7 +30,7 @@ pub(crate) fn read_npy(bytes: &[u8]) -> Result<Contents, ForeignError> {
 ///
 /// # Errors
 ///
-/// Bytes that are no zip file of `.npy` files, or one with arrays of objects.
+/// The bytes are not a zip file of `.npy` files, or have arrays of objects.
 pub(crate) fn read_npz(bytes: &[u8]) -> Result<Contents, ForeignError> {
     let mut archive = Archive::open(bytes)?;
     let mut contents = Contents::default();
@@ -39,7 +39,7 @@ pub(crate) fn read_npz(bytes: &[u8]) -> Result<Contents, ForeignError> {
             return Err(ForeignError::value(
                 "entries",
                 shown(&entry),
-                "names that end in .npy, as numpy.savez has them",
+                "names that end in .npy, as numpy.savez writes them",
             ));
         };
         let array = archive.read(&entry)?;
@@ -53,7 +53,7 @@ fn push(contents: &mut Contents, name: &str, bytes: &[u8]) -> Result<(), Foreign
     let (array, data) = Array::parse(name, bytes)?;
     match array.dtype {
         Descr::Float(dtype) => contents.push(name, &array.view(name, dtype)?, data),
-        // A number, such as the one of a layer.
+        // A number, such as that of a layer.
         Descr::Integer(width) if array.shape.is_empty() && data.len() == width => {
             let mut number = [if data.last().is_some_and(|last| last & 0x80 != 0) {
                 0xff
@@ -75,20 +75,20 @@ fn push(contents: &mut Contents, name: &str, bytes: &[u8]) -> Result<(), Foreign
     }
 }
 
-/// How the numbers of an array are stored.
+/// The number format of an array, from `descr`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Descr {
     Float(Dtype),
-    /// Signed, of so many bytes.
+    /// Signed, with this many bytes.
     Integer(usize),
     Other,
 }
 
-/// What the header of a `.npy` file says.
+/// The header of a `.npy` file.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Array {
     pub(crate) dtype: Descr,
-    /// Column by column, not row by row.
+    /// Whether the array is stored column by column.
     pub(crate) columns: bool,
     pub(crate) shape: Vec<usize>,
 }
@@ -98,7 +98,7 @@ impl Array {
     ///
     /// # Errors
     ///
-    /// Bytes that are no `.npy` file, an array of objects, or one in big-endian byte order.
+    /// The bytes are not a `.npy` file, or the array has objects or big-endian byte order.
     pub(crate) fn parse<'a>(name: &str, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), ForeignError> {
         let field = if name.is_empty() {
             "header".to_string()
@@ -159,7 +159,7 @@ impl Array {
         Ok((Self { dtype, columns, shape }, data))
     }
 
-    /// Where the numbers lie in the bytes after the header.
+    /// The positions of the numbers in the bytes after the header.
     pub(crate) fn view(&self, name: &str, dtype: Dtype) -> Result<View, ForeignError> {
         let overflow = || {
             let found = format!("shape {:?}", self.shape);
@@ -204,7 +204,7 @@ impl<'a> Parser<'a> {
         Some((descr?.to_string(), columns?, shape?))
     }
 
-    /// Takes `token`, and the spaces around it.
+    /// Consumes `token` and the spaces around it.
     fn eat(&mut self, token: &str) -> Option<()> {
         self.rest = self.rest.trim_start().strip_prefix(token)?.trim_start();
         Some(())
@@ -231,7 +231,7 @@ impl<'a> Parser<'a> {
             let digits = self.rest.find(|c: char| !c.is_ascii_digit())?;
             shape.push(self.rest[..digits].parse().ok()?);
             self.rest = &self.rest[digits..];
-            // Python 2 wrote long integers so.
+            // Python 2 wrote long integers with an `L`.
             let _ = self.eat("L");
             if self.eat(",").is_none() && !self.rest.starts_with(')') {
                 return None;

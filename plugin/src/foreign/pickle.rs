@@ -1,22 +1,23 @@
-//! What a pickle describes, without running it: a pickle is a program, and Python's reader calls what it names.
+//! Reads what a pickle describes without executing it. A pickle is a program, and Python's reader calls the functions
+//! that it names.
 //!
-//! Only what state files consist of is read: dictionaries, lists, tuples, texts, numbers, and tensors as
-//! `torch.save` writes them. A pickle that names any other class or function, or has any other opcode, is refused by
-//! name, and nothing is ever called. `candle_core::pickle` is not used, since it reserves as much memory as lengths in
-//! the file say.
+//! Only the contents of state files are read: dictionaries, lists, tuples, texts, numbers, and tensors as `torch.save`
+//! writes them. A pickle that names any other class or function, or has any other opcode, is refused, and the error
+//! names it. Nothing is ever called. `candle_core::pickle` is not used, since it trusts lengths in the file when it
+//! reserves memory.
 //!
 //! Every opcode makes at most one node, and nodes refer to others by index, so memory is bounded by the length of the
-//! pickle whatever it says.
+//! pickle.
 
 use std::collections::BTreeMap;
 
 use super::error::{ForeignError, shown};
 use super::tensors::Dtype;
 
-/// The longest pickle: it holds names and shapes, and no numbers.
+/// The longest pickle. It holds names and shapes, but no numbers.
 const MAX_BYTES: usize = 4 << 20;
 
-/// The most nodes: a model's state has a few thousand.
+/// The most nodes. A model's state has a few thousand.
 const MAX_NODES: usize = 1 << 20;
 
 /// The longest key of a dictionary or a storage, in bytes.
@@ -25,21 +26,21 @@ const MAX_KEY: usize = 256;
 /// The most dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 8;
 
-/// How deep dictionaries and lists may lie in one another.
+/// How deep dictionaries and lists may be nested.
 const MAX_DEPTH: usize = 8;
 
-/// The most values in all, dictionaries and lists among them. Shared ones count each time.
+/// The most values in total, including dictionaries and lists. Shared values count each time.
 const MAX_VALUES: usize = 1 << 16;
 
 /// A value that is not a dictionary, list or tuple.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Leaf {
     Tensor(TensorRef),
-    /// A number, a text, or what it is.
+    /// A number, a text, or a description.
     Other(String),
 }
 
-/// Where a tensor is. Counted in numbers of its storage.
+/// The location of a tensor, counted in numbers of its storage.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TensorRef {
     pub(crate) storage: Storage,
@@ -48,28 +49,28 @@ pub(crate) struct TensorRef {
     pub(crate) strides: Vec<usize>,
 }
 
-/// Numbers in a row.
+/// A file of consecutive numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Storage {
     /// The name of the file that holds them.
     pub(crate) key: String,
-    /// `None` if they are no floating-point numbers.
+    /// `None` if they are not floating-point numbers.
     pub(crate) dtype: Option<Dtype>,
     /// How many there are.
     pub(crate) length: usize,
 }
 
-/// What the pickle's value holds, depth first: every leaf under its keys, joined by dots. The tensors of a list that
-/// holds nothing else come as one, together, under the name of the list.
+/// An item of the pickle's value, depth first: every leaf under its keys, joined by dots. The tensors of a list of
+/// tensors form one item under the name of the list.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Item {
+pub(crate) struct PickleItem {
     pub(crate) name: String,
-    pub(crate) value: Value,
+    pub(crate) value: PickleValue,
 }
 
-/// See [`Item`].
+/// See [`PickleItem`].
 #[derive(Debug, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum PickleValue {
     Leaf(Leaf),
     /// The tensors of a list, in order.
     Stack(Vec<TensorRef>),
@@ -79,8 +80,8 @@ pub(crate) enum Value {
 ///
 /// # Errors
 ///
-/// One that is cut short, is malformed, or has what no state file has.
-pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Item>, ForeignError> {
+/// The pickle is incomplete or malformed, or has something that no state file has.
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<PickleItem>, ForeignError> {
     if bytes.len() > MAX_BYTES {
         return Err(ForeignError::value(
             "pickle",
@@ -88,7 +89,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Item>, ForeignError> {
             format!("at most {MAX_BYTES}"),
         ));
     }
-    let mut machine = Machine {
+    let mut machine = PickleMachine {
         bytes,
         at: 0,
         nodes: Vec::new(),
@@ -97,7 +98,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Item>, ForeignError> {
         memo: BTreeMap::new(),
     };
     let top = machine.run()?;
-    let mut flat = Flat {
+    let mut flat = ItemCollector {
         nodes: &machine.nodes,
         values: 0,
         items: Vec::new(),
@@ -124,13 +125,13 @@ enum Node {
     Tensor(TensorRef),
 }
 
-/// The classes and functions that may be named.
+/// The classes and functions that a pickle may name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Global {
     RebuildTensor,
     RebuildParameter,
     OrderedDict,
-    /// The dataclass of the steering-vectors package, taken for its attributes.
+    /// The dataclass of the steering-vectors package, read as its attributes.
     SteeringVector,
     /// `torch.FloatStorage` and so on.
     StorageType(Option<Dtype>),
@@ -153,12 +154,12 @@ fn global(module: &str, name: &str) -> Option<Global> {
     })
 }
 
-struct Machine<'a> {
+struct PickleMachine<'a> {
     bytes: &'a [u8],
     at: usize,
     nodes: Vec<Node>,
     stack: Vec<Id>,
-    /// How long the stack was at each mark.
+    /// The length of the stack at each mark.
     marks: Vec<usize>,
     memo: BTreeMap<usize, Id>,
 }
@@ -167,7 +168,7 @@ fn malformed(found: impl ToString, expected: &str) -> ForeignError {
     ForeignError::value("pickle", found, expected)
 }
 
-impl<'a> Machine<'a> {
+impl<'a> PickleMachine<'a> {
     fn run(&mut self) -> Result<Id, ForeignError> {
         loop {
             match self.u8()? {
@@ -187,7 +188,7 @@ impl<'a> Machine<'a> {
                 2..=5 => {}
                 version => return Err(malformed(format!("protocol {version}"), "2 to 5")),
             },
-            // FRAME: its length says nothing that is needed.
+            // FRAME: its length is not needed.
             0x95 => drop(self.take(8)?),
             b'N' => self.push(Node::None),
             0x88 => self.push(Node::Bool(true)),
@@ -209,7 +210,7 @@ impl<'a> Machine<'a> {
                 let length = self.u8()?.into();
                 let bytes = self.take(length)?;
                 if length > 8 {
-                    return Err(malformed(format!("an integer of {length} bytes"), "8 at most"));
+                    return Err(malformed(format!("an integer of {length} bytes"), "at most 8"));
                 }
                 let mut number = [if bytes.last().is_some_and(|last| last & 0x80 != 0) {
                     0xff
@@ -292,7 +293,7 @@ impl<'a> Machine<'a> {
             0x93 => {
                 let items = self.pop_many(2)?;
                 let (Node::Text(module), Node::Text(name)) = (&self.nodes[items[0]], &self.nodes[items[1]]) else {
-                    return Err(malformed("a global whose name is no text", "two texts"));
+                    return Err(malformed("a global whose name is not a text", "two texts"));
                 };
                 let (module, name) = (module.clone(), name.clone());
                 self.push_global(&module, &name)?;
@@ -312,7 +313,7 @@ impl<'a> Machine<'a> {
                 self.build(state)?;
             }
             other => {
-                let expected = "the opcodes of a state file of tensors alone: a pickle is a program, which isn't run";
+                let expected = "only the opcodes of a state file of tensors: a pickle is a program, which isn't run";
                 return Err(malformed(format!("the opcode 0x{other:02x}"), expected));
             }
         }
@@ -344,7 +345,7 @@ impl<'a> Machine<'a> {
     }
 
     fn utf8(&mut self, length: usize) -> Result<&'a str, ForeignError> {
-        std::str::from_utf8(self.take(length)?).map_err(|_| malformed("bytes that are no UTF-8", "a text"))
+        std::str::from_utf8(self.take(length)?).map_err(|_| malformed("bytes that are not UTF-8", "a text"))
     }
 
     fn text(&mut self, length: usize) -> Result<(), ForeignError> {
@@ -353,7 +354,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Up to the end of the line.
+    /// Reads to the end of the line.
     fn line(&mut self) -> Result<&'a str, ForeignError> {
         let left = self.bytes.get(self.at..).unwrap_or_default();
         let length = left.iter().position(|byte| *byte == b'\n');
@@ -368,7 +369,7 @@ impl<'a> Machine<'a> {
         self.nodes.push(node);
     }
 
-    /// How much of the stack lies above the last mark.
+    /// The number of values on the stack above the last mark.
     fn above(&self) -> usize {
         self.stack.len() - self.marks.last().copied().unwrap_or(0)
     }
@@ -407,7 +408,7 @@ impl<'a> Machine<'a> {
                 list.extend(items);
                 Ok(())
             }
-            _ => Err(malformed("values added to what is no list", "a list")),
+            _ => Err(malformed("values added to something other than a list", "a list")),
         }
     }
 
@@ -419,7 +420,7 @@ impl<'a> Machine<'a> {
                 Ok(())
             }
             _ => Err(malformed(
-                "entries added to what is no dictionary, or half an entry",
+                "entries added to something other than a dictionary, or half an entry",
                 "a dictionary",
             )),
         }
@@ -503,9 +504,9 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Takes a call for what it would make.
+    /// Replaces a call by the value that it would return.
     fn make(&mut self, function: Id, arguments: Id) -> Result<(), ForeignError> {
-        let wrong = || malformed("a call of another form", "one of those that tensors are saved with");
+        let wrong = || malformed("a call of another form", "a call that tensors are saved with");
         let (Node::Global(function), Node::Tuple(arguments)) = (&self.nodes[function], &self.nodes[arguments]) else {
             return Err(wrong());
         };
@@ -540,12 +541,12 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The attributes of an object: entries, of a dataclass; of the dictionary of a state, what isn't needed.
+    /// The attributes of an object: the entries of a dataclass. Those of a state's dictionary are not needed.
     fn build(&mut self, state: Id) -> Result<(), ForeignError> {
         let Node::Dict(attributes) = &mut self.nodes[state] else {
-            return Err(malformed("attributes that are no dictionary", "a dictionary"));
+            return Err(malformed("attributes that are not a dictionary", "a dictionary"));
         };
-        // Taken, not copied: a pickle could have a large one copied again and again.
+        // Moved, not copied: a pickle could otherwise cause many copies of a large value.
         let attributes = std::mem::take(attributes);
         match self.top()? {
             Node::Dict(dict) => {
@@ -553,22 +554,22 @@ impl<'a> Machine<'a> {
                 Ok(())
             }
             _ => Err(malformed(
-                "attributes of what has none",
+                "attributes of a value that has none",
                 "a dictionary or a SteeringVector",
             )),
         }
     }
 }
 
-/// Goes through the nodes from the value that the pickle ends with.
-struct Flat<'a> {
+/// Collects the items from the pickle's final value.
+struct ItemCollector<'a> {
     nodes: &'a [Node],
-    /// How many have been seen.
+    /// How many values have been visited.
     values: usize,
-    items: Vec<Item>,
+    items: Vec<PickleItem>,
 }
 
-impl Flat<'_> {
+impl ItemCollector<'_> {
     fn add(&mut self, id: Id, name: String, depth: usize) -> Result<(), ForeignError> {
         self.count(1, depth)?;
         let nodes = self.nodes;
@@ -583,7 +584,7 @@ impl Flat<'_> {
                             return Err(malformed("a key of another kind", &expected));
                         }
                     };
-                    // What `state_dict` says of its modules' versions.
+                    // The versions of modules that `state_dict` writes.
                     if key == "_metadata" {
                         continue;
                     }
@@ -600,9 +601,9 @@ impl Flat<'_> {
                 });
                 match tensors.collect::<Option<Vec<_>>>() {
                     Some(tensors) if !tensors.is_empty() => {
-                        self.items.push(Item {
+                        self.items.push(PickleItem {
                             name,
-                            value: Value::Stack(tensors),
+                            value: PickleValue::Stack(tensors),
                         });
                     }
                     _ => {
@@ -621,9 +622,9 @@ impl Flat<'_> {
             Node::Bool(value) => Leaf::Other(value.to_string()),
             Node::Global(_) | Node::Storage(_) => Leaf::Other("a class".to_string()),
         };
-        self.items.push(Item {
+        self.items.push(PickleItem {
             name,
-            value: Value::Leaf(leaf),
+            value: PickleValue::Leaf(leaf),
         });
         Ok(())
     }
@@ -632,7 +633,7 @@ impl Flat<'_> {
         self.values = self.values.saturating_add(values);
         if depth > MAX_DEPTH || self.values > MAX_VALUES {
             let expected = format!("at most {MAX_VALUES}, and {MAX_DEPTH} levels of them");
-            return Err(malformed("too many values within one another", &expected));
+            return Err(malformed("too many nested values", &expected));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A feature of a sparse autoencoder, as a vector: its row of the decoder, which is the direction that the feature adds
+//! A feature of a sparse autoencoder as a vector: its row of the decoder, which is the direction that the feature adds
 //! to the residual stream.
 //!
 //! | who writes it | files | the point that it reads |
@@ -6,12 +6,12 @@
 //! | SAELens | `sae_weights.safetensors` beside `cfg.json` | `hook_name` in `cfg.json` |
 //! | Gemma Scope | `layer_20/width_16k/average_l0_71/params.npz` | after the block in the path, in `-res` repositories |
 //!
-//! Both have the decoder as `W_dec`, `[features, hidden size]`. SAELens has had `hook_name` in `metadata` since 6.0, at the
-//! top before, and called it `hook_point` before that. What Gemma Scope's paths mean is as SAELens reads them.
+//! Both call the decoder `W_dec`, `[features, hidden size]`. SAELens writes `hook_name` in `metadata` since 6.0, before
+//! that at the top, and earlier as `hook_point`. Gemma Scope's paths are interpreted as SAELens does.
 //!
-//! Only the wanted row is read, and of `cfg.json` only where the decoder writes to. An autoencoder of another point than
-//! the stream before or after a block is refused: what an MLP or attention adds is another space than what they read,
-//! and its mean and scale are other.
+//! Only the row of the feature is read, and from `cfg.json` only the point that the decoder writes to. An autoencoder
+//! of another point than the stream before or after a block is refused: the outputs of an MLP or attention live in
+//! another space than the stream, with another mean and scale.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -24,7 +24,7 @@ use thiserror::Error;
 use zip::ZipArchive;
 
 use super::error::{ForeignError, shown};
-use super::layout::{Found, Point, number};
+use super::layout::{LayerTensor, Point, number};
 use super::numpy::{Array, Descr, MAX_PREFIX};
 use super::safetensor::{self, Header};
 use super::tensors::Dtype;
@@ -42,15 +42,15 @@ const PARAMS: &str = "params.npz";
 /// The largest configuration.
 const MAX_CONFIG: u64 = 16 << 20;
 
-/// The decoder, as either program calls it.
+/// The names of the decoder.
 const DECODER: [&str; 2] = ["W_dec", "w_dec"];
 
-/// Which feature.
+/// A feature of an autoencoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
     /// Its number, from 0.
     pub index: usize,
-    /// The layer after which the autoencoder reads the stream, if its files don't say it.
+    /// The layer after which the autoencoder reads the stream, if its files don't state it.
     pub layer: Option<usize>,
     /// What it stands for; `None` for `feature N`.
     pub concept: Option<String>,
@@ -63,18 +63,18 @@ pub struct SaeVector {
     pub vector: VectorFile,
     /// The file that it was read from.
     pub weights: PathBuf,
-    /// What a user should know of it, a line for each.
+    /// Notes for the user, one line each.
     pub notes: Vec<String>,
 }
 
-/// An autoencoder can't be read, or not for the model.
+/// An autoencoder can't be read, or does not fit the model.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SaeError {
     /// A file can't be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// What is in it can't be right.
+    /// The content of a file is invalid.
     #[error("{}: {reason}", path.display())]
     Within {
         /// The file.
@@ -88,8 +88,8 @@ pub enum SaeError {
 ///
 /// # Errors
 ///
-/// Files that are missing or broken, a feature that is not there, an autoencoder of another width than the model's, of a
-/// layer that it hasn't, or of another point than the residual stream before or after a block.
+/// Files are missing or broken, the feature does not exist, or the autoencoder has another width than the model, a
+/// layer that the model doesn't have, or another point than the residual stream before or after a block.
 pub fn load(path: &Path, feature: &Feature, model: ModelInfo) -> Result<SaeVector, SaeError> {
     let weights = find(path)?;
     let within = |reason: ForeignError| SaeError::Within {
@@ -111,13 +111,13 @@ pub fn load(path: &Path, feature: &Feature, model: ModelInfo) -> Result<SaeVecto
     };
     let block = match (place, feature.layer) {
         (Some(block), Some(layer)) if block != layer => {
-            let expected = format!("{block}, the one that the autoencoder's files say, or no layer");
+            let expected = format!("{block}, as in the autoencoder's files, or no layer");
             return Err(within(ForeignError::value("layer", layer, expected)));
         }
         (Some(block), _) => block,
         (None, Some(layer)) => {
             notes.push(format!(
-                "layer {layer} is taken on trust: the files do not say that the autoencoder is one of the stream after that block"
+                "layer {layer} is not verified: the files do not state the point that the autoencoder reads"
             ));
             layer
         }
@@ -141,7 +141,7 @@ pub fn load(path: &Path, feature: &Feature, model: ModelInfo) -> Result<SaeVecto
     let method = format!("decoder row {} of a sparse autoencoder", feature.index);
     let mut header = gguf::unknown_origin(&concept, &method, model, &name, b"");
     header.provenance.corpus_sha256 = sha256_file(&weights)?;
-    let found = Found {
+    let found = LayerTensor {
         block,
         name: format!("feature {}", feature.index),
         values,
@@ -179,7 +179,7 @@ fn find(path: &Path) -> Result<PathBuf, SaeError> {
     }
 }
 
-/// The block after which a SAELens autoencoder's decoder adds, as its configuration says it, and notes.
+/// The block after which a SAELens autoencoder's decoder adds, from its configuration, and notes.
 fn read_config(path: &Path, model: &ModelInfo) -> Result<(Option<usize>, Vec<String>), SaeError> {
     let bytes = read::whole(path, "the autoencoder's configuration", MAX_CONFIG)?;
     config(&bytes, model).map_err(|reason| SaeError::Within {
@@ -198,19 +198,19 @@ fn config(bytes: &[u8], model: &ModelInfo) -> Result<(Option<usize>, Vec<String>
         value.filter(|value| !value.is_null())
     };
     let text = |key: &str| get(key).and_then(Value::as_str);
-    // A transcoder's decoder adds elsewhere than its encoder reads.
+    // A transcoder's decoder writes to another point than its encoder reads.
     let hooks = ["hook_name_out", "hook_name", "hook_point"];
     let hook = hooks.into_iter().find_map(|key| Some((key, text(key)?)));
     let mut notes = Vec::new();
     if let Some(other) = text("model_name").filter(|name| !is_same_model(name, &model.model)) {
         notes.push(format!(
-            "the autoencoder was trained on {other:?}, and is read for {:?}",
+            "the autoencoder was trained on {other:?}, and is used for {:?}",
             model.model
         ));
     }
     if let Some(kind) = text("normalize_activations").filter(|kind| *kind != "none") {
         notes.push(format!(
-            "normalize_activations is {kind:?}: the vector has the direction of the feature, and not its size in the stream"
+            "normalize_activations is {kind:?}: the vector has the feature's direction, but not its length in the stream"
         ));
     }
     let Some((key, hook)) = hook else {
@@ -230,15 +230,15 @@ fn config(bytes: &[u8], model: &ModelInfo) -> Result<(Option<usize>, Vec<String>
     }
 }
 
-/// Whether two names may mean one model: without the owner, and with no regard to case.
+/// Whether two names may mean the same model: ignores the owner and the case.
 fn is_same_model(a: &str, b: &str) -> bool {
     let plain = |name: &str| name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     plain(a) == plain(b)
 }
 
-/// The block that a Gemma Scope path says.
+/// The block in a Gemma Scope path.
 fn place_of_path(path: &Path) -> Result<Option<usize>, ForeignError> {
-    // Links are not followed: the model hub's cache has them, to names that say nothing.
+    // Links are not followed: those of the model hub's cache lead to names without the layer.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let mut block = None;
     for part in path.iter().filter_map(|part| part.to_str()) {
@@ -268,7 +268,7 @@ fn failed(error: impl ToString) -> ForeignError {
     ForeignError::value("W_dec", error, "a decoder that can be read")
 }
 
-/// Checks the decoder's shape. Gives the number that the wanted row begins with.
+/// Checks the decoder's shape. Returns the index of the first number of the feature's row.
 fn start_of_row(shape: &[usize], index: usize, model: &ModelInfo) -> Result<u64, ForeignError> {
     let [features, width] = shape[..] else {
         return Err(ForeignError::value(
@@ -285,7 +285,7 @@ fn start_of_row(shape: &[usize], index: usize, model: &ModelInfo) -> Result<u64,
         let expected = format!("one of the {features}, from 0");
         return Err(ForeignError::value("feature", index, expected));
     }
-    // `index < features`, and `features * width` is checked below, or was by whoever read the header.
+    // `index < features`, and `features * width` is checked below or was checked with the header.
     (index as u64)
         .checked_mul(width as u64)
         .ok_or_else(|| failed(format!("shape {shape:?}")))
@@ -307,7 +307,8 @@ fn row_of_safetensors(mut file: impl Read + Seek, index: usize, model: &ModelInf
 }
 
 fn row_of_npz(file: impl Read + Seek, index: usize, model: &ModelInfo) -> Result<Vec<f32>, ForeignError> {
-    let mut zip = ZipArchive::new(file).map_err(|error| ForeignError::value("archive", error, "a whole zip file"))?;
+    let mut zip =
+        ZipArchive::new(file).map_err(|error| ForeignError::value("archive", error, "a complete zip file"))?;
     let names: Vec<String> = zip.file_names().take(1 << 10).map(String::from).collect();
     let Some(name) = DECODER
         .iter()
@@ -334,7 +335,7 @@ fn row_of_npz(file: impl Read + Seek, index: usize, model: &ModelInfo) -> Result
         .checked_mul(dtype.width() as u64)
         .ok_or_else(|| failed(format!("shape {:?}", array.shape)))?;
     let mut rest = data.chain(entry);
-    // What comes before is read and dropped, so that a compressed decoder takes no memory either.
+    // Earlier rows are read and dropped, so that a compressed decoder takes no memory.
     let skipped = io::copy(&mut (&mut rest).take(skip), &mut io::sink()).map_err(failed)?;
     if skipped < skip {
         return Err(ForeignError::Short {
@@ -346,7 +347,7 @@ fn row_of_npz(file: impl Read + Seek, index: usize, model: &ModelInfo) -> Result
     row(&mut rest, dtype, model)
 }
 
-/// The row that comes next.
+/// Reads the next row.
 fn row(file: &mut impl Read, dtype: Dtype, model: &ModelInfo) -> Result<Vec<f32>, ForeignError> {
     let expected = (model.hidden_size as u64).saturating_mul(dtype.width() as u64);
     let mut bytes = Vec::new();

@@ -7,28 +7,28 @@ use safetensors::tensor::{Dtype as Stored, Metadata, TensorInfo};
 use super::error::{ForeignError, shown};
 use super::tensors::{Contents, Dtype, View};
 
-/// The most bytes a header may have: what the safetensors crate reads.
+/// The most bytes of a header: the limit of the safetensors crate.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Bytes at the start of a file that say how long the header is.
+/// Bytes at the start of a file that state the length of the header.
 const LENGTH_BYTES: usize = 8;
 
-/// Where the tensors of a file are, checked: they follow one another without gaps, up to the end of the file.
+/// The positions of a file's tensors, checked: they follow one another without gaps, up to the end of the file.
 pub(crate) struct Header {
     metadata: Metadata,
-    /// Where the first tensor begins.
+    /// The position of the first tensor.
     pub(crate) data: u64,
 }
 
 impl Header {
-    /// Reads the header at the start of a file of `length` bytes, and nothing after it.
+    /// Reads only the header at the start of a file of `length` bytes.
     ///
     /// # Errors
     ///
-    /// Bytes that aren't a whole safetensors file.
+    /// The bytes are not a complete safetensors file.
     // As in `steermap_maps::tensors`: `SafeTensors::deserialize` of safetensors 0.7.0 adds up offsets unchecked.
     pub(crate) fn read(file: &mut impl Read, length: u64) -> Result<Self, ForeignError> {
-        let wrong = |found: String| ForeignError::value("header", found, "that of a whole safetensors file");
+        let wrong = |found: String| ForeignError::value("header", found, "the header of a complete safetensors file");
         let left = length.saturating_sub(LENGTH_BYTES as u64);
         let mut first = [0; LENGTH_BYTES];
         if length < LENGTH_BYTES as u64 || file.read_exact(&mut first).is_err() {
@@ -60,18 +60,18 @@ impl Header {
         names
     }
 
-    /// What the header says of a tensor.
+    /// The header's entry for a tensor.
     pub(crate) fn info(&self, name: &str) -> Option<&TensorInfo> {
         self.metadata.info(name)
     }
 
-    /// The file's own texts.
+    /// The texts of the file's metadata.
     pub(crate) fn texts(&self) -> impl Iterator<Item = (&String, &String)> {
         self.metadata.metadata().iter().flatten()
     }
 }
 
-/// The dtype, if it is one of floating-point numbers that are read.
+/// The dtype, if it is a supported floating-point format.
 pub(crate) fn dtype(stored: Stored) -> Option<Dtype> {
     match stored {
         Stored::F16 => Some(Dtype::F16),

@@ -1,4 +1,4 @@
-//! The tensors of one file, as F32 values: what all readers give, and [`layout`](super::layout) takes.
+//! The tensors of one file as F32 values, which all readers return and [`layout`](super::layout) interprets.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use super::error::{ForeignError, shown};
 /// The most dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 8;
 
-/// The most values of all tensors together, 256 MiB of them: vectors for 100 layers of 16,384 are a fortieth. Tensors can
-/// share what is stored, so a small file could otherwise ask for any number.
+/// The most values of all tensors together: 256 MiB, forty times a vector of 100 layers of 16,384. Tensors can share
+/// storage, so a small file could otherwise describe any number.
 const MAX_VALUES: usize = 1 << 26;
 
-/// How numbers are stored, little-endian.
+/// The number format, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dtype {
     F16,
@@ -23,7 +23,7 @@ pub(crate) enum Dtype {
 }
 
 impl Dtype {
-    /// Bytes of a number.
+    /// Bytes per number.
     pub(crate) fn width(self) -> usize {
         match self {
             Self::F16 | Self::Bf16 => 2,
@@ -32,7 +32,7 @@ impl Dtype {
         }
     }
 
-    /// The numbers in `bytes`, as F32. Bytes left over at the end are passed over.
+    /// The numbers in `bytes` as F32. An incomplete number at the end is ignored.
     pub(crate) fn decode(self, bytes: &[u8]) -> Vec<f32> {
         let halves = bytes.as_chunks::<2>().0.iter();
         match self {
@@ -54,7 +54,7 @@ impl Dtype {
     }
 }
 
-/// One tensor: its values row by row, as many as its shape says.
+/// One tensor, with its values row by row, as many as its shape states.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tensor {
     pub(crate) name: String,
@@ -62,12 +62,12 @@ pub(crate) struct Tensor {
     pub(crate) values: Vec<f32>,
 }
 
-/// What a file holds.
+/// The contents of a file.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Contents {
-    /// The tensors of floating-point numbers. The tensor of a file that has one without a name is called "".
+    /// The floating-point tensors. The only tensor of a file without names is called "".
     pub(crate) tensors: Vec<Tensor>,
-    /// Everything else by name, as text: numbers and texts as they are, tensors of other types as what they are.
+    /// Everything else by name, as text: numbers and texts as they are, other tensors as a description.
     pub(crate) others: BTreeMap<String, String>,
     values: usize,
 }
@@ -78,7 +78,8 @@ impl Contents {
     ///
     /// # Errors
     ///
-    /// Numbers beyond the end of `bytes`, more of them than there are (an expanded tensor), or too many in all.
+    /// Numbers lie beyond the end of `bytes`, a tensor has more numbers than are stored (an expanded tensor), or there
+    /// are too many in total.
     pub(crate) fn push(&mut self, name: &str, view: &View, bytes: &[u8]) -> Result<(), ForeignError> {
         let values = view.values(name, bytes)?;
         self.values = self.values.saturating_add(values.len());
@@ -99,7 +100,7 @@ impl Contents {
     }
 }
 
-/// Where a tensor's numbers are among others of one dtype. Counted in numbers, not bytes.
+/// The positions of a tensor's numbers among others of one dtype. Counted in numbers, not bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct View {
     pub(crate) dtype: Dtype,
@@ -109,7 +110,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// One whose numbers lie row by row, without gaps; `None` if its shape overflows.
+    /// A view of numbers stored row by row without gaps; `None` if its shape overflows.
     pub(crate) fn rows(dtype: Dtype, shape: Vec<usize>) -> Option<Self> {
         let strides = row_strides(&shape)?;
         Some(Self {
@@ -120,7 +121,7 @@ impl View {
         })
     }
 
-    /// How many numbers the shape says.
+    /// The number of elements of the shape.
     fn elements(&self) -> Option<usize> {
         self.shape
             .iter()
@@ -189,7 +190,7 @@ impl View {
     }
 }
 
-/// The strides of a tensor that lies row by row.
+/// The strides of a tensor stored row by row.
 fn row_strides(shape: &[usize]) -> Option<Vec<usize>> {
     let mut strides = vec![1usize; shape.len()];
     for at in (1..shape.len()).rev() {
@@ -198,7 +199,7 @@ fn row_strides(shape: &[usize]) -> Option<Vec<usize>> {
     Some(strides)
 }
 
-/// The strides of a tensor that lies column by column.
+/// The strides of a tensor stored column by column.
 pub(crate) fn column_strides(shape: &[usize]) -> Option<Vec<usize>> {
     let mut strides = vec![1usize; shape.len()];
     for at in 1..shape.len() {

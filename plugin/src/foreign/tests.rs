@@ -125,7 +125,7 @@ fn endings_say_the_format() {
 
 #[test]
 fn zeros_are_left_out_and_numbers_shifted() {
-    let found = |block: usize, values: [f32; 4]| Found {
+    let found = |block: usize, values: [f32; 4]| LayerTensor {
         block,
         name: format!("layer.{block}"),
         values: values.to_vec(),
@@ -146,7 +146,7 @@ fn zeros_are_left_out_and_numbers_shifted() {
     let error = assemble(vec![found(1, [0.0; 4])], header(), 0, None)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("zeros alone"), "{error}");
+    assert!(error.contains("only zeros"), "{error}");
     let error = assemble(vec![found(1, [f32::NAN, 0.0, 0.0, 0.0])], header(), 0, None)
         .unwrap_err()
         .to_string();

@@ -1,9 +1,9 @@
-//! PyTorch's files, as `torch.save` has written them since version 1.6: a zip file with a pickle that describes the
-//! value, and the numbers of each storage in a file of its own.
+//! PyTorch's files, as `torch.save` writes them since version 1.6: a zip file with a pickle that describes the value,
+//! and one entry with the numbers of each storage.
 //!
 //! | entry | what it is |
 //! | --- | --- |
-//! | `NAME/data.pkl` | the pickle: see [`super::pickle`] for what of it is read |
+//! | `NAME/data.pkl` | the pickle, see [`super::pickle`] |
 //! | `NAME/data/KEY` | a storage's numbers |
 //! | `NAME/byteorder` | `little` or `big`; absent in old files, which are little-endian |
 
@@ -11,19 +11,19 @@ use std::collections::BTreeMap;
 
 use super::archive::{Archive, MAGIC};
 use super::error::{ForeignError, shown};
-use super::pickle::{self, Leaf, Storage, TensorRef, Value};
+use super::pickle::{self, Leaf, PickleValue, Storage, TensorRef};
 use super::tensors::{Contents, View};
 
-/// The tensors of a file. The keys of dictionaries within one another are joined by dots.
+/// The tensors of a file. The keys of nested dictionaries are joined by dots.
 ///
 /// # Errors
 ///
-/// Bytes that are no such file, a pickle with anything but tensors, texts and numbers, or tensors outside of their
-/// storages.
+/// The bytes are not such a file, the pickle has something other than tensors, texts and numbers, or a tensor lies
+/// outside of its storage.
 pub(crate) fn read(bytes: &[u8]) -> Result<Contents, ForeignError> {
     if bytes.first() == Some(&0x80) && !bytes.starts_with(MAGIC) {
-        let found = "a pickle: PyTorch's format of before version 1.6, or another program's";
-        let expected = "the format of torch.save since then (load the file where you trust it, and save it again)";
+        let found = "a pickle: the format of PyTorch before version 1.6, or of another program";
+        let expected = "the format of torch.save since version 1.6 (if you trust the file, load it and save it again)";
         return Err(ForeignError::value("format", found, expected));
     }
     let mut archive = Archive::open(bytes)?;
@@ -44,7 +44,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Contents, ForeignError> {
         return Err(ForeignError::value("byteorder", "another", "little"));
     }
     let items = pickle::read(&archive.read(&format!("{folder}data.pkl"))?)?;
-    let mut reader = Reader {
+    let mut reader = StorageReader {
         archive,
         folder,
         storages: BTreeMap::new(),
@@ -52,25 +52,25 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Contents, ForeignError> {
     };
     for item in items {
         match item.value {
-            Value::Leaf(Leaf::Tensor(tensor)) => reader.push(&item.name, &tensor)?,
-            Value::Leaf(Leaf::Other(text)) => {
+            PickleValue::Leaf(Leaf::Tensor(tensor)) => reader.push(&item.name, &tensor)?,
+            PickleValue::Leaf(Leaf::Other(text)) => {
                 reader.contents.others.insert(item.name, text);
             }
-            Value::Stack(tensors) => reader.push_stack(&item.name, &tensors)?,
+            PickleValue::Stack(tensors) => reader.push_stack(&item.name, &tensors)?,
         }
     }
     Ok(reader.contents)
 }
 
-struct Reader<'a> {
+struct StorageReader<'a> {
     archive: Archive<'a>,
     folder: String,
-    /// The bytes of those that were read.
+    /// The bytes of the storages that were read.
     storages: BTreeMap<String, Vec<u8>>,
     contents: Contents,
 }
 
-impl Reader<'_> {
+impl StorageReader<'_> {
     fn push(&mut self, name: &str, tensor: &TensorRef) -> Result<(), ForeignError> {
         let Some(dtype) = tensor.storage.dtype else {
             let other = "a tensor of another type".to_string();
@@ -88,7 +88,7 @@ impl Reader<'_> {
         self.contents.push(name, &view, bytes.unwrap_or_default())
     }
 
-    /// Reads a storage, if that has not been done.
+    /// Reads a storage, unless it was read before.
     fn load(&mut self, storage: &Storage, width: usize) -> Result<(), ForeignError> {
         let Storage { key, length, .. } = storage;
         let expected = length.checked_mul(width);
@@ -108,7 +108,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The tensors of a list: one tensor if they have one shape, so that its first dimension counts them.
+    /// Adds the tensors of a list: as one tensor if their shapes are equal, with one more dimension that counts them.
     fn push_stack(&mut self, name: &str, tensors: &[TensorRef]) -> Result<(), ForeignError> {
         let before = self.contents.tensors.len();
         for (index, tensor) in tensors.iter().enumerate() {

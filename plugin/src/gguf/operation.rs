@@ -1,11 +1,11 @@
-//! What is to be done with the directions. llama.cpp and repeng add them, and say nothing; so nothing is known that a
-//! file would say. One that says something is read if it says addition, and refused otherwise: a direction that was
-//! found to be projected out does the opposite of what it should where it is added.
+//! Checks the operation that a file states. llama.cpp and repeng add directions and write no operation, so there is no
+//! established key. A file that states addition is read; any other operation is refused, since a direction that is
+//! meant to be projected out has the opposite effect if it is added.
 
 use super::GgufError;
-use super::read::{METHOD, Value};
+use super::read::{METHOD, MetadataValue};
 
-/// Keys, after `controlvector.`, that would say what is done.
+/// Keys, after `controlvector.`, that may state the operation.
 const KEYS: [&str; 10] = [
     "mode",
     "operation",
@@ -19,7 +19,7 @@ const KEYS: [&str; 10] = [
     "ablation",
 ];
 
-/// Words of what is not addition, for keys that may say something else.
+/// Words for operations other than addition, in keys that may have other values too.
 const OTHER_WORDS: [&str; 10] = [
     "project",
     "ablat",
@@ -33,14 +33,14 @@ const OTHER_WORDS: [&str; 10] = [
     "rotat",
 ];
 
-/// Checks what one metadata key says.
+/// Checks one metadata key.
 ///
 /// # Errors
 ///
-/// A value that is, or may be, another operation than addition.
-pub(super) fn check(key: &str, value: &Value<'_>) -> Result<(), GgufError> {
+/// The value is, or may be, another operation than addition.
+pub(super) fn check(key: &str, value: &MetadataValue<'_>) -> Result<(), GgufError> {
     let refused = |found: String| {
-        let expected = "addition: the directions are for something else, and would do harm if they were added";
+        let expected = "addition: the directions are for another operation, and adding them would be wrong";
         Err(GgufError::value(key, found, expected))
     };
     let says_other = |text: &str| {
@@ -49,14 +49,16 @@ pub(super) fn check(key: &str, value: &Value<'_>) -> Result<(), GgufError> {
     };
     let name = key.strip_prefix("controlvector.");
     match value {
-        Value::Text(text) if (key == METHOD || key == "general.type") && says_other(text) => refused(value.to_string()),
+        MetadataValue::Text(text) if (key == METHOD || key == "general.type") && says_other(text) => {
+            refused(value.to_string())
+        }
         _ if !name.is_some_and(|name| KEYS.contains(&name)) => Ok(()),
-        Value::Text(text) => match &*text.to_ascii_lowercase() {
+        MetadataValue::Text(text) => match &*text.to_ascii_lowercase() {
             "add" | "addition" | "additive" | "direct" | "steering" => Ok(()),
             _ => refused(value.to_string()),
         },
-        Value::Bool(false) | Value::Integer(0) => Ok(()),
-        Value::Bool(true) => refused("true".to_string()),
+        MetadataValue::Bool(false) | MetadataValue::Integer(0) => Ok(()),
+        MetadataValue::Bool(true) => refused("true".to_string()),
         _ => refused(value.to_string()),
     }
 }

@@ -1,31 +1,31 @@
-//! Bytes to a vector.
+//! Reads a vector from bytes.
 //!
-//! The files come from anyone, so they are read here, every length against the bytes that are there. candle's reader
-//! takes lengths on trust: one of a few bytes can make it reserve all memory, which ends the process.
+//! The files are untrusted, so every length is checked against the bytes of the file. candle's reader trusts lengths: a
+//! file of a few bytes can make it reserve all memory, which ends the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use steermap_maps::{ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader, digest};
 
 use super::{ARCHITECTURE, BF16, DEFAULT_ALIGNMENT, F16, F32, GgufError, MAGIC, kind, operation};
-use crate::foreign::{Dtype, ForeignVector, Found, ReadOptions, assemble, out_of_range, shifted};
+use crate::foreign::{Dtype, ForeignVector, LayerTensor, ReadOptions, assemble, out_of_range, shifted};
 
-/// The versions with lengths of 64 bits. The first had 32, and no control vector was ever written in it.
+/// The versions with 64-bit lengths. Version 1 had 32 bits, and no control vector was ever written in it.
 const VERSIONS: [u32; 2] = [2, 3];
 
 /// The most dimensions of a tensor in GGML.
 const MAX_DIMENSIONS: u32 = 4;
 
-/// The most metadata entries: llama.cpp and repeng write three, and each takes memory.
+/// The most metadata entries. llama.cpp and repeng write three; each takes memory.
 const MAX_METADATA: u64 = 1024;
 
-/// Which architecture the vector was found on.
+/// The key of the architecture that the vector was found on.
 const MODEL_HINT: &str = "controlvector.model_hint";
 
-/// How it was found, in files of EasySteer.
+/// The key of the method in EasySteer's files.
 pub(super) const METHOD: &str = "controlvector.method";
 
-/// As [`read_with`] without options, for the vector alone.
+/// As [`read_with`] without options; returns only the vector.
 ///
 /// # Errors
 ///
@@ -36,14 +36,14 @@ pub fn read(bytes: &[u8], concept: &str, model: ModelInfo) -> Result<VectorFile,
 
 /// Reads the control vector in `bytes` as a vector for `concept`, native to `model`.
 ///
-/// The file says nothing of the stream's mean norms, so they are 0, which stands for not known. Directions that are all
-/// zeros are left out: they are what a writer puts where it found nothing.
+/// The file does not state the stream's mean norms, so these are 0, which means not known. Directions that are all
+/// zeros are left out: writers put them where they found nothing.
 ///
 /// # Errors
 ///
-/// A file that is cut short, of another kind or version, meant for something else than addition, or that has other
-/// tensors than directions of the model's layers and size, in F32, F16 or BF16 and finite. Options that ask for a key:
-/// the names are always the same.
+/// The file is incomplete, in another format or version, meant for another operation than addition, or has tensors
+/// other than finite directions of the model's layers and size in F32, F16 or BF16. Or the options have a key, though
+/// the names are fixed.
 pub fn read_with(
     bytes: &[u8],
     concept: &str,
@@ -54,7 +54,7 @@ pub fn read_with(
         let expected = "none: the directions of a .gguf are called direction.1 and so on";
         return Err(GgufError::value("key", format!("{key:?}"), expected));
     }
-    let mut reader = Reader { bytes, at: 0 };
+    let mut reader = GgufReader { bytes, at: 0 };
     let magic = reader.take("magic", 4)?;
     if magic != MAGIC {
         let found = String::from_utf8_lossy(magic).into_owned();
@@ -122,29 +122,29 @@ pub fn read_with(
             ));
         }
         let start = data.checked_add(tensor.offset);
-        let mut at = Reader {
+        let mut at = GgufReader {
             bytes,
             at: start
                 .and_then(|start| usize::try_from(start).ok())
                 .unwrap_or(usize::MAX),
         };
-        // As many as the tensor has: `Reader::tensor` compared its shape with this.
+        // The size of the tensor: `GgufReader::tensor` compared its shape with this.
         let values = at.take(tensor.name, (tensor.dtype.width() * model.hidden_size) as u64)?;
-        found.push(Found {
+        found.push(LayerTensor {
             block,
             name: tensor.name.to_string(),
             values: tensor.dtype.decode(values),
         });
     }
     let hint = match metadata.get(MODEL_HINT) {
-        Some(Value::Text(hint)) => Some(hint.to_string()),
+        Some(MetadataValue::Text(hint)) => Some(hint.to_string()),
         _ => None,
     };
     let header = unknown_origin(concept, &method(hint.as_deref()), model, "the GGUF file", bytes);
     assemble(found, header, options.shift, hint)
 }
 
-/// The header of a vector that says nothing of how it was made; `corpus` is all that it was made of, with the bytes `content`.
+/// The header of a vector of unknown origin; `corpus` names what it was made from, with the bytes `content`.
 pub(crate) fn unknown_origin(
     concept: &str,
     method: &str,
@@ -174,7 +174,7 @@ pub(crate) fn unknown_origin(
     }
 }
 
-/// How the vector was found, as far as the file says it.
+/// How the vector was found, as far as the file states it.
 fn method(hint: Option<&str>) -> String {
     match hint {
         Some(hint) => format!("GGUF control vector of a {hint} model"),
@@ -182,22 +182,25 @@ fn method(hint: Option<&str>) -> String {
     }
 }
 
-/// Checks what the metadata says. Gives the alignment.
-fn check_metadata(metadata: &BTreeMap<&str, Value<'_>>) -> Result<u64, GgufError> {
+/// Checks the metadata. Returns the alignment.
+fn check_metadata(metadata: &BTreeMap<&str, MetadataValue<'_>>) -> Result<u64, GgufError> {
     let architecture = "general.architecture";
     match metadata.get(architecture) {
-        Some(Value::Text(ARCHITECTURE)) => (),
+        Some(MetadataValue::Text(ARCHITECTURE)) => (),
         other => {
-            let found = other.map_or("nothing".to_string(), Value::to_string);
+            let found = other.map_or("nothing".to_string(), MetadataValue::to_string);
             return Err(GgufError::value(architecture, found, "\"controlvector\""));
         }
     }
-    if let Some(other) = metadata.get(MODEL_HINT).filter(|hint| !matches!(hint, Value::Text(_))) {
+    if let Some(other) = metadata
+        .get(MODEL_HINT)
+        .filter(|hint| !matches!(hint, MetadataValue::Text(_)))
+    {
         return Err(GgufError::value(MODEL_HINT, other, "a text"));
     }
     if let Some(other) = metadata
         .get("controlvector.layer_count")
-        .filter(|count| !matches!(count, Value::Integer(1..)))
+        .filter(|count| !matches!(count, MetadataValue::Integer(1..)))
     {
         return Err(GgufError::value(
             "controlvector.layer_count",
@@ -210,7 +213,9 @@ fn check_metadata(metadata: &BTreeMap<&str, Value<'_>>) -> Result<u64, GgufError
     }
     match metadata.get("general.alignment") {
         None => Ok(DEFAULT_ALIGNMENT),
-        Some(Value::Integer(alignment)) if alignment.is_power_of_two() && *alignment <= 1 << 20 => Ok(*alignment),
+        Some(MetadataValue::Integer(alignment)) if alignment.is_power_of_two() && *alignment <= 1 << 20 => {
+            Ok(*alignment)
+        }
         Some(other) => Err(GgufError::value(
             "general.alignment",
             other,
@@ -219,8 +224,8 @@ fn check_metadata(metadata: &BTreeMap<&str, Value<'_>>) -> Result<u64, GgufError
     }
 }
 
-/// A metadata value, as far as it is of use here.
-pub(super) enum Value<'a> {
+/// A metadata value, as far as it is needed.
+pub(super) enum MetadataValue<'a> {
     Text(&'a str),
     /// Of any width, if it is not negative.
     Integer(u64),
@@ -228,7 +233,7 @@ pub(super) enum Value<'a> {
     Other,
 }
 
-impl std::fmt::Display for Value<'_> {
+impl std::fmt::Display for MetadataValue<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Text(text) => write!(f, "{:?}", text.chars().take(64).collect::<String>()),
@@ -238,22 +243,22 @@ impl std::fmt::Display for Value<'_> {
     }
 }
 
-/// What is said of a tensor that is a direction of the model's.
-struct Tensor<'a> {
+/// The file's entry of a tensor, which is a direction of the model.
+struct TensorEntry<'a> {
     name: &'a str,
     layer: usize,
     dtype: Dtype,
-    /// In bytes from where the tensors' data starts.
+    /// In bytes from the start of the tensors' data.
     offset: u64,
 }
 
-/// Goes through the bytes, and never beyond them.
-struct Reader<'a> {
+/// Reads the bytes in order, with bounds checks.
+struct GgufReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> GgufReader<'a> {
     fn take(&mut self, field: &str, length: u64) -> Result<&'a [u8], GgufError> {
         let left = self.bytes.get(self.at..).unwrap_or_default();
         let taken = usize::try_from(length).ok().and_then(|length| left.get(..length));
@@ -285,34 +290,34 @@ impl<'a> Reader<'a> {
     fn text(&mut self, field: &str) -> Result<&'a str, GgufError> {
         let length = self.u64(field)?;
         let bytes = self.take(field, length)?;
-        std::str::from_utf8(bytes).map_err(|_| GgufError::value(field, "bytes that are no UTF-8", "a text"))
+        std::str::from_utf8(bytes).map_err(|_| GgufError::value(field, "bytes that are not UTF-8", "a text"))
     }
 
     /// A metadata value after its key.
-    fn value(&mut self, key: &str) -> Result<Value<'a>, GgufError> {
+    fn value(&mut self, key: &str) -> Result<MetadataValue<'a>, GgufError> {
         let kind = self.u32(key)?;
         self.value_of(key, kind)
     }
 
-    fn value_of(&mut self, key: &str, kind: u32) -> Result<Value<'a>, GgufError> {
-        let integer = |value: Option<u64>| value.map_or(Value::Other, Value::Integer);
+    fn value_of(&mut self, key: &str, kind: u32) -> Result<MetadataValue<'a>, GgufError> {
+        let integer = |value: Option<u64>| value.map_or(MetadataValue::Other, MetadataValue::Integer);
         Ok(match kind {
-            0 => Value::Integer(u8::from_le_bytes(self.array(key)?).into()),
+            0 => MetadataValue::Integer(u8::from_le_bytes(self.array(key)?).into()),
             1 => integer(i8::from_le_bytes(self.array(key)?).try_into().ok()),
-            2 => Value::Integer(u16::from_le_bytes(self.array(key)?).into()),
+            2 => MetadataValue::Integer(u16::from_le_bytes(self.array(key)?).into()),
             3 => integer(i16::from_le_bytes(self.array(key)?).try_into().ok()),
-            kind::U32 => Value::Integer(self.u32(key)?.into()),
+            kind::U32 => MetadataValue::Integer(self.u32(key)?.into()),
             5 => integer(i32::from_le_bytes(self.array(key)?).try_into().ok()),
             7 => {
                 let [byte] = self.array(key)?;
-                Value::Bool(byte != 0)
+                MetadataValue::Bool(byte != 0)
             }
-            kind::TEXT => Value::Text(self.text(key)?),
+            kind::TEXT => MetadataValue::Text(self.text(key)?),
             9 => {
                 self.skip_array(key)?;
-                Value::Other
+                MetadataValue::Other
             }
-            10 => Value::Integer(self.u64(key)?),
+            10 => MetadataValue::Integer(self.u64(key)?),
             11 => integer(i64::from_le_bytes(self.array(key)?).try_into().ok()),
             other => {
                 let Some(width) = width(other) else {
@@ -323,12 +328,12 @@ impl<'a> Reader<'a> {
                     ));
                 };
                 self.take(key, width)?;
-                Value::Other
+                MetadataValue::Other
             }
         })
     }
 
-    /// Arrays say nothing of a control vector. Arrays of arrays are refused: no writer makes them.
+    /// Skips an array, which control vectors don't use. Arrays of arrays are refused, since no program writes them.
     fn skip_array(&mut self, key: &str) -> Result<(), GgufError> {
         let kind = self.u32(key)?;
         let length = self.u64(key)?;
@@ -348,8 +353,8 @@ impl<'a> Reader<'a> {
         self.take(key, length.saturating_mul(width)).map(drop)
     }
 
-    /// What the file says of one tensor, checked against the model. `first` is the lowest number that a direction has.
-    fn tensor(&mut self, model: &ModelInfo, first: usize, shift: i64) -> Result<Tensor<'a>, GgufError> {
+    /// Reads the entry of one tensor and checks it against the model. `first` is the lowest number of a direction.
+    fn tensor(&mut self, model: &ModelInfo, first: usize, shift: i64) -> Result<TensorEntry<'a>, GgufError> {
         let name = self.text("a tensor's name")?;
         let dimensions = self.u32(name)?;
         if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
@@ -363,7 +368,7 @@ impl<'a> Reader<'a> {
         let offset = self.u64(name)?;
         let last = model.num_layers.saturating_sub(1);
         let number = name.strip_prefix("direction.");
-        // `+1` and `01` are spelled so by no writer, and would be a second name of the same layer.
+        // No program writes `+1` or `01`, which would be a second name of the same layer.
         let layer = number.and_then(|number| number.parse().ok().filter(|layer: &usize| layer.to_string() == number));
         if let Some(layer) = layer.filter(|layer| *layer == model.num_layers && shift == 0) {
             return Err(out_of_range(name, layer, shift, model));
@@ -399,7 +404,7 @@ impl<'a> Reader<'a> {
             let expected = format!("[{}], the hidden size of {}", model.hidden_size, model.model);
             return Err(GgufError::value(name, format!("shape {shape:?}"), expected));
         }
-        Ok(Tensor {
+        Ok(TensorEntry {
             name,
             layer,
             dtype,
@@ -408,7 +413,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The bytes of a value of a type that has always as many.
+/// The bytes of a value of a type with fixed size.
 fn width(kind: u32) -> Option<u64> {
     match kind {
         0 | 1 | 7 => Some(1),

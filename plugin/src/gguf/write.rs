@@ -1,5 +1,5 @@
-//! A vector to bytes, laid out as repeng's writer and `cvector-generator`'s do it: the tensors in ascending order, each
-//! filled up to the alignment, the last one too, without which llama.cpp calls the file cut short.
+//! Writes a vector to bytes in the layout of repeng and `cvector-generator`: the tensors in ascending order, each
+//! padded to the alignment, including the last one, without which llama.cpp reports an incomplete file.
 
 use steermap_maps::VectorFile;
 
@@ -14,15 +14,14 @@ pub struct WriteOptions {
     /// `controlvector.model_hint`: the model's architecture as llama.cpp and repeng name it, such as `llama` or
     /// `gemma3`.
     pub hint: String,
-    /// What every direction is multiplied with, so that the file's user can leave the scale at 1. Finite, not 0.
+    /// The factor of every direction, so that the file's user can leave the scale at 1. Finite, not 0.
     pub scale: f64,
-    /// Brings every direction to norm 1 first, as steering does unless its spec says `normalize = false`; `scale` is
-    /// alpha then.
+    /// Whether every direction is first normalised, as in steering without `normalize = false`; `scale` is then alpha.
     pub normalize: bool,
 }
 
 impl WriteOptions {
-    /// The directions as they are, for a model of the architecture `hint`.
+    /// Options for the unchanged directions, for a model of the architecture `hint`.
     pub fn new(hint: impl Into<String>) -> Self {
         Self {
             hint: hint.into(),
@@ -32,25 +31,24 @@ impl WriteOptions {
     }
 }
 
-/// A control vector, and what of the vector is not in it.
+/// A control vector, and which layers of the vector it has.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Written {
+pub struct ControlVectorFile {
     /// The GGUF file.
     pub bytes: Vec<u8>,
-    /// The layers (0-based) that are in it, ascending.
+    /// The layers (0-based) in the file, ascending.
     pub layers: Vec<usize>,
-    /// The layers that are not: layer 0, for which llama.cpp has no direction, or none.
+    /// The layers that are left out: layer 0, for which llama.cpp has no direction, or none.
     pub left_out: Vec<usize>,
 }
 
-/// Writes a vector as a control vector. What the format has no place for is not in it: mean norms, provenance, which
-/// model it was found on.
+/// Writes a vector as a control vector, without mean norms, provenance and model, which the format can't hold.
 ///
 /// # Errors
 ///
-/// A hint that says nothing, a scale that is 0 or not finite, a vector that has layer 0 alone, or values that don't fit
-/// F32 once they are scaled (or are all lost to it, at a tiny scale).
-pub fn write(vector: &VectorFile, options: &WriteOptions) -> Result<Written, GgufError> {
+/// The hint is empty, the scale is 0 or not finite, the vector has only layer 0, or scaled values overflow F32 (or all
+/// underflow, at a tiny scale).
+pub fn write(vector: &VectorFile, options: &WriteOptions) -> Result<ControlVectorFile, GgufError> {
     if options.hint.trim().is_empty() {
         let expected = "an architecture, such as \"llama\"";
         return Err(GgufError::value("controlvector.model_hint", "nothing", expected));
@@ -60,8 +58,8 @@ pub fn write(vector: &VectorFile, options: &WriteOptions) -> Result<Written, Ggu
     }
     let (kept, left_out): (Vec<_>, Vec<_>) = vector.layers().iter().partition(|layer| layer.layer > 0);
     if kept.is_empty() {
-        let expected = "one after the first: llama.cpp has no direction.0";
-        return Err(GgufError::value("layers", "layer 0 alone", expected));
+        let expected = "a layer after the first: llama.cpp has no direction.0";
+        return Err(GgufError::value("layers", "only layer 0", expected));
     }
     let count = u32::try_from(kept.len()).map_err(|_| GgufError::value("layers", kept.len(), "fewer than 2^32"))?;
 
@@ -93,14 +91,14 @@ pub fn write(vector: &VectorFile, options: &WriteOptions) -> Result<Written, Ggu
         }
         if scaled.iter().all(|value| *value == 0.0) {
             let expected = "a direction: the scale is too small";
-            return Err(GgufError::value(name, "zeros alone", expected));
+            return Err(GgufError::value(name, "only zeros", expected));
         }
         data.extend(scaled.iter().flat_map(|value| value.to_le_bytes()));
         fill_up(&mut data);
     }
     fill_up(&mut file);
     file.extend(data);
-    Ok(Written {
+    Ok(ControlVectorFile {
         bytes: file,
         layers: kept.iter().map(|layer| layer.layer).collect(),
         left_out: left_out.iter().map(|layer| layer.layer).collect(),
@@ -118,7 +116,7 @@ fn push_text_entry(file: &mut Vec<u8>, key: &str, value: &str) {
     push_text(file, value);
 }
 
-/// Zeros up to the next multiple of the alignment.
+/// Appends zeros up to the next multiple of the alignment.
 fn fill_up(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(DEFAULT_ALIGNMENT as usize), 0);
 }

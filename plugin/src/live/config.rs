@@ -1,4 +1,4 @@
-//! `[steering.sources]` and `[steering.live]` as they are written.
+//! The tables `[steering.sources]` and `[steering.live]`.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use steermap_extract::ModelSource;
 use steermap_extract::device::DeviceChoice;
 
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
-/// One of `[steering.sources]`: a model that vectors are found on, beside those that are served.
+/// An entry of `[steering.sources]`: a model to find vectors on, in addition to the served models.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceTable {
@@ -18,7 +18,7 @@ pub(crate) struct SourceTable {
     model: String,
     /// GGUF files in it, separated by semicolons.
     gguf: Option<String>,
-    /// For GGUF: where the tokenizer is, if not in the files.
+    /// For GGUF: the folder of the tokenizer, if it is not in the files.
     tok_model_id: Option<String>,
     #[serde(default)]
     dtype: ModelDType,
@@ -39,23 +39,23 @@ pub(crate) struct LiveTable {
     share: Option<f64>,
 }
 
-/// Least share of time: below it a vector would not be found before its client gives up.
+/// Least share of time. With less, clients would time out before their vector is found.
 const LEAST_SHARE: f64 = 0.01;
 
-/// What finding vectors may cost.
+/// Limits for finding vectors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LiveLimits {
-    /// Whether requests may bring pairs along.
+    /// Whether requests may contain pairs.
     pub requests: bool,
     /// Bytes of the texts of one vector's pairs.
     pub request_bytes: usize,
-    /// Tokens of them, repeats left out.
+    /// Tokens of these texts, without repeats.
     pub request_tokens: usize,
-    /// Bytes of the texts that wait for their turn.
+    /// Bytes of the texts in the queue.
     pub queue_bytes: usize,
-    /// Bytes of vectors that are kept for the next request with the same pairs.
+    /// Bytes of vectors that are cached for requests with the same pairs.
     pub cache_bytes: u64,
-    /// The share of time that finding takes while served models run: 0.01 to 1.
+    /// The share of time that finding may use while served models run: 0.01 to 1.
     pub share: f64,
 }
 
@@ -95,7 +95,7 @@ impl SourceTable {
             dtype: self.dtype,
             isq: self.isq,
             device,
-            // One at a time: then the states of a text do not depend on which others share its pass.
+            // One text per pass, so that a text's states don't depend on which others share its pass.
             batch: 1,
         };
         source
@@ -105,12 +105,11 @@ impl SourceTable {
     }
 }
 
-/// The sources of the table, by name. `models` are the names of the models that are served.
+/// The sources of the table, by name. `models` are the names of the served models.
 ///
 /// # Errors
 ///
-/// A name with other characters than names have, or one that a served model has; a model that is not there or can't run as
-/// asked.
+/// The name is invalid or that of a served model, or the model does not exist or can't run with these settings.
 pub(crate) fn sources(
     tables: BTreeMap<String, SourceTable>,
     models: &[&str],
@@ -119,11 +118,7 @@ pub(crate) fn sources(
         let at = format!("steering.sources.{name}");
         check_name(&at, &name)?;
         if models.contains(&name.as_str()) {
-            return Err(SteeringError::value(
-                at,
-                "the name of a model that is served",
-                "a name of its own",
-            ));
+            return Err(SteeringError::value(at, "the name of a served model", "another name"));
         }
         let source = table.resolve(&at)?;
         Ok((name, source))
@@ -132,11 +127,11 @@ pub(crate) fn sources(
 }
 
 impl LiveTable {
-    /// The limits, with defaults for what is absent. `sources` says whether there is a source.
+    /// The limits, with defaults for absent keys. `sources` says whether there is a source.
     ///
     /// # Errors
     ///
-    /// A limit of 0, a share outside 0.01 to 1.
+    /// A limit of 0, or a share outside 0.01 to 1.
     pub(crate) fn resolve(&self, sources: bool) -> Result<LiveLimits, SteeringError> {
         let defaults = LiveLimits::default();
         let limits = LiveLimits {
@@ -153,7 +148,7 @@ impl LiveTable {
             ("queue_bytes", limits.queue_bytes),
         ] {
             if value == 0 {
-                return Err(SteeringError::value(format!("steering.live.{key}"), "0", "1 at least"));
+                return Err(SteeringError::value(format!("steering.live.{key}"), "0", "at least 1"));
             }
         }
         if !(LEAST_SHARE..=1.0).contains(&limits.share) {
@@ -189,7 +184,7 @@ mod tests {
         for (text, message) in [
             (
                 "request_tokens = 0",
-                "steering.live.request_tokens: found 0, expected 1 at least",
+                "steering.live.request_tokens: found 0, expected at least 1",
             ),
             ("share = 0", "steering.live.share: found 0, expected 0.01 to 1"),
             ("share = nan", "steering.live.share: found NaN, expected 0.01 to 1"),

@@ -1,23 +1,23 @@
-//! Vectors found while the server runs: on a source of the configuration, or on a served model, by the code that
-//! `mapper vector` has.
+//! Finds vectors while the server runs, on a source of the configuration or on a served model, with the code of `mapper
+//! vector`.
 //!
 //! ```toml
-//! [steering.sources.small]           # a model beside those that are served; requests can't name it as theirs
+//! [steering.sources.small]           # a model in addition to the served ones; requests can't be sent to it
 //! model = "models/small"             # a folder, or an id on the hub; gguf, tok_model_id, dtype, isq, device as in mapper's arguments
 //!
 //! [steering.live]                    # these are the defaults
-//! requests = true                    # whether requests may bring pairs along; absent: if there is a source
+//! requests = true                    # whether requests may contain pairs; absent: true if there is a source
 //! request_bytes = 262144             # of the texts of one vector's pairs
 //! request_tokens = 16384
-//! queue_bytes = 1048576              # of the texts that wait; 429 above it
-//! cache_bytes = 67108864             # of vectors kept for the next request with the same pairs
+//! queue_bytes = 1048576              # of the texts in the queue; 429 above it
+//! cache_bytes = 67108864             # of vectors cached for requests with the same pairs
 //! share = 0.3                        # of the time, while served models run
 //! ```
 //!
 //! | module | role |
 //! | --- | --- |
 //! | [`config`] | the two tables |
-//! | `queue` | whose turn it is, and how much time is left to others |
+//! | `queue` | one vector at a time, and rests while served models run |
 //! | `served` | the streams of a served model and of a source |
 
 pub mod config;
@@ -39,43 +39,44 @@ use steermap_maps::digest::sha256;
 
 use crate::SteeringError;
 use crate::library::not_found;
+use crate::lock::lock;
 use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef};
-use crate::steering::{Inner, Snapshot, lock};
+use crate::steering::{SharedSteering, Snapshot};
 use config::LiveLimits;
-use queue::{Full, Pace, Queue};
+use queue::{Pace, Queue, QueueFull};
 use served::{Paced, ServedReader};
 
-/// A model that vectors are found on.
+/// A loaded model to find vectors on.
 pub struct LiveSource {
     session: Session,
     origin: Origin,
 }
 
-/// What finds vectors.
+/// Finds vectors.
 pub struct Live {
     engine: Arc<MistralRs>,
     sources: BTreeMap<String, LiveSource>,
-    /// By served model: how its weights are quantised, as vector files say it.
+    /// By served model: how its weights are quantised, as vector files state it.
     quantization: BTreeMap<String, String>,
     limits: LiveLimits,
     queue: Queue,
     pace: Pace,
-    found: Mutex<Cache<String, Kept, Bytes>>,
+    found: Mutex<Cache<String, CachedVector, VectorBytes>>,
 }
 
-/// What was found, by a hash of what was asked for.
+/// The vectors that were found, by a hash of the request.
 #[derive(Clone)]
-struct Kept {
+struct CachedVector {
     found: Arc<Found>,
-    /// Whether it was measured how well it separates held-out pairs.
+    /// Whether its separation of held-out pairs was measured.
     measured: bool,
 }
 
 #[derive(Clone)]
-struct Bytes;
+struct VectorBytes;
 
-impl Weighter<String, Kept> for Bytes {
-    fn weight(&self, key: &String, Kept { found, .. }: &Kept) -> u64 {
+impl Weighter<String, CachedVector> for VectorBytes {
+    fn weight(&self, key: &String, CachedVector { found, .. }: &CachedVector) -> u64 {
         let layers = found.vector.layers().iter();
         let numbers: usize = layers.map(|layer| size_of_val(layer.direction.as_slice())).sum();
         let pairs = found.pairs.pairs.iter();
@@ -91,7 +92,7 @@ impl LiveSource {
     ///
     /// # Errors
     ///
-    /// What the engine says, or a model whose stream can't be read.
+    /// The engine's error, or the model's stream can't be read.
     pub async fn load(name: &str, source: ModelSource) -> Result<Self, SteeringError> {
         let at = |reason| SteeringError::find(format!("steering.sources.{name}"), reason);
         let session = Session::load(source).await.map_err(at)?;
@@ -103,30 +104,30 @@ impl LiveSource {
     }
 }
 
-/// Most bytes of states that are held at a time: those of all positions of one text, and those that stand for the texts.
+/// Most bytes of states in memory: those of all positions of one text, and one state per text.
 const MAX_STATE_BYTES: usize = 1 << 30;
 
-/// Most products of two numbers that finding a direction takes, over all layers and parts of a cross-validation: some twenty
-/// seconds on two cores.
+/// Most multiplications for finding a direction, over all layers and folds of a cross-validation: about twenty seconds
+/// on two cores.
 const MAX_METHOD_WORK: u64 = 200_000_000_000;
 
-/// Most bytes of one text: what the engine tokenises before it does anything else.
+/// Most bytes of one text. The engine tokenises it ahead of other work.
 const MAX_TEXT_BYTES: usize = 16 << 10;
 
-/// Refuses more tokens than are allowed, and rests between the layers.
-struct Watched {
+/// Refuses too many tokens, and rests between layers.
+struct FindProgress {
     most: usize,
-    /// Of the states of one token at all layers.
+    /// Bytes of one token's states at all layers.
     token_bytes: usize,
     pace: Pace,
 }
 
-impl ReadProgress for Watched {
+impl ReadProgress for FindProgress {
     fn tokenized(&self, tokens: &[usize]) -> Result<(), ExtractError> {
         let count: usize = tokens.iter().sum();
         if count > self.most {
             let message = format!(
-                "found {count} tokens in the texts, expected {} at most, the server's request_tokens",
+                "found {count} tokens in the texts, expected at most {}, the server's request_tokens",
                 self.most
             );
             return Err(ExtractError::Input(message));
@@ -139,7 +140,7 @@ impl ReadProgress for Watched {
             let bytes = held.saturating_mul(self.token_bytes);
             if bytes > MAX_STATE_BYTES {
                 let message = format!(
-                    "found {what}, whose states at these layers take {bytes} bytes, expected {MAX_STATE_BYTES} at most: fewer \
+                    "found {what}, whose states at these layers take {bytes} bytes, expected at most {MAX_STATE_BYTES}: fewer \
                      layers, or less text"
                 );
                 return Err(ExtractError::Input(message));
@@ -148,13 +149,13 @@ impl ReadProgress for Watched {
         Ok(())
     }
 
-    /// In a thread of its own, which may sleep.
+    /// Runs on a separate thread, which may sleep.
     fn found(&self, took: Duration) {
         std::thread::sleep(self.pace.rest_after(took));
     }
 }
 
-/// Refuses a method that takes too long on so many pairs.
+/// Refuses a method that would take too long on this many pairs.
 fn check_work(wanted: &Wanted, pairs: usize, width: usize, measured: bool) -> Result<(), ExtractError> {
     let times = wanted.layers.len() as u64 * if measured { 1 + FOLDS as u64 } else { 1 };
     let work = wanted.method.work(pairs, width).saturating_mul(times);
@@ -162,7 +163,7 @@ fn check_work(wanted: &Wanted, pairs: usize, width: usize, measured: bool) -> Re
         return Ok(());
     }
     Err(ExtractError::Input(format!(
-        "method: found {} with {pairs} pairs at {} layers, which takes about {:.1e} products, expected {:.1e} at most: fewer pairs, \
+        "method: found {} with {pairs} pairs at {} layers, which takes about {:.1e} products, expected at most {:.1e}: fewer pairs, \
          fewer layers, or mean-difference",
         wanted.method,
         wanted.layers.len(),
@@ -171,14 +172,14 @@ fn check_work(wanted: &Wanted, pairs: usize, width: usize, measured: bool) -> Re
     )))
 }
 
-/// Which of the two a vector is found on.
-enum On<'a> {
+/// The model that a vector is found on.
+enum FindModel<'a> {
     Source(&'a LiveSource),
     Served { id: String, origin: Origin },
 }
 
 impl Live {
-    /// What finds vectors on `sources` and on the models of `engine`. `quantization` says of served models how their weights
+    /// Finds vectors on `sources` and on the models of `engine`. `quantization` states how the weights of served models
     /// are quantised.
     pub fn new(
         engine: Arc<MistralRs>,
@@ -193,16 +194,16 @@ impl Live {
             limits,
             queue: Queue::new(limits.queue_bytes),
             pace: Pace::new(limits.share),
-            found: Mutex::new(Cache::with_weighter(256, limits.cache_bytes, Bytes)),
+            found: Mutex::new(Cache::with_weighter(256, limits.cache_bytes, VectorBytes)),
         }
     }
 
-    /// The models beside the served ones, by name.
+    /// The sources, by name.
     pub fn sources(&self) -> impl Iterator<Item = (&str, &LiveSource)> {
         self.sources.iter().map(|(name, source)| (name.as_str(), source))
     }
 
-    /// Whether requests may bring pairs along.
+    /// Whether requests may contain pairs.
     pub(crate) fn takes_pairs(&self) -> bool {
         self.limits.requests
     }
@@ -216,14 +217,14 @@ impl Live {
         &self.pace
     }
 
-    /// Whether a model of this name and these sizes is among the sources.
+    /// Whether the sources include a model of this name and these sizes.
     pub(crate) fn has_origin(&self, model: &steermap_maps::ModelInfo) -> bool {
         self.sources.values().any(|source| source.origin.model == *model)
     }
 
-    fn on(&self, name: &str, snapshot: &Snapshot, at: &str) -> Result<On<'_>, SteeringError> {
+    fn on(&self, name: &str, snapshot: &Snapshot, at: &str) -> Result<FindModel<'_>, SteeringError> {
         if let Some(source) = self.sources.get(name) {
-            return Ok(On::Source(source));
+            return Ok(FindModel::Source(source));
         }
         let Ok(model) = snapshot.model(Some(name)) else {
             let sources = self.sources.keys().map(String::as_str);
@@ -242,10 +243,10 @@ impl Live {
         }
         let mut info = model.target.info();
         if info.fingerprint.is_empty() {
-            // It isn't compared either.
+            // A served model's fingerprint isn't compared either.
             info.fingerprint = "unknown".to_string();
         }
-        Ok(On::Served {
+        Ok(FindModel::Served {
             id: model.id.clone(),
             origin: Origin {
                 model: info,
@@ -255,15 +256,15 @@ impl Live {
     }
 }
 
-impl Inner {
-    /// The vector that `asked` asks for, found once for all that ask for the same. `measured` says whether it is measured how
-    /// well it separates pairs that it was not found from, and `at` is the path of what asks, ending with a dot or empty. Works
-    /// off the async worker, and to its end even if nobody waits for it any more.
+impl SharedSteering {
+    /// Finds the vector of `asked`, or takes the cached one. `measured` says whether its separation of held-out pairs
+    /// is measured, and `at` is the path of the field, ending with a dot or empty. Works off the async worker, and
+    /// finishes even if the caller stops waiting.
     ///
     /// # Errors
     ///
-    /// Pairs that are none, or more than is allowed; a model that is not there; no room in the queue; texts that the model
-    /// does not tell apart; what the engine says.
+    /// The pairs are invalid or too many, the model does not exist, the queue is full, the model does not distinguish
+    /// the texts, or the engine fails.
     pub(crate) async fn found(
         self: &Arc<Self>,
         asked: PairsVector,
@@ -282,7 +283,7 @@ impl Inner {
             return Err(SteeringError::value(
                 format!("{at}pairs"),
                 format!("{bytes} bytes of texts"),
-                format!("{} at most, the server's request_bytes", live.limits.request_bytes),
+                format!("at most {}, the server's request_bytes", live.limits.request_bytes),
             ));
         }
         asked.validate(at)?;
@@ -292,7 +293,7 @@ impl Inner {
                     return Err(SteeringError::value(
                         format!("{at}pairs[{index}].{side}"),
                         format!("{} bytes", text.bytes()),
-                        format!("{MAX_TEXT_BYTES} at most"),
+                        format!("at most {MAX_TEXT_BYTES}"),
                     ));
                 }
             }
@@ -307,17 +308,17 @@ impl Inner {
             metrics.found_cache(true);
             return Ok((key, kept.found));
         }
-        // A model that is not there is told at once.
+        // An unknown model is refused before waiting.
         live.on(&asked.model, &self.snapshot(), at)?;
         let turn = live
             .queue
             .turn(bytes)
             .await
-            .map_err(|Full { seconds }| SteeringError::Busy {
+            .map_err(|QueueFull { seconds }| SteeringError::Busy {
                 field: format!("{at}pairs"),
                 seconds,
             })?;
-        // Who waited before may have asked for the same.
+        // A request earlier in the queue may have found the same vector.
         if let Some(kept) = kept() {
             metrics.found_cache(true);
             turn.idle();
@@ -333,14 +334,14 @@ impl Inner {
             let found = match found {
                 Ok(found) => Arc::new(found),
                 Err(error) => {
-                    // What fails says nothing of how long others take.
+                    // A failure does not count for the speed estimate.
                     turn.idle();
                     return Err(error);
                 }
             };
             drop(turn);
             if let Some(live) = inner.live() {
-                let kept = Kept {
+                let kept = CachedVector {
                     found: found.clone(),
                     measured,
                 };
@@ -349,7 +350,7 @@ impl Inner {
             Ok((key, found))
         });
         working.await.unwrap_or_else(|stopped| {
-            let reason = ExtractError::Engine(format!("the finding stopped: {stopped}"));
+            let reason = ExtractError::Engine(format!("finding the vector stopped: {stopped}"));
             Err(SteeringError::find(field, reason))
         })
     }
@@ -362,8 +363,8 @@ impl Inner {
         let on = live.on(&asked.model, &snapshot, at)?;
         let of = |reason| SteeringError::find(format!("{at}pairs"), reason);
         let stream = match &on {
-            On::Source(source) => source.session.stream().map_err(of)?,
-            On::Served { id, .. } => {
+            FindModel::Source(source) => source.session.stream().map_err(of)?,
+            FindModel::Served { id, .. } => {
                 let slot = crate::attach::slot(&live.engine, Some(id))?;
                 slot.stream().map_err(|reason| SteeringError::Install {
                     model: id.clone(),
@@ -373,7 +374,7 @@ impl Inner {
         };
         let layers = asked.layers.clone().unwrap_or_default().resolve(&stream);
         let wanted = Wanted {
-            // Whoever gives it a name says what it stands for.
+            // The concept is set when the vector gets a name.
             concept: "(pairs)".to_string(),
             layers: layers.map_err(|reason| SteeringError::find_at(at, "layers", reason))?,
             method: asked.method,
@@ -385,7 +386,7 @@ impl Inner {
         let pairs = distinct(&asked.pairs).map_err(of)?;
         check_work(&wanted, pairs.pairs.len(), stream.hidden_size, measured)
             .map_err(|reason| SteeringError::find_at(at, "method", reason))?;
-        let watched = Watched {
+        let watched = FindProgress {
             most: live.limits.request_tokens,
             token_bytes: wanted.layers.len() * stream.hidden_size * size_of::<f32>(),
             pace: live.pace.clone(),
@@ -400,14 +401,14 @@ impl Inner {
             corpus_sha256: sha256(&texts),
         };
         let vector = match on {
-            On::Source(source) => {
+            FindModel::Source(source) => {
                 let reader = Paced {
                     reader: &source.session,
                     pace: &live.pace,
                 };
                 find(&reader, &source.origin, &pairs, &wanted, made, measured, &watched).await
             }
-            On::Served { id, origin } => {
+            FindModel::Served { id, origin } => {
                 let served = ServedReader {
                     running: Running::new(live.engine.clone(), id.clone()),
                     model: &id,
@@ -427,11 +428,11 @@ impl Inner {
         })
     }
 
-    /// Finds the vectors that a request brings pairs for, and puts them in the pairs' place.
+    /// Finds the vectors for the pairs of a request, and replaces the pairs by them.
     ///
     /// # Errors
     ///
-    /// As [`found`](Self::found); [`SteeringError::Forbidden`] where requests may not.
+    /// As [`found`](Self::found), or [`SteeringError::Forbidden`] if requests may not contain pairs.
     pub(crate) async fn find_all(self: &Arc<Self>, asked: &mut RequestSteering) -> Result<(), SteeringError> {
         let of_pairs = |(number, (field, vector)): (usize, (String, &VectorRef))| match vector {
             VectorRef::Pairs(pairs) => Some((number, field, (**pairs).clone())),
@@ -449,7 +450,7 @@ impl Inner {
                 expected: "a vector's name: the server's steering.live.requests is false".to_string(),
             });
         }
-        // What can be known to be wrong is told before anything is found.
+        // Errors that need no vectors are reported before any are found.
         asked.validate("steering.")?;
         let snapshot = self.snapshot();
         for (index, used) in asked.vectors.iter().flatten().enumerate() {
@@ -468,7 +469,7 @@ impl Inner {
     }
 }
 
-/// What `/v1/steering` says of a source.
+/// Describes a source for `/v1/steering`.
 pub(crate) fn describe(name: &str, source: &LiveSource) -> serde_json::Value {
     let model = &source.origin.model;
     serde_json::json!({

@@ -1,4 +1,4 @@
-//! One vector is found at a time; who comes meanwhile waits, while there is room.
+//! The queue for finding vectors: one at a time; others wait, up to a limit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,49 +6,49 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::steering::lock;
+use crate::lock::lock;
 
-/// What is taken for the speed before one has been measured, in bytes of text a second.
+/// The assumed speed before one has been measured, in bytes of text per second.
 const FIRST_SPEED: f64 = 10_000.0;
-/// How much a new measurement of the speed counts.
-const NEW: f64 = 0.3;
+/// The weight of a new measurement of the speed.
+const NEW_WEIGHT: f64 = 0.3;
 /// Longest time that a client is told to wait, in seconds.
 const LONGEST_WAIT: u64 = 120;
 
-/// Who waits for a turn.
+/// The requests that wait for a turn.
 pub(crate) struct Queue {
     turn: Arc<Semaphore>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<QueueState>>,
     limit: usize,
 }
 
-struct State {
-    /// Bytes of the texts of those who wait or have their turn.
+struct QueueState {
+    /// Bytes of the texts that wait or have their turn.
     bytes: usize,
-    /// Bytes a second.
+    /// Bytes per second.
     speed: f64,
 }
 
-/// A turn; it ends when this is dropped.
-pub(crate) struct Turn {
-    state: Arc<Mutex<State>>,
+/// A turn, which ends when this is dropped.
+pub(crate) struct QueueTurn {
+    state: Arc<Mutex<QueueState>>,
     bytes: usize,
     /// Absent while waiting.
     begun: Option<(Instant, OwnedSemaphorePermit)>,
 }
 
-/// There is no room: after so many seconds there may be.
+/// The queue is full; there may be room after this many seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full {
+pub(crate) struct QueueFull {
     pub(crate) seconds: u64,
 }
 
 impl Queue {
-    /// A queue in which texts of `limit` bytes may wait.
+    /// A queue for texts of at most `limit` bytes together.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             turn: Arc::new(Semaphore::new(1)),
-            state: Arc::new(Mutex::new(State {
+            state: Arc::new(Mutex::new(QueueState {
                 bytes: 0,
                 speed: FIRST_SPEED,
             })),
@@ -56,27 +56,27 @@ impl Queue {
         }
     }
 
-    /// Waits for a turn with texts of `bytes` bytes. Who comes to an empty queue always gets one.
+    /// Waits for a turn with texts of `bytes` bytes. An empty queue takes any size.
     ///
     /// # Errors
     ///
-    /// [`Full`], at once.
-    pub(crate) async fn turn(&self, bytes: usize) -> Result<Turn, Full> {
+    /// [`QueueFull`], without waiting.
+    pub(crate) async fn turn(&self, bytes: usize) -> Result<QueueTurn, QueueFull> {
         let mut turn = {
             let mut state = lock(&self.state);
             if state.bytes > 0 && state.bytes + bytes > self.limit {
                 let seconds = (state.bytes as f64 / state.speed).ceil();
                 let seconds = (seconds as u64).clamp(1, LONGEST_WAIT);
-                return Err(Full { seconds });
+                return Err(QueueFull { seconds });
             }
             state.bytes += bytes;
-            Turn {
+            QueueTurn {
                 state: self.state.clone(),
                 bytes,
                 begun: None,
             }
         };
-        // The semaphore is never closed; were it, nobody would have to wait.
+        // The semaphore is never closed.
         if let Ok(permit) = self.turn.clone().acquire_owned().await {
             turn.begun = Some((Instant::now(), permit));
         }
@@ -84,8 +84,8 @@ impl Queue {
     }
 }
 
-impl Turn {
-    /// Says that nothing was worked out in it, so that its speed does not count.
+impl QueueTurn {
+    /// Ends a turn in which nothing was found, so that it does not count for the speed.
     pub(crate) fn idle(mut self) {
         if let Some((begun, permit)) = self.begun.take() {
             drop((begun, permit));
@@ -93,27 +93,27 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueueTurn {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
         state.bytes -= self.bytes;
         if let Some((begun, _)) = &self.begun {
             let speed = self.bytes as f64 / begun.elapsed().as_secs_f64().max(1e-3);
-            state.speed = (1.0 - NEW) * state.speed + NEW * speed;
+            state.speed = (1.0 - NEW_WEIGHT) * state.speed + NEW_WEIGHT * speed;
         }
     }
 }
 
-/// Leaves time to served models while they run.
+/// Leaves time for served models while they run.
 #[derive(Clone)]
 pub(crate) struct Pace {
     share: f64,
     start: Instant,
-    /// When a served model last ran for somebody else, in milliseconds after `start` and one; 0: never.
+    /// When a served model last ran for another request, in milliseconds after `start` plus 1; 0: never.
     ran: Arc<AtomicU64>,
 }
 
-/// A model that ran within this time is taken to be running.
+/// A model that ran within this time counts as running.
 const RUNNING: Duration = Duration::from_millis(250);
 
 impl Pace {
@@ -125,7 +125,7 @@ impl Pace {
         }
     }
 
-    /// A served model runs for a request of somebody else. Costs next to nothing.
+    /// Records that a served model runs for another request. Cheap.
     pub(crate) fn ran(&self) {
         self.ran.store(self.now(), Ordering::Relaxed);
     }
@@ -134,7 +134,7 @@ impl Pace {
         self.start.elapsed().as_millis() as u64 + 1
     }
 
-    /// How long to rest after work that took `took`.
+    /// The rest after work that took `took`.
     pub(crate) fn rest_after(&self, took: Duration) -> Duration {
         let ran = self.ran.load(Ordering::Relaxed);
         let since = Duration::from_millis(self.now().saturating_sub(ran));
@@ -156,12 +156,12 @@ mod tests {
         // Larger than the queue, but nobody else is there.
         let first = queue.turn(90_000).await.unwrap();
         let full = queue.turn(1).await.err().unwrap();
-        assert_eq!(full, Full { seconds: 9 });
+        assert_eq!(full, QueueFull { seconds: 9 });
         drop(first);
         let first = queue.turn(60).await.unwrap();
         let waiting = tokio::spawn({
             let queue = queue.clone();
-            async move { queue.turn(40).await.map(Turn::idle) }
+            async move { queue.turn(40).await.map(QueueTurn::idle) }
         });
         tokio::task::yield_now().await;
         assert!(queue.turn(1).await.is_err());

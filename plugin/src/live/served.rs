@@ -1,4 +1,4 @@
-//! The streams of a served model, read beside the requests that it serves.
+//! Reads the streams of a served model while it serves requests.
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
@@ -10,37 +10,38 @@ use steermap_extract::session::whole;
 use steermap_extract::{ExtractError, Reader, Running, Text};
 
 use super::queue::Pace;
-use crate::steering::{Inner, Sent, lock};
+use crate::lock::lock;
+use crate::steering::{SentRequest, SharedSteering};
 
-/// A served model: prompts are sent as any request is, and its hook keeps their streams. The model's default does not steer
-/// them.
+/// Reads a served model: prompts are sent like requests, and the model's hook captures their streams. The model's
+/// default does not steer them.
 pub(super) struct ServedReader<'a> {
     pub(super) running: Running,
     pub(super) model: &'a str,
     pub(super) hidden_size: usize,
-    pub(super) steering: Arc<Inner>,
+    pub(super) steering: Arc<SharedSteering>,
 }
 
-/// A model that is read text by text, with rests while served models run for others.
+/// Reads a model text by text, with rests while served models run for other requests.
 pub(super) struct Paced<'a, R> {
     pub(super) reader: &'a R,
     pub(super) pace: &'a Pace,
 }
 
-/// A prompt whose stream is to be kept.
+/// A prompt whose stream is captured.
 pub(crate) struct CaptureField {
     /// The model that it is sent to.
     pub(crate) model: String,
-    /// What keeps it.
+    /// The capture.
     pub(crate) capture: Arc<StreamCapture>,
     me: Weak<CaptureField>,
-    steering: Arc<Inner>,
+    steering: Arc<SharedSteering>,
     ids: Mutex<Vec<usize>>,
 }
 
 impl RequestMark for CaptureField {
     fn sent_as(&self, request: usize) {
-        self.steering.remember(request, Sent::Captured(self.me.clone()));
+        self.steering.remember(request, SentRequest::Captured(self.me.clone()));
         lock(&self.ids).push(request);
     }
 }

@@ -1,6 +1,7 @@
-//! Unions of ranges of positions, asked in logarithmic time.
+//! Unions of ranges of positions, with queries in logarithmic time.
 
-/// A union of half-open ranges: ascending, none empty, none touching the next. So equal sets look the same.
+/// A union of half-open ranges: ascending, none empty, none touching the next. So equal sets have equal
+/// representations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ranges(Vec<(i64, i64)>);
 
@@ -77,15 +78,15 @@ impl Ranges {
     }
 }
 
-/// A union of windows whose bounds count from different ends of the prompt. Ascending in both bounds: a window that
-/// lies in another is not kept. So equal sets look the same.
+/// A union of windows whose bounds count from different ends of the prompt. Ascending in both bounds; a window within
+/// another is dropped. So equal sets have equal representations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Windows(Vec<(i64, i64)>);
 
 impl Windows {
     /// The union of `windows`.
     pub(super) fn new(mut windows: Vec<(i64, i64)>) -> Self {
-        // The widest first of those that start alike.
+        // Of windows with equal starts, the widest first.
         windows.sort_unstable_by_key(|&(start, end)| (start, std::cmp::Reverse(end)));
         let mut furthest = i64::MIN;
         windows.retain(|&(_, end)| {
@@ -100,19 +101,19 @@ impl Windows {
         self.0.is_empty()
     }
 
-    /// Whether a window contains the position that is `as_start` when counted as starts are and `as_end` when counted
-    /// as ends are.
+    /// Whether a window contains the position that is `as_start` when counted like starts and `as_end` when counted
+    /// like ends.
     pub(super) fn contains(&self, as_start: i64, as_end: i64) -> bool {
         self.furthest_end(as_start).is_some_and(|end| as_end < end)
     }
 
-    /// The windows of this that lie in none of `other`.
+    /// The windows of this set that lie in no window of `other`.
     pub(super) fn minus(&self, other: &Self) -> Self {
         let outside = |&&(start, end): &&(i64, i64)| other.furthest_end(start).is_none_or(|furthest| furthest < end);
         Self(self.0.iter().filter(outside).copied().collect())
     }
 
-    /// The furthest end of the windows that start at `start` or before it, which is the last one's.
+    /// The furthest end of the windows that start at or before `start`, which is that of the last one.
     fn furthest_end(&self, start: i64) -> Option<i64> {
         let after = self.0.partition_point(|(other, _)| *other <= start);
         self.0[..after].last().map(|(_, end)| *end)

@@ -1,4 +1,4 @@
-//! Roles of chat messages, and where these lie in a prompt.
+//! Roles of chat messages, and the positions of the messages in a prompt.
 
 use std::ops::Range;
 
@@ -23,13 +23,13 @@ impl Roles {
         Self(self.0 & !other.0)
     }
 
-    /// A byte that says which they are.
+    /// A byte that encodes the set.
     pub(super) fn canonical(self) -> u8 {
         self.0
     }
 
-    /// The positions of their messages: the tokens of the text, and for an assistant's the one before, whose state the first is chosen
-    /// from.
+    /// The positions of the messages with these roles: the tokens of the text and, for an assistant, the position
+    /// before it, from whose state the first token is chosen.
     pub(super) fn ranges(self, turns: &[Turn]) -> impl Iterator<Item = Range<usize>> {
         let ours = turns.iter().filter(move |turn| self.has(&turn.role));
         ours.map(|turn| {

@@ -8,24 +8,24 @@ use crate::spec::Window;
 
 /// The tokens of a sequence at some positions, in some windows, of some ids, or in messages of some roles.
 ///
-/// Positions that count from the end are kept as they were given, since the set is asked for prompts of any length.
+/// Positions that count from the end stay relative, since the set is used for prompts of any length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Set {
+pub(super) struct TokenSet {
     /// Positions and windows that count from the start.
     from_start: Ranges,
-    /// Those that count from the end, which is 0.
+    /// Positions and windows that count from the end, which is 0.
     from_end: Ranges,
     /// Windows whose start counts from the start and whose end counts from the end.
     inner: Windows,
     /// Windows whose start counts from the end and whose end counts from the start.
     outer: Windows,
-    /// Ascending.
+    /// Token ids, ascending.
     tokens: Vec<u32>,
-    /// Which positions these are is known of a chat alone: see [`Set::in_turns`].
+    /// Roles, whose positions are known only for a chat: see [`TokenSet::in_turns`].
     roles: Roles,
 }
 
-impl Set {
+impl TokenSet {
     pub(super) fn new(positions: &[i64], windows: &[Window], tokens: &[u32], roles: Roles) -> Self {
         let mut ranges: [Vec<(i64, i64)>; 2] = Default::default();
         let mut mixed: [Vec<(i64, i64)>; 2] = Default::default();
@@ -58,7 +58,7 @@ impl Set {
         }
     }
 
-    /// The same set in a chat with these turns: positions instead of roles.
+    /// The same set for a chat with these turns, with positions instead of roles.
     pub(super) fn in_turns(&self, turns: &[Turn]) -> Self {
         let ranges = self.roles.ranges(turns);
         let ranges = ranges.map(|range| (range.start as i64, range.end as i64));
@@ -69,7 +69,7 @@ impl Set {
         }
     }
 
-    /// Whose messages are in the set.
+    /// The roles in the set.
     pub(super) fn roles(&self) -> Roles {
         self.roles
     }
@@ -118,7 +118,7 @@ impl Set {
             || self.tokens.binary_search(&token).is_ok()
     }
 
-    /// What is in this, without some of what is in `other` too: all that the two say in the same terms.
+    /// This set without those parts of `other` that are given in the same terms.
     pub(super) fn minus(self, other: &Self) -> Self {
         if other.is_all() {
             return Self::default();
@@ -135,14 +135,15 @@ impl Set {
         }
     }
 
-    /// Two sets that differ by the same as this and `exclude`, mostly with less in them.
+    /// Two sets with the same difference as this set and `exclude`, mostly smaller.
     pub(super) fn without(self, mut exclude: Self) -> (Self, Self) {
         let include = self.minus(&exclude);
         let starts = !include.from_start.is_empty();
         let ends = !include.from_end.is_empty();
         let windows = !(include.inner.is_empty() && include.outer.is_empty());
         let tokens = !include.tokens.is_empty();
-        // What was taken out of the only part there is needn't be taken out again. (A turn may begin with another's last token.)
+        // If the set has one part only, what was subtracted from it need not be excluded again. (A turn may begin with
+        // another's last token.)
         match (starts, ends, windows, tokens) {
             _ if !include.roles.is_empty() => {}
             (false, false, false, false) => exclude = Self::default(),
@@ -154,7 +155,7 @@ impl Set {
         (include, exclude)
     }
 
-    /// Whether some token of some sequence may be in both. False only if there is provably none.
+    /// Whether some token of some sequence may be in both. False only if this is impossible.
     pub(super) fn may_meet(&self, other: &Self) -> bool {
         let parts = |set: &Self| {
             [
@@ -167,7 +168,7 @@ impl Set {
             ]
         };
         let (mine, theirs) = (parts(self), parts(other));
-        // Said in different terms, two sets can meet at some length of the prompt, or with some token.
+        // Two sets in different terms can meet for some length of the prompt, or with some token.
         let across = (0..mine.len()).any(|i| mine[i] && (0..theirs.len()).any(|j| i != j && theirs[j]));
         across
             || (mine[2] && theirs[2])
@@ -181,7 +182,7 @@ impl Set {
                 .any(|token| other.tokens.binary_search(token).is_ok())
     }
 
-    /// What its lists take in memory.
+    /// The size of its lists in memory.
     pub(super) fn bytes(&self) -> usize {
         let ranges = self.from_start.bytes() + self.from_end.bytes() + self.inner.bytes() + self.outer.bytes();
         ranges + size_of_val(self.tokens.as_slice())

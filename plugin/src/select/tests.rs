@@ -153,7 +153,7 @@ fn exclusions_of_everything_are_refused() {
         let error = Selector::new(&Where::Only(selection), Phase::Prompt, "at", &token).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "at: found exclusions that leave nothing, expected one token at least, or \"none\""
+            "at: found exclusions that leave no token, expected at least one token, or \"none\""
         );
     }
 }
@@ -225,7 +225,7 @@ fn roles_are_the_texts_of_their_messages() {
     assert_eq!(told(required(false)), Ok(()));
     assert_eq!(
         told(required(true)).unwrap_err(),
-        "roles: found no message of theirs in the prompt, expected one at least"
+        "roles: found no message with these roles in the prompt, expected at least one"
     );
     // Nor of a vector that doesn't act on the prompt, since its schedule begins later.
     let idle = |selection: Selection| selector(selection).never().in_turns(&turns).selects_something(&[0; 20]);
@@ -273,7 +273,7 @@ fn a_clause_that_selects_nothing_of_the_prompt_is_named() {
     assert_eq!(selector(optional).selects_something(&[0, 1, 2]), Ok(()));
     assert_eq!(
         message(tokens([7, 8])),
-        "tokens: found none of them in the prompt's 3 tokens, expected one at least"
+        "tokens: found none of these among the prompt's 3 tokens, expected at least one"
     );
     assert_eq!(selector(tokens([7, 2])).selects_something(&[0, 1, 2]), Ok(()));
     for name in ["exclude_positions", "exclude_windows", "exclude_tokens"] {
@@ -286,7 +286,7 @@ fn a_clause_that_selects_nothing_of_the_prompt_is_named() {
         assert_eq!(selector(selection.clone()).selects_something(&[2, 2, 2, 0]), Ok(()));
         assert_eq!(
             message(selection),
-            format!("{name}: found none of the prompt's 3 positions left, expected one at least")
+            format!("{name}: found none of the prompt's 3 positions left, expected at least one")
         );
     }
 }

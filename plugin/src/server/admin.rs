@@ -18,25 +18,24 @@ use steermap_extract::Text;
 use utoipa::ToSchema;
 
 use super::auth::{self, AdminOptions, Caller};
-use super::object::{self, Object};
-use super::openapi;
+use super::object::Object;
 use super::refusal::Refusal;
 use super::requests::{is_json, media_type, of_spec, read_body, stated_length};
 use super::upload::Upload;
-use crate::library::check_name;
-use crate::spec::PairsVector;
+use crate::name::check_name;
+use crate::spec::{PairsVector, json};
 use crate::{Metrics, RequestSteering, Steering, SteeringError, SteeringSpec, spec};
 
-/// The most bytes of a default spec: the lists of one at their limits fit.
+/// The most bytes of a default spec. A spec whose lists are all at their limits fits.
 const MAX_SPEC_BYTES: usize = 4 << 20;
 
-/// The most bytes of a body that has a vector found: `request_bytes` bounds the texts in it.
+/// The most bytes of a body that asks for a vector to be found. `request_bytes` bounds the texts in it.
 const MAX_FIND_BYTES: usize = 16 << 20;
 
-/// The most bytes of a prompt that is checked: what the engine tokenises before it does anything else, for nobody's answer.
+/// The most bytes of a prompt in a dry run. The engine tokenises it ahead of other work, though no answer is generated.
 const MAX_CHECKED_PROMPT_BYTES: usize = 16 << 10;
 
-/// The most bytes of what a vector stands for.
+/// The most bytes of a vector's concept.
 const MAX_CONCEPT_BYTES: usize = 1024;
 
 #[derive(Clone)]
@@ -45,8 +44,8 @@ pub(super) struct Admin {
     options: Arc<AdminOptions>,
 }
 
-/// The admin routes, behind the token, where there is one or they are open on loopback; and those that are open to all: a dry run of
-/// what requests may ask for anyhow, the counters, and the description of these routes.
+/// The admin routes, behind the token if one is set, else only if they are open on loopback; and the routes that are
+/// open to all: the dry run (of what requests may ask for in any case) and the counters.
 pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
     let options = Arc::new(options);
     let admin = Admin {
@@ -66,17 +65,16 @@ pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
         .layer(DefaultBodyLimit::max(options.max_upload_bytes));
     let open = Router::new()
         .route("/v1/steering/check", post(check))
-        .route("/metrics", get(metrics))
-        .route("/api-doc/steering.json", get(api_doc));
-    // Nobody could use them, so nobody is told that they are there.
+        .route("/metrics", get(metrics));
+    // Nobody could use the admin routes, so they are not mounted.
     let closed = options.token.is_none() && !options.open_on_loopback;
     let all = if closed { open } else { guarded.merge(open) };
     all.with_state(admin)
 }
 
-pub(super) type Answer = Result<Json<Value>, Refusal>;
+pub(super) type JsonAnswer = Result<Json<Value>, Refusal>;
 
-/// What there is to steer with: models, vectors, maps and default specs, with their fingerprints.
+/// Lists the models, vectors, maps and default specs, with their fingerprints.
 #[utoipa::path(
     get,
     path = "/v1/steering",
@@ -84,7 +82,7 @@ pub(super) type Answer = Result<Json<Value>, Refusal>;
     responses((status = 200, description = "Models, vectors, maps and defaults", body = Object)),
     security(("bearer" = []))
 )]
-pub(super) async fn describe(State(admin): State<Admin>) -> Answer {
+pub(super) async fn describe(State(admin): State<Admin>) -> JsonAnswer {
     blocking(move || Ok::<_, Refusal>(admin.steering.describe())).await
 }
 
@@ -92,10 +90,10 @@ pub(super) async fn describe(State(admin): State<Admin>) -> Answer {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DefaultBody {
-    /// The model whose default it is; may be absent if there is only one.
+    /// The model whose default is set; may be absent if there is only one.
     #[schema(nullable = false)]
     model: Option<String>,
-    /// The spec; `null` for none. The key must be there.
+    /// The spec; `null` for none. The key is required.
     #[serde(deserialize_with = "null_or_value")]
     #[schema(value_type = Option<Object>, required = true)]
     spec: Option<SteeringSpec>,
@@ -106,8 +104,8 @@ fn null_or_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
     Option::deserialize(deserializer)
 }
 
-/// Changes the default spec of a model, for the requests that come after. It holds until a reload or another change; with a
-/// state folder also after the server has ended, else not.
+/// Changes the default spec of a model for all later requests. It holds until a reload or the next change. With a state
+/// folder it survives a restart of the server.
 #[utoipa::path(
     put,
     path = "/v1/steering/default",
@@ -115,13 +113,18 @@ fn null_or_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
     request_body = DefaultBody,
     responses(
         (status = 200, description = "The model's new default", body = Object),
-        (status = 400, description = "No JSON", body = Message),
+        (status = 400, description = "The body is not JSON", body = Message),
         (status = 404, description = "No such model", body = Message),
-        (status = 422, description = "A spec that can't be right, or does not fit the model", body = Message),
+        (status = 422, description = "The spec is invalid, or does not fit the model", body = Message),
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn set_default(State(admin): State<Admin>, caller: Caller, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn set_default(
+    State(admin): State<Admin>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> JsonAnswer {
     let DefaultBody { model, spec } = read_json(&headers, body).await?;
     let steering = admin.steering.on_behalf_of(&caller.0);
     blocking(move || steering.set_default(model.as_deref(), spec)).await
@@ -133,7 +136,7 @@ async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Resu
         return Err(Refusal::content_type(&media_type(headers), "application/json"));
     }
     let body = read_body(headers, body, MAX_SPEC_BYTES).await?;
-    object::read(&body, "").map_err(refuse)
+    json::read(&body, "").map_err(refuse)
 }
 
 /// The form of `POST /v1/steering/vectors`: `name`, and either `toml` and `safetensors`, or `gguf`.
@@ -156,12 +159,12 @@ pub(super) struct VectorForm {
     model: Option<String>,
 }
 
-/// The body of `POST /v1/steering/vectors` that has a vector found.
+/// The JSON body of `POST /v1/steering/vectors`, which finds a vector from pairs.
 #[derive(ToSchema)]
 pub(super) struct FindBody {
     /// The name that requests use: letters, digits, `.`, `_` and `-`. A vector of that name is replaced.
     name: String,
-    /// What it stands for; absent: the name.
+    /// What the vector stands for; absent: the name.
     #[schema(nullable = false)]
     concept: Option<String>,
     /// The keys of a vector that is found from pairs, beside `name` and `concept`.
@@ -171,16 +174,14 @@ pub(super) struct FindBody {
 
 impl FindBody {
     fn read(body: &[u8]) -> Result<Self, Refusal> {
-        // For what is no object, or has a key twice, in the reader's words.
+        // If the body is not an object or has a key twice, the reader's message is used.
         let Some(mut object) = Object::parse(body) else {
-            return Err(object::read::<PairsVector>(body, "")
+            return Err(json::read::<PairsVector>(body, "")
                 .map_or_else(refuse, |_| Refusal::value("body", "no object", "an object")));
         };
         let mut text = |key: &'static str| match object.take(key).as_slice() {
             [] => Ok(None),
-            [written] => object::read::<String>(written.as_bytes(), key)
-                .map(Some)
-                .map_err(refuse),
+            [written] => json::read::<String>(written.as_bytes(), key).map(Some).map_err(refuse),
             _ => Err(Refusal::value(key, "the key twice", "it once")),
         };
         let (name, concept) = (text("name")?, text("concept")?);
@@ -191,26 +192,28 @@ impl FindBody {
         if let Some(concept) = &concept
             && (concept.trim().is_empty() || concept.len() > MAX_CONCEPT_BYTES)
         {
-            let expected = format!("a text of {MAX_CONCEPT_BYTES} bytes at most that says something, or no such key");
+            let expected =
+                format!("a text of 1 to {MAX_CONCEPT_BYTES} bytes that is not only white space, or no such key");
             return Err(Refusal::value("concept", format!("{} bytes", concept.len()), expected));
         }
-        let vector = object::read(object.to_json().as_bytes(), "").map_err(refuse)?;
+        let vector = json::read(object.to_json().as_bytes(), "").map_err(refuse)?;
         Ok(Self { name, concept, vector })
     }
 }
 
-/// JSON that is not what was expected: 400 if it is none, else 422.
-fn refuse(mistake: object::Mistake) -> Refusal {
-    let status = if mistake.malformed {
+/// Refuses a body: 400 if it is not JSON, else 422.
+fn refuse(error: json::JsonError) -> Refusal {
+    let status = if error.malformed {
         StatusCode::BAD_REQUEST
     } else {
         StatusCode::UNPROCESSABLE_ENTITY
     };
-    Refusal::new(status, mistake.message)
+    Refusal::new(status, error.message)
 }
 
-/// Adds a vector, or replaces the one of that name, for the requests that come after: from files, or found from pairs. It stays
-/// until it is deleted, over a reload too; with a state folder also after the server has ended, else not.
+/// Adds a vector, or replaces the one of that name, for all later requests. The vector comes from files, or is found
+/// from pairs. It stays until it is deleted, also after a reload. With a state folder it survives a restart of the
+/// server.
 #[utoipa::path(
     post,
     path = "/v1/steering/vectors",
@@ -222,19 +225,19 @@ fn refuse(mistake: object::Mistake) -> Refusal {
         ),
     ),
     responses(
-        (status = 200, description = "The vector's layers and, of one that was found, what was found at each", body = Object),
-        (status = 400, description = "A broken form, or no JSON", body = Message),
+        (status = 200, description = "The vector's layers and, if it was found from pairs, how good it is at each", body = Object),
+        (status = 400, description = "The form is broken, or the body is not JSON", body = Message),
         (status = 403, description = "Uploads are off", body = Message),
         (status = 404, description = "No such model", body = Message),
         (status = 409, description = "A default spec would no longer fit, or there are too many vectors", body = Message),
         (status = 413, description = "The upload is too large", body = Message),
         (status = 415, description = "Neither a form nor JSON", body = Message),
-        (status = 422, description = "A file that is not what it should be, or pairs that no vector is found from", body = Message),
-        (status = 429, description = "Too many vectors are to be found already; Retry-After says when to come again", body = Message),
+        (status = 422, description = "A file is invalid, or no vector can be found from the pairs", body = Message),
+        (status = 429, description = "Too many vectors are waiting to be found; Retry-After says when to try again", body = Message),
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn insert_vector(State(admin): State<Admin>, caller: Caller, request: Request) -> Answer {
+pub(super) async fn insert_vector(State(admin): State<Admin>, caller: Caller, request: Request) -> JsonAnswer {
     let AdminOptions {
         uploads,
         max_upload_bytes: limit,
@@ -289,7 +292,7 @@ enum VectorPart {
 }
 
 impl VectorPart {
-    /// Of `?format=`; the TOML where there is no such parameter.
+    /// The part that `?format=` names; the TOML if the parameter is absent.
     fn of(query: &HashMap<String, String>) -> Result<Self, Refusal> {
         if let Some(other) = query.keys().find(|key| *key != "format") {
             return Err(Refusal::value("query", format!("{other:?}"), "no parameter but format"));
@@ -314,7 +317,7 @@ impl VectorPart {
     responses(
         (status = 200, description = "The file", content_type = "application/octet-stream", body = Vec<u8>),
         (status = 404, description = "No such vector", body = Message),
-        (status = 422, description = "No name, no format, or a vector that can't be written so", body = Message),
+        (status = 422, description = "The name or the format is invalid, or the vector can't be written in this format", body = Message),
     ),
     security(("bearer" = []))
 )]
@@ -323,10 +326,10 @@ pub(super) async fn read_vector(
     name: Result<Path<String>, PathRejection>,
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let Path(name) = name.map_err(|_| Refusal::value("name", "a path that is no UTF-8", "a vector's name"))?;
+    let Path(name) = name.map_err(|_| Refusal::value("name", "a path that is not UTF-8", "a vector's name"))?;
     check_name("name", &name)?;
     let Query(query) =
-        query.map_err(|_| Refusal::value("query", "what is none", "format=toml or format=safetensors"))?;
+        query.map_err(|_| Refusal::value("query", "a malformed query", "format=toml or format=safetensors"))?;
     let part = VectorPart::of(&query)?;
     let steering = admin.steering.clone();
     let reading = tokio::task::spawn_blocking(move || -> Result<(String, &str, Vec<u8>), SteeringError> {
@@ -354,17 +357,17 @@ pub(super) async fn read_vector(
         .into_response())
 }
 
-/// Removes a vector, for the requests that come after.
+/// Removes a vector for all later requests.
 #[utoipa::path(
     delete,
     path = "/v1/steering/vectors/{name}",
     tag = "Steering",
     params(("name" = String, Path, description = "The vector's name")),
     responses(
-        (status = 200, description = "What is left", body = Object),
+        (status = 200, description = "The vectors that remain", body = Object),
         (status = 404, description = "No such vector", body = Message),
         (status = 409, description = "A default spec uses it", body = Message),
-        (status = 422, description = "No name", body = Message),
+        (status = 422, description = "The name is invalid", body = Message),
     ),
     security(("bearer" = []))
 )]
@@ -372,34 +375,36 @@ pub(super) async fn remove_vector(
     State(admin): State<Admin>,
     caller: Caller,
     name: Result<Path<String>, PathRejection>,
-) -> Answer {
-    let Path(name) = name.map_err(|_| Refusal::value("name", "a path that is no UTF-8", "a vector's name"))?;
+) -> JsonAnswer {
+    let Path(name) = name.map_err(|_| Refusal::value("name", "a path that is not UTF-8", "a vector's name"))?;
     check_name("name", &name)?;
     let steering = admin.steering.on_behalf_of(&caller.0);
     blocking(move || steering.remove_vector(&name)).await
 }
 
-/// Reads the configuration file again, with its vectors, maps, default specs and bounds. One that is wrong changes nothing.
+/// Reads the configuration file again, with its vectors, maps, default specs and bounds. If it is wrong, nothing
+/// changes.
 /// Uploaded vectors stay. Defaults that were set over HTTP are discarded; the answer has them under `discarded`.
 #[utoipa::path(
     post,
     path = "/v1/steering/reload",
     tag = "Steering",
     responses(
-        (status = 200, description = "What there is now", body = Object),
+        (status = 200, description = "The models, vectors, maps and defaults after the change", body = Object),
         (status = 409, description = "A change that needs a restart", body = Message),
-        (status = 422, description = "What is wrong; nothing has changed", body = Message),
+        (status = 422, description = "The configuration is wrong; nothing has changed", body = Message),
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn reload(State(admin): State<Admin>, caller: Caller) -> Answer {
+pub(super) async fn reload(State(admin): State<Admin>, caller: Caller) -> JsonAnswer {
     let steering = admin.steering.on_behalf_of(&caller.0);
     let answer = blocking(move || steering.reload()).await;
     admin.steering.metrics().reload(answer.is_ok());
     answer
 }
 
-/// The states of the state folder, the newest first: when, what was changed, by whom, and what held then.
+/// Lists the states of the state folder, newest first: when each was saved, what was changed, by whom, and what it
+/// holds.
 #[utoipa::path(
     get,
     path = "/v1/steering/history",
@@ -410,7 +415,7 @@ pub(super) async fn reload(State(admin): State<Admin>, caller: Caller) -> Answer
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn history(State(admin): State<Admin>) -> Answer {
+pub(super) async fn history(State(admin): State<Admin>) -> JsonAnswer {
     blocking(move || admin.steering.history()).await
 }
 
@@ -422,22 +427,22 @@ pub(super) struct RestoreBody {
     number: u64,
 }
 
-/// Goes back to an earlier state: its uploaded vectors, and the defaults that had been set over HTTP.
+/// Restores an earlier state: its uploaded vectors, and the defaults that had been set over HTTP.
 #[utoipa::path(
     post,
     path = "/v1/steering/restore",
     tag = "Steering",
     request_body = RestoreBody,
     responses(
-        (status = 200, description = "What there is now", body = Object),
-        (status = 400, description = "No JSON", body = Message),
+        (status = 200, description = "The models, vectors, maps and defaults after the change", body = Object),
+        (status = 400, description = "The body is not JSON", body = Message),
         (status = 404, description = "No such state", body = Message),
-        (status = 409, description = "There is no state folder, or the state doesn't go with the configuration", body = Message),
-        (status = 422, description = "No number, or a default of then that doesn't compile now", body = Message),
+        (status = 409, description = "There is no state folder, or the state does not fit the configuration", body = Message),
+        (status = 422, description = "The number is invalid, or a default of that state does not compile now", body = Message),
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn restore(State(admin): State<Admin>, caller: Caller, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn restore(State(admin): State<Admin>, caller: Caller, headers: HeaderMap, body: Body) -> JsonAnswer {
     let RestoreBody { number } = read_json(&headers, body).await?;
     let steering = admin.steering.on_behalf_of(&caller.0);
     blocking(move || steering.restore(number)).await
@@ -450,31 +455,32 @@ pub(super) struct CheckBody {
     /// The model; may be absent if there is only one.
     #[schema(nullable = false)]
     model: Option<String>,
-    /// What a request's field `steering` would have.
+    /// The `steering` field of a request.
     #[schema(value_type = Object)]
     steering: RequestSteering,
-    /// The prompt, as a text or as the messages of a chat; absent: what depends on it is not checked.
+    /// The prompt, as a text or as the messages of a chat; absent: what depends on the prompt is not checked.
     #[schema(value_type = Object, nullable = false)]
     prompt: Option<Text>,
 }
 
-/// A dry run: what a `steering` field would do, without a request. Answers with the layers, each offset's length beside the
-/// stream's, the positions of the prompt that are steered, the fingerprint, and what is wrong with the prompt, if anything is.
+/// A dry run: what a `steering` field would do, without a request. Answers with the layers, the length of each offset
+/// and of the stream, the positions of the prompt that are steered, the fingerprint, and what is wrong with the prompt,
+/// if anything.
 #[utoipa::path(
     post,
     path = "/v1/steering/check",
     tag = "Steering",
     request_body = CheckBody,
     responses(
-        (status = 200, description = "What it would do", body = Object),
-        (status = 400, description = "No JSON", body = Message),
-        (status = 403, description = "Requests may not ask for it", body = Message),
+        (status = 200, description = "What the field would do", body = Object),
+        (status = 400, description = "The body is not JSON", body = Message),
+        (status = 403, description = "Requests may not use this", body = Message),
         (status = 404, description = "No such model", body = Message),
-        (status = 422, description = "A spec that can't be right, or does not fit the model", body = Message),
-        (status = 429, description = "It brings pairs, and too many vectors are to be found already", body = Message),
+        (status = 422, description = "The spec is invalid, or does not fit the model", body = Message),
+        (status = 429, description = "The field has pairs, and too many vectors are waiting to be found", body = Message),
     ),
 )]
-pub(super) async fn check(State(admin): State<Admin>, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn check(State(admin): State<Admin>, headers: HeaderMap, body: Body) -> JsonAnswer {
     let CheckBody {
         model,
         steering,
@@ -526,10 +532,6 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
         .into_response()
 }
 
-async fn api_doc() -> Json<Value> {
-    Json(openapi::document())
-}
-
 /// An error, in OpenAI's shape.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `Refusal` writes")]
@@ -537,24 +539,24 @@ pub(super) struct Message {
     error: MessageBody,
 }
 
-/// What an error says.
+/// The content of an error.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `Refusal` writes")]
 pub(super) struct MessageBody {
     /// The field, what was found, and what was expected.
     message: String,
-    /// OpenAI's name of such errors.
+    /// OpenAI's type of the error.
     r#type: String,
     /// The field.
     param: Option<String>,
-    /// OpenAI's name of the mistake.
+    /// OpenAI's code of the error.
     code: Option<String>,
 }
 
-/// Runs what reads files or compiles specs where no other request waits for it.
+/// Runs work that reads files or compiles specs on a blocking thread, so that no other request waits for it.
 pub(super) async fn blocking<E: Into<Refusal> + Send + 'static>(
     work: impl FnOnce() -> Result<Value, E> + Send + 'static,
-) -> Answer {
+) -> JsonAnswer {
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer.map(Json).map_err(Into::into),
         Err(error) => Err(Refusal::new(

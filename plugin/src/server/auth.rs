@@ -21,13 +21,13 @@ use tracing::{info, warn};
 use super::refusal::Refusal;
 use crate::SteeringError;
 
-/// The most bytes an upload may have unless configured otherwise: 64 MiB, nine times the vectors of 100 layers of 16,384.
+/// The default for the most bytes of an upload: 64 MiB, nine times a vector of 100 layers of 16,384.
 const DEFAULT_UPLOAD_BYTES: usize = 64 << 20;
 
-/// The most vectors unless configured otherwise.
+/// The default for the most vectors.
 const DEFAULT_VECTORS: usize = 1024;
 
-/// The most bytes of numbers that uploaded vectors have together unless configured otherwise: 1 GiB, 150 of the largest.
+/// The default for the most bytes of numbers in all uploaded vectors together: 1 GiB, 150 of the largest.
 const DEFAULT_VECTORS_BYTES: usize = 1 << 30;
 
 /// A bearer token, kept as its hash.
@@ -41,21 +41,17 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// A token that is empty, or has other characters than visible ASCII, since a header could not carry it.
+    /// The token is empty, or has characters other than visible ASCII, which a header can't carry.
     pub fn new(text: &str, at: &str) -> Result<Self, SteeringError> {
         let token = text.trim();
         if token.is_empty() {
-            return Err(SteeringError::value(
-                at,
-                "an empty token",
-                "a token of one character at least",
-            ));
+            return Err(SteeringError::value(at, "an empty token", "at least one character"));
         }
-        // The message says nothing of the token.
+        // The message must not reveal the token.
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(SteeringError::value(
                 at,
-                "a token with other characters than visible ASCII",
+                "a token with characters other than visible ASCII",
                 "letters, digits and signs, without spaces between them",
             ));
         }
@@ -63,7 +59,7 @@ impl Token {
         Ok(Self { sha256 })
     }
 
-    /// Whether `text` is the token. Hashes are compared, so neither length nor content shows in the time it takes.
+    /// Whether `text` is the token. Compares hashes, so the time taken reveals neither length nor content.
     fn is(&self, text: &[u8]) -> bool {
         let sha256 = digest::sha256(text);
         self.sha256.as_bytes().ct_eq(sha256.as_bytes()).into()
@@ -79,10 +75,10 @@ impl fmt::Debug for Token {
 /// What the admin routes allow, and to whom.
 #[derive(Clone, Debug)]
 pub struct AdminOptions {
-    /// What a request must bear; `None`: nothing, and then they are there only with `open_on_loopback`.
+    /// The token that a request must bear; `None`: the routes exist only with `open_on_loopback`.
     pub token: Option<Token>,
-    /// Whether programs on this machine, and pages of this server, may use them without a token, since the server listens on loopback
-    /// alone.
+    /// Whether programs on this machine, and pages of this server, may use them without a token. Only for a server that
+    /// listens on loopback alone.
     pub open_on_loopback: bool,
     /// Whether the server listens on loopback alone.
     pub loopback: bool,
@@ -94,12 +90,12 @@ pub struct AdminOptions {
     pub max_vectors: usize,
     /// The most bytes of numbers that all uploaded vectors may have together.
     pub max_vectors_bytes: usize,
-    /// The folder in which uploads and defaults outlast the server.
+    /// The folder that keeps uploads and defaults across restarts of the server.
     pub state: Option<PathBuf>,
 }
 
 impl Default for AdminOptions {
-    /// As for an absent `[steering.admin]`, on a server that others can reach.
+    /// The options for an absent `[steering.admin]`, on a server that others can reach.
     fn default() -> Self {
         Self {
             token: None,
@@ -115,7 +111,7 @@ impl Default for AdminOptions {
 }
 
 impl AdminOptions {
-    /// Who may do what, for the log.
+    /// A sentence for the log that says who may do what.
     pub fn describe(&self) -> String {
         let to = match (&self.token, self.open_on_loopback) {
             (Some(_), _) => "open to whoever has the token",
@@ -139,7 +135,8 @@ impl AdminOptions {
 /// max_upload_bytes = 67108864     # absent: 64 MiB
 /// max_vectors = 1024              # absent: 1024
 /// max_vectors_bytes = 1073741824  # absent: 1 GiB, of the numbers of all uploaded vectors
-/// state = "state"                 # a folder, relative to the configuration file; absent: uploads and defaults end with the server
+/// state = "state"                 # a folder, relative to the configuration file; absent: uploads and defaults are
+/// lost on exit
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -157,12 +154,12 @@ pub struct AdminTable {
 }
 
 impl AdminTable {
-    /// The options that the table stands for. The token is read now, once; a file's path is taken from `folder` on.
+    /// The options of the table. Reads the token now, once. Paths are relative to `folder`.
     ///
     /// # Errors
     ///
-    /// A token that is named twice over, is not there or is none, a server that is to be open and that others can reach, or a
-    /// limit of 0.
+    /// Both `token_env` and `token_file` are set, the token can't be read or is invalid, `open_on_loopback` is set for
+    /// a server that others can reach, or a limit is 0.
     pub fn resolve(self, loopback: bool, folder: &Path) -> Result<AdminOptions, SteeringError> {
         let token = match (self.token_env, self.token_file) {
             (None, None) => None,
@@ -171,7 +168,7 @@ impl AdminTable {
             (Some(_), Some(_)) => {
                 return Err(SteeringError::value(
                     "steering.admin.token_file",
-                    "it beside token_env",
+                    "this key beside token_env",
                     "one of the two",
                 ));
             }
@@ -192,7 +189,7 @@ impl AdminTable {
                 return Err(SteeringError::value(
                     format!("steering.admin.{key}"),
                     "0",
-                    "1 at least; uploads = false allows none",
+                    "at least 1; uploads = false allows none",
                 ));
             }
         }
@@ -234,7 +231,7 @@ fn token_from_file(path: &Path) -> Result<Token, SteeringError> {
     }
 }
 
-/// The middleware of the admin routes: lets a request through that may use them.
+/// The middleware of the admin routes: lets a request through if it may use them.
 pub(super) async fn require(State(options): State<Arc<AdminOptions>>, request: Request, next: Next) -> Response {
     if let Some(response) = refused(&options, &request) {
         return response;
@@ -249,8 +246,8 @@ pub(super) async fn require(State(options): State<Arc<AdminOptions>>, request: R
     response
 }
 
-/// The middleware of what the playground's page needs to know. Without a token it is open to programs and to this server's own pages
-/// on this machine, whether the admin routes are or not: there is nothing to change.
+/// The middleware of the route that the playground reads its state from. Without a token, programs and this server's
+/// own pages on this machine may use it, even if the admin routes are closed: the route changes nothing.
 pub(super) async fn require_for_pages(
     State(options): State<Arc<AdminOptions>>,
     request: Request,
@@ -329,7 +326,7 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// What proxies add: a request with one of these comes from elsewhere, whatever the address says.
+/// Headers that proxies add. A request with one of these comes from another machine, whatever its address is.
 const FORWARDING: [&str; 6] = [
     "forwarded",
     "via",
@@ -339,7 +336,8 @@ const FORWARDING: [&str; 6] = [
     "x-real-ip",
 ];
 
-/// Without a token only programs on this machine may use the admin routes, and pages that this server sent; other web pages may not.
+/// Without a token only programs on this machine, and pages that this server sent, may use the admin routes; other web
+/// pages may not.
 fn local(options: &AdminOptions, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Refusal> {
     let forbidden = |found: &str| {
         let message = format!(
@@ -355,13 +353,13 @@ fn local(options: &AdminOptions, authority: Option<&Authority>, headers: &Header
             "a request that was forwarded ({header}) to a server without a token"
         )));
     }
-    // A page can reach this machine under a name of its own, which then stands here.
+    // A web page can resolve its own host name to this machine (DNS rebinding); the header then has that name.
     let host = match authority {
         Some(authority) => Some(authority.clone()),
         None => match headers.get(HOST) {
             Some(host) => match Authority::try_from(host.as_bytes()) {
                 Ok(host) => Some(host),
-                Err(_) => return Err(forbidden("a host that is none")),
+                Err(_) => return Err(forbidden("an invalid host header")),
             },
             None => None,
         },
@@ -375,7 +373,7 @@ fn local(options: &AdminOptions, authority: Option<&Authority>, headers: &Header
     }
 }
 
-/// Whether a browser says that a page sends the request that did not come from `host`, which is the server.
+/// Whether the browser's headers say that the request comes from a page of another origin than `host`, this server.
 fn is_foreign(headers: &HeaderMap, host: Option<&Authority>) -> bool {
     let own = host.map(|host| format!("http://{host}"));
     let mut origins = headers.get_all(ORIGIN).iter();
@@ -384,7 +382,7 @@ fn is_foreign(headers: &HeaderMap, host: Option<&Authority>) -> bool {
         || sites.any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
-/// Whether `host`, a name or an address, means this machine alone.
+/// Whether `host`, a name or an address, is a loopback address of this machine.
 pub fn is_loopback(host: &str) -> bool {
     let bare = host
         .strip_prefix('[')
@@ -448,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_none_is_an_error_that_names_its_place() {
+    fn an_invalid_token_is_an_error_that_names_its_key() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("empty"), " \n").unwrap();
         std::fs::write(folder.path().join("two"), "a b").unwrap();

@@ -1,5 +1,4 @@
-//! mistral.rs's OpenAPI document, with what steering adds to its routes: the `steering` field, what answers look like, and the
-//! shape of errors.
+//! Adds steering to mistral.rs's OpenAPI document: the `steering` field, the answers, and the shape of errors.
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
@@ -13,10 +12,10 @@ use serde_json::{Map, Value, json};
 use super::openapi::{spec_ref, spec_schemas};
 use super::requests::FINGERPRINT_HEADER;
 
-/// Where mistral.rs has its document.
+/// The path of mistral.rs's document.
 const PATH: &str = "/api-doc/openapi.json";
 
-/// The most bytes of it that are read: twenty times those of today.
+/// The most bytes of the document that are read: twenty times its present size.
 const MOST_BYTES: usize = 2 << 20;
 
 /// The steered routes, the schemas of their bodies, and those of their answers.
@@ -26,11 +25,11 @@ const STEERED: [(&str, &str, &str); 3] = [
     ("/v1/responses", "OpenResponsesCreateRequest", "Response"),
 ];
 
-/// The middleware: adds to the document as it passes.
+/// The middleware that adds steering to the document.
 pub(super) async fn with_steering(request: Request, next: Next) -> Response {
-    let asked = request.uri().path() == PATH;
+    let is_document = request.uri().path() == PATH;
     let response = next.run(request).await;
-    if !asked || response.status() != StatusCode::OK {
+    if !is_document || response.status() != StatusCode::OK {
         return response;
     }
     let (mut parts, body) = response.into_parts();
@@ -48,7 +47,7 @@ pub(super) async fn with_steering(request: Request, next: Next) -> Response {
             }
             response
         }
-        // Not a document: none of ours to change.
+        // Not a JSON document: pass it on unchanged.
         Err(_) => Response::from_parts(parts, Body::from(bytes)),
     }
 }
@@ -103,7 +102,7 @@ fn reference(schema: &str) -> Value {
 
 /// The answer of a steered route.
 fn success(answer: &str) -> Value {
-    let header = json!({ "description": "What the answer was steered with; `none` for nothing.", "schema": { "type": "string" } });
+    let header = json!({ "description": "The fingerprint of the answer's steering, or `none`.", "schema": { "type": "string" } });
     json!({
         "description": "The answer, whole or, with `\"stream\": true`, as events",
         "headers": { FINGERPRINT_HEADER.as_str(): header },
@@ -119,16 +118,16 @@ fn answers() -> Map<String, Value> {
     let count = json!({ "type": "integer", "minimum": 0 });
     let steering = json!({
         "type": "object",
-        "description": "Of a steered answer",
+        "description": "Present in a steered answer",
         "required": ["fingerprint"],
         "properties": {
-            "fingerprint": { "type": "string", "description": "Equal steering, equal fingerprint" },
+            "fingerprint": { "type": "string", "description": "Equal for equal steering" },
             "clamped_layers": {
-                "type": "array", "items": count, "description": "Where the operator's bound made scales less than asked for",
+                "type": "array", "items": count, "description": "The layers at which the operator's bound reduced scales",
             },
             "late_layers": {
                 "type": "array", "items": count,
-                "description": "Where the first generated token is not steered, since a condition is decided at a later layer",
+                "description": "The layers at which the first generated token is not steered, since a condition is decided at a later layer",
             },
         },
     });

@@ -1,4 +1,4 @@
-//! Errors that axum answers with by itself: as plain text, or with nothing.
+//! Errors that axum itself answers with, as plain text or without a body.
 
 use axum::body::to_bytes;
 use axum::extract::Request;
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use super::refusal::Refusal;
 use super::requests::media_type;
 
-/// The most bytes of such an answer that are looked at. They are a sentence.
+/// The most bytes of such an answer that are read. It is usually one sentence.
 const MOST_BYTES: usize = 64 << 10;
 
 /// The answer to a request for a path without a route.
@@ -21,8 +21,8 @@ pub(super) async fn no_such_route(method: Method, uri: Uri) -> Refusal {
     )
 }
 
-/// The middleware: gives errors that are no JSON OpenAI's shape. Their status and headers stay, but that what axum's reader of
-/// JSON calls 422, a value of another type, is 400 with OpenAI.
+/// The middleware that gives OpenAI's shape to errors that are not JSON. Status and headers stay, with one exception:
+/// axum's JSON reader answers 422 to a value of the wrong type, which is 400 with OpenAI.
 pub(super) async fn shaped(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_string());
     let response = next.run(request).await;
@@ -39,7 +39,7 @@ pub(super) async fn shaped(request: Request, next: Next) -> Response {
     let message = match (status, text.is_empty()) {
         (_, false) => text,
         (StatusCode::METHOD_NOT_ALLOWED, true) => format!("{path} doesn't take {method}"),
-        (_, true) => status.canonical_reason().unwrap_or("no reason is known").to_string(),
+        (_, true) => status.canonical_reason().unwrap_or("unknown error").to_string(),
     };
     if parts.status == StatusCode::UNPROCESSABLE_ENTITY {
         parts.status = StatusCode::BAD_REQUEST;

@@ -8,30 +8,29 @@ use super::object::Object;
 use super::refusal::Refusal;
 use crate::SteeringError;
 
-/// The most bytes a request's body may have where the configuration doesn't say: mistral.rs's own limit.
+/// The default for the most bytes of a request's body: mistral.rs's own limit.
 pub const MAX_BODY_BYTES: usize = 50 << 20;
 
-/// The most answers to one prompt (`n`, `best_of`) where the configuration doesn't say. Each has a sequence of its own,
-/// with a cache as long as the prompt.
+/// The default for the most answers to one prompt (`n`, `best_of`). Each is a sequence with a cache as long as the
+/// prompt.
 pub const MAX_CHOICES: u64 = 16;
 
-/// The most answers to all prompts of one request, where `choices` doesn't allow more to one of them.
+/// The most answers to all prompts of one request, unless `choices` allows more to one prompt.
 pub const MAX_ANSWERS: u64 = 64;
 
-/// The most alternatives at each token (`top_logprobs`, `logprobs` of `/v1/completions`): OpenAI's limit. Each is decoded and
-/// kept until the answer is whole.
+/// The most alternatives at each token (`top_logprobs`, `logprobs` of `/v1/completions`): OpenAI's limit. Each is
+/// decoded and kept until the answer is complete.
 pub const MAX_LOGPROBS: u64 = 20;
 
-/// Bytes of text for each token of a model's context where the configuration doesn't say: three to four times those of
-/// usual text.
+/// The default for the bytes of text per token of a model's context: three to four times those of usual text.
 const BYTES_PER_TOKEN: usize = 16;
 
-/// What is let through whatever the context: a prompt that is too long for it is refused in milliseconds then, once it is
-/// tokenised.
+/// A prompt of this size is always let through. If it is too long for the context, it is refused within milliseconds,
+/// once it is tokenised.
 const LEAST_PROMPT_BYTES: usize = 64 << 10;
 
-/// The most bytes that lists of strings may have, written as JSON, which are looked through at every token or tokenised one by
-/// one: stop strings, and the strings that end DRY's sequences.
+/// The most bytes, written as JSON, of a list of strings that is searched at every token or tokenised one by one: stop
+/// strings, and DRY's sequence breakers.
 pub const MAX_STRINGS_BYTES: usize = 8 << 10;
 
 /// Keys whose values are not read as text: images, audio, video, files.
@@ -49,7 +48,7 @@ const MEDIA: [&str; 6] = [
 pub struct Limits {
     /// Bytes of the body.
     pub body_bytes: usize,
-    /// Bytes of text that the model is to read; `None`: 16 for each token of its context, 64 KiB at least.
+    /// Bytes of text in the prompt; `None`: 16 for each token of the model's context, at least 64 KiB.
     pub prompt_bytes: Option<usize>,
     /// Answers to one prompt.
     pub choices: u64,
@@ -91,14 +90,14 @@ impl LimitsTable {
             Err(SteeringError::value(format!("steering.limits.{key}"), found, expected))
         };
         if !(1..=MAX_BODY_BYTES).contains(&limits.body_bytes) {
-            let expected = format!("1 to {MAX_BODY_BYTES}, which is what mistral.rs reads");
+            let expected = format!("1 to {MAX_BODY_BYTES}, mistral.rs's own limit");
             return wrong("body_bytes", limits.body_bytes.to_string(), expected);
         }
         if limits.prompt_bytes == Some(0) {
-            return wrong("prompt_bytes", "0".into(), "1 at least".into());
+            return wrong("prompt_bytes", "0".into(), "at least 1".into());
         }
         if limits.choices == 0 {
-            return wrong("choices", "0".into(), "1 at least".into());
+            return wrong("choices", "0".into(), "at least 1".into());
         }
         Ok(limits)
     }
@@ -110,11 +109,12 @@ impl LimitsTable {
 }
 
 impl Limits {
-    /// Checks what a body asks for, of a model whose context has `context` tokens, where that is known.
+    /// Checks a body against the limits. `context` is the length of the model's context in tokens, if known.
     ///
     /// # Errors
     ///
-    /// More answers or alternatives than are allowed (422), or more text (413). Values of other types are left for mistral.rs to refuse.
+    /// More answers or alternatives than are allowed (422), or more text (413). mistral.rs refuses values of other
+    /// types.
     pub(super) fn check(&self, body: &Object<'_>, context: Option<usize>) -> Result<(), Refusal> {
         for (key, most) in [
             ("n", self.choices),
@@ -124,7 +124,7 @@ impl Limits {
         ] {
             let asked = body.get(key).and_then(|value| serde_json::from_str::<f64>(value).ok());
             if let Some(asked) = asked.filter(|asked| *asked > most as f64) {
-                return Err(Refusal::value(key, asked.to_string(), format!("{most} at most")));
+                return Err(Refusal::value(key, asked.to_string(), format!("at most {most}")));
             }
         }
         let prompts = body.get("prompt").map_or(1, prompts);
@@ -135,7 +135,7 @@ impl Limits {
         let most = MAX_ANSWERS.max(self.choices);
         if prompts.saturating_mul(choices) > most {
             let found = format!("{prompts} prompts with {choices} answers each");
-            return Err(Refusal::value("prompt", found, format!("{most} answers at most")));
+            return Err(Refusal::value("prompt", found, format!("at most {most} answers")));
         }
         for key in ["stop", "dry_sequence_breakers"] {
             let written = body.get(key).unwrap_or_default();
@@ -150,7 +150,7 @@ impl Limits {
         };
         for key in ["prompt", "messages", "input", "instructions", "suffix", "tools"] {
             let Some(written) = body.get(key) else { continue };
-            // Escapes only make what is written longer.
+            // Escapes only make the written form longer.
             if written.len() <= allowed {
                 continue;
             }
@@ -167,7 +167,7 @@ impl Limits {
     }
 }
 
-/// How many prompts the value of `prompt` has: a list of numbers is one.
+/// How many prompts the value of `prompt` has. A list of numbers (token ids) is one prompt.
 fn prompts(written: &str) -> u64 {
     if serde_json::from_str::<Vec<f64>>(written).is_ok_and(|tokens| !tokens.is_empty()) {
         return 1;
@@ -175,8 +175,7 @@ fn prompts(written: &str) -> u64 {
     serde_json::from_str::<Vec<IgnoredAny>>(written).map_or(1, |prompts| prompts.len() as u64)
 }
 
-/// Bytes of the text in a value, with all that is no text of its own: what a template or a tokenizer is given. A number is
-/// a token.
+/// Bytes of all text in a value, keys included, as a template or a tokenizer receives it. A number counts as one token.
 fn text_bytes(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
@@ -211,15 +210,15 @@ mod tests {
         assert!(check(limits, &json!({"n": 16, "best_of": null}), None).is_ok());
         assert!(check(limits, &json!({"n": "many"}), None).is_ok());
         for (body, message) in [
-            (json!({"n": 17}), "n: found 17, expected 16 at most"),
-            (json!({"n": 1e9}), "n: found 1000000000, expected 16 at most"),
+            (json!({"n": 17}), "n: found 17, expected at most 16"),
+            (json!({"n": 1e9}), "n: found 1000000000, expected at most 16"),
             (
                 json!({"n": 1, "best_of": 400}),
-                "best_of: found 400, expected 16 at most",
+                "best_of: found 400, expected at most 16",
             ),
             (
                 json!({"logprobs": true, "top_logprobs": 21}),
-                "top_logprobs: found 21, expected 20 at most",
+                "top_logprobs: found 21, expected at most 20",
             ),
         ] {
             let refused = check(limits, &body, None).unwrap_err();
@@ -248,7 +247,7 @@ mod tests {
         ] {
             let (status, message) = check(limits, &body, None).unwrap_err();
             assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-            assert_eq!(message, format!("prompt: found {found}, expected 64 answers at most"));
+            assert_eq!(message, format!("prompt: found {found}, expected at most 64 answers"));
         }
     }
 
@@ -323,14 +322,14 @@ mod tests {
         };
         assert_eq!(read, expected);
         for (text, message) in [
-            ("choices = 0", "steering.limits.choices: found 0, expected 1 at least"),
+            ("choices = 0", "steering.limits.choices: found 0, expected at least 1"),
             (
                 "prompt_bytes = 0",
-                "steering.limits.prompt_bytes: found 0, expected 1 at least",
+                "steering.limits.prompt_bytes: found 0, expected at least 1",
             ),
             (
                 "body_bytes = 99000000",
-                "steering.limits.body_bytes: found 99000000, expected 1 to 52428800, which is what mistral.rs reads",
+                "steering.limits.body_bytes: found 99000000, expected 1 to 52428800, mistral.rs's own limit",
             ),
         ] {
             assert_eq!(LimitsTable::read(text).unwrap_err().to_string(), message);

@@ -2,15 +2,16 @@
 //!
 //! | module | role |
 //! | --- | --- |
-//! | `requests` | the middleware: the `steering` field of a request, and what the answer says of it |
-//! | `usage`, `sse`, `object` | the answer's usage block, in documents and in streamed events, byte for byte otherwise |
+//! | `requests` | the middleware: reads the `steering` field of a request, and reports the steering in the answer |
+//! | `extension`, `usage`, `readout` | what is added to answers: a field of the usage block, and readouts |
+//! | `sse`, `object` | server-sent events, and JSON objects whose other members stay byte for byte |
 //! | `admin`, `upload`, `openapi` | the admin routes, the form of an upload, their description |
 //! | `engine_doc` | the middleware that adds the `steering` field to mistral.rs's own description |
 //! | `limits` | what a request may cost |
-//! | `auth` | who may use them: the token, and the rule without one |
-//! | `playground` | the page to steer with, and what it needs to know |
-//! | `refusal` | answers that refuse, in the shape of OpenAI's errors |
-//! | `errors` | the middleware that gives this shape to what axum says itself |
+//! | `auth` | who may use the admin routes: the token, and the rule without one |
+//! | `playground` | the playground's page, and the route it reads its state from |
+//! | `refusal` | refusals, in the shape of OpenAI's errors |
+//! | `errors` | the middleware that gives this shape to axum's own errors |
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -25,6 +26,7 @@ mod admin;
 mod auth;
 mod engine_doc;
 mod errors;
+mod extension;
 mod limits;
 mod object;
 mod openapi;
@@ -32,7 +34,6 @@ mod playground;
 mod readout;
 mod refusal;
 mod requests;
-mod said;
 mod sse;
 mod upload;
 mod usage;
@@ -42,12 +43,12 @@ pub use limits::{Limits, LimitsTable, MAX_ANSWERS, MAX_BODY_BYTES, MAX_CHOICES, 
 pub use requests::FINGERPRINT_HEADER;
 pub(crate) use requests::is_event_stream;
 
-/// The answer of a server that can't answer: 503, with `message`.
+/// The answer of a server that is unavailable: 503, with `message`.
 pub(crate) fn unavailable(message: &str) -> impl IntoResponse + use<> {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
-/// The same as the last events of a stream, with OpenAI's name `code` for it.
+/// The same as the last events of a stream, with OpenAI's error code `code`.
 pub(crate) fn unavailable_events(message: &str, code: &'static str) -> Bytes {
     let refusal = Refusal {
         code: Some(code),
@@ -56,17 +57,20 @@ pub(crate) fn unavailable_events(message: &str, code: &'static str) -> Bytes {
     format!("data: {}\n\ndata: [DONE]\n\n", refusal.to_json()).into()
 }
 
-/// Puts steering around mistral.rs's router.
+/// Adds steering to mistral.rs's router.
 ///
-/// `POST` on `/v1/chat/completions`, `/v1/completions` and `/v1/responses` takes a `steering` field; every answer from
-/// there has the header [`FINGERPRINT_HEADER`], and none costs more than `limits` allow. Beside mistral.rs's routes there are then those under `/v1/steering`,
-/// which `admin` says who may use, two open ones, `/metrics` and `/api-doc/steering.json`, and the playground if `with_playground`.
-/// mistral.rs's own routes that change what is served are for those alone who may use ours. Errors have OpenAI's shape on all routes.
+/// `POST` on `/v1/chat/completions`, `/v1/completions` and `/v1/responses` takes a `steering` field. Their answers have
+/// the header [`FINGERPRINT_HEADER`], and `limits` bounds what a request costs. The new routes are those under
+/// `/v1/steering`, for whom `admin` allows, `/metrics` and `/api-doc/steering.json`, which are open, and the playground
+/// if `with_playground`. mistral.rs's own routes that change what is served are restricted like the admin routes.
+/// Errors have OpenAI's shape on all routes.
 pub fn wrap(router: Router, steering: Steering, admin: AdminOptions, limits: Limits, with_playground: bool) -> Router {
     let gate = Gate::new(steering.clone(), limits, admin.clone());
     let router = router.layer(middleware::from_fn(engine_doc::with_steering));
     let steered = router.layer(middleware::from_fn_with_state(gate, requests::steer));
-    let mut all = steered.merge(admin::router(steering.clone(), admin.clone()));
+    let mut all = steered
+        .merge(admin::router(steering.clone(), admin.clone()))
+        .merge(openapi::router());
     if with_playground {
         all = all
             .layer(middleware::from_fn(playground::front))

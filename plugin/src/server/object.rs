@@ -3,11 +3,11 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A JSON object as its members in order, each value byte for byte as it was written: numbers keep their digits, and
-/// what is not looked at costs one scan.
+/// values that nobody reads cost one scan.
 #[derive(Debug)]
 pub(super) struct Object<'a>(Vec<(String, &'a str)>);
 
@@ -34,7 +34,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The object that `json` is; `None` if it is anything else, malformed JSON included.
+    /// Parses `json`; `None` if it is not an object, or malformed.
     pub(super) fn parse(json: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
     }
@@ -44,7 +44,7 @@ impl<'a> Object<'a> {
         self.0.iter().find_map(|(name, value)| (name == key).then_some(*value))
     }
 
-    /// Takes out all members called `key`, and gives their values in order.
+    /// Removes all members called `key`, and returns their values in order.
     pub(super) fn take(&mut self, key: &str) -> Vec<&'a str> {
         let mut taken = Vec::new();
         self.0.retain(|(name, value)| {
@@ -57,7 +57,7 @@ impl<'a> Object<'a> {
         taken
     }
 
-    /// The object as JSON, with the member `key` added at its end, or in its place if there is one.
+    /// The object as JSON, with the member `key` replaced, or added at the end if there is none.
     pub(super) fn with(&self, key: &str, value: &str) -> String {
         let kept = self
             .0
@@ -85,83 +85,6 @@ fn write<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     }
     json.push('}');
     json
-}
-
-/// Reads `json` as a `T`; a mistake is told as `FIELD: found .., expected ..`, with `at` as the path of the whole.
-///
-/// # Errors
-///
-/// The message, and whether it is the JSON itself that is malformed.
-pub(super) fn read<T: DeserializeOwned>(json: &[u8], at: &str) -> Result<T, Mistake> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = match (at, error.path().to_string()) {
-            // `?` is a place within JSON that ends too early.
-            (at, path) if path == "." || path == "?" => at.to_string(),
-            ("", path) => path,
-            (at, path) => format!("{at}.{path}"),
-        };
-        Mistake::new(if path.is_empty() { "body" } else { &path }, error.inner())
-    })?;
-    deserializer
-        .end()
-        .map_err(|error| Mistake::new(if at.is_empty() { "body" } else { at }, &error))?;
-    Ok(value)
-}
-
-/// JSON that is not what was expected.
-#[derive(Debug)]
-pub(super) struct Mistake {
-    /// The field, what was found and what was expected.
-    pub(super) message: String,
-    /// Whether it is no JSON at all.
-    pub(super) malformed: bool,
-}
-
-impl Mistake {
-    fn new(path: &str, error: &serde_json::Error) -> Self {
-        let malformed = !error.is_data();
-        let text = error.to_string();
-        if text.starts_with("number out of range") {
-            let message = format!("{path}: found a number out of range, expected a 64-bit number");
-            return Self {
-                message,
-                malformed: false,
-            };
-        }
-        if malformed {
-            let message = format!("{path}: found malformed JSON ({text}), expected JSON");
-            return Self { message, malformed };
-        }
-        // serde_json adds where in the text; the path says it better.
-        let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-        Self {
-            message: format!("{path}: {}", in_house_words(text)),
-            malformed,
-        }
-    }
-}
-
-/// serde's phrases, as `found .., expected ..`.
-fn in_house_words(text: &str) -> String {
-    for phrase in ["invalid type: ", "invalid value: ", "invalid length "] {
-        if let Some(rest) = text.strip_prefix(phrase) {
-            return format!("found {rest}");
-        }
-    }
-    if let Some(rest) = text.strip_prefix("unknown field ") {
-        return format!("found the unknown key {rest}");
-    }
-    if let Some(rest) = text.strip_prefix("unknown variant ") {
-        return format!("found {rest}");
-    }
-    if let Some(field) = text.strip_prefix("missing field ") {
-        return format!("found no key {field}, expected one");
-    }
-    if let Some(field) = text.strip_prefix("duplicate field ") {
-        return format!("found the key {field} twice, expected it once");
-    }
-    text.to_string()
 }
 
 #[cfg(test)]
@@ -198,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_none() {
+    fn anything_but_an_object_is_none() {
         let bad: [&[u8]; 8] = [
             b"",
             b"[1]",
@@ -212,47 +135,5 @@ mod tests {
         for json in bad {
             assert!(Object::parse(json).is_none(), "{}", String::from_utf8_lossy(json));
         }
-    }
-
-    #[test]
-    fn mistakes_name_their_field() {
-        #[derive(Debug, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        #[expect(dead_code, reason = "only read")]
-        struct Inner {
-            scale: f64,
-        }
-        #[derive(Debug, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        #[expect(dead_code, reason = "only read")]
-        struct Outer {
-            list: Vec<Inner>,
-        }
-        let message = |json: &str, at: &str| read::<Outer>(json.as_bytes(), at).unwrap_err().message;
-        assert_eq!(
-            message(r#"{"list":[{"scale":"4"}]}"#, "steering"),
-            "steering.list[0].scale: found string \"4\", expected f64"
-        );
-        assert_eq!(
-            message(r#"{"list":[{"scale":1,"x":2}]}"#, ""),
-            "list[0].x: found the unknown key `x`, expected `scale`"
-        );
-        assert_eq!(
-            message(r#"{"list":[{}]}"#, "s"),
-            "s.list[0]: found no key `scale`, expected one"
-        );
-        assert_eq!(message(r#"{}"#, "s"), "s: found no key `list`, expected one");
-        assert_eq!(
-            message(r#"{"list":[],"list":[]}"#, "s"),
-            "s: found the key `list` twice, expected it once"
-        );
-        assert_eq!(message("3", ""), "body: found integer `3`, expected struct Outer");
-        assert_eq!(
-            message(r#"{"list":[{"scale":1e999}]}"#, "s"),
-            "s.list[0].scale: found a number out of range, expected a 64-bit number"
-        );
-        let cut = read::<Outer>(b"{\"list\":[", "").unwrap_err();
-        assert!(cut.malformed && cut.message.contains("malformed"), "{}", cut.message);
-        assert!(read::<Outer>(b"{\"list\":[]} x", "").unwrap_err().malformed);
     }
 }

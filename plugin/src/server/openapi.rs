@@ -1,5 +1,7 @@
 //! The OpenAPI description of the admin routes.
 
+use axum::routing::get;
+use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -32,7 +34,7 @@ use crate::spec;
         admin::Message
     )),
     modifiers(&Bearer),
-    tags((name = "Steering", description = "What there is to steer with, and changes to it while the server runs"))
+    tags((name = "Steering", description = "Vectors, maps and default specs, and changes to them while the server runs"))
 )]
 struct Routes;
 
@@ -46,9 +48,14 @@ impl Modify for Bearer {
     }
 }
 
+/// The route of the description, which is open to all.
+pub(super) fn router() -> Router {
+    Router::new().route("/api-doc/steering.json", get(async || Json(document())))
+}
+
 /// The description, with the schemas of specs in it.
-pub(super) fn document() -> Value {
-    // Serialising it can't fail: all its keys are strings. `null` would be seen at once in the test below.
+fn document() -> Value {
+    // Serialising can't fail, since all keys are strings. The test below would see a `null`.
     let mut document = serde_json::to_value(Routes::openapi()).unwrap_or_default();
     if let Some(schemas) = document
         .pointer_mut("/components/schemas")
@@ -94,17 +101,17 @@ pub(super) fn document() -> Value {
             responses.entry(status).or_insert(response);
         };
         if guarded {
-            add("401", "No token, or another one");
-            add("403", "Not for this caller");
+            add("401", "The token is missing or wrong");
+            add("403", "This caller may not use the route");
             add(
                 "500",
-                "The change can't be written to the state folder; nothing has changed",
+                "The change could not be written to the state folder; nothing has changed",
             );
         }
         if has_body {
-            add("400", "A body that can't be read");
+            add("400", "The body can't be read");
             add("413", "The body is too large");
-            add("415", "A body of another type");
+            add("415", "The body has another type");
         }
     }
     document
@@ -143,7 +150,7 @@ pub(super) fn spec_ref(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/Steering.{name}") })
 }
 
-/// Makes references to `#/$defs/NAME` what [`spec_ref`] gives.
+/// Rewrites references to `#/$defs/NAME` as [`spec_ref`] writes them.
 fn rename_references(schema: &mut Value) {
     match schema {
         Value::Object(table) => {

@@ -1,4 +1,4 @@
-//! The playground: a page to steer with, and what it needs to know.
+//! The playground: a page for trying steering, and the route it reads its state from.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
-use super::admin::{Answer, blocking};
+use super::admin::{JsonAnswer, blocking};
 use super::auth::{self, AdminOptions};
 use super::refusal::Refusal;
 use crate::Steering;
@@ -55,14 +55,14 @@ const FILES: &[(&str, &str)] = files![
     "vector-files.js",
 ];
 
-/// Nothing but what this server sends may run in the page, be shown in it or be asked by it.
+/// The content security policy: the page runs, shows and requests only what this server sends.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What a browser gets at `/`.
 const FRONT: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>mistralrs-steered</title>\
                      <meta name=\"viewport\" content=\"width=device-width\"><h1>mistralrs-steered</h1><ul>\
-                     <li><a href=\"/playground\">Playground</a>: steer the model and look at what happens\
+                     <li><a href=\"/playground\">Playground</a>: steer the model and see the effect\
                      <li><a href=\"/docs/\">mistral.rs's routes</a>\
                      <li><a href=\"/api-doc/steering.json\">Steering's routes</a> (OpenAPI)\
                      <li><a href=\"/metrics\">Metrics</a></ul></html>";
@@ -73,7 +73,7 @@ struct Playground {
     options: Arc<AdminOptions>,
 }
 
-/// The page and its files, open to all, and what it needs to know, behind the token where there is one.
+/// The page and its files, open to all, and the route it reads its state from, behind the token if one is set.
 pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
     let options = Arc::new(options);
     let guarded = Router::new()
@@ -86,7 +86,7 @@ pub(super) fn router(steering: Steering, options: AdminOptions) -> Router {
         .with_state(Playground { steering, options })
 }
 
-/// The middleware of `/`, where mistral.rs answers that it is there: a browser gets links.
+/// The middleware of `/`, where mistral.rs answers that it is running: a browser gets links.
 pub(super) async fn front(request: Request, next: Next) -> Response {
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let browses = accept.is_some_and(|accept| accept.contains("text/html"));
@@ -97,7 +97,7 @@ pub(super) async fn front(request: Request, next: Next) -> Response {
 }
 
 /// Models, vectors, maps and defaults, and what requests may ask for.
-async fn state(State(playground): State<Playground>) -> Answer {
+async fn state(State(playground): State<Playground>) -> JsonAnswer {
     let Playground { steering, options } = playground;
     let open = options.token.is_some() || options.open_on_loopback;
     let described = {
@@ -139,12 +139,12 @@ fn asset(name: &str) -> Response {
     }
 }
 
-/// An answer for a browser, with what it may do with it.
+/// An answer for a browser, with the headers that restrict its use.
 fn guarded(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Another version of the server has other files under the same names.
+    // Another version of the server may have other files under the same names.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

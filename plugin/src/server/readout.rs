@@ -1,4 +1,4 @@
-//! What a request wants to see of the stream, in its answer: beside what each choice says, or beside the usage of a response.
+//! The readouts that a request asked for, written into its answer: in each choice, or at the top of a response.
 //!
 //! ```json
 //! "readout": {
@@ -8,8 +8,9 @@
 //! }
 //! ```
 //!
-//! `bytes` is where the token stands in the text that its phase's tokens spell, special tokens included. In a stream everything comes once, with the first
-//! event after it is known. The last generated token has no numbers: no model reads it.
+//! `bytes` is the token's byte range in the text of all tokens of its phase, special tokens included. In a stream
+//! everything comes once, with the first event after it is known. The last generated token has no numbers, since the
+//! model never reads it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,34 +19,34 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::object::Object;
-use crate::apply::reader::Stretch;
+use crate::apply::reader::ReadoutChunk;
 use crate::spec::StateDtype;
 use crate::steering::Readings;
 use crate::token_texts::TokenTexts;
 
 /// The `readout` of one event or answer.
 #[derive(Serialize)]
-struct Readout {
+struct ReadoutJson {
     #[serde(skip_serializing_if = "Option::is_none")]
-    tokens: Option<Vec<Token>>,
+    tokens: Option<Vec<TokenJson>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    states: Vec<States>,
+    states: Vec<StatesJson>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
 }
 
 #[derive(Serialize)]
-struct Token {
+struct TokenJson {
     position: usize,
     phase: &'static str,
     token: String,
     bytes: [usize; 2],
-    /// By readout; none where it is not read, or no number.
+    /// By readout; `null` where it is not read, or not a finite number.
     values: Vec<Option<f32>>,
 }
 
 #[derive(Serialize)]
-struct States {
+struct StatesJson {
     layer: usize,
     positions: Vec<usize>,
     shape: [usize; 2],
@@ -55,45 +56,46 @@ struct States {
     f16: Option<String>,
 }
 
-/// What was told of a choice so far.
+/// What has been written of a choice so far.
 #[derive(Clone, Copy, Default)]
-struct Told {
+struct WrittenSoFar {
     /// The position after the last token.
     end: usize,
-    /// How far the text of the prompt has come, in bytes.
+    /// Bytes of the prompt's text so far.
     prompt: usize,
-    /// The same of the generation.
+    /// Bytes of the generated text so far.
     generation: usize,
-    /// Whether it was said that there is no room for more.
+    /// Whether it was written that the readout is truncated.
     truncated: bool,
 }
 
-/// Numbers beyond which writing them down takes longer than others should wait.
-const MANY: usize = 1 << 14;
+/// Above this many numbers, writing takes too long for the async worker.
+const MAX_INLINE_NUMBERS: usize = 1 << 14;
 
-/// Writes readouts into the events of an answer, or into all of it.
+/// Writes readouts into the events of a streamed answer, or into a whole answer.
 pub(super) struct ReadoutWriter {
     readings: std::sync::Arc<Readings>,
     /// How many answers each prompt has.
     each: usize,
     /// By choice.
-    told: Vec<Told>,
+    written: Vec<WrittenSoFar>,
 }
 
 impl ReadoutWriter {
-    /// Of a request with `each` answers to each prompt.
+    /// For a request with `each` answers to each prompt.
     pub(super) fn new(readings: std::sync::Arc<Readings>, each: usize) -> Self {
         Self {
             readings,
             each,
-            told: Vec::new(),
+            written: Vec::new(),
         }
     }
 
-    /// `json` with what is known and was not yet told; `None` if that is nothing, or `json` is nothing that says it.
+    /// `json` with what is known and not yet written; `None` if there is nothing to write, or `json` has no place for
+    /// it.
     ///
-    /// That are the choices of a completion or of a chunk; an event of `/v1/responses` that brings text or ends the response; and a
-    /// response itself.
+    /// Places are the choices of a completion or of a chunk, an event of `/v1/responses` that brings text or ends the
+    /// response, and a response itself.
     pub(super) fn extended(&mut self, json: &[u8]) -> Option<String> {
         let object = Object::parse(json)?;
         if let Some(choices) = object.get("choices") {
@@ -138,41 +140,47 @@ impl ReadoutWriter {
         Some(choice.with("readout", &readout))
     }
 
-    /// What is known of a choice and was not yet told, as JSON.
+    /// What is known of a choice and not yet written, as JSON.
     fn take(&mut self, choice: usize) -> Option<String> {
         let reader = self.readings.of_choice(choice, self.each)?;
-        let stretch = reader.take_stretch();
-        if self.told.len() <= choice {
-            self.told.resize(choice + 1, Told::default());
+        let chunk = reader.take_chunk();
+        if self.written.len() <= choice {
+            self.written.resize(choice + 1, WrittenSoFar::default());
         }
-        let told = &mut self.told[choice];
-        // Another round of a tool's calls begins anew.
-        if !stretch.ids.is_empty() && stretch.first < told.end {
-            *told = Told::default();
+        let written = &mut self.written[choice];
+        // After a tool call the engine runs the conversation again from its start.
+        if !chunk.ids.is_empty() && chunk.first < written.end {
+            *written = WrittenSoFar::default();
         }
-        let numbers = stretch.ids.len() * stretch.values.len().max(1);
-        let numbers = numbers + stretch.states.iter().map(|(_, values)| values.len()).sum::<usize>();
+        let numbers = chunk.ids.len() * chunk.values.len().max(1);
+        let numbers = numbers + chunk.states.iter().map(|(_, values)| values.len()).sum::<usize>();
         let write = || {
-            let said = said(stretch, reader.prompt_len(), &self.readings, told)?;
-            serde_json::to_string(&said).ok()
+            let readout = readout(chunk, reader.prompt_len(), &self.readings, written)?;
+            serde_json::to_string(&readout).ok()
         };
         let several = tokio::runtime::Handle::try_current()
             .is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
-        match several && numbers > MANY {
-            true => tokio::task::block_in_place(write),
-            false => write(),
+        if several && numbers > MAX_INLINE_NUMBERS {
+            tokio::task::block_in_place(write)
+        } else {
+            write()
         }
     }
 }
 
-/// What a stretch says; `None` if that is nothing.
-fn said(stretch: Stretch, prompt_len: usize, readings: &Readings, told: &mut Told) -> Option<Readout> {
+/// The readout of a chunk of tokens; `None` if there is nothing to write.
+fn readout(
+    chunk: ReadoutChunk,
+    prompt_len: usize,
+    readings: &Readings,
+    written: &mut WrittenSoFar,
+) -> Option<ReadoutJson> {
     let readouts = readings.readouts();
     let states = readouts.states.iter().flat_map(|states| {
-        let layers = states.layers.iter().zip(&stretch.states);
+        let layers = states.layers.iter().zip(&chunk.states);
         layers
             .filter(|(_, (positions, _))| !positions.is_empty())
-            .map(|(layer, (positions, values))| States {
+            .map(|(layer, (positions, values))| StatesJson {
                 layer: *layer,
                 shape: [positions.len(), values.len() / positions.len().max(1)],
                 positions: positions.clone(),
@@ -184,41 +192,42 @@ fn said(stretch: Stretch, prompt_len: usize, readings: &Readings, told: &mut Tol
                 }),
             })
     });
-    let states: Vec<States> = states.collect();
-    let tokens = tokens(&stretch, prompt_len, readings.texts(), told);
-    let truncated = stretch.truncated && !told.truncated;
+    let states: Vec<StatesJson> = states.collect();
+    let tokens = tokens(&chunk, prompt_len, readings.texts(), written);
+    let truncated = chunk.truncated && !written.truncated;
     if tokens.is_empty() && states.is_empty() && !truncated {
         return None;
     }
-    told.truncated |= stretch.truncated;
-    Some(Readout {
+    written.truncated |= chunk.truncated;
+    Some(ReadoutJson {
         tokens: (!readouts.readings.is_empty()).then_some(tokens),
         states,
-        truncated: stretch.truncated,
+        truncated: chunk.truncated,
     })
 }
 
-fn tokens(stretch: &Stretch, prompt_len: usize, texts: &TokenTexts, told: &mut Told) -> Vec<Token> {
-    told.end = told.end.max(stretch.first + stretch.ids.len());
+fn tokens(chunk: &ReadoutChunk, prompt_len: usize, texts: &TokenTexts, written: &mut WrittenSoFar) -> Vec<TokenJson> {
+    written.end = written.end.max(chunk.first + chunk.ids.len());
     let token = |(index, id): (usize, &u32)| {
-        let position = stretch.first + index;
-        let (phase, end) = match position < prompt_len {
-            true => ("prompt", &mut told.prompt),
-            false => ("generation", &mut told.generation),
+        let position = chunk.first + index;
+        let (phase, end) = if position < prompt_len {
+            ("prompt", &mut written.prompt)
+        } else {
+            ("generation", &mut written.generation)
         };
         let bytes = texts.bytes(*id);
         let start = *end;
         *end += bytes.len();
         let value = |values: &Vec<f32>| values.get(index).copied().filter(|value| value.is_finite());
-        Token {
+        TokenJson {
             position,
             phase,
             token: String::from_utf8_lossy(&bytes).into_owned(),
             bytes: [start, *end],
-            values: stretch.values.iter().map(value).collect(),
+            values: chunk.values.iter().map(value).collect(),
         }
     };
-    stretch.ids.iter().enumerate().map(token).collect()
+    chunk.ids.iter().enumerate().map(token).collect()
 }
 
 /// The schema of a `readout` in an answer, for the OpenAPI document.
@@ -227,7 +236,7 @@ pub(super) fn schema() -> Value {
     let pair = serde_json::json!({ "type": "array", "items": count, "minItems": 2, "maxItems": 2 });
     serde_json::json!({
         "type": "object",
-        "description": "What the request's `readout` and `states` asked for, as far as it was not told in an earlier event",
+        "description": "What the request's `readout` and `states` asked for, without what an earlier event had",
         "properties": {
             "tokens": {
                 "type": "array",
@@ -238,11 +247,11 @@ pub(super) fn schema() -> Value {
                         "position": count,
                         "phase": { "enum": ["prompt", "generation"] },
                         "token": { "type": "string" },
-                        "bytes": { "allOf": [pair], "description": "Where it stands in the text that the phase's tokens spell" },
+                        "bytes": { "allOf": [pair], "description": "The token's byte range in the text of its phase's tokens" },
                         "values": {
                             "type": "array",
                             "items": { "type": ["number", "null"] },
-                            "description": "By readout of the request; null where it is not read",
+                            "description": "One value per readout of the request; null where it is not read",
                         },
                     },
                 },
@@ -261,7 +270,7 @@ pub(super) fn schema() -> Value {
                     },
                 },
             },
-            "truncated": { "type": "boolean", "description": "Whether there was no room for more" },
+            "truncated": { "type": "boolean", "description": "Whether more would have exceeded the limit" },
         },
     })
 }

@@ -1,4 +1,4 @@
-//! Answers that refuse a request, in the shape of OpenAI's errors.
+//! Refusals of requests, in the shape of OpenAI's errors.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -10,16 +10,16 @@ use steermap_maps::ApplyError;
 
 use crate::SteeringError;
 
-/// A request that is not answered: `{"error": {"message", "type", "param", "code"}}`.
+/// A refusal of a request: `{"error": {"message", "type", "param", "code"}}`.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) message: String,
     /// The field of the request that is wrong.
     pub(super) param: Option<String>,
-    /// OpenAI's name of the mistake.
+    /// OpenAI's code of the error.
     pub(super) code: Option<&'static str>,
-    /// After how many seconds the same request may be answered.
+    /// After how many seconds the client may try again.
     pub(super) retry_after: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ impl Refusal {
         }
     }
 
-    /// A value that can't be right: 422.
+    /// An invalid value: 422.
     pub(super) fn value(field: &str, found: impl AsRef<str>, expected: impl AsRef<str>) -> Self {
         let message = format!("{field}: found {}, expected {}", found.as_ref(), expected.as_ref());
         Self {
@@ -44,7 +44,7 @@ impl Refusal {
         }
     }
 
-    /// A body of another kind: 415.
+    /// A body of another media type: 415.
     pub(super) fn content_type(found: &str, expected: &str) -> Self {
         let message = format!("content-type: found {found:?}, expected {expected}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
@@ -60,8 +60,8 @@ impl Refusal {
     }
 }
 
-/// What OpenAI calls errors of this status.
-fn kind(status: StatusCode) -> &'static str {
+/// OpenAI's `type` of errors with this status.
+fn error_type(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::FORBIDDEN => "permission_error",
@@ -71,15 +71,16 @@ fn kind(status: StatusCode) -> &'static str {
     }
 }
 
-/// A message that names a client's value may be as long as that: what is kept is where it is, and what was expected.
+/// Cuts the middle out of a long message. A client's value in it may be of any length; the field stands at the start
+/// and what was expected at the end.
 fn shortened(message: String) -> String {
-    const MOST: usize = 1000;
+    const MAX_CHARS: usize = 1000;
     let count = message.chars().count();
-    if count <= MOST {
+    if count <= MAX_CHARS {
         return message;
     }
-    let start = message.chars().take(MOST / 2);
-    let end = message.chars().skip(count - MOST / 2);
+    let start = message.chars().take(MAX_CHARS / 2);
+    let end = message.chars().skip(count - MAX_CHARS / 2);
     start.chain("...".chars()).chain(end).collect()
 }
 
@@ -87,7 +88,7 @@ impl Refusal {
     /// The refusal as OpenAI writes it.
     pub(super) fn to_json(&self) -> Value {
         json!({ "error": {
-            "message": self.message, "type": kind(self.status), "param": self.param, "code": self.code,
+            "message": self.message, "type": error_type(self.status), "param": self.param, "code": self.code,
         }})
     }
 }
@@ -122,12 +123,11 @@ impl From<SteeringError> for Refusal {
     }
 }
 
-/// The status of an answer that is refused for `error`.
+/// The status of a refusal for `error`.
 ///
-/// 404 for what is not there, 409 for what does not go with what is there, 403 for what the operator doesn't allow, 500 for a
-/// change that can't be written, a map whose weights can't be read or are broken and an engine that does not answer, 429 where
-/// too many wait, else 422: all other mistakes that
-/// steering finds are in what it was asked or configured to do.
+/// 404 for what does not exist, 409 for a conflict with what exists, 403 for what the operator does not allow, 429 if
+/// too many requests wait, 500 if a change can't be written, a map's weights can't be read or are broken, or the engine
+/// does not answer. Else 422: all other errors are in the request or the configuration.
 pub(super) fn status(error: &SteeringError) -> StatusCode {
     match error {
         SteeringError::In { reason, .. } => status(reason),

@@ -1,4 +1,4 @@
-//! Steering of a request: the `steering` field of its body, around mistral.rs's own handlers.
+//! The middleware that steers requests by the `steering` field of their body, around mistral.rs's own handlers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,28 +18,29 @@ use serde_json::json;
 use tracing::{Instrument, Span, field, info_span};
 
 use super::auth::{self, AdminOptions};
+use super::extension::AnswerExtension;
 use super::limits::Limits;
-use super::object::{self, Object};
+use super::object::Object;
 use super::readout::ReadoutWriter;
 use super::refusal::{Refusal, status};
-use super::said::Said;
 use super::sse::EventBody;
 use crate::metrics::{Outcome, Reason};
+use crate::spec::json;
 use crate::{RequestSteering, SteeredRequest, Steering, SteeringError};
 
-/// The header that says what an answer was steered with: the fingerprint, or `none`.
+/// The header with the fingerprint of an answer's steering, or `none`.
 pub const FINGERPRINT_HEADER: HeaderName = HeaderName::from_static("x-steering-fingerprint");
 
-/// The label of a model that the request names and steering doesn't know.
+/// The metrics label of a model name that steering doesn't know.
 const OTHER_MODEL: &str = "other";
 
-/// Where the `steering` field is for.
+/// The routes that take the `steering` field.
 const STEERED: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/responses"];
 
-/// Where it is a mistake.
+/// The routes on which the field is an error.
 const NOT_STEERED: [&str; 3] = ["/v1/embeddings", "/v1/images/generations", "/v1/audio/speech"];
 
-/// mistral.rs's routes that change what is served, or look at the machine: anybody could take the model away.
+/// mistral.rs's routes that change what is served, such as unloading a model, or inspect the machine.
 const CONTROL: [&str; 6] = [
     "/re_isq",
     "/v1/models/unload",
@@ -49,11 +50,11 @@ const CONTROL: [&str; 6] = [
     "/v1/system/info",
 ];
 
-/// Bodies up to this size are read where they arrive, which takes well under a millisecond; larger ones leave the async
-/// worker.
+/// Bodies up to this size are parsed on the async worker, in well under a millisecond; larger ones on a blocking
+/// thread.
 const SMALL_BODY_BYTES: usize = 16 << 10;
 
-/// What the middleware needs.
+/// The state of the middleware.
 #[derive(Clone)]
 pub(super) struct Gate {
     steering: Steering,
@@ -70,31 +71,34 @@ impl Gate {
         }
     }
 
-    /// Reads a body and checks what it asks for against the limits.
+    /// Reads a body and checks it against the limits.
     ///
     /// # Errors
     ///
-    /// As [`Asked::read`], or a body that asks for more than it may.
-    fn read(&self, body: &[u8]) -> Result<Option<Asked>, (Option<String>, Refusal, Reason)> {
-        let asked = Asked::read(body).map_err(|(model, refusal)| (model, refusal, Reason::Field))?;
-        let Some(object) = asked.as_ref().and_then(|_| Object::parse(body)) else {
-            return Ok(asked);
+    /// As [`SteeringBody::read`], or a body that exceeds the limits.
+    fn read(&self, body: &[u8]) -> Result<Option<SteeringBody>, (Option<String>, Refusal, Reason)> {
+        let steering_body = SteeringBody::read(body).map_err(|(model, refusal)| (model, refusal, Reason::Field))?;
+        let Some(object) = steering_body.as_ref().and_then(|_| Object::parse(body)) else {
+            return Ok(steering_body);
         };
-        let model = asked.as_ref().and_then(|asked| asked.model.clone());
+        let model = steering_body
+            .as_ref()
+            .and_then(|steering_body| steering_body.model.clone());
         let context = match self.steering.snapshot().model(model.as_deref()) {
             Ok(model) => model.context,
             Err(_) => None,
         };
         match self.limits.check(&object, context) {
-            Ok(()) => Ok(asked),
+            Ok(()) => Ok(steering_body),
             Err(refusal) => Err((model, refusal, Reason::Body)),
         }
     }
 }
 
-/// The middleware: takes the field out of the body, steers the request, and says so in the answer.
+/// The middleware: removes the field from the body, steers the request, and reports the steering in the answer.
 ///
-/// Bodies that are no JSON object are handed on untouched, for mistral.rs to answer; so are all other routes.
+/// Bodies that are not a JSON object are passed on unchanged, for mistral.rs to answer; so are requests of all other
+/// routes.
 pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let steering = gate.steering.clone();
     let route = request
@@ -131,27 +135,27 @@ pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next
             }
         }
     };
-    let asked = match read {
-        Ok(Some(asked)) => asked,
+    let steering_body = match read {
+        Ok(Some(steering_body)) => steering_body,
         Ok(None) => return next.run(Request::from_parts(parts, Body::from(body))).await,
         Err((model, refusal, reason)) => return refuse(&steering, model.as_deref(), refusal, reason),
     };
-    let model = asked.model.as_deref();
-    let field = asked.steering.as_ref();
+    let model = steering_body.model.as_deref();
+    let field = steering_body.steering.as_ref();
     if field.is_some() && !steered {
-        let expected = format!("it on {}", STEERED.join(", "));
+        let expected = format!("the field only on {}", STEERED.join(", "));
         let refusal = Refusal::value("steering", format!("the field on {route}"), expected);
         return refuse(&steering, model, refusal, Reason::Route);
     }
-    if field.is_some() && asked.background {
+    if field.is_some() && steering_body.background {
         let refusal = Refusal::value(
             "steering",
             "the field beside \"background\": true",
-            "no background, since a task of its own runs such a response, which can't be steered per request",
+            "no background: such a response runs in a separate task, which can't be steered per request",
         );
         return refuse(&steering, model, refusal, Reason::Background);
     }
-    let body = match asked.rest {
+    let body = match steering_body.rest {
         Some(rest) => {
             parts.headers.remove(TRANSFER_ENCODING);
             parts.headers.insert(CONTENT_LENGTH, rest.len().into());
@@ -164,9 +168,12 @@ pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next
         return next.run(request).await;
     }
     let has_field = field.is_some();
-    match steering.prepare(asked.model.as_deref(), asked.steering).await {
-        Ok(steered) => run(&steering, steered, asked.choices, request, next).await,
-        // mistral.rs knows best which models there are, and says so.
+    match steering
+        .prepare(steering_body.model.as_deref(), steering_body.steering)
+        .await
+    {
+        Ok(steered) => run(&steering, steered, steering_body.choices, request, next).await,
+        // mistral.rs refuses unknown models itself, with the list of those it has.
         Err(error) if !has_field && status(&error) == StatusCode::NOT_FOUND => {
             steering.metrics().request(OTHER_MODEL, Outcome::Unsteered);
             next.run(request).await
@@ -184,7 +191,7 @@ pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next
     }
 }
 
-/// Why a spec, or the model that it is for, is refused.
+/// The refusal of a spec, or of the model that it is for.
 pub(super) fn of_spec(error: &SteeringError) -> Refusal {
     match error {
         SteeringError::NotFound { field, .. } if field == "model" => Refusal {
@@ -197,7 +204,7 @@ pub(super) fn of_spec(error: &SteeringError) -> Refusal {
             code: Some("steering_not_allowed"),
             ..Refusal::new(StatusCode::FORBIDDEN, error.to_string())
         },
-        // Too many that wait, or what is no fault of the request.
+        // Too many requests wait, or the error is the server's.
         _ if status(error) == StatusCode::TOO_MANY_REQUESTS || status(error).is_server_error() => Refusal {
             param: Some("steering".to_string()),
             ..Refusal::from(error)
@@ -209,29 +216,30 @@ pub(super) fn of_spec(error: &SteeringError) -> Refusal {
     }
 }
 
-/// What a body asks for, as far as it concerns steering.
-struct Asked {
+/// The parts of a request's body that concern steering.
+struct SteeringBody {
     /// `None` for mistral.rs's default model.
     model: Option<String>,
     steering: Option<RequestSteering>,
     background: bool,
-    /// How many answers each prompt is to have.
+    /// How many answers each prompt gets.
     choices: usize,
     /// The body without the field; `None` if it has none.
     rest: Option<String>,
 }
 
-impl Asked {
-    /// `None` if the body is no JSON object.
+impl SteeringBody {
+    /// `None` if the body is not a JSON object.
     ///
     /// # Errors
     ///
-    /// A body that is no UTF-8, or a `steering` field that is there twice, is none, or stands beside a model that is no
-    /// name. With the model, where it is known.
+    /// The body is not UTF-8, or it has a `steering` field that is there twice or invalid, or whose model is not a
+    /// string. With the model, if it is known.
     fn read(body: &[u8]) -> Result<Option<Self>, (Option<String>, Refusal)> {
-        // mistral.rs's reader skips fields that it doesn't know without looking at their bytes: `steering` would be lost.
+        // mistral.rs's reader skips fields that it doesn't know without checking their bytes, so `steering` would be
+        // lost.
         if let Err(error) = std::str::from_utf8(body) {
-            let found = format!("bytes that are no UTF-8, from byte {} on", error.valid_up_to());
+            let found = format!("bytes that are not UTF-8, from byte {} on", error.valid_up_to());
             return Err((
                 None,
                 Refusal::new(StatusCode::BAD_REQUEST, format!("body: found {found}, expected JSON")),
@@ -244,7 +252,7 @@ impl Asked {
         let written = object.get("model").unwrap_or("\"default\"");
         let name = serde_json::from_str::<String>(written);
         let model = name.as_ref().ok().filter(|name| *name != "default").cloned();
-        let asked = Self {
+        let steering_body = Self {
             model,
             steering: None,
             background: object.get("background") == Some("true"),
@@ -252,31 +260,31 @@ impl Asked {
             rest: None,
         };
         let field = match fields.as_slice() {
-            [] => return Ok(Some(asked)),
+            [] => return Ok(Some(steering_body)),
             [field] => *field,
             _ => {
                 let refusal = Refusal::value("steering", "the key twice", "it once");
-                return Err((asked.model, refusal));
+                return Err((steering_body.model, refusal));
             }
         };
         if name.is_err() {
             return Err((None, Refusal::value("model", written, "a model's name")));
         }
-        match object::read(field.as_bytes(), "steering") {
+        match json::read(field.as_bytes(), "steering") {
             Ok(steering) => Ok(Some(Self {
                 steering: Some(steering),
                 rest: Some(object.to_json()),
-                ..asked
+                ..steering_body
             })),
-            Err(mistake) => {
-                let refusal = Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, mistake.message);
-                Err((asked.model, refusal))
+            Err(error) => {
+                let refusal = Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.message);
+                Err((steering_body.model, refusal))
             }
         }
     }
 }
 
-/// Has mistral.rs answer the request, steered, with `choices` answers to each prompt.
+/// Lets mistral.rs answer the request, steered, with `choices` answers to each prompt.
 async fn run(steering: &Steering, steered: SteeredRequest, choices: usize, request: Request, next: Next) -> Response {
     let (model, fingerprint) = (steered.model().to_string(), steered.fingerprint().map(str::to_string));
     let span = info_span!(
@@ -291,24 +299,24 @@ async fn run(steering: &Steering, steered: SteeredRequest, choices: usize, reque
     };
     let mut response = steered.scope(next.run(request)).instrument(span.clone()).await;
     let usage = fingerprint.as_ref().map(|fingerprint| {
-        let mut said = json!({ "fingerprint": fingerprint });
+        let mut extension = json!({ "fingerprint": fingerprint });
         for (key, layers) in [
             ("clamped_layers", steered.clamped()),
             ("late_layers", &steered.late_layers()),
         ] {
             if !layers.is_empty() {
-                said[key] = json!(layers);
+                extension[key] = json!(layers);
             }
         }
-        said.to_string()
+        extension.to_string()
     });
-    let said = Said {
+    let extension = AnswerExtension {
         usage,
         readout: steered
             .readings()
             .map(|readings| ReadoutWriter::new(readings.clone(), choices)),
     };
-    // The engine says that the request is wrong, whatever is wrong with it.
+    // The engine reports every failure as an error of the request.
     let refused = steered
         .prompt_error()
         .filter(|_| response.status() == StatusCode::BAD_REQUEST);
@@ -333,31 +341,33 @@ async fn run(steering: &Steering, steered: SteeredRequest, choices: usize, reque
         return response;
     }
     steering.metrics().request(&model, outcome);
-    match said {
-        said if response.status() == StatusCode::OK && !said.is_nothing() => match kind(response.headers()) {
-            Kind::Events => events(response, said, steered, span),
-            Kind::Json => document(response, said).await,
-            Kind::Other => guarded(response, steered, span),
-        },
+    match extension {
+        extension if response.status() == StatusCode::OK && !extension.is_empty() => {
+            match body_format(response.headers()) {
+                BodyFormat::Events => events(response, extension, steered, span),
+                BodyFormat::Json => document(response, extension).await,
+                BodyFormat::Other => guarded(response, steered, span),
+            }
+        }
         _ => guarded(response, steered, span),
     }
 }
 
 /// A streamed answer.
-fn events(response: Response, said: Said, steered: SteeredRequest, span: Span) -> Response {
+fn events(response: Response, extension: AnswerExtension, steered: SteeredRequest, span: Span) -> Response {
     let (mut parts, body) = response.into_parts();
     parts.headers.remove(CONTENT_LENGTH);
-    Response::from_parts(parts, Body::new(EventBody::new(body, said, (steered, span))))
+    Response::from_parts(parts, Body::new(EventBody::new(body, extension, (steered, span))))
 }
 
-/// An answer that is one JSON document. It is complete, so nothing of the request need be kept for it.
-async fn document(response: Response, mut said: Said) -> Response {
+/// An answer that is one JSON document. It is complete, so nothing of the request has to be kept.
+async fn document(response: Response, mut extension: AnswerExtension) -> Response {
     let (mut parts, body) = response.into_parts();
     let bytes = match to_bytes(body, usize::MAX).await {
         Ok(bytes) => bytes,
         Err(error) => return Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     };
-    let extended = said.extended(&bytes);
+    let extended = extension.extended(&bytes);
     let body = match extended {
         Some(json) => Bytes::from(json),
         None => bytes,
@@ -366,23 +376,23 @@ async fn document(response: Response, mut said: Said) -> Response {
     Response::from_parts(parts, Body::from(body))
 }
 
-/// An answer as it is, with the request kept until it has ended.
+/// The unchanged answer, with the request kept until it has ended.
 fn guarded(response: Response, steered: SteeredRequest, span: Span) -> Response {
     response.map(|inner| {
-        Body::new(Guarded {
+        Body::new(GuardedBody {
             inner,
             _guard: (steered, span),
         })
     })
 }
 
-/// A body that keeps something until it is dropped.
-struct Guarded<G> {
+/// A body that keeps a guard until it is dropped.
+struct GuardedBody<G> {
     inner: Body,
     _guard: G,
 }
 
-impl<G: Unpin> http_body::Body for Guarded<G> {
+impl<G: Unpin> http_body::Body for GuardedBody<G> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -399,33 +409,33 @@ impl<G: Unpin> http_body::Body for Guarded<G> {
     }
 }
 
-/// Whether a body is one of server-sent events.
+/// Whether a body consists of server-sent events.
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
-    matches!(kind(headers), Kind::Events)
+    matches!(body_format(headers), BodyFormat::Events)
 }
 
-enum Kind {
+enum BodyFormat {
     Json,
     Events,
     Other,
 }
 
-fn kind(headers: &HeaderMap) -> Kind {
+fn body_format(headers: &HeaderMap) -> BodyFormat {
     match media_type(headers).as_str() {
-        "text/event-stream" => Kind::Events,
-        "application/json" => Kind::Json,
-        _ => Kind::Other,
+        "text/event-stream" => BodyFormat::Events,
+        "application/json" => BodyFormat::Json,
+        _ => BodyFormat::Other,
     }
 }
 
-/// Whether axum's `Json`, which reads the bodies in mistral.rs, takes such a body for JSON.
+/// Whether axum's `Json`, which mistral.rs reads bodies with, accepts this media type.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let media_type = media_type(headers);
     let subtype = media_type.strip_prefix("application/");
     subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
-/// The media type of a body, in lower case and without parameters; empty if it isn't said.
+/// The media type of a body, in lower case and without parameters; empty if there is none.
 pub(super) fn media_type(headers: &HeaderMap) -> String {
     let value = headers
         .get(CONTENT_TYPE)
@@ -439,7 +449,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
 ///
 /// # Errors
 ///
-/// A body that is larger (413), or that the client doesn't send whole (400).
+/// The body is larger (413), or the client doesn't send all of it (400).
 pub(super) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::too_large("body", limit);
     if stated_length(headers).is_some_and(|length| length > limit as u64) {
@@ -454,13 +464,13 @@ pub(super) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> 
     })
 }
 
-/// What `Content-Length` says.
+/// The value of `Content-Length`.
 pub(super) fn stated_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn refuse(steering: &Steering, model: Option<&str>, refusal: Refusal, reason: Reason) -> Response {
-    // A label is a name that steering knows, never the client's text.
+    // A label is a model name that steering knows, never the client's text.
     let model = steering
         .model_info(model)
         .map_or(OTHER_MODEL.to_string(), |info| info.model);
@@ -468,7 +478,8 @@ fn refuse(steering: &Steering, model: Option<&str>, refusal: Refusal, reason: Re
     readable(refusal)
 }
 
-/// A refusal that web pages can read, as they can all answers of mistral.rs's routes: its rule for them is inside.
+/// A refusal that web pages of other origins can read, as they can mistral.rs's answers. mistral.rs's own CORS layer
+/// lies further in and does not see this answer.
 fn readable(refusal: Refusal) -> Response {
     let any = HeaderValue::from_static("*");
     ([(ACCESS_CONTROL_ALLOW_ORIGIN, any)], refusal).into_response()

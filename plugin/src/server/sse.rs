@@ -1,4 +1,4 @@
-//! Server-sent events, taken apart and passed on without delay.
+//! Splits a stream of server-sent events and passes each on without delay.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, Bytes};
 use http_body::Frame;
 
-use super::said::Said;
+use super::extension::AnswerExtension;
 
 /// A byte stream of server-sent events, split after the blank line that ends each.
 ///
@@ -14,7 +14,7 @@ use super::said::Said;
 #[derive(Default)]
 struct Splitter {
     buffer: Vec<u8>,
-    /// How many bytes of `buffer` are known not to end an event.
+    /// How many bytes of `buffer` were searched and do not end an event.
     scanned: usize,
 }
 
@@ -23,7 +23,7 @@ impl Splitter {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole event, its blank line included.
+    /// The next complete event, its blank line included.
     fn next(&mut self) -> Option<Bytes> {
         let ends = |at: &usize| {
             let line = &self.buffer[..*at];
@@ -38,7 +38,7 @@ impl Splitter {
         Some(std::mem::replace(&mut self.buffer, rest).into())
     }
 
-    /// What is left when the stream has ended.
+    /// The bytes that remain when the stream has ended.
     fn rest(&mut self) -> Option<Bytes> {
         self.scanned = 0;
         let rest = std::mem::take(&mut self.buffer);
@@ -46,18 +46,18 @@ impl Splitter {
     }
 }
 
-/// The event with what is said of its answer, or as it is if that is nothing.
-fn extended(event: Bytes, said: &mut Said) -> Bytes {
-    if !said.may_be_in(&event) {
+/// The event with its extension, or unchanged if there is none.
+fn extended(event: Bytes, extension: &mut AnswerExtension) -> Bytes {
+    if !extension.may_extend(&event) {
         return event;
     }
-    // The server writes JSON as one line; only then is it clear where the new text goes.
+    // The server writes JSON on one line. Only such an event can be replaced.
     let mut lines: Vec<&[u8]> = event.split_inclusive(|byte| *byte == b'\n').collect();
     let mut of_data = lines.iter().enumerate().filter(|(_, line)| line.starts_with(b"data:"));
     let (Some((index, line)), None) = (of_data.next(), of_data.next()) else {
         return event;
     };
-    let Some(json) = said.extended(&line[b"data:".len()..]) else {
+    let Some(json) = extension.extended(&line[b"data:".len()..]) else {
         return event;
     };
     let line = format!("data: {json}\n");
@@ -65,30 +65,30 @@ fn extended(event: Bytes, said: &mut Said) -> Bytes {
     lines.concat().into()
 }
 
-/// The body of a streamed answer, with what is said of it in its events.
+/// The body of a streamed answer whose events are extended.
 ///
-/// Events go on as soon as they are whole; all others than those extended go on byte for byte. `_guard` lives until the
-/// body is dropped, which is when the answer has ended or the client has gone.
+/// Events are passed on as soon as they are complete; those that are not extended stay byte for byte. `_guard` lives
+/// until the body is dropped: when the answer has ended or the client has disconnected.
 pub(super) struct EventBody<G> {
     inner: Body,
     splitter: Splitter,
     ended: bool,
-    said: Said,
+    extension: AnswerExtension,
     _guard: G,
 }
 
 impl<G: Unpin> EventBody<G> {
-    pub(super) fn new(inner: Body, said: Said, guard: G) -> Self {
+    pub(super) fn new(inner: Body, extension: AnswerExtension, guard: G) -> Self {
         Self {
             inner,
             splitter: Splitter::default(),
             ended: false,
-            said,
+            extension,
             _guard: guard,
         }
     }
 
-    /// The next event, or what is no data.
+    /// The next event, or a frame that is not data.
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         loop {
             if let Some(event) = self.splitter.next() {
@@ -124,8 +124,8 @@ impl<G: Unpin> http_body::Body for EventBody<G> {
             Some(Ok(frame)) => frame,
             other => return Poll::Ready(other),
         };
-        let said = &mut this.said;
-        Poll::Ready(Some(Ok(frame.map_data(|event| extended(event, said)))))
+        let extension = &mut this.extension;
+        Poll::Ready(Some(Ok(frame.map_data(|event| extended(event, extension)))))
     }
 }
 
@@ -142,8 +142,8 @@ mod tests {
                           data: two\ndata: {\"usage\":{}}\n\ndata: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n\
                           data: \u{e4}\"usage\"\n\ndata: [DONE]\n\ndata: cut {\"usage\"";
 
-    fn usage(steering: &str) -> Said {
-        Said {
+    fn usage(steering: &str) -> AnswerExtension {
+        AnswerExtension {
             usage: Some(steering.to_string()),
             readout: None,
         }
@@ -170,7 +170,10 @@ mod tests {
         let single = STREAM.as_bytes().chunks(1).collect();
         assert_eq!(text(EventBody::new(chunks(single), usage("S"), ())).await, expected);
         let plain = chunks(STREAM.as_bytes().chunks(3).collect());
-        assert_eq!(text(EventBody::new(plain, Said::default(), ())).await, STREAM);
+        assert_eq!(
+            text(EventBody::new(plain, AnswerExtension::default(), ())).await,
+            STREAM
+        );
     }
 
     #[tokio::test]
@@ -206,7 +209,7 @@ mod tests {
     async fn an_error_of_the_stream_goes_on() {
         let parts: Vec<Result<Bytes, std::io::Error>> =
             vec![Ok("data: 1\n\n".into()), Err(std::io::Error::other("gone"))];
-        let body = EventBody::new(Body::from_stream(stream::iter(parts)), Said::default(), ());
+        let body = EventBody::new(Body::from_stream(stream::iter(parts)), AnswerExtension::default(), ());
         assert!(to_bytes(Body::new(body), usize::MAX).await.is_err());
     }
 }

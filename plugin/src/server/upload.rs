@@ -1,4 +1,4 @@
-//! A vector that is sent as a form.
+//! The upload of a vector as a form.
 
 use std::io;
 use std::path::Path;
@@ -11,10 +11,10 @@ use tracing::warn;
 
 use super::refusal::Refusal;
 use crate::foreign::ReadOptions;
-use crate::library::check_name;
+use crate::name::check_name;
 use crate::{Steering, gguf};
 
-/// The most bytes of `name` and `model`: far above any name, and no load for memory.
+/// The most bytes of `name` and `model`: far more than any name needs.
 const MAX_TEXT_BYTES: usize = 1024;
 
 /// The fields of the form, as they were sent.
@@ -27,28 +27,28 @@ pub(super) struct Upload {
     model: Option<Vec<u8>>,
 }
 
-/// A form that is whole.
+/// A complete form.
 #[derive(Debug)]
 pub(super) struct Form {
-    /// The name that the vector is to have.
+    /// The name of the new vector.
     pub(super) name: String,
-    content: Content,
+    content: UploadedFiles,
 }
 
 #[derive(Debug)]
-enum Content {
+enum UploadedFiles {
     /// steermap's own two files.
     Files { toml: Vec<u8>, safetensors: Vec<u8> },
-    /// A control vector of llama.cpp or repeng, and the served model that it is native to.
+    /// A control vector of llama.cpp or repeng, and the served model that it was found on.
     Gguf { gguf: Vec<u8>, model: Option<String> },
 }
 
 impl Upload {
-    /// Reads the form, whose body is limited to `limit` bytes. File names that the client gives are not looked at.
+    /// Reads the form, whose body is limited to `limit` bytes. Ignores the client's file names.
     ///
     /// # Errors
     ///
-    /// A field that is not known, there twice, or too large; a form that is cut short, or too large as a whole.
+    /// A field is unknown, there twice, or too large; or the form ends early, or is too large as a whole.
     pub(super) async fn read(mut form: Multipart, limit: usize) -> Result<Self, Refusal> {
         let mut upload = Self::default();
         while let Some(field) = form.next_field().await.map_err(|error| broken(&error, limit))? {
@@ -74,11 +74,11 @@ impl Upload {
         Ok(upload)
     }
 
-    /// Checks that the form has what it must have, and no more.
+    /// Checks that the form has all required fields and no others.
     ///
     /// # Errors
     ///
-    /// A field that is missing, or does not go with the others; a text that is none.
+    /// A field is missing, or excludes another one; or a text is not UTF-8.
     pub(super) fn check(self) -> Result<Form, Refusal> {
         let Some(name) = self.name else {
             return Err(Refusal::value("name", "nothing", "the vector's name"));
@@ -86,14 +86,14 @@ impl Upload {
         let name = text("name", name)?;
         check_name("name", &name)?;
         let content = match (self.gguf, self.toml, self.safetensors) {
-            (Some(gguf), None, None) => Content::Gguf {
+            (Some(gguf), None, None) => UploadedFiles::Gguf {
                 gguf,
                 model: self.model.map(|model| text("model", model)).transpose()?,
             },
             (Some(_), _, _) => {
                 return Err(Refusal::value(
                     "gguf",
-                    "it beside toml or safetensors",
+                    "this field beside toml or safetensors",
                     "one kind of file",
                 ));
             }
@@ -101,11 +101,11 @@ impl Upload {
                 if self.model.is_some() {
                     return Err(Refusal::value(
                         "model",
-                        "it beside toml",
-                        "it with gguf alone: the TOML says which model",
+                        "this field beside toml",
+                        "this field only with gguf: the TOML names its model",
                     ));
                 }
-                Content::Files { toml, safetensors }
+                UploadedFiles::Files { toml, safetensors }
             }
             (None, Some(_), None) => {
                 return Err(Refusal::value("safetensors", "nothing", "the file that goes with toml"));
@@ -120,36 +120,36 @@ impl Upload {
 }
 
 impl Form {
-    /// The vector. Reads and writes temporary files, so it must not run where others wait.
+    /// The vector. Reads and writes temporary files, so it must run on a blocking thread.
     ///
     /// # Errors
     ///
-    /// A file that is not what it should be, or a model that is not there.
+    /// A file is invalid, or the model does not exist.
     pub(super) fn vector(self, steering: &Steering) -> Result<VectorFile, Refusal> {
         match self.content {
-            Content::Files { toml, safetensors } => load(&toml, &safetensors),
-            Content::Gguf { gguf, model } => {
+            UploadedFiles::Files { toml, safetensors } => load(&toml, &safetensors),
+            UploadedFiles::Gguf { gguf, model } => {
                 let snapshot = steering.snapshot();
                 let model = snapshot.model(model.as_deref())?;
                 let read = gguf::read_with(&gguf, &self.name, model.target.info(), &ReadOptions::default());
-                let told = read.map(|read| {
+                let read = read.map(|read| {
                     let notes = read.notes(model.architecture.as_deref());
                     notes.iter().for_each(|note| warn!("{}: {note}", self.name));
                     read.vector
                 });
-                told.map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("gguf: {error}")))
+                read.map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("gguf: {error}")))
             }
         }
     }
 }
 
-/// Loads the two files as [`VectorFile::load`] does, from a folder of their own.
+/// Loads the two files as [`VectorFile::load`] does, from a temporary folder.
 fn load(toml: &[u8], safetensors: &[u8]) -> Result<VectorFile, Refusal> {
     let folder = tempfile::tempdir().map_err(|error| unwritable(&error))?;
     let path = folder.path().join("vector.toml");
     std::fs::write(&path, toml).map_err(|error| unwritable(&error))?;
-    // The reader checks all of the TOML before it looks for the tensors, so with these not there yet, it says under
-    // which name it looks for them; a name that is none is refused by then, and this one leads out of no folder.
+    // The reader checks the whole TOML before it opens the tensors' file. As this does not exist yet, the error has its
+    // name, which is already checked to be a plain file name.
     let tensors = match VectorFile::load(&path) {
         Err(FileError::Missing { path: tensors, .. }) if tensors.parent() == Some(folder.path()) => tensors,
         Err(error) => return Err(wrong(&error, &path)),
@@ -159,7 +159,7 @@ fn load(toml: &[u8], safetensors: &[u8]) -> Result<VectorFile, Refusal> {
     VectorFile::load(&path).map_err(|error| wrong(&error, &path))
 }
 
-/// Says what is wrong with an uploaded file, by the field it came in and not by where it lay.
+/// The refusal of an uploaded file. Names the form's field, not the temporary path.
 fn wrong(error: &FileError, toml: &Path) -> Refusal {
     let field = |path: &Path| if path == toml { "toml" } else { "safetensors" };
     let message = match error {
@@ -168,18 +168,21 @@ fn wrong(error: &FileError, toml: &Path) -> Refusal {
             format!("{}: found {found} bytes, expected at most {limit}", field(path))
         }
         FileError::Missing { path, .. } | FileError::NotAFile { path, .. } | FileError::Name { path, .. } => {
-            format!("{}: found no regular file, expected one", field(path))
+            format!(
+                "{}: found something other than a regular file, expected a regular file",
+                field(path)
+            )
         }
         FileError::Read { path, error } | FileError::Write { path, error } => {
             format!("{}: can't be read: {error}", field(path))
         }
-        _ => "toml: found a file that can't be read, expected a vector's".to_string(),
+        _ => "toml: found an unreadable file, expected that of a vector".to_string(),
     };
     Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)
 }
 
 fn unwritable(error: &io::Error) -> Refusal {
-    // A long name is the client's mistake; what else can happen is the server's.
+    // A name that is too long is the client's error, all others are the server's.
     let status = match error.kind() {
         io::ErrorKind::InvalidFilename | io::ErrorKind::InvalidInput => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -199,7 +202,7 @@ async fn read_field(mut field: Field<'_>, key: &str, most: usize, limit: usize) 
 }
 
 fn text(field: &str, bytes: Vec<u8>) -> Result<String, Refusal> {
-    String::from_utf8(bytes).map_err(|_| Refusal::value(field, "bytes that are no UTF-8", "text"))
+    String::from_utf8(bytes).map_err(|_| Refusal::value(field, "bytes that are not UTF-8", "text"))
 }
 
 fn broken(error: &MultipartError, limit: usize) -> Refusal {

@@ -1,11 +1,11 @@
-//! What an answer says of its steering: a field in its usage block.
+//! The `steering` field of an answer's usage block.
 
 use super::object::Object;
 
 /// `json` with `"steering": steering` in its usage block.
 ///
-/// That is the `usage` object of a completion, of a chunk, or of the `response` in an event of `/v1/responses`. `None` if
-/// `json` is none of these; all else in it stays byte for byte.
+/// This is the `usage` object of a completion, of a chunk, or of the `response` in an event of `/v1/responses`. `None`
+/// if `json` is none of these. Everything else in it stays byte for byte.
 pub(super) fn with_steering(json: &[u8], steering: &str) -> Option<String> {
     let object = Object::parse(json)?;
     if let Some(usage) = object.get("usage").and_then(|usage| Object::parse(usage.as_bytes())) {

@@ -9,16 +9,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::MAX_ENTRIES;
 
-/// The tokens that a vector acts on. A phase that is absent is `none`.
+/// The tokens that a vector acts on. An absent phase means `none`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Apply {
-    /// Of the prompt. Positions count from its first token, negative ones from its end: -1 is its last token.
+    /// Tokens of the prompt. Positions count from its first token, negative ones from its end: -1 is its last token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Where>,
-    /// Of what is generated. Position 0 is the first generated token, as the model reads it to go on. Since what is done to a
-    /// token decides on the next one, -1 is the prompt's last token, from whose state the first generated token is chosen:
-    /// `"all"` and a table without positions, windows and tokens have it too.
+    /// Generated tokens. Position 0 is the first generated token, when the model reads it. Steering a token changes the
+    /// choice of the next one, so -1 is the prompt's last token, from whose state the first generated token is chosen.
+    /// `"all"` and a table without positions, windows and tokens include it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Where>,
 }
@@ -50,12 +50,13 @@ pub enum Where {
     All,
     /// None of them: `"none"`.
     None,
-    /// Those that a table selects.
+    /// The tokens that a table selects.
     Only(Selection),
 }
 
 impl Where {
-    /// Whether these tokens of a generation include the prompt's last one, which the first generated token is chosen from.
+    /// Whether these generated tokens include the prompt's last one, from whose state the first generated token is
+    /// chosen.
     pub fn reaches_back(&self) -> bool {
         let selection = match self {
             Self::All => return true,
@@ -71,7 +72,7 @@ impl Where {
             && !last(&selection.exclude_positions, &selection.exclude_windows)
     }
 
-    /// These tokens of a generation without the prompt's last one.
+    /// These generated tokens without the prompt's last one.
     pub fn generated(&self) -> Self {
         let Self::Only(selection) = self else {
             return self.clone();
@@ -95,15 +96,16 @@ impl Where {
             exclude_windows: windows(&selection.exclude_windows),
             ..selection.clone()
         };
-        match selection.includes_some() && !generated.includes_some() {
-            true => Self::None,
-            false => Self::Only(generated),
+        if selection.includes_some() && !generated.includes_some() {
+            Self::None
+        } else {
+            Self::Only(generated)
         }
     }
 }
 
 impl Selection {
-    /// Whether there is a list of what is selected; if not, all tokens are.
+    /// Whether there is a list of included tokens; without one, all tokens are included.
     fn includes_some(&self) -> bool {
         self.positions.is_some() || self.windows.is_some() || self.tokens.is_some() || self.roles.is_some()
     }
@@ -115,8 +117,9 @@ impl From<Selection> for Where {
     }
 }
 
-/// Which tokens of one phase: those of any of the lists `positions`, `windows`, `tokens` and `roles` (all, if none of these is
-/// there) but those of any of the lists `exclude_positions`, `exclude_windows`, `exclude_tokens` and `exclude_roles`.
+/// Which tokens of one phase: those in any of the lists `positions`, `windows`, `tokens` and `roles` (all tokens if
+/// none of these is given), except those in any of the lists `exclude_positions`, `exclude_windows`, `exclude_tokens`
+/// and `exclude_roles`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Selection {
@@ -132,53 +135,54 @@ pub struct Selection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub tokens: Option<Vec<TokenRef>>,
-    /// Not the tokens at these positions.
+    /// Excludes the tokens at these positions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub exclude_positions: Option<Vec<i64>>,
-    /// Not the tokens at positions in these windows.
+    /// Excludes the tokens at positions in these windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub exclude_windows: Option<Vec<Window>>,
-    /// Not these tokens; of a generation, of those that are generated.
+    /// Excludes these tokens; in the generation, it excludes generated tokens only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub exclude_tokens: Option<Vec<TokenRef>>,
-    /// Of the prompt: the texts of the messages of these roles, in a chat; not what the chat template writes around them. Before
-    /// the text of an assistant, the position whose state its first token is chosen from too: what `apply.generation = "all"`
-    /// steers while the answer is generated is the same as what `"assistant"` steers when it comes back as history.
+    /// In the prompt of a chat: the texts of the messages with these roles, without what the chat template writes
+    /// around them. An assistant's text includes the position before it, from whose state its first token is chosen. So
+    /// `"assistant"` steers an answer in the history at the same tokens as `apply.generation = "all"` did while it was
+    /// generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub roles: Option<Vec<Role>>,
-    /// Of the prompt: not the texts of the messages of these roles.
+    /// In the prompt: excludes the texts of the messages with these roles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub exclude_roles: Option<Vec<Role>>,
-    /// Of the prompt: whether a request is refused whose prompt has none of `tokens`, or no message of `roles`.
+    /// In the prompt: whether a request is refused if its prompt has none of `tokens`, or no message of `roles`.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub required: bool,
 }
 
 steermap_extract::from_table!(Selection, "a table of positions, windows, tokens and roles");
 
-/// Whose a message of a chat is.
+/// The role of a message in a chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// The operator's instructions.
     System,
-    /// The same, as newer clients call them.
+    /// The same as `system`, in newer clients.
     Developer,
-    /// What is asked.
+    /// The user's messages.
     User,
-    /// What was answered.
+    /// The model's answers.
     Assistant,
-    /// What a tool brought.
+    /// The results of tools.
     Tool,
 }
 
 impl Role {
-    /// As chats spell it.
+    /// The role's name in a chat.
     pub fn name(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -205,7 +209,7 @@ pub struct Window {
 pub enum TokenRef {
     /// Its id.
     Id(u32),
-    /// Its text, spaces included.
+    /// Its text, including spaces.
     Text(String),
 }
 
@@ -220,7 +224,7 @@ impl Serialize for Where {
 }
 
 impl<'de> Deserialize<'de> for Where {
-    // By hand, as are the next two: derived for an untagged enum, the error would not say what was wrong in a table.
+    // By hand, like the next two: the error of a derived untagged enum does not say what is wrong in a table.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct WhereVisitor;
 

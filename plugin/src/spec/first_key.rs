@@ -1,8 +1,8 @@
-//! A table that is one of several kinds, told apart by its first key.
+//! Reads a table that may have one of several forms, chosen by its first key.
 
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess};
 
-/// A map whose first key has been read, if it has any.
+/// A map whose first key, if any, has already been read.
 pub(super) struct WithFirst<A> {
     first: Option<String>,
     rest: A,

@@ -24,40 +24,40 @@ pub enum Layers {
 pub enum LayerPart {
     /// This layer: `14`.
     One(usize),
-    /// Of these layers those that the vector or its map has: `10-20`, both ends included.
+    /// The layers in this range that the vector or its map has: `10-20`, both ends included.
     Range(usize, usize),
-    /// The layer at this share of the depth: `0.5`; of several layers that one which begins there.
+    /// The layer that contains this share of the depth: `0.5`.
     At(f64),
-    /// Of the layers between these shares of the depth those that the vector or its map has: `0.4-0.6`.
+    /// The layers between these shares of the depth that the vector or its map has: `0.4-0.6`.
     Between(f64, f64),
-    /// The layer that the vector's file proposes, or where the map carries that to: `best`.
+    /// The layer that the vector's file proposes, or the layer that the map carries it to: `best`.
     Best,
 }
 
-/// What layers are chosen from.
+/// The layers to choose from.
 pub(crate) struct Available<'a> {
-    /// Those that there are directions at, ascending.
+    /// The layers that have directions, ascending.
     pub(crate) layers: &'a [usize],
     /// The model's depth.
     pub(crate) num_layers: usize,
-    /// What the vector's file proposes, if anything.
+    /// The layer that the vector's file proposes, if any.
     pub(crate) best: Option<usize>,
 }
 
 impl Layers {
-    /// Checks what can be checked without a vector. `at` is where they stand, for messages.
+    /// Checks what can be checked without a vector. `at` is the path of the field, for messages.
     ///
     /// # Errors
     ///
-    /// No layer, too many, or one twice.
+    /// There is no layer, too many, or one twice.
     pub(crate) fn validate(&self, at: &str) -> Result<(), SteeringError> {
         let Self::List(layers) = self else { return Ok(()) };
         if layers.is_empty() {
-            return Err(SteeringError::value(at, "[]", "one layer at least, or no such key"));
+            return Err(SteeringError::value(at, "[]", "at least one layer, or no such key"));
         }
         if layers.len() > MAX_LAYERS {
             let found = format!("{} layers", layers.len());
-            return Err(SteeringError::value(at, found, format!("{MAX_LAYERS} at most")));
+            return Err(SteeringError::value(at, found, format!("at most {MAX_LAYERS}")));
         }
         let mut seen = BTreeSet::new();
         match layers.iter().find(|layer| !seen.insert(**layer)) {
@@ -66,11 +66,12 @@ impl Layers {
         }
     }
 
-    /// The layers that are meant, ascending unless they are listed otherwise. Listed ones need not be available.
+    /// The layers that these stand for: a list in its own order, all others ascending. Listed layers need not be
+    /// available.
     ///
     /// # Errors
     ///
-    /// A range without any that is available, or a file that proposes none.
+    /// A range has no available layer, or the file proposes none.
     pub(crate) fn among(&self, available: &Available<'_>, at: &str) -> Result<Vec<usize>, SteeringError> {
         let parts = match self {
             Self::List(layers) => return Ok(layers.clone()),
@@ -83,7 +84,7 @@ impl Layers {
                 there.copied().collect::<Vec<_>>()
             };
             let depth = available.num_layers as f64;
-            // The layer that holds this share of the depth.
+            // The layer that contains this share of the depth.
             let at_share = |share: f64| ((share * depth) as usize).min(available.num_layers.saturating_sub(1));
             let layers = match *part {
                 LayerPart::One(layer) => vec![layer],
@@ -95,8 +96,10 @@ impl Layers {
             if layers.is_empty() {
                 let known: Vec<String> = available.layers.iter().map(usize::to_string).collect();
                 let expected = match part {
-                    LayerPart::Best => "layers: the vector's file proposes none that is reached".to_string(),
-                    _ => format!("one at least of the layers that there are: {}", known.join(", ")),
+                    LayerPart::Best => {
+                        "layers, since the vector's file proposes none that the model or the map has".to_string()
+                    }
+                    _ => format!("at least one of the available layers: {}", known.join(", ")),
                 };
                 return Err(SteeringError::value(
                     at,
@@ -156,7 +159,7 @@ impl fmt::Display for LayerPart {
     }
 }
 
-/// A share as it is read: with a point, and without an exponent.
+/// Writes a share as the parser reads it: with a decimal point and without an exponent.
 fn pointed(share: f64) -> String {
     let text = share.to_string();
     if text.contains('.') { text } else { text + ".0" }
@@ -266,11 +269,11 @@ mod tests {
         }
         assert_eq!(
             among("6-7").unwrap_err(),
-            "layers: found \"6-7\", expected one at least of the layers that there are: 2, 3, 5, 8"
+            "layers: found \"6-7\", expected at least one of the available layers: 2, 3, 5, 8"
         );
         assert_eq!(
             among("0.0-0.1").unwrap_err(),
-            "layers: found \"0.0-0.1\", expected one at least of the layers that there are: 2, 3, 5, 8"
+            "layers: found \"0.0-0.1\", expected at least one of the available layers: 2, 3, 5, 8"
         );
     }
 

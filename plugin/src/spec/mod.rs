@@ -1,4 +1,4 @@
-//! What is asked for: one schema for the configuration file (TOML) and requests (JSON).
+//! The steering spec: one schema for the configuration file (TOML) and requests (JSON).
 //!
 //! ```toml
 //! conflict = "sequential"             # or "first", "error"
@@ -21,18 +21,20 @@
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`apply`] | where a vector acts: [`Apply`], [`Where`] |
-//! | [`layers`] | at which layers: [`Layers`] |
-//! | [`vector_ref`] | which vector: [`VectorRef`] |
-//! | [`pairs_vector`] | one that is found from pairs: [`PairsVector`] |
-//! | [`when`] | on what condition: [`When`] |
-//! | [`schedule`] | how strongly as generation goes on: [`Schedule`] |
-//! | [`readout`] | what a request wants to see of the stream: [`Readout`], [`States`] |
-//! | [`request`] | what a request asks for, and how it combines with the default: [`RequestSteering`] |
+//! | [`apply`] | which tokens a vector acts on: [`Apply`], [`Where`] |
+//! | [`layers`] | which layers it acts at: [`Layers`] |
+//! | [`vector_ref`] | which vector is used: [`VectorRef`] |
+//! | [`pairs_vector`] | a vector that is found from pairs: [`PairsVector`] |
+//! | [`when`] | the condition on which it acts: [`When`] |
+//! | [`schedule`] | its strength over the course of a generation: [`Schedule`] |
+//! | [`readout`] | what a request reads from the stream: [`Readout`], [`States`] |
+//! | [`request`] | the `steering` field of a request, and how it combines with the default: [`RequestSteering`] |
 //! | [`schema()`](mod@schema) | the JSON Schema of all of it |
+//! | `json` | reads JSON, with messages that name the field |
 
 pub mod apply;
 mod first_key;
+pub(crate) mod json;
 pub mod layers;
 pub mod pairs_vector;
 pub mod readout;
@@ -51,26 +53,25 @@ pub use apply::{Apply, Role, Selection, TokenRef, Where, Window};
 pub use layers::Layers;
 pub use pairs_vector::{FoundVector, PairsVector};
 pub use readout::{Of, ReadPhase, Readout, StateDtype, StatePositions, States};
-pub use request::{Change, Mode, RequestSteering, from_json};
+pub use request::{Change, Mode, RequestSteering};
 pub use schedule::{Schedule, Shape};
 pub use schema::schema;
 pub use vector_ref::{InlineVector, VectorRef};
 pub use when::{Each, Test, TokenState, When};
 
-/// Most vectors in one spec: more than any published method combines, few enough that a spec compiles in a moment.
+/// Most vectors in one spec: more than any published method combines, few enough that a spec compiles quickly.
 pub const MAX_VECTORS: usize = 32;
 
-/// Most entries in one list of a selector: a request of usual size can't hold many more, and every prompt is checked
-/// against each.
+/// Most entries in one list of a selector. Every prompt is checked against each entry.
 pub const MAX_ENTRIES: usize = 1024;
 
-/// Most entries in a list of layers: several times the depth of the deepest models.
+/// Most entries in a list of layers: several times the number of layers of the deepest models.
 pub const MAX_LAYERS: usize = 4096;
 
-/// Largest position, and largest bound of a window, either way: beyond any model's context.
+/// Largest absolute value of a position or a window's bound: beyond any model's context.
 pub const MAX_POSITION: i64 = i32::MAX as i64;
 
-/// Longest text of a token, in bytes: the longest tokens of known tokenizers, runs of spaces, have a few hundred.
+/// Longest text of a token, in bytes. The longest tokens of known tokenizers, runs of spaces, have a few hundred.
 pub const MAX_TOKEN_TEXT: usize = 1024;
 
 /// Vectors that act on the residual stream, in order.
@@ -95,12 +96,12 @@ steermap_extract::from_table!(SteeringSpec, "a steering spec: a table");
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Conflict {
-    /// They are applied one after the other, in the order of the list.
+    /// All are applied, one after the other, in the order of the list.
     #[default]
     Sequential,
     /// Only the first of the list that acts there is applied.
     First,
-    /// A spec in which two vectors can meet is refused.
+    /// A spec in which two vectors can act at one layer and position is refused.
     Error,
 }
 
@@ -108,14 +109,14 @@ pub enum Conflict {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NormRule {
-    /// It becomes what the vectors make of it.
+    /// It changes with the steering.
     #[default]
     Free,
-    /// After all vectors of a layer, a state that was steered is scaled back to the L2 norm that it had before.
+    /// After all vectors of a layer, a steered state is scaled back to the L2 norm that it had before.
     Preserve,
 }
 
-/// What a vector does to a state `h`; `v^` is `v / ||v||`.
+/// What a vector does to a state `h`, where `v^` is `v / ||v||`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
@@ -126,8 +127,7 @@ pub enum Op {
     Ablate,
     /// `h += (scale - h . v^) v^`: the component along `v` becomes `scale`.
     Set,
-    /// `h += (c - h . v^) v^`, where `c` is the component `h . v^` brought between `min` and `max`: one beyond a bound becomes the
-    /// bound, others stay.
+    /// `h += (c - h . v^) v^`, where `c` is the component `h . v^` limited to `min` and `max`.
     Clamp,
 }
 
@@ -135,53 +135,54 @@ pub enum Op {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct VectorUse {
-    /// The vector: its name in the library or, where the operator allows it, its numbers.
+    /// The vector: its name in the library or, if the operator allows it, its numbers.
     pub vector: VectorRef,
     /// Name of the map that carries the vector from the model it was found on; absent: the vector is native to the
     /// served model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
-    /// How the map carries it: by its linear part (absent or `linear`), or as the paper does, bias included (`affine`).
+    /// How the map carries the vector: by its linear part (absent or `linear`), or including the bias, as in the paper
+    /// (`affine`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::OffsetRuleSchema>")]
     pub offset: Option<OffsetRule>,
     /// What the vector does.
     #[serde(default, skip_serializing_if = "is_default")]
     pub op: Op,
-    /// alpha: for `add`, the length of the offset where `normalize` is set, else the factor of the vector as it is in
-    /// its file, and negative values steer the other way; for `ablate`, the share of the component that is removed
-    /// (absent: 1); for `set`, what the component becomes. Not for `clamp`.
+    /// alpha. For `add`: the length of the offset if `normalize` is true, else the factor of the vector as it is in its
+    /// file; negative values steer in the opposite direction. For `ablate`: the share of the component that is removed
+    /// (absent: 1). For `set`: the new component. Not for `clamp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// In place of `scale`: the same in units of the stream's mean norm at each layer. Not for `ablate` and `clamp`.
+    /// Instead of `scale`: the scale in units of the stream's mean norm at each layer. Not for `ablate` and `clamp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_scale: Option<f64>,
-    /// In place of `scale`: the same in standard deviations of the stream's component along the vector on neutral text at each
-    /// layer; for `set`, so many from the component's mean there. Where the vector's file says them, and without a map. Not for
-    /// `ablate` and `clamp`.
+    /// Instead of `scale`: the scale in standard deviations of the stream's component along the vector on neutral text
+    /// at each layer; for `set`, counted from the component's mean there. Only if the vector's file states them, and
+    /// without a map. Not for `ablate` and `clamp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std_scale: Option<f64>,
-    /// For `clamp`: the least component. Either this or `max`, or both.
+    /// For `clamp`: the least component. At least one of `min` and `max` is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
     /// For `clamp`: the largest component.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
-    /// Whether the vector is first divided by its norm, layer by layer. Can be false for `add` with `scale` alone.
+    /// Whether the vector is first divided by its norm, layer by layer. May be false only for `add` with `scale`.
     #[serde(default = "default_normalize", skip_serializing_if = "is_true")]
     pub normalize: bool,
-    /// The layers to steer; absent, all that the vector's file has or, with a map, that the map reaches from them.
+    /// The layers to steer; absent: all layers of the vector's file or, with a map, all layers that the map carries
+    /// them to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Layers>,
-    /// The tokens that are steered; absent: all of them or, with a `when` that is decided from the prompt, all that are
-    /// generated.
+    /// The tokens to steer; absent: all tokens or, with a `when` that is decided from the prompt, all generated tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply: Option<Apply>,
-    /// The condition on which the vector is used; absent: always. Where any of it is decided once, from the prompt, the vector
-    /// acts on generated tokens alone.
+    /// The condition on which the vector acts; absent: always. If any part of it is decided once, from the prompt, the
+    /// vector acts only on generated tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<When>,
-    /// How strongly the vector acts as generation goes on; absent: always the same.
+    /// The vector's strength over the course of the generation; absent: constant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
 }
@@ -201,7 +202,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl VectorUse {
-    /// The vector `vector`, normalised, times `scale`, added at all layers of its file to all tokens.
+    /// Adds `scale` times the normalised vector at all layers of its file to all tokens.
     pub fn new(vector: impl Into<VectorRef>, scale: f64) -> Self {
         Self {
             scale: Some(scale),
@@ -209,7 +210,7 @@ impl VectorUse {
         }
     }
 
-    /// The vector `vector`, normalised, times `scale` times the mean norm of each layer's stream, added to all tokens.
+    /// Adds `scale` times the mean norm of each layer's stream times the normalised vector to all tokens.
     pub fn relative(vector: impl Into<VectorRef>, scale: f64) -> Self {
         Self {
             relative_scale: Some(scale),
@@ -217,8 +218,7 @@ impl VectorUse {
         }
     }
 
-    /// The vector `vector`, normalised, times `scale` standard deviations of the component along it on neutral text, added to all
-    /// tokens.
+    /// Adds `scale` standard deviations of the component on neutral text times the normalised vector to all tokens.
     pub fn deviations(vector: impl Into<VectorRef>, scale: f64) -> Self {
         Self {
             std_scale: Some(scale),
@@ -226,13 +226,13 @@ impl VectorUse {
         }
     }
 
-    /// Removes all of the component along the vector `vector`, at all layers of its file, of all tokens.
+    /// Removes the whole component along `vector` at all layers of its file from all tokens.
     pub fn ablate(vector: impl Into<VectorRef>) -> Self {
         Self::unscaled(vector.into(), Op::Ablate)
     }
 
-    /// Keeps the component along the vector `vector` between `min` and `max`, either of which may be open, at all layers of its
-    /// file, of all tokens.
+    /// Keeps the component along `vector` between `min` and `max`, either of which may be absent, at all layers of its
+    /// file for all tokens.
     pub fn clamp(vector: impl Into<VectorRef>, min: Option<f64>, max: Option<f64>) -> Self {
         Self {
             min,
@@ -260,55 +260,55 @@ impl VectorUse {
         }
     }
 
-    /// The same at these layers only.
+    /// The same, only at these layers.
     pub fn at_layers(mut self, layers: impl IntoIterator<Item = usize>) -> Self {
         self.layers = Some(layers.into_iter().collect());
         self
     }
 
-    /// The same carried over by the map `map`, linearly.
+    /// The same, carried over by the linear part of the map `map`.
     pub fn through(mut self, map: impl Into<String>) -> Self {
         self.map = Some(map.into());
         self
     }
 
-    /// The same carried over as `rule` says. Only for a vector that goes [`through`](Self::through) a map.
+    /// The same, carried over by `rule`. Only for a vector that goes [`through`](Self::through) a map.
     pub fn offset(mut self, rule: OffsetRule) -> Self {
         self.offset = Some(rule);
         self
     }
 
-    /// The same with the vector as it is in its file.
+    /// The same, with the vector as it is in its file.
     pub fn unnormalized(mut self) -> Self {
         self.normalize = false;
         self
     }
 
-    /// The same doing `op`.
+    /// The same, with the operation `op`.
     pub fn op(mut self, op: Op) -> Self {
         self.op = op;
         self
     }
 
-    /// The same where `apply` says only.
+    /// The same, only on the tokens of `apply`.
     pub fn apply(mut self, apply: Apply) -> Self {
         self.apply = Some(apply);
         self
     }
 
-    /// The same on the condition `when` only.
+    /// The same, only on the condition `when`.
     pub fn when(mut self, when: impl Into<When>) -> Self {
         self.when = Some(when.into());
         self
     }
 
-    /// The same as strongly as `schedule` says.
+    /// The same, with the strength of `schedule`.
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = Some(schedule);
         self
     }
 
-    /// Where in the prompt it acts, with what an absent key means spelled out.
+    /// The tokens of the prompt that it acts on, with defaults filled in.
     pub fn in_prompt(&self) -> &Where {
         match (&self.apply, &self.when) {
             (Some(apply), _) => apply.prompt.as_ref().unwrap_or(&Where::None),
@@ -317,7 +317,7 @@ impl VectorUse {
         }
     }
 
-    /// Where among the generated tokens it acts, with what an absent key means spelled out.
+    /// The generated tokens that it acts on, with defaults filled in.
     pub fn in_generation(&self) -> &Where {
         match &self.apply {
             Some(apply) => apply.generation.as_ref().unwrap_or(&Where::None),
@@ -342,7 +342,7 @@ impl From<Vec<VectorUse>> for SteeringSpec {
 }
 
 impl SteeringSpec {
-    /// The names of all vectors of the library that it needs, conditions' included.
+    /// The names of all vectors of the library that it needs, including those of conditions.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.vectors.iter().flat_map(|used| {
             let tests = used.when.iter().flat_map(When::tests);
@@ -353,13 +353,13 @@ impl SteeringSpec {
         })
     }
 
-    /// The same with `conflict`.
+    /// The same, with `conflict`.
     pub fn conflict(mut self, conflict: Conflict) -> Self {
         self.conflict = conflict;
         self
     }
 
-    /// The same with `norm`.
+    /// The same, with `norm`.
     pub fn norm(mut self, norm: NormRule) -> Self {
         self.norm = norm;
         self

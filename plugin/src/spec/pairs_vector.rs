@@ -1,4 +1,4 @@
-//! A vector that is found from pairs of texts when it is asked for.
+//! A vector that is found from pairs of texts when a request needs it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,29 +19,29 @@ pub const MAX_PAIRS: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct PairsVector {
-    /// The model that it is found on: a source of the server's configuration, or a served model.
+    /// The model to find the vector on: a source of the server's configuration, or a served model.
     pub model: String,
-    /// The pairs, two different ones at least.
+    /// The pairs, at least two different ones.
     #[schemars(length(min = 2, max = MAX_PAIRS))]
     pub pairs: Vec<Pair>,
     /// How a direction is found from the texts' states.
     #[serde(default, skip_serializing_if = "is_default")]
     pub method: Method,
-    /// Which way along a principal component is positive.
+    /// How the sign of a principal component is chosen.
     #[serde(default, skip_serializing_if = "is_default")]
     pub sign: Sign,
     /// Which states of a text are compared.
     #[serde(default = "last", skip_serializing_if = "is_last")]
     #[schemars(with = "schema::TokenPositionSchema")]
     pub position: TokenPosition,
-    /// Of what is random in the method `lat`.
+    /// The seed of the random choices in the method `lat`.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(range(max = i64::MAX))]
     pub seed: u64,
-    /// Whether it is measured on neutral text where the stream lies along the vector, for `std_scale`.
+    /// Whether the component along the vector is also measured on neutral text, for `std_scale`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub neutral: bool,
-    /// The layers to find it at, of the model that it is found on; absent: all.
+    /// The layers of that model to find the vector at; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<LayersSchema>")]
     pub layers: Option<LayerSelection>,
@@ -58,7 +58,7 @@ fn is_last(position: &TokenPosition) -> bool {
 }
 
 impl PairsVector {
-    /// Found on `model` from `pairs`: their mean difference at the last token, at all layers.
+    /// A vector found on `model` from `pairs`: their mean difference at the last token, at all layers.
     pub fn new(model: impl Into<String>, pairs: Vec<Pair>) -> Self {
         Self {
             model: model.into(),
@@ -72,24 +72,25 @@ impl PairsVector {
         }
     }
 
-    /// Bytes of its texts.
+    /// Bytes of all texts.
     pub fn bytes(&self) -> usize {
         let pairs = self.pairs.iter();
         pairs.map(|pair| pair.positive.bytes() + pair.negative.bytes()).sum()
     }
 
-    /// Checks what can be checked without a model. `at` is where it stands, ending with a dot or empty, for messages.
+    /// Checks what can be checked without a model. `at` is the path of the table, ending with a dot or empty, for
+    /// messages.
     ///
     /// # Errors
     ///
-    /// Pairs that are none or too many, a sign that the method has no use for, a seed that files can't have.
+    /// There are no pairs or too many, the method does not take a sign, or the seed does not fit a file.
     pub fn validate(&self, at: &str) -> Result<(), SteeringError> {
         if self.pairs.len() > MAX_PAIRS {
             let found = format!("{} pairs", self.pairs.len());
             return Err(SteeringError::value(
                 format!("{at}pairs"),
                 found,
-                format!("{MAX_PAIRS} at most"),
+                format!("at most {MAX_PAIRS}"),
             ));
         }
         for (index, pair) in self.pairs.iter().enumerate() {
@@ -113,17 +114,17 @@ impl PairsVector {
             seed: self.seed,
             neutral: self.neutral,
         };
-        // The sign alone can be wrong.
+        // Only the sign can be wrong.
         wanted
             .check()
             .map_err(|reason| SteeringError::find_at(at, "sign", reason))
     }
 }
 
-/// A vector that was found from the pairs that a request brought.
+/// A vector that was found from the pairs of a request.
 #[derive(Clone)]
 pub struct FoundVector {
-    /// SHA-256 of what was asked for.
+    /// SHA-256 of the request for it.
     pub key: String,
     /// The vector.
     pub found: Arc<Found>,
@@ -141,14 +142,14 @@ impl fmt::Debug for FoundVector {
     }
 }
 
-/// What tells it from others; it is not read back.
+/// Writes the key that identifies the vector; it is never read back.
 impl Serialize for FoundVector {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map([("found", &self.key)])
     }
 }
 
-/// [`LayerSelection`], for the schema alone.
+/// Describes [`LayerSelection`] in the schema.
 pub(super) struct LayersSchema;
 
 impl JsonSchema for LayersSchema {

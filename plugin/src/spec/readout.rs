@@ -1,4 +1,4 @@
-//! What a request wants to see of the stream.
+//! What a request reads from the stream.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,91 +9,91 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{MAX_ENTRIES, MAX_LAYERS, MAX_POSITION, VectorRef, is_default};
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
 /// Most readouts of one request.
 pub const MAX_READOUTS: usize = 32;
 
-/// One number for each token: how its state stands to a vector. The state is the one that the layer's own steering is yet to be
-/// done to; what earlier layers did is in it.
+/// One number for each token that compares its state with a vector. The state is taken before the layer's own steering
+/// and after that of earlier layers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Readout {
-    /// The vector: its name in the library or, where the operator allows it, its numbers or pairs to find it from.
+    /// The vector: its name in the library or, if the operator allows it, its numbers or pairs to find it from.
     pub vector: VectorRef,
-    /// Name of the map that carries it to the served model, by its linear part; absent: it is native.
+    /// Name of the map that carries the vector to the served model, by its linear part; absent: the vector is native.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
-    /// The layer whose states are looked at, 0-based.
+    /// The layer whose states are read, 0-based.
     pub layer: usize,
     /// Which number.
     #[serde(default, skip_serializing_if = "is_default")]
     pub of: Of,
-    /// Of which tokens. Those of the prompt that a prefix cache holds are computed again, since it holds keys and values, not
-    /// states; with `generation` they need not be.
+    /// Which tokens to read. Prompt tokens in the prefix cache are computed again, since the cache holds keys and
+    /// values, not states; with `generation` this is not necessary.
     #[serde(default, skip_serializing_if = "is_default")]
     pub phase: ReadPhase,
 }
 
 steermap_extract::from_table!(Readout, "a readout: a table");
 
-/// Which number a readout is.
+/// The number that a readout takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Of {
-    /// The component along the vector's unit direction: `h . v / ||v||`, in the stream's units.
+    /// The component along the vector's unit direction: `h . v / ||v||`, in units of the stream.
     #[default]
     Projection,
-    /// The cosine of the angle between the two: `h . v / (||h|| ||v||)`.
+    /// The cosine of the angle between state and vector: `h . v / (||h|| ||v||)`.
     Cosine,
 }
 
-/// The tokens that are looked at.
+/// The tokens that are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadPhase {
-    /// Those of the prompt and those that are generated.
+    /// Prompt tokens and generated tokens.
     #[default]
     Both,
-    /// Those of the prompt alone.
+    /// Only prompt tokens.
     Prompt,
-    /// Those that are generated alone.
+    /// Only generated tokens.
     Generation,
 }
 
-/// States themselves, before the layer's own steering. Only where the operator allows it.
+/// The states themselves, before the layer's own steering. Only if the operator allows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct States {
-    /// After which layers, 0-based.
+    /// The layers after which states are taken, 0-based.
     #[schemars(length(min = 1, max = MAX_LAYERS))]
     pub layers: Vec<usize>,
-    /// Of which tokens.
+    /// The tokens whose states are taken.
     pub positions: StatePositions,
-    /// As which numbers.
+    /// The number format of the states.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dtype: StateDtype,
 }
 
 steermap_extract::from_table!(States, "a table of layers and positions");
 
-/// The tokens whose states are wanted.
+/// The tokens whose states are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatePositions {
-    /// Those of a phase: `"all"` (both), `"prompt"`, `"generation"`.
+    /// The tokens of a phase: `"all"` (both), `"prompt"`, `"generation"`.
     Phase(ReadPhase),
-    /// Those at these positions of the prompt; negative ones count from its end.
+    /// The tokens at these positions of the prompt; negative ones count from its end.
     Listed(Vec<i64>),
 }
 
-/// The numbers of states.
+/// The number format of states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StateDtype {
     /// 32-bit floats.
     #[default]
     F32,
-    /// 16-bit floats (IEEE half): beyond 65504 they are infinite.
+    /// 16-bit floats (IEEE half): values beyond 65504 become infinite.
     F16,
 }
 
@@ -121,11 +121,11 @@ impl States {
     pub(super) fn validate(&self, at: &str) -> Result<(), SteeringError> {
         let layers = format!("{at}.layers");
         if self.layers.is_empty() {
-            return Err(SteeringError::value(layers, "[]", "one layer at least"));
+            return Err(SteeringError::value(layers, "[]", "at least one layer"));
         }
         if self.layers.len() > MAX_LAYERS {
             let found = format!("{} layers", self.layers.len());
-            return Err(SteeringError::value(layers, found, format!("{MAX_LAYERS} at most")));
+            return Err(SteeringError::value(layers, found, format!("at most {MAX_LAYERS}")));
         }
         let mut seen = BTreeSet::new();
         if let Some(layer) = self.layers.iter().find(|layer| !seen.insert(**layer)) {
@@ -140,11 +140,11 @@ impl States {
         };
         let at = format!("{at}.positions");
         if positions.is_empty() {
-            return Err(SteeringError::value(at, "[]", "one position at least"));
+            return Err(SteeringError::value(at, "[]", "at least one position"));
         }
         if positions.len() > MAX_ENTRIES {
             let found = format!("{} positions", positions.len());
-            return Err(SteeringError::value(at, found, format!("{MAX_ENTRIES} at most")));
+            return Err(SteeringError::value(at, found, format!("at most {MAX_ENTRIES}")));
         }
         let beyond = positions
             .iter()

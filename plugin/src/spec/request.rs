@@ -1,69 +1,69 @@
-//! What a request asks for, and how it combines with the model's default.
+//! The `steering` field of a request, and how it combines with the model's default.
 
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::readout::MAX_READOUTS;
 use super::validate::{at_most, finite};
 use super::{Conflict, Layers, MAX_VECTORS, NormRule, Readout, States, SteeringSpec, VectorRef, VectorUse, is_default};
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
 /// The `steering` field of a request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct RequestSteering {
-    /// What becomes of the model's default spec.
+    /// What happens to the model's default spec.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
-    /// The vectors, in the order in which they act; with `extend`, after those of the default. With `replace` they must
-    /// be there, if only as an empty list.
+    /// The vectors, in the order in which they act; with `extend`, after those of the default. Required with `replace`,
+    /// where the list may be empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_VECTORS))]
     pub vectors: Option<Vec<VectorUse>>,
-    /// What happens where several vectors act at one layer and position; absent: `sequential` or, with `extend`, what
-    /// the default says.
+    /// What happens where several vectors act at one layer and position; absent: `sequential` or, with `extend`, the
+    /// default's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict: Option<Conflict>,
-    /// What happens to the stream's norm; absent: `free` or, with `extend`, what the default says.
+    /// What happens to the stream's norm; absent: `free` or, with `extend`, the default's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm: Option<NormRule>,
-    /// With `extend`: how vectors of the default are used by this request, each by its name. Only where the operator lets
-    /// requests replace the default.
+    /// With `extend`: changes to how this request uses vectors of the default, each given by its name. Only if the
+    /// operator lets requests replace the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_VECTORS))]
     pub change: Option<Vec<Change>>,
-    /// What the answer is to say of the stream, token by token. Alone, it leaves the default as it is.
+    /// Numbers per token that the answer reports from the stream. Without other keys, the default applies unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_READOUTS))]
     pub readout: Option<Vec<Readout>>,
-    /// States that the answer is to bring. Alone, it leaves the default as it is.
+    /// States that the answer reports. Without other keys, the default applies unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub states: Option<States>,
 }
 
 steermap_extract::from_table!(RequestSteering, "a steering spec: a table");
 
-/// Another use of a vector of the default: all that it is used for there, if it is used several times.
+/// A change to how a vector of the default is used. If the default uses it several times, the change applies to all of
+/// them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Change {
-    /// The vector's name, as the default has it.
+    /// The vector's name in the default.
     pub vector: String,
-    /// In place of the default's scale of either kind.
+    /// Replaces the default's `scale`, `relative_scale` or `std_scale`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// In place of the default's scale of either kind.
+    /// Replaces the default's `scale`, `relative_scale` or `std_scale`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_scale: Option<f64>,
-    /// In place of the default's scale of either kind.
+    /// Replaces the default's `scale`, `relative_scale` or `std_scale`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std_scale: Option<f64>,
-    /// In place of the default's layers.
+    /// Replaces the default's layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Layers>,
-    /// Whether it isn't used at all. No other key but `vector` may be there.
+    /// Whether the vector is left out. Excludes all other keys except `vector`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drop: bool,
 }
@@ -73,21 +73,21 @@ steermap_extract::from_table!(
     "a table of vector, and scale, relative_scale, std_scale, layers or drop"
 );
 
-/// What becomes of the model's default spec.
+/// What happens to the model's default spec.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The request's spec takes its place.
+    /// The request's spec replaces it.
     #[default]
     Replace,
     /// The request's vectors act after the default's.
     Extend,
-    /// The request is not steered. No other key but `readout` and `states` may be there.
+    /// The request is not steered. Excludes all other keys except `readout` and `states`.
     Off,
 }
 
 impl RequestSteering {
-    /// Not steered, whatever the default.
+    /// Not steered, whatever the default is.
     pub fn off() -> Self {
         Self {
             mode: Mode::Off,
@@ -104,14 +104,15 @@ impl RequestSteering {
         }
     }
 
-    /// Whether it asks for nothing but readouts and states: the default stays.
+    /// Whether it has only readouts and states, so that the default applies unchanged.
     pub fn only_reads(&self) -> bool {
         let reads = self.readout.is_some() || self.states.is_some();
         let steers = self.vectors.is_some() || self.conflict.is_some() || self.norm.is_some() || self.change.is_some();
         reads && !steers && self.mode != Mode::Off
     }
 
-    /// Which vectors of the [resolved](Self::resolve) spec are the default's as it has them: bit `i` is set for vector `i`.
+    /// Which vectors of the [resolved](Self::resolve) spec are unchanged from the default: bit `i` is set for vector
+    /// `i`.
     pub fn kept_of(&self, default: &SteeringSpec) -> u32 {
         if self.mode != Mode::Extend {
             return 0;
@@ -127,7 +128,8 @@ impl RequestSteering {
         bits.fold(0, |all, bit| all | bit)
     }
 
-    /// All vectors that it speaks of, each with its path, which begins with `at`: those that act, those of tests, those that are read.
+    /// All vectors that it refers to, each with its path, which begins with `at`: those of uses, of tests and of
+    /// readouts.
     pub fn vector_refs(&self, at: &str) -> Vec<(String, &VectorRef)> {
         let mut all = Vec::new();
         for (index, used) in self.vectors.iter().flatten().enumerate() {
@@ -142,7 +144,7 @@ impl RequestSteering {
         all
     }
 
-    /// The same, in the same order, to be changed.
+    /// The same, mutable, in the same order.
     pub fn vector_refs_mut(&mut self) -> Vec<&mut VectorRef> {
         let mut all = Vec::new();
         for used in self.vectors.iter_mut().flatten() {
@@ -159,11 +161,11 @@ impl RequestSteering {
         self.change.iter().flatten()
     }
 
-    /// Checks that each change is of a vector that `default` has, and fits it. `at` is as in [`validate`](Self::validate).
+    /// Checks that each change names a vector of `default`, and fits it. `at` is as in [`validate`](Self::validate).
     ///
     /// # Errors
     ///
-    /// A name that none of its vectors has, or a scale for a vector that can't have it.
+    /// No vector has the name, or the vector can't have the scale.
     pub fn check_changes(&self, default: Option<&SteeringSpec>, at: &str) -> Result<(), SteeringError> {
         for (index, change) in self.changes().enumerate() {
             let at = format!("{at}change[{index}]");
@@ -176,7 +178,7 @@ impl RequestSteering {
                 found = true;
             }
             if !found {
-                // Which there are is the operator's to tell.
+                // The names of the default's vectors are not revealed.
                 let expected = match default {
                     None => "none: the model has no default",
                     Some(_) => "the name of a vector of the model's default",
@@ -188,7 +190,7 @@ impl RequestSteering {
         Ok(())
     }
 
-    /// The spec that the request is steered with, where `default` is that of its model.
+    /// The spec that the request is steered with. `default` is that of its model.
     pub fn resolve(&self, default: Option<&SteeringSpec>) -> SteeringSpec {
         let base = match (self.mode, default) {
             (Mode::Off, _) => return SteeringSpec::default(),
@@ -209,11 +211,12 @@ impl RequestSteering {
     }
 
     /// Checks what can be checked without vectors, a model or the default. `at` is the path of this field, ending with
-    /// a dot, for messages. Unlike those of the [resolved](Self::resolve) spec, its numbers are the request's own.
+    /// a dot, for messages. Paths count the request's own vectors, not those of the [resolved](Self::resolve) spec.
     ///
     /// # Errors
     ///
-    /// As [`SteeringSpec::validate`]; another key beside `mode = "off"`; or nothing that steers or changes the default.
+    /// As [`SteeringSpec::validate`]; or there is another key beside `mode = "off"`, or no key that steers or changes
+    /// the default.
     pub fn validate(&self, at: &str) -> Result<(), SteeringError> {
         self.validate_reading(at)?;
         if self.only_reads() {
@@ -230,14 +233,14 @@ impl RequestSteering {
                 Some((key, _)) => Err(SteeringError::value(
                     format!("{at}{key}"),
                     "this key beside mode = \"off\"",
-                    "no key there but readout and states",
+                    "no other key than readout and states",
                 )),
                 None => Ok(()),
             };
         }
         if let Some(changes) = &self.change {
             if self.mode != Mode::Extend {
-                let found = "changes of a default that the request takes the place of";
+                let found = "changes to a default that the request replaces";
                 return Err(SteeringError::value(
                     format!("{at}change"),
                     found,
@@ -248,7 +251,7 @@ impl RequestSteering {
                 return Err(SteeringError::value(
                     format!("{at}change"),
                     "[]",
-                    "one change at least, or no such key",
+                    "at least one change, or no such key",
                 ));
             }
             at_most(&format!("{at}change"), changes.len(), MAX_VECTORS, "changes")?;
@@ -283,7 +286,7 @@ impl RequestSteering {
                 return Err(SteeringError::value(
                     field,
                     "[]",
-                    "one readout at least, or no such key",
+                    "at least one readout, or no such key",
                 ));
             }
             at_most(&field, readout.len(), MAX_READOUTS, "readouts")?;
@@ -338,16 +341,16 @@ impl Change {
         ];
         match (self.drop, keys.into_iter().find(|(_, there)| *there)) {
             (true, Some((name, _))) => {
-                let found = "this key of a vector that is dropped";
+                let found = "this key beside drop = true";
                 return Err(SteeringError::value(
                     field(name),
                     found,
-                    "no key there but vector and drop",
+                    "no other key than vector and drop",
                 ));
             }
             (false, None) => {
                 let expected = "scale, relative_scale, std_scale, layers or drop";
-                return Err(SteeringError::value(at, "no key but vector", expected));
+                return Err(SteeringError::value(at, "no other key than vector", expected));
             }
             _ => {}
         }
@@ -358,14 +361,14 @@ impl Change {
 }
 
 impl From<VectorUse> for RequestSteering {
-    /// In place of the default.
+    /// Replaces the default.
     fn from(vector: VectorUse) -> Self {
         SteeringSpec::from(vector).into()
     }
 }
 
 impl From<SteeringSpec> for RequestSteering {
-    /// Takes the place of the default.
+    /// Replaces the default.
     fn from(spec: SteeringSpec) -> Self {
         Self {
             mode: Mode::Replace,
@@ -375,30 +378,4 @@ impl From<SteeringSpec> for RequestSteering {
             ..Self::default()
         }
     }
-}
-
-/// Reads a [`RequestSteering`] or a [`SteeringSpec`] from JSON, with errors that name the field. `at` is the path of
-/// the value, ending with a dot, for messages.
-///
-/// # Errors
-///
-/// An unknown or missing key, or a value of the wrong type. [`validate`](SteeringSpec::validate) finds the rest.
-pub fn from_json<T: DeserializeOwned>(value: &serde_json::Value, at: &str) -> Result<T, SteeringError> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        // serde_path_to_error calls the top `.`.
-        let field = match error.path().to_string() {
-            top if top == "." => at.trim_end_matches('.').to_string(),
-            path => format!("{at}{path}"),
-        };
-        let message = error.inner().to_string();
-        // Serde's sentences have the parts of ours: "invalid type: string "4", expected f64".
-        let (found, expected) = message
-            .split_once(", expected ")
-            .unwrap_or((&message, "all keys there"));
-        let found = ["invalid type: ", "invalid value: "]
-            .iter()
-            .find_map(|prefix| found.strip_prefix(prefix))
-            .unwrap_or(found);
-        SteeringError::value(field, found, expected)
-    })
 }

@@ -1,4 +1,4 @@
-//! How strongly a vector acts as generation goes on.
+//! The strength of a vector over the course of a generation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,40 +7,40 @@ use super::validate::finite;
 use super::{MAX_ENTRIES, MAX_POSITION, TokenRef};
 use crate::SteeringError;
 
-/// Factors of what a vector does, by the number `t` of generated tokens: the first generated token is chosen under the factor
-/// of `t = 0`, the next one under that of 1. The tokens of the prompt have the first factor too.
+/// Factors of a vector's effect, by the number `t` of generated tokens: the first generated token is chosen under the
+/// factor of `t = 0`, the next one under that of 1. The prompt's tokens have the first factor.
 ///
-/// Either a ramp (`from`, `to`, `tokens`) or a list (`factors`). All factors are -1 to 1, for other operations than `add` 0 to 1, so
-/// that a scale is the most that a vector is ever used with. Where a factor is 0, the vector doesn't act.
+/// Either a ramp (`from`, `to`, `tokens`) or a list (`factors`). Factors are -1 to 1, for operations other than `add` 0
+/// to 1, so a vector never acts more strongly than its scale. Where a factor is 0, the vector doesn't act.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Schedule {
-    /// The way of a ramp; absent: `linear`.
+    /// The shape of a ramp; absent: `linear`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<Shape>,
-    /// Where a ramp begins.
+    /// The ramp's first factor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1.0, max = 1.0))]
     pub from: Option<f64>,
-    /// Where it ends, and stays.
+    /// The ramp's last factor, which then stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1.0, max = 1.0))]
     pub to: Option<f64>,
-    /// After how many tokens it ends.
+    /// The length of the ramp in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<i64>,
-    /// The factors themselves, one a token; the last one stays, unless they `repeat`.
+    /// The factors, one per token; the last one stays, unless they `repeat`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub factors: Option<Vec<f64>>,
-    /// Whether `factors` begin again after the last.
+    /// Whether `factors` start again after the last.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub repeat: bool,
-    /// The schedule starts when this token has been generated for the first time: the token after it is chosen under the factor
-    /// of `t = 0`. Absent: with the first generated token.
+    /// The schedule starts when this token is generated for the first time: the token after it is chosen under the
+    /// factor of `t = 0`. Absent: the schedule starts with the first generated token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<TokenRef>,
-    /// With `trigger`: the factor until then, in the prompt too; absent: 0.
+    /// With `trigger`: the factor until then, including the prompt; absent: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1.0, max = 1.0))]
     pub before: Option<f64>,
@@ -48,19 +48,19 @@ pub struct Schedule {
 
 steermap_extract::from_table!(Schedule, "a schedule: a table");
 
-/// The way of a ramp.
+/// The shape of a ramp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Shape {
     /// Straight: `from + (to - from) t / tokens`.
     #[default]
     Linear,
-    /// Slow, fast, slow: `from + (to - from) (1 - cos(pi t / tokens)) / 2`.
+    /// Slow at both ends: `from + (to - from) (1 - cos(pi t / tokens)) / 2`.
     Cosine,
 }
 
 impl Schedule {
-    /// From `from` to `to` within `tokens` generated tokens.
+    /// A ramp from `from` to `to` within `tokens` generated tokens.
     pub fn ramp(shape: Shape, from: f64, to: f64, tokens: i64) -> Self {
         Self {
             shape: Some(shape),
@@ -71,7 +71,7 @@ impl Schedule {
         }
     }
 
-    /// These factors, one a token.
+    /// These factors, one per token.
     pub fn listed(factors: impl Into<Vec<f64>>) -> Self {
         Self {
             factors: Some(factors.into()),
@@ -79,17 +79,18 @@ impl Schedule {
         }
     }
 
-    /// The same from the first `token` that is generated on, and nothing before.
+    /// The same, starting with the first `token` that is generated, with factor 0 before.
     pub fn after(mut self, token: TokenRef) -> Self {
         self.trigger = Some(token);
         self
     }
 
-    /// Checks what can be checked without a tokenizer. `at` is where it stands, for messages, and `least` the least factor.
+    /// Checks what can be checked without a tokenizer. `at` is the path of the schedule, for messages, and `least` the
+    /// least factor.
     ///
     /// # Errors
     ///
-    /// Neither a ramp nor a list, parts of both, or a number that can't be.
+    /// It is neither a ramp nor a list, has keys of both, or has an invalid number.
     pub(super) fn validate(&self, at: &str, least: f64) -> Result<(), SteeringError> {
         let field = |name: &str| format!("{at}.{name}");
         let factor = |at: &str, value: f64| {
@@ -97,7 +98,7 @@ impl Schedule {
             if (least..=1.0).contains(&value) {
                 return Ok(());
             }
-            let expected = format!("a factor of {least} to 1: the scale is the most there is");
+            let expected = format!("a factor of {least} to 1; for more, raise the scale");
             Err(SteeringError::value(at, value.to_string(), expected))
         };
         let ramp = [
@@ -116,14 +117,14 @@ impl Schedule {
                     ));
                 }
                 if factors.is_empty() {
-                    return Err(SteeringError::value(field("factors"), "[]", "one factor at least"));
+                    return Err(SteeringError::value(field("factors"), "[]", "at least one factor"));
                 }
                 if factors.len() > MAX_ENTRIES {
                     let found = format!("{} factors", factors.len());
                     return Err(SteeringError::value(
                         field("factors"),
                         found,
-                        format!("{MAX_ENTRIES} at most"),
+                        format!("at most {MAX_ENTRIES}"),
                     ));
                 }
                 for (index, value) in factors.iter().enumerate() {

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{RequestSteering, SteeringSpec};
 
-/// The JSON Schema (draft 2020-12) of a [`RequestSteering`] or a [`SteeringSpec`]; each also has a schema of its own
-/// under `$defs`.
+/// The JSON Schema (draft 2020-12) of a [`RequestSteering`] or a [`SteeringSpec`]; each also has its schema under
+/// `$defs`.
 ///
-/// It says less than [`SteeringSpec::validate`] checks: nothing of keys that exclude each other.
+/// It covers less than [`SteeringSpec::validate`] checks: it does not say which keys exclude each other.
 pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
     let any_of = [
@@ -28,7 +28,7 @@ pub fn schema() -> Value {
     schema
 }
 
-/// Makes one line of each paragraph of the descriptions, which are the code's comments.
+/// Joins the lines of each paragraph of the descriptions, which are the code's doc comments.
 fn unwrap_lines(schema: &mut Value) {
     match schema {
         Value::Object(table) => {
@@ -43,7 +43,7 @@ fn unwrap_lines(schema: &mut Value) {
     }
 }
 
-/// [`steermap_maps::OffsetRule`], for the schema alone.
+/// Describes [`steermap_maps::OffsetRule`] in the schema.
 #[derive(JsonSchema)]
 #[schemars(
     rename = "OffsetRule",
@@ -54,11 +54,11 @@ fn unwrap_lines(schema: &mut Value) {
 pub(super) enum OffsetRuleSchema {
     /// `A v`: a vector is a difference of states, so it moves by the map's linear part.
     Linear,
-    /// `A v + p`, as the paper has it.
+    /// `A v + p`, as in the paper.
     Affine,
 }
 
-/// [`steermap_maps::TokenPosition`], for the schema alone.
+/// Describes [`steermap_maps::TokenPosition`] in the schema.
 #[derive(JsonSchema)]
 #[schemars(
     rename = "TokenPosition",
@@ -67,10 +67,10 @@ pub(super) enum OffsetRuleSchema {
 )]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(super) enum TokenPositionSchema {
-    /// The last token's.
+    /// The state of the last token.
     Last,
-    /// The mean of all but the first token's.
+    /// The mean of the states of all tokens but the first.
     Mean,
-    /// The first token's in which the two texts of a pair differ.
+    /// The state of the first token in which the two texts of a pair differ.
     Answer,
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{cases, places};
+use crate::testing::{cases, from_json, places};
 
 /// One spec with every key.
 const FULL: &str = r#"
@@ -180,7 +180,7 @@ fn values_of_the_wrong_type_name_their_field() {
     for (vector, message) in [
         (
             json!({"scale": "4"}),
-            "s.vectors[0].scale: found string \"4\", expected f64".to_string(),
+            "s.vectors[0].scale: found string \"4\", expected a number".to_string(),
         ),
         (
             json!({"scale": 1, "apply": {"prompt": "some"}}),
@@ -192,7 +192,7 @@ fn values_of_the_wrong_type_name_their_field() {
         ),
         (
             json!({"scale": 1, "apply": {"prompt": {"positions": [1.5]}}}),
-            "s.vectors[0].apply.prompt.positions[0]: found floating point `1.5`, expected i64".to_string(),
+            "s.vectors[0].apply.prompt.positions[0]: found floating point `1.5`, expected a whole number".to_string(),
         ),
         (
             json!({"scale": 1, "apply": {"prompt": {"tokens": [3, -1]}}}),
@@ -221,15 +221,12 @@ fn values_of_the_wrong_type_name_their_field() {
     let message = wrong_place(json!({"position": [1]}));
     assert!(
         message.starts_with(
-            "s.vectors[0].apply.prompt.position: found unknown field `position`, expected one of `positions`"
+            "s.vectors[0].apply.prompt.position: found the unknown key `position`, expected one of `positions`"
         ),
         "{message}"
     );
     let message = from_json::<SteeringSpec>(&json!({"vectors": [{"scale": 1}]}), "s.").unwrap_err();
-    assert_eq!(
-        message.to_string(),
-        "s.vectors[0]: found missing field `vector`, expected all keys there"
-    );
+    assert_eq!(message.to_string(), "s.vectors[0]: found no key `vector`, expected one");
     for list in [json!([]), json!(["off"]), json!("off"), json!(null), json!(7)] {
         let message = from_json::<RequestSteering>(&list, "steering.")
             .unwrap_err()
@@ -263,7 +260,7 @@ fn values_that_can_not_be_right_name_their_field() {
     assert!(bad(VectorUse::relative("v", f64::NEG_INFINITY)).contains("[0].relative_scale: found -inf"));
     assert!(bad(VectorUse::new("v", 1.0).at_layers([])).contains("vectors[0].layers"));
     assert!(bad(VectorUse::new("v", 1.0).at_layers([2, 3, 2])).contains("2 twice"));
-    assert!(bad(VectorUse::new("v", 1.0).at_layers(0..4097)).contains("found 4097 layers, expected 4096 at most"));
+    assert!(bad(VectorUse::new("v", 1.0).at_layers(0..4097)).contains("found 4097 layers, expected at most 4096"));
     assert_eq!(
         bad(VectorUse::new("v", 1.0).offset(OffsetRule::Affine)),
         "s.vectors[0].offset: found \"affine\" without a map, expected a map beside it, or no such key"
@@ -277,7 +274,7 @@ fn values_that_can_not_be_right_name_their_field() {
     let many = SteeringSpec::from(vec![VectorUse::new("v", 1.0); 33]).validate("s.");
     assert_eq!(
         many.unwrap_err().to_string(),
-        "s.vectors: found 33 vectors, expected 32 at most"
+        "s.vectors: found 33 vectors, expected at most 32"
     );
     assert!(
         SteeringSpec::from(vec![VectorUse::new("v", 1.0); 32])
@@ -311,12 +308,12 @@ fn scales_are_one_of_two_and_fit_the_op() {
         ),
         (
             json!({"op": "ablate", "normalize": false}),
-            "normalize: found false beside op = \"ablate\", which goes by the direction alone, expected true or no \
+            "normalize: found false beside op = \"ablate\", which uses only the direction, expected true or no \
              such key",
         ),
         (
             json!({"op": "set", "scale": 1, "normalize": false}),
-            "normalize: found false beside op = \"set\", which goes by the direction alone, expected true or no such \
+            "normalize: found false beside op = \"set\", which uses only the direction, expected true or no such \
              key",
         ),
     ] {
@@ -330,7 +327,7 @@ fn scales_are_one_of_two_and_fit_the_op() {
     ] {
         assert!(SteeringSpec::from(vector).validate("").is_ok());
     }
-    assert!(wrong(json!({"op": "cap", "scale": 1})).starts_with("s.vectors[0].op: found unknown variant `cap`"));
+    assert!(wrong(json!({"op": "cap", "scale": 1})).starts_with("s.vectors[0].op: found `cap`"));
 }
 
 #[test]
@@ -347,7 +344,7 @@ fn clamps_have_bounds_and_no_scale() {
         ),
         (
             json!({"op": "clamp", "min": 2, "max": 1}),
-            "min: found 2, above max, 1, expected 1 at most",
+            "min: found 2, above max, 1, expected at most 1",
         ),
         (
             json!({"op": "clamp", "max": 1e39}),
@@ -355,7 +352,7 @@ fn clamps_have_bounds_and_no_scale() {
         ),
         (
             json!({"op": "clamp", "max": 1, "normalize": false}),
-            "normalize: found false beside op = \"clamp\", which goes by the direction alone, expected true or no such key",
+            "normalize: found false beside op = \"clamp\", which uses only the direction, expected true or no such key",
         ),
         (
             json!({"scale": 1, "max": 1}),
@@ -406,7 +403,7 @@ fn selectors_that_select_nothing_are_refused() {
         let message = wrong_place(json!({name: []}));
         assert_eq!(
             message,
-            format!("{at}.{name}: found [], expected one entry at least, or no such key")
+            format!("{at}.{name}: found [], expected at least one entry, or no such key")
         );
     }
     assert!(wrong_place(json!({})).starts_with(&format!("{at}: found {{}}, expected positions")));
@@ -417,7 +414,7 @@ fn selectors_that_select_nothing_are_refused() {
     ] {
         let message = wrong(json!({"scale": 1, "apply": apply}));
         assert!(
-            message.starts_with("s.vectors[0].apply: found none at all"),
+            message.starts_with("s.vectors[0].apply: found tokens of neither phase"),
             "{message}"
         );
     }
@@ -437,7 +434,7 @@ fn selectors_that_select_nothing_are_refused() {
 fn selectors_have_limits() {
     let message = wrong_place(json!({"positions": vec![1; 1025]}));
     assert!(
-        message.contains("positions: found 1025 entries, expected 1024 at most"),
+        message.contains("positions: found 1025 entries, expected at most 1024"),
         "{message}"
     );
     let message = wrong_place(json!({"tokens": ["x".repeat(1025)]}));
@@ -516,7 +513,7 @@ fn conditions_are_decided_after_the_prompt() {
     let message = wrong(json!({"scale": 1, "when": when, "apply": {"prompt": "all", "generation": "all"}}));
     assert_eq!(
         message,
-        "s.vectors[0].apply.prompt: found a place beside `when`, which is decided after the prompt, expected \"none\" \
+        "s.vectors[0].apply.prompt: found tokens of the prompt beside `when`, which is decided after the prompt, expected \"none\" \
          or no such key"
     );
     let spec = json!({"vectors": [{"vector": "v", "scale": 1, "when": when, "apply": {"prompt": "none",
@@ -542,11 +539,11 @@ fn conditions_are_decided_after_the_prompt() {
         ),
         (
             json!({"vector": "c", "layer": 1, "each": "token", "above": 1, "release": 1.5}),
-            "release: found 1.5, expected 1 at most, which is above",
+            "release: found 1.5, expected at most 1, the value of above",
         ),
         (
             json!({"vector": "c", "layer": 1, "each": "token", "below": 1, "release": 0.5}),
-            "release: found 0.5, expected 1 at least, which is below",
+            "release: found 0.5, expected at least 1, the value of below",
         ),
         (
             json!({"vector": "c", "layer": 1, "each": "token", "below": 1, "window": 0}),
@@ -554,16 +551,16 @@ fn conditions_are_decided_after_the_prompt() {
         ),
         (
             json!({"vector": "c", "layer": 1, "each": "token", "below": 1, "token": "mean"}),
-            "token: found \"mean\" beside each = \"token\", expected no such key; window takes a mean",
+            "token: found \"mean\" beside each = \"token\", expected no such key; use window for a mean",
         ),
-        (json!({"all": []}), "all: found [], expected one condition at least"),
+        (json!({"all": []}), "all: found [], expected at least one condition"),
         (
             json!({"any": [{"vector": "c", "layer": 1, "above": 1}, {"all": [{"vector": "c", "layer": 1}]}]}),
             "any[1].all[0].above: found neither, expected above or below",
         ),
         (
             json!({"vector": "c", "layer": -1, "above": 1}),
-            "layer: found integer `-1`, expected usize",
+            "layer: found integer `-1`, expected a whole number, 0 or more",
         ),
     ] {
         assert_eq!(
@@ -577,18 +574,18 @@ fn conditions_are_decided_after_the_prompt() {
     );
     let message = wrong(json!({"scale": 1, "when": deep}));
     assert!(
-        message.ends_with("found 9 lists in each other, expected at most 8"),
+        message.ends_with("found 9 nested lists, expected at most 8"),
         "{message}"
     );
     let many = vec![json!({"vector": "c", "layer": 1, "above": 1}); 65];
     let message = wrong(json!({"scale": 1, "when": {"any": many}}));
     assert_eq!(
         message,
-        "s.vectors: found more than 64 tests in `when`, expected 64 at most"
+        "s.vectors: found more than 64 tests in `when`, expected at most 64"
     );
     let both = wrong(json!({"scale": 1, "when": {"all": [{"vector": "c", "layer": 1, "above": 1}], "any": []}}));
     assert!(
-        both.contains("found the key \"any\" beside it, expected it alone"),
+        both.contains("found the key \"any\" beside all or any, expected no other key"),
         "{both}"
     );
     let message = wrong(json!({"scale": 1, "when": {"vector": "/c", "layer": 1, "above": 1}}));
@@ -612,7 +609,7 @@ fn schedules_are_a_ramp_or_a_list() {
         ),
         (
             json!({"from": 0, "to": 1.5, "tokens": 3}),
-            "to: found 1.5, expected a factor of -1 to 1: the scale is the most there is",
+            "to: found 1.5, expected a factor of -1 to 1; for more, raise the scale",
         ),
         (
             json!({"from": 0, "to": 1, "tokens": 0}),
@@ -620,15 +617,15 @@ fn schedules_are_a_ramp_or_a_list() {
         ),
         (
             json!({"factors": []}),
-            "factors: found [], expected one factor at least",
+            "factors: found [], expected at least one factor",
         ),
         (
             json!({"factors": [1, -2]}),
-            "factors[1]: found -2, expected a factor of -1 to 1: the scale is the most there is",
+            "factors[1]: found -2, expected a factor of -1 to 1; for more, raise the scale",
         ),
         (
             json!({"factors": vec![1; 1025]}),
-            "factors: found 1025 factors, expected 1024 at most",
+            "factors: found 1025 factors, expected at most 1024",
         ),
         (
             json!({"factors": [1], "to": 1}),
@@ -648,11 +645,11 @@ fn schedules_are_a_ramp_or_a_list() {
         ),
         (
             json!({"factors": [1], "trigger": 5, "before": 2}),
-            "before: found 2, expected a factor of -1 to 1: the scale is the most there is",
+            "before: found 2, expected a factor of -1 to 1; for more, raise the scale",
         ),
         (
             json!({"shape": "square"}),
-            "shape: found unknown variant `square`, expected `linear` or `cosine`",
+            "shape: found `square`, expected `linear` or `cosine`",
         ),
     ] {
         assert_eq!(schedule(value), format!("s.vectors[0].schedule.{message}"));
@@ -689,7 +686,7 @@ fn only_additions_may_be_turned_round() {
     let message = wrong(json!({"op": "ablate", "schedule": schedule}));
     assert_eq!(
         message,
-        "s.vectors[0].schedule.to: found -0.5, expected a factor of 0 to 1: the scale is the most there is"
+        "s.vectors[0].schedule.to: found -0.5, expected a factor of 0 to 1; for more, raise the scale"
     );
 }
 
@@ -702,7 +699,7 @@ fn requests_change_and_read() {
     for (request, message) in [
         (
             json!({"readout": []}),
-            "readout: found [], expected one readout at least, or no such key",
+            "readout: found [], expected at least one readout, or no such key",
         ),
         (
             json!({"readout": [{"vector": "/", "layer": 1}]}),
@@ -710,19 +707,19 @@ fn requests_change_and_read() {
         ),
         (
             json!({"readout": [{"vector": "a"}]}),
-            "readout[0]: found missing field `layer`",
+            "readout[0]: found no key `layer`",
         ),
         (
             json!({"readout": [{"vector": "a", "layer": 1, "of": "angle"}]}),
-            "readout[0].of: found unknown variant `angle`",
+            "readout[0].of: found `angle`",
         ),
         (
             json!({"readout": vec![json!({"vector": "a", "layer": 1}); 33]}),
-            "readout: found 33 readouts, expected 32 at most",
+            "readout: found 33 readouts, expected at most 32",
         ),
         (
             json!({"states": {"layers": [], "positions": "all"}}),
-            "states.layers: found [], expected one layer at least",
+            "states.layers: found [], expected at least one layer",
         ),
         (
             json!({"states": {"layers": [1, 1], "positions": "all"}}),
@@ -730,7 +727,7 @@ fn requests_change_and_read() {
         ),
         (
             json!({"states": {"layers": [1], "positions": []}}),
-            "states.positions: found [], expected one position at least",
+            "states.positions: found [], expected at least one position",
         ),
         (
             json!({"states": {"layers": [1], "positions": "some"}}),
@@ -740,25 +737,22 @@ fn requests_change_and_read() {
             json!({"states": {"layers": [1], "positions": [0, i64::MAX]}}),
             "states.positions[1]: found 9223372036854775807",
         ),
-        (
-            json!({"states": {"layers": [1]}}),
-            "states: found missing field `positions`",
-        ),
+        (json!({"states": {"layers": [1]}}), "states: found no key `positions`"),
         (
             json!({"change": [{"vector": "a", "scale": 1}]}),
-            "change: found changes of a default that the request takes the place of",
+            "change: found changes to a default that the request replaces",
         ),
         (
             json!({"mode": "extend", "change": []}),
-            "change: found [], expected one change at least",
+            "change: found [], expected at least one change",
         ),
         (
             json!({"mode": "extend", "change": [{"vector": "a"}]}),
-            "change[0]: found no key but vector, expected scale",
+            "change[0]: found no other key than vector, expected scale",
         ),
         (
             json!({"mode": "extend", "change": [{"vector": "a", "drop": true, "scale": 1}]}),
-            "change[0].scale: found this key of a vector that is dropped",
+            "change[0].scale: found this key beside drop = true",
         ),
         (
             json!({"mode": "extend", "change": [{"vector": "a", "scale": 1, "relative_scale": 1}]}),
@@ -877,10 +871,10 @@ fn requests_that_say_nothing_are_refused() {
     assert!(wrong(json!({"norm": "preserve"})).starts_with("steering.vectors: found no such key"));
     assert_eq!(
         wrong(json!({"mode": "off", "vectors": []})),
-        "steering.vectors: found this key beside mode = \"off\", expected no key there but readout and states"
+        "steering.vectors: found this key beside mode = \"off\", expected no other key than readout and states"
     );
     assert!(wrong(json!({"mode": "off", "norm": "free"})).starts_with("steering.norm: "));
-    assert!(wrong(json!({"mode": "on"})).starts_with("steering.mode: found unknown variant `on`"));
+    assert!(wrong(json!({"mode": "on"})).starts_with("steering.mode: found `on`"));
     assert!(wrong(json!({"vectors": [{"vector": "v"}]})).starts_with("steering.vectors[0].scale: found neither"));
 }
 

@@ -1,4 +1,4 @@
-//! What can be known to be wrong in a spec without vectors, a model or a prompt.
+//! Checks of a spec that need no vectors, model or prompt.
 
 use residual_hooks::Phase;
 
@@ -6,7 +6,7 @@ use super::apply::{Apply, Selection, TokenRef, Where, Window};
 use super::when::MAX_TESTS;
 use super::{MAX_ENTRIES, MAX_POSITION, MAX_TOKEN_TEXT, MAX_VECTORS, Op, SteeringSpec, VectorUse};
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
 impl SteeringSpec {
     /// Checks what can be checked without vectors, a model or a prompt. `at` is the path of the spec, ending with a dot
@@ -15,10 +15,11 @@ impl SteeringSpec {
     /// # Errors
     ///
     /// A name that no vector or map can have, a scale or threshold that is not a finite 32-bit number, keys that are
-    /// missing or exclude each other, an empty, repeated or overlong list, or a selector that selects nothing.
+    /// missing or exclude each other, a list that is empty, too long or repeats an entry, or a selector that selects
+    /// nothing.
     pub fn validate(&self, at: &str) -> Result<(), SteeringError> {
         at_most(&format!("{at}vectors"), self.vectors.len(), MAX_VECTORS, "vectors")?;
-        // Before anything is said of any of them.
+        // Checked first, so that later messages stay bounded.
         let conditions = self.vectors.iter().filter_map(|vector| vector.when.as_ref());
         let tests: usize = conditions.map(|when| when.count(MAX_TESTS)).sum();
         if tests > MAX_TESTS {
@@ -26,7 +27,7 @@ impl SteeringSpec {
             return Err(SteeringError::value(
                 format!("{at}vectors"),
                 found,
-                format!("{MAX_TESTS} at most"),
+                format!("at most {MAX_TESTS}"),
             ));
         }
         let mut vectors = self.vectors.iter().enumerate();
@@ -60,20 +61,20 @@ impl VectorUse {
             if when.waits_for_the_prompt() && *self.in_prompt() != Where::None {
                 return Err(SteeringError::value(
                     field("apply.prompt"),
-                    "a place beside `when`, which is decided after the prompt",
+                    "tokens of the prompt beside `when`, which is decided after the prompt",
                     "\"none\" or no such key",
                 ));
             }
         }
         if let Some(schedule) = &self.schedule {
-            // What removes a component would add to it.
+            // With a negative factor, an operation that removes a component would add to it.
             let least = if self.op == Op::Add { -1.0 } else { 0.0 };
             schedule.validate(&field("schedule"), least)?;
         }
         Ok(())
     }
 
-    /// The ways to say how strongly it acts, one of which may be there.
+    /// The keys that state the strength; at most one may be given.
     fn scales(&self) -> [(&'static str, Option<f64>); 3] {
         [
             ("scale", self.scale),
@@ -129,9 +130,9 @@ impl VectorUse {
         }
         if !self.normalize {
             let reason = match (self.op, self.relative_scale, self.std_scale) {
-                (Op::Ablate, ..) => Some("op = \"ablate\", which goes by the direction alone"),
-                (Op::Set, ..) => Some("op = \"set\", which goes by the direction alone"),
-                (Op::Clamp, ..) => Some("op = \"clamp\", which goes by the direction alone"),
+                (Op::Ablate, ..) => Some("op = \"ablate\", which uses only the direction"),
+                (Op::Set, ..) => Some("op = \"set\", which uses only the direction"),
+                (Op::Clamp, ..) => Some("op = \"clamp\", which uses only the direction"),
                 (Op::Add, Some(_), _) => Some("relative_scale, which is that of a direction"),
                 (Op::Add, None, Some(_)) => Some("std_scale, which is that of a direction"),
                 (Op::Add, None, None) => None,
@@ -156,14 +157,14 @@ impl VectorUse {
             }
         }
         if !self.normalize {
-            let found = "false beside op = \"clamp\", which goes by the direction alone";
+            let found = "false beside op = \"clamp\", which uses only the direction";
             return Err(SteeringError::value(field("normalize"), found, "true or no such key"));
         }
         match (self.min, self.max) {
             (None, None) => Err(SteeringError::value(field("min"), "neither", "min, max or both")),
             (Some(min), Some(max)) if min > max => {
                 let found = format!("{min}, above max, {max}");
-                Err(SteeringError::value(field("min"), found, format!("{max} at most")))
+                Err(SteeringError::value(field("min"), found, format!("at most {max}")))
             }
             _ => Ok(()),
         }
@@ -184,7 +185,7 @@ impl Apply {
         let nowhere = |tokens: &Option<Where>| matches!(tokens, None | Some(Where::None));
         if nowhere(&self.prompt) && nowhere(&self.generation) {
             let expected = "tokens of the prompt, of the generation, or no such key";
-            return Err(SteeringError::value(at, "none at all", expected));
+            return Err(SteeringError::value(at, "tokens of neither phase", expected));
         }
         Ok(())
     }
@@ -196,7 +197,7 @@ impl Selection {
             return Err(SteeringError::value(
                 at,
                 "{}",
-                "positions, windows, tokens, roles or their exclude_* twins",
+                "positions, windows, tokens, roles or their exclude_* forms",
             ));
         }
         let include = ("positions", &self.positions, "windows", &self.windows);
@@ -217,7 +218,7 @@ impl Selection {
         }
         for (name, roles) in [("roles", &self.roles), ("exclude_roles", &self.exclude_roles)] {
             if phase == Phase::Generation && roles.is_some() {
-                let found = "roles of what is generated, which is the assistant's";
+                let found = "roles for generated tokens, which are always the assistant's";
                 return Err(SteeringError::value(format!("{at}.{name}"), found, "no such key"));
             }
             let earlier = |index: usize, role| roles.iter().flatten().take(index).any(|other| other == role);
@@ -246,7 +247,7 @@ impl Window {
         let Some(end) = self.end else { return Ok(()) };
         bound(at, end, self, phase)?;
         let empty = match phase {
-            // An end of 0 is no position's, whichever end the start counts from.
+            // A window that ends at 0 is empty, whichever end its start counts from.
             Phase::Prompt => end == 0 || ((self.start < 0) == (end < 0) && self.start >= end),
             Phase::Generation => self.start >= end,
         };
@@ -287,7 +288,7 @@ fn each<T>(
     let Some(list) = list else { return Ok(()) };
     let at = format!("{at}.{name}");
     if list.is_empty() {
-        return Err(SteeringError::value(at, "[]", "one entry at least, or no such key"));
+        return Err(SteeringError::value(at, "[]", "at least one entry, or no such key"));
     }
     at_most(&at, list.len(), MAX_ENTRIES, "entries")?;
     list.iter()
@@ -295,7 +296,7 @@ fn each<T>(
         .try_for_each(|(index, entry)| check(&format!("{at}[{index}]"), entry))
 }
 
-/// Checks a position or a window's bound; `found` is what it is part of.
+/// Checks a position or a window's bound; `found` is the value to report.
 fn bound(at: &str, position: i64, found: impl ToString, phase: Phase) -> Result<(), SteeringError> {
     let least = match phase {
         Phase::Prompt => -MAX_POSITION,
@@ -306,14 +307,14 @@ fn bound(at: &str, position: i64, found: impl ToString, phase: Phase) -> Result<
     }
     let expected = match phase {
         Phase::Generation if position < 0 => {
-            "-1, the prompt's last token, or more, as it is not known where a generation ends".to_string()
+            "-1, the prompt's last token, or more, since the end of a generation is not known".to_string()
         }
         _ => format!("{least} to {MAX_POSITION}"),
     };
     Err(SteeringError::value(at, found.to_string(), expected))
 }
 
-/// Checks that a number fits f32, which is what offsets, components and thresholds are made of.
+/// Checks that a number is finite as f32, the type of offsets, components and thresholds.
 pub(super) fn finite(at: &str, number: f64) -> Result<(), SteeringError> {
     if (number as f32).is_finite() {
         return Ok(());
@@ -328,6 +329,6 @@ pub(super) fn at_most(at: &str, count: usize, limit: usize, what: &str) -> Resul
     Err(SteeringError::value(
         at,
         format!("{count} {what}"),
-        format!("{limit} at most"),
+        format!("at most {limit}"),
     ))
 }

@@ -1,4 +1,4 @@
-//! Which vector is meant: one of the library, by its name, one that the spec brings along, or one that is found from pairs.
+//! A reference to a vector: the name of one in the library, its numbers, or pairs to find it from.
 
 use std::fmt;
 
@@ -12,9 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::first_key::WithFirst;
 use super::pairs_vector::{FoundVector, PairsVector};
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
-/// Most numbers of a vector that a spec brings along: eight times the width of the widest models.
+/// Most numbers of an inline vector: eight times the width of the widest models.
 pub const MAX_INLINE_NUMBERS: usize = 1 << 17;
 
 /// The keys of a vector that is found from pairs.
@@ -30,18 +30,18 @@ pub enum VectorRef {
     Name(String),
     /// The vector itself.
     Inline(InlineVector),
-    /// Pairs to find it from. In requests alone.
+    /// Pairs to find it from. Only in requests.
     Pairs(Box<PairsVector>),
-    /// What was found from a request's pairs; nothing that is written.
+    /// The vector found from a request's pairs; never written in a spec.
     #[schemars(skip)]
     Found(FoundVector),
 }
 
-/// A vector that a spec brings along: one layer of the served model or, with a map, of the model that the map starts from.
+/// A vector given by its numbers: one layer of the served model or, with a map, of the map's source model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct InlineVector {
-    /// The layer whose stream it lives in, 0-based.
+    /// The layer of the vector, 0-based.
     pub layer: usize,
     /// Its numbers: little-endian 32-bit floats, in base64 with padding.
     #[schemars(length(max = MAX_INLINE_NUMBERS * 16 / 3))]
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for VectorRef {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VectorRef, A::Error> {
-                // The first key says which of the two it is.
+                // The first key decides which of the two forms it is.
                 let Some(first) = map.next_key::<String>()? else {
                     return Err(A::Error::missing_field("layer"));
                 };
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for VectorRef {
 }
 
 impl VectorRef {
-    /// The name, if it is one of the library.
+    /// The name, if the vector is in the library.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Name(name) => Some(name),
@@ -98,7 +98,7 @@ impl VectorRef {
         }
     }
 
-    /// What messages and metrics call it.
+    /// The vector's name in messages and metrics.
     pub fn label(&self) -> &str {
         match self {
             Self::Name(name) => name,
@@ -107,18 +107,18 @@ impl VectorRef {
         }
     }
 
-    /// Checks what can be checked without a library. `at` is where it stands, for messages.
+    /// Checks what can be checked without a library. `at` is the path of the vector, for messages.
     ///
     /// # Errors
     ///
-    /// A name that no vector can have, or more numbers than a spec may bring along.
+    /// A name that no vector can have, or too many numbers.
     pub(crate) fn validate(&self, at: &str) -> Result<(), SteeringError> {
         match self {
             Self::Name(name) => check_name(at, name),
             Self::Inline(inline) if inline.f32.len() / 16 * 3 > MAX_INLINE_NUMBERS => Err(SteeringError::value(
                 format!("{at}.f32"),
                 format!("{} characters", inline.f32.len()),
-                format!("the base64 of {MAX_INLINE_NUMBERS} numbers at most"),
+                format!("the base64 of at most {MAX_INLINE_NUMBERS} numbers"),
             )),
             Self::Inline(_) | Self::Found(_) => Ok(()),
             Self::Pairs(pairs) => pairs.validate(&format!("{at}.")),
@@ -136,11 +136,11 @@ impl InlineVector {
         }
     }
 
-    /// Its numbers. `at` is where it stands, for messages.
+    /// Its numbers. `at` is the path of the vector, for messages.
     ///
     /// # Errors
     ///
-    /// A text that is not base64, or not of a whole number of floats.
+    /// The text is not base64, or not a whole number of floats.
     pub(crate) fn values(&self, at: &str) -> Result<Vec<f32>, SteeringError> {
         let wrong = |found: String| {
             let expected = "little-endian 32-bit floats in base64, with padding";

@@ -1,4 +1,4 @@
-//! On what condition a vector is used.
+//! The condition on which a vector acts.
 
 use std::fmt;
 
@@ -12,58 +12,59 @@ use super::first_key::WithFirst;
 use super::validate::finite;
 use super::{VectorRef, is_default};
 use crate::SteeringError;
-use crate::library::check_name;
+use crate::name::check_name;
 
-/// Most tests in one spec: each is a product of the state with a direction and, if it is decided token by token, one at every
-/// token.
+/// Most tests in one spec. Each test costs a product of the state with a direction, at every token if it is decided
+/// token by token.
 pub const MAX_TESTS: usize = 64;
 
-/// How deep conditions may lie in each other.
+/// How deep conditions may be nested.
 pub const MAX_DEPTH: usize = 8;
 
 /// The longest window of a test, in tokens.
 pub const MAX_WINDOW: usize = 4096;
 
-/// A condition: a test, `{"all": [..]}` of several or `{"any": [..]}` of them.
+/// A condition: a test, or `{"all": [..]}` or `{"any": [..]}` of several conditions.
 #[derive(Clone, Debug, PartialEq)]
 pub enum When {
     /// The state passes a test.
     Test(Box<Test>),
     /// All of these hold.
     All(Vec<When>),
-    /// One of these holds at least.
+    /// At least one of these holds.
     Any(Vec<When>),
 }
 
-/// Whether a state has a component along a vector's unit direction that is above or below a threshold. The state is the one
-/// that the layer's own steering is yet to be done to; what earlier layers did is in it.
+/// Whether the component of a state along a vector's unit direction is above or below a threshold. The state is taken
+/// before the layer's own steering and after that of earlier layers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Test {
-    /// The vector: its name in the library or, where the operator allows it, its numbers or pairs to find it from.
+    /// The vector: its name in the library or, if the operator allows it, its numbers or pairs to find it from.
     pub vector: VectorRef,
-    /// Name of the map that carries it to the served model, by its linear part; absent: it is native.
+    /// Name of the map that carries the vector to the served model, by its linear part; absent: the vector is native.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
-    /// The layer whose state is looked at, 0-based.
+    /// The layer whose state is tested, 0-based.
     pub layer: usize,
-    /// How often it is decided.
+    /// How often the test is decided.
     #[serde(default, skip_serializing_if = "is_default")]
     pub each: Each,
-    /// Which state of the prompt, if it is decided once.
+    /// Which state of the prompt is tested, if the test is decided once.
     #[serde(default, skip_serializing_if = "is_default")]
     pub token: TokenState,
-    /// Passed if the component is greater than this. Either this or `below`.
+    /// The test passes if the component is greater than this. Excludes `below`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above: Option<f64>,
-    /// Passed if the component is less than this. Either this or `above`.
+    /// The test passes if the component is less than this. Excludes `above`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<f64>,
-    /// With `each = "token"`: once passed, the test stays so until the component is less than this (with `above`) or greater
-    /// (with `below`). Absent: the threshold itself.
+    /// With `each = "token"`: a test that has passed keeps passing until the component is less than this (with `above`)
+    /// or greater (with `below`). Absent: the threshold itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<f64>,
-    /// With `each = "token"`: it is the mean of the components of so many tokens, up to this one, that is compared. Absent: 1.
+    /// With `each = "token"`: the number of tokens, up to the present one, whose components' mean is compared. Absent:
+    /// 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_WINDOW))]
     pub window: Option<usize>,
@@ -75,21 +76,21 @@ steermap_extract::from_table!(Test, "a condition: a table");
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Each {
-    /// Once for a sequence, from its prompt.
+    /// Once per sequence, from its prompt.
     #[default]
     Prompt,
-    /// At every token of prompt and generation, for what is done to this token from the test's layer on.
+    /// At every token of prompt and generation, for the steering of that token from the test's layer on.
     Token,
 }
 
-/// Which state of the prompt a test looks at.
+/// Which state of the prompt a test reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenState {
-    /// That of its last token.
+    /// The state of its last token.
     #[default]
     Last,
-    /// The mean over all its tokens.
+    /// The mean over all its tokens' states.
     Mean,
 }
 
@@ -118,19 +119,19 @@ impl Test {
         }
     }
 
-    /// The same of the mean over the prompt's tokens.
+    /// The same for the mean over the prompt's tokens.
     pub fn mean(mut self) -> Self {
         self.token = TokenState::Mean;
         self
     }
 
-    /// The same of each token.
+    /// The same for each token.
     pub fn each_token(mut self) -> Self {
         self.each = Each::Token;
         self
     }
 
-    /// The same with the vector carried over by the map `map`.
+    /// The same, with the vector carried over by the map `map`.
     pub fn through(mut self, map: impl Into<String>) -> Self {
         self.map = Some(map.into());
         self
@@ -165,15 +166,16 @@ impl Test {
             return Err(SteeringError::value(
                 field("token"),
                 found,
-                "no such key; window takes a mean",
+                "no such key; use window for a mean",
             ));
         }
         if let Some(release) = self.release {
             finite(&field("release"), release)?;
             if (above && release > threshold) || (!above && release < threshold) {
-                let expected = match above {
-                    true => format!("{threshold} at most, which is above"),
-                    false => format!("{threshold} at least, which is below"),
+                let expected = if above {
+                    format!("at most {threshold}, the value of above")
+                } else {
+                    format!("at least {threshold}, the value of below")
                 };
                 return Err(SteeringError::value(field("release"), release.to_string(), expected));
             }
@@ -208,7 +210,7 @@ impl When {
         }
     }
 
-    /// How many tests it has; beyond `most` it is not counted on.
+    /// The number of its tests; counting stops beyond `most`.
     pub(super) fn count(&self, most: usize) -> usize {
         let (Self::All(parts) | Self::Any(parts)) = self else {
             return 1;
@@ -223,7 +225,7 @@ impl When {
         count
     }
 
-    /// All its tests, each with its path; `at` is that of the condition.
+    /// All its tests, each with its path; `at` is the path of the condition.
     pub(crate) fn tests_at(&self, at: &str) -> Vec<(String, &Test)> {
         let (name, parts) = match self {
             Self::Test(test) => return vec![(at.to_string(), test)],
@@ -236,7 +238,7 @@ impl When {
             .collect()
     }
 
-    /// The vectors of its tests, in the same order, to be changed.
+    /// The vectors of its tests, mutable, in the same order.
     pub(super) fn vectors_mut<'a>(&'a mut self, all: &mut Vec<&'a mut VectorRef>) {
         match self {
             Self::Test(test) => all.push(&mut test.vector),
@@ -244,17 +246,17 @@ impl When {
         }
     }
 
-    /// Whether any of it is decided once for the sequence: then it is known for generated tokens alone.
+    /// Whether any test is decided once per sequence; the condition is then known only for generated tokens.
     pub fn waits_for_the_prompt(&self) -> bool {
         self.tests().iter().any(|test| test.each == Each::Prompt)
     }
 
-    /// Checks what can be checked without vectors or a model. `at` is where it stands, for messages.
+    /// Checks what can be checked without vectors or a model. `at` is the path of the condition, for messages.
     ///
     /// # Errors
     ///
-    /// A name that no vector or map can have, a number that is not a finite 32-bit one, keys that are missing or exclude each
-    /// other, an empty list, or conditions that lie too deep in each other.
+    /// A name that no vector or map can have, a number that is not finite as f32, keys that are missing or exclude each
+    /// other, an empty list, or conditions that are nested too deep.
     pub(super) fn validate(&self, at: &str) -> Result<(), SteeringError> {
         self.validate_within(at, 1)
     }
@@ -267,15 +269,11 @@ impl When {
         };
         let at = format!("{at}.{name}");
         if parts.is_empty() {
-            return Err(SteeringError::value(at, "[]", "one condition at least"));
+            return Err(SteeringError::value(at, "[]", "at least one condition"));
         }
         if depth > MAX_DEPTH {
             let expected = format!("at most {MAX_DEPTH}");
-            return Err(SteeringError::value(
-                at,
-                format!("{depth} lists in each other"),
-                expected,
-            ));
+            return Err(SteeringError::value(at, format!("{depth} nested lists"), expected));
         }
         let mut parts = parts.iter().enumerate();
         parts.try_for_each(|(index, part)| part.validate_within(&format!("{at}[{index}]"), depth + 1))
@@ -302,7 +300,7 @@ impl Serialize for When {
 }
 
 impl<'de> Deserialize<'de> for When {
-    // By hand: derived for an untagged enum, the error would not say what was wrong in a table.
+    // By hand: the error of a derived untagged enum does not say what is wrong in a table.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct WhenVisitor;
 
@@ -327,7 +325,7 @@ impl<'de> Deserialize<'de> for When {
                 let parts = map.next_value()?;
                 match map.next_key::<String>()? {
                     Some(key) => Err(de::Error::custom(format!(
-                        "found the key {key:?} beside it, expected it alone"
+                        "found the key {key:?} beside all or any, expected no other key"
                     ))),
                     None => Ok(list(parts)),
                 }
@@ -354,7 +352,7 @@ impl JsonSchema for When {
             })
         };
         json_schema!({
-            "description": "A condition: a test, all of several or any of them.",
+            "description": "A condition: a test, or all or any of several conditions.",
             "anyOf": [generator.subschema_for::<Test>(), list("all"), list("any")],
         })
     }

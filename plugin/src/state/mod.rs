@@ -1,17 +1,17 @@
-//! The state folder: what was changed over HTTP and outlasts the server.
+//! The state folder: keeps changes made over HTTP across restarts of the server.
 //!
 //! ```text
 //! state/
 //!   lock                       held by the server that uses the folder
-//!   00000012.toml              a record: all that held after the twelfth change
+//!   00000012.toml              a record: the state after the twelfth change
 //!   00000013.toml
 //!   vectors/00000013-calm.toml the vectors that records name, with their safetensors beside them
 //! ```
 //!
-//! Each change writes the vectors that are new, then a record of its own, synced and renamed into place; the record with the
-//! highest number is what holds. So whenever the process dies, the folder has the state before the change or the one after
-//! it. Older records are the history: at most [`MAX_RECORDS`], and as few as it takes for what only they need to stay below
-//! [`MAX_HISTORY_BYTES`].
+//! Each change writes the new vectors, then its own record, synced and renamed into place. The record with the highest
+//! number is the current state. So if the process dies at any time, the folder has the state before the change or the
+//! one after it. Older records are the history: at most [`MAX_RECORDS`], and only as many as keep the bytes that only
+//! they need below [`MAX_HISTORY_BYTES`].
 
 mod record;
 
@@ -24,30 +24,30 @@ use std::sync::{Arc, Mutex};
 use steermap_maps::{VectorFile, atomic, read};
 use tracing::warn;
 
-use crate::steering::lock;
+use crate::lock::lock;
 use crate::{SteeringError, SteeringSpec};
 pub use record::{ModelRecord, Record};
 
-/// Most records that are kept, the one that holds included.
+/// Most records that are kept, including the current one.
 pub const MAX_RECORDS: usize = 100;
 
-/// Most bytes of records and vectors that only the history needs.
+/// Most bytes of records and vectors that only the history uses.
 pub const MAX_HISTORY_BYTES: u64 = 256 << 20;
 
-/// Most bytes of a record: several default specs at their limits fit.
+/// Most bytes of a record. Several default specs at their limits fit.
 const MAX_RECORD_BYTES: u64 = 64 << 20;
 
 const LOCK: &str = "lock";
 const VECTORS: &str = "vectors";
 
-/// What outlasts the server.
+/// The state of one record.
 #[derive(Clone, Default)]
 pub struct Saved {
     /// The number of its record.
     pub number: u64,
     /// The record's file, for messages.
     pub path: PathBuf,
-    /// When it was written, as RFC 3339 has it.
+    /// When it was written, in RFC 3339 format.
     pub time: String,
     /// The uploaded vectors, by name.
     pub vectors: BTreeMap<String, Arc<VectorFile>>,
@@ -55,11 +55,11 @@ pub struct Saved {
     pub defaults: BTreeMap<String, SteeringSpec>,
 }
 
-/// A change that is to be written.
-pub struct Change<'a> {
-    /// What was done, in words.
+/// A change to write.
+pub struct StateChange<'a> {
+    /// A description of the change.
     pub what: &'a str,
-    /// Who asked for it.
+    /// Who made it.
     pub caller: &'a str,
     /// The uploaded vectors after it, by name.
     pub vectors: BTreeMap<&'a str, &'a Arc<VectorFile>>,
@@ -67,32 +67,32 @@ pub struct Change<'a> {
     pub defaults: BTreeMap<&'a str, SteeringSpec>,
 }
 
-/// A state folder, used by this process alone.
+/// A state folder that only this process uses.
 pub struct StateFolder {
     path: PathBuf,
-    /// Locked for as long as it is open.
+    /// The lock, held while the folder is open.
     _lock: File,
     /// Most bytes of the history.
     most_bytes: u64,
-    kept: Mutex<Kept>,
+    kept: Mutex<FolderContents>,
 }
 
-/// What the folder has.
+/// The contents of the folder.
 #[derive(Default)]
-struct Kept {
-    /// The records, the oldest first, each with its bytes.
+struct FolderContents {
+    /// The records, oldest first, each with its size in bytes.
     records: VecDeque<(Record, u64)>,
-    /// The vectors of the last record, and the files that they are in.
+    /// The vectors of the last record, with their files.
     vectors: BTreeMap<String, (Arc<VectorFile>, String)>,
 }
 
 impl StateFolder {
-    /// Opens the folder at `path`, which is made if it isn't there (its parent must be), and removes what a process left in it that
-    /// died while it wrote.
+    /// Opens the folder at `path`, or creates it in an existing parent, and removes partial files of a process that
+    /// died while writing.
     ///
     /// # Errors
     ///
-    /// A folder that can't be made or written, that another server uses, or that has a record that can't be read.
+    /// The folder can't be created or written, another server uses it, or it has a record that can't be read.
     pub fn open(path: &Path) -> Result<Self, SteeringError> {
         let vectors = path.join(VECTORS);
         for folder in [path, &vectors] {
@@ -108,7 +108,7 @@ impl StateFolder {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let message = "is in use by another server: each needs a state folder of its own";
+                let message = "is in use by another server: each server needs its own state folder";
                 return Err(failed(path, message));
             }
             Err(TryLockError::Error(error)) => return Err(failed(&lock_path, error)),
@@ -121,7 +121,7 @@ impl StateFolder {
             path: path.to_path_buf(),
             _lock: file,
             most_bytes: MAX_HISTORY_BYTES,
-            kept: Mutex::new(Kept {
+            kept: Mutex::new(FolderContents {
                 records,
                 vectors: BTreeMap::new(),
             }),
@@ -130,7 +130,7 @@ impl StateFolder {
         Ok(folder)
     }
 
-    /// What holds, from a folder that another process may be using. `None` where there is no record yet.
+    /// The current state of a folder that another process may be using; `None` if there is no record yet.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl StateFolder {
         Record::read(&file, number)?.load(path, &file).map(Some)
     }
 
-    /// What holds; `None` where there is no record yet.
+    /// The current state; `None` if there is no record yet.
     ///
     /// # Errors
     ///
@@ -161,11 +161,11 @@ impl StateFolder {
         Ok(Some(saved))
     }
 
-    /// What held after the change `number`.
+    /// The state after the change `number`.
     ///
     /// # Errors
     ///
-    /// A record that is not there ([`SteeringError::NotFound`]), or a vector that can't be read.
+    /// The record does not exist ([`SteeringError::NotFound`]), or a vector can't be read.
     pub fn at(&self, number: u64) -> Result<Saved, SteeringError> {
         let record = {
             let kept = lock(&self.kept);
@@ -182,23 +182,23 @@ impl StateFolder {
         record.load(&self.path, &self.file(number))
     }
 
-    /// The records, the newest first.
+    /// The records, newest first.
     pub fn history(&self) -> Vec<Record> {
         let kept = lock(&self.kept);
         kept.records.iter().rev().map(|(record, _)| record.clone()).collect()
     }
 
-    /// The number of the record that holds; 0 where there is none.
+    /// The number of the current record; 0 if there is none.
     pub fn number(&self) -> u64 {
         lock(&self.kept).records.back().map_or(0, |(record, _)| record.number)
     }
 
-    /// Writes `change` down; its record is what holds from then on.
+    /// Writes `change`; its record is then the current state.
     ///
     /// # Errors
     ///
-    /// What keeps it from being written; then the state is as it was.
-    pub fn commit(&self, change: &Change<'_>) -> Result<u64, SteeringError> {
+    /// The change can't be written. The state is then unchanged.
+    pub fn commit(&self, change: &StateChange<'_>) -> Result<u64, SteeringError> {
         let mut kept = lock(&self.kept);
         let number = kept.records.back().map_or(0, |(record, _)| record.number) + 1;
         let mut vectors = BTreeMap::new();
@@ -245,8 +245,8 @@ impl StateFolder {
         self.path.join(format!("{number:08}.toml"))
     }
 
-    /// Forgets the oldest records beyond the bounds of the history. Returns whether there were any.
-    fn prune(&self, kept: &mut Kept) -> bool {
+    /// Drops the oldest records beyond the bounds of the history. Returns whether there were any.
+    fn prune(&self, kept: &mut FolderContents) -> bool {
         let before = kept.records.len();
         while kept.records.len() > 1 && (kept.records.len() > MAX_RECORDS || self.history_bytes(kept) > self.most_bytes)
         {
@@ -261,8 +261,8 @@ impl StateFolder {
         kept.records.len() < before
     }
 
-    /// Bytes of what only the records before the last need.
-    fn history_bytes(&self, kept: &Kept) -> u64 {
+    /// Bytes that only the records before the last need.
+    fn history_bytes(&self, kept: &FolderContents) -> u64 {
         let Some((last, _)) = kept.records.back() else { return 0 };
         let older = kept.records.iter().take(kept.records.len() - 1);
         let records: u64 = older.clone().map(|(_, bytes)| bytes).sum();
@@ -280,8 +280,8 @@ impl StateFolder {
         found.map_or(0, |name| length(&self.path.join(VECTORS).join(name)))
     }
 
-    /// Removes the vectors that no record names, and what was left half written.
-    fn sweep(&self, kept: &Kept) {
+    /// Removes the vectors that no record names, and partial files.
+    fn sweep(&self, kept: &FolderContents) {
         let named: BTreeSet<&str> = kept
             .records
             .iter()
@@ -317,19 +317,19 @@ fn failed(path: &Path, why: impl ToString) -> SteeringError {
     }
 }
 
-/// Length of a file in bytes; 0 where it can't be told.
+/// Length of a file in bytes; 0 if it can't be read.
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// The names of what is in a folder; none where it can't be read.
+/// The names of the files in a folder; none if it can't be read.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.collect()
 }
 
-/// The records in `folder`, the oldest first.
+/// The records in `folder`, oldest first.
 fn numbered(folder: &Path) -> Result<Vec<(u64, PathBuf)>, SteeringError> {
     let number = |name: &str| {
         let digits = name.strip_suffix(".toml")?;

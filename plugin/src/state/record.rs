@@ -1,4 +1,4 @@
-//! One state, as it is written.
+//! The file of one record of the state.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 use steermap_maps::VectorFile;
 
 use super::{Saved, VECTORS, failed, read_text};
-use crate::library::check_name;
+use crate::name::check_name;
 use crate::{SteeringError, SteeringSpec};
 
-/// What stands first in a record.
+/// The value of `format` in a record.
 const FORMAT: &str = "steermap-state/1";
 
-/// All that held after one change.
+/// The state after one change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// Its number: 1 for the first, and 1 more for each.
+    /// Its number, counted from 1.
     pub number: u64,
-    /// When it was written, as RFC 3339 has it.
+    /// When it was written, in RFC 3339 format.
     pub time: String,
-    /// What was done, in words.
+    /// A description of the change.
     pub change: String,
-    /// Who asked for it.
+    /// Who made it.
     pub caller: String,
     /// The files of the uploaded vectors, by name.
     pub vectors: BTreeMap<String, String>,
@@ -35,16 +35,16 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRecord {
-    /// The engine's name of the model.
+    /// The model's name in the engine.
     pub model: String,
-    /// Its default; an empty one for none.
+    /// Its default; an empty spec for none.
     pub spec: SteeringSpec,
 }
 
-/// A record in its file.
+/// A record as it is written in TOML.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Table {
+struct RecordTable {
     format: String,
     number: u64,
     time: String,
@@ -61,10 +61,10 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// A file that can't be read or is not a record.
+    /// The file can't be read or is not a record.
     pub(super) fn read(file: &Path, number: u64) -> Result<Self, SteeringError> {
         let text = read_text(file)?;
-        let table: Table = toml::from_str(&text).map_err(|error| failed(file, error))?;
+        let table: RecordTable = toml::from_str(&text).map_err(|error| failed(file, error))?;
         let wrong = |field: &str, found: String, expected: String| {
             Err(SteeringError::value(field, found, expected).within(file))
         };
@@ -80,7 +80,7 @@ impl Record {
         }
         for (name, vector) in &table.vectors {
             check_name("vectors", name).map_err(|error| error.within(file))?;
-            // A name within the folder of vectors, and nothing else.
+            // Only a file name within the folder of vectors.
             if Path::new(vector).file_name().is_none_or(|last| last != vector.as_str()) {
                 return wrong(
                     &format!("vectors.{name}"),
@@ -107,9 +107,9 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// A number that TOML can't hold.
+    /// TOML can't hold a number.
     pub(super) fn write(&self) -> Result<String, String> {
-        let table = Table {
+        let table = RecordTable {
             format: FORMAT.to_string(),
             number: self.number,
             time: self.time.clone(),
@@ -121,7 +121,7 @@ impl Record {
         toml::to_string(&table).map_err(|error| error.to_string())
     }
 
-    /// Reads the vectors that the record, in `file`, names in `folder`.
+    /// Reads from `folder` the vectors that the record in `file` names.
     pub(super) fn load(&self, folder: &Path, file: &Path) -> Result<Saved, SteeringError> {
         let mut vectors = BTreeMap::new();
         for (name, vector) in &self.vectors {

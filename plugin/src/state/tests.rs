@@ -7,7 +7,7 @@ fn calm(value: f32) -> Arc<VectorFile> {
 }
 
 fn commit(folder: &StateFolder, vectors: &[(&str, &Arc<VectorFile>)], defaults: &[(&str, SteeringSpec)]) -> u64 {
-    let change = Change {
+    let change = StateChange {
         what: "test",
         caller: "nobody",
         vectors: vectors.iter().copied().collect(),

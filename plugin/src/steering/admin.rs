@@ -1,4 +1,4 @@
-//! Changes while requests run: each makes a new snapshot of the old one, or an error and nothing.
+//! Changes while requests run. Each change replaces the snapshot by a new one, or fails and changes nothing.
 
 use std::sync::Arc;
 
@@ -7,16 +7,17 @@ use steermap_extract::{ExtractError, find};
 use steermap_maps::{LayerVector, ModelInfo, VectorFile, VectorHeader};
 use tracing::{info, warn};
 
-use super::{Model, ModelDefault, Snapshot, Steering, lock};
+use super::{Model, ModelDefault, Snapshot, Steering};
 use crate::config::Config;
 use crate::live::{self, Live};
+use crate::lock::lock;
 use crate::spec::PairsVector;
-use crate::state::{Change, StateFolder};
+use crate::state::{StateChange, StateFolder};
 use crate::{SteeringError, SteeringSpec};
 
 impl Steering {
-    /// Replaces the snapshot by what `change` makes of it, once that is written to the state folder; `what` says what is
-    /// done. Changes wait for each other; requests wait for none.
+    /// Applies `change` to a copy of the snapshot, writes it to the state folder, and swaps it in. `what` describes the
+    /// change. Changes wait for each other; requests don't wait for changes.
     fn change<T>(
         &self,
         what: &str,
@@ -31,7 +32,7 @@ impl Steering {
             let overridden = next.models.values().filter(|model| model.overridden);
             let default = |model: &Model| model.default.as_ref().map(|default| default.spec.clone());
             let named = next.uploaded.iter();
-            state.commit(&Change {
+            state.commit(&StateChange {
                 what,
                 caller,
                 vectors: named
@@ -50,7 +51,7 @@ impl Steering {
         Ok(done)
     }
 
-    /// What can be asked for, in the terms of the HTTP interface.
+    /// Vectors, maps, models and defaults, as the HTTP interface lists them.
     pub fn describe(&self) -> Value {
         let snapshot = self.snapshot();
         let models = snapshot.models.values().map(|model| {
@@ -109,7 +110,7 @@ impl Steering {
         })
     }
 
-    /// Sets the default of `model` (the engine's default model if `None`), or takes it away.
+    /// Sets the default of `model` (the engine's default model if `None`), or removes it.
     ///
     /// # Errors
     ///
@@ -118,8 +119,8 @@ impl Steering {
         let what = match (&spec, model) {
             (Some(spec), Some(model)) if !spec.vectors.is_empty() => format!("the default of {model:?} was set"),
             (Some(spec), None) if !spec.vectors.is_empty() => "the default was set".to_string(),
-            (_, Some(model)) => format!("the default of {model:?} was taken away"),
-            (_, None) => "the default was taken away".to_string(),
+            (_, Some(model)) => format!("the default of {model:?} was removed"),
+            (_, None) => "the default was removed".to_string(),
         };
         let (model, default) = self.change(&what, |next| {
             let id = next.model(model)?.id.clone();
@@ -130,13 +131,14 @@ impl Steering {
         Ok(json!({"model": model, "default": default.as_ref().map(describe_default)}))
     }
 
-    /// Adds an uploaded vector, where less than `max_vectors` are there, or replaces one. All uploaded ones together have at most
-    /// `max_bytes` of numbers.
+    /// Adds an uploaded vector if there are fewer than `max_vectors`, or replaces one. All uploaded vectors together
+    /// may have at most `max_bytes` of numbers.
     ///
     /// # Errors
     ///
-    /// A name that is no name ([`SteeringError::Value`]) or the configuration's ([`SteeringError::Conflict`]), a vector
-    /// that fits neither a served model nor the source of a map, or that a default which uses it can't take.
+    /// The name is invalid ([`SteeringError::Value`]) or used by the configuration ([`SteeringError::Conflict`]), the
+    /// vector fits neither a served model nor the source of a map, or a default that uses the name does not compile
+    /// with it.
     pub fn insert_vector(
         &self,
         name: &str,
@@ -147,7 +149,7 @@ impl Steering {
         self.add_vector("uploaded", name, vector, max_vectors, max_bytes)
     }
 
-    /// As [`insert_vector`](Self::insert_vector); `how` says how it came here, for the history.
+    /// As [`insert_vector`](Self::insert_vector); `how` is `uploaded` or `found`, for the history.
     fn add_vector(
         &self,
         how: &str,
@@ -165,7 +167,7 @@ impl Steering {
             if bytes > max_bytes {
                 return Err(conflict(
                     if how == "found" { "pairs" } else { "safetensors" },
-                    format!("{bytes} bytes of numbers with the other uploaded vectors"),
+                    format!("{bytes} bytes of numbers in all uploaded vectors"),
                     format!("at most max_vectors_bytes, {max_bytes}"),
                 ));
             }
@@ -180,11 +182,11 @@ impl Steering {
         Ok(json!({"vector": name, "layers": layers, "replaced": replaced}))
     }
 
-    /// Finds a vector from pairs and adds it as `name`, as an uploaded one is. Answers with what was found at each layer.
+    /// Finds a vector from pairs and adds it as `name`, like an uploaded one. Returns how good it is at each layer.
     ///
     /// # Errors
     ///
-    /// As [`Inner::found`](super::Inner::found) and [`insert_vector`](Self::insert_vector).
+    /// As [`SharedSteering::found`](super::SharedSteering::found) and [`insert_vector`](Self::insert_vector).
     pub(crate) async fn find_vector(
         &self,
         name: &str,
@@ -200,10 +202,11 @@ impl Steering {
             concept,
             ..found.vector.header().clone()
         };
-        let vector = VectorFile::new(header, found.vector.layers().to_vec())
-            .map_err(|problem| SteeringError::value("concept", problem.to_string(), "a text that says something"))?;
+        let vector = VectorFile::new(header, found.vector.layers().to_vec()).map_err(|problem| {
+            SteeringError::value("concept", problem.to_string(), "a text that is not only white space")
+        })?;
         let (steering, name) = (self.clone(), name.to_string());
-        // It may be written to the disk.
+        // Adding it may write to the disk.
         let inserted =
             tokio::task::spawn_blocking(move || steering.add_vector("found", &name, vector, max_vectors, max_bytes));
         let mut answer = inserted.await.unwrap_or_else(|stopped| {
@@ -237,11 +240,11 @@ impl Steering {
         Ok(answer)
     }
 
-    /// The two files of a vector: its TOML, and its tensors with the name under which the TOML looks for them.
+    /// The two files of a vector: its TOML, and its tensors with the file name that the TOML states.
     ///
     /// # Errors
     ///
-    /// A vector that is not there; a temporary folder that can't be written.
+    /// The vector does not exist, or the temporary folder can't be written.
     pub(crate) fn vector_files(&self, name: &str) -> Result<VectorFiles, SteeringError> {
         let snapshot = self.snapshot();
         let vector = snapshot.library.get(name).ok_or_else(|| no_vector(name))?;
@@ -269,11 +272,11 @@ impl Steering {
         Err(unwritable(std::io::ErrorKind::NotFound.into()))
     }
 
-    /// Takes an uploaded vector away.
+    /// Removes an uploaded vector.
     ///
     /// # Errors
     ///
-    /// A vector that is not there, that the configuration names, or that a default uses.
+    /// The vector does not exist, is in the configuration, or is used by a default.
     pub fn remove_vector(&self, name: &str) -> Result<Value, SteeringError> {
         self.change(&format!("the vector {name:?} was deleted"), |next| {
             if next.library.get(name).is_none() {
@@ -283,7 +286,7 @@ impl Steering {
                 return Err(conflict(
                     "name",
                     format!("{name:?}, which the configuration names"),
-                    "an uploaded one; take it out of the configuration and reload",
+                    "an uploaded vector; remove it from the configuration and reload",
                 ));
             }
             let user = next.models.values().find(|model| {
@@ -294,7 +297,7 @@ impl Steering {
                 return Err(conflict(
                     "name",
                     format!("{name:?}, which the default of {:?} uses", model.id),
-                    "one that is not in use: change that default first",
+                    "a vector that is not in use: change that default first",
                 ));
             }
             next.library.remove(name);
@@ -304,13 +307,13 @@ impl Steering {
         Ok(json!({"vector": name, "deleted": true}))
     }
 
-    /// Reads `[steering]` of the configuration file again: vectors, maps, defaults, bounds and what requests may do. Uploaded
-    /// vectors stay; defaults that were set over HTTP are discarded, and said to be. What the file says of the engine, of the
-    /// admin routes and of limits is not looked at, but its models must be those that are served.
+    /// Reads `[steering]` of the configuration file again: vectors, maps, defaults, bounds and what requests may do.
+    /// Uploaded vectors stay. Defaults that were set over HTTP are discarded and listed in the answer. Settings of the
+    /// engine, the admin routes and limits are ignored, but the file's models must be those that are served.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file or with what it names; then nothing is changed.
+    /// The file, or a file that it names, is wrong. Then nothing changes.
     pub fn reload(&self) -> Result<Value, SteeringError> {
         let reloaded = self.change("the configuration was read again", |next| {
             let set = next.models.values().filter(|model| model.overridden);
@@ -335,11 +338,11 @@ impl Steering {
         Ok(answer)
     }
 
-    /// The records of the state folder, the newest first.
+    /// The records of the state folder, newest first.
     ///
     /// # Errors
     ///
-    /// [`SteeringError::Conflict`] where there is no state folder.
+    /// [`SteeringError::Conflict`] if there is no state folder.
     pub fn history(&self) -> Result<Value, SteeringError> {
         let records = self.state()?.history().into_iter().map(|record| {
             json!({
@@ -354,30 +357,40 @@ impl Steering {
         Ok(json!({ "states": records.collect::<Vec<_>>() }))
     }
 
-    /// Goes back to what held after the change `number`: its uploaded vectors and the defaults that were set over HTTP. Other
-    /// models get the default of the configuration. That is a change of its own, with a record of its own.
+    /// Restores the state after the change `number`: its uploaded vectors and the defaults that were set over HTTP.
+    /// Other models get the default of the configuration. This is a change with its own record.
     ///
     /// # Errors
     ///
-    /// A number that the history does not have, or a state that does not go with the configuration any more.
+    /// The history does not have the number, or the state no longer fits the configuration.
     pub fn restore(&self, number: u64) -> Result<Value, SteeringError> {
         let saved = self.state()?.at(number)?;
         self.change(&format!("the state {number} was restored"), |next| {
             let uploaded = std::mem::take(&mut next.uploaded);
             uploaded.iter().for_each(|name| next.library.remove(name));
-            next.go_on_from(&saved)
+            next.take_over(&saved)
         })?;
         Ok(self.describe())
     }
 
     fn state(&self) -> Result<&StateFolder, SteeringError> {
-        let missing = || conflict("steering.admin.state", "no state folder", "one in the configuration");
+        let missing = || {
+            conflict(
+                "steering.admin.state",
+                "no state folder",
+                "a state folder in the configuration",
+            )
+        };
         self.inner.state.as_ref().ok_or_else(missing)
     }
 
     fn reread(&self, next: &mut Snapshot) -> Result<(), SteeringError> {
         let Some(source) = &self.inner.source else {
-            return Err(conflict("reload", "no configuration file", "one to read again"));
+            return Err(conflict(
+                "reload",
+                "no configuration file",
+                "a server that was started with a configuration file",
+            ));
         };
         let config = Config::load(&source.path)?;
         let within = |error: SteeringError| error.within(&source.path);
@@ -411,7 +424,7 @@ impl Steering {
                 return Err(within(conflict(
                     format!("steering.vectors.{name}"),
                     "the name of an uploaded vector",
-                    "a new name, or that the uploaded one is deleted first",
+                    "another name, or delete the uploaded vector first",
                 )));
             }
             if let Some(vector) = next.library.shared(name) {
@@ -428,7 +441,7 @@ impl Steering {
         Ok(())
     }
 
-    /// What a served model is, as vector files say it.
+    /// A served model, as vector files describe it.
     ///
     /// # Errors
     ///
@@ -459,8 +472,8 @@ fn bytes_of(vector: &VectorFile) -> usize {
     layers.map(|layer| size_of_val(layer.direction.as_slice())).sum()
 }
 
-/// What a vector file says of a layer: the stream's mean norm where that is known, and how well the direction separates pairs that
-/// it was not found from.
+/// What a vector file states of a layer: the stream's mean norm, if known, and how well the direction separates
+/// held-out pairs.
 fn describe_layer(layer: &LayerVector) -> Value {
     json!({
         "layer": layer.layer,
@@ -486,11 +499,11 @@ fn conflict(field: impl Into<String>, found: impl Into<String>, expected: impl I
 }
 
 impl Snapshot {
-    /// Whether there is a vector `name` already, which another may replace.
+    /// Whether there is already an uploaded vector `name`, which a new one may replace.
     ///
     /// # Errors
     ///
-    /// A name of the configuration, or one more vector than there may be.
+    /// The configuration uses the name, or there would be too many vectors.
     fn takes(&self, name: &str, max_vectors: usize) -> Result<bool, SteeringError> {
         let known = self.library.get(name).is_some();
         if known && !self.uploaded.contains(name) {
@@ -505,13 +518,13 @@ impl Snapshot {
             return Err(conflict(
                 "name",
                 format!("{count} vectors already"),
-                format!("less than max_vectors, {max_vectors}"),
+                format!("fewer than max_vectors, {max_vectors}"),
             ));
         }
         Ok(known)
     }
 
-    /// Whether some model could be steered with `vector`.
+    /// Checks that `vector` belongs to a served model or to the source of a map.
     fn usable(&self, vector: &VectorFile) -> Result<(), SteeringError> {
         let info = vector.model();
         let native = self.models.values().any(|model| model.target.is(info));
@@ -531,7 +544,7 @@ impl Snapshot {
                 "a vector of {:?} (hidden_size {}, num_layers {}, fingerprint {})",
                 info.model, info.hidden_size, info.num_layers, info.fingerprint
             ),
-            "one of a served model, or of the source of a map",
+            "a vector of a served model, or of the source of a map",
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! What a request's steering would do, without a request.
+//! The dry run: what a request's steering would do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,18 +14,19 @@ use crate::spec::Op;
 use crate::{RequestSteering, SteeringError};
 
 impl Steering {
-    /// What `asked` would do to a request to `model` (the engine's default one if `None`) and, if it is given, to this prompt.
+    /// What `asked` would do to a request to `model` (the engine's default model if `None`) and, if given, to this
+    /// prompt.
     ///
     /// # Errors
     ///
-    /// What such a request would be refused with, but for what lies in the prompt: that is in the answer.
+    /// The error of such a request, except what is wrong with the prompt, which the answer reports.
     pub(crate) async fn dry_run(
         &self,
         model: Option<String>,
         asked: RequestSteering,
         prompt: Option<Text>,
     ) -> Result<Value, SteeringError> {
-        // Those of the default that it extends are the operator's to tell.
+        // The default's steps are not revealed.
         let own = asked.vectors.as_ref().map_or(0, Vec::len);
         let compiled = self.compile_asked(model.as_deref(), asked).await?;
         let (id, program, own_steering) = (compiled.model, compiled.program, compiled.own);
@@ -54,7 +55,7 @@ impl Steering {
                 None => for_prompt(&program, readouts, prompt, own_steering).err(),
             }
         });
-        // Positions are told of a prompt that is refused too, as far as they are known.
+        // Positions are reported for a refused prompt too, as far as they are known.
         let (program, known) = match prompt.as_ref().map(|prompt| prompt.turns) {
             Some(Ok(turns)) => (in_turns(&program, turns), true),
             Some(Err(_)) => (program, false),
@@ -79,7 +80,7 @@ impl Steering {
     }
 }
 
-/// A prompt's tokens, and its turns if they are `wanted`, or why these are not known.
+/// A prompt's tokens and, if `wanted`, its turns, or why these are not known.
 async fn tokenized(
     running: &Running,
     text: &Text,
@@ -91,7 +92,7 @@ async fn tokenized(
     }
 }
 
-/// What the steps from `first` on do.
+/// Describes the steps from `first` on.
 fn own_steps(program: &Program, first: usize, tokens: Option<&[u32]>) -> Vec<Value> {
     let steps = program.steps.iter().zip(&program.used).zip(&program.stream_norms);
     let steps = steps.skip(first);
@@ -100,7 +101,7 @@ fn own_steps(program: &Program, first: usize, tokens: Option<&[u32]>) -> Vec<Val
         .collect()
 }
 
-/// What one vector does.
+/// Describes one step.
 fn describe(step: &Step, name: &str, norms: &BTreeMap<usize, f64>, tokens: Option<&[u32]>) -> Value {
     let layers = step.layers.iter().map(|(&layer, with)| {
         let mean_norm = norms.get(&layer).copied();
@@ -129,7 +130,7 @@ fn describe(step: &Step, name: &str, norms: &BTreeMap<usize, f64>, tokens: Optio
     })
 }
 
-/// Which tokens of a phase, in a word.
+/// One word for which tokens of a phase are selected.
 fn extent(selector: &Selector) -> &'static str {
     if selector.is_all() {
         "all"

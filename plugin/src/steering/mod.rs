@@ -1,9 +1,8 @@
 //! The steering of an engine's models, request by request.
 //!
-//! A [`Steering`] holds what can be asked for (vectors, maps, each model's default) as one immutable [`Snapshot`]. A
-//! request is compiled against the snapshot of the moment it is made and keeps what it got, whatever is changed
-//! meanwhile. The engine's hooks find it again by the mark that [`SteeredRequest::scope`] puts on all that is sent
-//! within.
+//! A [`Steering`] holds the vectors, the maps and each model's default as one immutable [`Snapshot`]. A request is
+//! compiled against the current snapshot and keeps its program, whatever changes later. The engine's hooks find the
+//! request by the mark that [`SteeredRequest::scope`] puts on everything that is sent within it.
 
 mod admin;
 mod dry_run;
@@ -13,7 +12,7 @@ mod snapshot;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Instant;
 
 use mistralrs_core::MistralRs;
@@ -28,76 +27,78 @@ use crate::apply::sequence::SequenceState;
 use crate::compile::{Program, Readouts};
 use crate::live::Live;
 use crate::live::served::CaptureField;
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::spec::PairsVector;
 use crate::state::StateFolder;
 #[cfg(test)]
 use crate::token_texts::TokenTexts;
 use crate::{Library, RequestSteering, SteeringError, SteeringHook, SteeringSpec};
-use programs::{Key, Programs};
+use programs::{ProgramCache, ProgramKey};
 pub use readings::Readings;
 pub(crate) use snapshot::name_of_configuration;
-pub use snapshot::{Asker, Model, ModelDefault, Snapshot};
+pub use snapshot::{Model, ModelDefault, Snapshot, SpecOwner};
 
-/// Most positions times steps times layers that a spec may steer in one prompt: 32 vectors at 32 layers on 32,768 tokens.
-/// What goes beyond is refused before it runs.
+/// Most positions times steps times layers that a spec may steer in one prompt: 32 vectors at 32 layers on 32,768
+/// tokens. A request with more is refused before it runs.
 pub const MAX_PROMPT_WORK: u64 = 1 << 25;
 
-/// Ids of sent requests that are remembered for each [`SteeredRequest`] beyond those that the engine has yet to take up.
+/// Ids of sent requests that each [`SteeredRequest`] remembers in addition to those that the engine has yet to claim.
 const KEPT_IDS: usize = 64;
 
-/// Steers the models of one engine. Clones are the same steering; when the last is dropped, the models serve unsteered.
+/// Steers the models of one engine. Clones share the same steering; when the last is dropped, the models serve
+/// unsteered.
 #[derive(Clone)]
 pub struct Steering {
-    inner: Arc<Inner>,
-    /// Who changes it through this clone, for the log and the history.
+    inner: Arc<SharedSteering>,
+    /// The caller that changes it through this clone, for the log and the history.
     caller: Option<Arc<str>>,
 }
 
-pub(crate) struct Inner {
+pub(crate) struct SharedSteering {
     current: RwLock<Arc<Snapshot>>,
-    /// Held while a change is worked out, so that none is lost.
+    /// Held while a change is prepared, so that no change is lost.
     changing: Mutex<()>,
-    programs: Mutex<Programs>,
-    /// A permit for each spec that may be compiled at the same time.
+    programs: Mutex<ProgramCache>,
+    /// Limits how many specs are compiled at the same time.
     compiling: Arc<Semaphore>,
-    /// The requests that were sent and not yet forgotten, by the id that the engine knows them by.
-    sent: Mutex<HashMap<usize, Sent>>,
+    /// The requests that were sent and not yet forgotten, by their ids in the engine.
+    sent: Mutex<HashMap<usize, SentRequest>>,
     /// Finds vectors from pairs.
     live: Option<Live>,
-    /// Where the configuration came from, for a reload.
-    source: Option<Source>,
-    /// Where changes are written down, so that they outlast the server.
+    /// The configuration file, for a reload.
+    source: Option<ConfigSource>,
+    /// The folder that keeps changes across restarts.
     state: Option<StateFolder>,
     metrics: Metrics,
 }
 
-/// What was sent under a mark.
+/// What was sent to the engine under a mark.
 #[derive(Clone)]
-pub(crate) enum Sent {
+pub(crate) enum SentRequest {
     /// A request, with its steering.
     Steered(Weak<SteeringField>),
-    /// A prompt whose stream is to be kept.
+    /// A prompt whose stream is captured.
     Captured(Weak<CaptureField>),
 }
 
-/// The configuration file behind a steering.
+/// The configuration file that a steering was made from.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct ConfigSource {
     /// The file.
     pub path: PathBuf,
-    /// Whether vectors that were found on other weights are used all the same.
+    /// Whether vectors that were found on other weights are accepted.
     pub ignore_fingerprints: bool,
 }
 
 impl Steering {
-    /// Steers all models of `engine` that can be steered, each request as it asks for; none by default.
+    /// Steers all models of `engine` that can be steered, each request by its own field, without a default.
     ///
     /// The vectors' sizes are checked against the models; their fingerprints are not.
     ///
     /// # Errors
     ///
-    /// A model that the engine lost.
+    /// The engine no longer has a model.
     pub fn new(engine: &MistralRs, library: Library) -> Result<Self, SteeringError> {
         let names = engine.list_models().map_err(|message| SteeringError::NoModel {
             model: "(all)".to_string(),
@@ -113,11 +114,11 @@ impl Steering {
         Ok(steering)
     }
 
-    /// A steering that begins with `snapshot`; hooks are yet to be [installed](Self::install). Changes are written to
-    /// `state`, where there is one, and vectors found by `live`.
+    /// A steering with this first `snapshot`; hooks must still be [installed](Self::install). Changes are written to
+    /// `state`, if given, and `live` finds vectors.
     pub fn with_snapshot(
         snapshot: Snapshot,
-        source: Option<Source>,
+        source: Option<ConfigSource>,
         state: Option<StateFolder>,
         live: Option<Live>,
     ) -> Self {
@@ -125,7 +126,7 @@ impl Steering {
         metrics.set_vectors(snapshot.library.iter().map(|(name, _)| name));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(SharedSteering {
                 current: RwLock::new(Arc::new(snapshot)),
                 changing: Mutex::new(()),
                 programs: Mutex::default(),
@@ -140,11 +141,11 @@ impl Steering {
         }
     }
 
-    /// Puts a hook into every model that can be steered.
+    /// Installs a hook in every model that can be steered.
     ///
     /// # Errors
     ///
-    /// A model that the engine lost.
+    /// The engine no longer has a model.
     pub fn install(&self, engine: &MistralRs) -> Result<(), SteeringError> {
         for model in self.snapshot().models.values().filter(|model| model.refusal.is_none()) {
             let hook = SteeringHook::serving(Arc::downgrade(&self.inner), model);
@@ -158,7 +159,7 @@ impl Steering {
         Ok(())
     }
 
-    /// The same steering; what is changed through it is said to be changed by `caller`.
+    /// The same steering; changes through it are logged as those of `caller`.
     pub fn on_behalf_of(&self, caller: &str) -> Self {
         Self {
             caller: Some(caller.into()),
@@ -166,17 +167,17 @@ impl Steering {
         }
     }
 
-    /// What holds at this moment.
+    /// The current snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.inner.snapshot()
     }
 
-    /// What was counted.
+    /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
     }
 
-    /// What the engine's hook does with a request that is sent here and now; `None` outside of any scope.
+    /// What the engine's hook would do with a request sent from here; `None` outside of any scope.
     #[cfg(test)]
     pub(crate) fn admit_as_the_engine_does(&self, prompt: &[u32]) -> Option<Result<Option<Arc<Program>>, String>> {
         let mark = residual_hooks::current_mark()?;
@@ -184,7 +185,7 @@ impl Steering {
         mark.sent_as(id);
         let model = self.snapshot().default_model.clone()?;
         let claimed = self.inner.claim(&model, id).unwrap()?;
-        let admitted = claimed.downcast_ref::<Claimed>()?.admit(&Prompt::text(prompt));
+        let admitted = claimed.downcast_ref::<ClaimedRequest>()?.admit(&Prompt::text(prompt));
         let program = |admission: Admission| {
             let state = admission.state?;
             Some(state.downcast_ref::<SequenceState>()?.program().clone())
@@ -192,13 +193,12 @@ impl Steering {
         Some(admitted.map(program))
     }
 
-    /// Prepares a request to `model` (the engine's default one if `None`): steered as `asked`, or by the model's default
-    /// if that is `None`.
+    /// Prepares a request to `model` (the engine's default model if `None`), steered by `asked`, or by the model's
+    /// default if `asked` is `None`.
     ///
     /// # Errors
     ///
-    /// A model that is not there ([`SteeringError::NotFound`]) or can't be steered, and what is wrong with what is asked
-    /// for.
+    /// The model does not exist ([`SteeringError::NotFound`]) or can't be steered, or `asked` is wrong.
     pub fn request(
         &self,
         model: Option<&str>,
@@ -207,12 +207,12 @@ impl Steering {
         Ok(self.prepared(self.compiled(model, asked)?))
     }
 
-    /// What a request to a model comes to.
-    fn compiled(&self, model: Option<&str>, asked: Option<&RequestSteering>) -> Result<Compiled, SteeringError> {
+    /// Compiles a request to a model.
+    fn compiled(&self, model: Option<&str>, asked: Option<&RequestSteering>) -> Result<CompiledRequest, SteeringError> {
         let snapshot = self.snapshot();
         let model = snapshot.model(model)?;
         let of_default = || model.default.as_ref().map(|default| default.program.clone());
-        let mut compiled = Compiled {
+        let mut compiled = CompiledRequest {
             model: model.id.clone(),
             program: None,
             own: None,
@@ -248,7 +248,7 @@ impl Steering {
         Ok(compiled)
     }
 
-    /// Finds a vector from pairs: [`Inner::found`], measured.
+    /// Finds a vector from pairs: [`SharedSteering::found`], measured.
     ///
     /// # Errors
     ///
@@ -257,13 +257,13 @@ impl Steering {
         Ok(self.inner.found(asked, true, "").await?.1)
     }
 
-    /// What finds vectors from pairs, where there is something.
+    /// What finds vectors from pairs, if the server has it.
     pub(crate) fn live(&self) -> Option<&Live> {
         self.inner.live()
     }
 
-    /// As [`request`](Self::request), off the async worker: carrying a vector through a large map takes as long as reading
-    /// its matrix from memory does. So many are compiled at a time that the engine keeps cores of its own.
+    /// As [`request`](Self::request), off the async worker: carrying a vector through a large map takes as long as
+    /// reading its matrix from memory. The number compiled at a time is limited, so that the engine keeps some cores.
     ///
     /// # Errors
     ///
@@ -279,9 +279,13 @@ impl Steering {
         Ok(self.prepared(self.compile_asked(model, asked).await?))
     }
 
-    /// As [`compiled`](Self::compiled), off the async worker, with the vectors found that `asked` brings pairs for.
-    async fn compile_asked(&self, model: Option<&str>, mut asked: RequestSteering) -> Result<Compiled, SteeringError> {
-        // Before anything is done for it. The snapshot isn't held while vectors are found.
+    /// As [`compiled`](Self::compiled), off the async worker, after finding the vectors for the pairs in `asked`.
+    async fn compile_asked(
+        &self,
+        model: Option<&str>,
+        mut asked: RequestSteering,
+    ) -> Result<CompiledRequest, SteeringError> {
+        // Checked before any work. The snapshot isn't held while vectors are found.
         {
             asked.validate("steering.")?;
             let snapshot = self.snapshot();
@@ -300,15 +304,15 @@ impl Steering {
         })
     }
 
-    /// Prepares a request to `model` (the engine's default one if `None`) that is steered by `program`, which need not come
-    /// from this library.
+    /// Prepares a request to `model` (the engine's default model if `None`) that is steered by `program`, which need
+    /// not come from this library.
     ///
     /// # Errors
     ///
-    /// A model that is not there.
+    /// The model does not exist.
     pub fn run(&self, model: Option<&str>, program: impl Into<Arc<Program>>) -> Result<SteeredRequest, SteeringError> {
         let model = self.snapshot().model(model)?.id.clone();
-        Ok(self.prepared(Compiled {
+        Ok(self.prepared(CompiledRequest {
             model,
             program: Some(program.into()),
             own: Some(0),
@@ -316,8 +320,8 @@ impl Steering {
         }))
     }
 
-    fn prepared(&self, compiled: Compiled) -> SteeredRequest {
-        let Compiled {
+    fn prepared(&self, compiled: CompiledRequest) -> SteeredRequest {
+        let CompiledRequest {
             model,
             program,
             own,
@@ -342,17 +346,17 @@ impl Steering {
     }
 }
 
-/// What a request comes to.
-struct Compiled {
+/// A request with its compiled steering.
+struct CompiledRequest {
     /// The engine's name of the model.
     model: String,
     program: Option<Arc<Program>>,
-    /// The first step that the request asked for itself, after those of the default that it extends; `None`: it gets the default.
+    /// The request's own first step, after those of the default that it extends; `None`: the request gets the default.
     own: Option<usize>,
     readings: Option<Readings>,
 }
 
-impl Inner {
+impl SharedSteering {
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.read().unwrap_or_else(|e| e.into_inner()).clone()
     }
@@ -365,12 +369,12 @@ impl Inner {
         self.live.as_ref()
     }
 
-    /// Remembers what was sent as the request `id`.
-    pub(crate) fn remember(&self, id: usize, sent: Sent) {
+    /// Remembers what was sent as request `id`.
+    pub(crate) fn remember(&self, id: usize, sent: SentRequest) {
         lock(&self.sent).insert(id, sent);
     }
 
-    /// Forgets requests that were sent.
+    /// Forgets sent requests.
     pub(crate) fn forget(&self, ids: &[usize]) {
         let mut sent = lock(&self.sent);
         ids.iter().for_each(|id| {
@@ -378,7 +382,8 @@ impl Inner {
         });
     }
 
-    /// A request's `spec` compiled for `model`, once for all that ask for it. The vectors whose bits `exempt` has are the default's.
+    /// Compiles a request's `spec` for `model`, or takes the cached program. The vectors whose bits are set in `exempt`
+    /// are the default's.
     fn compile(
         &self,
         snapshot: &Snapshot,
@@ -386,7 +391,7 @@ impl Inner {
         spec: &SteeringSpec,
         exempt: u32,
     ) -> Result<Arc<Program>, SteeringError> {
-        let key = Key::new(&model.id, spec, exempt);
+        let key = ProgramKey::new(&model.id, spec, exempt);
         let known = key
             .as_ref()
             .and_then(|key| lock(&self.programs).get(snapshot.generation, key));
@@ -395,17 +400,17 @@ impl Inner {
             return Ok(program);
         }
         let start = Instant::now();
-        let asker = Asker::Request { exempt };
+        let asker = SpecOwner::Request { exempt };
         let program = Arc::new(model.compile(spec, &snapshot.library, "steering.", asker)?);
         self.metrics.compiled(start.elapsed());
-        // If another request was faster, its program is taken: equal steering is one program.
+        // If another request was faster, its program is used, so that equal steering shares one program.
         Ok(match key {
             Some(key) => lock(&self.programs).insert(snapshot.generation, key, program),
             None => program,
         })
     }
 
-    /// What holds for the request that the engine knows as `id`, in the model `model`.
+    /// The steering of the request `id` of the engine, sent to `model`.
     pub(crate) fn claim(&self, model: &str, id: usize) -> Result<Option<RequestState>, String> {
         let stray = |meant: &str| {
             Err(format!(
@@ -414,26 +419,26 @@ impl Inner {
         };
         let sent = lock(&self.sent).get(&id).cloned();
         let claimed = match sent {
-            Some(Sent::Steered(asked)) => match asked.upgrade() {
+            Some(SentRequest::Steered(asked)) => match asked.upgrade() {
                 Some(asked) if asked.model == model => {
                     asked.claimed(id);
-                    Claimed::Steered {
+                    ClaimedRequest::Steered {
                         program: asked.program.clone(),
                         metrics: self.metrics.clone(),
                         asked: Some((asked, id)),
                     }
                 }
                 Some(asked) => return stray(&asked.model),
-                // Whoever sent it is gone; without its steering it must not run.
+                // The sender is gone. The request must not run without its steering.
                 None => return Err(GIVEN_UP.to_string()),
             },
-            Some(Sent::Captured(field)) => match field.upgrade() {
-                Some(field) if field.model == model => Claimed::Captured(field.capture.clone()),
+            Some(SentRequest::Captured(field)) => match field.upgrade() {
+                Some(field) if field.model == model => ClaimedRequest::Captured(field.capture.clone()),
                 Some(field) => return stray(&field.model),
                 None => return Err(GIVEN_UP.to_string()),
             },
             None if id & MARKED != 0 => return Err(GIVEN_UP.to_string()),
-            None => Claimed::Steered {
+            None => ClaimedRequest::Steered {
                 program: self.snapshot().default_program(model),
                 metrics: self.metrics.clone(),
                 asked: None,
@@ -443,43 +448,43 @@ impl Inner {
     }
 }
 
-/// Said of a request whose sender is gone: without its steering it must not run.
+/// The refusal of a request whose sender is gone: it must not run without its steering.
 pub(crate) const GIVEN_UP: &str = "steering: the request was given up before the engine took it up";
 
-/// A request that is about to be sent. It must live until it is answered. It may be sent again and again.
+/// A request that is ready to be sent. It must live until it is answered. It may be sent several times.
 #[derive(Clone)]
 pub struct SteeredRequest {
     asked: Arc<SteeringField>,
 }
 
-/// What a request asked for.
+/// The compiled steering of a request.
 pub(crate) struct SteeringField {
     me: Weak<SteeringField>,
-    steering: Arc<Inner>,
+    steering: Arc<SharedSteering>,
     model: String,
     program: Option<Arc<Program>>,
-    /// The first step that the request asked for itself, after those of the default that it extends; `None`: it gets the default.
+    /// The request's own first step, after those of the default that it extends; `None`: the request gets the default.
     own: Option<usize>,
-    /// What is read of the stream.
+    /// What is read from the stream.
     readings: Option<Arc<Readings>>,
-    /// The requests that were sent, the oldest first, and whether the engine has taken them up.
+    /// The requests that were sent, oldest first, and whether the engine has claimed each.
     ids: Mutex<VecDeque<(usize, bool)>>,
     prompt_error: Mutex<Option<String>>,
 }
 
 impl SteeredRequest {
-    /// What the answer will be steered with; `None` for nothing.
+    /// The fingerprint of the answer's steering; `None` for none.
     pub fn fingerprint(&self) -> Option<&str> {
         Some(self.asked.program.as_ref()?.fingerprint.as_str())
     }
 
-    /// The layers at which the operator's bound made scales less than asked for, ascending.
+    /// The layers at which the operator's bound reduced scales, ascending.
     pub fn clamped(&self) -> &[usize] {
         self.asked.program.as_ref().map_or(&[], |program| &program.clamped)
     }
 
-    /// The layers at which the second generated token is the first that is steered, since what decides on it is known at a later
-    /// layer. Ascending.
+    /// The layers at which the first generated token is not steered though later ones are, since the condition for it
+    /// is decided at a later layer. Ascending.
     pub fn late_layers(&self) -> Vec<usize> {
         self.asked
             .program
@@ -487,7 +492,7 @@ impl SteeredRequest {
             .map_or(Vec::new(), |program| program.late_layers())
     }
 
-    /// What is read of the stream, if anything.
+    /// What is read from the stream, if anything.
     pub fn readings(&self) -> Option<&Arc<Readings>> {
         self.asked.readings.as_ref()
     }
@@ -505,19 +510,19 @@ impl SteeredRequest {
             .map_or(Vec::new(), |program| program.layers())
     }
 
-    /// `future`, with everything that it sends to the engine steered so. Tasks that it spawns are not.
+    /// Runs `future` so that everything it sends to the engine has this steering. Tasks that it spawns are not covered.
     pub fn scope<F: Future>(&self, future: F) -> Marked<F> {
         marked(self.asked.clone(), future)
     }
 
-    /// Why the engine refused the request for its prompt's sake.
+    /// Why the engine refused the request's prompt, if it did.
     pub fn prompt_error(&self) -> Option<String> {
         lock(&self.asked.prompt_error).clone()
     }
 }
 
 impl SteeringField {
-    /// The engine has taken up the request `id`.
+    /// Records that the engine has claimed the request `id`.
     fn claimed(&self, id: usize) {
         if let Some(readings) = &self.readings {
             readings.claimed(id);
@@ -528,8 +533,8 @@ impl SteeringField {
         }
     }
 
-    /// Forgets the oldest requests that the engine has taken up, so that a request that is sent again and again does not
-    /// grow. The last ones are kept: the engine takes a request up again for each round of a tool's calls.
+    /// Forgets the oldest requests that the engine has claimed, so that the list stays bounded when a request is sent
+    /// repeatedly. The last ones are kept, since the engine claims a request again for each round of tool calls.
     fn forget_oldest(&self) {
         let mut ids = lock(&self.ids);
         while ids.len() > KEPT_IDS {
@@ -546,12 +551,12 @@ impl SteeringField {
 impl RequestMark for SteeringField {
     fn sent_as(&self, request: usize) {
         self.forget_oldest();
-        self.steering.remember(request, Sent::Steered(self.me.clone()));
+        self.steering.remember(request, SentRequest::Steered(self.me.clone()));
         lock(&self.ids).push_back((request, false));
         if let Some(readings) = &self.readings {
             readings.sent_as(request);
         }
-        // Of the span in which the request is sent, if it has such a field.
+        // A field of the span in which the request is sent, if it has one.
         Span::current().record("request_id", request & !MARKED);
     }
 }
@@ -563,26 +568,27 @@ impl Drop for SteeringField {
     }
 }
 
-/// What a request was claimed with.
-pub(crate) enum Claimed {
-    /// It is steered, or not.
+/// The steering of a request that the engine has claimed.
+pub(crate) enum ClaimedRequest {
+    /// A request, steered or not.
     Steered {
         program: Option<Arc<Program>>,
         metrics: Metrics,
-        /// With the engine's number of it. Absent for requests that were sent without a mark: they are steered by the default.
+        /// With the request's number in the engine. Absent for requests that were sent without a mark, which are
+        /// steered by the default.
         asked: Option<(Arc<SteeringField>, usize)>,
     },
-    /// The stream of its prompt is kept.
+    /// A request whose prompt's stream is captured.
     Captured(Arc<StreamCapture>),
 }
 
-impl Claimed {
-    /// Whether what is done depends on where the messages of a chat lie.
+impl ClaimedRequest {
+    /// Whether its steering depends on the positions of a chat's messages.
     pub(crate) fn wants_turns(&self) -> bool {
         matches!(self, Self::Steered { program: Some(program), .. } if program.has_roles())
     }
 
-    /// How a sequence with this prompt runs.
+    /// Admits a sequence with this prompt.
     pub(crate) fn admit(&self, prompt: &Prompt<'_>) -> Result<Admission, String> {
         let (program, metrics, asked) = match self {
             Self::Steered {
@@ -592,7 +598,7 @@ impl Claimed {
             } => (program, metrics, asked),
             Self::Captured(capture) => {
                 return Ok(Admission {
-                    // All of the prompt is to be seen.
+                    // The whole prompt must be computed.
                     read_cache: false,
                     state: Some(capture.clone()),
                     ..Admission::default()
@@ -622,8 +628,8 @@ impl Claimed {
     }
 }
 
-/// The program as it is for this prompt; refuses one that a request's steering or readouts don't fit. `own` is the first step that the
-/// request asked for itself; `None`: it gets the default.
+/// The program for this prompt. Refuses a prompt that does not fit a request's steering or readouts. `own` is the
+/// request's own first step; `None`: the request gets the default.
 fn for_prompt(
     program: &Arc<Program>,
     readouts: Option<&Readouts>,
@@ -631,9 +637,10 @@ fn for_prompt(
     own: Option<usize>,
 ) -> Result<Arc<Program>, String> {
     check_work(program, readouts, prompt.tokens.len())?;
-    let program = match program.has_roles() {
-        true => by_roles(program, prompt, own)?,
-        false => program.clone(),
+    let program = if program.has_roles() {
+        by_roles(program, prompt, own)?
+    } else {
+        program.clone()
     };
     if own.is_some() {
         program.validate_prompt(prompt.tokens)?;
@@ -645,7 +652,7 @@ fn for_prompt(
     Ok(program)
 }
 
-/// A program that goes by roles, in this chat.
+/// The program of a spec with roles, for this chat.
 fn by_roles(program: &Arc<Program>, prompt: &Prompt<'_>, own: Option<usize>) -> Result<Arc<Program>, String> {
     let steps = program.steps.iter().enumerate();
     let by_roles = steps
@@ -654,22 +661,23 @@ fn by_roles(program: &Arc<Program>, prompt: &Prompt<'_>, own: Option<usize>) -> 
     let refused = |index: usize, reason: &str| Err(format!("steering.vectors[{index}].apply.prompt: {reason}"));
     let mut asked = by_roles.clone().filter(|index| own.is_some_and(|own| own <= *index));
     match (prompt.turns, asked.next()) {
-        // Of a default there is nothing to do.
+        // A default does nothing in a prompt without messages.
         (Ok([]), Some(index)) => refused(index, "found roles for a prompt without messages, expected a chat"),
         (Ok(turns), _) => Ok(in_turns(program, turns)),
         (Err(reason), _) => refused(by_roles.into_iter().next().unwrap_or_default(), reason),
     }
 }
 
-/// The program for a prompt with these turns: itself, where it doesn't go by roles.
+/// The program for a prompt with these turns; itself if it has no roles.
 pub(crate) fn in_turns(program: &Arc<Program>, turns: &[Turn]) -> Arc<Program> {
-    match program.has_roles() {
-        true => Arc::new(program.in_turns(turns)),
-        false => program.clone(),
+    if program.has_roles() {
+        Arc::new(program.in_turns(turns))
+    } else {
+        program.clone()
     }
 }
 
-/// Refuses a prompt that is too long for the steps that act on it.
+/// Refuses a prompt that is too long for its number of steps.
 fn check_work(program: &Program, readouts: Option<&Readouts>, prompt_len: usize) -> Result<(), String> {
     let reading = readouts.map_or(0, |readouts| readouts.work() as u64);
     let work = program
@@ -680,11 +688,11 @@ fn check_work(program: &Program, readouts: Option<&Readouts>, prompt_len: usize)
     }
     Err(format!(
         "steering.vectors: found {work} positions times layers of the {prompt_len} tokens of this prompt, summed over the \
-         vectors that act on it or are read, expected {MAX_PROMPT_WORK} at most"
+         vectors that act on it or are read, expected at most {MAX_PROMPT_WORK}"
     ))
 }
 
-/// How a sequence with the prompt `prompt` runs under `program`, read by `reader`.
+/// Admits a sequence with this prompt under `program`, read by `reader`.
 pub(crate) fn admission(
     program: &Arc<Program>,
     prompt: &[u32],
@@ -696,15 +704,10 @@ pub(crate) fn admission(
     Admission {
         salts: sharing.salts.into(),
         own_from: sharing.own_from,
-        // A cache holds keys and values, not the states that conditions and readouts look at.
+        // A cache holds keys and values, not the states that conditions and readouts need.
         read_cache: !(program.sees_all_of_the_prompt() || reads_prompt),
         state: Some(Arc::new(SequenceState::new(program.clone(), reader, on_decision))),
     }
-}
-
-/// Locks `mutex`, also where a thread panicked with it: the data is consistent after every statement.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 #[cfg(test)]
@@ -769,7 +772,7 @@ mod tests {
             request.asked.sent_as(7 | MARKED);
             let claimed = steering.inner.claim(request.model(), 7 | MARKED).unwrap().unwrap();
             claimed
-                .downcast_ref::<Claimed>()
+                .downcast_ref::<ClaimedRequest>()
                 .unwrap()
                 .admit(&Prompt::text(&vec![1; len]))
                 .map(|_| ())

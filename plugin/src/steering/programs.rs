@@ -1,4 +1,4 @@
-//! Compiled programs, kept for the next request that asks for the same.
+//! A cache of compiled programs for requests with equal specs.
 
 use std::sync::Arc;
 
@@ -8,29 +8,29 @@ use quick_cache::unsync::Cache;
 use crate::SteeringSpec;
 use crate::compile::Program;
 
-/// Most bytes of programs that are kept, with their directions as if no two programs shared any: more than specs are in use
-/// at a time on most servers. What is not kept is compiled again in well under a millisecond, since directions are kept by
-/// themselves.
+/// Most bytes of cached programs, with their directions counted as if programs shared none: more than most servers use
+/// at a time. A program that is not cached is compiled again in well under a millisecond, since directions have their
+/// own cache.
 pub const MAX_KEPT_BYTES: u64 = 256 << 20;
 
-/// The programs used last.
-pub struct Programs {
+/// The programs that were used last.
+pub struct ProgramCache {
     generation: u64,
-    kept: Cache<Key, Arc<Program>, Bytes>,
+    kept: Cache<ProgramKey, Arc<Program>, ProgramBytes>,
 }
 
-/// Which spec, of which model.
+/// A spec and its model.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct ProgramKey {
     model: String,
-    /// As JSON: it has a hash, and numbers are written so that equal ones alone look the same.
+    /// The spec as JSON, which can be hashed and has one spelling per number.
     spec: String,
-    /// Which of its vectors are the default's.
+    /// Which of its vectors are the default's, as bits.
     exempt: u32,
 }
 
-impl Key {
-    /// `None` for a spec that is not to be kept.
+impl ProgramKey {
+    /// `None` for a spec that is not cached.
     pub fn new(model: &str, spec: &SteeringSpec, exempt: u32) -> Option<Self> {
         Some(Self {
             model: model.to_string(),
@@ -41,40 +41,41 @@ impl Key {
 }
 
 #[derive(Clone)]
-struct Bytes;
+struct ProgramBytes;
 
-impl Weighter<Key, Arc<Program>> for Bytes {
-    fn weight(&self, key: &Key, program: &Arc<Program>) -> u64 {
-        (size_of::<Key>() + key.model.len() + key.spec.len() + program.bytes()) as u64
+impl Weighter<ProgramKey, Arc<Program>> for ProgramBytes {
+    fn weight(&self, key: &ProgramKey, program: &Arc<Program>) -> u64 {
+        (size_of::<ProgramKey>() + key.model.len() + key.spec.len() + program.bytes()) as u64
     }
 }
 
-impl Default for Programs {
+impl Default for ProgramCache {
     fn default() -> Self {
         Self::bounded(MAX_KEPT_BYTES)
     }
 }
 
-impl Programs {
+impl ProgramCache {
     fn bounded(bytes: u64) -> Self {
         Self {
             generation: 0,
-            kept: Cache::with_weighter(256, bytes, Bytes),
+            kept: Cache::with_weighter(256, bytes, ProgramBytes),
         }
     }
 
     /// The program of `key`, compiled from the snapshot of that generation.
-    pub fn get(&mut self, generation: u64, key: &Key) -> Option<Arc<Program>> {
+    pub fn get(&mut self, generation: u64, key: &ProgramKey) -> Option<Arc<Program>> {
         self.forget_before(generation);
-        match generation == self.generation {
-            true => self.kept.get(key).cloned(),
-            // A request of the past: what is kept is of what came after it.
-            false => None,
+        if generation == self.generation {
+            self.kept.get(key).cloned()
+        } else {
+            // The request uses an older snapshot than the cached programs.
+            None
         }
     }
 
-    /// Keeps `program`, unless there is one already; the one that is kept.
-    pub fn insert(&mut self, generation: u64, key: Key, program: Arc<Program>) -> Arc<Program> {
+    /// Caches `program`, unless there is one already. Returns the cached one.
+    pub fn insert(&mut self, generation: u64, key: ProgramKey, program: Arc<Program>) -> Arc<Program> {
         if let Some(known) = self.get(generation, &key) {
             return known;
         }
@@ -84,7 +85,7 @@ impl Programs {
         program
     }
 
-    /// Programs of the past will not be asked for again.
+    /// Drops the programs of earlier generations, which will not be used again.
     fn forget_before(&mut self, generation: u64) {
         if generation > self.generation {
             self.kept.clear();
@@ -100,15 +101,15 @@ mod tests {
     use crate::compile::compile;
     use crate::testing::{library, target, token};
 
-    fn of(scale: f64) -> (Key, Arc<Program>) {
+    fn of(scale: f64) -> (ProgramKey, Arc<Program>) {
         let spec = SteeringSpec::from(VectorUse::new("a", scale));
         let program = compile(&spec, &library(), &target(), &token, "").unwrap();
-        (Key::new("m", &spec, 0).unwrap(), Arc::new(program))
+        (ProgramKey::new("m", &spec, 0).unwrap(), Arc::new(program))
     }
 
     #[test]
     fn the_first_of_equal_programs_is_kept_until_the_library_changes() {
-        let mut programs = Programs::default();
+        let mut programs = ProgramCache::default();
         let (key, first) = of(1.0);
         assert!(programs.get(1, &key).is_none());
         assert!(Arc::ptr_eq(&programs.insert(1, key.clone(), first.clone()), &first));
@@ -122,7 +123,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_in_bytes() {
-        let mut programs = Programs::bounded(50_000);
+        let mut programs = ProgramCache::bounded(50_000);
         for number in 0..500 {
             let (key, program) = of(f64::from(number));
             programs.insert(1, key, program);

@@ -1,14 +1,14 @@
-//! What a request's sequences read of the stream, on its way to the answer.
+//! The readers of a request's sequences, between the engine and the answer.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
-use super::lock;
 use crate::apply::reader::{Budget, SequenceReader};
 use crate::compile::Readouts;
+use crate::lock::lock;
 use crate::token_texts::TokenTexts;
 
-/// Most prompts whose readers are kept: as many as a request may have.
+/// Most prompts whose readers are kept, which is the most prompts of a request.
 const MAX_SENT: usize = 64;
 
 /// The readers of all sequences of one request.
@@ -16,18 +16,18 @@ pub struct Readings {
     readouts: Arc<Readouts>,
     texts: Arc<TokenTexts>,
     budget: Budget,
-    /// By what was sent to the engine, in that order; several where a request has several prompts.
-    sent: Mutex<Vec<Group>>,
+    /// By request sent to the engine, in order; several if the request has several prompts.
+    sent: Mutex<Vec<PromptReaders>>,
 }
 
-struct Group {
+struct PromptReaders {
     id: usize,
-    /// By answer.
+    /// One reader per answer.
     readers: Vec<Arc<SequenceReader>>,
 }
 
 impl Readings {
-    /// None yet. All sequences together keep `bytes` at most.
+    /// No readers yet. All sequences together keep at most `bytes`.
     pub(super) fn new(readouts: Arc<Readouts>, texts: Arc<TokenTexts>, bytes: usize) -> Self {
         Self {
             readouts,
@@ -37,29 +37,30 @@ impl Readings {
         }
     }
 
-    /// What was sent as `id`.
+    /// Records that a request was sent as `id`.
     pub(super) fn sent_as(&self, id: usize) {
         let mut sent = lock(&self.sent);
         if !sent.iter().any(|group| group.id == id) {
-            // A request that is sent again and again does not grow.
+            // Keeps the list bounded when a request is sent repeatedly.
             if sent.len() == MAX_SENT {
                 sent.remove(0);
             }
-            sent.push(Group {
+            sent.push(PromptReaders {
                 id,
                 readers: Vec::new(),
             });
         }
     }
 
-    /// The engine takes up what was sent as `id`: for the first time, or for another round of a tool's calls, which are read anew.
+    /// Records that the engine has claimed `id`: for the first time, or for another round of tool calls, which is read
+    /// anew.
     pub(super) fn claimed(&self, id: usize) {
         if let Some(group) = lock(&self.sent).iter_mut().find(|group| group.id == id) {
             group.readers.clear();
         }
     }
 
-    /// A reader for the next sequence of what was sent as `id`, with a prompt of `prompt_len` tokens.
+    /// A reader for the next sequence of the request `id`, with a prompt of `prompt_len` tokens.
     pub(super) fn admit(&self, id: usize, prompt_len: usize) -> Arc<SequenceReader> {
         let reader = SequenceReader::new(self.readouts.clone(), prompt_len, self.budget.clone());
         let reader = Arc::new(reader);
@@ -69,17 +70,17 @@ impl Readings {
         reader
     }
 
-    /// What is read.
+    /// The readouts of the request.
     pub fn readouts(&self) -> &Readouts {
         &self.readouts
     }
 
-    /// What tokens spell.
+    /// The texts of tokens.
     pub fn texts(&self) -> &TokenTexts {
         &self.texts
     }
 
-    /// The reader of the answer `index`, where each prompt has `each` of them: those to the first prompt come first.
+    /// The reader of the answer `index`. Each prompt has `each` answers; those of the first prompt come first.
     pub fn of_choice(&self, index: usize, each: usize) -> Option<Arc<SequenceReader>> {
         let sent = lock(&self.sent);
         let group = sent.get(index.checked_div(each)?)?;

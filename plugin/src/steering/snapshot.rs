@@ -1,4 +1,4 @@
-//! What can be asked for at one moment.
+//! The snapshot: vectors, maps, models and their defaults at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,92 +14,92 @@ use crate::state::Saved;
 use crate::token_texts::TokenTexts;
 use crate::{Library, RequestSteering, SteeringError, SteeringSpec};
 
-/// Vectors, maps, models and their defaults. Never changed, only replaced.
+/// Vectors, maps, models and their defaults. Immutable; a change replaces it.
 #[derive(Clone)]
 pub struct Snapshot {
     /// The vectors and maps.
     pub library: Library,
-    /// The names of the vectors that were uploaded, not named in the configuration.
+    /// The names of the uploaded vectors, which are not in the configuration.
     pub uploaded: BTreeSet<String>,
     /// What a request's own steering may do.
     pub per_request: PerRequest,
-    /// Whether requests may bring vectors along.
+    /// Whether requests may contain inline vectors.
     pub inline: bool,
-    /// What requests may see of the stream.
+    /// What requests may read from the stream.
     pub reading: ReadPolicy,
-    /// The models, by the engine's name.
+    /// The models, by their name in the engine.
     pub models: BTreeMap<String, Model>,
     /// The engine's default model.
     pub default_model: Option<String>,
-    /// Grows with each change.
+    /// Increases with each change.
     pub generation: u64,
 }
 
 /// One loaded model.
 #[derive(Clone)]
 pub struct Model {
-    /// The engine's name of it.
+    /// Its name in the engine.
     pub id: String,
     /// Other names that requests or the configuration may use.
     pub names: Vec<String>,
-    /// Its sizes, and the fingerprint to compare vectors' with.
+    /// Its sizes, and the fingerprint that those of vectors are compared with.
     pub target: Target,
     /// The layers that can be steered.
     pub layers: Vec<usize>,
-    /// Whether it takes chats, as far as is known.
+    /// Whether it takes chats, as far as it is known.
     pub chat: bool,
-    /// Its architecture as llama.cpp and Hugging Face name it, where its files are known.
+    /// Its architecture as llama.cpp and Hugging Face name it, if its files are known.
     pub architecture: Option<String>,
-    /// Its tokenizer, where it has one.
+    /// Its tokenizer, if it has one.
     pub tokenizer: Option<Arc<Tokenizer>>,
-    /// What its tokens spell.
+    /// The texts of its tokens.
     pub texts: Arc<TokenTexts>,
-    /// Most tokens of a sequence, where that is bounded.
+    /// Most tokens of a sequence, if that is bounded.
     pub context: Option<usize>,
-    /// Why it can't be steered.
+    /// Why it can't be steered, if it can't.
     pub refusal: Option<InstallError>,
-    /// How far its stream may be moved.
+    /// The bound of its offsets.
     pub bound: Option<Bound>,
-    /// What its requests are steered with if they don't say.
+    /// The steering of requests without a `steering` field.
     pub default: Option<ModelDefault>,
-    /// What the configuration says of that.
+    /// The default in the configuration.
     pub configured: Option<SteeringSpec>,
-    /// Whether the default was set over HTTP, in place of the configured one.
+    /// Whether the default was set over HTTP and replaces the configured one.
     pub overridden: bool,
 }
 
 /// A model's default.
 #[derive(Clone)]
 pub struct ModelDefault {
-    /// What is asked for.
+    /// The spec.
     pub spec: SteeringSpec,
-    /// The same compiled.
+    /// The compiled spec.
     pub program: Arc<Program>,
 }
 
-/// An uploaded vector of the state has a name that the configuration has too.
+/// The error for an uploaded vector of the state whose name the configuration uses.
 pub(crate) fn name_of_configuration(name: &str) -> SteeringError {
     SteeringError::Conflict {
         field: format!("vectors.{name}"),
-        found: "an uploaded vector with the name of one of the configuration".to_string(),
-        expected: "a name of its own: give the configuration's another name".to_string(),
+        found: "an uploaded vector with a name of the configuration".to_string(),
+        expected: "another name: rename the vector in the configuration".to_string(),
     }
 }
 
-/// Whose spec it is.
+/// Who wrote a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Asker {
-    /// The operator's: one that goes beyond the bound is a mistake.
+pub enum SpecOwner {
+    /// The operator. A spec that exceeds the bound is an error.
     Operator,
-    /// A request's, but for the vectors of the default that it extends.
+    /// A request, except for the vectors of the default that it extends.
     Request {
-        /// Which these are: bit `i` is set for vector `i`.
+        /// The vectors of the default: bit `i` is set for vector `i`.
         exempt: u32,
     },
 }
 
-impl Asker {
-    /// What the spec is held to under `bound`.
+impl SpecOwner {
+    /// The dose limit of the spec under `bound`.
     pub(crate) fn dose(self, bound: Bound) -> Dose {
         match self {
             Self::Operator => Dose {
@@ -115,7 +115,7 @@ impl Asker {
 }
 
 impl Snapshot {
-    /// What can be asked for at first.
+    /// The first snapshot.
     pub fn new(library: Library, models: Vec<Model>, default_model: Option<String>) -> Self {
         Self {
             library,
@@ -132,7 +132,7 @@ impl Snapshot {
         }
     }
 
-    /// The model that a request names; the engine's default one for `None`.
+    /// The model that a request names; the engine's default model for `None`.
     ///
     /// # Errors
     ///
@@ -157,7 +157,7 @@ impl Snapshot {
         })
     }
 
-    /// Refuses what the operator doesn't let a request to `model` ask for.
+    /// Refuses what the operator does not allow requests to `model`.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ impl Snapshot {
         Some(self.models.get(model)?.default.as_ref()?.program.clone())
     }
 
-    /// Gives `model` the default that the configuration has for it.
+    /// Sets the configuration's default for `model`.
     ///
     /// # Errors
     ///
@@ -192,7 +192,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Gives `model` another default than the configuration's. `at` is the path of the spec, for messages.
+    /// Sets a default for `model` that overrides the configuration's. `at` is the path of the spec, for messages.
     ///
     /// # Errors
     ///
@@ -210,14 +210,14 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Takes over what was saved, where no uploaded vector is there: its vectors, its defaults, and for other models the
-    /// configuration's.
+    /// Takes over the saved vectors and defaults; other models get the configuration's default. There must be no
+    /// uploaded vectors yet.
     ///
     /// # Errors
     ///
-    /// A vector with the name of one of the configuration, a default of a model that is not served or that does not compile.
-    /// The snapshot is then of no use.
-    pub fn go_on_from(&mut self, saved: &Saved) -> Result<(), SteeringError> {
+    /// A vector has a name of the configuration, or a default is for a model that is not served or does not compile.
+    /// The snapshot must then be discarded.
+    pub fn take_over(&mut self, saved: &Saved) -> Result<(), SteeringError> {
         let within = |error: SteeringError| error.within(&saved.path);
         for (name, vector) in &saved.vectors {
             if self.library.get(name).is_some() {
@@ -263,14 +263,14 @@ impl Snapshot {
         model.default = match spec {
             Some(spec) if !spec.vectors.is_empty() => Some(ModelDefault {
                 spec: spec.clone(),
-                program: Arc::new(model.compile(spec, &self.library, at, Asker::Operator)?),
+                program: Arc::new(model.compile(spec, &self.library, at, SpecOwner::Operator)?),
             }),
             _ => None,
         };
         Ok(())
     }
 
-    /// Compiles the defaults that use the vector `name` again, since it was replaced.
+    /// Compiles again the defaults that use the vector `name`, which was replaced.
     ///
     /// # Errors
     ///
@@ -290,11 +290,11 @@ impl Snapshot {
 }
 
 impl Model {
-    /// The model that `engine` holds as `id`. `fingerprint` is that of its files, if vectors' are to be compared with it.
+    /// The model that `engine` has as `id`. `fingerprint` is that of its files, if fingerprints are to be compared.
     ///
     /// # Errors
     ///
-    /// A model that is not there.
+    /// The model does not exist.
     pub fn loaded(
         engine: &MistralRs,
         id: &str,
@@ -345,11 +345,12 @@ impl Model {
         })
     }
 
-    /// What `asked` wants to see of this model's stream; `None` if that is nothing. `at` is the path of `asked`, for messages.
+    /// The compiled readouts and states of `asked`; `None` if there are none. `at` is the path of `asked`, for
+    /// messages.
     ///
     /// # Errors
     ///
-    /// As [`compile_readouts`], or a model whose stream can't be seen.
+    /// As [`compile_readouts`], or the model's stream can't be read.
     pub fn readouts(
         &self,
         asked: &RequestSteering,
@@ -373,17 +374,18 @@ impl Model {
         }
     }
 
-    /// `spec` compiled for this model. `at` is the path of the spec, for messages, and `asker` says whose it is, for the bound.
+    /// Compiles `spec` for this model. `at` is the path of the spec, for messages; `owner` decides how the bound
+    /// applies.
     ///
     /// # Errors
     ///
-    /// As [`compile_within`], or a model that can't be steered, or not at a layer that is asked for.
+    /// As [`compile_within`], or the model can't be steered, or not at one of the layers.
     pub fn compile(
         &self,
         spec: &SteeringSpec,
         library: &Library,
         at: &str,
-        asker: Asker,
+        owner: SpecOwner,
     ) -> Result<Program, SteeringError> {
         let install = |reason| SteeringError::Install {
             model: self.id.clone(),
@@ -391,7 +393,7 @@ impl Model {
         };
         self.check_hooked()?;
         let token = |text: &str| token_of(self.tokenizer.as_deref(), text);
-        let dose = self.bound.map(|bound| asker.dose(bound));
+        let dose = self.bound.map(|bound| owner.dose(bound));
         let program = compile_within(spec, library, &self.target, &token, at, dose)?;
         let mut wanted = program.layers();
         wanted.extend(program.conditions.iter().map(|condition| condition.layer));

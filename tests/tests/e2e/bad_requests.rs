@@ -427,7 +427,10 @@ fn each_field_is_refused_with_its_path() {
         (states(&json!({"positions": []})), "states.positions: found []"),
         (states(&json!({"positions": [0.5]})), "states.positions[0]"),
         (states(&json!({"dtype": "f64"})), "states.dtype"),
-        (change(json!({"vector": "one"})), "change[0]: found no key but vector"),
+        (
+            change(json!({"vector": "one"})),
+            "change[0]: found no other key than vector",
+        ),
         (
             change(json!({"vector": "one", "scale": 1})),
             "change[0].vector: found \"one\", expected none",

@@ -362,7 +362,7 @@ fn what_no_vector_is_found_from_is_refused() {
         (
             with(json!({"pairs": []})),
             422,
-            "pairs: found 0 pairs, expected two at least",
+            "pairs: found 0 pairs, expected at least two",
         ),
         (
             with(json!({"pairs": [pairs[0], pairs[0]]})),
@@ -437,7 +437,7 @@ fn what_no_vector_is_found_from_is_refused() {
         (
             json!({"name": "x", "model": "small", "position": "answer", "pairs": pair(json!("Now, Mia"), json!("Now"))}),
             422,
-            "pairs: pair 1: the tokens of one text begin the other's",
+            "pairs: pair 1: the tokens of one text are a prefix of the other's",
         ),
     ] {
         let reply = client.post("/v1/steering/vectors", &body).unwrap();
@@ -537,7 +537,7 @@ fn what_no_vector_is_found_from_is_refused() {
         json!({"spec": {"vectors": [{"vector": {"model": "small", "pairs": pairs}, "map": "across", "scale": 1.0}]}});
     let reply = client.put("/v1/steering/default", &spec).unwrap();
     assert!(
-        reply.status == 422 && reply.message().contains("pairs are for requests"),
+        reply.status == 422 && reply.message().contains("only requests may have pairs"),
         "{}",
         reply.body
     );
@@ -591,7 +591,7 @@ fn what_the_operator_does_not_allow_is_not_found() {
         let output = run("mistralrs-steered", &[command, "--config", path.to_str().unwrap()]);
         let error = error_of(&output);
         assert!(
-            error.contains("steering.sources.small: model: found \"./nowhere\", which is no folder"),
+            error.contains("steering.sources.small: model: found \"./nowhere\", which is not a folder"),
             "{error}"
         );
     }

@@ -207,6 +207,6 @@ fn requests_bring_vectors_where_they_may() {
     refused(
         &ask(&closed, Some(&own)),
         403,
-        "steering.vectors[1].vector: found a vector itself",
+        "steering.vectors[1].vector: found an inline vector",
     );
 }

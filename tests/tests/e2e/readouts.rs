@@ -78,19 +78,19 @@ async fn readouts_of(model: &str) {
                     request.scope(session.generate(&prompt, 8)).await.unwrap();
                     let name = format!("p{index}.{}", if steered { "one." } else { "" });
                     let reader = request.readings().unwrap().of_choice(0, 1).unwrap();
-                    let stretch = reader.take_stretch();
+                    let chunk = reader.take_chunk();
                     let tokens = read.tokens(&format!("{name}tokens"));
                     // No model reads the last token.
-                    assert_eq!(stretch.ids, tokens[..tokens.len() - 1], "{name}");
-                    assert_eq!((stretch.first, stretch.truncated), (0, false));
+                    assert_eq!(chunk.ids, tokens[..tokens.len() - 1], "{name}");
+                    assert_eq!((chunk.first, chunk.truncated), (0, false));
                     for layer in 0..seen {
                         for (offset, of) in ["projection", "cosine"].into_iter().enumerate() {
                             let what = format!("{name}{of}.{layer}");
-                            let found = &stretch.values[2 * layer + offset];
+                            let found = &chunk.values[2 * layer + offset];
                             assert_close_within(TOLERANCE, found, &read.vector(&what), &what);
                         }
                     }
-                    for (layer, (positions, values)) in [1, 2].into_iter().zip(&stretch.states) {
+                    for (layer, (positions, values)) in [1, 2].into_iter().zip(&chunk.states) {
                         let what = format!("{name}states.{layer}");
                         let expected = read.rows(&what);
                         assert_eq!(*positions, (0..expected.len()).collect::<Vec<_>>());

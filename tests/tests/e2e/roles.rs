@@ -182,7 +182,7 @@ fn roles_are_those_of_a_chat() {
     assert!(
         refused
             .message()
-            .contains("apply.prompt.roles: found no message of theirs"),
+            .contains("apply.prompt.roles: found no message with these roles"),
         "{}",
         refused.body
     );

@@ -76,7 +76,7 @@ pub fn check(project: &Project) -> Result<()> {
 /// Writes the patches anew from what the prepared source has, after a change by hand.
 pub fn save(project: &Project) -> Result<()> {
     let pins = Pins::load(&project.engine())?;
-    let prepared = project.engine().join("prepared");
+    let prepared = project.engine().join(PREPARED);
     for (pin, source) in pins.crates.iter().zip(&source::obtain(project, &pins)?) {
         let changed = prepared.join(&pin.name);
         ensure!(

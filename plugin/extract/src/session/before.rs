@@ -1,4 +1,4 @@
-//! What can be found wrong with a model before the engine is asked for it, and what to make of the engine's answer.
+//! Checks a model before the engine loads it, and explains the engine's errors.
 
 use std::path::Path;
 
@@ -6,59 +6,73 @@ use candle_core::{DType, Tensor};
 use mistralrs::ModelDType;
 use mistralrs::core::GGUF_MULTI_FILE_DELIMITER;
 
-use super::ModelSource;
 use crate::ExtractError;
 use crate::error::{bail, ensure};
+use crate::source::ModelSource;
 use crate::words::{hub_answer, without_backtrace};
 
-/// Where a model, or the tokenizer beside it, is.
+/// Where a model or its separate tokenizer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Location {
     /// In a folder.
     Here,
     /// In the Hugging Face cache.
     Cached,
-    /// On the hub, if anywhere.
+    /// On the hub, if it exists.
     Hub,
 }
 
-/// What is loaded from where.
-pub(super) struct Checked {
-    /// By field: what was found in it, and where that is.
-    places: Vec<(&'static str, String, Place)>,
+/// The locations of a model's parts.
+pub(super) struct ModelLocations {
+    /// By field: its value, and the location.
+    locations: Vec<(&'static str, String, Location)>,
 }
 
-/// Checks what can be checked of a model without loading it: that a folder is there and holds one, and that its dtype can
-/// be run in.
+impl ModelSource {
+    /// Checks what can be checked without loading it.
+    ///
+    /// # Errors
+    ///
+    /// The path does not exist, the folder has no model, or the dtype is not supported.
+    pub fn check(&self) -> Result<(), ExtractError> {
+        check(self).map(|_| ())
+    }
+}
+
+/// Checks what can be checked without loading the model: that its folder exists and has a model, and that the dtype is
+/// supported.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong. Whether the hub has a model is not asked.
-pub(super) fn check(source: &ModelSource) -> Result<Checked, ExtractError> {
-    let model = place("model", &source.model, source.files().is_some())?;
-    let mut places = vec![("model", source.model.clone(), model)];
+/// The first error. The hub is not queried.
+pub(super) fn check(source: &ModelSource) -> Result<ModelLocations, ExtractError> {
+    let model = location("model", &source.model, source.files().is_some())?;
+    let mut locations = vec![("model", source.model.clone(), model)];
     if let Some(name) = &source.tok_model_id {
-        // Whether it's in the cache is known only together with the model's files.
-        let tokenizer = place("tok-model-id", name, source.files().is_some())?;
-        places.push(("tok-model-id", name.clone(), tokenizer));
+        // Whether it is in the cache is known only together with the model's files.
+        let tokenizer = location("tok-model-id", name, source.files().is_some())?;
+        locations.push(("tok-model-id", name.clone(), tokenizer));
     }
-    if model == Place::Here {
+    if model == Location::Here {
         check_folder(source)?;
     }
     check_dtype(source)?;
-    Ok(Checked { places })
+    Ok(ModelLocations { locations })
 }
 
-impl Checked {
-    /// What to say of a model that the engine could not load.
+impl ModelLocations {
+    /// The error for a model that the engine could not load.
     pub(super) fn not_loaded(&self, source: &ModelSource, error: &str) -> ExtractError {
         let error = without_backtrace(error);
-        let away = self.places.iter().filter(|(_, _, place)| *place != Place::Here);
+        let away = self
+            .locations
+            .iter()
+            .filter(|(_, _, location)| *location != Location::Here);
         let named = away.into_iter().find(|(_, name, _)| error.contains(name.as_str()));
         ExtractError::Input(match (named, hub_answer(&error)) {
-            (Some((field, name, place)), Some(answer)) => {
-                let cache = match place {
-                    Place::Cached => "not all files of that name in the cache",
+            (Some((field, name, location)), Some(answer)) => {
+                let cache = match location {
+                    Location::Cached => "not all files of that name in the cache",
                     _ => "no model of that name in the cache",
                 };
                 format!("{field}: found {name:?}: no such folder here, {cache}, and {answer}")
@@ -68,10 +82,10 @@ impl Checked {
     }
 }
 
-fn place(field: &str, name: &str, cached: bool) -> Result<Place, ExtractError> {
+fn location(field: &str, name: &str, cached: bool) -> Result<Location, ExtractError> {
     let path = Path::new(name);
     if path.is_dir() {
-        return Ok(Place::Here);
+        return Ok(Location::Here);
     }
     ensure!(
         !path.is_file(),
@@ -79,21 +93,21 @@ fn place(field: &str, name: &str, cached: bool) -> Result<Place, ExtractError> {
     );
     let owner = name.split_once('/').filter(|(_, model)| !model.contains('/'));
     let Some((owner, _)) = owner.filter(|_| !name.starts_with(['.', '/'])) else {
-        bail!("{field}: found {name:?}, which is no folder; expected one, or an id of the form owner/name");
+        bail!("{field}: found {name:?}, which is not a folder; expected one, or an id of the form owner/name");
     };
     if cached {
-        return Ok(Place::Cached);
+        return Ok(Location::Cached);
     }
-    // Who has a folder of that name means it. The hub would not know the name, or have another's model under it.
+    // If a folder of that name exists, it is meant. The hub would have no such name, or another model under it.
     ensure!(
         !Path::new(owner).is_dir(),
         "{field}: found {name:?}: no such folder in {owner}, and no model of that name in the cache (the hub is not asked for \
          it, as {owner} is a folder here)"
     );
-    Ok(Place::Hub)
+    Ok(Location::Hub)
 }
 
-/// Checks that a model's folder holds what is asked for.
+/// Checks that a model's folder has the required files.
 fn check_folder(source: &ModelSource) -> Result<(), ExtractError> {
     let (folder, has) = (&source.model, |name: &str| {
         Path::new(&source.model).join(name).is_file()
@@ -115,7 +129,7 @@ fn check_folder(source: &ModelSource) -> Result<(), ExtractError> {
     Ok(())
 }
 
-/// Checks that weights of this dtype can be multiplied. Quantised ones are multiplied in another.
+/// Checks that weights of this dtype can be multiplied. Quantised weights are multiplied in another dtype.
 fn check_dtype(source: &ModelSource) -> Result<(), ExtractError> {
     let dtype = match source.dtype {
         ModelDType::Auto => return Ok(()),
@@ -127,7 +141,7 @@ fn check_dtype(source: &ModelSource) -> Result<(), ExtractError> {
         return Ok(());
     }
     let device = source.device.device()?;
-    // Tried, so that it holds for whatever features candle was built with.
+    // Tries it, since the result depends on candle's features.
     let product = || {
         let one = Tensor::zeros((1, 1), dtype, &device)?;
         one.matmul(&one)
@@ -170,7 +184,7 @@ mod tests {
         for name in ["./models/x", "/no/such/folder", "models", "a/b/c", "", "../x"] {
             let error = error(&ModelSource::new(name));
             assert!(
-                error.starts_with("model: found ") && error.contains("which is no folder"),
+                error.starts_with("model: found ") && error.contains("which is not a folder"),
                 "{name}: {error}"
             );
         }
@@ -242,20 +256,20 @@ mod tests {
     #[test]
     fn what_the_engine_says_of_the_hub_is_made_short() {
         let source = ModelSource::new("some/model");
-        let checked = |place| Checked {
-            places: vec![("model", source.model.clone(), place)],
+        let checked = |location| ModelLocations {
+            locations: vec![("model", source.model.clone(), location)],
         };
         let dns = "Failed to access `some/model` on Hugging Face: Failed to access `config.json` for `some/model`: request error: \
                     https://huggingface.co/some/model/resolve/main/config.json: Dns Failed: resolve dns name 'huggingface.co:443': \
                     failed to lookup address information: Name or service not known";
         assert_eq!(
-            checked(Place::Hub).not_loaded(&source, dns).to_string(),
+            checked(Location::Hub).not_loaded(&source, dns).to_string(),
             "model: found \"some/model\": no such folder here, no model of that name in the cache, and the hub could not be \
              reached (Name or service not known)"
         );
-        let cached = checked(Place::Cached).not_loaded(&source, dns).to_string();
+        let cached = checked(Location::Cached).not_loaded(&source, dns).to_string();
         assert!(cached.contains("not all files of that name in the cache"), "{cached}");
-        let here = checked(Place::Here).not_loaded(&source, "no weights").to_string();
+        let here = checked(Location::Here).not_loaded(&source, "no weights").to_string();
         assert_eq!(here, "model \"some/model\" could not be loaded: no weights");
     }
 }

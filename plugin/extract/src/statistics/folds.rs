@@ -1,4 +1,4 @@
-//! Which pairs are held out together.
+//! Splits pairs into the parts of a cross-validation.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -7,23 +7,24 @@ use rand_chacha::ChaCha8Rng;
 /// Number of parts that pairs are split into for cross-validation.
 pub const FOLDS: usize = 5;
 
-/// Fewest groups of pairs that are split: two for each part, so that every part compares pairs with each other.
+/// Fewest groups of pairs: two for each part, so that every part can compare pairs with each other.
 pub const LEAST_GROUPS: usize = 2 * FOLDS;
 
-/// Of the order in which groups are dealt out.
+/// The seed of the order in which groups are distributed.
 const SEED: u64 = 1;
 
 /// The parts of a cross-validation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folds {
-    /// By pair, its part: 0 to `FOLDS - 1`.
+    /// The part of each pair: 0 to `FOLDS - 1`.
     pub(super) of: Vec<usize>,
 }
 
 impl Folds {
-    /// Splits pairs into `FOLDS` parts, each with as many groups as the others or one more. `groups[i]` is the group of
-    /// pair `i`, numbered from 0 without gaps; all pairs of a group are in one part. Groups are dealt out in a random order,
-    /// the same on every machine, so that a file's own order has no say. `None` of fewer than [`LEAST_GROUPS`] groups.
+    /// Splits pairs into `FOLDS` parts whose numbers of groups differ by at most one. `groups[i]` is the group of pair
+    /// `i`, numbered from 0 without gaps; all pairs of a group are in one part. Groups are distributed in a random
+    /// order, the same on every machine, so that the order of a file does not matter. `None` for fewer than
+    /// [`LEAST_GROUPS`] groups.
     pub fn new(groups: &[usize]) -> Option<Self> {
         let count = groups.iter().max().map_or(0, |last| last + 1);
         if count < LEAST_GROUPS {
@@ -39,7 +40,7 @@ impl Folds {
         Some(Self { of })
     }
 
-    /// The indices of the pairs that are in a part, and of those that are not.
+    /// The indices of the pairs in a part, and of all others.
     pub fn split(&self, fold: usize) -> (Vec<usize>, Vec<usize>) {
         (0..self.of.len()).partition(|&pair| self.of[pair] == fold)
     }

@@ -1,20 +1,20 @@
-//! A mean that grows.
+//! A running mean.
 
-/// A mean that grows.
+/// A running mean.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Mean {
+pub struct RunningMean {
     sum: f64,
     count: u64,
 }
 
-impl Mean {
-    /// One value more.
+impl RunningMean {
+    /// Adds a value.
     pub fn add(&mut self, value: f64) {
         self.sum += value;
         self.count += 1;
     }
 
-    /// The mean; 0 of nothing.
+    /// The mean; 0 without values.
     pub fn value(&self) -> f64 {
         self.sum / self.count.max(1) as f64
     }

@@ -2,11 +2,11 @@
 //!
 //! | module | role |
 //! | --- | --- |
-//! | `folds` | which pairs are held out together |
+//! | `folds` | the parts of a cross-validation |
 //! | `separation` | mean difference, area under the ROC curve, cross-validation |
 //! | `proportion` | Wilson's interval of a share |
 //! | `ranks` | ranks, ties sharing their mean |
-//! | `growing` | a mean that grows |
+//! | `growing` | a running mean |
 
 mod folds;
 mod growing;
@@ -17,7 +17,7 @@ mod separation;
 mod tests;
 
 pub use folds::{FOLDS, Folds, LEAST_GROUPS};
-pub use growing::Mean;
+pub use growing::RunningMean;
 pub use proportion::{Z, wilson_interval};
 pub use ranks::mid_ranks;
 pub use separation::{auroc, auroc_interval, held_out_auroc, mean_difference};

@@ -1,6 +1,6 @@
 //! The order of values.
 
-/// By value, its rank from 1 on; tied values share their mean rank. A NaN is tied with nothing.
+/// The rank of each value, from 1 on; tied values share their mean rank. NaN is never tied.
 pub fn mid_ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));

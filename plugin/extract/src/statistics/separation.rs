@@ -4,7 +4,7 @@ use super::folds::{FOLDS, Folds};
 use super::proportion::wilson_interval;
 use super::ranks::mid_ranks;
 
-/// Mean of `positive[i] - negative[i]`, summed in f64. All rows have the same length; one row at least.
+/// Mean of `positive[i] - negative[i]`, summed in f64. All rows have the same length; there is at least one.
 pub fn mean_difference(positive: &[&[f32]], negative: &[&[f32]]) -> Vec<f32> {
     let mut sums = vec![0f64; positive.first().map_or(0, |row| row.len())];
     for (p, n) in positive.iter().zip(negative) {
@@ -27,11 +27,11 @@ pub fn auroc(positive: &[f64], negative: &[f64]) -> Option<f64> {
     Some((rank_sum - p * (p + 1.0) / 2.0) / (p * n))
 }
 
-/// Trials that a pair counts for in [`auroc_interval`]: 1.5 / 2.25, see there.
+/// The trials per pair in [`auroc_interval`]: 1.5 / 2.25, see there.
 const TRIALS_PER_PAIR: f64 = 2.0 / 3.0;
 
-/// The 95% interval of a [held-out area](held_out_auroc) of `pairs` independent pairs: [`wilson_interval`], as if the area
-/// were a share of two thirds as many trials.
+/// The 95% interval of a [held-out area](held_out_auroc) of `pairs` independent pairs: [`wilson_interval`] of the area
+/// as a share of two thirds as many trials.
 ///
 /// An area's variance is at most that of a share of as many trials as there are pairs (van Dantzig 1951, Birnbaum & Klose
 /// 1957), and a third less at chance. But the directions of a cross-validation share most of their pairs, which multiplies
@@ -42,10 +42,10 @@ pub fn auroc_interval(auroc: f64, pairs: usize) -> (f64, f64) {
     wilson_interval(auroc, TRIALS_PER_PAIR * pairs as f64)
 }
 
-/// How well a method's directions separate pairs that they were not made from: each part of `folds` is scored by its
-/// projection onto the `direction` of the others, and the parts' areas under the ROC curve are averaged, weighted by their
-/// size. `direction` is given the positives and the negatives of the pairs that are left. `None` if the sides and the folds
-/// are not of as many pairs, or if it finds no direction for a part.
+/// How well a method's directions separate held-out pairs: each part of `folds` is scored by its projection onto the
+/// `direction` of the other parts, and the parts' areas under the ROC curve are averaged, weighted by size. `direction`
+/// gets the positives and the negatives of the other parts. `None` if the numbers of pairs differ, or if it finds no
+/// direction for a part.
 pub fn held_out_auroc(
     positive: &[&[f32]],
     negative: &[&[f32]],

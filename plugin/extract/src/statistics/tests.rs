@@ -246,7 +246,7 @@ fn tied_values_share_their_rank() {
 
 #[test]
 fn a_mean_grows() {
-    let mut growing = Mean::default();
+    let mut growing = RunningMean::default();
     assert_eq!(growing.value(), 0.0);
     [1.0, 2.0, 6.0].into_iter().for_each(|value| growing.add(value));
     assert_eq!(growing.value(), 3.0);

@@ -138,15 +138,15 @@ fn rows_are_layers() {
         assert_eq!(blocks(&[("", shape)], "x", &layer(1)), Ok(vec![1]));
     }
     // The embeddings are first.
-    let Layout { found, remarks } = vectors(contents(&[("", &[4, 1, 4])]), "x.pt", &model(), &none).unwrap();
+    let FileVectors { found, remarks } = vectors(contents(&[("", &[4, 1, 4])]), "x.pt", &model(), &none).unwrap();
     assert_eq!(found[0].values, [4.0, 5.0, 6.0, 7.0]);
     assert_eq!((found.len(), found[2].block, &*found[2].name), (3, 2, "row 3 of \"\""));
     assert!(
-        remarks[0].starts_with("4 rows for 3 layers: the first is taken for the embeddings, and the last"),
+        remarks[0].starts_with("4 rows for 3 layers: the first is taken as the embeddings, and the last"),
         "{remarks:?}"
     );
-    let Layout { remarks, .. } = vectors(contents(&[("", &[4, 4])]), "x.pt", &model(), &layer(0)).unwrap();
-    assert_eq!(remarks, ["4 rows for 3 layers: the first is taken for the embeddings"]);
+    let FileVectors { remarks, .. } = vectors(contents(&[("", &[4, 4])]), "x.pt", &model(), &layer(0)).unwrap();
+    assert_eq!(remarks, ["4 rows for 3 layers: the first is taken as the embeddings"]);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn doubtful_files_are_refused() {
     let twice = error(&[("blocks.1.hook_resid_pre", &[4]), ("blocks.0.hook_resid_post", &[4])]);
     assert!(twice.contains("both of block 0, expected one of each"), "{twice}");
     assert!(
-        error(&[("1", &[4]), ("mean", &[4])]).starts_with("tensors: found \"mean\", expected names that say a layer")
+        error(&[("1", &[4]), ("mean", &[4])]).starts_with("tensors: found \"mean\", expected names that state a layer")
     );
     assert!(error(&[("1", &[5])]).starts_with("\"1\": found shape [5], expected [4], the hidden size of tiny"));
     assert!(error(&[]).starts_with("tensors: found none"));

@@ -5,8 +5,8 @@ fn error(bytes: &[u8]) -> String {
 }
 
 fn leaves(bytes: &[u8]) -> Vec<(String, String)> {
-    let leaf = |item: Item| match item.value {
-        Value::Leaf(Leaf::Other(text)) => (item.name, text),
+    let leaf = |item: PickleItem| match item.value {
+        PickleValue::Leaf(Leaf::Other(text)) => (item.name, text),
         other => panic!("{other:?}"),
     };
     read(bytes).unwrap().into_iter().map(leaf).collect()
@@ -101,8 +101,8 @@ fn malformed_pickles_are_refused() {
 /// Values that refer to themselves or to one another again and again are few in the file, and endless once followed.
 #[test]
 fn shared_values_end() {
-    assert!(error(b"]q\x00h\x00a.").contains("too many values"));
-    assert!(error(b"}q\x00K\x01h\x00s.").contains("too many values"));
+    assert!(error(b"]q\x00h\x00a.").contains("too many nested values"));
+    assert!(error(b"}q\x00K\x01h\x00s.").contains("too many nested values"));
     // A dictionary of 100 times the one before, 8 times over.
     let mut bytes = b"}q\x00".to_vec();
     for level in 1..=8u8 {
@@ -111,7 +111,7 @@ fn shared_values_end() {
         bytes.push(b'u');
     }
     bytes.push(b'.');
-    assert!(error(&bytes).contains("too many values"));
+    assert!(error(&bytes).contains("too many nested values"));
     // Attributes that are taken again and again.
     let mut bytes = b"}q\x00(".to_vec();
     (0..=255u8).for_each(|key| bytes.extend([b'K', key, b'N']));

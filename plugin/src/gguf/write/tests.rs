@@ -86,7 +86,7 @@ fn layer_0_is_left_out_and_alone_it_is_an_error() {
     let alone = vector(&[(0, [1.0, 0.0, 0.0])]);
     assert_eq!(
         error(&alone, &WriteOptions::new("llama")),
-        "layers: found layer 0 alone, expected one after the first: llama.cpp has no direction.0"
+        "layers: found only layer 0, expected a layer after the first: llama.cpp has no direction.0"
     );
 }
 
@@ -119,5 +119,5 @@ fn what_cannot_be_written_says_why() {
         assert_eq!(error(&vector, &with("llama", scale)), expected);
     }
     assert!(error(&vector, &with("llama", 1e39)).contains("direction.1: found inf"));
-    assert!(error(&vector, &with("llama", 1e-60)).contains("direction.1: found zeros alone"));
+    assert!(error(&vector, &with("llama", 1e-60)).contains("direction.1: found only zeros"));
 }

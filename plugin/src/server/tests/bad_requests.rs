@@ -215,7 +215,7 @@ fn of_requests() -> Vec<Case> {
             "with embeddings",
             elsewhere("/v1/embeddings"),
             422,
-            "found the field on /v1/embeddings, expected it on /v1/chat",
+            "found the field on /v1/embeddings, expected the field only on /v1/chat",
         ),
         (
             "with images",
@@ -327,7 +327,7 @@ fn of_names() -> Vec<Case> {
         ),
         ("a dot", remove("%2E%2E"), 422, "name: found the name \"..\""),
         ("a null byte", remove("happy%00"), 422, "name: found the name"),
-        ("bad UTF-8", remove("%FF"), 422, "name: found a path that is no UTF-8"),
+        ("bad UTF-8", remove("%FF"), 422, "name: found a path that is not UTF-8"),
         ("long", remove(&"x".repeat(65)), 422, "expected 1 to 64"),
     ]
 }
@@ -414,7 +414,7 @@ fn of_uploads() -> Vec<Case> {
             "a name of no UTF-8",
             named(b"\xff"),
             422,
-            "name: found bytes that are no UTF-8",
+            "name: found bytes that are not UTF-8",
         ),
         ("a long name", named(&[b'x'; 65]), 422, "expected 1 to 64"),
         (
@@ -439,7 +439,7 @@ fn of_uploads() -> Vec<Case> {
             "both kinds",
             upload(&[name, ("gguf", &control), ("toml", b"x")]),
             422,
-            "gguf: found it beside",
+            "gguf: found this field beside",
         ),
         (
             "TOML alone",
@@ -462,7 +462,7 @@ fn of_uploads() -> Vec<Case> {
                 ("model", b"tiny"),
             ]),
             422,
-            "model: found it beside toml",
+            "model: found this field beside toml",
         ),
         (
             "no such model",
