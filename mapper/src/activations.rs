@@ -11,7 +11,7 @@ use steermap_maps::activations::{Activations, ActivationsHeader, ActivationsWrit
 use crate::capture::LayerStates;
 use crate::collect::header::{Shard, UNKNOWN_DTYPE};
 use crate::collect::side::{ModelSide, Side};
-use crate::collect::texts::{LOOK_AHEAD, WindowId, WindowReader, WindowText};
+use crate::collect::texts::{WINDOWS_AT_A_TIME, WindowId, WindowReader, WindowText};
 use crate::collect::{GRACE, GROUP_TOKENS, asked_to_stop};
 use crate::corpus::{Corpus, TextOptions};
 use crate::layers::LayerSelection;
@@ -251,7 +251,7 @@ fn next_group(
     let mut group = Vec::new();
     let mut tokens = 0;
     while tokens < GROUP_TOKENS && (tokens as u64) < most {
-        let next: Vec<WindowText> = windows.by_ref().take(LOOK_AHEAD).collect::<Result<_>>()?;
+        let next: Vec<WindowText> = windows.by_ref().take(WINDOWS_AT_A_TIME).collect::<Result<_>>()?;
         if next.is_empty() {
             break;
         }

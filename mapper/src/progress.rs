@@ -41,10 +41,10 @@ pub struct Progress {
     what: &'static str,
     unit: Unit,
     bar: Option<ProgressBar>,
-    state: Mutex<State>,
+    state: Mutex<ProgressState>,
 }
 
-struct State {
+struct ProgressState {
     done: u64,
     total: u64,
     message: String,
@@ -72,7 +72,7 @@ impl Progress {
             what,
             unit,
             bar,
-            state: Mutex::new(State {
+            state: Mutex::new(ProgressState {
                 done: 0,
                 total,
                 message: String::new(),
@@ -130,7 +130,7 @@ impl Progress {
         }
     }
 
-    fn with(&self, change: impl FnOnce(&mut State)) {
+    fn with(&self, change: impl FnOnce(&mut ProgressState)) {
         let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         change(&mut state);
         let left = time_left(&state.steps, state.total).map_or(String::new(), |left| format!(", {left} left"));

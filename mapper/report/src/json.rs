@@ -36,10 +36,10 @@ pub(crate) fn text(evaluation: &Evaluation) -> Result<String> {
 /// Another format, or a field that is wrong; both say what was found and what was expected.
 pub(crate) fn parse(text: &str) -> Result<Evaluation> {
     #[derive(Deserialize)]
-    struct Head {
+    struct FormatHeader {
         format: String,
     }
-    let head: Head = serde_json::from_str(text).context("found no report, expected JSON with a format")?;
+    let head: FormatHeader = serde_json::from_str(text).context("found no report, expected JSON with a format")?;
     ensure!(
         head.format == Evaluation::FORMAT,
         "format: found {:?}, expected {:?}",

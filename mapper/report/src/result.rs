@@ -226,7 +226,7 @@ pub struct Spread {
 /// Which vector steers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum SteeringKind {
     /// None.
     Unsteered,
     /// Found on the target itself.
@@ -479,7 +479,7 @@ pub struct Candidate {
 #[serde(deny_unknown_fields)]
 pub struct Curve {
     /// Of which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// Slope of the least-squares line through the means, over all alphas.
     pub slope: Estimate,
     /// By alpha: mean over items.
@@ -598,7 +598,7 @@ pub struct TextScores {
 #[serde(deny_unknown_fields)]
 pub struct TextSetting {
     /// Which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// Alpha; 0 without steering.
     pub alpha: f64,
     /// Mean propensity of the measuring items there; `None` of the prompting baseline.
@@ -614,7 +614,7 @@ pub struct TextSetting {
 #[serde(deny_unknown_fields)]
 pub struct ChosenStrength {
     /// Of which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// Alpha; 0 without steering.
     pub alpha: f64,
     /// Mean score of the measuring prompts' texts there. The interval is over prompts, within 0 to 1; where all are alike, Wilson's.
@@ -647,7 +647,7 @@ pub struct GeneratedText {
     /// Number of the text among those of its prompt and setting: 0 is greedy.
     pub number: usize,
     /// Which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// Alpha; 0 without steering.
     pub alpha: f64,
     /// What followed the prompt.
@@ -792,7 +792,7 @@ pub struct TextMeans {
 #[serde(deny_unknown_fields)]
 pub struct KindScore {
     /// Which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// How many tasks: the baseline may be missing in some.
     pub tasks: usize,
     /// Of [`ChosenStrength::score`]. The interval resamples tasks; with one or two, it is the mean of theirs.

@@ -9,7 +9,7 @@ use resvg::tiny_skia::Pixmap;
 use roxmltree::{Document, Node};
 
 use super::*;
-use crate::result::{Estimate, Evaluation, Kind, Outcome, Specificity};
+use crate::result::{Estimate, Evaluation, SteeringKind, Outcome, Specificity};
 use crate::sample::{Size, hostile, sample, with_texts};
 
 /// Samples of every shape.
@@ -455,7 +455,7 @@ fn says_what_was_found() {
     assert!(!page.contains("unmapped [95%]"));
     evaluation.failed.clear();
     evaluation.notes.clear();
-    evaluation.tasks[0].curves[1].kind = Kind::Unmapped;
+    evaluation.tasks[0].curves[1].kind = SteeringKind::Unmapped;
     let page = strip(&html(&evaluation));
     for text in [
         "every task was measured",

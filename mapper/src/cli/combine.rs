@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use steermap_mapper::vector::arithmetic::{Combination, Named, Term};
+use steermap_mapper::vector::arithmetic::{Combination, NamedVector, Term};
 use steermap_mapper::vector::table;
 
 use super::{check_inputs, check_out, command_line};
@@ -54,13 +54,13 @@ pub fn combine(args: CombineArgs) -> Result<()> {
     let terms = args
         .terms
         .iter()
-        .map(|term| Ok((term.factor, Named::load(&term.path)?)));
+        .map(|term| Ok((term.factor, NamedVector::load(&term.path)?)));
     let combination = Combination {
         terms: terms.collect::<Result<_>>()?,
         orthogonal_to: args
             .orthogonal_to
             .iter()
-            .map(|path| Named::load(path))
+            .map(|path| NamedVector::load(path))
             .collect::<Result<_>>()?,
         normalize: args.normalize,
         check_fingerprints: !args.ignore_fingerprints,

@@ -11,7 +11,7 @@ use steermap_fit::{MapShape, RankChoice, RidgeChoice};
 use steermap_mapper::by_rank;
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::{Rules, WindowRule};
-use steermap_mapper::collect::{CollectJob, Collected, Outcome};
+use steermap_mapper::collect::{CollectJob, Collected, CollectOutcome};
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::progress::{Progress, Unit};
@@ -286,8 +286,8 @@ pub async fn fit(args: FitArgs) -> Result<ExitCode> {
         }
         let stop = stop_flag()?;
         match job.run(&stop).await? {
-            Outcome::Whole(collected) => *collected,
-            Outcome::Stopped => return Ok(stopped(&checkpoint)),
+            CollectOutcome::Whole(collected) => *collected,
+            CollectOutcome::Stopped => return Ok(stopped(&checkpoint)),
         }
     } else {
         let selection = args.collect.pairs.clone();
@@ -366,12 +366,12 @@ pub async fn stats(args: StatsArgs) -> Result<ExitCode> {
     }
     let stop = stop_flag()?;
     match job.run(&stop).await? {
-        Outcome::Whole(collected) => {
+        CollectOutcome::Whole(collected) => {
             print!("{}", collected.describe());
             println!("wrote {}", args.out.display());
             Ok(ExitCode::SUCCESS)
         }
-        Outcome::Stopped => Ok(stopped(&args.out)),
+        CollectOutcome::Stopped => Ok(stopped(&args.out)),
     }
 }
 

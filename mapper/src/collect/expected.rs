@@ -13,20 +13,20 @@ use crate::align::{TokenizedText, pair_positions};
 use crate::corpus::Corpus;
 
 /// One side as its files describe it.
-struct Described {
+struct SideDescription {
     stream: StreamInfo,
-    tokens: TokensFrom,
+    tokens: TokenSource,
 }
 
 /// Where its tokens come from.
-enum TokensFrom {
+enum TokenSource {
     Tokenizer(Box<Tokenizer>),
     Recorded(Recorded),
     /// Its files don't say.
     Nowhere,
 }
 
-impl Described {
+impl SideDescription {
     fn of(source: &SideSource, job: &CollectJob) -> Result<Self> {
         Ok(match source {
             SideSource::Model(model) => {
@@ -37,14 +37,14 @@ impl Described {
                         hidden_size: sizes.hidden_size,
                         last_block: true,
                     },
-                    tokens: tokenizer.map_or(TokensFrom::Nowhere, |tokenizer| TokensFrom::Tokenizer(tokenizer.into())),
+                    tokens: tokenizer.map_or(TokenSource::Nowhere, |tokenizer| TokenSource::Tokenizer(tokenizer.into())),
                 }
             }
             SideSource::Activations(_) => {
                 let recorded = job.open_recorded(source)?.context("activations are gone")?;
                 Self {
                     stream: recorded.stream(),
-                    tokens: TokensFrom::Recorded(recorded),
+                    tokens: TokenSource::Recorded(recorded),
                 }
             }
         })
@@ -52,23 +52,23 @@ impl Described {
 
     fn recorded(&self) -> Option<&Recorded> {
         match &self.tokens {
-            TokensFrom::Recorded(recorded) => Some(recorded),
+            TokenSource::Recorded(recorded) => Some(recorded),
             _ => None,
         }
     }
 
     fn is_known(&self) -> bool {
-        !matches!(self.tokens, TokensFrom::Nowhere)
+        !matches!(self.tokens, TokenSource::Nowhere)
     }
 
     fn tokens(&self, windows: &[WindowText]) -> Result<Vec<Option<WindowTokens>>> {
         let one = |window: &WindowText| match &self.tokens {
-            TokensFrom::Tokenizer(tokenizer) => {
+            TokenSource::Tokenizer(tokenizer) => {
                 let tokens = TokenizedText::new(tokenizer, &window.text)?;
                 Ok(Some(WindowTokens { tokens, cut: false }))
             }
-            TokensFrom::Recorded(recorded) => recorded.tokens(&window.id),
-            TokensFrom::Nowhere => Ok(None),
+            TokenSource::Recorded(recorded) => recorded.tokens(&window.id),
+            TokenSource::Nowhere => Ok(None),
         };
         windows.iter().map(one).collect()
     }
@@ -82,13 +82,13 @@ impl CollectJob {
     /// As [`run`](Self::run), or a model whose files don't say its sizes, or aren't here.
     pub fn plan(&self) -> Result<Plan> {
         let (corpus, _) = self.open()?;
-        let sides = [Described::of(&self.source, self)?, Described::of(&self.target, self)?];
+        let sides = [SideDescription::of(&self.source, self)?, SideDescription::of(&self.target, self)?];
         let layout = self.layout(&sides[0].stream, &sides[1].stream)?;
-        let rows = if sides.iter().all(Described::is_known) {
+        let rows = if sides.iter().all(SideDescription::is_known) {
             let tokenize = sides
                 .each_ref()
                 .map(|side| move |windows: &[WindowText]| side.tokens(windows));
-            let recorded = sides.iter().find_map(Described::recorded);
+            let recorded = sides.iter().find_map(SideDescription::recorded);
             rows([&tokenize[0], &tokenize[1]], corpus.as_ref(), recorded, self)?
         } else {
             self.limit

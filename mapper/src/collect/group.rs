@@ -7,12 +7,12 @@ use steermap_fit::stats::{Rows, Split, StatsError};
 use super::Collected;
 use super::rows::{Rules, TextRows, text_rows};
 use super::side::{Side, WindowTokens};
-use super::texts::{LOOK_AHEAD, WindowId, WindowText};
+use super::texts::{WINDOWS_AT_A_TIME, WindowId, WindowText};
 use crate::align::{Pairing, TokenizedText, pair_positions};
 use crate::capture::LayerStates;
 
 /// One window and its tokens in both models.
-pub(super) struct Text {
+pub(super) struct WindowPair {
     pub id: WindowId,
     key: u64,
     split: Split,
@@ -26,7 +26,7 @@ pub(super) struct Text {
 /// Windows that run together.
 #[derive(Default)]
 pub(super) struct Group {
-    pub texts: Vec<Text>,
+    pub texts: Vec<WindowPair>,
     /// Windows that were read, those that a side doesn't have among them.
     pub windows: u64,
     /// Those that a side doesn't have.
@@ -43,7 +43,7 @@ pub(super) struct Group {
 pub(super) struct GroupReader<'a> {
     windows: Box<dyn Iterator<Item = Result<WindowText>> + 'a>,
     /// Those that were tokenized and not asked for yet.
-    waiting: std::collections::VecDeque<(WindowText, Option<Text>)>,
+    waiting: std::collections::VecDeque<(WindowText, Option<WindowPair>)>,
     last: Option<WindowId>,
     /// Over the windows that were handed out.
     read: Sha256,
@@ -87,7 +87,7 @@ impl<'a> GroupReader<'a> {
     }
 
     /// The next group: windows until there are so many tokens of the source, or pairs.
-    pub fn next(&mut self, source: &Side<'_>, target: &Side<'_>, rules: &Rules, most: Most) -> Result<Group> {
+    pub fn next(&mut self, source: &Side<'_>, target: &Side<'_>, rules: &Rules, most: GroupLimits) -> Result<Group> {
         let mut group = Group::default();
         let mut tokens = 0;
         while tokens < most.tokens && group.paired < most.pairs {
@@ -114,14 +114,14 @@ impl<'a> GroupReader<'a> {
 
     /// Tokenizes the next windows.
     fn look_ahead(&mut self, source: &Side<'_>, target: &Side<'_>) -> Result<()> {
-        let windows: Vec<WindowText> = self.windows.by_ref().take(LOOK_AHEAD).collect::<Result<_>>()?;
+        let windows: Vec<WindowText> = self.windows.by_ref().take(WINDOWS_AT_A_TIME).collect::<Result<_>>()?;
         let (sources, targets) = (source.tokens(&windows)?, target.tokens(&windows)?);
         let tokens = sources.into_iter().zip(targets);
         self.waiting
             .extend(windows.into_iter().zip(tokens).map(|(window, (source, target))| {
                 let text = source
                     .zip(target)
-                    .map(|(source, target)| Text::new(window.id, source, target));
+                    .map(|(source, target)| WindowPair::new(window.id, source, target));
                 (window, text)
             }));
         Ok(())
@@ -130,14 +130,14 @@ impl<'a> GroupReader<'a> {
 
 /// Where a group ends.
 #[derive(Clone, Copy)]
-pub(super) struct Most {
+pub(super) struct GroupLimits {
     /// Tokens of the model that has more.
     pub tokens: usize,
     /// Pairs that count.
     pub pairs: u64,
 }
 
-impl Text {
+impl WindowPair {
     fn new(id: WindowId, source: WindowTokens, target: WindowTokens) -> Self {
         let cut = source.cut || target.cut;
         let (source, target) = (source.tokens, target.tokens);
@@ -167,7 +167,7 @@ pub(super) async fn run_group(
     done: &std::cell::Cell<u64>,
     tell: &dyn Fn(),
 ) -> Result<Streams> {
-    let of = |of: fn(&Text) -> &TokenizedText| -> Vec<(WindowId, &TokenizedText)> {
+    let of = |of: fn(&WindowPair) -> &TokenizedText| -> Vec<(WindowId, &TokenizedText)> {
         group.texts.iter().map(|text| (text.id, of(text))).collect()
     };
     let (sources, targets) = (of(|text| &text.source), of(|text| &text.target));

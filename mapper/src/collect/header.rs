@@ -22,9 +22,9 @@ pub struct Header {
     /// Name and version of the tool.
     pub tool: String,
     /// The model whose states are mapped.
-    pub source: Side,
+    pub source: SideHeader,
     /// The model whose states they are mapped to.
-    pub target: Side,
+    pub target: SideHeader,
     /// Which positions count.
     pub rules: Rules,
     /// The text, part by part: one when taken, several when merged.
@@ -34,7 +34,7 @@ pub struct Header {
 /// One of the two models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Side {
+pub struct SideHeader {
     /// Id or folder name.
     pub model: String,
     /// What identifies the weights and the tokenizer.
@@ -57,7 +57,7 @@ pub struct Part {
     pub corpus: Vec<CorpusFile>,
     /// Which of their documents.
     pub shard: Shard,
-    /// Most pairs of positions.
+    /// Maximum number of paired positions.
     pub limit: Option<u64>,
     /// Windows read so far.
     #[serde(default)]
@@ -109,7 +109,7 @@ impl FromStr for Shard {
     }
 }
 
-impl Side {
+impl SideHeader {
     /// From what files say of a model.
     pub fn new(info: ModelInfo, numerics: Numerics) -> Self {
         let ModelInfo {
@@ -176,7 +176,7 @@ impl Side {
     }
 }
 
-/// [`Side::dtype`] before the model has run.
+/// [`SideHeader::dtype`] before the model has run.
 pub const UNKNOWN_DTYPE: &str = "unknown";
 
 impl Header {
@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     fn header(shard: &str, complete: bool) -> Header {
-        let side = |name: &str| Side {
+        let side = |name: &str| SideHeader {
             model: name.into(),
             fingerprint: format!("sm1:{name}"),
             hidden_size: 4,

@@ -33,7 +33,7 @@ use steermap_fit::RankChoice;
 use steermap_fit::stats::file::FORMAT;
 use steermap_fit::stats::{Layout, Precision, Split, Statistics};
 
-use self::group::{GroupReader, Most, add_group, run_group};
+use self::group::{GroupReader, GroupLimits, add_group, run_group};
 use self::header::{Header, Part, Shard, UNKNOWN_DTYPE};
 use self::plan::Plan;
 use self::rows::{Counts, Rules, WindowRule};
@@ -47,12 +47,12 @@ use crate::windows::MIN_WINDOW_BYTES;
 
 /// Bytes of captured states of one group of windows, as far as single windows allow; two groups are held at a time.
 const GROUP_BYTES: usize = 1 << 30;
-/// Most tokens of a group, however narrow the models: the sums of one group are taken while the next one runs.
+/// Maximum number of tokens of a group, even for narrow models: one group is summed while the next one runs.
 pub const GROUP_TOKENS: usize = 1 << 12;
 /// How long the windows that run may go on once an end was asked for.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How often it is looked whether an end was asked for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// A share of rows left out as outliers above which it is said first.
 const MANY_OUTLIERS: f64 = 0.03;
 
@@ -75,7 +75,7 @@ pub struct CollectJob {
     pub precision: Precision,
     /// Rows kept of each held-out split; `None` for as many as [`Layout::held_out_rows`] says.
     pub held_out_rows: Option<usize>,
-    /// Most pairs of positions; the window that reaches it is the last.
+    /// Maximum number of paired positions; the window that reaches it is the last.
     pub limit: Option<u64>,
     /// Which documents.
     pub shard: Shard,
@@ -98,7 +98,7 @@ pub struct Collected {
 }
 
 /// How a run ended.
-pub enum Outcome {
+pub enum CollectOutcome {
     /// All text was read.
     Whole(Box<Collected>),
     /// It was asked to stop; the checkpoint holds what was done.
@@ -226,13 +226,13 @@ impl CollectJob {
     ///
     /// Text that is not text, a model that can't be loaded or hooked, a layer that it doesn't have, a checkpoint of
     /// another job.
-    pub async fn run(&self, stop: &AtomicBool) -> Result<Outcome> {
+    pub async fn run(&self, stop: &AtomicBool) -> Result<CollectOutcome> {
         // Everything that can be wrong with the input is found before models are loaded.
         let job = self.clone();
         let opening = tokio::task::spawn_blocking(move || job.open());
         let (corpus, earlier) = tokio::select! {
             opened = opening => opened.context("reading the corpus")??,
-            () = asked_to_stop(stop, Duration::ZERO) => return Ok(Outcome::Stopped),
+            () = asked_to_stop(stop, Duration::ZERO) => return Ok(CollectOutcome::Stopped),
         };
         let recorded = [self.open_recorded(&self.source)?, self.open_recorded(&self.target)?];
         let source = load(&self.source).await?;
@@ -250,7 +250,7 @@ impl CollectJob {
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub async fn run_on(&self, source: &Session, target: &Session, stop: &AtomicBool) -> Result<Outcome> {
+    pub async fn run_on(&self, source: &Session, target: &Session, stop: &AtomicBool) -> Result<CollectOutcome> {
         let (corpus, earlier) = self.open()?;
         let sides = [ready(Some(source), None)?, ready(Some(target), None)?];
         self.start(sides, corpus, earlier, stop).await
@@ -311,7 +311,7 @@ impl CollectJob {
         corpus: Option<Corpus>,
         earlier: Option<Collected>,
         stop: &AtomicBool,
-    ) -> Result<Outcome> {
+    ) -> Result<CollectOutcome> {
         let layout = self.layout(&source.stream()?, &target.stream()?)?;
         source.choose("source", layout.source_layers())?;
         target.choose("target", layout.target_layers())?;
@@ -419,7 +419,7 @@ impl CollectJob {
         layout: &Layout,
         mut collected: Collected,
         stop: &AtomicBool,
-    ) -> Result<Outcome> {
+    ) -> Result<CollectOutcome> {
         let (windows, unit, total) = self.windows([&source, &target], corpus);
         let mut reader = GroupReader::new(windows);
         let part = &collected.header.parts[0];
@@ -443,7 +443,7 @@ impl CollectJob {
         let mut saved = Instant::now();
         loop {
             let pairs = self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(paired));
-            let group = reader.next(&source, &target, &self.rules, Most { tokens, pairs })?;
+            let group = reader.next(&source, &target, &self.rules, GroupLimits { tokens, pairs })?;
             let whole = group.windows == 0;
             let done = Cell::new(0);
             let told = || {
@@ -470,7 +470,7 @@ impl CollectJob {
                     progress.finish();
                     return match ended {
                         Some(Err(error)) => Err(error),
-                        _ => Ok(Outcome::Stopped),
+                        _ => Ok(CollectOutcome::Stopped),
                     };
                 }
             };
@@ -490,7 +490,7 @@ impl CollectJob {
                     collected.header.counts().unmatched_source,
                     collected.header.counts().unmatched_target
                 );
-                return Ok(Outcome::Whole(Box::new(collected)));
+                return Ok(CollectOutcome::Whole(Box::new(collected)));
             }
             part.windows += group.windows;
             part.counts.documents += group.documents;
@@ -530,7 +530,7 @@ impl CollectJob {
             if stopped {
                 task.await.context("adding up")??;
                 progress.finish();
-                return Ok(Outcome::Stopped);
+                return Ok(CollectOutcome::Stopped);
             }
             adding = Some(task);
         }
@@ -547,7 +547,7 @@ impl CollectJob {
 /// Ends some time after an end was asked for.
 pub(crate) async fn asked_to_stop(stop: &AtomicBool, grace: Duration) {
     while !stop.load(Ordering::Relaxed) {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(STOP_CHECK_INTERVAL).await;
     }
     tokio::time::sleep(grace).await;
 }

@@ -60,7 +60,7 @@ impl Plan {
         }
     }
 
-    /// Most bytes in memory at a time, both models aside.
+    /// Peak memory in bytes, without the two models.
     pub fn peak(&self) -> u64 {
         let kept = self.memory.sums + self.memory.held_out;
         let reading = self.memory.total() + self.groups;

@@ -11,7 +11,7 @@ use steermap_maps::Numerics;
 use steermap_maps::activations::{Activations, WindowEntry};
 use tokenizers::Tokenizer;
 
-use super::header::{Side as SideHeader, UNKNOWN_DTYPE};
+use super::header::{SideHeader, UNKNOWN_DTYPE};
 use super::texts::{WindowId, WindowText};
 use crate::align::TokenizedText;
 use crate::capture::{LayerStates, StreamCapture};

@@ -10,7 +10,7 @@ use crate::corpus::{Corpus, Document};
 use crate::windows::windows;
 
 /// Windows that are tokenized at a time, side by side.
-pub(crate) const LOOK_AHEAD: usize = 16;
+pub(crate) const WINDOWS_AT_A_TIME: usize = 16;
 
 /// A piece of a document that runs by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! What was read as what, for people.
 
-use super::source::{ReadAs, Source};
+use super::source::{ReadAs, CheckedFile};
 
 /// A line about a file: `corpus: a.jsonl.gz read as JSON lines (gzip), key "text": 12,034 documents, 31.2 MB of text`.
-pub(super) fn line(file: &Source) -> String {
+pub(super) fn line(file: &CheckedFile) -> String {
     let format = match file.read_as {
         ReadAs::Plain => "plain text",
         ReadAs::JsonLines => "JSON lines",

@@ -13,12 +13,12 @@ const SHOWN_KEYS: usize = 20;
 
 /// The texts of a file of records.
 #[derive(Debug)]
-pub struct Keyed {
+pub struct KeyedTexts {
     records: Records,
     key: String,
 }
 
-impl Keyed {
+impl KeyedTexts {
     /// The texts under `key`.
     pub fn new(records: Records, key: &str) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Keyed {
         let Some(record) = self.records.next_record()? else {
             return Ok(None);
         };
-        let Found { text, keys } = record.parse_seed(TextOf(&self.key))?;
+        let TextAndKeys { text, keys } = record.parse_seed(TextOf(&self.key))?;
         let Some(text) = text else {
             bail!(
                 "{}: found no key {:?} among {}, expected a text under it; --text-key names another",
@@ -78,7 +78,7 @@ pub(super) fn listed(names: &[String]) -> String {
 struct TextOf<'a>(&'a str);
 
 /// What an object has.
-struct Found {
+struct TextAndKeys {
     /// Under the key, if it is there: a text or null.
     text: Option<Option<String>>,
     /// The other keys, not many more than a message lists.
@@ -86,21 +86,21 @@ struct Found {
 }
 
 impl<'de> DeserializeSeed<'de> for TextOf<'_> {
-    type Value = Found;
+    type Value = TextAndKeys;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<TextAndKeys, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for TextOf<'_> {
-    type Value = Found;
+    type Value = TextAndKeys;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an object with a text under {:?}", self.0)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Found, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<TextAndKeys, A::Error> {
         let (mut text, mut keys) = (None, Vec::new());
         while let Some(key) = entries.next_key::<String>()? {
             if key != self.0 {
@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for TextOf<'_> {
                 return Err(A::Error::custom(format_args!("{key}: found twice, expected once")));
             }
         }
-        Ok(Found { text, keys })
+        Ok(TextAndKeys { text, keys })
     }
 }
 

@@ -39,7 +39,7 @@ use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use self::options::{TextFormat, TextOptions};
-use self::source::Source;
+use self::source::CheckedFile;
 pub use self::texts::Document;
 
 /// The most bytes that the text of one document may have: more is a wrong file rather than a text.
@@ -58,7 +58,7 @@ pub struct CorpusFile {
 /// Files of text, all of which has been read once and found to be good.
 #[derive(Debug)]
 pub struct Corpus {
-    files: Vec<Source>,
+    files: Vec<CheckedFile>,
 }
 
 impl Corpus {
@@ -102,14 +102,14 @@ impl Corpus {
             paths.iter().filter(is_input).count() <= 1,
             "corpus: found - twice, but there is one standard input"
         );
-        let mut files: Vec<Source> = Vec::new();
+        let mut files: Vec<CheckedFile> = Vec::new();
         let mut before = 0;
         for path in paths {
             let mut progress = |documents: u64| progress(before + documents);
             let file = if is_input(&path) {
-                Source::standard_input(standard_input, options, &mut progress)?
+                CheckedFile::standard_input(standard_input, options, &mut progress)?
             } else {
-                Source::check(path, options, &mut progress)?
+                CheckedFile::check(path, options, &mut progress)?
             };
             before += file.documents;
             for other in &files {
@@ -132,7 +132,7 @@ impl Corpus {
 
     /// The files, as files record them.
     pub fn record(&self) -> Vec<CorpusFile> {
-        self.files.iter().map(Source::record).collect()
+        self.files.iter().map(CheckedFile::record).collect()
     }
 
     /// What was read as what, for people: a line per file, without its end.
@@ -142,7 +142,7 @@ impl Corpus {
 
     /// All documents, in order. A file that has changed since it was opened is an error at its end, if not before.
     pub fn documents(&self) -> impl Iterator<Item = Result<Document>> + Send + '_ {
-        self.files.iter().flat_map(Source::read)
+        self.files.iter().flat_map(CheckedFile::read)
     }
 }
 

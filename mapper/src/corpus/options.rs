@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 
-use crate::records::input::Look;
+use crate::records::input::ContentFormat;
 
 /// How text is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +38,10 @@ pub enum TextFormat {
 
 impl TextFormat {
     /// The format of what has that look.
-    pub fn of(look: Look) -> Self {
+    pub fn of(look: ContentFormat) -> Self {
         match look {
-            Look::JsonLines | Look::JsonArray => Self::Json,
-            Look::Parquet => Self::Parquet,
+            ContentFormat::JsonLines | ContentFormat::JsonArray => Self::Json,
+            ContentFormat::Parquet => Self::Parquet,
         }
     }
 }

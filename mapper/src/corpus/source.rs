@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::NamedTempFile;
 
-use super::keyed::Keyed;
+use super::keyed::KeyedTexts;
 use super::parquet::Column;
 use super::plain::Blocks;
 use super::texts::{Document, Documents, Texts};
 use super::{CorpusFile, TextFormat, TextOptions, spool};
 use crate::records::compression::Compression;
-use crate::records::input::{Input, Look};
+use crate::records::input::{Input, ContentFormat};
 use crate::records::name::FileName;
 use crate::records::{Records, Shape};
 
@@ -21,7 +21,7 @@ const STANDARD_INPUT: &str = "-";
 
 /// A file whose documents have all been read once.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct CheckedFile {
     /// How messages name it: `corpus: ` and the path as it was given.
     file: String,
     /// How files record it.
@@ -53,7 +53,7 @@ pub(super) enum ReadAs {
     Parquet,
 }
 
-impl Source {
+impl CheckedFile {
     /// Reads a file to its end.
     pub fn check(path: &Path, options: &TextOptions, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -169,8 +169,8 @@ impl Source {
     }
 
     /// The documents, once more.
-    pub fn read(&self) -> Reader<'_> {
-        Reader {
+    pub fn read(&self) -> DocumentReader<'_> {
+        DocumentReader {
             source: self,
             documents: None,
             done: false,
@@ -194,7 +194,7 @@ impl Source {
 /// The texts of a file that is read from its beginning to its end.
 fn in_order(input: Input, format: TextFormat, file: &str, key: &str) -> Texts {
     match format {
-        TextFormat::Json => Texts::Json(Keyed::new(Records::new(input, file.into()), key)),
+        TextFormat::Json => Texts::Json(KeyedTexts::new(Records::new(input, file.into()), key)),
         _ => Texts::Plain(Blocks::new(input, file.into())),
     }
 }
@@ -204,7 +204,7 @@ fn in_order(input: Input, format: TextFormat, file: &str, key: &str) -> Texts {
 /// # Errors
 ///
 /// A name of plain text, but the look of JSON or Parquet: fitting it as prose would go wrong without a word.
-fn format_of(file: &str, name: FileName<'_>, look: Option<Look>, options: &TextOptions) -> Result<TextFormat> {
+fn format_of(file: &str, name: FileName<'_>, look: Option<ContentFormat>, options: &TextOptions) -> Result<TextFormat> {
     if let Some(format) = options.format {
         return Ok(format);
     }
@@ -226,13 +226,13 @@ fn format_of(file: &str, name: FileName<'_>, look: Option<Look>, options: &TextO
 }
 
 /// The documents of a file that has been checked.
-pub(super) struct Reader<'a> {
-    source: &'a Source,
+pub(super) struct DocumentReader<'a> {
+    source: &'a CheckedFile,
     documents: Option<Documents>,
     done: bool,
 }
 
-impl Reader<'_> {
+impl DocumentReader<'_> {
     fn next_document(&mut self) -> Result<Option<Document>> {
         let source = self.source;
         let documents = match &mut self.documents {
@@ -254,7 +254,7 @@ impl Reader<'_> {
     }
 }
 
-impl Iterator for Reader<'_> {
+impl Iterator for DocumentReader<'_> {
     type Item = Result<Document>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 
-use super::keyed::Keyed;
+use super::keyed::KeyedTexts;
 use super::parquet::Column;
 use super::plain::Blocks;
 use crate::records::input::Input;
@@ -24,7 +24,7 @@ pub struct Document {
 #[derive(Debug)]
 pub(super) enum Texts {
     Plain(Blocks),
-    Json(Keyed),
+    Json(KeyedTexts),
     Parquet(Box<Column>),
 }
 

@@ -10,14 +10,14 @@ const MOST: usize = 1001;
 
 /// What alphas are measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum AlphaUnit {
     /// The mean norm of the stream at the steered layer.
     Relative,
     /// Lengths of the offset, as the paper has them.
     Absolute,
 }
 
-impl Unit {
+impl AlphaUnit {
     /// `relative` or `absolute`
     pub fn as_str(self) -> &'static str {
         match self {
@@ -30,13 +30,13 @@ impl Unit {
 /// Alphas, ascending, two at least.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alphas {
-    unit: Unit,
+    unit: AlphaUnit,
     values: Vec<f64>,
 }
 
 impl Alphas {
     /// What they are measured in.
-    pub fn unit(&self) -> Unit {
+    pub fn unit(&self) -> AlphaUnit {
         self.unit
     }
 
@@ -48,8 +48,8 @@ impl Alphas {
     /// In units of `mean_norm`.
     pub fn relative_to(&self, mean_norm: f64) -> Vec<f64> {
         match self.unit {
-            Unit::Relative => self.values.clone(),
-            Unit::Absolute => self.values.iter().map(|value| value / mean_norm).collect(),
+            AlphaUnit::Relative => self.values.clone(),
+            AlphaUnit::Absolute => self.values.iter().map(|value| value / mean_norm).collect(),
         }
     }
 }
@@ -58,7 +58,7 @@ impl Default for Alphas {
     /// 21, from -0.2 to 0.2 of the mean norm.
     fn default() -> Self {
         Self {
-            unit: Unit::Relative,
+            unit: AlphaUnit::Relative,
             values: range(-0.2, 0.2, 0.02),
         }
     }
@@ -77,8 +77,8 @@ impl FromStr for Alphas {
             return Ok(Self::default());
         }
         let (unit, numbers) = match text.strip_prefix("relative:") {
-            Some(rest) => (Unit::Relative, rest),
-            None => (Unit::Absolute, text),
+            Some(rest) => (AlphaUnit::Relative, rest),
+            None => (AlphaUnit::Absolute, text),
         };
         let numbers: Option<Vec<f64>> = numbers.split(':').map(|number| number.trim().parse().ok()).collect();
         let [first, last, step] = numbers.with_context(expected)?[..] else {
@@ -141,7 +141,7 @@ mod tests {
         );
         assert_eq!(alphas.values()[13], 0.06);
         let paper: Alphas = "-20:20:2".parse().unwrap();
-        assert_eq!((paper.unit(), paper.values().len()), (Unit::Absolute, 21));
+        assert_eq!((paper.unit(), paper.values().len()), (AlphaUnit::Absolute, 21));
         assert_eq!(paper.values()[10], 0.0);
         assert_eq!(paper.relative_to(40.0)[20], 0.5);
         let uneven: Alphas = "relative:0.1:0.35:0.1".parse().unwrap();

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use steermap_report::result::{Curve, Estimate, Kind, RandomCurves, Spread};
+use steermap_report::result::{Curve, Estimate, SteeringKind, RandomCurves, Spread};
 
 use crate::statistics::{
     Resamples, Z, for_few_clusters, interval, mean, mean_interval, mse, pearson, quantiles, slope, standard_deviation,
@@ -70,7 +70,7 @@ fn means(propensities: &Propensities) -> Vec<f64> {
 /// # Errors
 ///
 /// Alphas that are all the same.
-pub fn curve(kind: Kind, alphas: &[f64], propensities: Propensities, resamples: &Resamples) -> Result<Curve> {
+pub fn curve(kind: SteeringKind, alphas: &[f64], propensities: Propensities, resamples: &Resamples) -> Result<Curve> {
     let slope = estimate(&item_slopes(alphas, &propensities)?, resamples);
     let points: Vec<Estimate> = propensities.iter().map(|items| estimate(items, resamples)).collect();
     Ok(Curve {
@@ -267,14 +267,14 @@ mod tests {
     #[test]
     fn a_curve_by_hand() {
         let resamples = Resamples::new(500, 2, 1);
-        let curve = curve(Kind::Native, &ALPHAS, lines(1.0), &resamples).unwrap();
+        let curve = curve(SteeringKind::Native, &ALPHAS, lines(1.0), &resamples).unwrap();
         assert_eq!(curve.mean, [-3.0, 0.0, 3.0]);
         assert_eq!(curve.slope.value, 3.0);
         // A resample is one item twice, or both; of two items little is known.
         let of_two = |value, low, high| for_few_clusters(value, (low, high), 2.0);
         assert_eq!((curve.slope.low, curve.slope.high), of_two(3.0, 2.0, 4.0));
         assert_eq!((curve.low[1], curve.high[1]), of_two(0.0, -1.0, 1.0));
-        assert!(super::curve(Kind::Native, &[1.0, 1.0, 1.0], lines(1.0), &resamples).is_err());
+        assert!(super::curve(SteeringKind::Native, &[1.0, 1.0, 1.0], lines(1.0), &resamples).is_err());
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use steermap_report::result::{ControlKind, Kind, Protocol, SideEffect, Specificity, TaskResult};
+use steermap_report::result::{ControlKind, SteeringKind, Protocol, SideEffect, Specificity, TaskResult};
 
 use super::controls::ControlSlopes;
-use super::measure::{Bench, Prepared};
+use super::measure::{Bench, PreparedTask};
 use super::verdict::{self, Evidence};
 use crate::behaviour::{Choices, cosine};
 use crate::statistics::{holm, mean};
@@ -35,7 +35,7 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// What the engine answers with, or a stop.
-    pub async fn effects(&mut self, tasks: &[&Prepared<'_>], protocol: &Protocol) -> Result<Effects> {
+    pub async fn effects(&mut self, tasks: &[&PreparedTask<'_>], protocol: &Protocol) -> Result<Effects> {
         let mut slopes = Vec::with_capacity(tasks.len());
         let mut alphas = [0.0; 2];
         for task in tasks {
@@ -90,7 +90,7 @@ pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol
     }
     correct(tasks);
     for task in tasks {
-        let native = task.curves.iter().find(|curve| curve.kind == Kind::Native);
+        let native = task.curves.iter().find(|curve| curve.kind == SteeringKind::Native);
         let Some(native) = native.map(|curve| curve.slope) else {
             continue;
         };
@@ -111,7 +111,7 @@ pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol
 /// Whether a task's native vector steers on the finding half, and on the measuring half too: else effects in units of its
 /// own are of nothing.
 fn steers_on_both(task: &TaskResult) -> bool {
-    let native = task.curves.iter().find(|curve| curve.kind == Kind::Native);
+    let native = task.curves.iter().find(|curve| curve.kind == SteeringKind::Native);
     task.native_steers.steers && native.is_some_and(|curve| curve.slope.low > 0.0)
 }
 
@@ -159,9 +159,9 @@ fn correct(tasks: &mut [TaskResult]) {
 
 /// The cluster of each item: items whose answers part at the same two tokens are alike. Letters and yes or no part there in
 /// every item, so there each item is its own; as where all items are alike.
-pub fn clusters(kind: tasks::Kind, choices: &Choices) -> Vec<usize> {
+pub fn clusters(kind: tasks::ItemKind, choices: &Choices) -> Vec<usize> {
     let own: Vec<usize> = (0..choices.len()).collect();
-    if kind != tasks::Kind::Completion {
+    if kind != tasks::ItemKind::Completion {
         return own;
     }
     let mut numbers = HashMap::new();

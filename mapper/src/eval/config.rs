@@ -12,7 +12,7 @@ use super::job::file_stem;
 use super::vectors;
 
 /// A task's vector through the map, by the names that [`table`] gives them.
-pub struct Entry<'a> {
+pub struct ServedVector<'a> {
     /// The task.
     pub task: &'a str,
     /// The map's file.
@@ -22,12 +22,12 @@ pub struct Entry<'a> {
 }
 
 #[derive(Serialize)]
-struct Defaults<'a> {
-    vectors: [Used<'a>; 1],
+struct DefaultsEntry<'a> {
+    vectors: [VectorUse<'a>; 1],
 }
 
 #[derive(Serialize)]
-struct Used<'a> {
+struct VectorUse<'a> {
     vector: String,
     map: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,23 +37,23 @@ struct Used<'a> {
 }
 
 #[derive(Serialize)]
-struct File<T> {
+struct ConfigFile<T> {
     steering: T,
 }
 
 #[derive(Serialize)]
-struct Sources {
+struct SourcesTable {
     vectors: BTreeMap<String, String>,
     maps: BTreeMap<String, String>,
 }
 
 /// An entry of `[[steering.defaults]]`, to paste below the tables of `steering.toml`.
-pub fn entry(served: &Entry<'_>, layer: usize, alpha: f64) -> String {
+pub fn entry(served: &ServedVector<'_>, layer: usize, alpha: f64) -> String {
     #[derive(Serialize)]
     struct Steering<'a> {
-        defaults: [Defaults<'a>; 1],
+        defaults: [DefaultsEntry<'a>; 1],
     }
-    let used = Used {
+    let used = VectorUse {
         vector: name(served.task),
         map: name(&file_stem(served.map)),
         offset: served.offset,
@@ -61,10 +61,10 @@ pub fn entry(served: &Entry<'_>, layer: usize, alpha: f64) -> String {
         layers: [layer],
     };
     let steering = Steering {
-        defaults: [Defaults { vectors: [used] }],
+        defaults: [DefaultsEntry { vectors: [used] }],
     };
     // Names, numbers and nothing else: TOML has no way to refuse them.
-    toml::to_string(&File { steering }).unwrap_or_default()
+    toml::to_string(&ConfigFile { steering }).unwrap_or_default()
 }
 
 /// `steering.toml` of a report in `folder`: the vectors of the tasks that a spec is proposed for and the map, by paths from
@@ -100,8 +100,8 @@ pub fn table(evaluation: &Evaluation, map: &Path, folder: &Path) -> Result<Optio
         "# What `mapper eval` proposes to serve, of {}. Uncomment entries, one vector or several.\n\n",
         evaluation.run.date
     );
-    text += &toml::to_string(&File {
-        steering: Sources { vectors, maps },
+    text += &toml::to_string(&ConfigFile {
+        steering: SourcesTable { vectors, maps },
     })?;
     for (task, proposal) in proposed {
         text += &format!(
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_what_the_plugin_reads() {
-        let served = Entry {
+        let served = ServedVector {
             task: "mood of the day",
             map: Path::new("maps/small--large.toml"),
             offset: Some("affine"),
@@ -153,7 +153,7 @@ mod tests {
         // Two of them are still one file.
         let both = text
             + &entry(
-                &Entry {
+                &ServedVector {
                     task: "tense",
                     ..served
                 },

@@ -5,7 +5,7 @@ use steermap_report::result::{Control, ControlKind, NativeSteers, Protocol};
 
 use super::analysis::{self, Propensities};
 use super::layers::LayerSlopes;
-use super::measure::{Bench, Direction, Prepared};
+use super::measure::{Bench, Direction, PreparedTask};
 use crate::statistics::{Resamples, mean, rank_p_value, student};
 
 /// The slopes of a control's directions beside those of the native and the mapped vector at the same alphas and items.
@@ -67,7 +67,7 @@ impl Bench<'_> {
     /// What the engine answers with, or a stop; a direction that the map makes nothing of.
     pub async fn own_controls(
         &mut self,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         protocol: &Protocol,
         own: &LayerSlopes,
         random: &[Direction],
@@ -107,7 +107,7 @@ impl Bench<'_> {
     /// What the engine answers with, or a stop.
     pub async fn native_steers(
         &mut self,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         native: &[f64],
         random: &[Direction],
         protocol: &Protocol,

@@ -25,14 +25,14 @@ pub struct Stopped;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Head {
+struct JournalHeader {
     format: String,
     identity: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct JournalEntry {
     unit: String,
     value: Box<RawValue>,
 }
@@ -63,12 +63,12 @@ impl Journal {
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut lines = text[..whole].lines();
         let mut known = HashMap::new();
-        let head = lines.next().map(serde_json::from_str::<Head>);
+        let head = lines.next().map(serde_json::from_str::<JournalHeader>);
         match &head {
             None => {}
             Some(Ok(head)) if head.format == FORMAT && head.identity == identity => {
                 for (number, line) in lines.enumerate() {
-                    let line: Line =
+                    let line: JournalEntry =
                         serde_json::from_str(line).with_context(|| format!("{}, line {}", at(), number + 2))?;
                     known.insert(line.unit, line.value);
                 }
@@ -86,7 +86,7 @@ impl Journal {
         file.set_len(whole as u64).with_context(at)?;
         if head.is_none() {
             let (format, identity) = (FORMAT.to_string(), identity.to_string());
-            writeln!(file, "{}", serde_json::to_string(&Head { format, identity })?).with_context(at)?;
+            writeln!(file, "{}", serde_json::to_string(&JournalHeader { format, identity })?).with_context(at)?;
         }
         Ok(Self {
             path: path.to_path_buf(),
@@ -117,7 +117,7 @@ impl Journal {
             return Err(Stopped.into());
         }
         let value = serde_json::value::to_raw_value(&work.await?)?;
-        let line = Line {
+        let line = JournalEntry {
             unit: unit.to_string(),
             value,
         };

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use steermap_report::result::{Candidate, Estimate, LayerResult, Protocol};
 
 use super::analysis;
-use super::measure::{Bench, Direction, Prepared};
+use super::measure::{Bench, Direction, PreparedTask};
 use crate::behaviour::cosine;
 use crate::statistics::{Resamples, mean};
 
@@ -12,7 +12,7 @@ use crate::statistics::{Resamples, mean};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
     /// What decides.
-    Finding,
+    FindOptions,
     /// What every figure is of.
     Measuring,
 }
@@ -45,7 +45,7 @@ impl LayerSlopes {
     /// # Errors
     ///
     /// A layer that the task has no vector at.
-    pub fn candidate(&self, task: &Prepared<'_>) -> Result<Candidate> {
+    pub fn candidate(&self, task: &PreparedTask<'_>) -> Result<Candidate> {
         Ok(Candidate {
             source_layers: task.mapped_layer(self.layer)?.source_layers.clone(),
             target_layer: self.layer,
@@ -63,7 +63,7 @@ impl Bench<'_> {
     /// What the engine answers with, or a stop.
     pub async fn layer_slopes(
         &mut self,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         half: Half,
         layers: &[usize],
     ) -> Result<Vec<LayerSlopes>> {
@@ -95,7 +95,7 @@ impl Bench<'_> {
 ///
 /// A layer that the task has no vector at.
 pub fn layer_results(
-    task: &Prepared<'_>,
+    task: &PreparedTask<'_>,
     slopes: &[LayerSlopes],
     protocol: &Protocol,
     resamples: &Resamples,

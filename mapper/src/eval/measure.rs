@@ -9,7 +9,7 @@ use super::alphas::Alphas;
 use super::analysis::Propensities;
 use super::halves::DrawnVectors;
 use super::journal::Journal;
-use super::perplexity::Documents;
+use super::perplexity::PerplexityText;
 use super::vectors::TaskVectors;
 use crate::behaviour::{Choices, norm, random_direction, unit};
 use crate::progress::Progress;
@@ -26,7 +26,7 @@ pub struct Bench<'a> {
     /// The target model.
     pub steerer: &'a Steerer<'a>,
     /// The neutral text.
-    pub documents: &'a Documents,
+    pub documents: &'a PerplexityText,
     /// Perplexity of it without steering.
     pub unsteered_perplexity: f64,
     /// How strongly is steered.
@@ -40,7 +40,7 @@ pub struct Bench<'a> {
 }
 
 /// A task that is ready to be measured.
-pub struct Prepared<'a> {
+pub struct PreparedTask<'a> {
     /// The task.
     pub task: &'a Task,
     /// The finding half.
@@ -95,7 +95,7 @@ impl Direction {
     }
 }
 
-impl Prepared<'_> {
+impl PreparedTask<'_> {
     /// The mapped vector at a layer.
     ///
     /// # Errors
@@ -387,7 +387,7 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// See [`slopes`](Self::slopes).
-    pub async fn perplexities(&mut self, prepared: &Prepared<'_>, layer: usize, alphas: &[f64]) -> Result<Perplexity> {
+    pub async fn perplexities(&mut self, prepared: &PreparedTask<'_>, layer: usize, alphas: &[f64]) -> Result<Perplexity> {
         let mut curves = [Vec::new(), Vec::new()];
         let directions = [("native", prepared.native(layer)?), ("mapped", prepared.mapped(layer)?)];
         for (curve, (kind, direction)) in curves.iter_mut().zip(directions) {

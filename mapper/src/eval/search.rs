@@ -3,10 +3,10 @@
 
 use anyhow::Result;
 
-use steermap_report::result::{Candidate, Generation, Kind, Proposal};
+use steermap_report::result::{Candidate, Generation, SteeringKind, Proposal};
 
-use super::config::{Entry, entry};
-use super::measure::{Bench, Prepared};
+use super::config::{ServedVector, entry};
+use super::measure::{Bench, PreparedTask};
 use crate::statistics::mean;
 
 /// Layers that are looked at with all alphas: those at which the mapped vector steers most.
@@ -21,10 +21,10 @@ impl Bench<'_> {
     /// What the engine answers with, or a stop.
     pub async fn search(
         &mut self,
-        prepared: &Prepared<'_>,
+        prepared: &PreparedTask<'_>,
         candidates: &[Candidate],
         budget: f64,
-        served: &Entry<'_>,
+        served: &ServedVector<'_>,
     ) -> Result<Option<Proposal>> {
         let name = &prepared.task.name;
         let unsteered = self.unsteered(&format!("{name}/finding"), &prepared.finding).await?;
@@ -78,18 +78,18 @@ impl Bench<'_> {
     /// What the engine answers with, or a stop.
     pub async fn search_by_texts(
         &mut self,
-        prepared: &Prepared<'_>,
+        prepared: &PreparedTask<'_>,
         layer: usize,
         texts: &Generation,
         budget: f64,
-        served: &Entry<'_>,
+        served: &ServedVector<'_>,
     ) -> Result<Option<Proposal>> {
         let name = &prepared.task.name;
         let direction = prepared.mapped(layer)?;
-        let of = |kind: Kind| texts.settings.iter().filter(move |setting| setting.kind == kind);
-        let least = of(Kind::Unsteered).next().map_or(0.0, |setting| setting.finding.score);
+        let of = |kind: SteeringKind| texts.settings.iter().filter(move |setting| setting.kind == kind);
+        let least = of(SteeringKind::Unsteered).next().map_or(0.0, |setting| setting.finding.score);
         let mut best: Option<(f64, f64, f64)> = None;
-        for setting in of(Kind::Mapped) {
+        for setting in of(SteeringKind::Mapped) {
             let unit = format!("{name}/perplexity/{layer}/mapped");
             let ratio = self.perplexity(&unit, &direction, setting.alpha).await? / self.unsteered_perplexity;
             let score = setting.finding.score;

@@ -3,7 +3,7 @@
 //! A world is linear. The axes of the target's stream shrink one by one, so that a few of them dominate, as in models. A task
 //! is a readout, the direction that its propensity is read along; each of its items has a readout of its own near that one, and
 //! items of a cluster share a part of what they are off by. The slope of an item under a unit direction is their product.
-//! Vectors go through a real [`MapFile`], and controls are those of [`Prepared`].
+//! Vectors go through a real [`MapFile`], and controls are those of [`PreparedTask`].
 
 use nalgebra::{DMatrix, DVector, SVector};
 use rand::SeedableRng;
@@ -16,7 +16,7 @@ use steermap_maps::{
     VectorFile, VectorHeader,
 };
 use steermap_report::result::{
-    ControlKind, HalfSamples, Kind, Outcome, Perplexity, Protocol, RandomCurves, Representation, Summary, TaskResult,
+    ControlKind, HalfSamples, SteeringKind, Outcome, Perplexity, Protocol, RandomCurves, Representation, Summary, TaskResult,
 };
 
 use super::analysis::{self, Propensities};
@@ -24,7 +24,7 @@ use super::conclusion::{self, Effect, Effects};
 use super::controls::{self, ControlSlopes};
 use super::halves::DrawnVectors;
 use super::layers::{LayerSlopes, layer_results};
-use super::measure::{Direction, Prepared};
+use super::measure::{Direction, PreparedTask};
 use super::protocol::{Draws, SteeredLayers, protocol};
 use super::summary::summary;
 use super::vectors::TaskVectors;
@@ -306,7 +306,7 @@ fn task(index: usize) -> Task {
         description: String::new(),
         positive: "positive".to_string(),
         negative: "negative".to_string(),
-        kind: tasks::Kind::Completion,
+        kind: tasks::ItemKind::Completion,
         position: TokenPosition::Mean,
         finding: Vec::new(),
         measuring: Vec::new(),
@@ -319,7 +319,7 @@ fn task(index: usize) -> Task {
 }
 
 /// A task ready to be measured. What its items are is told by [`Truth`]; here they are tokens, which make the clusters.
-fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> Prepared<'a> {
+fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> PreparedTask<'a> {
     let choice = |item: usize| Choice {
         item,
         prompt: vec![0],
@@ -333,7 +333,7 @@ fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> Prepared<'a> 
         halves: found.halves.iter().map(narrow).collect(),
         shuffled: Vec::new(),
     };
-    Prepared {
+    PreparedTask {
         task,
         finding: choices.clone(),
         measuring: choices,
@@ -372,7 +372,7 @@ fn propensities(slopes: &[f64]) -> Propensities {
 }
 
 /// As `EvalJob::task`, as far as verdicts go.
-fn measure(task: &Prepared<'_>, truth: &Truth, protocol: &Protocol, seed: u64) -> TaskResult {
+fn measure(task: &PreparedTask<'_>, truth: &Truth, protocol: &Protocol, seed: u64) -> TaskResult {
     let layer = protocol.layer;
     let (native, mapped) = (task.native(layer).unwrap(), task.mapped(layer).unwrap());
     let finding_resamples = Resamples::clustered(RESAMPLES, &task.finding_clusters, seed);
@@ -409,7 +409,7 @@ fn measure(task: &Prepared<'_>, truth: &Truth, protocol: &Protocol, seed: u64) -
     };
     let (layers, band_retention) =
         layer_results(task, std::slice::from_ref(&own), protocol, &resamples, standard_error).unwrap();
-    let curves = [(Kind::Native, &own.native), (Kind::Mapped, &own.mapped)]
+    let curves = [(SteeringKind::Native, &own.native), (SteeringKind::Mapped, &own.mapped)]
         .map(|(kind, slopes)| analysis::curve(kind, &ALPHAS, propensities(slopes), &resamples).unwrap());
     let [native_slopes, mapped_slopes] =
         [0, 1].map(|curve: usize| analysis::item_slopes(&ALPHAS, &curves[curve].items).unwrap());
@@ -470,13 +470,13 @@ fn measure(task: &Prepared<'_>, truth: &Truth, protocol: &Protocol, seed: u64) -
         side_effects: Vec::new(),
         generation: None,
         proposal: None,
-        verdict: verdict::unsaid(),
+        verdict: verdict::pending(),
     }
 }
 
 /// As `Bench::effects`.
-fn effects(tasks: &[Prepared<'_>], truths: &[Truth], protocol: &Protocol) -> Effects {
-    let row = |task: &Prepared<'_>| -> Vec<Effect> {
+fn effects(tasks: &[PreparedTask<'_>], truths: &[Truth], protocol: &Protocol) -> Effects {
+    let row = |task: &PreparedTask<'_>| -> Vec<Effect> {
         let native = task.native(protocol.layer).unwrap();
         let mapped = task.mapped(protocol.layer).unwrap();
         let on = |truth: &Truth| {
@@ -516,7 +516,7 @@ fn evaluate(world: &World, seed: u64) -> Evaluated {
     };
     let protocol = protocol(&SteeredLayers::Band, &map, &stream, TASKS, draws).unwrap();
     let files: Vec<Task> = (0..TASKS).map(task).collect();
-    let prepared: Vec<Prepared<'_>> = files
+    let prepared: Vec<PreparedTask<'_>> = files
         .iter()
         .zip(&truths)
         .map(|(task, truth)| prepare(task, truth, &map))

@@ -1,7 +1,7 @@
 //! All tasks together.
 
 use steermap_report::result::{
-    Agreement, Estimate, Generation, Kind, KindScore, LayerMean, Means, Outcome, Protocol, Representation, Summary,
+    Agreement, Estimate, Generation, SteeringKind, KindScore, LayerMean, Means, Outcome, Protocol, Representation, Summary,
     TaskResult, TextMeans,
 };
 
@@ -34,7 +34,7 @@ pub fn summary(
         all: means(&all, resamples, seed),
         steering: means(&steering, resamples, seed),
         layers: layers.collect(),
-        verdict: verdict::unsaid(),
+        verdict: verdict::pending(),
     };
     summary.verdict = verdict::of_map(&summary, tasks, representation, protocol);
     summary
@@ -60,7 +60,7 @@ fn means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Means {
 /// Means of what generated texts score.
 fn text_means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Option<TextMeans> {
     let texts: Vec<&Generation> = tasks.iter().filter_map(|task| task.generation.as_ref()).collect();
-    let of_kind = |kind: Kind| {
+    let of_kind = |kind: SteeringKind| {
         let chosen = texts
             .iter()
             .filter_map(|texts| texts.chosen.iter().find(|chosen| chosen.kind == kind));
@@ -81,11 +81,11 @@ fn text_means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Option<Text
         analysis::spread(&found, resamples, seed).map(|spread| analysis::estimate_of(&spread))
     };
     let kinds = [
-        Kind::Unsteered,
-        Kind::Prompted,
-        Kind::Native,
-        Kind::Mapped,
-        Kind::MappedRandom,
+        SteeringKind::Unsteered,
+        SteeringKind::Prompted,
+        SteeringKind::Native,
+        SteeringKind::Mapped,
+        SteeringKind::MappedRandom,
     ];
     (!texts.is_empty()).then(|| TextMeans {
         tasks: texts.len(),

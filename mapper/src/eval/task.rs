@@ -2,16 +2,16 @@
 
 use anyhow::{Context, Result, bail};
 use steermap_maps::{MapFile, OffsetRule, VectorFile};
-use steermap_report::result::{Candidate, Control, ControlKind, Curve, HalfSamples, Kind, Protocol, TaskResult};
+use steermap_report::result::{Candidate, Control, ControlKind, Curve, HalfSamples, SteeringKind, Protocol, TaskResult};
 
 use super::Stopped;
 use super::analysis::{self, Propensities};
-use super::config::Entry;
+use super::config::ServedVector;
 use super::controls::ControlSlopes;
 use super::job::EvalJob;
 use super::layers::{Half, LayerSlopes, layer_results};
-use super::measure::{Bench, Direction, Prepared};
-use super::texts::Measured;
+use super::measure::{Bench, Direction, PreparedTask};
+use super::texts::DecisivePropensities;
 use super::verdict;
 use crate::behaviour::cosine;
 use crate::statistics::{Resamples, half_sample_error, mean};
@@ -23,7 +23,7 @@ const RANDOM_COSINES: usize = 200;
 struct Curves {
     alphas: Vec<f64>,
     unsteered: Vec<f64>,
-    measured: Vec<(Kind, Propensities)>,
+    measured: Vec<(SteeringKind, Propensities)>,
     /// Alphas of the isotropic random directions, and these.
     random_alphas: Vec<f64>,
     random: Vec<Propensities>,
@@ -43,7 +43,7 @@ impl EvalJob {
     pub(super) async fn task(
         &self,
         bench: &mut Bench<'_>,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         protocol: &Protocol,
         shuffled_map: Option<&MapFile>,
     ) -> Result<TaskResult> {
@@ -81,7 +81,7 @@ impl EvalJob {
             .await?;
         controls.extend(self.curve_controls(&curves)?);
         let perplexity = bench.perplexities(task, layer, &curves.alphas).await?;
-        let at_decisive = Measured {
+        let at_decisive = DecisivePropensities {
             alphas: &curves.alphas,
             unsteered: &curves.unsteered,
             native: &curves.measured[0].1,
@@ -106,7 +106,7 @@ impl EvalJob {
             }
             texts => texts?,
         };
-        let served = Entry {
+        let served = ServedVector {
             task: name,
             map: &self.map,
             offset: (self.offset != OffsetRule::Linear).then_some(self.offset.as_str()),
@@ -198,7 +198,7 @@ impl EvalJob {
             side_effects: Vec::new(),
             generation,
             proposal,
-            verdict: verdict::unsaid(),
+            verdict: verdict::pending(),
         })
     }
 
@@ -206,7 +206,7 @@ impl EvalJob {
     async fn curves(
         &self,
         bench: &mut Bench<'_>,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         layer: usize,
         random: &[Direction],
         shuffled_map: Option<&MapFile>,
@@ -215,11 +215,11 @@ impl EvalJob {
         let (native, mapped, unmapped) = (task.native(layer)?, task.mapped(layer)?, task.unmapped(layer)?);
         let alphas = self.alphas.relative_to(native.mean_norm);
         let unsteered = bench.unsteered(&format!("{name}/unsteered"), &task.measuring).await?;
-        let mut measured: Vec<(Kind, Propensities)> = Vec::new();
+        let mut measured: Vec<(SteeringKind, Propensities)> = Vec::new();
         let directions = [
-            (Kind::Native, "native", Some(native)),
-            (Kind::Mapped, "mapped", Some(mapped)),
-            (Kind::Unmapped, "unmapped", unmapped),
+            (SteeringKind::Native, "native", Some(native)),
+            (SteeringKind::Mapped, "mapped", Some(mapped)),
+            (SteeringKind::Unmapped, "unmapped", unmapped),
         ];
         for (kind, spelled, direction) in directions {
             let Some(direction) = direction else { continue };
@@ -282,7 +282,7 @@ impl EvalJob {
     async fn half_samples(
         &self,
         bench: &mut Bench<'_>,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         own: &LayerSlopes,
     ) -> Result<Option<HalfSamples>> {
         let directions: Vec<Direction> = task.halves(own.layer)?.into_iter().flatten().collect();

@@ -33,7 +33,7 @@ pub fn path(folder: &Path, task: &str, native: bool) -> PathBuf {
 }
 
 /// What is found of a task on one model.
-pub struct Finding<'a> {
+pub struct FindOptions<'a> {
     /// Where vectors are found.
     pub layers: Vec<usize>,
     /// Where draws are found too.
@@ -53,7 +53,7 @@ pub struct Finding<'a> {
 /// # Errors
 ///
 /// Texts that the model does not tell apart, what the engine answers with, a file that can't be written.
-pub async fn find_and_save(session: &Session, task: &Task, finding: &Finding<'_>, path: &Path) -> Result<()> {
+pub async fn find_and_save(session: &Session, task: &Task, finding: &FindOptions<'_>, path: &Path) -> Result<()> {
     let wanted = Wanted {
         concept: task.positive.clone(),
         layers: finding.layers.clone(),

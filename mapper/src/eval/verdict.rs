@@ -30,7 +30,7 @@ pub struct Evidence<'a> {
 }
 
 /// A verdict that is not there yet.
-pub fn unsaid() -> Verdict {
+pub fn pending() -> Verdict {
     Verdict {
         outcome: Outcome::SaysNothing,
         sentence: String::new(),
@@ -41,7 +41,7 @@ pub fn unsaid() -> Verdict {
 /// the decisive control, all of its retention's interval lies within the bounds, and it is specific.
 pub fn of_task(evidence: &Evidence<'_>, protocol: &Protocol) -> Verdict {
     let positive = evidence.positive;
-    if let Some(why) = mute(evidence, protocol) {
+    if let Some(why) = inconclusive_reason(evidence, protocol) {
         return Verdict {
             outcome: Outcome::SaysNothing,
             sentence: format!(
@@ -102,7 +102,7 @@ pub fn of_task(evidence: &Evidence<'_>, protocol: &Protocol) -> Verdict {
 }
 
 /// Why retention says nothing, if it does.
-fn mute(evidence: &Evidence<'_>, protocol: &Protocol) -> Option<String> {
+fn inconclusive_reason(evidence: &Evidence<'_>, protocol: &Protocol) -> Option<String> {
     let finding = evidence.native_steers;
     if finding.slope.low <= 0.0 {
         Some("the interval of its slope on the finding half contains 0".to_string())

@@ -19,7 +19,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a file is by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum ContentFormat {
     /// An object: JSON lines, if it ends in its line.
     JsonLines,
     /// A list of objects or strings.
@@ -28,7 +28,7 @@ pub enum Look {
     Parquet,
 }
 
-impl Look {
+impl ContentFormat {
     /// What content that begins with `head` looks like, compression and byte order mark taken off. An object is known
     /// by its brace and what may follow it, a list by what its first element begins with: `[link]` and `[1]` are text.
     pub fn of(head: &[u8]) -> Option<Self> {
@@ -46,7 +46,7 @@ impl Look {
     }
 }
 
-impl Display for Look {
+impl Display for ContentFormat {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::JsonLines => "JSON lines",
@@ -60,7 +60,7 @@ impl Display for Look {
 pub struct Input {
     reader: BufReader<Chain<Cursor<Vec<u8>>, Unpacked<Stored>>>,
     compression: Option<Compression>,
-    look: Option<Look>,
+    look: Option<ContentFormat>,
     bracket: bool,
     empty: bool,
 }
@@ -130,7 +130,7 @@ impl Input {
             0
         };
         let content = &head[start..];
-        let (look, empty) = (Look::of(content), content.is_empty());
+        let (look, empty) = (ContentFormat::of(content), content.is_empty());
         let bracket = content.trim_ascii_start().starts_with(b"[");
         let mut head = Cursor::new(head);
         head.set_position(start as u64);
@@ -149,7 +149,7 @@ impl Input {
     }
 
     /// What the content looks like; `None` is text, as far as can be seen.
-    pub fn look(&self) -> Option<Look> {
+    pub fn look(&self) -> Option<ContentFormat> {
         self.look
     }
 
@@ -222,14 +222,14 @@ mod tests {
     #[test]
     fn looks_are_told_apart() {
         for (head, look) in [
-            (&b"{\"text\": 1}"[..], Some(Look::JsonLines)),
-            (b" \n{ \"a", Some(Look::JsonLines)),
-            (b"{}", Some(Look::JsonLines)),
-            (b"{'text': 'python'}", Some(Look::JsonLines)),
-            (b"[{", Some(Look::JsonArray)),
-            (b"[\n  {", Some(Look::JsonArray)),
-            (b"[\"one\"", Some(Look::JsonArray)),
-            (b"PAR1\x15\x04", Some(Look::Parquet)),
+            (&b"{\"text\": 1}"[..], Some(ContentFormat::JsonLines)),
+            (b" \n{ \"a", Some(ContentFormat::JsonLines)),
+            (b"{}", Some(ContentFormat::JsonLines)),
+            (b"{'text': 'python'}", Some(ContentFormat::JsonLines)),
+            (b"[{", Some(ContentFormat::JsonArray)),
+            (b"[\n  {", Some(ContentFormat::JsonArray)),
+            (b"[\"one\"", Some(ContentFormat::JsonArray)),
+            (b"PAR1\x15\x04", Some(ContentFormat::Parquet)),
             (b"[link](there)", None),
             (b"[[File:wiki.png]]", None),
             (b"[1] Author: Title", None),
@@ -241,7 +241,7 @@ mod tests {
             (b" \n", None),
             (b"", None),
         ] {
-            assert_eq!(Look::of(head), look, "{}", head.escape_ascii());
+            assert_eq!(ContentFormat::of(head), look, "{}", head.escape_ascii());
         }
     }
 

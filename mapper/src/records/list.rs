@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 
 /// The elements of an array that an input holds.
 #[derive(Debug)]
-pub struct List<R> {
+pub struct ArrayReader<R> {
     input: R,
-    state: State,
+    state: ArrayState,
     /// Elements begun.
     number: u64,
     /// Line feeds read.
@@ -18,7 +18,7 @@ pub struct List<R> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ArrayState {
     /// Before the opening bracket.
     Start,
     /// Behind the bracket.
@@ -42,12 +42,12 @@ pub enum Element {
     Unfinished(String),
 }
 
-impl<R: BufRead> List<R> {
+impl<R: BufRead> ArrayReader<R> {
     /// The elements of the array that `input` holds, and nothing else.
     pub fn new(input: R) -> Self {
         Self {
             input,
-            state: State::Start,
+            state: ArrayState::Start,
             number: 0,
             newlines: 0,
             line: 1,
@@ -73,21 +73,21 @@ impl<R: BufRead> List<R> {
     /// of more than `most` bytes is unfinished; no more than those, and one buffer of the input, are kept.
     pub fn read(&mut self, element: &mut Vec<u8>, most: usize) -> Result<Element> {
         element.clear();
-        if self.state == State::Start {
+        if self.state == ArrayState::Start {
             match self.next_byte()? {
-                Some(b'[') => self.state = State::First,
+                Some(b'[') => self.state = ArrayState::First,
                 _ => bail!("found no list, expected ["),
             }
         }
-        if matches!(self.state, State::First | State::Next) {
+        if matches!(self.state, ArrayState::First | ArrayState::Next) {
             self.number += 1;
             return self.element(element, most);
         }
-        if self.state == State::Closed {
+        if self.state == ArrayState::Closed {
             if let Some(byte) = self.next_byte()? {
                 bail!("found {:?} behind the list, expected its end", char::from(byte));
             }
-            self.state = State::End;
+            self.state = ArrayState::End;
         }
         Ok(Element::End)
     }
@@ -102,9 +102,9 @@ impl<R: BufRead> List<R> {
         self.line = self.newlines + 1;
         match first {
             None => return Ok(unclosed()),
-            Some(b']') if self.state == State::First => {
+            Some(b']') if self.state == ArrayState::First => {
                 self.next_byte()?;
-                self.state = State::Closed;
+                self.state = ArrayState::Closed;
                 self.number = 0;
                 return self.read(element, most);
             }
@@ -130,7 +130,7 @@ impl<R: BufRead> List<R> {
                 )));
             }
             if let Some(closed) = closed {
-                self.state = if closed { State::Closed } else { State::Next };
+                self.state = if closed { ArrayState::Closed } else { ArrayState::Next };
                 return Ok(Element::Whole);
             }
         }
@@ -208,7 +208,7 @@ mod tests {
 
     /// All elements and their lines, through a buffer of a few bytes.
     fn all(text: &str, buffer: usize) -> Result<Vec<(String, u64)>> {
-        let mut list = List::new(BufReader::with_capacity(buffer, text.as_bytes()));
+        let mut list = ArrayReader::new(BufReader::with_capacity(buffer, text.as_bytes()));
         let (mut element, mut all) = (Vec::new(), Vec::new());
         loop {
             match list.read(&mut element, 40)? {

@@ -24,9 +24,9 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny};
 
-use self::input::{Input, Look};
+use self::input::{Input, ContentFormat};
 use self::lines::{Lines, utf8};
-use self::list::{Element, List};
+use self::list::{Element, ArrayReader};
 
 /// The most bytes of one record as it is written: a text of 16 MiB with every second character escaped fits.
 pub const MAX_RECORD: usize = 64 << 20;
@@ -131,21 +131,21 @@ pub enum Shape {
     /// One a line, blank lines between them.
     Lines,
     /// The elements of one JSON array.
-    List,
+    ArrayReader,
 }
 
 /// The records of a file, one at a time.
 #[derive(Debug)]
 pub struct Records {
     file: String,
-    source: Source,
+    source: RecordReader,
     buffer: Vec<u8>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum RecordReader {
     Lines(Lines<Input>),
-    List(List<Input>),
+    List(ArrayReader<Input>),
 }
 
 impl Records {
@@ -158,7 +158,7 @@ impl Records {
         let file = path.display().to_string();
         let input = Input::open(path, &file)?;
         ensure!(
-            input.look() != Some(Look::Parquet),
+            input.look() != Some(ContentFormat::Parquet),
             "{file}: found Parquet, expected JSON lines or a JSON array"
         );
         Ok(Self::new(input, file))
@@ -167,9 +167,9 @@ impl Records {
     /// The records of an input. `file` names it in messages.
     pub fn new(input: Input, file: String) -> Self {
         let source = if input.begins_with_bracket() {
-            Source::List(List::new(input))
+            RecordReader::List(ArrayReader::new(input))
         } else {
-            Source::Lines(Lines::new(input))
+            RecordReader::Lines(Lines::new(input))
         };
         Self {
             file,
@@ -181,8 +181,8 @@ impl Records {
     /// How the records are written.
     pub fn shape(&self) -> Shape {
         match self.source {
-            Source::Lines(_) => Shape::Lines,
-            Source::List(_) => Shape::List,
+            RecordReader::Lines(_) => Shape::Lines,
+            RecordReader::List(_) => Shape::List,
         }
     }
 
@@ -196,7 +196,7 @@ impl Records {
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>> {
         let file = self.file.as_str();
         let place = match &mut self.source {
-            Source::Lines(lines) => loop {
+            RecordReader::Lines(lines) => loop {
                 let place = Place::Line(lines.number() + 1);
                 let at = || format!("{file}, {place}");
                 if !lines.read(&mut self.buffer, MAX_RECORD).with_context(at)? {
@@ -206,7 +206,7 @@ impl Records {
                     break place;
                 }
             },
-            Source::List(list) => {
+            RecordReader::List(list) => {
                 let element = list.read(&mut self.buffer, MAX_RECORD);
                 let place = Place::Element {
                     record: list.number(),
@@ -232,8 +232,8 @@ impl Records {
     /// The input, for what is left of it.
     pub fn into_input(self) -> Input {
         match self.source {
-            Source::Lines(lines) => lines.into_input(),
-            Source::List(list) => list.into_input(),
+            RecordReader::Lines(lines) => lines.into_input(),
+            RecordReader::List(list) => list.into_input(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 
 use super::quoted;
-use super::{Kind, TaskItem};
+use super::{ItemKind, TaskItem};
 
 /// A share of one answer above which a half counts as out of balance.
 const BALANCE: f64 = 0.6;
@@ -30,20 +30,20 @@ pub(super) fn yes_no(answer: &str) -> Option<&'static str> {
 }
 
 /// What of an answer must differ: the letter, yes or no, the text.
-fn essence(kind: Kind, answer: &str) -> Option<String> {
+fn essence(kind: ItemKind, answer: &str) -> Option<String> {
     match kind {
-        Kind::Letters => letter(answer).map(String::from),
-        Kind::YesNo => yes_no(answer).map(String::from),
-        Kind::Completion => Some(answer.to_string()).filter(|answer| !answer.is_empty()),
+        ItemKind::Letters => letter(answer).map(String::from),
+        ItemKind::YesNo => yes_no(answer).map(String::from),
+        ItemKind::Completion => Some(answer.to_string()).filter(|answer| !answer.is_empty()),
     }
 }
 
 /// Checks the answers of an item by the task's kind. `keys` are the names of the two fields.
-pub(super) fn answers(at: &str, kind: Kind, item: &TaskItem, keys: [&str; 2]) -> Result<()> {
+pub(super) fn answers(at: &str, kind: ItemKind, item: &TaskItem, keys: [&str; 2]) -> Result<()> {
     let expected = match kind {
-        Kind::Letters => "the letter of a choice, such as \"A\" or \" (A)\"",
-        Kind::YesNo => "yes or no",
-        Kind::Completion => "an answer",
+        ItemKind::Letters => "the letter of a choice, such as \"A\" or \" (A)\"",
+        ItemKind::YesNo => "yes or no",
+        ItemKind::Completion => "an answer",
     };
     let mut both = Vec::new();
     for (key, answer) in keys.into_iter().zip([&item.positive, &item.negative]) {
@@ -63,14 +63,14 @@ pub(super) fn answers(at: &str, kind: Kind, item: &TaskItem, keys: [&str; 2]) ->
 }
 
 /// The kind that the answers of most items look like: a slip in one is not to make the set another kind.
-pub(super) fn kind<'a>(items: impl Iterator<Item = &'a TaskItem> + Clone) -> Kind {
-    let most = |kind: &Kind| {
+pub(super) fn kind<'a>(items: impl Iterator<Item = &'a TaskItem> + Clone) -> ItemKind {
+    let most = |kind: &ItemKind| {
         let looks =
             |item: &&TaskItem| essence(*kind, &item.positive).is_some() && essence(*kind, &item.negative).is_some();
         2 * items.clone().filter(looks).count() > items.clone().count()
     };
-    let known = [Kind::Letters, Kind::YesNo];
-    known.into_iter().find(most).unwrap_or(Kind::Completion)
+    let known = [ItemKind::Letters, ItemKind::YesNo];
+    known.into_iter().find(most).unwrap_or(ItemKind::Completion)
 }
 
 /// Checks that no item is there twice. `places` say where each stands, in the order of the items.
@@ -101,9 +101,9 @@ pub(super) fn halves(halves: [(&Path, &[TaskItem]); 2]) -> Result<()> {
 }
 
 /// What a report should say about the halves.
-pub(super) fn notes(kind: Kind, finding: &[TaskItem], measuring: &[TaskItem]) -> Vec<String> {
+pub(super) fn notes(kind: ItemKind, finding: &[TaskItem], measuring: &[TaskItem]) -> Vec<String> {
     let mut notes = Vec::new();
-    if kind != Kind::Completion {
+    if kind != ItemKind::Completion {
         for (half, items) in [("finding", finding), ("measuring", measuring)] {
             notes.extend(imbalance(kind, half, items));
         }
@@ -120,15 +120,15 @@ pub(super) fn notes(kind: Kind, finding: &[TaskItem], measuring: &[TaskItem]) ->
 }
 
 /// The positive answer that too many items of a half have.
-fn imbalance(kind: Kind, half: &str, items: &[TaskItem]) -> Option<String> {
+fn imbalance(kind: ItemKind, half: &str, items: &[TaskItem]) -> Option<String> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for answer in items.iter().filter_map(|item| essence(kind, &item.positive)) {
         *counts.entry(answer).or_default() += 1;
     }
     let (answer, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
     let what = match kind {
-        Kind::Letters => "letter",
-        Kind::YesNo | Kind::Completion => "answer",
+        ItemKind::Letters => "letter",
+        ItemKind::YesNo | ItemKind::Completion => "answer",
     };
     (count as f64 > BALANCE * items.len() as f64).then(|| {
         format!(

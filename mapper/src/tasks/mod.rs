@@ -49,7 +49,7 @@ pub struct Task {
     /// What the negative answer stands for.
     pub negative: String,
     /// What the answers are.
-    pub kind: Kind,
+    pub kind: ItemKind,
     /// Which states the vector is found on.
     pub position: TokenPosition,
     /// The half of the items that finds the vector: two at least.
@@ -71,7 +71,7 @@ pub struct Task {
 /// What the answers of a task are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum ItemKind {
     /// Letters of choices in the prompt.
     Letters,
     /// Yes and no.
@@ -80,7 +80,7 @@ pub enum Kind {
     Completion,
 }
 
-impl Kind {
+impl ItemKind {
     /// As files spell it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -99,7 +99,7 @@ impl Kind {
     }
 }
 
-impl Display for Kind {
+impl Display for ItemKind {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

@@ -10,7 +10,7 @@
 //! kind = "completion"             # or "letters" (of choices in the prompt), "yes-no"
 //! items = "NAME.jsonl"
 //! pairs = "NAME.pairs.jsonl"      # may be absent: the vector is then found from the finding half and its answers
-//! position = "mean"               # may be absent: "last", "mean" or "answer"; see `Kind::position`
+//! position = "mean"               # may be absent: "last", "mean" or "answer"; see `ItemKind::position`
 //!
 //! [generation]                    # may be absent
 //! prompts = ["…", "…"]            # what is continued: two at least for scores
@@ -42,7 +42,7 @@ use steermap_maps::TokenPosition;
 
 use super::fields::{self, Fields, shown};
 use super::rule::RuleTable;
-use super::{Generation, Kind, Task, TaskItem, checks, digest, file_name, stem};
+use super::{Generation, ItemKind, Task, TaskItem, checks, digest, file_name, stem};
 use crate::pairs::{Text, read_pairs};
 use crate::records::name::json_stem;
 
@@ -58,7 +58,7 @@ struct TaskTable {
     description: String,
     positive: String,
     negative: String,
-    kind: Kind,
+    kind: ItemKind,
     items: String,
     pairs: Option<String>,
     position: Option<TokenPosition>,
@@ -135,7 +135,7 @@ pub fn read_concept(items: &Path) -> Result<Task> {
             items.display()
         )
     })?;
-    let (finding, measuring) = read_items(items, Kind::Completion)?;
+    let (finding, measuring) = read_items(items, ItemKind::Completion)?;
     let mut files = vec![items.to_path_buf()];
     let mut pairs = None;
     if let Some(file) = pairs_beside(items, name)? {
@@ -147,9 +147,9 @@ pub fn read_concept(items: &Path) -> Result<Task> {
         description: format!("The concept {name}: what follows with it, against what follows without it."),
         positive: name.into(),
         negative: format!("not {name}"),
-        kind: Kind::Completion,
+        kind: ItemKind::Completion,
         position: TokenPosition::Mean,
-        notes: checks::notes(Kind::Completion, &finding, &measuring),
+        notes: checks::notes(ItemKind::Completion, &finding, &measuring),
         sha256: digest(&files)?,
         finding,
         measuring,
@@ -201,7 +201,7 @@ fn pairs_beside(items: &Path, name: &str) -> Result<Option<PathBuf>> {
 }
 
 /// Reads the items of a task as its finding and its measuring half.
-fn read_items(path: &Path, kind: Kind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)> {
+fn read_items(path: &Path, kind: ItemKind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)> {
     let mut items = Vec::new();
     for mut record in fields::read(path)? {
         let item = TaskItem {
@@ -220,7 +220,7 @@ fn read_items(path: &Path, kind: Kind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)>
         ensure!(
             half.is_some() == first.is_some(),
             "{at}: half: found {}, expected {} as at {first_at}: in all lines or in none",
-            half.map_or("no such key", Half::as_str),
+            half.map_or("no such key", HalfName::as_str),
             first.map_or("no such key", |_| "\"find\" or \"measure\""),
         );
     }
@@ -228,8 +228,8 @@ fn read_items(path: &Path, kind: Kind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)>
     let (mut finding, mut measuring) = (Vec::new(), Vec::new());
     for (index, (item, half, _)) in items.into_iter().enumerate() {
         match half {
-            Some(Half::Find) => finding.push(item),
-            Some(Half::Measure) => measuring.push(item),
+            Some(HalfName::Find) => finding.push(item),
+            Some(HalfName::Measure) => measuring.push(item),
             None if index < first_half => finding.push(item),
             None => measuring.push(item),
         }
@@ -240,12 +240,12 @@ fn read_items(path: &Path, kind: Kind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)>
 
 /// Which half an item says that it is of.
 #[derive(Clone, Copy)]
-enum Half {
+enum HalfName {
     Find,
     Measure,
 }
 
-impl Half {
+impl HalfName {
     fn as_str(self) -> &'static str {
         match self {
             Self::Find => "\"find\"",
@@ -254,11 +254,11 @@ impl Half {
     }
 }
 
-fn half(record: &mut Fields) -> Result<Option<Half>> {
+fn half(record: &mut Fields) -> Result<Option<HalfName>> {
     match record.optional("half") {
         None => Ok(None),
-        Some(Value::String(half)) if half == "find" => Ok(Some(Half::Find)),
-        Some(Value::String(half)) if half == "measure" => Ok(Some(Half::Measure)),
+        Some(Value::String(half)) if half == "find" => Ok(Some(HalfName::Find)),
+        Some(Value::String(half)) if half == "measure" => Ok(Some(HalfName::Measure)),
         Some(other) => bail!(
             "{}: half: found {}, expected \"find\" or \"measure\"",
             record.at,

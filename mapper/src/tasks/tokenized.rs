@@ -40,7 +40,7 @@ pub fn choices(
     items: &[TaskItem],
     mut tokenize: impl FnMut(&Text, &str) -> Result<TokenizedText>,
 ) -> Result<(Vec<Choice>, Vec<Skipped>)> {
-    let mut found = Found::default();
+    let mut found = ChoiceBuilder::default();
     for (index, item) in items.iter().enumerate() {
         let mut tokens = |answer: &str| tokenize(&item.prompt, answer).with_context(|| at(index, item));
         let (positive, negative) = (tokens(&item.positive)?, tokens(&item.negative)?);
@@ -58,7 +58,7 @@ pub async fn choices_async(
     items: &[TaskItem],
     mut tokenize: impl AsyncFnMut(&Text, &str) -> Result<TokenizedText>,
 ) -> Result<(Vec<Choice>, Vec<Skipped>)> {
-    let mut found = Found::default();
+    let mut found = ChoiceBuilder::default();
     for (index, item) in items.iter().enumerate() {
         let positive = tokenize(&item.prompt, &item.positive).await;
         let positive = positive.with_context(|| at(index, item))?;
@@ -70,12 +70,12 @@ pub async fn choices_async(
 }
 
 #[derive(Default)]
-struct Found {
+struct ChoiceBuilder {
     choices: Vec<Choice>,
     skipped: Vec<Skipped>,
 }
 
-impl Found {
+impl ChoiceBuilder {
     fn add(&mut self, index: usize, item: &TaskItem, positive: &TokenizedText, negative: &TokenizedText) -> Result<()> {
         if matches!(item.prompt, Text::Plain(_)) {
             for tokens in [positive, negative] {

@@ -52,7 +52,7 @@ impl FromStr for Term {
 
 /// A vector file under the name that the result knows it by.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named {
+pub struct NamedVector {
     /// The file's name without its ending.
     pub name: String,
     /// The file's name.
@@ -63,7 +63,7 @@ pub struct Named {
     pub vector: VectorFile,
 }
 
-impl Named {
+impl NamedVector {
     /// Reads a vector file.
     ///
     /// # Errors
@@ -85,9 +85,9 @@ impl Named {
 #[derive(Clone, Debug)]
 pub struct Combination {
     /// Factors and vectors to be summed up; one at least.
-    pub terms: Vec<(f64, Named)>,
+    pub terms: Vec<(f64, NamedVector)>,
     /// Vectors that the sum shall be orthogonal to.
-    pub orthogonal_to: Vec<Named>,
+    pub orthogonal_to: Vec<NamedVector>,
     /// Whether each term's direction is brought to norm 1 first, at every layer.
     pub normalize: bool,
     /// Whether vectors of other weights than the first's are refused.
@@ -151,11 +151,11 @@ impl Combination {
     }
 
     /// The terms' vectors, then those to be orthogonal to.
-    fn all(&self) -> impl Iterator<Item = &Named> {
+    fn all(&self) -> impl Iterator<Item = &NamedVector> {
         self.terms.iter().map(|(_, term)| term).chain(&self.orthogonal_to)
     }
 
-    fn check_model(&self, first: &Named, other: &Named) -> Result<()> {
+    fn check_model(&self, first: &NamedVector, other: &NamedVector) -> Result<()> {
         let (found, expected) = (other.vector.model(), first.vector.model());
         for (key, found, expected) in [
             ("hidden_size", found.hidden_size, expected.hidden_size),
@@ -183,7 +183,7 @@ impl Combination {
 
     /// The layers that all vectors have, and a note on those that only some have.
     fn layers(&self) -> Result<(Vec<usize>, Vec<String>)> {
-        let of = |named: &Named| -> BTreeSet<usize> { named.vector.layers().iter().map(|l| l.layer).collect() };
+        let of = |named: &NamedVector| -> BTreeSet<usize> { named.vector.layers().iter().map(|l| l.layer).collect() };
         let any: BTreeSet<usize> = self.all().flat_map(of).collect();
         let (shared, left_out): (Vec<usize>, Vec<usize>) = any
             .into_iter()
@@ -206,7 +206,7 @@ impl Combination {
     }
 
     fn layer(&self, layer: usize) -> Result<LayerVector> {
-        let of = |named: &Named| -> Result<Vec<f64>> {
+        let of = |named: &NamedVector| -> Result<Vec<f64>> {
             let direction = named.vector.direction(layer);
             let direction = direction.with_context(|| format!("{}: found no layer {layer}", named.file))?;
             Ok(direction.iter().map(|&value| f64::from(value)).collect())
@@ -242,7 +242,7 @@ impl Combination {
     }
 
     /// What other terms say otherwise than the first.
-    fn differences(&self, first: &Named, layers: &[usize]) -> Vec<String> {
+    fn differences(&self, first: &NamedVector, layers: &[usize]) -> Vec<String> {
         let (mut notes, header) = (Vec::new(), first.vector.header());
         for (_, term) in &self.terms[1..] {
             let other = term.vector.header();
@@ -262,7 +262,7 @@ impl Combination {
                 ));
             }
             let unlike = layers.iter().filter(|&&layer| {
-                let mean_norm = |named: &Named| named.vector.layer(layer).map_or(0.0, |layer| layer.mean_norm);
+                let mean_norm = |named: &NamedVector| named.vector.layer(layer).map_or(0.0, |layer| layer.mean_norm);
                 let (a, b) = (mean_norm(first), mean_norm(term));
                 a.max(b) > UNLIKE * a.min(b)
             });
@@ -318,7 +318,7 @@ fn list(layers: impl IntoIterator<Item = usize>) -> String {
     layers.join(", ")
 }
 
-fn names(vectors: &[Named]) -> String {
+fn names(vectors: &[NamedVector]) -> String {
     let names: Vec<&str> = vectors.iter().map(|named| named.name.as_str()).collect();
     names.join(", ")
 }

@@ -78,7 +78,7 @@ impl VectorJob {
         let wanted = self.wanted(self.layers.resolve(&session.stream()?)?);
         let corpus = self.pairs.file_name().unwrap_or_default().to_string_lossy();
         let made = provenance(self.command.clone(), corpus.into_owned(), sha256_file(&self.pairs)?);
-        let bar = Bar(Progress::new(
+        let bar = VectorProgress(Progress::new(
             self.progress,
             "reading pairs",
             Unit::Of("texts"),
@@ -124,9 +124,9 @@ pub fn origin(session: &Session) -> Result<Origin> {
 }
 
 /// Moves a progress bar on.
-struct Bar(Progress);
+struct VectorProgress(Progress);
 
-impl ReadProgress for Bar {
+impl ReadProgress for VectorProgress {
     fn read(&self) {
         self.0.add(1);
     }

@@ -13,29 +13,29 @@ use kuva::render::render_utils::{auto_nice_range, compute_tick_step, generate_ti
 use super::colours::css;
 use super::drawing::{BEGIN, Drawing, SMALL, Stroke, fill, plain, stroke, text_width, widest};
 use crate::number::{Digits, text};
-use crate::result::Kind;
+use crate::result::SteeringKind;
 
 /// Beyond this, axes can't tell one value from another; nothing that is measured comes near it.
 const HUGE: f64 = 1e100;
 
 /// How a vector's curve looks, never told by its colour alone, and what the vector is called.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Look(
+pub(crate) struct CurveStyle(
     pub(super) Stroke,
     pub(super) Option<MarkerShape>,
     pub(crate) &'static str,
 );
 
 /// The look of a kind of vector.
-pub(crate) fn look(kind: Kind) -> Look {
+pub(crate) fn look(kind: SteeringKind) -> CurveStyle {
     match kind {
-        Kind::Unsteered => Look(stroke("ink", 1.2, "1 3"), None, "unsteered"),
-        Kind::Native => Look(stroke("native", 2.0, ""), Some(MarkerShape::Circle), "native"),
-        Kind::Mapped => Look(stroke("mapped", 2.0, "7 3"), Some(MarkerShape::Diamond), "mapped"),
-        Kind::Unmapped => Look(stroke("unmapped", 2.0, "2 3"), Some(MarkerShape::Triangle), "unmapped"),
-        Kind::MappedRandom => Look(stroke("random", 2.0, "1 2"), Some(MarkerShape::Square), "mapped random"),
-        Kind::Prompted => Look(stroke("unmapped", 1.5, "12 4"), None, "asked in the prompt"),
-        Kind::Random => Look(stroke("random", 2.0, "9 3 2 3"), None, "random"),
+        SteeringKind::Unsteered => CurveStyle(stroke("ink", 1.2, "1 3"), None, "unsteered"),
+        SteeringKind::Native => CurveStyle(stroke("native", 2.0, ""), Some(MarkerShape::Circle), "native"),
+        SteeringKind::Mapped => CurveStyle(stroke("mapped", 2.0, "7 3"), Some(MarkerShape::Diamond), "mapped"),
+        SteeringKind::Unmapped => CurveStyle(stroke("unmapped", 2.0, "2 3"), Some(MarkerShape::Triangle), "unmapped"),
+        SteeringKind::MappedRandom => CurveStyle(stroke("random", 2.0, "1 2"), Some(MarkerShape::Square), "mapped random"),
+        SteeringKind::Prompted => CurveStyle(stroke("unmapped", 1.5, "12 4"), None, "asked in the prompt"),
+        SteeringKind::Random => CurveStyle(stroke("random", 2.0, "9 3 2 3"), None, "random"),
     }
 }
 
@@ -212,8 +212,8 @@ impl Chart {
     }
 
     /// A curve as its vector looks, with its markers if `marked` (a single point has no line).
-    pub fn curve(&mut self, xs: &[f64], ys: &[f64], look: Look, marked: bool) {
-        let Look(stroke, marker, _) = look;
+    pub fn curve(&mut self, xs: &[f64], ys: &[f64], look: CurveStyle, marked: bool) {
+        let CurveStyle(stroke, marker, _) = look;
         self.line(pairs(xs, ys), stroke);
         if let Some(marker) = marker.filter(|_| marked || xs.len() < 2) {
             self.markers(pairs(xs, ys), marker, 2.8, stroke.colour);
@@ -286,8 +286,8 @@ pub(super) enum Sign {
 }
 
 /// The sign and the name of a kind of vector.
-pub(super) fn entry(kind: Kind) -> (Sign, &'static str) {
-    let Look(stroke, marker, name) = look(kind);
+pub(super) fn entry(kind: SteeringKind) -> (Sign, &'static str) {
+    let CurveStyle(stroke, marker, name) = look(kind);
     (Sign::Line(stroke, marker), name)
 }
 

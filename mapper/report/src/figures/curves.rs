@@ -2,7 +2,7 @@
 
 use super::chart::{Axis, Chart, Sign, ends, entry, legend, look};
 use super::drawing::{BEGIN, Drawing, HATCH, MIDDLE, SMALL, Stroke, fit, stroke};
-use crate::result::{Kind, TaskResult, TextSetting};
+use crate::result::{SteeringKind, TaskResult, TextSetting};
 
 /// The edges of the mapped vector's band.
 const EDGE: Stroke = stroke("mapped", 1.0, "1 2");
@@ -11,15 +11,15 @@ const PROPENSITY: &str = "mean propensity (logits)";
 
 fn entries(tasks: &[TaskResult]) -> Vec<(Sign, &'static str)> {
     let curves = || tasks.iter().flat_map(|task| &task.curves);
-    let used = |kind: &Kind| curves().any(|curve| curve.kind == *kind);
-    let kinds = [Kind::Native, Kind::Mapped, Kind::Unmapped].into_iter().filter(used);
+    let used = |kind: &SteeringKind| curves().any(|curve| curve.kind == *kind);
+    let kinds = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::Unmapped].into_iter().filter(used);
     let mut entries: Vec<_> = kinds.map(entry).collect();
     entries.push((Sign::Area("native", 0.22), "native, 95%"));
     entries.push((Sign::Edges(EDGE), "mapped, 95%"));
     if tasks.iter().any(|task| !task.random.alphas.is_empty()) {
         entries.push((Sign::Area(HATCH, 0.55), "95% of random directions"));
     }
-    entries.push(entry(Kind::Unsteered));
+    entries.push(entry(SteeringKind::Unsteered));
     entries
 }
 
@@ -42,11 +42,11 @@ pub(super) fn curves(task: &TaskResult, size: (f64, f64), full: bool) -> Drawing
     chart.level(y.inside(0.0), stroke("line", 1.2, ""));
     chart.band(&random.alphas, &random.low, &random.high, HATCH, 0.55);
     chart.edges(&random.alphas, &random.low, &random.high, stroke("random", 0.8, ""));
-    chart.level(task.unsteered.value, look(Kind::Unsteered).0);
+    chart.level(task.unsteered.value, look(SteeringKind::Unsteered).0);
     for curve in &task.curves {
         match curve.kind {
-            Kind::Native => chart.band(alphas, &curve.low, &curve.high, "native", 0.22),
-            Kind::Mapped => chart.edges(alphas, &curve.low, &curve.high, EDGE),
+            SteeringKind::Native => chart.band(alphas, &curve.low, &curve.high, "native", 0.22),
+            SteeringKind::Mapped => chart.edges(alphas, &curve.low, &curve.high, EDGE),
             _ => {}
         }
     }
@@ -88,7 +88,7 @@ pub(super) fn small_multiples(tasks: &[TaskResult]) -> Drawing {
 /// What the generated texts of all prompts score against alpha.
 pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
     let settings = task.generation.iter().flat_map(|generation| &generation.settings);
-    let of = |kind: Kind| settings.clone().filter(move |setting| setting.kind == kind);
+    let of = |kind: SteeringKind| settings.clone().filter(move |setting| setting.kind == kind);
     let score = |setting: &TextSetting| {
         let halves = [setting.finding, setting.measuring];
         let texts: usize = halves.iter().map(|scores| scores.texts).sum();
@@ -99,13 +99,13 @@ pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
             / texts.max(1) as f64
     };
     let kinds = [
-        Kind::Native,
-        Kind::Mapped,
-        Kind::MappedRandom,
-        Kind::Unsteered,
-        Kind::Prompted,
+        SteeringKind::Native,
+        SteeringKind::Mapped,
+        SteeringKind::MappedRandom,
+        SteeringKind::Unsteered,
+        SteeringKind::Prompted,
     ];
-    let used: Vec<Kind> = kinds.into_iter().filter(|&kind| of(kind).next().is_some()).collect();
+    let used: Vec<SteeringKind> = kinds.into_iter().filter(|&kind| of(kind).next().is_some()).collect();
     let entries: Vec<_> = used.iter().map(|&kind| entry(kind)).collect();
     let x = Axis::tight(settings.clone().map(|setting| setting.alpha), 8, ALPHA);
     let y = Axis::nice(settings.clone().map(score).chain([0.0]), 6, "score of texts (0 to 1)");
@@ -114,7 +114,7 @@ pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
         let points: Vec<(f64, f64)> = of(kind).map(|setting| (setting.alpha, score(setting))).collect();
         let (alphas, values): (Vec<f64>, Vec<f64>) = points.into_iter().unzip();
         match kind {
-            Kind::Unsteered | Kind::Prompted => chart.level(y.inside(values[0]), look(kind).0),
+            SteeringKind::Unsteered | SteeringKind::Prompted => chart.level(y.inside(values[0]), look(kind).0),
             _ => chart.curve(&alphas, &values, look(kind), true),
         }
     }
@@ -125,9 +125,9 @@ pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
 pub(super) fn perplexity(task: &TaskResult, budget: f64, size: (f64, f64)) -> Drawing {
     let perplexity = &task.perplexity;
     let (limit, budget) = (perplexity.unsteered * budget, stroke("bad", 1.5, "12 4"));
-    let mut entries = [Kind::Native, Kind::Mapped, Kind::Unsteered].map(entry).to_vec();
+    let mut entries = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::Unsteered].map(entry).to_vec();
     entries.push((Sign::Line(budget, None), "budget"));
-    let curves = [(Kind::Native, &perplexity.native), (Kind::Mapped, &perplexity.mapped)];
+    let curves = [(SteeringKind::Native, &perplexity.native), (SteeringKind::Mapped, &perplexity.mapped)];
     let values = curves.iter().flat_map(|(_, values)| values.iter());
     let values = values.chain([&perplexity.unsteered, &limit]);
     // Far above, a curve is at the edge.
@@ -151,7 +151,7 @@ pub(super) fn perplexity(task: &TaskResult, budget: f64, size: (f64, f64)) -> Dr
     if logarithmic {
         (chart.layout.log_y, chart.layout.y_tick_step) = (true, None);
     }
-    chart.level(perplexity.unsteered, look(Kind::Unsteered).0);
+    chart.level(perplexity.unsteered, look(SteeringKind::Unsteered).0);
     chart.level(limit, budget);
     let proposed = task.proposal.as_ref().map(|proposal| proposal.alpha);
     let proposed = proposed.filter(|alpha| x.inside(*alpha) == *alpha);

@@ -7,7 +7,7 @@ use super::chart::{Axis, Chart, Sign, ends, entry, legend, look};
 use super::drawing::{Drawing, MIDDLE, SMALL, fit, stroke, widest};
 use super::forest::three;
 use crate::number::layers;
-use crate::result::{Candidate, Estimate, Evaluation, Kind, LayerResult, Protocol, TaskResult};
+use crate::result::{Candidate, Estimate, Evaluation, SteeringKind, LayerResult, Protocol, TaskResult};
 
 /// What is drawn of a layer: its number, retention, direct share, and whether it counts.
 struct Point(f64, Option<Estimate>, Option<f64>, bool);
@@ -118,7 +118,7 @@ fn draw(protocol: &Protocol, points: &[Point], behind: &[Vec<Point>], other: Ent
 /// Slopes with the native and the mapped vector on the finding half; the pair that is measured stands on a tinted ground.
 pub(super) fn candidates(task: &TaskResult, size: (f64, f64)) -> Drawing {
     let all = &task.candidates;
-    let mut entries = [Kind::Native, Kind::Mapped].map(entry).to_vec();
+    let mut entries = [SteeringKind::Native, SteeringKind::Mapped].map(entry).to_vec();
     entries.push((Sign::Area("chosen", 1.0), "measured"));
     let native: Vec<f64> = all.iter().map(|candidate| candidate.native_slope).collect();
     let mapped: Vec<f64> = all.iter().map(|candidate| candidate.mapped_slope).collect();
@@ -140,7 +140,7 @@ pub(super) fn candidates(task: &TaskResult, size: (f64, f64)) -> Drawing {
     }
     chart.level(0.0, stroke("axis", 1.0, ""));
     let places: Vec<f64> = (1..=all.len()).map(|place| place as f64).collect();
-    chart.curve(&places, &native, look(Kind::Native), true);
-    chart.curve(&places, &mapped, look(Kind::Mapped), true);
+    chart.curve(&places, &native, look(SteeringKind::Native), true);
+    chart.curve(&places, &mapped, look(SteeringKind::Mapped), true);
     chart.draw().0
 }

@@ -82,7 +82,7 @@ pub(crate) fn all(evaluation: &Evaluation) -> Vec<Figure> {
     let (tasks, representation) = (&evaluation.tasks, &evaluation.representation);
     let pairs = !representation.pairs.is_empty();
     let effects = tasks.iter().any(|task| !task.side_effects.is_empty());
-    let mut list = List::default();
+    let mut list = FigureList::default();
     list.add(!tasks.is_empty(), "retention", || forest::forest(evaluation));
     list.add(!tasks.is_empty(), "propensity", || curves::small_multiples(tasks));
     let layers = || layers::of_all(evaluation, (640.0, 400.0));
@@ -100,7 +100,7 @@ pub(crate) fn all(evaluation: &Evaluation) -> Vec<Figure> {
 pub(crate) fn of_task(evaluation: &Evaluation, task: &TaskResult, index: usize) -> Vec<Figure> {
     let run = &evaluation.run;
     let (of, all) = (format!(": {}", task.name), Vec::new());
-    let mut list = List {
+    let mut list = FigureList {
         of,
         all,
         index: Some(index),
@@ -119,13 +119,13 @@ pub(crate) fn of_task(evaluation: &Evaluation, task: &TaskResult, index: usize) 
 
 /// Figures, with what is added to their titles and names.
 #[derive(Default)]
-struct List {
+struct FigureList {
     of: String,
     index: Option<usize>,
     all: Vec<Figure>,
 }
 
-impl List {
+impl FigureList {
     fn add(&mut self, measured: bool, key: &str, drawing: impl FnOnce() -> Drawing) {
         if measured {
             let [title, alt, caption] = texts(key);

@@ -7,7 +7,7 @@ use super::{named, section as whole};
 use crate::figures::Figure;
 use crate::number::{Digits, NONE};
 use crate::paper;
-use crate::result::{Estimate, Evaluation, Kind, Means, TaskResult, TextMeans};
+use crate::result::{Estimate, Evaluation, SteeringKind, Means, TaskResult, TextMeans};
 
 /// Models, verdict and the headlines.
 pub(super) fn header(evaluation: &Evaluation) -> Markup {
@@ -61,7 +61,7 @@ fn mean(name: &str, value: &Option<Estimate>, tasks: usize, more: Markup) -> Mar
 
 /// What generated texts score.
 fn texts_tile(texts: &TextMeans) -> Markup {
-    let of = |kind: Kind| {
+    let of = |kind: SteeringKind| {
         texts
             .kinds
             .iter()
@@ -69,12 +69,12 @@ fn texts_tile(texts: &TextMeans) -> Markup {
             .map(|found| found.score)
     };
     let more = html! {
-        "; native " (maybe(of(Kind::Native).map(|score| score.value), TWO)) ", control "
-        (maybe(of(Kind::MappedRandom).map(|score| score.value), TWO)) ", asked in the prompt "
-        (maybe(of(Kind::Prompted).map(|score| score.value), TWO)) ", unsteered "
-        (maybe(of(Kind::Unsteered).map(|score| score.value), TWO))
+        "; native " (maybe(of(SteeringKind::Native).map(|score| score.value), TWO)) ", control "
+        (maybe(of(SteeringKind::MappedRandom).map(|score| score.value), TWO)) ", asked in the prompt "
+        (maybe(of(SteeringKind::Prompted).map(|score| score.value), TWO)) ", unsteered "
+        (maybe(of(SteeringKind::Unsteered).map(|score| score.value), TWO))
     };
-    mean("Score of texts, mapped", &of(Kind::Mapped), texts.tasks, more)
+    mean("Score of texts, mapped", &of(SteeringKind::Mapped), texts.tasks, more)
 }
 
 /// The results of every task beside the paper's ranges.

@@ -6,16 +6,16 @@ use super::parts::*;
 use crate::figures::look;
 use crate::number::{Digits, NONE, counted as counted_in_text};
 use crate::result::{
-    Estimate, Evaluation, GeneratedText, Generation, Kind, KindScore, TaskResult, TextMeans, TextScores,
+    Estimate, Evaluation, GeneratedText, Generation, SteeringKind, KindScore, TaskResult, TextMeans, TextScores,
 };
 
 /// As columns, and as rows of one prompt.
-const KINDS: [Kind; 5] = [
-    Kind::Unsteered,
-    Kind::Prompted,
-    Kind::Native,
-    Kind::Mapped,
-    Kind::MappedRandom,
+const KINDS: [SteeringKind; 5] = [
+    SteeringKind::Unsteered,
+    SteeringKind::Prompted,
+    SteeringKind::Native,
+    SteeringKind::Mapped,
+    SteeringKind::MappedRandom,
 ];
 
 /// What the texts of all tasks score.
@@ -80,7 +80,7 @@ fn means(
         ("Mean where native steers", &summary.steering),
         ("Mean of all tasks", &summary.all),
     ];
-    let of = |texts: &TextMeans, kind: Kind| texts.kinds.iter().find(|found| found.kind == kind).and_then(score);
+    let of = |texts: &TextMeans, kind: SteeringKind| texts.kinds.iter().find(|found| found.kind == kind).and_then(score);
     html! { @for (name, means) in sets { @if let Some(texts) = &means.texts { tr {
         th scope="row" { (name) span.more { (counted(texts.tasks, "task")) } }
         @for kind in KINDS { td { (optional(of(texts, kind).as_ref(), TWO)) } }
@@ -138,7 +138,7 @@ fn settings(task: &TaskResult, generation: &Generation) -> Markup {
 
 /// The greedy texts of one prompt, at the strengths that were chosen.
 fn side_by_side(task: &TaskResult, generation: &Generation, number: usize) -> Markup {
-    let find = |kind: Kind| -> Option<&GeneratedText> {
+    let find = |kind: SteeringKind| -> Option<&GeneratedText> {
         let chosen = generation.chosen.iter().find(|chosen| chosen.kind == kind)?;
         let mut texts = generation.texts.iter();
         texts.find(|text| (text.prompt, text.number, text.kind) == (number, 0, kind) && text.alpha == chosen.alpha)

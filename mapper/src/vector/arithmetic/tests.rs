@@ -2,7 +2,7 @@ use steermap_maps::{ModelInfo, Numerics, TokenPosition};
 
 use super::*;
 
-fn named(name: &str, layers: &[(usize, [f32; 3])]) -> Named {
+fn named(name: &str, layers: &[(usize, [f32; 3])]) -> NamedVector {
     let header = VectorHeader {
         concept: name.to_string(),
         method: "mean-difference".to_string(),
@@ -27,7 +27,7 @@ fn named(name: &str, layers: &[(usize, [f32; 3])]) -> Named {
         auroc: Some(0.9),
         neutral: None,
     });
-    Named {
+    NamedVector {
         name: name.to_string(),
         file: format!("{name}.toml"),
         sha256: sha256(name.as_bytes()),
@@ -36,28 +36,28 @@ fn named(name: &str, layers: &[(usize, [f32; 3])]) -> Named {
 }
 
 /// The same with another header.
-fn with(mut named: Named, change: impl FnOnce(&mut VectorHeader)) -> Named {
+fn with(mut named: NamedVector, change: impl FnOnce(&mut VectorHeader)) -> NamedVector {
     let mut header = named.vector.header().clone();
     change(&mut header);
     named.vector = VectorFile::new(header, named.vector.layers().to_vec()).unwrap();
     named
 }
 
-fn happy() -> Named {
+fn happy() -> NamedVector {
     named(
         "happy",
         &[(2, [4.0, 0.0, 0.0]), (3, [2.0, 2.0, 1.0]), (5, [1.0, 0.0, 0.0])],
     )
 }
 
-fn calm() -> Named {
+fn calm() -> NamedVector {
     named(
         "calm",
         &[(2, [0.0, 3.0, 4.0]), (3, [0.0, 0.0, 2.0]), (8, [1.0, 0.0, 0.0])],
     )
 }
 
-fn combine(terms: Vec<(f64, Named)>, orthogonal_to: Vec<Named>) -> Combination {
+fn combine(terms: Vec<(f64, NamedVector)>, orthogonal_to: Vec<NamedVector>) -> Combination {
     Combination {
         terms,
         orthogonal_to,
@@ -180,7 +180,7 @@ fn sums_of_nothing_are_refused() {
 
 #[test]
 fn vectors_of_other_models_are_refused() {
-    let message = |other: Named| error(&combine(vec![(1.0, happy()), (1.0, other.clone())], Vec::new()));
+    let message = |other: NamedVector| error(&combine(vec![(1.0, happy()), (1.0, other.clone())], Vec::new()));
     let fingerprint = with(calm(), |header| header.model.fingerprint = "sm1:11".to_string());
     let found = message(fingerprint.clone());
     assert!(
@@ -250,13 +250,13 @@ fn files_are_read_under_their_names() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("very-happy.toml");
     happy().vector.save(&path).unwrap();
-    let read = Named::load(&path).unwrap();
+    let read = NamedVector::load(&path).unwrap();
     assert_eq!(
         (read.name.as_str(), read.file.as_str()),
         ("very-happy", "very-happy.toml")
     );
     assert_eq!(read.sha256, sha256_file(&path).unwrap());
     assert_eq!(read.vector, happy().vector);
-    let missing = Named::load(&folder.path().join("no.toml")).unwrap_err();
+    let missing = NamedVector::load(&folder.path().join("no.toml")).unwrap_err();
     assert!(missing.to_string().contains("no.toml"));
 }
