@@ -1,4 +1,4 @@
-//! From propensities to curves, slopes, retention, correlations and errors, with their intervals. Knows of no model.
+//! Curves, slopes, retention, correlations and errors from propensities, with their intervals. No model runs here.
 
 use anyhow::{Context, Result};
 use rand::{Rng, SeedableRng};
@@ -11,7 +11,7 @@ use crate::statistics::{
     statistic_interval, widened,
 };
 
-/// Fewer tasks than this are not resampled: two say nothing of others.
+/// Fewer tasks than this are not resampled: two don't show how tasks differ.
 const LEAST_TASKS: usize = 3;
 
 /// Propensities `[alpha][item]`.
@@ -27,7 +27,7 @@ pub fn estimate(values: &[f64], resamples: &Resamples) -> Estimate {
     }
 }
 
-/// What `values` come to, with the interval of their mean over resamples of their own number. `None` of nothing.
+/// Mean, deviation and range of `values`, with the interval of their mean over resamples of as many values. `None` without values.
 pub fn spread(values: &[f64], resamples: usize, seed: u64) -> Option<Spread> {
     let range = quantiles(values, [0.025, 0.975])?;
     let (low, high) = mean_interval(values, &Resamples::new(resamples, values.len(), seed));
@@ -65,7 +65,7 @@ fn means(propensities: &Propensities) -> Vec<f64> {
     propensities.iter().map(|items| mean(items)).collect()
 }
 
-/// A curve with its intervals.
+/// The curve of mean propensity against alpha, with its intervals.
 ///
 /// # Errors
 ///
@@ -104,8 +104,8 @@ pub fn mean_retention(layers: &[(&[f64], &[f64])], resamples: &Resamples, standa
     Estimate { value, low, high }
 }
 
-/// The mean of what was estimated on several tasks: the interval resamples tasks, and takes each one's value from a normal
-/// distribution that its own interval states. With one or two tasks it is of the latter alone. `None` of nothing.
+/// The mean of estimates on several tasks. The interval resamples tasks and draws each one's value from the normal distribution
+/// that its own interval states; with one or two tasks it only does the latter. `None` without estimates.
 pub fn mean_of(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Estimate> {
     if estimates.is_empty() {
         return None;
@@ -129,16 +129,17 @@ pub fn mean_of(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Es
         })
         .collect();
     let value = mean(&estimates.iter().map(|estimate| estimate.value).collect::<Vec<_>>());
-    let (low, high) = match count < LEAST_TASKS {
-        true => interval(&means),
-        false => for_few_clusters(value, interval(&means), count as f64),
+    let (low, high) = if count < LEAST_TASKS {
+        interval(&means)
+    } else {
+        for_few_clusters(value, interval(&means), count as f64)
     };
     Some(Estimate { value, low, high })
 }
 
-/// The mean of what was estimated on several tasks and is between 0 and 1, so that its intervals lean to one side. The interval
-/// resamples tasks, whose values differ by their own uncertainty too; with one or two tasks it is their intervals' mean, which is
-/// wider than of independent ones. `None` of nothing.
+/// The mean of estimates between 0 and 1 on several tasks, whose intervals may be skewed. The interval resamples tasks, whose values
+/// include their own uncertainty; with one or two tasks it is the mean of their intervals, which is wider than that of independent
+/// estimates. `None` without estimates.
 pub fn mean_of_bounded(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Estimate> {
     let all = |of: fn(&Estimate) -> f64| estimates.iter().map(of).collect::<Vec<f64>>();
     let values = all(|estimate| estimate.value);
@@ -152,7 +153,7 @@ pub fn mean_of_bounded(estimates: &[Estimate], resamples: usize, seed: u64) -> O
     })
 }
 
-/// Of what is between 0 and 1: so is its interval.
+/// An estimate with its interval clamped to 0 to 1.
 pub fn bounded(estimate: Estimate) -> Estimate {
     Estimate {
         low: estimate.low.clamp(0.0, 1.0),
@@ -210,7 +211,7 @@ pub fn alpha_pearson(alphas: &[f64], a: &Propensities, b: &Propensities, resampl
                 .collect()
         };
         let found = alpha_pearsons(alphas, &of(a), &of(b));
-        // A resample of one item over and over has no correlation.
+        // A resample that repeats one item has no correlation.
         if found.is_empty() { value } else { mean(&found) }
     };
     let (low, high) = statistic_interval(resamples, over);

@@ -391,14 +391,15 @@ fn scored(texts: Vec<UnscoredText>, settings: &[Setting], generation: &tasks::Ge
         let nats: Vec<f64> = unsteered.filter_map(|text| text.nats.per_token()).collect();
         ensure!(
             !nats.is_empty(),
-            "generation.prompts: found no text of two tokens without steering, expected one at least"
+            "generation.prompts: found no unsteered text of two tokens, expected at least one"
         );
         Ok(mean(&nats))
     };
     let greedy = usual(true)?;
-    let sampled = match texts.iter().any(|text| text.number > 0) {
-        true => usual(false)?,
-        false => greedy,
+    let sampled = if texts.iter().any(|text| text.number > 0) {
+        usual(false)?
+    } else {
+        greedy
     };
     let of = |text: UnscoredText| {
         let setting = &settings[text.setting];

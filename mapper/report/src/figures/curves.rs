@@ -30,9 +30,10 @@ pub(super) fn curves(task: &TaskResult, size: (f64, f64), full: bool) -> Drawing
     let values = curves.flat_map(|curve| [&curve.mean, &curve.low, &curve.high]);
     let values = values.chain([&random.low, &random.high]).flatten();
     let values = values.chain([&task.unsteered.value]).copied();
-    let (names, ticks, bottom, tasks) = match full {
-        true => ([ALPHA, PROPENSITY], [8, 6], 40.0, std::slice::from_ref(task)),
-        false => ([""; 2], [4; 2], 24.0, &[][..]),
+    let (names, ticks, bottom, tasks) = if full {
+        ([ALPHA, PROPENSITY], [8, 6], 40.0, std::slice::from_ref(task))
+    } else {
+        ([""; 2], [4; 2], 24.0, &[][..])
     };
     let x = Axis::tight(alphas.iter().copied(), ticks[0], names[0]);
     let y = Axis::nice(values, ticks[1], names[1]);
@@ -72,9 +73,10 @@ pub(super) fn small_multiples(tasks: &[TaskResult]) -> Drawing {
     all.place((8.0, 2.0), legend);
     for (index, task) in tasks.iter().enumerate() {
         let (x, y) = ((index % columns) as f64 * across, top + (index / columns) as f64 * down);
-        let (more, colour, room) = match task.native_steers.steers {
-            true => ("", "ink", 270.0),
-            false => (" (native does not steer)", "muted", 100.0),
+        let (more, colour, room) = if task.native_steers.steers {
+            ("", "ink", 270.0)
+        } else {
+            (" (native does not steer)", "muted", 100.0)
         };
         let name = format!("{}{more}", fit(&task.name, 13, room));
         all.text((x + 8.0, y + 15.0), &name, BEGIN.of(13, colour, true));
