@@ -60,7 +60,8 @@ enum Command {
 
 /// The log filter where RUST_LOG is unset. It leaves out what the engine warns of while it looks for a model's files: either the
 /// files are in the cache, or an error that says the same follows.
-const DEFAULT_LOG_FILTER: &str = "warn,tiny_skia=error,mistralrs_core::pipeline::auto=error,mistralrs_core::pipeline::hf=error";
+const DEFAULT_LOG_FILTER: &str =
+    "warn,tiny_skia=error,mistralrs_core::pipeline::auto=error,mistralrs_core::pipeline::hf=error";
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -21,7 +21,7 @@ use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
 use steermap_mapper::collect::side::SideSource;
 use steermap_mapper::collect::texts::WindowReader;
-use steermap_mapper::collect::{CollectJob, GROUP_TOKENS, CollectOutcome};
+use steermap_mapper::collect::{CollectJob, CollectOutcome, GROUP_TOKENS};
 use steermap_mapper::corpus::{Corpus, TextOptions};
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::session::{ModelSource, Session};

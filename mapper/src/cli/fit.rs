@@ -11,7 +11,7 @@ use steermap_fit::{MapShape, RankChoice, RidgeChoice};
 use steermap_mapper::by_rank;
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::{Rules, WindowRule};
-use steermap_mapper::collect::{CollectJob, Collected, CollectOutcome};
+use steermap_mapper::collect::{CollectJob, CollectOutcome, Collected};
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::progress::{Progress, Unit};
@@ -447,7 +447,10 @@ pub const TEMPORARY_FAILURE: u8 = 75;
 
 fn stopped(checkpoint: &Path) -> ExitCode {
     if checkpoint.exists() {
-        eprintln!("stopped; run the same command to continue from {}", checkpoint.display());
+        eprintln!(
+            "stopped; run the same command to continue from {}",
+            checkpoint.display()
+        );
     } else {
         eprintln!("stopped before anything was read");
     }

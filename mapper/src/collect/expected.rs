@@ -37,7 +37,9 @@ impl SideDescription {
                         hidden_size: sizes.hidden_size,
                         last_block: true,
                     },
-                    tokens: tokenizer.map_or(TokenSource::Nowhere, |tokenizer| TokenSource::Tokenizer(tokenizer.into())),
+                    tokens: tokenizer.map_or(TokenSource::Nowhere, |tokenizer| {
+                        TokenSource::Tokenizer(tokenizer.into())
+                    }),
                 }
             }
             SideSource::Activations(_) => {
@@ -82,7 +84,10 @@ impl CollectJob {
     /// As [`run`](Self::run), or a model whose files don't say its sizes, or aren't here.
     pub fn plan(&self) -> Result<Plan> {
         let (corpus, _) = self.open()?;
-        let sides = [SideDescription::of(&self.source, self)?, SideDescription::of(&self.target, self)?];
+        let sides = [
+            SideDescription::of(&self.source, self)?,
+            SideDescription::of(&self.target, self)?,
+        ];
         let layout = self.layout(&sides[0].stream, &sides[1].stream)?;
         let rows = if sides.iter().all(SideDescription::is_known) {
             let tokenize = sides

@@ -33,7 +33,7 @@ use steermap_fit::RankChoice;
 use steermap_fit::stats::file::FORMAT;
 use steermap_fit::stats::{Layout, Precision, Split, Statistics};
 
-use self::group::{GroupReader, GroupLimits, add_group, run_group};
+use self::group::{GroupLimits, GroupReader, add_group, run_group};
 use self::header::{Header, Part, Shard, UNKNOWN_DTYPE};
 use self::plan::Plan;
 use self::rows::{Counts, Rules, WindowRule};

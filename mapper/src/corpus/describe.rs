@@ -1,6 +1,6 @@
 //! What was read as what, for people.
 
-use super::source::{ReadAs, CheckedFile};
+use super::source::{CheckedFile, ReadAs};
 
 /// A line about a file: `corpus: a.jsonl.gz read as JSON lines (gzip), key "text": 12,034 documents, 31.2 MB of text`.
 pub(super) fn line(file: &CheckedFile) -> String {

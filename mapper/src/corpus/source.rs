@@ -12,7 +12,7 @@ use super::plain::Blocks;
 use super::texts::{Document, Documents, Texts};
 use super::{CorpusFile, TextFormat, TextOptions, spool};
 use crate::records::compression::Compression;
-use crate::records::input::{Input, ContentFormat};
+use crate::records::input::{ContentFormat, Input};
 use crate::records::name::FileName;
 use crate::records::{Records, Shape};
 

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use steermap_report::result::{Curve, Estimate, SteeringKind, RandomCurves, Spread};
+use steermap_report::result::{Curve, Estimate, RandomCurves, Spread, SteeringKind};
 
 use crate::statistics::{
     Resamples, Z, for_few_clusters, interval, mean, mean_interval, mse, pearson, quantiles, slope, standard_deviation,

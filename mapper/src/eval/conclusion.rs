@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use steermap_report::result::{ControlKind, SteeringKind, Protocol, SideEffect, Specificity, TaskResult};
+use steermap_report::result::{ControlKind, Protocol, SideEffect, Specificity, SteeringKind, TaskResult};
 
 use super::controls::ControlSlopes;
 use super::measure::{Bench, PreparedTask};

@@ -144,16 +144,13 @@ fn direction(
         let found = states.layers().iter().find(|states| states.layer == *layer);
         let found = found.with_context(|| format!("layer {layer}: found no states of this layer"))?;
         let side = |positive: bool| -> Vec<&[f32]> {
-            let chosen = pairs
-                .iter()
-                .zip(turned)
-                .map(|(&pair, &turned)| {
-                    if positive != turned {
-                        found.positive[pair].as_slice()
-                    } else {
-                        found.negative[pair].as_slice()
-                    }
-                });
+            let chosen = pairs.iter().zip(turned).map(|(&pair, &turned)| {
+                if positive != turned {
+                    found.positive[pair].as_slice()
+                } else {
+                    found.negative[pair].as_slice()
+                }
+            });
             chosen.collect()
         };
         match method.direction(&side(true), &side(false), Sign::Mean, seed) {

@@ -181,7 +181,9 @@ impl Judge {
                     formatted = false;
                     continue;
                 }
-                JudgeReply::Refused(status, _) if REFUSALS.contains(&status) && self.answered.load(Ordering::Relaxed) => {
+                JudgeReply::Refused(status, _)
+                    if REFUSALS.contains(&status) && self.answered.load(Ordering::Relaxed) =>
+                {
                     return Ok(None);
                 }
                 JudgeReply::Refused(status, message) => {

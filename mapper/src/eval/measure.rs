@@ -390,7 +390,12 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// See [`slopes`](Self::slopes).
-    pub async fn perplexities(&mut self, prepared: &PreparedTask<'_>, layer: usize, alphas: &[f64]) -> Result<Perplexity> {
+    pub async fn perplexities(
+        &mut self,
+        prepared: &PreparedTask<'_>,
+        layer: usize,
+        alphas: &[f64],
+    ) -> Result<Perplexity> {
         let mut curves = [Vec::new(), Vec::new()];
         let directions = [("native", prepared.native(layer)?), ("mapped", prepared.mapped(layer)?)];
         for (curve, (kind, direction)) in curves.iter_mut().zip(directions) {

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use steermap_report::result::{Candidate, Generation, SteeringKind, Proposal};
+use steermap_report::result::{Candidate, Generation, Proposal, SteeringKind};
 
 use super::config::{ServedVector, entry};
 use super::measure::{Bench, PreparedTask};
@@ -87,7 +87,9 @@ impl Bench<'_> {
         let name = &prepared.task.name;
         let direction = prepared.mapped(layer)?;
         let of = |kind: SteeringKind| texts.settings.iter().filter(move |setting| setting.kind == kind);
-        let least = of(SteeringKind::Unsteered).next().map_or(0.0, |setting| setting.finding.score);
+        let least = of(SteeringKind::Unsteered)
+            .next()
+            .map_or(0.0, |setting| setting.finding.score);
         let mut best: Option<(f64, f64, f64)> = None;
         for setting in of(SteeringKind::Mapped) {
             let unit = format!("{name}/perplexity/{layer}/mapped");

@@ -16,7 +16,8 @@ use steermap_maps::{
     VectorFile, VectorHeader,
 };
 use steermap_report::result::{
-    ControlKind, HalfSamples, SteeringKind, Outcome, Perplexity, Protocol, RandomCurves, Representation, Summary, TaskResult,
+    ControlKind, HalfSamples, Outcome, Perplexity, Protocol, RandomCurves, Representation, SteeringKind, Summary,
+    TaskResult,
 };
 
 use super::analysis::{self, Propensities};

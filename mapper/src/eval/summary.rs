@@ -1,8 +1,8 @@
 //! All tasks together.
 
 use steermap_report::result::{
-    Agreement, Estimate, Generation, SteeringKind, KindScore, LayerMean, Means, Outcome, Protocol, Representation, Summary,
-    TaskResult, TextMeans,
+    Agreement, Estimate, Generation, KindScore, LayerMean, Means, Outcome, Protocol, Representation, SteeringKind,
+    Summary, TaskResult, TextMeans,
 };
 
 use super::{analysis, verdict};

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use steermap_maps::{MapFile, OffsetRule, VectorFile};
-use steermap_report::result::{Candidate, Control, ControlKind, Curve, HalfSamples, SteeringKind, Protocol, TaskResult};
+use steermap_report::result::{
+    Candidate, Control, ControlKind, Curve, HalfSamples, Protocol, SteeringKind, TaskResult,
+};
 
 use super::Stopped;
 use super::analysis::{self, Propensities};

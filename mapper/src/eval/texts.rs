@@ -161,7 +161,10 @@ impl Bench<'_> {
         let of_controls = self
             .curves(&unit, &task.measuring, controls, strengths, measured.unsteered)
             .await?;
-        let mut settings = vec![Setting::unsteered(SteeringKind::Unsteered, Some(mean(measured.unsteered)))];
+        let mut settings = vec![Setting::unsteered(
+            SteeringKind::Unsteered,
+            Some(mean(measured.unsteered)),
+        )];
         let own = [
             (SteeringKind::Native, task.native(layer)?, measured.native),
             (SteeringKind::Mapped, task.mapped(layer)?, measured.mapped),
@@ -383,7 +386,11 @@ fn half((number, prompt): (usize, &crate::pairs::Text)) -> TextPrompt {
 }
 
 /// The scores of all texts of a task.
-fn scored(texts: Vec<UnscoredText>, settings: &[Setting], generation: &tasks::Generation) -> Result<Vec<GeneratedText>> {
+fn scored(
+    texts: Vec<UnscoredText>,
+    settings: &[Setting],
+    generation: &tasks::Generation,
+) -> Result<Vec<GeneratedText>> {
     let usual = |greedy: bool| -> Result<f64> {
         let unsteered = texts
             .iter()

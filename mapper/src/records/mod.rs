@@ -24,9 +24,9 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny};
 
-use self::input::{Input, ContentFormat};
+use self::input::{ContentFormat, Input};
 use self::lines::{Lines, utf8};
-use self::list::{Element, ArrayReader};
+use self::list::{ArrayReader, Element};
 
 /// The most bytes of one record as it is written: a text of 16 MiB with every second character escaped fits.
 pub const MAX_RECORD: usize = 64 << 20;

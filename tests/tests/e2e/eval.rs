@@ -15,7 +15,9 @@ use steermap_mapper::session::{ModelSource, Session};
 use steermap_mapper::statistics::{mean, slope};
 use steermap_mapper::steerer::{LayerOffset, Steerer};
 use steermap_mapper::tasks;
-use steermap_report::result::{Control, ControlKind, Curve, Estimate, Evaluation, SteeringKind, Outcome, Spread, TaskResult};
+use steermap_report::result::{
+    Control, ControlKind, Curve, Estimate, Evaluation, Outcome, Spread, SteeringKind, TaskResult,
+};
 use steermap_tests::eval::{
     EvalReference, ItemsReference, MAP, TaskReference, Through, changed, eval, identity, model, report, write_task,
     write_text,

@@ -14,7 +14,7 @@ use steermap_mapper::behaviour::{Choices, cosine};
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
 use steermap_mapper::collect::side::SideSource;
-use steermap_mapper::collect::{CollectJob, Collected, CollectOutcome};
+use steermap_mapper::collect::{CollectJob, CollectOutcome, Collected};
 use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::layers::LayerSelection;

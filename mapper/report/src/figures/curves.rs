@@ -1,6 +1,6 @@
 //! Propensity and perplexity against alpha.
 
-use super::chart::{Axis, Chart, Sign, ends, entry, legend, look};
+use super::chart::{Axis, Chart, Sign, curve_style, ends, entry, legend};
 use super::drawing::{BEGIN, Drawing, HATCH, MIDDLE, SMALL, Stroke, fit, stroke};
 use crate::result::{SteeringKind, TaskResult, TextSetting};
 
@@ -12,7 +12,9 @@ const PROPENSITY: &str = "mean propensity (logits)";
 fn entries(tasks: &[TaskResult]) -> Vec<(Sign, &'static str)> {
     let curves = || tasks.iter().flat_map(|task| &task.curves);
     let used = |kind: &SteeringKind| curves().any(|curve| curve.kind == *kind);
-    let kinds = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::Unmapped].into_iter().filter(used);
+    let kinds = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::Unmapped]
+        .into_iter()
+        .filter(used);
     let mut entries: Vec<_> = kinds.map(entry).collect();
     entries.push((Sign::Area("native", 0.22), "native, 95%"));
     entries.push((Sign::Edges(EDGE), "mapped, 95%"));
@@ -43,7 +45,7 @@ pub(super) fn curves(task: &TaskResult, size: (f64, f64), full: bool) -> Drawing
     chart.level(y.inside(0.0), stroke("line", 1.2, ""));
     chart.band(&random.alphas, &random.low, &random.high, HATCH, 0.55);
     chart.edges(&random.alphas, &random.low, &random.high, stroke("random", 0.8, ""));
-    chart.level(task.unsteered.value, look(SteeringKind::Unsteered).0);
+    chart.level(task.unsteered.value, curve_style(SteeringKind::Unsteered).stroke);
     for curve in &task.curves {
         match curve.kind {
             SteeringKind::Native => chart.band(alphas, &curve.low, &curve.high, "native", 0.22),
@@ -52,7 +54,7 @@ pub(super) fn curves(task: &TaskResult, size: (f64, f64), full: bool) -> Drawing
         }
     }
     for curve in &task.curves {
-        chart.curve(alphas, &curve.mean, look(curve.kind), full);
+        chart.curve(alphas, &curve.mean, curve_style(curve.kind), full);
     }
     chart.draw().0
 }
@@ -116,8 +118,10 @@ pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
         let points: Vec<(f64, f64)> = of(kind).map(|setting| (setting.alpha, score(setting))).collect();
         let (alphas, values): (Vec<f64>, Vec<f64>) = points.into_iter().unzip();
         match kind {
-            SteeringKind::Unsteered | SteeringKind::Prompted => chart.level(y.inside(values[0]), look(kind).0),
-            _ => chart.curve(&alphas, &values, look(kind), true),
+            SteeringKind::Unsteered | SteeringKind::Prompted => {
+                chart.level(y.inside(values[0]), curve_style(kind).stroke)
+            }
+            _ => chart.curve(&alphas, &values, curve_style(kind), true),
         }
     }
     chart.draw().0
@@ -127,9 +131,14 @@ pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
 pub(super) fn perplexity(task: &TaskResult, budget: f64, size: (f64, f64)) -> Drawing {
     let perplexity = &task.perplexity;
     let (limit, budget) = (perplexity.unsteered * budget, stroke("bad", 1.5, "12 4"));
-    let mut entries = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::Unsteered].map(entry).to_vec();
+    let mut entries = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::Unsteered]
+        .map(entry)
+        .to_vec();
     entries.push((Sign::Line(budget, None), "budget"));
-    let curves = [(SteeringKind::Native, &perplexity.native), (SteeringKind::Mapped, &perplexity.mapped)];
+    let curves = [
+        (SteeringKind::Native, &perplexity.native),
+        (SteeringKind::Mapped, &perplexity.mapped),
+    ];
     let values = curves.iter().flat_map(|(_, values)| values.iter());
     let values = values.chain([&perplexity.unsteered, &limit]);
     // Far above, a curve is at the edge.
@@ -153,7 +162,7 @@ pub(super) fn perplexity(task: &TaskResult, budget: f64, size: (f64, f64)) -> Dr
     if logarithmic {
         (chart.layout.log_y, chart.layout.y_tick_step) = (true, None);
     }
-    chart.level(perplexity.unsteered, look(SteeringKind::Unsteered).0);
+    chart.level(perplexity.unsteered, curve_style(SteeringKind::Unsteered).stroke);
     chart.level(limit, budget);
     let proposed = task.proposal.as_ref().map(|proposal| proposal.alpha);
     let proposed = proposed.filter(|alpha| x.inside(*alpha) == *alpha);
@@ -162,7 +171,7 @@ pub(super) fn perplexity(task: &TaskResult, budget: f64, size: (f64, f64)) -> Dr
     }
     for (kind, values) in curves {
         let values: Vec<f64> = values.iter().map(|value| y.inside(*value)).collect();
-        chart.curve(&perplexity.alphas, &values, look(kind), true);
+        chart.curve(&perplexity.alphas, &values, curve_style(kind), true);
     }
     let (mut drawing, frame) = chart.draw();
     if let Some(alpha) = proposed {

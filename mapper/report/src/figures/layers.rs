@@ -3,11 +3,11 @@
 use kuva::plot::scatter::MarkerShape;
 use kuva::render::layout::AxisLabelOverlap;
 
-use super::chart::{Axis, Chart, Sign, ends, entry, legend, look};
+use super::chart::{Axis, Chart, Sign, curve_style, ends, entry, legend};
 use super::drawing::{Drawing, MIDDLE, SMALL, fit, stroke, widest};
 use super::forest::three;
 use crate::number::layers;
-use crate::result::{Candidate, Estimate, Evaluation, SteeringKind, LayerResult, Protocol, TaskResult};
+use crate::result::{Candidate, Estimate, Evaluation, LayerResult, Protocol, SteeringKind, TaskResult};
 
 /// What is drawn of a layer: its number, retention, direct share, and whether it counts.
 struct Point(f64, Option<Estimate>, Option<f64>, bool);
@@ -140,7 +140,7 @@ pub(super) fn candidates(task: &TaskResult, size: (f64, f64)) -> Drawing {
     }
     chart.level(0.0, stroke("axis", 1.0, ""));
     let places: Vec<f64> = (1..=all.len()).map(|place| place as f64).collect();
-    chart.curve(&places, &native, look(SteeringKind::Native), true);
-    chart.curve(&places, &mapped, look(SteeringKind::Mapped), true);
+    chart.curve(&places, &native, curve_style(SteeringKind::Native), true);
+    chart.curve(&places, &mapped, curve_style(SteeringKind::Mapped), true);
     chart.draw().0
 }

@@ -13,7 +13,7 @@ mod png;
 use anyhow::{Context, Result};
 use maud::Markup;
 
-pub(crate) use chart::look;
+pub(crate) use chart::curve_style;
 use drawing::Drawing;
 pub(crate) use forest::outcome;
 
