@@ -77,10 +77,10 @@ impl CaptureJob {
     pub async fn run(&self, stop: &AtomicBool) -> Result<Captured> {
         ensure!(
             self.window_bytes >= MIN_WINDOW_BYTES,
-            "window: found {}, expected {MIN_WINDOW_BYTES} bytes at least",
+            "window: found {}, expected at least {MIN_WINDOW_BYTES} bytes",
             self.window_bytes
         );
-        ensure!(self.shard_bytes > 0, "shard-mib: found 0, expected 1 at least");
+        ensure!(self.shard_bytes > 0, "shard-mib: found 0, expected at least 1");
         let corpus = Corpus::open(&self.corpus, &self.text)?;
         if self.progress {
             corpus.describe().iter().for_each(|line| eprintln!("{line}"));
@@ -204,7 +204,7 @@ impl CaptureJob {
         if complete {
             ensure!(
                 writer.windows() > 0,
-                "corpus: found no window of text, expected one at least"
+                "corpus: found no window of text, expected at least one"
             );
             writer.finish()?;
         }

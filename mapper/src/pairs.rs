@@ -19,7 +19,7 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     let pairs: Vec<Pair> = records::read(path, expected, |pair: &Pair| Ok(pair.check()?))?;
     ensure!(
         pairs.len() >= 2,
-        "{}: found {} pairs, expected two at least",
+        "{}: found {} pairs, expected at least two",
         path.display(),
         pairs.len()
     );

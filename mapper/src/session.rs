@@ -93,7 +93,7 @@ impl Session {
         let before = prompt
             .len()
             .checked_sub(1)
-            .context("found a prompt without tokens, expected one at least")?;
+            .context("found a prompt without tokens, expected at least one")?;
         let whole = [prompt, text].concat();
         let logits = self.raw_logits(&whole).await?;
         // Each position's logits are of the token behind it.

@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(message(text.as_bytes()), expected(&format!("\"{format}\""), version));
         }
         assert!(message(b"format = ").contains("TOML parse error"));
-        assert!(message(b"\xff").contains("not text"));
+        assert!(message(b"\xff").contains("invalid UTF-8"));
 
         let missing = AnyFile::load(&folder.path().join("no.toml"));
         assert!(matches!(missing, Err(FileError::Missing { .. })));

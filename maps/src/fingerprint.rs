@@ -423,8 +423,8 @@ mod tests {
         assert!(matches!(print(&[&a], Some(&no)), Err(FileError::Missing { .. })));
         for (name, found) in [("bad", "GGML"), ("short", "GG")] {
             let error = print(&[&at(name)], None).unwrap_err();
-            let expected = format!("not a GGUF file: starts with {found:?}, expected \"GGUF\"");
-            assert!(error.to_string().ends_with(&expected), "{error}");
+            let expected = format!("found a file that starts with {found:?}, expected a GGUF file");
+            assert!(error.to_string().contains(&expected), "{error}");
         }
     }
 

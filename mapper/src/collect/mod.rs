@@ -263,7 +263,7 @@ impl CollectJob {
         }
         match self.rules.window {
             WindowRule::Bytes { bytes } if bytes >= MIN_WINDOW_BYTES => {}
-            window => bail!("window: found {window}, expected {MIN_WINDOW_BYTES} bytes at least"),
+            window => bail!("window: found {window}, expected at least {MIN_WINDOW_BYTES} bytes"),
         }
         let runs = [&self.source, &self.target]
             .iter()

@@ -76,7 +76,7 @@ impl Plan {
         let (peak, free) = (self.peak(), free_memory());
         if peak > free {
             bail!(
-                "memory: found {} free, expected {} at least, which {} pairs of layers take at their peak (sums {}, held-out \
+                "memory: found {} free, expected at least {}, which {} pairs of layers take at their peak (sums {}, held-out \
                  rows {}, rows that wait {}): give fewer pairs with --pairs, several runs one after the other, or fewer \
                  --held-out-rows",
                 HumanBytes(free),
@@ -91,7 +91,7 @@ impl Plan {
         let needed = (2 * self.checkpoint).max(self.checkpoint + self.map);
         match free_disk(out) {
             Some(free) if needed > free => bail!(
-                "disk: found {} free in the folder of {}, expected {} at least: two checkpoints of {}{}; give an --out on \
+                "disk: found {} free in the folder of {}, expected at least {}: two checkpoints of {}{}; give an --out on \
                  another disk, or fewer pairs with --pairs",
                 HumanBytes(free),
                 out.display(),

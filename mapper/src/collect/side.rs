@@ -149,7 +149,7 @@ impl Recorded {
         }
         ensure!(
             !folders.is_empty(),
-            "activations: found no folder, expected one at least"
+            "activations: found no folder, expected at least one"
         );
         Ok(Self {
             folders,

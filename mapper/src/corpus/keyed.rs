@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Vis
 use super::check_length;
 use crate::records::Records;
 
-/// The most keys that a message lists.
+/// Maximum number of keys that a message lists.
 const SHOWN_KEYS: usize = 20;
 
 /// The texts of a file of records.
@@ -27,12 +27,12 @@ impl KeyedTexts {
         }
     }
 
-    /// The next record's text, which is empty if it is null; `None` at the file's end.
+    /// The next record's text, empty for null; `None` at the file's end.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, a record that is not an object, one without the key or with something else than a string
-    /// under it: with file and line.
+    /// An error in the file, a record that is not an object, a record without the key or with something other than a string under
+    /// it; the message names file and line.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         let Some(record) = self.records.next_record()? else {
             return Ok(None);
@@ -56,7 +56,7 @@ impl KeyedTexts {
         &self.records
     }
 
-    /// The records, for what is left of them.
+    /// The rest of the records.
     pub fn into_records(self) -> Records {
         self.records
     }
@@ -77,11 +77,11 @@ pub(super) fn listed(names: &[String]) -> String {
 /// Reads an object for the text under one key.
 struct TextOf<'a>(&'a str);
 
-/// What an object has.
+/// An object's text, and the names of its other keys.
 struct TextAndKeys {
-    /// Under the key, if it is there: a text or null.
+    /// The text or null under the key; `None` if the key is missing.
     text: Option<Option<String>>,
-    /// The other keys, not many more than a message lists.
+    /// The other keys, only as many as a message needs.
     keys: Vec<String>,
 }
 

@@ -92,11 +92,11 @@ impl FromStr for Alphas {
         let count = (last - first) / step;
         ensure!(
             count < MOST as f64,
-            "found {text:?}, {count:.0} alphas, expected {MOST} at most"
+            "found {text:?}, {count:.0} alphas, expected at most {MOST}"
         );
         ensure!(
             first + step <= last,
-            "found {text:?}, a single alpha, expected two at least"
+            "found {text:?}, a single alpha, expected at least two"
         );
         Ok(Self {
             unit,

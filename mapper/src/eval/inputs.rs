@@ -32,7 +32,7 @@ impl Inputs {
     /// Options out of range, files that are not what they should be.
     pub fn read(job: &EvalJob) -> Result<Self> {
         let at_least = |name: &str, found: usize, least: usize| {
-            ensure!(found >= least, "{name}: found {found}, expected {least} at least");
+            ensure!(found >= least, "{name}: found {found}, expected at least {least}");
             Ok(())
         };
         at_least("random", job.random, 2)?;
@@ -46,7 +46,7 @@ impl Inputs {
         at_least("max-tokens", job.texts.max_tokens, 2)?;
         ensure!(
             job.texts.max_tokens <= MOST_TOKENS,
-            "max-tokens: found {}, expected {MOST_TOKENS} at most",
+            "max-tokens: found {}, expected at most {MOST_TOKENS}",
             job.texts.max_tokens
         );
         ensure!(

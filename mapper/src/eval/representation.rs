@@ -43,7 +43,7 @@ pub async fn measure(
     let states = capture(source, target, text, &rules, positions, progress).await?;
     ensure!(
         states.rows >= 2,
-        "text: found {} paired positions in {}, expected two at least",
+        "text: found {} paired positions in {}, expected at least two",
         states.rows,
         text.name
     );

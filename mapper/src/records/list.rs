@@ -1,4 +1,4 @@
-//! The elements of a JSON array, found without reading the array as a whole.
+//! The elements of a JSON array, read one at a time.
 
 use std::io::BufRead;
 
@@ -21,24 +21,24 @@ pub struct ArrayReader<R> {
 enum ArrayState {
     /// Before the opening bracket.
     Start,
-    /// Behind the bracket.
+    /// After the bracket.
     First,
-    /// Behind a comma.
+    /// After a comma.
     Next,
-    /// The closing bracket was the last that was read.
+    /// After the closing bracket.
     Closed,
-    /// Nothing is behind it.
+    /// At the end of the input.
     End,
 }
 
-/// What was read of a list.
+/// The result of reading an element.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Element {
-    /// An element, which may still be no JSON inside.
+    /// An element. Its inside may still be invalid JSON.
     Whole,
     /// The list's end.
     End,
-    /// The beginning of an element whose end wasn't found, and why.
+    /// The beginning of an element without its end, and why the end is missing.
     Unfinished(String),
 }
 
@@ -64,13 +64,12 @@ impl<R: BufRead> ArrayReader<R> {
         self.line
     }
 
-    /// Reads the next element in the place of what `element` holds: from its first character to the comma or the bracket
-    /// behind it.
+    /// Replaces `element` by the next element, from its first character to the comma or the bracket after it.
     ///
     /// # Errors
     ///
-    /// What reading says; something else than a list; an element that is missing; something behind the list. An element
-    /// of more than `most` bytes is unfinished; no more than those, and one buffer of the input, are kept.
+    /// The input's error; something other than an array; a missing element; something after the array. An element of more than
+    /// `most` bytes is unfinished; no more than that and one buffer of the input is kept.
     pub fn read(&mut self, element: &mut Vec<u8>, most: usize) -> Result<Element> {
         element.clear();
         if self.state == ArrayState::Start {
@@ -85,7 +84,10 @@ impl<R: BufRead> ArrayReader<R> {
         }
         if self.state == ArrayState::Closed {
             if let Some(byte) = self.next_byte()? {
-                bail!("found {:?} behind the list, expected its end", char::from(byte));
+                bail!(
+                    "found {:?} after the list, expected the end of the file",
+                    char::from(byte)
+                );
             }
             self.state = ArrayState::End;
         }
@@ -136,7 +138,7 @@ impl<R: BufRead> ArrayReader<R> {
         }
     }
 
-    /// The next byte that is not white space, which stays.
+    /// The next byte that is not white space, without consuming it.
     fn peek_byte(&mut self) -> Result<Option<u8>> {
         loop {
             let bytes = self.input.fill_buf()?;
@@ -165,10 +167,10 @@ impl<R: BufRead> ArrayReader<R> {
 }
 
 fn unclosed() -> Element {
-    Element::Unfinished("found the file's end in the list, expected ]: it is cut off".into())
+    Element::Unfinished("found the file's end in the list, expected ]: the file is cut off".into())
 }
 
-/// How deep a byte stands in an element.
+/// The nesting at a byte of an element.
 #[derive(Default)]
 struct Nesting {
     depth: u64,
@@ -192,7 +194,7 @@ impl Nesting {
             b'"' => self.string = true,
             b'[' | b'{' => self.depth += 1,
             b',' | b']' if self.depth == 0 => return true,
-            // A brace too many is found when the element is read.
+            // An extra brace is an error when the element is parsed.
             b']' | b'}' => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_named() {
+    fn errors_say_what_is_not_a_list() {
         for (text, word) in [
             ("", "found no list"),
             ("{}", "found no list"),
@@ -252,8 +254,8 @@ mod tests {
             ("[1,]", "found ']', expected an element"),
             ("[,1]", "found ',', expected an element"),
             ("[1,,2]", "found ',', expected an element"),
-            ("[1]\n[2]", "found '[' behind the list"),
-            ("[]]", "found ']' behind the list"),
+            ("[1]\n[2]", "found '[' after the list"),
+            ("[]]", "found ']' after the list"),
             ("[{\"a\": 1]", "found the file's end"),
             ("[\"never closed, 1]", "found the file's end"),
             ("[11111111111111111111111111111111111111111]", "more than 40 bytes"),

@@ -93,7 +93,7 @@ pub(super) fn halves(halves: [(&Path, &[TaskItem]); 2]) -> Result<()> {
         };
         ensure!(
             items.len() >= 2,
-            "{}: items of the {half} half: found {found}, expected two at least",
+            "{}: items of the {half} half: found {found}, expected at least two",
             path.display()
         );
     }

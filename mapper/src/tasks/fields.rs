@@ -79,7 +79,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Fields>> {
     })?;
     ensure!(
         !objects.is_empty(),
-        "{}: found no item, expected two for each half at least",
+        "{}: found no item, expected at least two for each half",
         path.display()
     );
     Ok(objects)

@@ -311,7 +311,7 @@ fn generation(path: &Path, table: GenerationTable) -> Result<Generation> {
     let at = path.display();
     ensure!(
         !table.prompts.is_empty(),
-        "{at}: generation.prompts: found an empty list, expected a text at least"
+        "{at}: generation.prompts: found an empty list, expected at least a text"
     );
     let mut seen = HashSet::new();
     for (index, prompt) in table.prompts.iter().enumerate() {

@@ -153,7 +153,7 @@ fn keywords(field: &str, list: Option<Vec<String>>) -> Result<Vec<String>> {
     let list = list.with_context(|| format!("{field}: found no such key, expected a list of words"))?;
     ensure!(
         !list.is_empty(),
-        "{field}: found an empty list, expected a word at least"
+        "{field}: found an empty list, expected at least a word"
     );
     for (index, word) in list.iter().enumerate() {
         ensure!(!words(word).is_empty(), "{field}: found {word:?}, expected a word");

@@ -400,7 +400,7 @@ fn a_bad_item_is_named() {
     fs::write(dir.path().join("mood.jsonl"), b"\n\xff\n").unwrap();
     let error = message(read_folder(dir.path()));
     assert!(
-        error.contains("mood.jsonl, line 2: found bytes that are no UTF-8"),
+        error.contains("mood.jsonl, line 2: found bytes that are not UTF-8"),
         "{error}"
     );
 }
@@ -412,12 +412,12 @@ fn halves_need_two_items() {
     for (lines, words) in [
         (
             items(3, find),
-            "items of the measuring half: found none: it is empty, expected two",
+            "items of the measuring half: found none: it is empty, expected at least two",
         ),
         (items(3, measure), "items of the finding half: found none: it is empty"),
         (
             items(1, find) + &numbered(2..=4, measure),
-            "items of the finding half: found 1, expected two",
+            "items of the finding half: found 1, expected at least two",
         ),
         (items(3, ""), "items of the measuring half: found 1"),
         (items(1, ""), "items of the finding half: found 1"),
@@ -837,7 +837,7 @@ fn what_is_not_as_published_is_named() {
     assert!(error_of(&[("x.json", "[]")]).contains("x.json: found no item"));
     let error = error_of(&[("x.json", &caa(&[0, 1, 1, 1]))]);
     assert!(
-        error.contains("x.json: items of the finding half: found 1, expected two"),
+        error.contains("x.json: items of the finding half: found 1, expected at least two"),
         "{error}"
     );
     let error = error_of(&[("a/generate_dataset.json", &caa(&[0, 1]))]);

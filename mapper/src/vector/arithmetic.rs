@@ -118,7 +118,7 @@ impl Combination {
     /// No term; vectors of other sizes or (if checked) another fingerprint than the first; no layer that all have; a
     /// sum that is zero, or all but zero, or not finite in f32; a sum in the span of what it shall be orthogonal to.
     pub fn run(&self) -> Result<Combined> {
-        let (_, first) = self.terms.first().context("found no vector, expected one at least")?;
+        let (_, first) = self.terms.first().context("found no vector, expected at least one")?;
         for other in self.all() {
             self.check_model(first, other)?;
         }

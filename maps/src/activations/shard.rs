@@ -212,7 +212,7 @@ impl Shard {
         let invalid = |problem: Problem| problem.within(path);
         let short = |message: String| Problem::Safetensors { message };
         if length < 8 {
-            return Err(invalid(short(format!("{length} bytes, expected 8 at least"))));
+            return Err(invalid(short(format!("{length} bytes, expected at least 8"))));
         }
         let failed = |error| FileError::read(path, error);
         file.read_exact(&mut size).map_err(failed)?;

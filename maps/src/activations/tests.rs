@@ -149,12 +149,12 @@ fn indices_and_shards_that_lie_are_refused() {
     said(
         "layers = [1, 3]",
         "layers = [1, 2]",
-        "\"layer.2\": expected, but not in this file",
+        "\"layer.2\": found no such tensor",
     );
     said(
         "layers = [1, 3]",
         "layers = [1]",
-        "\"layer.3\": in this file, but not expected",
+        "\"layer.3\": found in this file, but not expected",
     );
     said("layers = [1, 3]", "layers = [3, 1]", "ascending layers");
     said("layers = [1, 3]", "layers = [1, 4]", "expected less than 4");

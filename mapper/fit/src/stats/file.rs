@@ -290,11 +290,11 @@ fn check_description(at: At<'_>, description: &Description) -> Result<Plan, Stat
         .map_err(|error| at.invalid(&format!("layout.{}", error.field), error.found, &error.expected))?;
     for (rows, split) in description.rows.iter().zip(Split::ALL) {
         if *rows > MAX_ROWS {
-            return Err(at.invalid(&format!("rows of {split}"), rows, "2^53 at most"));
+            return Err(at.invalid(&format!("rows of {split}"), rows, "at most 2^53"));
         }
     }
     if description.sample_capacity > MAX_SAMPLE_ROWS {
-        let expected = format!("{MAX_SAMPLE_ROWS} at most");
+        let expected = format!("at most {MAX_SAMPLE_ROWS}");
         return Err(at.invalid("sample_capacity", description.sample_capacity, &expected));
     }
     for (found, split) in description.sampled().into_iter().zip([Split::Validation, Split::Test]) {

@@ -249,7 +249,7 @@ fn missing_cut_and_foreign_files() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{}: tensor \"pair.2.bias\": expected, but not in this file",
+            "{}: tensor \"pair.2.bias\": found no such tensor, expected it in this file",
             files[2].display()
         )
     );

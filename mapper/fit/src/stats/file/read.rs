@@ -101,7 +101,7 @@ pub(super) fn read_head(reader: &mut Reader<'_>, length: u64) -> Result<Metadata
     let size = u64::from_le_bytes(size);
     let most = MAX_HEADER_BYTES.min(length.saturating_sub(8));
     if size > most {
-        return Err(at.invalid("the header's length", size, &format!("{most} at most")));
+        return Err(at.invalid("the header's length", size, &format!("at most {most}")));
     }
     let mut head = vec![0; size as usize];
     reader.bytes("the header", &mut head)?;
