@@ -67,13 +67,13 @@ pub struct Captured {
 }
 
 impl CaptureJob {
-    /// Captures, from where an earlier run left off if there was one. Once `stop` is set, what runs has some seconds to end,
-    /// and what was captured is written.
+    /// Captures, from where an earlier run left off if there was one. Once `stop` is set, what runs has some seconds to
+    /// end, and what was captured is written.
     ///
     /// # Errors
     ///
-    /// Text that can't be read, a model that can't be loaded or hooked, a layer that it doesn't have, a folder of another
-    /// job, states that are not finite or don't fit the dtype.
+    /// Text that can't be read, a model that can't be loaded or hooked, a layer that it doesn't have, a folder of
+    /// another job, states that are not finite or don't fit the dtype.
     pub async fn run(&self, stop: &AtomicBool) -> Result<Captured> {
         ensure!(
             self.window_bytes >= MIN_WINDOW_BYTES,

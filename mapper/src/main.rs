@@ -58,8 +58,8 @@ enum Command {
     Inspect(InspectArgs),
 }
 
-/// The log filter where RUST_LOG is unset. It leaves out what the engine warns of while it looks for a model's files: either the
-/// files are in the cache, or an error that says the same follows.
+/// The log filter where RUST_LOG is unset. It leaves out what the engine warns of while it looks for a model's files:
+/// either the files are in the cache, or an error that says the same follows.
 const DEFAULT_LOG_FILTER: &str =
     "warn,tiny_skia=error,mistralrs_core::pipeline::auto=error,mistralrs_core::pipeline::hf=error";
 

@@ -1,4 +1,5 @@
-//! Contrastive pairs: records of `{"positive": .., "negative": ..}`, as JSON lines or one JSON array, compressed or not.
+//! Contrastive pairs: records of `{"positive": .., "negative": ..}`, as JSON lines or one JSON array, compressed or
+//! not.
 
 use std::path::Path;
 

@@ -149,7 +149,8 @@ impl Progress {
     }
 }
 
-/// The time that is left, as an interval of about 95%, from the speeds of the last steps; `None` before there are three.
+/// The time that is left, as an interval of about 95%, from the speeds of the last steps; `None` before there are
+/// three.
 fn time_left(steps: &[(Instant, u64)], total: u64) -> Option<String> {
     let speeds: Vec<f64> = steps
         .windows(2)

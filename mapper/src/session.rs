@@ -81,8 +81,8 @@ impl Session {
         Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
     }
 
-    /// The negative log likelihood, in nats, that the model gives the tokens of `text` behind `prompt`; of a long prompt, behind
-    /// its last 512 tokens.
+    /// The negative log likelihood, in nats, that the model gives the tokens of `text` behind `prompt`; of a long
+    /// prompt, behind its last 512 tokens.
     ///
     /// # Errors
     ///
@@ -154,8 +154,8 @@ impl Session {
         Ok((text, steps))
     }
 
-    /// Continues prompts, each by at most `max_tokens` tokens, as many at a time as the source says. `done` is called after
-    /// each.
+    /// Continues prompts, each by at most `max_tokens` tokens, as many at a time as the source says. `done` is called
+    /// after each.
     ///
     /// # Errors
     ///

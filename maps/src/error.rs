@@ -10,8 +10,8 @@ use crate::dtype::FloatDtype;
 
 /// A file could not be read or written, or its content is wrong. Every variant names the path.
 ///
-/// The message includes the cause, so [`source`](std::error::Error::source) is always `None` and a chain of messages doesn't
-/// repeat it.
+/// The message includes the cause, so [`source`](std::error::Error::source) is always `None` and a chain of messages
+/// doesn't repeat it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FileError {
@@ -39,7 +39,8 @@ pub enum FileError {
         /// What the file is for.
         role: &'static str,
     },
-    /// The file is larger than this crate reads or writes. When reading, the size is checked before the content is read.
+    /// The file is larger than this crate reads or writes. When reading, the size is checked before the content is
+    /// read.
     #[error("{}: found {found} bytes, expected at most {limit}", path.display())]
     TooLarge {
         /// The path.

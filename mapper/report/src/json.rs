@@ -13,7 +13,8 @@ use crate::result::Evaluation;
 /// A number isn't finite, which JSON can't hold; the message names its field.
 pub(crate) fn text(evaluation: &Evaluation) -> Result<String> {
     let text = indented(&serde_json::to_value(evaluation).context("report.json")?, 0) + "\n";
-    // A number that isn't finite has become `null`: an error where a number is required, an absent value where it is optional.
+    // A number that isn't finite has become `null`: an error where a number is required, an absent value where it is
+    // optional.
     let back = parse(&text).context("report.json: expected finite numbers only")?;
     if &back != evaluation {
         let (given, read) = (format!("{evaluation:#?}"), format!("{back:#?}"));

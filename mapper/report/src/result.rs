@@ -1,8 +1,8 @@
 //! What an evaluation found: all that the report shows, as `report.json` has it.
 //!
-//! Alphas are in units of the target stream's mean norm at the steered layer, unless a field says otherwise; propensities are
-//! differences of logits. Intervals are 95%: percentile bootstraps over clusters of items, seeded, and those of retention are
-//! wider by what the vectors themselves vary ([`HalfSamples`]).
+//! Alphas are in units of the target stream's mean norm at the steered layer, unless a field says otherwise;
+//! propensities are differences of logits. Intervals are 95%: percentile bootstraps over clusters of items, seeded, and
+//! those of retention are wider by what the vectors themselves vary ([`HalfSamples`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -61,8 +61,8 @@ pub struct Run {
     pub map: MapRun,
     /// How vectors are found: `mean-difference`, ...
     pub method: String,
-    /// `relative` (alphas were given in units of the mean norm) or `absolute` (as lengths of the offset, as the paper has
-    /// them).
+    /// `relative` (alphas were given in units of the mean norm) or `absolute` (as lengths of the offset, as the paper
+    /// has them).
     pub alpha_unit: String,
     /// The alphas as they were given.
     pub alphas: Vec<f64>,
@@ -102,8 +102,8 @@ pub struct Protocol {
     pub band_is: String,
     /// The layer of the band at which the curves, the decisive control and the texts are measured.
     pub layer: usize,
-    /// Layers with a direct share above this are left out of the headlines (see [`LayerResult::direct_share`]); `None`: all
-    /// are taken.
+    /// Layers with a direct share above this are left out of the headlines (see [`LayerResult::direct_share`]); `None`:
+    /// all are taken.
     pub most_direct: Option<f64>,
     /// Draws of the decisive control per task.
     pub control_draws: usize,
@@ -161,8 +161,8 @@ pub struct Representation {
     pub text: String,
     /// Its hash.
     pub text_sha256: String,
-    /// Whether only documents were taken that the map's own rule holds out (`true`), or all (`false`: the text isn't the one
-    /// that the map was fitted on).
+    /// Whether only documents were taken that the map's own rule holds out (`true`), or all (`false`: the text isn't
+    /// the one that the map was fitted on).
     pub held_out: bool,
     /// Documents.
     pub documents: usize,
@@ -170,8 +170,8 @@ pub struct Representation {
     pub positions: usize,
     /// By fitted pair.
     pub pairs: Vec<PairResult>,
-    /// Debiased linear CKA of every source layer with every target layer, `[source layer][target layer]`; slightly below 0
-    /// where layers share nothing.
+    /// Debiased linear CKA of every source layer with every target layer, `[source layer][target layer]`; slightly
+    /// below 0 where layers share nothing.
     pub cka: Vec<Vec<f64>>,
 }
 
@@ -287,8 +287,8 @@ pub struct TaskResult {
     pub cosine: f64,
     /// Cosines of mapped random directions and the native vector.
     pub random_cosines: Spread,
-    /// How well the source's vector separates pairs that it was not made from (area under the ROC curve, cross-validated; the
-    /// last of the source's layers).
+    /// How well the source's vector separates pairs that it was not made from (area under the ROC curve,
+    /// cross-validated; the last of the source's layers).
     pub source_auroc: Option<f64>,
     /// The same of the native vector.
     pub native_auroc: Option<f64>,
@@ -310,11 +310,12 @@ pub struct TaskResult {
     pub controls: Vec<Control>,
     /// Whether the mapped vector moves its own task more than it moves the others. `None` of a single task.
     pub specificity: Option<Specificity>,
-    /// By item: Pearson correlation over alphas of the propensities with the native and with the mapped vector. Items where
-    /// either does not move are left out (see `count`).
+    /// By item: Pearson correlation over alphas of the propensities with the native and with the mapped vector. Items
+    /// where either does not move are left out (see `count`).
     pub pearson: Spread,
-    /// By alpha other than 0: Pearson correlation over items of the propensities with the native and with the mapped vector, as
-    /// the paper has it. The interval is of their mean, over clusters of items. What items differ by without steering counts, so random directions come out high too.
+    /// By alpha other than 0: Pearson correlation over items of the propensities with the native and with the mapped
+    /// vector, as the paper has it. The interval is of their mean, over clusters of items. What items differ by without
+    /// steering counts, so random directions come out high too.
     pub item_pearson: Spread,
     /// By item: mean over alphas of the squared difference of those propensities.
     pub mse: Spread,
@@ -322,13 +323,13 @@ pub struct TaskResult {
     pub mse_probability: Spread,
     /// Perplexity of the neutral text.
     pub perplexity: Perplexity,
-    /// What steering for this task does to the others, each on the first [`Protocol::control_items`] of its measuring half: at half
-    /// of the largest alpha to either side.
+    /// What steering for this task does to the others, each on the first [`Protocol::control_items`] of its measuring
+    /// half: at half of the largest alpha to either side.
     pub side_effects: Vec<SideEffect>,
     /// Generated texts and their scores.
     pub generation: Option<Generation>,
-    /// The spec to serve: of a task with texts, if at the decisive layer an alpha scores better than no steering with perplexity
-    /// within the budget; of another, if any alpha keeps it there.
+    /// The spec to serve: of a task with texts, if at the decisive layer an alpha scores better than no steering with
+    /// perplexity within the budget; of another, if any alpha keeps it there.
     pub proposal: Option<Proposal>,
     /// What the figures say, in a sentence.
     pub verdict: Verdict,
@@ -360,9 +361,10 @@ pub struct LayerResult {
     pub mapped: Estimate,
     /// Their ratio, over the same resampled items.
     pub retention: Estimate,
-    /// The share of the native vector's effect that goes straight to the logits: the slope when the same offset is added
-    /// after the last block, so that only the final norm and the unembedding see it, over the slope when it is added here.
-    /// Below 0 where the blocks turn the direct effect around; `None` for a model that can't be steered after its last block.
+    /// The share of the native vector's effect that goes straight to the logits: the slope when the same offset is
+    /// added after the last block, so that only the final norm and the unembedding see it, over the slope when it is
+    /// added here. Below 0 where the blocks turn the direct effect around; `None` for a model that can't be steered
+    /// after its last block.
     pub direct_share: Option<f64>,
     /// Cosine of mapped and native vector.
     pub cosine: f64,
@@ -374,8 +376,9 @@ pub struct LayerResult {
 pub struct NativeSteers {
     /// Whether it does: all of the interval is above 0, and the slope is above [`NativeSteers::least`].
     pub steers: bool,
-    /// What random directions hardly reach: the root mean square of their slopes times the quantile of Student's distribution, with
-    /// as many degrees of freedom as directions, that leaves [`Protocol::level`] over the number of tasks to both sides.
+    /// What random directions hardly reach: the root mean square of their slopes times the quantile of Student's
+    /// distribution, with as many degrees of freedom as directions, that leaves [`Protocol::level`] over the number of
+    /// tasks to both sides.
     pub least: f64,
     /// Slope with the native vector on the finding half.
     pub slope: Estimate,
@@ -403,8 +406,9 @@ pub enum ControlKind {
     Isotropic,
     /// The other tasks' vectors, carried over by the map.
     OtherTasks,
-    /// Vectors from the task's own pairs, with which is the positive drawn anew, carried over by the map; as long as they come
-    /// out beside the task's own, since at its length any of them is the contrast again, one way or the other.
+    /// Vectors from the task's own pairs, with which is the positive drawn anew, carried over by the map; as long as
+    /// they come out beside the task's own, since at its length any of them is the contrast again, one way or the
+    /// other.
     ShuffledLabels,
     /// The task's own vector, carried over by a map that was fitted on shuffled pairings.
     ShuffledMap,
@@ -430,16 +434,16 @@ pub struct Control {
     pub p_value: f64,
     /// The same after Holm's correction over all tasks; of the decisive control alone.
     pub p_adjusted: Option<f64>,
-    /// Mean over items of the absolute Pearson correlation over alphas with the native vector's propensities, by direction.
-    /// `None` at two alphas, where every correlation is 1 or -1.
+    /// Mean over items of the absolute Pearson correlation over alphas with the native vector's propensities, by
+    /// direction. `None` at two alphas, where every correlation is 1 or -1.
     pub pearson: Option<Spread>,
-    /// Mean over alphas of the Pearson correlation over items with the native vector's propensities, by direction. `None` where
-    /// `pearson` is.
+    /// Mean over alphas of the Pearson correlation over items with the native vector's propensities, by direction.
+    /// `None` where `pearson` is.
     pub item_pearson: Option<Spread>,
 }
 
-/// How much a vector moves its own task, and how much it moves the others: those whose native vector steers on both halves.
-/// Effects on a task are in units of what that task's own native vector does to it.
+/// How much a vector moves its own task, and how much it moves the others: those whose native vector steers on both
+/// halves. Effects on a task are in units of what that task's own native vector does to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Specificity {
@@ -455,8 +459,9 @@ pub struct Specificity {
     pub other_profile: f64,
     /// The task of that one.
     pub nearest_other: String,
-    /// Whether its own task's share in all that the mapped vector does is 0.9 of the native one's at least,
-    /// `own / (own + others) >= 0.9 / (1 + native_others)`, and its effects are nearer to its own native vector's than to any other's.
+    /// Whether its own task's share in all that the mapped vector does is 0.9 of the native one's at least, `own / (own
+    /// + others) >= 0.9 / (1 + native_others)`, and its effects are nearer to its own native vector's than to any
+    /// other's.
     pub specific: bool,
 }
 
@@ -538,8 +543,8 @@ pub struct SideEffect {
     pub mapped: f64,
 }
 
-/// Texts that the target continued at several strengths, and how they score. Half of the prompts choose the strength, the other
-/// half measures.
+/// Texts that the target continued at several strengths, and how they score. Half of the prompts choose the strength,
+/// the other half measures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
@@ -617,14 +622,15 @@ pub struct ChosenStrength {
     pub kind: SteeringKind,
     /// Alpha; 0 without steering.
     pub alpha: f64,
-    /// Mean score of the measuring prompts' texts there. The interval is over prompts, within 0 to 1; where all are alike, Wilson's.
+    /// Mean score of the measuring prompts' texts there. The interval is over prompts, within 0 to 1; where all are
+    /// alike, Wilson's.
     pub score: Estimate,
     /// Mean of the judge's scores, of the texts that were judged.
     pub judged: Option<Estimate>,
 }
 
-/// Spearman correlations over the settings between the mean propensity and what the texts score. `None` where one of them
-/// is the same everywhere.
+/// Spearman correlations over the settings between the mean propensity and what the texts score. `None` where one of
+/// them is the same everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agreement {
@@ -658,12 +664,12 @@ pub struct GeneratedText {
     pub perplexity: Option<f64>,
     /// The share of its runs of three tokens that were there before in it.
     pub repetition: f64,
-    /// `min(1, perplexity of the unsteered texts / perplexity) * (1 - repetition)`; of a text without tokens 0. The unsteered
-    /// texts are those of the same task, of all of its prompts, greedy or sampled as this one is: the exponential of their mean
-    /// negative log likelihood.
+    /// `min(1, perplexity of the unsteered texts / perplexity) * (1 - repetition)`; of a text without tokens 0. The
+    /// unsteered texts are those of the same task, of all of its prompts, greedy or sampled as this one is: the
+    /// exponential of their mean negative log likelihood.
     pub fluency: f64,
-    /// Does it answer its prompt? The probability that it follows this prompt and not one of two others of the task, by the
-    /// target without steering, if each is as likely beforehand.
+    /// Does it answer its prompt? The probability that it follows this prompt and not one of two others of the task, by
+    /// the target without steering, if each is as likely beforehand.
     pub answers: f64,
     /// Harmonic mean of the three.
     pub score: f64,
@@ -697,8 +703,8 @@ pub struct Proposal {
     pub gain: f64,
     /// Perplexity over that without steering.
     pub perplexity_ratio: f64,
-    /// Score of the finding prompts' texts there, by which the alpha was chosen; `None` of a task without texts, where the
-    /// gain chose layer and alpha.
+    /// Score of the finding prompts' texts there, by which the alpha was chosen; `None` of a task without texts, where
+    /// the gain chose layer and alpha.
     pub score: Option<f64>,
     /// To paste into a request, or below `[[steering.defaults]]`: names are those of `steering.toml` beside the report.
     pub toml: String,
@@ -748,8 +754,8 @@ pub struct Summary {
     pub verdict: Verdict,
 }
 
-/// Means over tasks. The interval resamples tasks, and each task's own value within its interval; with one or two tasks, the
-/// latter alone.
+/// Means over tasks. The interval resamples tasks, and each task's own value within its interval; with one or two
+/// tasks, the latter alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Means {

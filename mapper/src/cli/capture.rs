@@ -21,8 +21,8 @@ use super::{STOPPED, check_out_folder, command_line, stop_flag};
 pub struct CaptureArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Text to run: JSON lines or a JSON array with a "text" key, Parquet, or plain text with blank lines between documents,
-    /// each also as .gz or .zst; `-` is standard input
+    /// Text to run: JSON lines or a JSON array with a "text" key, Parquet, or plain text with blank lines between
+    /// documents, each also as .gz or .zst; `-` is standard input
     #[arg(long, num_args = 1.., required = true)]
     corpus: Vec<PathBuf>,
     #[command(flatten)]
@@ -36,8 +36,8 @@ pub struct CaptureArgs {
     /// The type that states are stored in: f32, bf16 or f16
     #[arg(long, default_value_t = FloatDtype::F16)]
     states: FloatDtype,
-    /// Longest text to run at once, in bytes; longer documents are cut at white space. Activations of two models can be paired
-    /// only if this is the same
+    /// Longest text to run at once, in bytes; longer documents are cut at white space. Activations of two models can be
+    /// paired only if this is the same
     #[arg(long, value_name = "BYTES", default_value_t = WINDOW_BYTES)]
     window: usize,
     /// Read only every COUNT-th document, starting with number INDEX (from 0)

@@ -32,8 +32,8 @@ pub struct CombineArgs {
     ignore_fingerprints: bool,
 }
 
-/// The command line's arguments, with a space in front of each term with a negative factor. Clap takes an argument that begins
-/// with a dash for an option; with its `allow_hyphen_values`, options behind the first term would become terms.
+/// The command line's arguments, with a space in front of each term with a negative factor. Clap takes an argument that
+/// begins with a dash for an option; with its `allow_hyphen_values`, options behind the first term would become terms.
 pub fn shield_terms(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     args.map(|arg| match arg.to_str() {
         Some(text) if is_negative_term(text) => format!(" {text}").into(),

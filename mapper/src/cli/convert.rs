@@ -1,8 +1,7 @@
-//! `mapper convert`: converts other programs' vectors to vector files, and vector files to control vectors for llama.cpp and
-//! repeng. No model runs.
+//! `mapper convert`: converts other programs' vectors to vector files, and vector files to control vectors for
+//! llama.cpp and repeng. No model runs.
 
 use std::ffi::OsStr;
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,8 +24,8 @@ pub struct ConvertArgs {
     /// The file to write: a .gguf from a .toml, or a .toml from any other input (its tensors go beside it)
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// The model that the vector is for: a folder, or an id whose files are in the cache. Required to write a .toml; for a
-    /// .gguf it gives the architecture
+    /// The model that the vector is for: a folder, or an id whose files are in the cache. Required to write a .toml;
+    /// for a .gguf it gives the architecture
     #[arg(long)]
     model: Option<String>,
     /// GGUF file(s) in the model, separated by semicolons
@@ -38,10 +37,12 @@ pub struct ConvertArgs {
     /// To .toml: what the vector stands for (default: the file's name)
     #[arg(long)]
     concept: Option<String>,
-    /// To .toml: the layer (from 0) of the only vector, if the file does not state it; with several vectors, the layer to take
+    /// To .toml: the layer (from 0) of the only vector, if the file does not state it; with several vectors, the layer
+    /// to take
     #[arg(long, conflicts_with = "shift")]
     layer: Option<usize>,
-    /// To .toml: the pattern of the tensors' names, with {} for the layer, such as "happy.{}.mean"; or the name of one tensor
+    /// To .toml: the pattern of the tensors' names, with {} for the layer, such as "happy.{}.mean"; or the name of one
+    /// tensor
     #[arg(long, value_name = "PATTERN")]
     key: Option<String>,
     /// To .toml: add this to all layer numbers: -1 for a file that counts from 1
@@ -155,7 +156,7 @@ fn to_gguf(args: ConvertArgs) -> Result<()> {
         ..WriteOptions::new(hint)
     };
     let written = gguf::write(&vector, &options).with_context(|| args.input.display().to_string())?;
-    atomic::write(&args.output, |file| file.write_all(&written.bytes))
+    atomic::write_bytes(&args.output, &written.bytes)
         .with_context(|| format!("{}: can't be written", args.output.display()))?;
     println!(
         "{} layers, for {}: {}",

@@ -27,16 +27,16 @@ pub struct EvalArgs {
     /// Folder for the report, its figures and the vectors
     #[arg(long)]
     out: PathBuf,
-    /// Strengths to steer at: `relative` (-0.2 to 0.2 of the stream's mean norm), `relative:FIRST:LAST:STEP`, or offset norms
-    /// FIRST:LAST:STEP, such as the paper's -20:20:2
+    /// Strengths to steer at: `relative` (-0.2 to 0.2 of the stream's mean norm), `relative:FIRST:LAST:STEP`, or offset
+    /// norms FIRST:LAST:STEP, such as the paper's -20:20:2
     #[arg(long, default_value = "relative", allow_hyphen_values = true)]
     alphas: Alphas,
-    /// Target layers to steer: `band`, the middle half of the target's depth (headlines leave out layers whose effect goes mostly
-    /// straight to the logits), `all` that the map reaches, or a list such as `3,5-9`
+    /// Target layers to steer: `band`, the middle half of the target's depth (headlines leave out layers whose effect
+    /// goes mostly straight to the logits), `all` that the map reaches, or a list such as `3,5-9`
     #[arg(long, default_value_t = SteeredLayers::Band)]
     layers: SteeredLayers,
-    /// Neutral text for R², CKA and perplexity: files as for `mapper fit`, of which only the documents that a fit holds out for
-    /// testing are used (one in ten). Default: a short English text that is built in
+    /// Neutral text for R², CKA and perplexity: files as for `mapper fit`, of which only the documents that a fit holds
+    /// out for testing are used (one in ten). Default: a short English text that is built in
     #[arg(long)]
     text: Vec<PathBuf>,
     /// Use all documents of the text, since the map was fitted on none of them
@@ -53,8 +53,8 @@ pub struct EvalArgs {
     /// Ask the items of published data sets through the chat template
     #[arg(long)]
     chat: bool,
-    /// Mapped random directions of the source per task, the decisive control. Default: as many as a claim at 5% over all tasks
-    /// needs, at least 99
+    /// Mapped random directions of the source per task, the decisive control. Default: as many as a claim at 5% over
+    /// all tasks needs, at least 99
     #[arg(long, value_name = "DRAWS")]
     control_draws: Option<usize>,
     /// Maximum number of items that a control is measured on
@@ -93,8 +93,9 @@ pub struct EvalArgs {
     /// Maximum number of tokens of a generated text
     #[arg(long, default_value_t = 32)]
     max_tokens: usize,
-    /// Have a model score the texts too, at this address of an OpenAI-compatible server, such as http://localhost:8000/v1. Texts
-    /// and prompts are sent there. The key is read from STEERMAP_JUDGE_KEY; for https://api.openai.com also from OPENAI_API_KEY
+    /// Have a model score the texts too, at this address of an OpenAI-compatible server, such as
+    /// http://localhost:8000/v1. Texts and prompts are sent there. The key is read from STEERMAP_JUDGE_KEY; for
+    /// https://api.openai.com also from OPENAI_API_KEY
     #[arg(long, value_name = "URL", requires = "judge_model")]
     judge: Option<String>,
     /// The judging model's name on that server
@@ -184,7 +185,7 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
     }
     if let Some(table) = config::table(&evaluation, &job.map, &job.out)? {
         let path = job.out.join("steering.toml");
-        atomic::write(&path, |file| std::io::Write::write_all(file, table.as_bytes()))?;
+        atomic::write_bytes(&path, table.as_bytes())?;
         println!("wrote {}", path.display());
     }
     // The report contains everything that the journal held.

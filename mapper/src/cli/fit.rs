@@ -53,7 +53,8 @@ pub struct CollectArgs {
     /// Leave out this many positions at the start of each text; 0 leaves none out
     #[arg(long, default_value_t = Rules::default().skip_first)]
     skip_first: usize,
-    /// Leave out rows whose norm exceeds their text's median norm by more than this factor at any layer; `off` leaves none out
+    /// Leave out rows whose norm exceeds their text's median norm by more than this factor at any layer; `off` leaves
+    /// none out
     #[arg(long, default_value_t = Outliers(Rules::default().outliers), allow_negative_numbers = true)]
     outliers: Outliers,
     /// Precision of products of states: f64 is exact, f32 twice as fast
@@ -120,8 +121,8 @@ pub struct FitArgs {
     /// mean squared error + lambda * ||A||^2
     #[arg(long, default_value = "auto", allow_negative_numbers = true)]
     ridge: Ridge,
-    /// Rank of the maps: `full`, a number (two factors in place of a matrix), or `auto`: per pair the smallest whose error on
-    /// validation rows is within 1% of the best. R² by rank is printed
+    /// Rank of the maps: `full`, a number (two factors in place of a matrix), or `auto`: per pair the smallest whose
+    /// error on validation rows is within 1% of the best. R² by rank is printed
     #[arg(long, default_value = "full")]
     rank: Rank,
     /// The type that weights are stored in: f32, bf16 or f16. Quality is measured with the rounded weights
@@ -130,8 +131,8 @@ pub struct FitArgs {
     /// With --stats: fit even if shards of the text are missing
     #[arg(long, requires = "stats")]
     partial: bool,
-    /// Also fit a map on shuffled pairings of the sampled validation rows, in OUT.shuffled.toml, as a control for `mapper eval
-    /// --shuffled-map`
+    /// Also fit a map on shuffled pairings of the sampled validation rows, in OUT.shuffled.toml, as a control for
+    /// `mapper eval --shuffled-map`
     #[arg(long)]
     shuffle_control: bool,
     /// Also keep the statistics, in this file (.stats)
@@ -428,7 +429,8 @@ fn merge_files(paths: &[PathBuf], partial: bool) -> Result<Collected> {
     Ok(sum)
 }
 
-/// Statistics that another process may still be writing. The exit code is [`TEMPORARY_FAILURE`], unlike that of permanent errors.
+/// Statistics that another process may still be writing. The exit code is [`TEMPORARY_FAILURE`], unlike that of
+/// permanent errors.
 #[derive(Debug, thiserror::Error)]
 pub enum StatsPending {
     /// The file doesn't exist.

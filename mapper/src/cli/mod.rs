@@ -32,8 +32,8 @@ pub fn command_line() -> String {
         .join(" ")
 }
 
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once. A separate thread handles the signal, so that it takes effect
-/// while every worker of the async runtime is computing.
+/// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once. A separate thread handles the signal, so that it
+/// takes effect while every worker of the async runtime is computing.
 ///
 /// # Errors
 ///

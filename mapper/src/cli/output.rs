@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
-use steermap_maps::{MAX_TOML_BYTES, read};
+use steermap_maps::{MAX_TOML_BYTES, atomic, read};
 
-/// Checks before the work, which may take hours, that a file can be written: its name has the extension, no folder and no
-/// read-only file is in its place, and its folder is writable. For the last, a temporary file is made there and removed.
+/// Checks before the work, which may take hours, that a file can be written: its name has the extension, no folder and
+/// no read-only file is in its place, and its folder is writable. For the last, a temporary file is made there and
+/// removed.
 ///
 /// # Errors
 ///
@@ -30,7 +31,7 @@ pub fn check_out(out: &Path, extension: &str) -> Result<()> {
             out.display()
         );
     }
-    let folder = folder_of(out);
+    let folder = atomic::folder_of(out);
     ensure!(folder.is_dir(), "out: the folder of {} does not exist", out.display());
     check_folder(folder)
 }
@@ -72,8 +73,8 @@ pub fn check_out_folder(out: &Path) -> Result<()> {
     check_folder(there.unwrap_or(Path::new(".")))
 }
 
-/// Refuses an output that would overwrite one of the inputs: by its name, through a link, or as the tensors of a vector or
-/// map. Call it before anything is written. Files that don't exist are ignored.
+/// Refuses an output that would overwrite one of the inputs: by its name, through a link, or as the tensors of a vector
+/// or map. Call it before anything is written. Files that don't exist are ignored.
 ///
 /// # Errors
 ///
@@ -112,8 +113,8 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The values of `file` in the table or tables `weights` of a TOML file. The rest of the file isn't checked. `None` if the file
-/// can't be read or has no `weights`.
+/// The values of `file` in the table or tables `weights` of a TOML file. The rest of the file isn't checked. `None` if
+/// the file can't be read or has no `weights`.
 fn weights(path: &Path) -> Option<Vec<String>> {
     let bytes = read::whole(path, "the TOML file", MAX_TOML_BYTES).ok()?;
     let table: toml::Table = toml::from_str(std::str::from_utf8(&bytes).ok()?).ok()?;
@@ -127,13 +128,6 @@ fn weights(path: &Path) -> Option<Vec<String>> {
 /// Whether two paths lead to the same file, also through symbolic or hard links. False if either doesn't exist.
 fn is_same(a: &Path, b: &Path) -> bool {
     same_file::is_same_file(a, b).unwrap_or(false)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Closed output pipes.
 
-/// Lets SIGPIPE end the process quietly when it writes to a closed pipe (`mapper inspect FILE | head -1`), as other tools do.
-/// Rust ignores that signal by default; `println!` and `eprintln!` then get an error and panic.
+/// Lets SIGPIPE end the process quietly when it writes to a closed pipe (`mapper inspect FILE | head -1`), as other
+/// tools do. Rust ignores that signal by default; `println!` and `eprintln!` then get an error and panic.
 ///
-/// The signal's default action is restored for the whole process, so it covers everything that prints: this program, clap and
-/// the log. Connections are not affected, since the standard library sends on sockets without the signal. No file is cut
-/// short, since files are written under a temporary name and renamed.
+/// The signal's default action is restored for the whole process, so it covers everything that prints: this program,
+/// clap and the log. Connections are not affected, since the standard library sends on sockets without the signal. No
+/// file is cut short, since files are written under a temporary name and renamed.
 pub fn end_when_closed() {
     #[cfg(unix)]
     {

@@ -40,7 +40,8 @@ pub struct VectorArgs {
     /// Seed of the random pairing in `lat`
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
-    /// Don't measure the stream's mean and deviation along the vector on neutral text, which scales in standard deviations need
+    /// Don't measure the stream's mean and deviation along the vector on neutral text, which scales in standard
+    /// deviations need
     #[arg(long)]
     no_neutral: bool,
 }

@@ -62,7 +62,8 @@ pub struct Part {
     /// Windows read so far.
     #[serde(default)]
     pub windows: u64,
-    /// SHA-256 over what they are, one after the other: whoever goes on reads them again and compares. Empty in version 1.
+    /// SHA-256 over what they are, one after the other: whoever goes on reads them again and compares. Empty in version
+    /// 1.
     #[serde(default)]
     pub read: String,
     /// What was counted so far.

@@ -219,8 +219,8 @@ impl Collected {
 }
 
 impl CollectJob {
-    /// Takes the statistics, from where a checkpoint left off if there is one. `stop` is looked at all the time: once it is
-    /// set, what runs has some seconds to end, a checkpoint is written and the run ends.
+    /// Takes the statistics, from where a checkpoint left off if there is one. `stop` is looked at all the time: once
+    /// it is set, what runs has some seconds to end, a checkpoint is written and the run ends.
     ///
     /// # Errors
     ///

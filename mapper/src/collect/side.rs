@@ -102,8 +102,8 @@ impl Recorded {
     ///
     /// # Errors
     ///
-    /// A folder without activations, or whose capture has not ended; one of another model or other layers than the first, or
-    /// of a part of the corpus that another has.
+    /// A folder without activations, or whose capture has not ended; one of another model or other layers than the
+    /// first, or of a part of the corpus that another has.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut folders: Vec<Activations> = Vec::new();
         let mut places = HashMap::new();
@@ -314,8 +314,8 @@ impl Side<'_> {
         matches!(self, Self::Model(model) if model.session.on_cpu())
     }
 
-    /// The tokens of windows, on all threads; `None` for one that isn't among the activations. Without text there are those
-    /// of activations alone.
+    /// The tokens of windows, on all threads; `None` for one that isn't among the activations. Without text there are
+    /// those of activations alone.
     ///
     /// # Errors
     ///

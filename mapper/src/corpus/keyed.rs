@@ -31,8 +31,8 @@ impl KeyedTexts {
     ///
     /// # Errors
     ///
-    /// An error in the file, a record that is not an object, a record without the key or with something other than a string under
-    /// it; the message names file and line.
+    /// An error in the file, a record that is not an object, a record without the key or with something other than a
+    /// string under it; the message names file and line.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         let Some(record) = self.records.next_record()? else {
             return Ok(None);

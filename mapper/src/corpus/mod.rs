@@ -7,11 +7,11 @@
 //! | `.parquet` | a document per row, its text in the column of that name |
 //! | anything else, standard input | the format that its first bytes suggest: Parquet, JSON or plain text |
 //!
-//! Extensions count whatever their case, and `.gz` or `.zst` may be behind them; that content is compressed is seen from
-//! its first bytes. [`TextOptions::format`] reads every file as one format instead. A file that is named as plain text
-//! and looks like JSON or Parquet is an error that says so. A byte order mark is skipped. In plain text a line may end in
-//! a line feed or in a carriage return and a line feed: the document is the same. Documents that are blank are left out;
-//! so are records whose text is null. Both are counted.
+//! Extensions count whatever their case, and `.gz` or `.zst` may be behind them; that content is compressed is seen
+//! from its first bytes. [`TextOptions::format`] reads every file as one format instead. A file that is named as plain
+//! text and looks like JSON or Parquet is an error that says so. A byte order mark is skipped. In plain text a line may
+//! end in a line feed or in a carriage return and a line feed: the document is the same. Documents that are blank are
+//! left out; so are records whose text is null. Both are counted.
 //!
 //! | module | role |
 //! | --- | --- |
@@ -62,19 +62,19 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Reads all files to their ends, so that every error in them is found here. `-` is standard input, which is kept in a
-    /// temporary file.
+    /// Reads all files to their ends, so that every error in them is found here. `-` is standard input, which is kept
+    /// in a temporary file.
     ///
     /// # Errors
     ///
-    /// A file that can't be read, is invalid, or has no document, with the line or the record; two files of the same content;
-    /// standard input given twice.
+    /// A file that can't be read, is invalid, or has no document, with the line or the record; two files of the same
+    /// content; standard input given twice.
     pub fn open(paths: &[PathBuf], options: &TextOptions) -> Result<Self> {
         Self::open_with(paths, options, &mut |_| Ok(()))
     }
 
-    /// As [`open`](Self::open), for large corpora. `progress` is called after each document with the number read so far; an error
-    /// that it returns ends the reading.
+    /// As [`open`](Self::open), for large corpora. `progress` is called after each document with the number read so
+    /// far; an error that it returns ends the reading.
     ///
     /// # Errors
     ///
@@ -148,17 +148,9 @@ impl Corpus {
 
 /// One name and one hash for several files, for a file's provenance.
 pub fn summary(files: &[CorpusFile]) -> (String, String) {
-    match files {
-        [only] => (only.name.clone(), only.sha256.clone()),
-        files => {
-            let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-            let hashes: Vec<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
-            (
-                names.join(" + "),
-                steermap_maps::digest::sha256(hashes.join("\n").as_bytes()),
-            )
-        }
-    }
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    let hashes: Vec<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
+    (names.join(" + "), steermap_maps::digest::sha256_of_all(&hashes))
 }
 
 /// Refuses a text of more than [`MAX_DOCUMENT`] bytes.

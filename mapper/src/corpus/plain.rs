@@ -28,8 +28,8 @@ impl Blocks {
     ///
     /// # Errors
     ///
-    /// Damaged compressed data, bytes that are not UTF-8, a line or a block of more than [`MAX_DOCUMENT`] bytes; the message names
-    /// file and line.
+    /// Damaged compressed data, bytes that are not UTF-8, a line or a block of more than [`MAX_DOCUMENT`] bytes; the
+    /// message names file and line.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         let mut text = String::new();
         loop {

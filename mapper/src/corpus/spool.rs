@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use anyhow::{Context, Result, ensure};
 use tempfile::NamedTempFile;
 
-/// Maximum number of bytes that a compressed Parquet file is unpacked to. Parquet is read from its end, so it must be in a file; text
-/// and JSON are unpacked while they are read, whatever their size.
+/// Maximum number of bytes that a compressed Parquet file is unpacked to. Parquet is read from its end, so it must be
+/// in a file; text and JSON are unpacked while they are read, whatever their size.
 const MAX_UNPACKED: u64 = 64 << 30;
 
 /// Copies standard input to a temporary file.

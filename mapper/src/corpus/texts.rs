@@ -13,7 +13,8 @@ use crate::records::input::Input;
 pub struct Document {
     /// The text.
     pub text: String,
-    /// SHA-256 of the text. It decides whether the text is held out, in the same way in every shard and on every machine.
+    /// SHA-256 of the text. It decides whether the text is held out, in the same way in every shard and on every
+    /// machine.
     pub hash: [u8; 32],
     /// Bytes of the text, for progress. Over all documents they add up to
     /// [`Corpus::total_bytes`](super::Corpus::total_bytes), whatever the files' formats.

@@ -27,7 +27,8 @@ pub fn estimate(values: &[f64], resamples: &Resamples) -> Estimate {
     }
 }
 
-/// Mean, deviation and range of `values`, with the interval of their mean over resamples of as many values. `None` without values.
+/// Mean, deviation and range of `values`, with the interval of their mean over resamples of as many values. `None`
+/// without values.
 pub fn spread(values: &[f64], resamples: usize, seed: u64) -> Option<Spread> {
     let range = quantiles(values, [0.025, 0.975])?;
     let (low, high) = mean_interval(values, &Resamples::new(resamples, values.len(), seed));
@@ -83,8 +84,8 @@ pub fn curve(kind: SteeringKind, alphas: &[f64], propensities: Propensities, res
     })
 }
 
-/// Slope of the mean propensity with the mapped vector over that with the native one, from the items' slopes. The interval is
-/// of the ratio over the same resampled items, wider by `standard_error` of the vectors themselves.
+/// Slope of the mean propensity with the mapped vector over that with the native one, from the items' slopes. The
+/// interval is of the ratio over the same resampled items, wider by `standard_error` of the vectors themselves.
 pub fn retention(native_slopes: &[f64], mapped_slopes: &[f64], resamples: &Resamples, standard_error: f64) -> Estimate {
     mean_retention(&[(native_slopes, mapped_slopes)], resamples, standard_error)
 }
@@ -104,8 +105,8 @@ pub fn mean_retention(layers: &[(&[f64], &[f64])], resamples: &Resamples, standa
     Estimate { value, low, high }
 }
 
-/// The mean of estimates on several tasks. The interval resamples tasks and draws each one's value from the normal distribution
-/// that its own interval states; with one or two tasks it only does the latter. `None` without estimates.
+/// The mean of estimates on several tasks. The interval resamples tasks and draws each one's value from the normal
+/// distribution that its own interval states; with one or two tasks it only does the latter. `None` without estimates.
 pub fn mean_of(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Estimate> {
     if estimates.is_empty() {
         return None;
@@ -137,9 +138,9 @@ pub fn mean_of(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Es
     Some(Estimate { value, low, high })
 }
 
-/// The mean of estimates between 0 and 1 on several tasks, whose intervals may be skewed. The interval resamples tasks, whose values
-/// include their own uncertainty; with one or two tasks it is the mean of their intervals, which is wider than that of independent
-/// estimates. `None` without estimates.
+/// The mean of estimates between 0 and 1 on several tasks, whose intervals may be skewed. The interval resamples tasks,
+/// whose values include their own uncertainty; with one or two tasks it is the mean of their intervals, which is wider
+/// than that of independent estimates. `None` without estimates.
 pub fn mean_of_bounded(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Estimate> {
     let all = |of: fn(&Estimate) -> f64| estimates.iter().map(of).collect::<Vec<f64>>();
     let values = all(|estimate| estimate.value);
@@ -191,8 +192,8 @@ pub fn random_curves(alphas: &[f64], by_direction: &[Propensities]) -> Result<Ra
     })
 }
 
-/// By alpha other than 0: Pearson correlation over items of two vectors' propensities, as in arXiv 2506.00653, 3.4. Alphas at
-/// which either is the same for all items are left out.
+/// By alpha other than 0: Pearson correlation over items of two vectors' propensities, as in arXiv 2506.00653, 3.4.
+/// Alphas at which either is the same for all items are left out.
 pub fn alpha_pearsons(alphas: &[f64], a: &Propensities, b: &Propensities) -> Vec<f64> {
     let both = alphas.iter().zip(a.iter().zip(b));
     let steered = both.filter(|(alpha, _)| **alpha != 0.0);

@@ -108,8 +108,8 @@ pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol
     }
 }
 
-/// Whether a task's native vector steers on the finding half, and on the measuring half too: else effects in units of its
-/// own are of nothing.
+/// Whether a task's native vector steers on the finding half, and on the measuring half too: else effects in units of
+/// its own are of nothing.
 fn steers_on_both(task: &TaskResult) -> bool {
     let native = task.curves.iter().find(|curve| curve.kind == SteeringKind::Native);
     task.native_steers.steers && native.is_some_and(|curve| curve.slope.low > 0.0)
@@ -157,8 +157,8 @@ fn correct(tasks: &mut [TaskResult]) {
     }
 }
 
-/// The cluster of each item: items whose answers part at the same two tokens are alike. Letters and yes or no part there in
-/// every item, so there each item is its own; as where all items are alike.
+/// The cluster of each item: items whose answers part at the same two tokens are alike. Letters and yes or no part
+/// there in every item, so there each item is its own; as where all items are alike.
 pub fn clusters(kind: tasks::ItemKind, choices: &Choices) -> Vec<usize> {
     let own: Vec<usize> = (0..choices.len()).collect();
     if kind != tasks::ItemKind::Completion {

@@ -1,5 +1,5 @@
-//! What to serve, as mistral.rs's configuration has it: `steering.toml`, with every vector and the map once, and an entry of
-//! `[[steering.defaults]]` for each task.
+//! What to serve, as mistral.rs's configuration has it: `steering.toml`, with every vector and the map once, and an
+//! entry of `[[steering.defaults]]` for each task.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,8 +67,8 @@ pub fn entry(served: &ServedVector<'_>, layer: usize, alpha: f64) -> String {
     toml::to_string(&ConfigFile { steering }).unwrap_or_default()
 }
 
-/// `steering.toml` of a report in `folder`: the vectors of the tasks that a spec is proposed for and the map, by paths from
-/// that folder, and the proposed entries, commented out. `None` if nothing is proposed.
+/// `steering.toml` of a report in `folder`: the vectors of the tasks that a spec is proposed for and the map, by paths
+/// from that folder, and the proposed entries, commented out. `None` if nothing is proposed.
 ///
 /// # Errors
 ///

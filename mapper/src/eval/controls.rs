@@ -59,8 +59,9 @@ impl ControlSlopes<'_> {
 }
 
 impl Bench<'_> {
-    /// The controls that need this task's measurements alone, the decisive one first, all between two alphas on the first
-    /// items of the measuring half. `own` has the task's own slopes there, `random` the draws of the decisive control.
+    /// The controls that need this task's measurements alone, the decisive one first, all between two alphas on the
+    /// first items of the measuring half. `own` has the task's own slopes there, `random` the draws of the decisive
+    /// control.
     ///
     /// # Errors
     ///
@@ -100,7 +101,8 @@ impl Bench<'_> {
         Ok(controls)
     }
 
-    /// Whether the native vector, with these slopes by item, steers on the finding half: beside isotropic random directions.
+    /// Whether the native vector, with these slopes by item, steers on the finding half: beside isotropic random
+    /// directions.
     ///
     /// # Errors
     ///
@@ -120,10 +122,10 @@ impl Bench<'_> {
     }
 }
 
-/// Whether a native vector with these slopes by item steers, beside the slopes of isotropic random directions. Such a slope is a sum
-/// over the stream's dimensions, so nearly normal, around 0: under chance the native one over their root mean square has Student's
-/// distribution. Corrected for the number of tasks, as the mapped vector's rank is: a task whose own vector could not pass says
-/// nothing of the map.
+/// Whether a native vector with these slopes by item steers, beside the slopes of isotropic random directions. Such a
+/// slope is a sum over the stream's dimensions, so nearly normal, around 0: under chance the native one over their root
+/// mean square has Student's distribution. Corrected for the number of tasks, as the mapped vector's rank is: a task
+/// whose own vector could not pass says nothing of the map.
 ///
 /// # Errors
 ///

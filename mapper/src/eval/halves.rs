@@ -1,7 +1,7 @@
 //! The uncertainty of the vectors: vectors from half of the pairs, and from pairs with random sides.
 //!
-//! Both are found from the states that the task's own vectors are found from, so no model runs for them. Both models use the
-//! same halves and the same sides.
+//! Both are found from the states that the task's own vectors are found from, so no model runs for them. Both models
+//! use the same halves and the same sides.
 
 use std::path::{Path, PathBuf};
 
@@ -30,8 +30,8 @@ pub struct DrawnVectors {
 }
 
 impl DrawnVectors {
-    /// Draws `halves` half samples of the groups of pairs and [`SHUFFLED`] assignments of sides, and finds a vector from each at
-    /// `layers`. A draw from which the method finds no direction is empty.
+    /// Draws `halves` half samples of the groups of pairs and [`SHUFFLED`] assignments of sides, and finds a vector
+    /// from each at `layers`. A draw from which the method finds no direction is empty.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl DrawnVectors {
         });
         let views: Vec<_> = views.collect::<Result<_>>()?;
         let file = safetensors::serialize(views, None)?;
-        atomic::write(path, |out| std::io::Write::write_all(out, &file)).with_context(|| path.display().to_string())
+        atomic::write_bytes(path, &file).with_context(|| path.display().to_string())
     }
 
     /// Reads them.
@@ -129,8 +129,8 @@ impl DrawnVectors {
     }
 }
 
-/// The direction at each of `layers`, concatenated, from some of the pairs. Where `turned` is true, the pair's sides are swapped.
-/// Empty if the method finds no direction.
+/// The direction at each of `layers`, concatenated, from some of the pairs. Where `turned` is true, the pair's sides
+/// are swapped. Empty if the method finds no direction.
 fn direction(
     states: &PairStates,
     layers: &[usize],

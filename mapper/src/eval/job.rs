@@ -153,8 +153,8 @@ impl EvalJob {
     ///
     /// # Errors
     ///
-    /// Files that are not what they should be, models that don't match the map, a layer that the map doesn't reach, tasks none
-    /// of which can be measured.
+    /// Files that are not what they should be, models that don't match the map, a layer that the map doesn't reach,
+    /// tasks none of which can be measured.
     pub async fn run(&self, stop: Arc<AtomicBool>) -> Result<Evaluation> {
         let started = Instant::now();
         // Everything that can be wrong with the input is found before models are loaded.

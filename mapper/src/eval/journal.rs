@@ -1,7 +1,7 @@
 //! What an evaluation has measured so far, so that it can be stopped and taken up again.
 //!
-//! A file of JSON lines: first what the evaluation is of, then one line per unit of work. A line that was cut off by a crash
-//! is measured again.
+//! A file of JSON lines: first what the evaluation is of, then one line per unit of work. A line that was cut off by a
+//! crash is measured again.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -46,8 +46,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or begins one. `identity` says, as a hash, what decides the results. Once `stop` is set,
-    /// no further unit is begun.
+    /// Opens the journal at `path`, or begins one. `identity` says, as a hash, what decides the results. Once `stop` is
+    /// set, no further unit is begun.
     ///
     /// # Errors
     ///

@@ -43,7 +43,8 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest wait before another attempt.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// The judge can't be reached or refuses. This ends the evaluation; the same command continues it once the judge answers.
+/// The judge can't be reached or refuses. This ends the evaluation; the same command continues it once the judge
+/// answers.
 #[derive(Debug, thiserror::Error)]
 #[error("judge: {0}")]
 pub struct JudgeError(String);
@@ -147,8 +148,8 @@ impl Judge {
         sha256(format!("{}\n{}\n{RUBRIC}", self.url, self.model).as_bytes())
     }
 
-    /// Scores by question: concept, fluency, answers, each 0, 1 or 2. `None` if no attempt gave scores, or if the server refuses
-    /// this text only.
+    /// Scores by question: concept, fluency, answers, each 0, 1 or 2. `None` if no attempt gave scores, or if the
+    /// server refuses this text only.
     ///
     /// # Errors
     ///
@@ -202,7 +203,8 @@ impl Judge {
         }
     }
 
-    /// Notes that the server has answered, and if the request had no response format, that later ones should have none either.
+    /// Notes that the server has answered, and if the request had no response format, that later ones should have none
+    /// either.
     fn note_answer(&self, formatted: bool) {
         self.answered.store(true, Ordering::Relaxed);
         if !formatted {

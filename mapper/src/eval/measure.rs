@@ -53,8 +53,8 @@ pub struct PreparedTask<'a> {
     pub finding_clusters: Vec<usize>,
     /// Its vectors.
     pub vectors: TaskVectors,
-    /// Vectors from halves of its pairs and with sides drawn anew, of the source's layers that lead to the layer at which
-    /// controls are measured.
+    /// Vectors from halves of its pairs and with sides drawn anew, of the source's layers that lead to the layer at
+    /// which controls are measured.
     pub drawn: DrawnVectors,
     /// The same of the target, at that layer.
     pub native_drawn: DrawnVectors,
@@ -211,8 +211,8 @@ impl PreparedTask<'_> {
         Direction::of(layer, &mapped.direction, self.mapped_layer(layer)?.mean_norm)
     }
 
-    /// Mapped vectors from the task's own pairs with random sides. They keep their length relative to the mapped vector: scaled to
-    /// its length, each would be the same contrast again, with either sign.
+    /// Mapped vectors from the task's own pairs with random sides. They keep their length relative to the mapped
+    /// vector: scaled to its length, each would be the same contrast again, with either sign.
     ///
     /// # Errors
     ///

@@ -8,7 +8,8 @@ use crate::align::TokenizedText;
 use crate::session::steered_by;
 use crate::steerer::{LayerOffset, Steerer};
 
-/// Maximum number of tokens of a document. Longer ones are cut, since the logits of all positions are in memory at once.
+/// Maximum number of tokens of a document. Longer ones are cut, since the logits of all positions are in memory at
+/// once.
 const LONGEST: usize = 128;
 
 /// The neutral text as tokens, at least two in each document.

@@ -1,4 +1,5 @@
-//! Scores of generated texts, the strength that they choose, and how far propensity agrees with them. No model runs here.
+//! Scores of generated texts, the strength that they choose, and how far propensity agrees with them. No model runs
+//! here.
 
 use std::collections::HashSet;
 
@@ -12,8 +13,8 @@ use crate::statistics::{Resamples, harmonic_mean, mean, spearman, wilson_interva
 /// Tokens in a run that counts as repeated.
 const RUN: usize = 3;
 
-/// The negative log likelihood of a text by the unsteered target, in nats over all of its tokens, behind its own prompt and
-/// behind each of some others.
+/// The negative log likelihood of a text by the unsteered target, in nats over all of its tokens, behind its own prompt
+/// and behind each of some others.
 pub struct Nats {
     /// Tokens.
     pub tokens: usize,
@@ -28,7 +29,8 @@ impl Nats {
         (self.tokens > 0).then(|| own / self.tokens as f64)
     }
 
-    /// The probability that the text follows its own prompt and none of the others, if each is as likely beforehand (Bayes):
+    /// The probability that the text follows its own prompt and none of the others, if each is as likely beforehand
+    /// (Bayes):
     ///
     /// ```text
     /// exp(-own) / (exp(-own) + sum_j exp(-other_j))
@@ -52,8 +54,8 @@ pub fn repetition(tokens: &[u32]) -> f64 {
     repeated as f64 / count.max(1) as f64
 }
 
-/// `min(1, exp(usual - nats)) * (1 - repetition)`, in nats per token; `usual` is the mean of the unsteered texts. 0 without
-/// tokens.
+/// `min(1, exp(usual - nats)) * (1 - repetition)`, in nats per token; `usual` is the mean of the unsteered texts. 0
+/// without tokens.
 pub fn fluency(nats: Option<f64>, usual: f64, repetition: f64) -> f64 {
     nats.map_or(0.0, |nats| (usual - nats).exp().min(1.0) * (1.0 - repetition))
 }
@@ -175,8 +177,9 @@ fn chosen(
     kinds.into_iter().filter_map(of).collect()
 }
 
-/// The mean of scores, each with its prompt; the interval is over prompts, clamped to 0 to 1 as scores are. Where all scores are
-/// equal, a bootstrap interval would have no width, so it is Wilson's, with as many trials as prompts. `None` without scores.
+/// The mean of scores, each with its prompt; the interval is over prompts, clamped to 0 to 1 as scores are. Where all
+/// scores are equal, a bootstrap interval would have no width, so it is Wilson's, with as many trials as prompts.
+/// `None` without scores.
 fn over_prompts(scored: &[(usize, f64)], resamples: usize, seed: u64) -> Option<Estimate> {
     let (prompts, scores): (Vec<usize>, Vec<f64>) = scored.iter().copied().unzip();
     let first = *scores.first()?;
@@ -191,7 +194,8 @@ fn over_prompts(scored: &[(usize, f64)], resamples: usize, seed: u64) -> Option<
     Some(analysis::bounded(Estimate { value, low, high }))
 }
 
-/// How far propensity ranks the settings as the scores do, over the settings that have a propensity and both halves of the prompts.
+/// How far propensity ranks the settings as the scores do, over the settings that have a propensity and both halves of
+/// the prompts.
 fn agreement(settings: &[TextSetting]) -> Agreement {
     let ranked: Vec<&TextSetting> = settings.iter().filter(|setting| setting.propensity.is_some()).collect();
     let propensities: Vec<f64> = ranked.iter().filter_map(|setting| setting.propensity).collect();

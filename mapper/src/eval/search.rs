@@ -1,5 +1,5 @@
-//! The spec to serve: which layer, how strongly. Chosen on the finding half, with the cost to perplexity in view: by what the
-//! generated texts score where there are some, else by propensity.
+//! The spec to serve: which layer, how strongly. Chosen on the finding half, with the cost to perplexity in view: by
+//! what the generated texts score where there are some, else by propensity.
 
 use anyhow::Result;
 
@@ -70,8 +70,8 @@ impl Bench<'_> {
         Ok(best)
     }
 
-    /// The alpha at `layer` at which the finding prompts' texts with the mapped vector score best, and better than without
-    /// steering, with perplexity within `budget` times that without steering. `None` if there is none.
+    /// The alpha at `layer` at which the finding prompts' texts with the mapped vector score best, and better than
+    /// without steering, with perplexity within `budget` times that without steering. `None` if there is none.
     ///
     /// # Errors
     ///

@@ -1,9 +1,10 @@
-//! The verdicts in worlds whose truth is known: all that `mapper eval` does, but for the engine's answers, which are made up.
+//! The verdicts in worlds whose truth is known: all that `mapper eval` does, but for the engine's answers, which are
+//! made up.
 //!
-//! A world is linear. The axes of the target's stream shrink one by one, so that a few of them dominate, as in models. A task
-//! is a readout, the direction that its propensity is read along; each of its items has a readout of its own near that one, and
-//! items of a cluster share a part of what they are off by. The slope of an item under a unit direction is their product.
-//! Vectors go through a real [`MapFile`], and controls are those of [`PreparedTask`].
+//! A world is linear. The axes of the target's stream shrink one by one, so that a few of them dominate, as in models.
+//! A task is a readout, the direction that its propensity is read along; each of its items has a readout of its own
+//! near that one, and items of a cluster share a part of what they are off by. The slope of an item under a unit
+//! direction is their product. Vectors go through a real [`MapFile`], and controls are those of [`PreparedTask`].
 
 use nalgebra::{DMatrix, DVector, SVector};
 use rand::SeedableRng;
@@ -63,8 +64,8 @@ type Vector = SVector<f64, WIDTH>;
 /// What comes out of the map.
 #[derive(Clone, Copy, Debug)]
 enum Carried {
-    /// Vectors that have nothing to do with the tasks, through a map that has not either. What comes out of it lies along the
-    /// target's dominant axes, as readouts do.
+    /// Vectors that have nothing to do with the tasks, through a map that has not either. What comes out of it lies
+    /// along the target's dominant axes, as readouts do.
     Nothing,
     /// The next task's vector.
     Neighbour,
@@ -87,7 +88,8 @@ struct World {
     noise: f64,
 }
 
-/// Readouts are about as alike as random directions of six axes: of two tasks, 0.3 of the one's effect is the other's too.
+/// Readouts are about as alike as random directions of six axes: of two tasks, 0.3 of the one's effect is the other's
+/// too.
 const WORLD: World = World {
     carried: Carried::All,
     falloff: 0.85,
@@ -668,7 +670,8 @@ fn tasks_whose_own_vector_does_not_steer_say_nothing() {
     assert!(rare(240 - steering.carried, 240), "{steering:?}");
 }
 
-/// Vectors that are mostly noise move their own task as random directions may: a map that carries all of them is not to be blamed.
+/// Vectors that are mostly noise move their own task as random directions may: a map that carries all of them is not to
+/// be blamed.
 #[test]
 fn vectors_that_hardly_steer_do_not_count_against_the_map() {
     let world = World { noise: 2.0, ..WORLD };

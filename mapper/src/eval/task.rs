@@ -37,7 +37,8 @@ struct Curves {
 }
 
 impl EvalJob {
-    /// Measures a task and works its result out, but for what needs the other tasks: side effects, specificity, verdict.
+    /// Measures a task and works its result out, but for what needs the other tasks: side effects, specificity,
+    /// verdict.
     ///
     /// # Errors
     ///

@@ -27,9 +27,9 @@ pub struct NeutralText {
 }
 
 impl NeutralText {
-    /// Reads `paths`, but only the documents that a fit holds out for testing. Their hash decides that, whatever file they are
-    /// in, so the map was fitted on none of them. With `unseen`, reads all documents of a text that the map was not fitted on.
-    /// Without paths, takes the built-in text, which no fit has seen.
+    /// Reads `paths`, but only the documents that a fit holds out for testing. Their hash decides that, whatever file
+    /// they are in, so the map was fitted on none of them. With `unseen`, reads all documents of a text that the map
+    /// was not fitted on. Without paths, takes the built-in text, which no fit has seen.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Generates and scores the texts of one task: with native, mapped and control vectors at several strengths, without steering, and
-//! with the concept asked for in the prompt instead.
+//! Generates and scores the texts of one task: with native, mapped and control vectors at several strengths, without
+//! steering, and with the concept asked for in the prompt instead.
 
 use anyhow::{Context, Result, ensure};
 use steermap_report::result::{GeneratedText, Generation, SteeringKind, TaskResult, TextPrompt};

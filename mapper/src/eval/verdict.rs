@@ -37,8 +37,8 @@ pub fn pending() -> Verdict {
     }
 }
 
-/// The verdict of one task. Retention only means something if the native vector steers. The map carries the vector if it stands out
-/// of the decisive control, all of its retention's interval lies within the bounds, and it is specific.
+/// The verdict of one task. Retention only means something if the native vector steers. The map carries the vector if
+/// it stands out of the decisive control, all of its retention's interval lies within the bounds, and it is specific.
 pub fn of_task(evidence: &Evidence<'_>, protocol: &Protocol) -> Verdict {
     let positive = evidence.positive;
     if let Some(why) = inconclusive_reason(evidence, protocol) {
@@ -169,7 +169,8 @@ pub fn specificity(effects: Specificity) -> Specificity {
     }
 }
 
-/// Compares the share of its own task in all effects of the vector with that of the native vector, `1 / (1 + native_others)`.
+/// Compares the share of its own task in all effects of the vector with that of the native vector, `1 / (1 +
+/// native_others)`.
 fn keeps_share(effects: &Specificity) -> bool {
     effects.own > 0.0 && effects.own / (effects.own + effects.others) >= LEAST_SHARE / (1.0 + effects.native_others)
 }
@@ -179,8 +180,8 @@ fn nearest_own(effects: &Specificity) -> bool {
     effects.own_profile > effects.other_profile
 }
 
-/// The verdict of the map. It is broken if it predicts the text that its fit held out far worse than its file states, or no better
-/// than the mean does; otherwise the tasks decide.
+/// The verdict of the map. It is broken if it predicts the text that its fit held out far worse than its file states,
+/// or no better than the mean does; otherwise the tasks decide.
 pub fn of_map(
     summary: &Summary,
     tasks: &[TaskResult],

@@ -29,8 +29,8 @@ pub enum ContentFormat {
 }
 
 impl ContentFormat {
-    /// The format of content that begins with `head`, without compression and byte order mark. An object is recognised by its
-    /// brace and what follows it, an array by how its first element begins: `[link]` and `[1]` are text.
+    /// The format of content that begins with `head`, without compression and byte order mark. An object is recognised
+    /// by its brace and what follows it, an array by how its first element begins: `[link]` and `[1]` are text.
     pub fn of(head: &[u8]) -> Option<Self> {
         if head.starts_with(b"PAR1") || head.starts_with(b"PARE") {
             return Some(Self::Parquet);

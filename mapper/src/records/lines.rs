@@ -22,7 +22,8 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
-    /// Replaces `line` by the next line, without the line feed and the carriage returns before it. False at the end of the input.
+    /// Replaces `line` by the next line, without the line feed and the carriage returns before it. False at the end of
+    /// the input.
     ///
     /// # Errors
     ///

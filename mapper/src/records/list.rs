@@ -68,8 +68,8 @@ impl<R: BufRead> ArrayReader<R> {
     ///
     /// # Errors
     ///
-    /// The input's error; something other than an array; a missing element; something after the array. An element of more than
-    /// `most` bytes is unfinished; no more than that and one buffer of the input is kept.
+    /// The input's error; something other than an array; a missing element; something after the array. An element of
+    /// more than `most` bytes is unfinished; no more than that and one buffer of the input is kept.
     pub fn read(&mut self, element: &mut Vec<u8>, most: usize) -> Result<Element> {
         element.clear();
         if self.state == ArrayState::Start {

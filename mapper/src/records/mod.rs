@@ -31,8 +31,8 @@ use self::list::{ArrayReader, Element};
 /// Maximum number of bytes of a record in its file. A text of 16 MiB with every second character escaped fits.
 pub const MAX_RECORD: usize = 64 << 20;
 
-/// Maximum number of bytes of all records of a file that is read whole ([`read`], [`for_each`]), so that a small compressed file
-/// can't fill the memory.
+/// Maximum number of bytes of all records of a file that is read whole ([`read`], [`for_each`]), so that a small
+/// compressed file can't fill the memory.
 pub const MAX_WHOLE: usize = 256 << 20;
 
 /// Where a record stands in its file.
@@ -191,8 +191,8 @@ impl Records {
     /// # Errors
     ///
     /// Compressed data that is damaged or ends too early, bytes that are not UTF-8, a record of more than
-    /// [`MAX_RECORD`] bytes, something other than an array: the message names the file and the place. [`Record::parse`] checks
-    /// that the record is JSON.
+    /// [`MAX_RECORD`] bytes, something other than an array: the message names the file and the place. [`Record::parse`]
+    /// checks that the record is JSON.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>> {
         let file = self.file.as_str();
         let place = match &mut self.source {

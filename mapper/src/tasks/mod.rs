@@ -7,8 +7,8 @@
 //! | any other `NAME.jsonl` | one of Anthropic's model-written evaluations ([`published`]) |
 //! | any other `NAME.json`; the folders of `generate_dataset.json` and `test_dataset_ab.json` | CAA ([`published`]) |
 //!
-//! `.ndjson` is read as `.jsonl` is, and each may be compressed (`.gz`, `.zst`); whether a file has JSON lines or one JSON
-//! array is seen from its first character ([`records`](crate::records)).
+//! `.ndjson` is read as `.jsonl` is, and each may be compressed (`.gz`, `.zst`); whether a file has JSON lines or one
+//! JSON array is seen from its first character ([`records`](crate::records)).
 //!
 //! [`rule`] tells a continued text positive from negative, and [`tokenized`] makes one model's tokens of items.
 
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use steermap_maps::TokenPosition;
-use steermap_maps::digest::{sha256, sha256_file};
+use steermap_maps::digest::{sha256_file, sha256_of_all};
 
 use crate::pairs::{Message, Pair, Text};
 use crate::records::name::json_stem;
@@ -218,10 +218,7 @@ fn digest(files: &[PathBuf]) -> Result<String> {
     for file in files {
         digests.push(sha256_file(file)?);
     }
-    Ok(match digests.as_slice() {
-        [only] => only.clone(),
-        all => sha256(all.join("\n").as_bytes()),
-    })
+    Ok(sha256_of_all(&digests))
 }
 
 #[cfg(test)]

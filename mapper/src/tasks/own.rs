@@ -38,7 +38,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
-use steermap_maps::TokenPosition;
+use steermap_maps::{TokenPosition, atomic};
 
 use super::fields::{self, Fields, shown};
 use super::rule::RuleTable;
@@ -177,8 +177,7 @@ fn named<'a>(file: &'a str, role: &str) -> Option<&'a str> {
 
 /// The file of pairs of a concept, if there is one.
 fn pairs_beside(items: &Path, name: &str) -> Result<Option<PathBuf>> {
-    let folder = items.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = atomic::folder_of(items);
     let unread = || format!("{}: can't be read, expected the folder of a concept", folder.display());
     let mut found: Vec<String> = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(unread)? {

@@ -29,9 +29,9 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Finds the choice of each item, in the order of the items. `tokenize` gives the tokens of a prompt with an answer behind
-/// it, as one text (see [`answered`](super::answered)), since tokenizers treat a word at the start of a text in their own
-/// way; of a plain prompt with the byte behind each token, of a chat without.
+/// Finds the choice of each item, in the order of the items. `tokenize` gives the tokens of a prompt with an answer
+/// behind it, as one text (see [`answered`](super::answered)), since tokenizers treat a word at the start of a text in
+/// their own way; of a plain prompt with the byte behind each token, of a chat without.
 ///
 /// # Errors
 ///

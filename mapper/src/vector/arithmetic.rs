@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use steermap_maps::digest::{sha256, sha256_file};
+use steermap_maps::digest::{sha256_file, sha256_of_all};
 use steermap_maps::{LayerVector, VectorFile, VectorHeader};
 
 use crate::map::provenance;
@@ -135,14 +135,7 @@ impl Combination {
             pairs: pairs.fold(0, u32::saturating_add),
             model: header.model.clone(),
             numerics: header.numerics.clone(),
-            provenance: provenance(
-                self.command.clone(),
-                names.join(" + "),
-                match hashes[..] {
-                    [only] => only.to_string(),
-                    _ => sha256(hashes.join("\n").as_bytes()),
-                },
-            ),
+            provenance: provenance(self.command.clone(), names.join(" + "), sha256_of_all(&hashes)),
         };
         Ok(Combined {
             vector: VectorFile::new(header, vectors)?,

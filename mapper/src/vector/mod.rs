@@ -59,8 +59,8 @@ impl VectorJob {
     ///
     /// # Errors
     ///
-    /// Lines that are not pairs, a sign that the method has no use for, a model that can't be loaded or hooked, a layer that
-    /// it does not have, texts that it does not tell apart or that the method finds no direction from.
+    /// Lines that are not pairs, a sign that the method has no use for, a model that can't be loaded or hooked, a layer
+    /// that it does not have, texts that it does not tell apart or that the method finds no direction from.
     pub async fn run(&self) -> Result<Found> {
         // Everything that can be wrong with the input is found before the model is loaded.
         self.read()?;

@@ -124,7 +124,10 @@ fn states_that_can_not_be_written_are_named() {
     let place = "small, layer 3, document 07070707…, token 1, dimension 1: found NaN, expected finite states";
     assert!(message.starts_with(place) && message.ends_with("f32"), "{message}");
     let large = refused(FloatDtype::F16, 70_000.0);
-    assert!(large.contains("found 70000, expected what fits into f16"), "{large}");
+    assert!(
+        large.contains("found 70000, expected a number that f16 can hold"),
+        "{large}"
+    );
     assert!(ShardBuilder::new(header(FloatDtype::Bf16)).push(&window(7, 2)).is_ok());
     let mut short = window(7, 2);
     short.ends.pop();

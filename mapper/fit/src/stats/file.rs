@@ -12,8 +12,8 @@
 //! | `train.source_norms`, `.target_norms` | F64 `[layers]` | sums of norms |
 //! | `SPLIT.keys`, `.source`, `.target` | U64 `[k]`, F32 `[k, all layers * hidden]` | the sample of `validation` and of `test` |
 //!
-//! Version 1 had sums of all three splits, one sample (`sample.keys`, ..), of the test rows, and a hash over all bytes at
-//! once. Its files are read, and written again as they were.
+//! Version 1 had sums of all three splits, one sample (`sample.keys`, ..), of the test rows, and a hash over all bytes
+//! at once. Its files are read, and written again as they were.
 //!
 //! Written and read in pieces, since a file may be as large as the memory: the bytes never exist in one place.
 
@@ -32,6 +32,7 @@ use safetensors::tensor::TensorInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use steermap_maps::digest::hex;
 
 use self::read::{Reader, read_head, read_moments, read_sample};
 use self::table::{Content, check_numbers, check_table, contents, table};
@@ -144,8 +145,8 @@ impl Statistics {
         .map_err(|error| at.io("can't be written", &error))
     }
 
-    /// Reads a file: the statistics, and the header that was given when they were saved. All is checked: the layout, the
-    /// tensors' names, types and shapes, the hash, that numbers are finite and sums of squares not negative.
+    /// Reads a file: the statistics, and the header that was given when they were saved. All is checked: the layout,
+    /// the tensors' names, types and shapes, the hash, that numbers are finite and sums of squares not negative.
     ///
     /// # Errors
     ///
@@ -323,10 +324,6 @@ fn put<T: Copy, const N: usize>(
         sink(&bytes)?;
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The file that errors are about.

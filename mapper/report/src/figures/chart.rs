@@ -153,8 +153,8 @@ impl Chart {
         }
     }
 
-    /// A chart of named rows of a height, from the top, `right` of which there is space for more. The middle of row `i` is at
-    /// `rows - i`.
+    /// A chart of named rows of a height, from the top, `right` of which there is space for more. The middle of row `i`
+    /// is at `rows - i`.
     pub fn of_rows(wide: f64, tall: f64, right: f64, entries: &[(Sign, &str)], x: &Axis, names: &[String]) -> Self {
         let rows = names.len() as f64;
         let left = widest(names, 12) + 16.0;
@@ -245,7 +245,8 @@ impl Chart {
         let frame = ComputedLayout::from_layout(&self.layout);
         let rows = self.layout.y_categories.is_some();
         let mut scene = render_multiple(self.plots, self.layout);
-        // Without the upright axis and its ticks: the grid is enough. Data are inside as they are, so nothing is clipped.
+        // Without the upright axis and its ticks: the grid is enough. Data are inside as they are, so nothing is
+        // clipped.
         scene.elements.retain(|element| match element {
             Primitive::Line { x2, .. } => *x2 != frame.margin_left,
             element => !matches!(element, Primitive::ClipStart { .. } | Primitive::ClipEnd),

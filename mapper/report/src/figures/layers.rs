@@ -115,7 +115,8 @@ fn draw(protocol: &Protocol, points: &[Point], behind: &[Vec<Point>], other: Ent
     drawing
 }
 
-/// Slopes with the native and the mapped vector on the finding half; the pair that is measured stands on a tinted ground.
+/// Slopes with the native and the mapped vector on the finding half; the pair that is measured stands on a tinted
+/// ground.
 pub(super) fn candidates(task: &TaskResult, size: (f64, f64)) -> Drawing {
     let all = &task.candidates;
     let mut entries = [SteeringKind::Native, SteeringKind::Mapped].map(entry).to_vec();

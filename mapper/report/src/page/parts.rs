@@ -34,7 +34,8 @@ pub(super) fn scroll(name: &str, content: Markup) -> Markup {
     html! { div.scroll tabindex="0" role="region" aria-label=(name) { (content) } }
 }
 
-/// A table in a box that scrolls; the first column has the rows' names. `heads` are separated by `|`, `body` holds the rows.
+/// A table in a box that scrolls; the first column has the rows' names. `heads` are separated by `|`, `body` holds the
+/// rows.
 pub(super) fn table(name: &str, caption: Markup, class: &str, heads: &str, body: Markup) -> Markup {
     scroll(
         name,

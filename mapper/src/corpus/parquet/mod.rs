@@ -57,8 +57,8 @@ impl Column {
     ///
     /// # Errors
     ///
-    /// A file that can't be read or is not Parquet; a column that doesn't exist or holds something other than strings, with the
-    /// columns that exist.
+    /// A file that can't be read or is not Parquet; a column that doesn't exist or holds something other than strings,
+    /// with the columns that exist.
     pub fn open(path: &Path, file: &str, key: &str) -> Result<Self> {
         let content = File::open(path).with_context(|| format!("{file}: can't be read"))?;
         let metadata = guarded(|| ParquetMetaDataReader::new().parse_and_finish(&content))
@@ -167,8 +167,8 @@ impl Column {
     }
 }
 
-/// Calls the library, which panics on some damaged files. A panic becomes an error here, and the reader that panicked isn't used
-/// again.
+/// Calls the library, which panics on some damaged files. A panic becomes an error here, and the reader that panicked
+/// isn't used again.
 fn guarded<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(result) => result.map_err(|error| anyhow!("{error}")),

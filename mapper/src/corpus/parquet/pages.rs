@@ -1,7 +1,7 @@
 //! A column's pages, unpacked and of bounded size.
 //!
-//! The library unpacks pages to any size and trusts the numbers of values in their headers. So here it reads pages as if they
-//! were not compressed, and the sizes that it allocates by are checked first.
+//! The library unpacks pages to any size and trusts the numbers of values in their headers. So here it reads pages as
+//! if they were not compressed, and the sizes that it allocates by are checked first.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,8 +17,8 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::delta;
 
-/// Maximum number of bytes of an unpacked page. Writers aim at 1 MiB, but some check the size only every thousand values, which may
-/// be documents of a megabyte.
+/// Maximum number of bytes of an unpacked page. Writers aim at 1 MiB, but some check the size only every thousand
+/// values, which may be documents of a megabyte.
 const MAX_PAGE: usize = 1 << 30;
 
 /// Maximum number of values of a page: 64 million.

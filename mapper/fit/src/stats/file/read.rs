@@ -5,9 +5,10 @@ use std::io::{self, BufReader, Read};
 
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
+use steermap_maps::digest::hex;
 
 use super::table::{Part, check_numbers, widths};
-use super::{At, Description, PIECE, hex};
+use super::{At, Description, PIECE};
 use crate::stats::error::StatsFileError;
 use crate::stats::layout::Plan;
 use crate::stats::moments::Moments;
