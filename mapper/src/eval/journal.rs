@@ -20,7 +20,7 @@ const FORMAT: &str = "steermap-eval-journal/1";
 
 /// The evaluation was asked to stop; what was measured is in the journal.
 #[derive(Debug, thiserror::Error)]
-#[error("stopped; the same command goes on from here")]
+#[error("stopped; run the same command to continue")]
 pub struct Stopped;
 
 #[derive(Serialize, Deserialize)]

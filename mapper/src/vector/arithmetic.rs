@@ -1,4 +1,4 @@
-//! Sums of vector files, and what of them is orthogonal to others.
+//! Sums of vector files, and their parts orthogonal to other vectors.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -11,12 +11,12 @@ use steermap_maps::{LayerVector, VectorFile, VectorHeader};
 
 use crate::map::provenance;
 
-/// A result of less than this part of what it was made from is nothing but rounding: directions are f32.
+/// A result that is smaller than its inputs by more than this factor is only rounding, since directions are f32.
 const LEAST_PART: f64 = 1e-6;
-/// From which ratio on two mean norms are worth a word.
+/// The ratio of two mean norms from which a note is given.
 const UNLIKE: f64 = 1.1;
 
-/// One summand as a person names it: `FILE` or `FACTOR*FILE`.
+/// A term on the command line: `FILE` or `FACTOR*FILE`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Term {
     /// What the file's directions are multiplied by: finite, not 0.
@@ -30,7 +30,7 @@ impl FromStr for Term {
 
     /// # Errors
     ///
-    /// A factor that is no number, not finite, or 0; no file.
+    /// A factor that is not a number, not finite, or 0; a missing file name.
     fn from_str(text: &str) -> Result<Self> {
         let (factor, path) = match text.split_once('*') {
             Some((factor, path)) => (factor.trim().parse().ok(), path.trim()),
@@ -38,7 +38,7 @@ impl FromStr for Term {
         };
         let factor = factor.filter(|factor: &f64| factor.is_finite() && *factor != 0.0);
         match factor {
-            // No file's name begins with a dash: such a thing is an option misspelled, or a file to be subtracted.
+            // A path that begins with a dash is a misspelled option, or a file to be subtracted.
             Some(factor) if !path.is_empty() && !path.starts_with('-') => Ok(Self {
                 factor,
                 path: path.into(),
@@ -50,7 +50,7 @@ impl FromStr for Term {
     }
 }
 
-/// A vector file under the name that the result knows it by.
+/// A vector file with the name that it has in the result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedVector {
     /// The file's name without its ending.
@@ -80,19 +80,19 @@ impl NamedVector {
     }
 }
 
-/// What is to be made of vectors of one model's stream, layer by layer: the sum of terms, less its part in the span of
-/// others.
+/// A combination of vectors of one model's stream, layer by layer: a sum of terms, minus its part in the span of other
+/// vectors.
 #[derive(Clone, Debug)]
 pub struct Combination {
-    /// Factors and vectors to be summed up; one at least.
+    /// Factors and vectors of the sum; at least one.
     pub terms: Vec<(f64, NamedVector)>,
-    /// Vectors that the sum shall be orthogonal to.
+    /// Vectors that the sum is made orthogonal to.
     pub orthogonal_to: Vec<NamedVector>,
-    /// Whether each term's direction is brought to norm 1 first, at every layer.
+    /// Whether each term's direction is scaled to norm 1 first, at every layer.
     pub normalize: bool,
     /// Whether vectors of other weights than the first's are refused.
     pub check_fingerprints: bool,
-    /// What the result stands for; absent: the sum as text.
+    /// What the result stands for; `None` for the sum as text.
     pub concept: Option<String>,
     /// The command line, for the file's provenance.
     pub command: String,
@@ -103,15 +103,14 @@ pub struct Combination {
 pub struct Combined {
     /// The vector.
     pub vector: VectorFile,
-    /// What is worth knowing of how it came about, for people: layers left out, and whatever was taken from the first
-    /// term though another says otherwise.
+    /// Notes for the user: layers left out, and values taken from the first term that differ in another.
     pub notes: Vec<String>,
 }
 
 impl Combination {
     /// Makes the vector, at the layers that all vectors have. Token position, numerics and the layers' mean norms are
-    /// the first term's: they are the stream's, of which the vectors' texts are only samples. `pairs` is the sum of
-    /// the terms'. How well it separates is not known.
+    /// those of the first term: they describe the stream, of which the vectors' texts are only samples. `pairs` is the
+    /// sum of those of the terms. The AUROC is unknown.
     ///
     /// # Errors
     ///
@@ -143,7 +142,7 @@ impl Combination {
         })
     }
 
-    /// The terms' vectors, then those to be orthogonal to.
+    /// The vectors of the terms, then those to be orthogonal to.
     fn all(&self) -> impl Iterator<Item = &NamedVector> {
         self.terms.iter().map(|(_, term)| term).chain(&self.orthogonal_to)
     }
@@ -183,18 +182,14 @@ impl Combination {
             .partition(|&layer| self.all().all(|named| named.vector.layer(layer).is_some()));
         ensure!(
             !shared.is_empty(),
-            "found no layer that all of the vectors have: {}",
+            "layers: found no layer that all vectors have, expected one: {}",
             self.all()
                 .map(|named| format!("{} has {}", named.file, list(of(named))))
                 .collect::<Vec<_>>()
                 .join(", ")
         );
-        let note = (!left_out.is_empty()).then(|| {
-            format!(
-                "left out, as not all of the vectors have them: layers {}",
-                list(left_out)
-            )
-        });
+        let note = (!left_out.is_empty())
+            .then(|| format!("left out because not all vectors have them: layers {}", list(left_out)));
         Ok((shared, note.into_iter().collect()))
     }
 
@@ -214,7 +209,7 @@ impl Combination {
         }
         ensure!(
             norm(&sum) > LEAST_PART * size,
-            "layer {layer}: the terms cancel each other out: found a sum of norm {:.3e}, expected one above 0",
+            "layer {layer}: found a sum of norm {:.3e}, expected one above 0: the terms cancel each other out",
             norm(&sum)
         );
         let others = self.orthogonal_to.iter().map(of).collect::<Result<Vec<_>>>()?;
@@ -222,7 +217,7 @@ impl Combination {
         remove_span(&mut sum, &basis(others));
         ensure!(
             norm(&sum) > LEAST_PART * before,
-            "layer {layer}: all of the sum lies in the span of {}: nothing of it is orthogonal to that",
+            "layer {layer}: found a sum in the span of {}, expected a part that is orthogonal to it",
             names(&self.orthogonal_to)
         );
         Ok(LayerVector {
@@ -234,14 +229,14 @@ impl Combination {
         })
     }
 
-    /// What other terms say otherwise than the first.
+    /// Notes on values of other terms that differ from those of the first.
     fn differences(&self, first: &NamedVector, layers: &[usize]) -> Vec<String> {
         let (mut notes, header) = (Vec::new(), first.vector.header());
         for (_, term) in &self.terms[1..] {
             let other = term.vector.header();
             if other.token_position != header.token_position {
                 notes.push(format!(
-                    "{} was found on token position {}; the result is filed under {}, that of {}",
+                    "{} was found at token position {}; the result states {}, that of {}",
                     term.file,
                     other.token_position.as_str(),
                     header.token_position.as_str(),
@@ -250,7 +245,7 @@ impl Combination {
             }
             if other.numerics != header.numerics {
                 notes.push(format!(
-                    "{} was found at other numerics than {}, whose are stated",
+                    "{} was found with other numerics than {}; the result states those of the latter",
                     term.file, first.file
                 ));
             }
@@ -262,7 +257,7 @@ impl Combination {
             let unlike: Vec<usize> = unlike.copied().collect();
             if !unlike.is_empty() {
                 notes.push(format!(
-                    "{} has mean norms more than 10% from those of {}, which are taken: layers {}",
+                    "{} has mean norms that differ by more than 10% from those of {}, which the result states: layers {}",
                     term.file,
                     first.file,
                     list(unlike)
@@ -329,7 +324,8 @@ fn add(to: &mut [f64], factor: f64, v: &[f64]) {
     to.iter_mut().zip(v).for_each(|(to, v)| *to += factor * v);
 }
 
-/// An orthonormal basis of the vectors' span, by Gram-Schmidt. What depends on the others up to rounding adds nothing.
+/// An orthonormal basis of the vectors' span, by Gram-Schmidt. Vectors that depend on the others up to rounding add
+/// nothing.
 fn basis(vectors: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let mut basis: Vec<Vec<f64>> = Vec::new();
     for mut vector in vectors {
@@ -344,8 +340,8 @@ fn basis(vectors: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     basis
 }
 
-/// Takes the part in the span of an orthonormal basis away. Twice, as once leaves some of it if little else is there
-/// (Giraud, Langou & Rozloznik 2005: "twice is enough").
+/// Removes the part in the span of an orthonormal basis. It does so twice, since one pass leaves some of it if little
+/// else is left (Giraud, Langou & Rozloznik 2005: "twice is enough").
 fn remove_span(vector: &mut [f64], basis: &[Vec<f64>]) {
     for _ in 0..2 {
         for direction in basis {

@@ -80,7 +80,7 @@ fn sums_by_hand() {
     assert_eq!(layers, [2, 3]);
     assert_eq!(vector.direction(2).unwrap(), [2.0, -3.0, -4.0]);
     assert_eq!(vector.direction(3).unwrap(), [1.0, 1.0, -1.5]);
-    assert_eq!(notes, ["left out, as not all of the vectors have them: layers 5, 8"]);
+    assert_eq!(notes, ["left out because not all vectors have them: layers 5, 8"]);
     let header = vector.header();
     assert_eq!(header.concept, "0.5*happy - calm");
     assert_eq!(header.method, "0.5*happy - calm (of mean-difference)");
@@ -138,7 +138,7 @@ fn what_is_orthogonal_to_others() {
         vec![(1.0, happy())],
         vec![a.clone(), plane("b", [1.0, 1.0, 0.0]), third],
     );
-    assert!(error(&everything).contains("layer 3: all of the sum lies in the span of a, b, third"));
+    assert!(error(&everything).contains("layer 3: found a sum in the span of a, b, third"));
     assert!(error(&combine(vec![(1.0, a.clone())], vec![a])).contains("in the span of a"));
 }
 
@@ -216,9 +216,9 @@ fn what_is_taken_from_the_first_is_said() {
     assert_eq!(vector.header().numerics.dtype, "f32");
     assert_eq!(vector.layer(3).unwrap().mean_norm, 40.0);
     assert_eq!(notes.len(), 4, "{notes:?}");
-    assert!(notes[1].contains("calm.toml was found on token position mean"));
+    assert!(notes[1].contains("calm.toml was found at token position mean"));
     assert!(notes[2].contains("numerics"));
-    assert!(notes[3].ends_with("which are taken: layers 3"), "{}", notes[3]);
+    assert!(notes[3].ends_with("which the result states: layers 3"), "{}", notes[3]);
 }
 
 #[test]
