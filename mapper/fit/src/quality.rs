@@ -1,4 +1,4 @@
-//! How good a map is, on test rows alone.
+//! The quality of a map, measured on test rows only.
 //!
 //! From test moments about the test means, a row `a` of `A` and the intercept `p` of dimension `j`:
 //!
@@ -14,14 +14,14 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
-use crate::low_rank::{Components, told_ranks};
+use crate::low_rank::{Components, reported_ranks};
 use crate::ridge::{PANEL, matvec, product};
 use crate::solution::Solution;
 use crate::stats::Statistics;
 use crate::stats::held_out::{InputMoments, PairMoments};
 use crate::{FitError, RankQuality};
 
-/// R² over all dimensions, and the median of the dimensions' own.
+/// R² over all dimensions, and the median R² of single dimensions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct R2 {
     pub all: f64,
@@ -46,7 +46,7 @@ pub(crate) struct TestSet<'a> {
 }
 
 impl<'a> TestSet<'a> {
-    /// Gathers.
+    /// Computes the moments of the test rows.
     pub fn of(statistics: &'a Statistics, input: usize) -> Self {
         Self {
             input,
@@ -108,7 +108,7 @@ impl<'a> TestSet<'a> {
             let errors = components.errors(statistics, pair, &self.moments, &test);
             let total: f64 = squares.iter().sum();
             let r2 = |rank: usize| 1.0 - errors[rank].max(0.0) / total;
-            let ranks = told_ranks(solution.rank, components.count()).into_iter();
+            let ranks = reported_ranks(solution.rank, components.count()).into_iter();
             ranks.map(|rank| RankQuality { rank, r2: r2(rank) }).collect()
         });
         let quality = Quality {
@@ -156,7 +156,7 @@ impl<'a> TestSet<'a> {
 }
 
 /// `a G a^T` of each column `a^T` of `columns`; `lower` is `G`'s lower triangle. With `L` that triangle and `D` the
-/// diagonal it is `2 a L a^T - a D a^T`, half the work of a product with the whole.
+/// diagonal it is `2 a L a^T - a D a^T`, which takes half the work of a product with the whole matrix.
 pub(crate) fn quadratics(lower: MatRef<'_, f64>, columns: MatRef<'_, f64>) -> Vec<f64> {
     let (all, half) = (BlockStructure::Rectangular, BlockStructure::TriangularLower);
     let diagonal: Vec<f64> = lower.diagonal().column_vector().iter().copied().collect();
@@ -180,7 +180,7 @@ pub(crate) fn column_dots(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Vec<f64> {
     a.col_iter().zip(b.col_iter()).map(dot).collect()
 }
 
-/// R² from the sums of squared errors and of squares, per dimension. One dimension at least isn't constant.
+/// R² from the sums of squared errors and of squares, per dimension. At least one dimension must not be constant.
 fn r2(errors: &[f64], squares: &[f64]) -> R2 {
     // A perfect map's error may round to just below 0.
     let errors = || errors.iter().map(|error| error.max(0.0));

@@ -1,4 +1,4 @@
-//! What items must be, whatever file they come from.
+//! Checks of items from files of any format.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use super::quoted;
 use super::{ItemKind, TaskItem};
 
-/// A share of one answer above which a half counts as out of balance.
+/// The share of one answer above which a half counts as unbalanced.
 const BALANCE: f64 = 0.6;
 
 /// The letter of a choice: `A`, ` A`, `(A)` or ` (A)`, in upper case.
@@ -29,7 +29,7 @@ pub(super) fn yes_no(answer: &str) -> Option<&'static str> {
     ["yes", "no"].into_iter().find(|&word| word == bare)
 }
 
-/// What of an answer must differ: the letter, yes or no, the text.
+/// The part of an answer that must differ: the letter, yes or no, or the text.
 fn essence(kind: ItemKind, answer: &str) -> Option<String> {
     match kind {
         ItemKind::Letters => letter(answer).map(String::from),
@@ -62,7 +62,7 @@ pub(super) fn answers(at: &str, kind: ItemKind, item: &TaskItem, keys: [&str; 2]
     Ok(())
 }
 
-/// The kind that the answers of most items look like: a slip in one is not to make the set another kind.
+/// The kind of most items' answers, so that an error in one item doesn't change the kind of the set.
 pub(super) fn kind<'a>(items: impl Iterator<Item = &'a TaskItem> + Clone) -> ItemKind {
     let most = |kind: &ItemKind| {
         let looks =
@@ -73,18 +73,18 @@ pub(super) fn kind<'a>(items: impl Iterator<Item = &'a TaskItem> + Clone) -> Ite
     known.into_iter().find(most).unwrap_or(ItemKind::Completion)
 }
 
-/// Checks that no item is there twice. `places` say where each stands, in the order of the items.
+/// Checks that no item occurs twice. Each item comes with its place, for messages.
 pub(super) fn distinct<'a>(items: impl Iterator<Item = (&'a TaskItem, &'a str)>) -> Result<()> {
     let mut seen: HashMap<&TaskItem, &str> = HashMap::new();
     for (item, at) in items {
         if let Some(first) = seen.insert(item, at) {
-            bail!("{at}: found the same item as at {first}, expected another");
+            bail!("{at}: found the same item as at {first}, expected every item once");
         }
     }
     Ok(())
 }
 
-/// Checks that both halves measure something. `finding` and `measuring` are the files that they come from.
+/// Checks that both halves, given with their files, have at least two items.
 pub(super) fn halves(halves: [(&Path, &[TaskItem]); 2]) -> Result<()> {
     for ((path, items), half) in halves.into_iter().zip(["finding", "measuring"]) {
         let found = match items.len() {
@@ -100,7 +100,7 @@ pub(super) fn halves(halves: [(&Path, &[TaskItem]); 2]) -> Result<()> {
     Ok(())
 }
 
-/// What a report should say about the halves.
+/// Notes for the report about the halves.
 pub(super) fn notes(kind: ItemKind, finding: &[TaskItem], measuring: &[TaskItem]) -> Vec<String> {
     let mut notes = Vec::new();
     if kind != ItemKind::Completion {
@@ -119,7 +119,7 @@ pub(super) fn notes(kind: ItemKind, finding: &[TaskItem], measuring: &[TaskItem]
     notes
 }
 
-/// The positive answer that too many items of a half have.
+/// A note if too many items of a half have the same positive answer.
 fn imbalance(kind: ItemKind, half: &str, items: &[TaskItem]) -> Option<String> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for answer in items.iter().filter_map(|item| essence(kind, &item.positive)) {

@@ -295,7 +295,7 @@ fn a_bad_generation_is_named() {
         ),
         (
             edit("[\"sad\"]", "[\"Happy\"]"),
-            vec!["mood.toml: generation.rule.negative: found \"Happy\", which is in positive"],
+            vec!["mood.toml: generation.rule.negative: found \"Happy\", which is also in positive"],
         ),
         (
             edit("negative = [\"sad\"]", "share = 0.5"),

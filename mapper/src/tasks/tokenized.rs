@@ -1,4 +1,4 @@
-//! Items as one model's tokens: the token at which the two answers part.
+//! Items as one model's tokens: the token at which the two answers differ.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -7,20 +7,20 @@ use super::quoted;
 use crate::align::TokenizedText;
 use crate::pairs::Text;
 
-/// What is measured of an item: the logits of two tokens behind a prompt.
+/// A two-way choice of an item: two tokens after a prompt, whose logits are measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// Index of the item in the list.
     pub item: usize,
-    /// The prompt's tokens, and those that the answers share before they part.
+    /// The prompt's tokens, and those that both answers begin with.
     pub prompt: Vec<u32>,
-    /// The positive answer's first token of its own.
+    /// The first token of the positive answer that differs.
     pub positive: u32,
-    /// The negative answer's.
+    /// The first token of the negative answer that differs.
     pub negative: u32,
 }
 
-/// An item that a model's tokenizer leaves nothing to measure of.
+/// An item that can't be measured with a model's tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// Index of the item in the list.
@@ -49,7 +49,7 @@ pub fn choices(
     found.finish()
 }
 
-/// [`choices`] with a tokenizer that has to be waited for, such as a chat template in the engine.
+/// [`choices`] with an asynchronous tokenizer, such as a chat template in the engine.
 ///
 /// # Errors
 ///
@@ -102,7 +102,10 @@ impl ChoiceBuilder {
 
     fn finish(self) -> Result<(Vec<Choice>, Vec<Skipped>)> {
         if self.choices.is_empty() {
-            let first = self.skipped.first().context("found no item to measure, expected one")?;
+            let first = self
+                .skipped
+                .first()
+                .context("found no item to measure, expected at least one")?;
             bail!(
                 "found nothing to measure: all {} items are skipped, the first because {}",
                 self.skipped.len(),
@@ -113,20 +116,20 @@ impl ChoiceBuilder {
     }
 }
 
-/// The first position at which the tokens of the two answers differ, or why there is none to measure at.
+/// The first position at which the tokens of the two answers differ, or why the item can't be measured.
 fn parting(item: &TaskItem, positive: &TokenizedText, negative: &TokenizedText) -> Result<usize, String> {
     let shared = shared(positive.ids.iter(), negative.ids.iter());
     let shorter = positive.ids.len().min(negative.ids.len());
     if positive.ids == negative.ids {
         return Err(format!(
-            "answers tokenize alike: {} and {} are the same tokens",
+            "the answers have the same tokens: {} and {}",
             quoted(&item.positive),
             quoted(&item.negative)
         ));
     }
     let beginning = || {
         Err(format!(
-            "answers tokenize alike: of {} and {}, one is the beginning of the other",
+            "one answer is the beginning of the other: {} and {}",
             quoted(&item.positive),
             quoted(&item.negative)
         ))
@@ -168,7 +171,7 @@ fn parting(item: &TaskItem, positive: &TokenizedText, negative: &TokenizedText) 
     Ok(shared)
 }
 
-/// How many tokens two sequences begin with alike.
+/// The number of equal tokens at the start of two sequences.
 fn shared<'a>(a: impl Iterator<Item = &'a u32>, b: impl Iterator<Item = &'a u32>) -> usize {
     a.zip(b).take_while(|(a, b)| a == b).count()
 }
@@ -343,7 +346,10 @@ mod tests {
         let alike = [item("q", "a", "ab"), item("q", "b", "bc")];
         let error = all(&bytes, &alike).unwrap_err().to_string();
         assert!(error.contains("all 2 items are skipped"), "{error}");
-        assert!(error.contains("answers tokenize alike: of \"a\" and \"ab\""), "{error}");
+        assert!(
+            error.contains("one answer is the beginning of the other: \"a\" and \"ab\""),
+            "{error}"
+        );
         assert!(all(&bytes, &[]).unwrap_err().to_string().contains("found no item"));
         let error = choices(&alike, |_, _| anyhow::bail!("broken")).unwrap_err();
         assert_eq!(format!("{error:#}"), "item 1, \"q\": broken");

@@ -341,7 +341,7 @@ fn what_was_captured_before_the_engine_failed_is_kept() {
     let kept = Activations::open(&out).unwrap();
     let windows = kept.windows().len();
     assert!(windows > 0 && !kept.index().complete, "{windows} windows: {error}");
-    // Mended, run the same command to continue.
+    // With the input corrected, the same command continues.
     std::fs::write(&corpus, before + &line("a cat here")).unwrap();
     printed(&run(&corpus));
     let whole = Activations::open(&out).unwrap();

@@ -433,7 +433,7 @@ fn some_pairs_of_statistics_are_fitted_and_missing_shards_are_told() {
     assert!(some.pairs().len() == 2 && apart < 1e-6, "{apart:e}");
     let none = error_of(&fit("x.toml", &[&whole], &["--pairs", "0+1:3"]));
     assert!(
-        none.contains("found 0+1:3, expected one of those that there are statistics of"),
+        none.contains("found 0+1:3, expected one of the pairs in the statistics"),
         "{none}"
     );
     for option in [

@@ -24,7 +24,7 @@ const PARTS: usize = 2;
 /// No part is cut that is no wider and no higher than this.
 const SMALLEST_PART: usize = 256;
 
-/// Rows that wait until there are enough for an efficient product.
+/// Staged rows, which are multiplied once there are enough for an efficient product.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stage {
     pub rows: usize,
