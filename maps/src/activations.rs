@@ -411,8 +411,7 @@ impl ActivationsWriter {
         found.model.model = header.model.model.clone();
         found.corpus = header.corpus.clone();
         let differs = |field: &str, found: String, expected: String| {
-            let expected =
-                format!("{expected}: the folder holds another job's activations, give this one another --out");
+            let expected = format!("{expected}: the folder holds another job's activations: give another --out");
             Err(Problem::implied(field, found, expected).within(&path))
         };
         let quantization = |header: &ActivationsHeader| header.numerics.quantization.clone().unwrap_or_default();

@@ -1,12 +1,12 @@
-//! What an evaluation found: all that the report shows, as `report.json` has it.
+//! The result of an evaluation: everything that the report shows, in the form of `report.json`.
 //!
 //! Alphas are in units of the target stream's mean norm at the steered layer, unless a field says otherwise;
-//! propensities are differences of logits. Intervals are 95%: percentile bootstraps over clusters of items, seeded, and
-//! those of retention are wider by what the vectors themselves vary ([`HalfSamples`]).
+//! propensities are differences of logits. Intervals are 95%: percentile bootstraps over clusters of items, seeded;
+//! those of retention also include the uncertainty of the vectors ([`HalfSamples`]).
 
 use serde::{Deserialize, Serialize};
 
-/// All of an evaluation.
+/// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
@@ -27,7 +27,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// What `format` says.
+    /// The value of `format`.
     pub const FORMAT: &'static str = "steermap-eval/2";
 }
 
@@ -70,13 +70,13 @@ pub struct Run {
     pub protocol: Protocol,
     /// Resamples of each bootstrap.
     pub resamples: usize,
-    /// Most that a proposed spec may multiply perplexity by.
+    /// The factor by which a proposed spec may raise perplexity at most.
     pub perplexity_budget: f64,
-    /// Who judged the texts, if anybody was asked.
+    /// The model that judged the texts, if there was one.
     pub judge: Option<JudgeRun>,
     /// Where it ran: `cpu`, `cuda`, `metal`.
     pub device: String,
-    /// Time that it took, without what was taken up from an earlier run, in seconds.
+    /// Time that this run took, without earlier runs that it continued, in seconds.
     pub seconds: f64,
 }
 
@@ -88,7 +88,7 @@ pub struct JudgeRun {
     pub url: String,
     /// Its name there.
     pub model: String,
-    /// What it is told.
+    /// Its instructions.
     pub rubric: String,
 }
 
@@ -107,7 +107,7 @@ pub struct Protocol {
     pub most_direct: Option<f64>,
     /// Draws of the decisive control per task.
     pub control_draws: usize,
-    /// Most items that a control is measured on.
+    /// Maximum number of items that a control is measured on.
     pub control_items: usize,
     /// A task is carried only if all of its retention's interval lies between these.
     pub retention_bounds: [f64; 2],
@@ -125,7 +125,7 @@ pub struct Protocol {
 pub struct ModelRun {
     /// Id or folder name.
     pub model: String,
-    /// What identifies weights and tokenizer.
+    /// Fingerprint of weights and tokenizer.
     pub fingerprint: String,
     /// Width of the stream.
     pub hidden_size: usize,
@@ -223,23 +223,23 @@ pub struct Spread {
     pub range: [f64; 2],
 }
 
-/// Which vector steers.
+/// What steers: one of the vectors, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SteeringKind {
-    /// None.
+    /// Nothing.
     Unsteered,
-    /// Found on the target itself.
+    /// The vector found on the target itself.
     Native,
-    /// Found on the source and carried over.
+    /// The vector found on the source and carried through the map.
     Mapped,
-    /// Found on the source and used as it is, where sizes agree.
+    /// The vector found on the source, without the map, where sizes agree.
     Unmapped,
     /// A random direction.
     Random,
-    /// A random direction of the source, carried over.
+    /// A random direction of the source, carried through the map.
     MappedRandom,
-    /// None: asked for in the prompt instead.
+    /// Nothing; the prompt asks for the concept instead.
     Prompted,
 }
 
@@ -249,7 +249,7 @@ pub enum SteeringKind {
 pub struct TaskResult {
     /// Its name.
     pub name: String,
-    /// What behaviour it is.
+    /// The behaviour, in a sentence.
     pub description: String,
     /// What a positive propensity stands for.
     pub positive: String,
@@ -331,12 +331,12 @@ pub struct TaskResult {
     /// The spec to serve: of a task with texts, if at the decisive layer an alpha scores better than no steering with
     /// perplexity within the budget; of another, if any alpha keeps it there.
     pub proposal: Option<Proposal>,
-    /// What the figures say, in a sentence.
+    /// The verdict on the task.
     pub verdict: Verdict,
 }
 
 impl TaskResult {
-    /// The control that the verdict is decided by; `None` without draws.
+    /// The control that decides the verdict; `None` without draws.
     pub fn decisive(&self) -> Option<&Control> {
         let mut controls = self.controls.iter();
         controls.find(|control| control.kind == ControlKind::MappedRandom && control.spread.count > 0)
@@ -414,7 +414,7 @@ pub enum ControlKind {
     ShuffledMap,
 }
 
-/// What directions other than the task's own retain.
+/// A control: the retention of directions other than the task's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
@@ -426,7 +426,7 @@ pub struct Control {
     pub items: usize,
     /// Slope of each over that of the native vector at the same alphas and items.
     pub retention: Vec<f64>,
-    /// What these come to.
+    /// Their mean, deviation and range.
     pub spread: Spread,
     /// Retention of the mapped vector at the same alphas and items.
     pub mapped: f64,
@@ -529,7 +529,7 @@ pub struct Perplexity {
     pub mapped: Vec<f64>,
 }
 
-/// What steering for one task does to another.
+/// The effect of steering for one task on another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SideEffect {
@@ -644,7 +644,7 @@ pub struct Agreement {
     pub judged: Option<f64>,
 }
 
-/// A text that the target wrote.
+/// A text written by the target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GeneratedText {
@@ -662,7 +662,7 @@ pub struct GeneratedText {
     pub concept: bool,
     /// Its perplexity behind the bare prompt, by the target without steering; `None` of a text without tokens.
     pub perplexity: Option<f64>,
-    /// The share of its runs of three tokens that were there before in it.
+    /// The share of its runs of three tokens that occur earlier in it.
     pub repetition: f64,
     /// `min(1, perplexity of the unsteered texts / perplexity) * (1 - repetition)`; of a text without tokens 0. The
     /// unsteered texts are those of the same task, of all of its prompts, greedy or sampled as this one is: the
@@ -710,17 +710,17 @@ pub struct Proposal {
     pub toml: String,
 }
 
-/// What the figures say.
+/// A verdict on a task or on the map.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// What it comes to.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The sentence.
+    /// The verdict in a sentence.
     pub sentence: String,
 }
 
-/// What a verdict comes to.
+/// The outcome of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {

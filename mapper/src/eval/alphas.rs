@@ -1,19 +1,19 @@
-//! How strongly is steered: `relative`, `relative:-0.2:0.2:0.02`, or lengths such as `-20:20:2`.
+//! The strengths to steer at: `relative`, `relative:-0.2:0.2:0.02`, or offset norms such as `-20:20:2`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 
-/// More is a slip rather than a wish: each is a pass of all items.
+/// Maximum number of alphas. More are probably a mistake, since each is a pass over all items.
 const MOST: usize = 1001;
 
-/// What alphas are measured in.
+/// The unit of alphas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlphaUnit {
     /// The mean norm of the stream at the steered layer.
     Relative,
-    /// Lengths of the offset, as the paper has them.
+    /// The norm of the offset, as in the paper.
     Absolute,
 }
 
@@ -27,7 +27,7 @@ impl AlphaUnit {
     }
 }
 
-/// Alphas, ascending, two at least.
+/// Alphas, ascending, at least two.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alphas {
     unit: AlphaUnit,
@@ -35,12 +35,12 @@ pub struct Alphas {
 }
 
 impl Alphas {
-    /// What they are measured in.
+    /// Their unit.
     pub fn unit(&self) -> AlphaUnit {
         self.unit
     }
 
-    /// As they were given.
+    /// The alphas as given.
     pub fn values(&self) -> &[f64] {
         &self.values
     }
@@ -70,7 +70,7 @@ impl FromStr for Alphas {
     fn from_str(text: &str) -> Result<Self> {
         let expected = || {
             format!(
-                "found {text:?}, expected `relative`, `relative:FIRST:LAST:STEP`, or lengths FIRST:LAST:STEP such as -20:20:2"
+                "found {text:?}, expected `relative`, `relative:FIRST:LAST:STEP`, or norms FIRST:LAST:STEP such as -20:20:2"
             )
         };
         if text == "relative" {
@@ -117,9 +117,9 @@ impl fmt::Display for Alphas {
     }
 }
 
-/// `first`, `first + step`, ... up to `last`, where it is met but for rounding.
+/// `first`, `first + step`, ... up to `last`, which is included if it is a step up to rounding.
 fn range(first: f64, last: f64, step: f64) -> Vec<f64> {
-    // Rounded to decimals that are far below the step, so that 0 is met as 0 and decimals as they are written.
+    // Rounded to decimals far below the step, so that 0 is exactly 0 and decimals are as written.
     let scale = 10f64.powi(9 - step.log10().floor() as i32);
     let count = ((last - first) / step + 1e-9).floor() as usize;
     let rounded = |value: f64| (value * scale).round() / scale;

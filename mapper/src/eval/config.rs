@@ -1,5 +1,5 @@
-//! What to serve, as mistral.rs's configuration has it: `steering.toml`, with every vector and the map once, and an
-//! entry of `[[steering.defaults]]` for each task.
+//! The proposed configuration for the server: `steering.toml`, with every vector and the map once, and an entry of
+//! `[[steering.defaults]]` for each task.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,13 +11,13 @@ use steermap_report::result::Evaluation;
 use super::job::file_stem;
 use super::vectors;
 
-/// A task's vector through the map, by the names that [`table`] gives them.
+/// A task's vector and its map, with the names that [`table`] gives them.
 pub struct ServedVector<'a> {
     /// The task.
     pub task: &'a str,
     /// The map's file.
     pub map: &'a Path,
-    /// `affine` if it isn't the linear part alone.
+    /// `affine` if the map's bias is added; `None` for its linear part.
     pub offset: Option<&'a str>,
 }
 
@@ -63,7 +63,7 @@ pub fn entry(served: &ServedVector<'_>, layer: usize, alpha: f64) -> String {
     let steering = Steering {
         defaults: [DefaultsEntry { vectors: [used] }],
     };
-    // Names, numbers and nothing else: TOML has no way to refuse them.
+    // There are only names and numbers, so this can't fail.
     toml::to_string(&ConfigFile { steering }).unwrap_or_default()
 }
 
@@ -72,7 +72,7 @@ pub fn entry(served: &ServedVector<'_>, layer: usize, alpha: f64) -> String {
 ///
 /// # Errors
 ///
-/// A folder or map that is gone.
+/// A folder or map that doesn't exist.
 pub fn table(evaluation: &Evaluation, map: &Path, folder: &Path) -> Result<Option<String>> {
     let proposed: Vec<_> = evaluation
         .tasks
@@ -97,7 +97,7 @@ pub fn table(evaluation: &Evaluation, map: &Path, folder: &Path) -> Result<Optio
     }
     let maps = BTreeMap::from([(name(&file_stem(map)), path_of(map)?)]);
     let mut text = format!(
-        "# What `mapper eval` proposes to serve, of {}. Uncomment entries, one vector or several.\n\n",
+        "# Proposed by `mapper eval` on {}. Uncomment the entries to serve, one vector or several.\n\n",
         evaluation.run.date
     );
     text += &toml::to_string(&ConfigFile {
@@ -113,7 +113,7 @@ pub fn table(evaluation: &Evaluation, map: &Path, folder: &Path) -> Result<Optio
     Ok(Some(text))
 }
 
-/// A name as the plugin takes them: letters, digits, `.`, `_` and `-`, 64 at most.
+/// A name that the plugin accepts: letters, digits, `.`, `_` and `-`, at most 64 characters.
 fn name(text: &str) -> String {
     let kept = |c: char| {
         if c.is_ascii_alphanumeric() || "._-".contains(c) {

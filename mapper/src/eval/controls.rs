@@ -1,4 +1,4 @@
-//! What directions other than the task's own do: without them, a slope says nothing.
+//! Controls: the slopes of directions other than the task's own, which a slope must be compared with.
 
 use anyhow::{Context, Result};
 use steermap_report::result::{Control, ControlKind, NativeSteers, Protocol};
@@ -27,7 +27,7 @@ pub struct ControlSlopes<'a> {
 }
 
 impl ControlSlopes<'_> {
-    /// What they come to; `None` without directions.
+    /// The control with its statistics; `None` without directions.
     pub fn control(self, resamples: usize, seed: u64) -> Option<Control> {
         let retention: Vec<f64> = self.slopes.iter().map(|slope| slope / self.native).collect();
         let mapped = self.mapped / self.native;
@@ -59,7 +59,7 @@ impl ControlSlopes<'_> {
 }
 
 impl Bench<'_> {
-    /// The controls that need this task's measurements alone, the decisive one first, all between two alphas on the
+    /// The controls that only need this task's measurements, the decisive one first, all between two alphas on the
     /// first items of the measuring half. `own` has the task's own slopes there, `random` the draws of the decisive
     /// control.
     ///
@@ -101,7 +101,7 @@ impl Bench<'_> {
         Ok(controls)
     }
 
-    /// Whether the native vector, with these slopes by item, steers on the finding half: beside isotropic random
+    /// Whether the native vector, with these slopes by item, steers on the finding half, compared with isotropic random
     /// directions.
     ///
     /// # Errors

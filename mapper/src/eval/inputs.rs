@@ -1,4 +1,4 @@
-//! What an evaluation reads before a model is loaded, and what is checked then.
+//! The files of an evaluation, read and checked before a model is loaded.
 
 use anyhow::{Result, bail, ensure};
 use residual_hooks::StreamInfo;
@@ -11,10 +11,10 @@ use super::text::NeutralText;
 use crate::session::ModelSource;
 use crate::tasks::{Task, read_folder_as};
 
-/// Longest text that is generated and scored, in tokens: the logits of all of its positions are held together.
+/// Maximum number of tokens of a generated text, since the logits of all of its positions are in memory at once.
 const MOST_TOKENS: usize = 1024;
 
-/// All that is known before a model is loaded.
+/// Everything that is read before a model is loaded.
 pub(super) struct Inputs {
     pub map: MapFile,
     pub map_sha256: String,
@@ -25,11 +25,11 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Reads and checks all that needs no model.
+    /// Reads and checks everything that needs no model.
     ///
     /// # Errors
     ///
-    /// Options out of range, files that are not what they should be.
+    /// Options out of range, invalid files.
     pub fn read(job: &EvalJob) -> Result<Self> {
         let at_least = |name: &str, found: usize, least: usize| {
             ensure!(found >= least, "{name}: found {found}, expected at least {least}");
@@ -81,11 +81,11 @@ impl Inputs {
         })
     }
 
-    /// The models must be those that the map was fitted on.
+    /// Checks that the models are those that the map was fitted on.
     ///
     /// # Errors
     ///
-    /// Others.
+    /// Names the model that isn't.
     pub fn check_models(&self, job: &EvalJob, infos: &[ModelInfo; 2]) -> Result<()> {
         let header = self.map.header();
         for ((side, info), fitted) in ["source", "target"]
@@ -105,7 +105,7 @@ impl Inputs {
             );
             ensure!(
                 job.ignore_fingerprints || info.fingerprint == fitted.fingerprint,
-                "{side}: found {} ({}), expected {} ({}), which {} was fitted on; --ignore-fingerprints takes it all the same",
+                "{side}: found {} ({}), expected {} ({}), which {} was fitted on; --ignore-fingerprints accepts other models",
                 info.model,
                 info.fingerprint,
                 fitted.model,
@@ -116,7 +116,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// The shuffled map must reach the layer at which controls are measured, from the same layers as the map.
+    /// Checks that the shuffled map reaches the layer at which controls are measured.
     ///
     /// # Errors
     ///
@@ -128,18 +128,19 @@ impl Inputs {
         let reaches = shuffled.pairs().iter().any(|pair| pair.target_layer == layer);
         if !reaches {
             bail!(
-                "shuffled-map: found a map that does not reach layer {layer} of the target's {}, at which controls are measured",
+                "shuffled-map: found a map that does not reach layer {layer} (of {}), expected one that does: controls are \
+                 measured there",
                 stream.num_layers
             );
         }
         Ok(())
     }
 
-    /// A hash over all that decides the results.
+    /// A hash over everything that decides the results.
     ///
     /// # Errors
     ///
-    /// None but those of JSON.
+    /// Only those of the JSON serializer.
     pub fn identity(&self, job: &EvalJob, infos: &[ModelInfo; 2]) -> Result<String> {
         let model = |source: &ModelSource, info: &ModelInfo| {
             json!([

@@ -1,4 +1,4 @@
-//! Steering at each layer: how much of it the map keeps, and how much of it goes straight to the logits.
+//! Steering at each layer: the slopes, their retention by the map, and the direct share.
 
 use anyhow::{Context, Result};
 use steermap_report::result::{Candidate, Estimate, LayerResult, Protocol};
@@ -11,13 +11,13 @@ use crate::statistics::{Resamples, mean};
 /// A half of a task's items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
-    /// What decides.
-    FindOptions,
-    /// What every figure is of.
+    /// The half that decisions are made on.
+    Finding,
+    /// The half that results are measured on.
     Measuring,
 }
 
-/// What was measured at one layer, on one half: slopes by item.
+/// The slopes at one layer on one half, by item.
 pub struct LayerSlopes {
     /// The target's layer.
     pub layer: usize,
@@ -25,12 +25,12 @@ pub struct LayerSlopes {
     pub native: Vec<f64>,
     /// With the mapped one.
     pub mapped: Vec<f64>,
-    /// On the measuring half: with the native one's offset after the last block.
+    /// On the measuring half: with the native vector's offset after the last block.
     pub(super) direct: Option<Vec<f64>>,
 }
 
 impl LayerSlopes {
-    /// Those at a layer.
+    /// The slopes at a layer.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl LayerSlopes {
         found.with_context(|| format!("layer {layer}: it was not measured"))
     }
 
-    /// What they come to on the finding half.
+    /// The mean slopes on the finding half.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Bench<'_> {
     }
 }
 
-/// What slopes come to, and the mean retention over the layers that count.
+/// The results by layer, and the mean retention over the layers that count.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! The spec to serve: which layer, how strongly. Chosen on the finding half, with the cost to perplexity in view: by
-//! what the generated texts score where there are some, else by propensity.
+//! The proposed spec: its layer and strength. They are chosen on the finding half within the perplexity budget, by the
+//! scores of generated texts if there are some, otherwise by propensity.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use super::config::{ServedVector, entry};
 use super::measure::{Bench, PreparedTask};
 use crate::statistics::mean;
 
-/// Layers that are looked at with all alphas: those at which the mapped vector steers most.
+/// Number of layers that are searched with all alphas: those at which the mapped vector steers most.
 const LAYERS: usize = 2;
 
 impl Bench<'_> {
@@ -38,7 +38,7 @@ impl Bench<'_> {
                 .into_iter()
                 .filter(|alpha| *alpha > 0.0)
                 .collect();
-            // More of the same costs more, so the first that costs too much is the last that is looked at.
+            // Perplexity grows with alpha, so the search ends at the first alpha beyond the budget.
             let mut affordable = Vec::new();
             for alpha in upwards {
                 let unit = format!("{name}/perplexity/{layer}/mapped");

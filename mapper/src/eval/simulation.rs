@@ -321,7 +321,7 @@ fn task(index: usize) -> Task {
     }
 }
 
-/// A task ready to be measured. What its items are is told by [`Truth`]; here they are tokens, which make the clusters.
+/// A task ready to be measured. [`Truth`] says what its items are; here they are tokens, which make the clusters.
 fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> PreparedTask<'a> {
     let choice = |item: usize| Choice {
         item,

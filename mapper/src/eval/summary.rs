@@ -1,4 +1,4 @@
-//! All tasks together.
+//! The summary over all tasks.
 
 use steermap_report::result::{
     Agreement, Estimate, Generation, KindScore, LayerMean, Means, Outcome, Protocol, Representation, SteeringKind,
@@ -8,7 +8,7 @@ use steermap_report::result::{
 use super::{analysis, verdict};
 use crate::statistics::mean;
 
-/// Works the summary out of tasks that have their verdicts.
+/// The summary of tasks that have their verdicts.
 pub fn summary(
     tasks: &[TaskResult],
     representation: &Representation,
@@ -57,7 +57,7 @@ fn means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Means {
     }
 }
 
-/// Means of what generated texts score.
+/// Means of the scores of generated texts.
 fn text_means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Option<TextMeans> {
     let texts: Vec<&Generation> = tasks.iter().filter_map(|task| task.generation.as_ref()).collect();
     let of_kind = |kind: SteeringKind| {
@@ -77,7 +77,7 @@ fn text_means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Option<Text
     };
     let agreement = |of: fn(&Agreement) -> Option<f64>| {
         let found: Vec<f64> = texts.iter().filter_map(|texts| of(&texts.agreement)).collect();
-        // Each is exact of its own texts: what is uncertain is how tasks differ.
+        // Each correlation is exact for its own texts; the uncertainty is how tasks differ.
         analysis::spread(&found, resamples, seed).map(|spread| analysis::estimate_of(&spread))
     };
     let kinds = [

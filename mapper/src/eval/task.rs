@@ -1,4 +1,4 @@
-//! One task from its measurements to its result, but for what needs the other tasks.
+//! The result of one task, without the parts that need the other tasks.
 
 use anyhow::{Context, Result, bail};
 use steermap_maps::{MapFile, OffsetRule, VectorFile};
@@ -18,7 +18,7 @@ use super::verdict;
 use crate::behaviour::cosine;
 use crate::statistics::{Resamples, half_sample_error, mean};
 
-/// Random directions of the source whose cosines are drawn: a product each, so many are cheap.
+/// Number of random source directions whose cosines are computed. Each costs one product, so many are cheap.
 const RANDOM_COSINES: usize = 200;
 
 /// Propensities on the measuring half at the layer where controls are measured.
@@ -26,10 +26,10 @@ struct Curves {
     alphas: Vec<f64>,
     unsteered: Vec<f64>,
     measured: Vec<(SteeringKind, Propensities)>,
-    /// Alphas of the isotropic random directions, and these.
+    /// Alphas of the isotropic random directions, and their propensities.
     random_alphas: Vec<f64>,
     random: Vec<Propensities>,
-    /// The same of the task's vector through the map of shuffled pairings.
+    /// Those of the task's vector through the map of shuffled pairings.
     shuffled_map: Vec<Propensities>,
     /// The native and the mapped vector's propensities at these alphas.
     native_there: Propensities,
@@ -37,12 +37,12 @@ struct Curves {
 }
 
 impl EvalJob {
-    /// Measures a task and works its result out, but for what needs the other tasks: side effects, specificity,
+    /// Measures a task and computes its result, without the parts that need the other tasks: side effects, specificity,
     /// verdict.
     ///
     /// # Errors
     ///
-    /// What the engine answers with, a stop, or propensities that say nothing.
+    /// An error of the engine, a stop, or propensities that don't vary.
     pub(super) async fn task(
         &self,
         bench: &mut Bench<'_>,
@@ -99,12 +99,12 @@ impl EvalJob {
                 (self.resamples, self.seed),
             )
             .await;
-        // All else of the task is measured by now.
+        // Everything else of the task is measured already, so an error here only costs the texts.
         let generation = match texts {
             Err(error) if !error.is::<Stopped>() => {
                 bench
                     .notes
-                    .push(format!("{name}: its texts can't be scored: {error:#}"));
+                    .push(format!("{name}: its texts were not scored: {error:#}"));
                 None
             }
             texts => texts?,
@@ -136,7 +136,7 @@ impl EvalJob {
         let still = layers.iter().find(|layer| !layer.retention.value.is_finite());
         if let Some(still) = still {
             bail!(
-                "layer {}: found a native vector that moves no propensity of the measuring half",
+                "layer {}: found a native vector that moves no propensity of the measuring half, expected one that does",
                 still.target_layer
             );
         }
@@ -205,7 +205,7 @@ impl EvalJob {
         })
     }
 
-    /// Everything that is measured at many alphas.
+    /// Measures the curves at all alphas.
     async fn curves(
         &self,
         bench: &mut Bench<'_>,
@@ -281,7 +281,7 @@ impl EvalJob {
         Ok(controls)
     }
 
-    /// What vectors from half of the pairs say of the vectors' own uncertainty; `None` where there are none.
+    /// The uncertainty of the vectors, from vectors of half of the pairs; `None` if there are none.
     async fn half_samples(
         &self,
         bench: &mut Bench<'_>,
@@ -300,7 +300,7 @@ impl EvalJob {
     }
 }
 
-/// At most `wanted` of `count` indices, evenly spaced, both ends among them.
+/// At most `wanted` of `count` indices, evenly spaced, including both ends.
 fn spaced(count: usize, wanted: usize) -> Vec<usize> {
     if wanted >= count {
         return (0..count).collect();

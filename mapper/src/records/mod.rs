@@ -131,7 +131,7 @@ pub enum Shape {
     /// One a line, blank lines between them.
     Lines,
     /// The elements of one JSON array.
-    ArrayReader,
+    List,
 }
 
 /// The records of a file, one at a time.

@@ -288,8 +288,8 @@ mod tests {
     #[test]
     fn items_that_measure_nothing_are_skipped() {
         let bytes = byte_level(&[("a", "b")], true);
-        assert!(reason(&bytes, item("q", "ab", "abc")).contains("one is the beginning of the other"));
-        assert!(reason(&bytes, item("q", "", "a")).contains("one is the beginning of the other"));
+        assert!(reason(&bytes, item("q", "ab", "abc")).contains("one answer is the beginning of the other"));
+        assert!(reason(&bytes, item("q", "", "a")).contains("one answer is the beginning of the other"));
         assert!(reason(&bytes, item("xa", "b", "c")).contains("the prompt's tokens depend on the answer"));
         // Only the BOS is left.
         let bytes = byte_level(&[("a", "b"), ("a", "c")], true);
@@ -314,7 +314,7 @@ mod tests {
             "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}},
         });
         let ended: Tokenizer = json.to_string().parse().unwrap();
-        assert!(reason(&ended, item("q", "x", "xy")).contains("one is the beginning of the other"));
+        assert!(reason(&ended, item("q", "x", "xy")).contains("one answer is the beginning of the other"));
     }
 
     #[test]
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(choices[0].prompt, [1, q, 2, 1]);
         assert_eq!(choices[1].prompt, [1, q, 2, 1, u32::from(b'(')]);
         assert_eq!(choices[2].item, 2);
-        assert!(reason(&bytes, chat("Yes", "Yes, sir")).contains("one is the beginning of the other"));
+        assert!(reason(&bytes, chat("Yes", "Yes, sir")).contains("one answer is the beginning of the other"));
         assert!(reason(&bytes, chat("Yes", "Yes")).contains("the same tokens"));
         let nothing = choices_of_ids(&[1, 2], &[3, 4]);
         assert!(nothing.contains("nothing of the prompt is left"));

@@ -251,7 +251,8 @@ fn a_judge_that_is_busy_or_says_other_things_is_asked_again() {
         .filter(|text| text.judged.is_none())
         .count();
     assert_eq!(unjudged, TEXTS / 2);
-    let note = format!("the judge gave no scores for {unjudged} of {TEXTS} texts: they are in no mean of its scores");
+    let note =
+        format!("the judge gave no scores for {unjudged} of {TEXTS} texts: the means of its scores leave them out");
     assert!(found.notes.contains(&note), "{:?}", found.notes);
     assert!(
         generation(&found)

@@ -1,3 +1,4 @@
+use steermap_maps::digest::sha256;
 use steermap_maps::{ModelInfo, Numerics, TokenPosition};
 
 use super::*;
