@@ -21,6 +21,7 @@
 //! | `ridge` | one decomposition per input, then every pair from it |
 //! | `low_rank` | the best map of every rank; which rank to take |
 //! | `solution` | a map rounded to f32, with its intercept |
+//! | `products` | products of columns |
 //! | `quality` | a map's quality on test rows, and that of the baselines |
 //! | [`error`] | errors of a fit |
 //!
@@ -30,6 +31,7 @@
 
 pub mod error;
 mod low_rank;
+mod products;
 mod quality;
 mod ridge;
 mod solution;

@@ -25,7 +25,7 @@ use faer::{Mat, Side};
 use steermap_maps::FloatDtype;
 
 use crate::FitError;
-use crate::quality::{column_dots, quadratics};
+use crate::products::{column_dots, quadratics};
 use crate::ridge::{Solver, Whitened, lower_product, matvec, product};
 use crate::solution::Solution;
 use crate::stats::held_out::{InputMoments, PairMoments};

@@ -22,7 +22,9 @@ mod files;
 mod json;
 mod number;
 mod page;
+mod plain;
 mod text;
+mod wording;
 
 #[cfg(test)]
 mod sample;
@@ -44,13 +46,4 @@ mod paper {
     /// does not state their scale, and the authors' code was not available; the errors are as small as those of
     /// probabilities.
     pub(crate) const MSE: &str = "0.005 to 0.096";
-}
-
-/// The three texts of a figure (title, alternative text, caption) or of a control.
-fn texts(key: &str) -> [&'static str; 3] {
-    let blocks = include_str!("texts.txt").split("\n\n");
-    let mut lines = blocks
-        .map(str::lines)
-        .find_map(|mut lines| (lines.next() == Some(key)).then_some(lines));
-    std::array::from_fn(|_| lines.as_mut().and_then(Iterator::next).unwrap_or_default())
 }

@@ -2,8 +2,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::figures::{clean, curve_style, outcome};
+use crate::figures::{curve_style, outcome};
 use crate::number::{Digits, NONE, counted, layers, text as number, two};
+use crate::plain::clean;
 use crate::result::{Estimate, Evaluation, Means, Outcome, Proposal, Spread, TaskResult};
 
 const TWO: Digits = Digits::Fixed(2);

@@ -58,11 +58,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_for_people() {
-        assert_eq!(count(0, "document"), "0 documents");
-        assert_eq!(count(1, "document"), "1 document");
-        assert_eq!(count(12_034, "document"), "12,034 documents");
-        assert_eq!(count(1_234_567, "record"), "1,234,567 records");
+    fn numbers_have_units_and_separators() {
+        assert_eq!(counted(0, "document"), "0 documents");
+        assert_eq!(counted(1, "document"), "1 document");
+        assert_eq!(counted(12_034, "document"), "12,034 documents");
+        assert_eq!(counted(1_234_567, "record"), "1,234,567 records");
         for (bytes, text) in [
             (0, "0 bytes"),
             (999, "999 bytes"),

@@ -6,7 +6,7 @@ use serde_json::json;
 use steermap_maps::digest::{sha256, sha256_file};
 use steermap_maps::{MapFile, ModelInfo};
 
-use super::job::EvalJob;
+use super::options::EvalJob;
 use super::text::NeutralText;
 use crate::session::ModelSource;
 use crate::tasks::{Task, read_folder_as};

@@ -7,90 +7,28 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use steermap_maps::digest::sha256_file;
-use steermap_maps::{MapFile, ModelInfo, OffsetRule};
+use steermap_maps::{MapFile, ModelInfo};
 use steermap_report::result::{Evaluation, FailedTask, MapRun, ModelRun, Protocol, Run};
 
 use super::Stopped;
-use super::alphas::Alphas;
 use super::halves::{DrawnVectors, SHUFFLED};
 use super::inputs::Inputs;
 use super::journal::Journal;
 use super::judge::Judge;
 use super::measure::{Bench, PreparedTask};
+use super::options::EvalJob;
 use super::perplexity::PerplexityText;
-use super::protocol::{Draws, SteeredLayers, protocol};
+use super::protocol::protocol;
 use super::summary::summary;
-use super::texts::{self, LEAST_PROMPTS, TextDraws};
+use super::texts::{self, LEAST_PROMPTS};
 use super::vectors::{self, FindOptions, find_and_save};
 use super::{conclusion, representation, verdict};
 use crate::behaviour::Choices;
-use crate::corpus::TextOptions;
 use crate::map::provenance;
 use crate::progress::{Progress, Unit};
-use crate::session::{ModelSource, Session};
+use crate::session::Session;
 use crate::steerer::Steerer;
-use crate::tasks::{Form, Task, TaskItem};
-use crate::vector::Method;
-
-/// The options of `mapper eval`.
-pub struct EvalJob {
-    /// The map file.
-    pub map: PathBuf,
-    /// A map that was fitted on shuffled pairings, as a control.
-    pub shuffled_map: Option<PathBuf>,
-    /// The model that vectors are found on.
-    pub source: ModelSource,
-    /// The model that is steered.
-    pub target: ModelSource,
-    /// The folder of tasks.
-    pub tasks: PathBuf,
-    /// The form in which published data sets are asked.
-    pub form: Form,
-    /// The neutral text; none for the one that is built in.
-    pub text: Vec<PathBuf>,
-    /// How it is read.
-    pub text_options: TextOptions,
-    /// Whether the map was fitted on none of it, so that all of it may be used.
-    pub unseen_text: bool,
-    /// The folder to write to.
-    pub out: PathBuf,
-    /// The strengths to steer at.
-    pub alphas: Alphas,
-    /// The target's layers to steer.
-    pub layers: SteeredLayers,
-    /// Numbers of draws of the controls.
-    pub draws: Draws,
-    /// How the map carries vectors.
-    pub offset: OffsetRule,
-    /// How vectors are found.
-    pub method: Method,
-    /// Seed of random directions, of resampling, and of methods that draw.
-    pub seed: u64,
-    /// Isotropic random directions per task, two at least.
-    pub random: usize,
-    /// How many of the alphas isotropic random directions are measured at.
-    pub random_alphas: usize,
-    /// Resamples of a bootstrap.
-    pub resamples: usize,
-    /// Maximum number of items in each half.
-    pub items: Option<usize>,
-    /// Number of paired positions that the representation is measured on.
-    pub positions: usize,
-    /// Number of predicted tokens that perplexity is measured on.
-    pub perplexity_tokens: usize,
-    /// The factor by which a proposed spec may raise perplexity at most.
-    pub perplexity_budget: f64,
-    /// The generated texts.
-    pub texts: TextDraws,
-    /// A model that scores the texts too.
-    pub judge: Option<Judge>,
-    /// Whether models other than those that the map was fitted on are accepted.
-    pub ignore_fingerprints: bool,
-    /// The command line, for the record.
-    pub command: String,
-    /// Whether to show progress.
-    pub progress: bool,
-}
+use crate::tasks::{Task, TaskItem};
 
 /// A task as the target's tokens.
 struct TokenizedTask<'a> {

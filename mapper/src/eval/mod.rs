@@ -3,7 +3,7 @@
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`job`] | the options; loads the models and runs everything |
+//! | [`options`], [`job`] | the options; loads the models and runs everything |
 //! | `inputs` | the files, read and checked before a model is loaded |
 //! | [`protocol`] | what is fixed before anything is measured |
 //! | [`alphas`] | the strengths to steer at |
@@ -36,6 +36,7 @@ pub mod journal;
 pub mod judge;
 pub mod layers;
 pub mod measure;
+pub mod options;
 pub mod perplexity;
 pub mod protocol;
 pub mod representation;
@@ -53,8 +54,8 @@ mod simulation;
 mod task;
 
 pub use alphas::Alphas;
-pub use job::EvalJob;
 pub use journal::Stopped;
 pub use judge::Judge;
+pub use options::EvalJob;
 pub use protocol::{Draws, SteeredLayers};
 pub use texts::TextDraws;

@@ -1,6 +1,7 @@
 //! 95% intervals: from resamples, for few clusters, and with what else is uncertain.
 
-use super::Z;
+use steermap_extract::statistics::Z;
+
 use super::{Resamples, quantiles, student};
 
 /// The percentile interval of a statistic from its values on resamples: their 2.5 and 97.5 percentiles (Efron &

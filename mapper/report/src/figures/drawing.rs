@@ -7,8 +7,8 @@ use kuva::render::color::Color;
 use kuva::render::render::{PathData, Primitive, Scene, TextAnchor};
 use maud::{Markup, PreEscaped, html};
 
-use super::clean;
 use super::colours::css;
+use crate::plain::clean;
 
 /// Size of most texts.
 pub(super) const SMALL: u32 = 11;

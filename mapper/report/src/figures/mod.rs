@@ -18,7 +18,7 @@ use drawing::Drawing;
 pub(crate) use forest::outcome;
 
 use crate::result::{Evaluation, TaskResult};
-use crate::texts;
+use crate::wording::texts;
 
 /// Pixels of a PNG per unit of its figure.
 const SCALE: f64 = 1.6;
@@ -63,12 +63,6 @@ impl Figure {
     pub(crate) fn markup(&self, style: &str) -> Markup {
         self.drawing.svg(&self.name, &self.title, self.alt, style)
     }
-}
-
-/// A text without the characters that XML doesn't have.
-pub(crate) fn clean(text: &str) -> String {
-    let bad = |c: char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}');
-    text.replace(bad, "\u{fffd}")
 }
 
 /// The main figures; what was not measured has none.

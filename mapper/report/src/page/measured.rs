@@ -5,7 +5,7 @@ use maud::{Markup, PreEscaped, html};
 use super::parts::*;
 use crate::number::Digits;
 use crate::result::{Control, ControlKind, Evaluation};
-use crate::texts;
+use crate::wording::texts;
 
 /// A control's name, its directions, and what it would show if they steered.
 pub(super) fn control(kind: ControlKind) -> [&'static str; 3] {

@@ -10,9 +10,10 @@ mod texts;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::figures::{self, Figure, clean, colours};
+use crate::figures::{self, Figure, colours};
+use crate::plain::clean;
 use crate::result::Evaluation;
-use parts::{figure, section, table};
+use parts::{figure, named, section, table};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -68,11 +69,6 @@ pub fn html(evaluation: &Evaluation) -> String {
         }
     };
     clean(&page.into_string())
-}
-
-/// The figure with a name, if there is one.
-fn named<'a>(all: &'a [Figure], name: &str) -> Option<&'a Figure> {
-    all.iter().find(|figure| figure.name == name)
 }
 
 /// All tasks: their curves together, then each task, then their side effects on each other.

@@ -16,6 +16,11 @@ pub(super) fn section(id: &str, title: &str, body: Markup) -> Markup {
     html! { section id=(id) aria-labelledby={ (id) "-h" } { h2 id={ (id) "-h" } { (title) } (body) } }
 }
 
+/// The figure with a name, if there is one.
+pub(super) fn named<'a>(all: &'a [Figure], name: &str) -> Option<&'a Figure> {
+    all.iter().find(|figure| figure.name == name)
+}
+
 /// A figure with its caption. It scales with its column, within limits that keep it readable.
 pub(super) fn figure(figure: &Figure) -> Markup {
     let width = figure.width();

@@ -2,7 +2,6 @@
 
 use maud::{Markup, html};
 
-use super::named;
 use super::parts::*;
 use crate::figures::Figure;
 use crate::number::Digits;

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::parts::*;
-use super::{named, section as whole};
+use super::section as whole;
 use crate::figures::Figure;
 use crate::number::{Digits, NONE};
 use crate::paper;
