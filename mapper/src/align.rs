@@ -55,7 +55,7 @@ impl TokenizedText {
     ///
     /// # Errors
     ///
-    /// What the tokenizer says.
+    /// An error of the tokenizer.
     pub fn new(tokenizer: &Tokenizer, text: &str) -> Result<Self> {
         let failed = |error| {
             let start: String = text.chars().take(QUOTED).collect();

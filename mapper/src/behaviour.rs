@@ -95,7 +95,7 @@ impl Choices {
     ///
     /// # Errors
     ///
-    /// A layer that can't be steered, or what the engine answers with.
+    /// A layer that can't be steered, or an error of the engine.
     pub async fn propensities_under(
         &self,
         steerer: &Steerer<'_>,

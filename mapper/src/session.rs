@@ -75,7 +75,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// What the engine answers with.
+    /// An error of the engine.
     pub async fn prompt_logits(&self, prompt: &[u32]) -> Result<Vec<Vec<f32>>> {
         let logits = self.raw_logits(prompt).await?;
         Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
@@ -86,7 +86,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// A prompt without tokens, what the engine answers with.
+    /// A prompt without tokens, an error of the engine.
     pub async fn nats_behind(&self, prompt: &[u32], text: &[u32]) -> Result<f64> {
         // The logits of all positions are held together.
         let prompt = &prompt[prompt.len().saturating_sub(NATS_CONTEXT)..];
@@ -140,7 +140,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// What the engine answers with.
+    /// An error of the engine.
     pub async fn generate(&self, prompt: &[u32], max_tokens: usize) -> Result<(String, Vec<Vec<f32>>)> {
         let tap = LogitsTap::default();
         let sampling = SamplingParams {
@@ -159,7 +159,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// What the engine answers with.
+    /// An error of the engine.
     pub async fn continuations(
         &self,
         requests: &[ContinuationRequest<'_>],
@@ -220,7 +220,7 @@ impl ContinuationRequest<'_> {
     }
 }
 
-/// What a model wrote behind a prompt.
+/// A model's continuation of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Continuation {

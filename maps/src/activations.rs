@@ -67,7 +67,7 @@ mod tests;
 
 /// The index' name in its folder.
 pub const INDEX: &str = "activations.toml";
-/// What the index' key `format` says.
+/// The value of the index' key `format`.
 pub const FORMAT: &str = "steermap-activations/1";
 /// Maximum number of bytes of an index: enough for 300,000 shards.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
@@ -111,7 +111,7 @@ pub struct ShardEntry {
 /// An index: the TOML file alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActivationsIndex {
-    /// What the states are of.
+    /// The model, layers, dtype and text of the states.
     pub header: ActivationsHeader,
     /// Whether all text has been captured.
     pub complete: bool,
@@ -385,11 +385,11 @@ pub struct ActivationsWriter {
 }
 
 impl ActivationsWriter {
-    /// Begins a folder, which is made if it isn't there, or goes on with what an earlier run left in it.
+    /// Begins a folder, which is created if it doesn't exist, or continues that of an earlier run.
     ///
     /// # Errors
     ///
-    /// A folder that holds the activations of another job, or what the operating system says.
+    /// A folder that holds the activations of another job, or the operating system's error.
     pub fn open(folder: &Path, header: ActivationsHeader) -> Result<Self, FileError> {
         fs::create_dir_all(folder).map_err(|error| FileError::write(folder, error))?;
         let path = folder.join(INDEX);
@@ -468,7 +468,7 @@ impl ActivationsWriter {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The operating system's error.
     pub fn push(&mut self, shard: ShardBuilder) -> Result<(), FileError> {
         let file = file_name(self.index.shards.len());
         let path = self.folder.join(&file);
@@ -487,7 +487,7 @@ impl ActivationsWriter {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The operating system's error.
     pub fn finish(&mut self) -> Result<(), FileError> {
         self.index.complete = true;
         self.index.save(&self.folder)

@@ -53,7 +53,7 @@ impl FloatDtype {
         }
     }
 
-    /// What safetensors calls it.
+    /// The name in safetensors.
     pub(crate) fn safetensors(self) -> safetensors::Dtype {
         match self {
             Self::F32 => safetensors::Dtype::F32,

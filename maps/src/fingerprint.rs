@@ -32,7 +32,7 @@ use crate::{digest, read};
 /// Names what is hashed and how; a change of either is a new version, here and in [`PREFIX`].
 const DOMAIN: &[u8] = b"steermap model fingerprint, version 1";
 
-/// What a fingerprint starts with.
+/// The start of every fingerprint.
 const PREFIX: &str = "sm1:";
 
 /// How many hex digits of the SHA-256 a fingerprint keeps: 128 bits, enough for any number of models.

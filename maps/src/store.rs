@@ -38,7 +38,7 @@ pub(crate) struct Weights {
     sha256: String,
 }
 
-/// What a file of tensors is for, in error messages.
+/// The role of a tensor file, in error messages.
 pub(crate) const WEIGHTS_ROLE: &str = "the safetensors file that weights.file of the TOML file names";
 
 impl Weights {

@@ -132,7 +132,7 @@ mod tests {
         (folder, path)
     }
 
-    /// What a tensor is mapped to, as numbers.
+    /// The numbers of a mapped tensor.
     fn values(file: &TensorFile, name: &str) -> Result<Vec<f32>, FileError> {
         let range = file.layout().range(name, Dtype::F32, &[2]).unwrap();
         let bytes = file.tensor(&range)?;

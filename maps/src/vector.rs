@@ -166,7 +166,7 @@ pub struct VectorFile {
 }
 
 impl VectorFile {
-    /// What the key `format` says.
+    /// The value of the key `format`.
     pub const FORMAT: &'static str = "steermap-vector/1";
 
     /// Makes the file of a native vector. The layers can be in any order.

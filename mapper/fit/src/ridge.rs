@@ -164,7 +164,7 @@ pub(crate) struct Whitened {
 fn relative_error(precision: Precision, d: usize) -> f64 {
     let (d, epsilon) = (d as f64, precision.epsilon());
     match precision {
-        // The bound of the decomposition's own rounding, as numpy's `matrix_rank` has it.
+        // The bound of the decomposition's own rounding, as in numpy's `matrix_rank`.
         Precision::F64 => d * epsilon,
         // The spectral norm of independent errors of an epsilon in each entry (Wigner) is of this size.
         Precision::F32 => d.sqrt() * epsilon,

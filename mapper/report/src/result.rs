@@ -145,7 +145,7 @@ pub struct MapRun {
     pub name: String,
     /// Of the TOML file.
     pub sha256: String,
-    /// `linear` (`A v`) or, as the paper has it, `affine` (`A v + p`).
+    /// `linear` (`A v`) or, as in the paper, `affine` (`A v + p`).
     pub offset: String,
     /// What it was fitted on.
     pub corpus: String,
@@ -304,9 +304,9 @@ pub struct TaskResult {
     pub native_steers: NativeSteers,
     /// Slope with the mapped vector over that with the native one, on the measuring half.
     pub retention: Estimate,
-    /// What the vectors' own uncertainty adds to retention's interval. `None` of fewer than four pairs.
+    /// The uncertainty of the vectors, which the interval of retention includes. `None` for fewer than four pairs.
     pub half_samples: Option<HalfSamples>,
-    /// What other directions retain, the decisive control first.
+    /// The controls, the decisive one first.
     pub controls: Vec<Control>,
     /// Whether the mapped vector moves its own task more than it moves the others. `None` of a single task.
     pub specificity: Option<Specificity>,
@@ -314,7 +314,7 @@ pub struct TaskResult {
     /// where either does not move are left out (see `count`).
     pub pearson: Spread,
     /// By alpha other than 0: Pearson correlation over items of the propensities with the native and with the mapped
-    /// vector, as the paper has it. The interval is of their mean, over clusters of items. What items differ by without
+    /// vector, as in the paper. The interval is of their mean, over clusters of items. What items differ by without
     /// steering counts, so random directions come out high too.
     pub item_pearson: Spread,
     /// By item: mean over alphas of the squared difference of those propensities.
@@ -554,9 +554,9 @@ pub struct Generation {
     pub max_tokens: usize,
     /// Texts of each prompt: the first is greedy, the others are sampled at temperature 1.
     pub texts_per_prompt: usize,
-    /// What the prompting baseline puts in front of a prompt; `None` if there was no room for it.
+    /// The text that the prompting baseline puts in front of a prompt; `None` if there was no room for it.
     pub baseline: Option<String>,
-    /// What was continued.
+    /// The prompts.
     pub prompts: Vec<TextPrompt>,
     /// By vector and alpha.
     pub settings: Vec<TextSetting>,
@@ -656,7 +656,7 @@ pub struct GeneratedText {
     pub kind: SteeringKind,
     /// Alpha; 0 without steering.
     pub alpha: f64,
-    /// What followed the prompt.
+    /// The text after the prompt.
     pub text: String,
     /// Whether it shows the concept, by the rule.
     pub concept: bool,
@@ -673,7 +673,7 @@ pub struct GeneratedText {
     pub answers: f64,
     /// Harmonic mean of the three.
     pub score: f64,
-    /// What the judge says, if there is one.
+    /// The judge's scores, if there is a judge.
     pub judged: Option<JudgedText>,
 }
 
@@ -750,7 +750,7 @@ pub struct Summary {
     pub steering: Means,
     /// By layer of the band: mean retention over the tasks whose native vector steers and where the layer counts.
     pub layers: Vec<LayerMean>,
-    /// What the figures say.
+    /// The verdict on the map.
     pub verdict: Verdict,
 }
 

@@ -37,7 +37,7 @@ pub struct Header {
 pub struct SideHeader {
     /// Id or folder name.
     pub model: String,
-    /// What identifies the weights and the tokenizer.
+    /// Fingerprint of the weights and the tokenizer.
     pub fingerprint: String,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -65,7 +65,7 @@ pub struct Part {
     /// SHA-256 over the windows read so far. A continued run reads them again and compares. Empty in version 1.
     #[serde(default)]
     pub read: String,
-    /// What was counted so far.
+    /// Counts so far.
     pub counts: Counts,
     /// Whether all of it has been read.
     pub complete: bool,

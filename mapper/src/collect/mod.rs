@@ -219,8 +219,8 @@ impl Collected {
 }
 
 impl CollectJob {
-    /// Takes the statistics, from where a checkpoint left off if there is one. `stop` is looked at all the time: once
-    /// it is set, what runs has some seconds to end, a checkpoint is written and the run ends.
+    /// Collects the statistics, continuing from a checkpoint if there is one. Once `stop` is set, running texts have
+    /// some seconds to finish, a checkpoint is written and the run ends.
     ///
     /// # Errors
     ///
@@ -245,7 +245,7 @@ impl CollectJob {
         self.start(sides, corpus, earlier, stop).await
     }
 
-    /// As [`run`](Self::run), on models that are loaded already. What hooks they had are gone afterwards.
+    /// As [`run`](Self::run), on models that are already loaded. Earlier hooks of the models are removed.
     ///
     /// # Errors
     ///
@@ -462,7 +462,8 @@ impl CollectJob {
             };
             let streams = match streams {
                 Some(Ok(streams)) => streams,
-                // What was read before is not lost; where nothing was, nothing is in the way of the next try.
+                // Keep what was read before. If nothing was read, write no checkpoint, which could block the
+                // next run.
                 ended => {
                     if collected.header.parts[0].windows > 0 {
                         collected.save(&self.checkpoint)?;

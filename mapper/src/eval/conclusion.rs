@@ -34,7 +34,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
+    /// An error of the engine, or a stop.
     pub async fn effects(&mut self, tasks: &[&PreparedTask<'_>], protocol: &Protocol) -> Result<Effects> {
         let mut slopes = Vec::with_capacity(tasks.len());
         let mut alphas = [0.0; 2];

@@ -65,7 +65,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop; a direction that the map makes nothing of.
+    /// An error of the engine, or a stop; a direction that the map maps to zero.
     pub async fn own_controls(
         &mut self,
         task: &PreparedTask<'_>,
@@ -106,7 +106,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
+    /// An error of the engine, or a stop.
     pub async fn native_steers(
         &mut self,
         task: &PreparedTask<'_>,

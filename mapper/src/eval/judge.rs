@@ -56,7 +56,7 @@ pub struct Question<'a> {
     pub concept: &'a str,
     /// In a sentence.
     pub description: &'a str,
-    /// What the text follows.
+    /// The prompt that the text follows.
     pub prompt: &'a str,
     /// The text.
     pub text: &'a str,

@@ -60,7 +60,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
+    /// An error of the engine, or a stop.
     pub async fn layer_slopes(
         &mut self,
         task: &PreparedTask<'_>,

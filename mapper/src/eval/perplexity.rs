@@ -63,7 +63,7 @@ impl PerplexityText {
     ///
     /// # Errors
     ///
-    /// A layer that can't be steered, or what the engine answers with.
+    /// A layer that can't be steered, or an error of the engine.
     pub async fn perplexity(
         &self,
         steerer: &Steerer<'_>,

@@ -60,7 +60,7 @@ pub fn fluency(nats: Option<f64>, usual: f64, repetition: f64) -> f64 {
     nats.map_or(0.0, |nats| (usual - nats).exp().min(1.0) * (1.0 - repetition))
 }
 
-/// The harmonic mean of whether a text shows the concept, is fluent and answers, as AxBench (arXiv 2501.17148) has it.
+/// The harmonic mean of whether a text shows the concept, is fluent and answers, as in AxBench (arXiv 2501.17148).
 pub fn score(concept: bool, fluency: f64, answers: f64) -> f64 {
     harmonic_mean(&[f64::from(u8::from(concept)), fluency, answers]).unwrap_or(0.0)
 }

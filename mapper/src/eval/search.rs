@@ -18,7 +18,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
+    /// An error of the engine, or a stop.
     pub async fn search(
         &mut self,
         prepared: &PreparedTask<'_>,
@@ -75,7 +75,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
+    /// An error of the engine, or a stop.
     pub async fn search_by_texts(
         &mut self,
         prepared: &PreparedTask<'_>,

@@ -95,7 +95,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine or the judge answers with, a stop, texts without a token.
+    /// An error of the engine or the judge, a stop, texts without a token.
     pub async fn texts(
         &mut self,
         task: &PreparedTask<'_>,

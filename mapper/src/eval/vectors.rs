@@ -53,7 +53,7 @@ pub struct FindOptions<'a> {
 ///
 /// # Errors
 ///
-/// Texts that the model does not tell apart, what the engine answers with, a file that can't be written.
+/// Texts that the model does not tell apart, an error of the engine, a file that can't be written.
 pub async fn find_and_save(session: &Session, task: &Task, finding: &FindOptions<'_>, path: &Path) -> Result<()> {
     let wanted = Wanted {
         concept: task.positive.clone(),

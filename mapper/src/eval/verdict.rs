@@ -1,4 +1,4 @@
-//! What the figures say, in sentences.
+//! Verdicts on tasks and maps, in sentences.
 
 use steermap_maps::map::spell_source_layers;
 use steermap_report::result::{
@@ -8,10 +8,10 @@ use steermap_report::result::{
 
 /// Between texts of one kind R² differs by some hundredths.
 const FAR_WORSE: f64 = 0.25;
-/// The least part of the native vector's share of its own task that a specific vector has.
+/// A specific vector's share of its own task is at least this part of the native vector's.
 const LEAST_SHARE: f64 = 0.9;
 
-/// What one task's verdict is made of.
+/// The measurements that decide one task's verdict.
 pub struct Evidence<'a> {
     /// What a positive propensity stands for.
     pub positive: &'a str,

@@ -91,7 +91,7 @@ fn factor(clusters: f64) -> f64 {
     if clusters <= 1.0 {
         return 1.0;
     }
-    // Below one degree of freedom there is no interval to speak of.
+    // Below one degree of freedom the interval would be useless.
     let k = clusters.max(2.0);
     (k / (k - 1.0)).sqrt() * student(0.975, k - 1.0) / Z
 }

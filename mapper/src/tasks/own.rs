@@ -15,7 +15,7 @@
 //! [generation]                    # may be absent
 //! prompts = ["…", "…"]            # what is continued: two at least for scores
 //! instruction = "…"               # may be absent: asks for the positive side in a prompt, in place of examples
-//! [generation.rule]               # how a text is told positive from negative
+//! [generation.rule]               # classifies a text as positive or negative
 //! kind = "keywords"               # whole words in any case: more of the one list than of the other
 //! positive = ["happy", "smile"]
 //! negative = ["sad", "cry"]
@@ -23,9 +23,10 @@
 //! # or  kind = "length"    words = 20     fewer words than that
 //! ```
 //!
-//! Items are records, JSON lines or one JSON array, of `{"prompt": TEXT, "positive": "…", "negative": "…", "half": "find"}`: TEXT is a string, or a
-//! list of `{"role", "content"}` that goes through the model's chat template; `half` is `find` or `measure` in all
-//! lines, or in none, where the first half of the lines finds (of an odd number, one more) and the rest measures.
+//! Items are records, JSON lines or one JSON array, of `{"prompt": TEXT, "positive": "…", "negative": "…", "half":
+//! "find"}`: TEXT is a string, or a list of `{"role", "content"}` that goes through the model's chat template; `half`
+//! is `find` or `measure` in all lines, or in none, where the first half of the lines finds (of an odd number, one
+//! more) and the rest measures.
 //!
 //! A concept is `NAME.items.jsonl`, such items, with `NAME.pairs.jsonl` beside it, and no TOML file: a task of kind
 //! completion, found on the mean state. Either may be `.ndjson` or `.json` too, and compressed (`.gz`, `.zst`).
@@ -46,7 +47,7 @@ use super::{Generation, ItemKind, Task, TaskItem, checks, digest, file_name, ste
 use crate::pairs::{Text, read_pairs};
 use crate::records::name::json_stem;
 
-/// What a task's TOML file begins with.
+/// The `format` of a task's TOML file.
 pub const FORMAT: &str = "steermap-task/1";
 
 /// The TOML file as it is written.
@@ -276,7 +277,7 @@ fn parse(path: &Path, text: &str) -> Result<TaskTable> {
     toml::from_str(text).map_err(|error| wrong(path, text, &error))
 }
 
-/// What toml says, with the line, and the key if the line has one.
+/// The TOML parser's error, with the line, and the key if the line has one.
 fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
     let at = path.display();
     // A key that is missing from the file as a whole has the whole file as its place.

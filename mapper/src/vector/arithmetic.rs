@@ -19,7 +19,7 @@ const UNLIKE: f64 = 1.1;
 /// A term on the command line: `FILE` or `FACTOR*FILE`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Term {
-    /// What the file's directions are multiplied by: finite, not 0.
+    /// The factor of the file's directions: finite, not 0.
     pub factor: f64,
     /// The vector file.
     pub path: PathBuf,
@@ -59,7 +59,7 @@ pub struct NamedVector {
     pub file: String,
     /// SHA-256 of the TOML file, which states that of its tensors.
     pub sha256: String,
-    /// What is in it.
+    /// Its content.
     pub vector: VectorFile,
 }
 

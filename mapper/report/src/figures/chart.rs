@@ -272,7 +272,7 @@ fn finite(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     points.map(|(x, y)| (x, y.clamp(-HUGE, HUGE))).collect()
 }
 
-/// What a legend says of a sign.
+/// A sign in a legend.
 #[derive(Clone, Copy)]
 pub(super) enum Sign {
     /// A line and its marker.

@@ -89,7 +89,7 @@ pub(super) fn small_multiples(tasks: &[TaskResult]) -> Drawing {
     all
 }
 
-/// What the generated texts of all prompts score against alpha.
+/// The scores of the generated texts of all prompts against alpha.
 pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
     let settings = task.generation.iter().flat_map(|generation| &generation.settings);
     let of = |kind: SteeringKind| settings.clone().filter(move |setting| setting.kind == kind);

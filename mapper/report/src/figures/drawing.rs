@@ -20,7 +20,7 @@ pub(super) const HATCH: &str = "hatch";
 pub(super) struct Stroke {
     pub colour: &'static str,
     pub width: f64,
-    /// As SVG has it; empty: none.
+    /// SVG's `stroke-dasharray`; empty for none.
     pub dash: &'static str,
 }
 
@@ -203,7 +203,8 @@ impl Drawing {
         }
     }
 
-    /// What is inside of the SVG: the library's own element, its stamp and the ground (a rectangle) are not of use in a page.
+    /// What is inside of the SVG: the library's own element, its stamp and the ground (a rectangle) are not of use in a
+    /// page.
     fn content(&self, hatch: &str) -> String {
         let svg = SvgBackend::new().render_scene(&self.scene);
         let begin = svg.find("/>").map_or(0, |end| end + 2);

@@ -9,7 +9,7 @@ use super::forest::three;
 use crate::number::layers;
 use crate::result::{Candidate, Estimate, Evaluation, LayerResult, Protocol, SteeringKind, TaskResult};
 
-/// What is drawn of a layer: its number, retention, direct share, and whether it counts.
+/// A layer in the chart: its number, retention, direct share, and whether it counts.
 struct Point(f64, Option<Estimate>, Option<f64>, bool);
 
 fn points(layers: &[LayerResult]) -> Vec<Point> {
@@ -50,7 +50,7 @@ fn draw(protocol: &Protocol, points: &[Point], behind: &[Vec<Point>], other: Ent
     let every = || points.iter().chain(behind.iter().flatten());
     let band = protocol.band.iter().map(|&layer| layer as f64);
     let (low, high) = ends(every().map(|point| point.0).chain(band));
-    // What is far beyond is at the edge.
+    // Values far outside are drawn at the edge.
     let near = |value: f64| value.clamp(-1.0, 2.0);
     let retention = every().filter_map(|point| point.1).flat_map(|e| three(&e));
     let retention = Axis::nice(retention.map(near).chain([0.0, 1.0]), 4, "retention");
@@ -60,7 +60,7 @@ fn draw(protocol: &Protocol, points: &[Point], behind: &[Vec<Point>], other: Ent
     let tall = [0.58, 0.42].map(|share| (size.1 - above) * share);
     let mut drawing = Drawing::new(size.0, size.1);
     drawing.place((8.0, 0.0), legend);
-    // What both panels have, and where a layer is in one.
+    // The common parts of both panels, and the position of a layer in a panel.
     let panel = |y: Axis, tall: f64, gaps: [f64; 2], name, colour, value: fn(&Point) -> Option<f64>| {
         let mut x = Axis::between(low - 0.6, high + 0.6, 1, name);
         x.step = ((high - low) / 12.0).ceil().max(1.0);

@@ -32,7 +32,7 @@ pub struct Figure {
     pub name: String,
     /// What it shows, in a few words.
     pub title: String,
-    /// What kind of figure it is, for those who can't see it, and where its numbers are.
+    /// Alternative text: what kind of figure it is, and where its numbers are.
     pub alt: &'static str,
     /// How to read it.
     pub caption: &'static str,
@@ -65,7 +65,7 @@ impl Figure {
     }
 }
 
-/// The main figures; what was not measured has none.
+/// The main figures. Figures of parts that were not measured are left out.
 pub fn figures(evaluation: &Evaluation) -> Vec<Figure> {
     let all = all(evaluation).into_iter();
     all.filter(|figure| figure.name != "side-effects-native").collect()

@@ -80,7 +80,7 @@ fn controls(evaluation: &Evaluation) -> Markup {
     table("Controls", caption, "prose", heads, body)
 }
 
-/// What each measure is, and how to read it.
+/// The terms and measures, and how to read them.
 pub(super) fn terms(evaluation: &Evaluation) -> Markup {
     let body = html! {
         p {

@@ -1,4 +1,4 @@
-//! What was run, and with what.
+//! The run: models, options, map and tasks.
 
 use maud::{Markup, html};
 

@@ -268,7 +268,7 @@ mod tests {
             // Nulls alone.
             assert_eq!(unpack(compression, b"levels", b"", 6).unwrap(), b"levels");
         }
-        // A length that isn't there is no memory.
+        // The stated length isn't allocated.
         let mut snappy = vec![0xff, 0xff, 0xff, 0xff, 0x0f];
         snappy.extend([0; 9]);
         let error = unpack(Compression::SNAPPY, &[], &snappy, 9).unwrap_err().to_string();
