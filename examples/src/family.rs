@@ -11,7 +11,7 @@ use steermap_fit::{RankChoice, RidgeChoice};
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
 use steermap_mapper::collect::side::SideSource;
-use steermap_mapper::collect::{CollectJob, Outcome};
+use steermap_mapper::collect::{CollectJob, CollectOutcome};
 use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::layer_pairs::PairSelection;
@@ -100,7 +100,7 @@ pub async fn fit(
         fits: None,
         progress,
     };
-    let Outcome::Whole(collected) = job.run(&AtomicBool::new(false)).await? else {
+    let CollectOutcome::Whole(collected) = job.run(&AtomicBool::new(false)).await? else {
         bail!("the run was stopped");
     };
     let map = MapJob {

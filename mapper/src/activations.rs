@@ -11,7 +11,7 @@ use steermap_maps::activations::{Activations, ActivationsHeader, ActivationsWrit
 use crate::capture::LayerStates;
 use crate::collect::header::{Shard, UNKNOWN_DTYPE};
 use crate::collect::side::{ModelSide, Side};
-use crate::collect::texts::{LOOK_AHEAD, WindowId, WindowReader, WindowText};
+use crate::collect::texts::{WINDOWS_AT_A_TIME, WindowId, WindowReader, WindowText};
 use crate::collect::{GRACE, GROUP_TOKENS, asked_to_stop};
 use crate::corpus::{Corpus, TextOptions};
 use crate::layers::LayerSelection;
@@ -19,12 +19,12 @@ use crate::progress::{Progress, Unit, grouped};
 use crate::session::{ModelSource, Session};
 use crate::windows::MIN_WINDOW_BYTES;
 
-/// Bytes of states of a shard unless another number is asked for.
+/// Default size of a shard, in bytes of states.
 pub const SHARD_BYTES: usize = 256 << 20;
-/// Most tokens of a shard, however narrow the model: what is lost by a crash.
+/// Maximum number of tokens of a shard, even for narrow models, which limits what a crash loses.
 const SHARD_TOKENS: usize = 1 << 16;
 
-/// What `mapper capture` is asked to do.
+/// The options of `mapper capture`.
 #[derive(Clone, Debug)]
 pub struct CaptureJob {
     /// The model.
@@ -43,20 +43,20 @@ pub struct CaptureJob {
     pub window_bytes: usize,
     /// Which documents.
     pub shard: Shard,
-    /// Most tokens; the window that reaches it is the last.
+    /// Maximum number of tokens; the window that reaches it is the last.
     pub limit: Option<u64>,
     /// Bytes of states of a shard.
     pub shard_bytes: usize,
     /// The command line, for the index.
     pub command: String,
-    /// Whether to show how far it is.
+    /// Whether to show progress.
     pub progress: bool,
 }
 
 /// How a capture ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Captured {
-    /// Whether all text was read; else it was asked to stop.
+    /// Whether all text was read; if not, the capture was stopped.
     pub complete: bool,
     /// Windows in the folder.
     pub windows: u64,
@@ -67,20 +67,20 @@ pub struct Captured {
 }
 
 impl CaptureJob {
-    /// Captures, from where an earlier run left off if there was one. Once `stop` is set, what runs has some seconds to end,
-    /// and what was captured is written.
+    /// Captures, continuing an earlier run if there is one. Once `stop` is set, running texts have some seconds to
+    /// finish, and the states so far are written.
     ///
     /// # Errors
     ///
-    /// Text that can't be read, a model that can't be loaded or hooked, a layer that it doesn't have, a folder of another
-    /// job, states that are not finite or don't fit the dtype.
+    /// Text that can't be read, a model that can't be loaded or hooked, a layer that it doesn't have, a folder of
+    /// another job, states that are not finite or don't fit the dtype.
     pub async fn run(&self, stop: &AtomicBool) -> Result<Captured> {
         ensure!(
             self.window_bytes >= MIN_WINDOW_BYTES,
-            "window: found {}, expected {MIN_WINDOW_BYTES} bytes at least",
+            "window: found {}, expected at least {MIN_WINDOW_BYTES} bytes",
             self.window_bytes
         );
-        ensure!(self.shard_bytes > 0, "shard-mib: found 0, expected 1 at least");
+        ensure!(self.shard_bytes > 0, "shard-mib: found 0, expected at least 1");
         let corpus = Corpus::open(&self.corpus, &self.text)?;
         if self.progress {
             corpus.describe().iter().for_each(|line| eprintln!("{line}"));
@@ -145,7 +145,7 @@ impl CaptureJob {
                 };
                 let states = match states {
                     Some(Ok(states)) => states,
-                    // What was captured before is not lost.
+                    // Write what was captured before.
                     ended => {
                         let captured = self.end(writer, shard, false, &progress)?;
                         return ended.map_or(Ok(captured), |states| states.map(|_| captured));
@@ -169,7 +169,7 @@ impl CaptureJob {
                         states,
                     });
                     if let Err(problem) = pushed {
-                        // What was captured before is not lost.
+                        // Write what was captured before.
                         self.end(writer, shard, false, &progress)?;
                         bail!(problem);
                     }
@@ -190,7 +190,7 @@ impl CaptureJob {
         }
     }
 
-    /// Writes what is left and the index.
+    /// Writes the last shard and the index.
     fn end(
         &self,
         mut writer: ActivationsWriter,
@@ -204,7 +204,7 @@ impl CaptureJob {
         if complete {
             ensure!(
                 writer.windows() > 0,
-                "corpus: found no window of text, expected one at least"
+                "corpus: found no text, expected at least one window of it"
             );
             writer.finish()?;
         }
@@ -221,7 +221,7 @@ impl CaptureJob {
         })
     }
 
-    /// Passes over what whole shards hold, and compares it; the bytes of the corpus that it is of.
+    /// Skips the windows in existing shards and compares them; returns the bytes of the corpus that they account for.
     fn skip(&self, windows: &mut WindowReader<'_>, writer: &ActivationsWriter) -> Result<u64> {
         let mut bytes = 0;
         if writer.windows() == 0 {
@@ -232,7 +232,7 @@ impl CaptureJob {
             let same = next.filter(|window| window.id == WindowId::from(entry));
             let window = same.with_context(|| {
                 format!(
-                    "{}: found states of other text than this corpus begins with: give this job another --out",
+                    "{}: found states of another text, expected those of this corpus: give another --out",
                     self.out.join(INDEX).display()
                 )
             })?;
@@ -242,7 +242,7 @@ impl CaptureJob {
     }
 }
 
-/// Windows and their tokens, until there are enough.
+/// The next windows and their tokens, until a limit is reached.
 fn next_group(
     windows: &mut WindowReader<'_>,
     side: &Side<'_>,
@@ -251,7 +251,7 @@ fn next_group(
     let mut group = Vec::new();
     let mut tokens = 0;
     while tokens < GROUP_TOKENS && (tokens as u64) < most {
-        let next: Vec<WindowText> = windows.by_ref().take(LOOK_AHEAD).collect::<Result<_>>()?;
+        let next: Vec<WindowText> = windows.by_ref().take(WINDOWS_AT_A_TIME).collect::<Result<_>>()?;
         if next.is_empty() {
             break;
         }

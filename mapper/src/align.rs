@@ -1,24 +1,25 @@
-//! Pairs positions of two models by the text that they have read.
+//! Pairs positions at which two models have read the same text.
 //!
 //! # The rule
 //!
-//! A pair of positions means: both tokens end at the same place of the original text, and both models have read the same
-//! span of the original up to there, whatever their normalisers make of it.
+//! A pair of positions means: both tokens end at the same place of the original text, and both models have read the
+//! same span of the original up to there, whatever their normalisers make of it.
 //!
-//! So a position has an end only where its tokens up to it are what the text before that place becomes for the model, and
-//! the tokens behind it are what the text behind it becomes. Positions of two models that have the same end are a pair,
-//! whatever the tokenizers; equal tokenizers pair one to one. Where an end isn't certain, the position has none and is in
-//! no pair.
+//! So a position has an end only where its tokens up to it are what the text before that place becomes for the model,
+//! and the tokens behind it are what the text behind it becomes. Positions of two models that have the same end are a
+//! pair, whatever the tokenizers; equal tokenizers pair one to one. Where an end isn't certain, the position has none
+//! and is in no pair.
 //!
-//! The offsets of a tokenizer don't say this. A normaliser may compose characters that another model reads one after the
-//! other ("e" and an accent, Hangul jamo); offsets then name the first of them. One that decomposes characters or sorts
-//! marks has tokens that end inside a character, with the character's end. Byte-level post-processors trim white space off
-//! the offsets. A prefix space has the offsets of the character behind it. So offsets are taken before they are trimmed
-//! (`reading`), and an end is taken only where the text around it is found to become what the model reads there (`cuts`).
+//! The offsets of a tokenizer don't say this. A normaliser may compose characters that another model reads one after
+//! the other ("e" and an accent, Hangul jamo); offsets then name the first of them. One that decomposes characters or
+//! sorts marks has tokens that end inside a character, with the character's end. Byte-level post-processors trim white
+//! space off the offsets. A prefix space has the offsets of the character behind it. So offsets are taken before they
+//! are trimmed (`reading`), and an end is taken only where the text around it is found to become what the model reads
+//! there (`cuts`).
 //!
 //! White space that a tokenizer drops belongs to no token: the position before it ends where the white space begins. Of
-//! other characters that a normaliser drops (control characters, accents) it isn't certain to which side they belong, so
-//! the position before them has no end. An unknown token ends where the text that it stands for does.
+//! other characters that a normaliser drops (control characters, accents) it isn't certain to which side they belong,
+//! so the position before them has no end. An unknown token ends where the text that it stands for does.
 
 use anyhow::{Result, anyhow};
 use tokenizers::{Encoding, Tokenizer};
@@ -39,8 +40,8 @@ pub struct TokenizedText {
     /// Token ids, with what the tokenizer adds by itself.
     pub ids: Vec<u32>,
     /// By token: the byte of the text up to which the model has read at its position, no more and no less. `None` for
-    /// tokens that stand for no text, such as BOS, and where there is no such byte: the token ends inside a character or
-    /// inside characters that the normaliser composes, or it isn't certain. Strictly ascending.
+    /// tokens that stand for no text, such as BOS, and where there is no such byte: the token ends inside a character
+    /// or inside characters that the normaliser composes, or it isn't certain. Strictly ascending.
     pub ends: Vec<Option<usize>>,
     /// By token: the byte behind the last character of which the token has a part, as far as that is known; `None` for
     /// tokens that stand for no text. Ascending, and never less than the token's end.
@@ -48,13 +49,13 @@ pub struct TokenizedText {
 }
 
 impl TokenizedText {
-    /// Tokenizes `text`, special tokens included. A text that begins with the special tokens itself, as one out of a chat
-    /// template does, doesn't get them twice. Takes little longer than the tokenizer does, and as that does, time in
-    /// proportion to the text's length.
+    /// Tokenizes `text`, special tokens included. A text that begins with the special tokens itself, as one out of a
+    /// chat template does, doesn't get them twice. Takes little longer than the tokenizer does, and as that does, time
+    /// in proportion to the text's length.
     ///
     /// # Errors
     ///
-    /// What the tokenizer says.
+    /// An error of the tokenizer.
     pub fn new(tokenizer: &Tokenizer, text: &str) -> Result<Self> {
         let failed = |error| {
             let start: String = text.chars().take(QUOTED).collect();
@@ -79,9 +80,9 @@ impl TokenizedText {
         })
     }
 
-    /// Tokens as they were recorded, by us or by others, with the byte behind each as far as there is one, and whether it
-    /// stands for no text: three lists of one length. Offsets give all bytes of one character its end; of tokens with
-    /// the same end only the last has read up to there.
+    /// Tokens as they were recorded, by us or by others, with the byte behind each as far as there is one, and whether
+    /// it stands for no text: three lists of one length. Offsets give all bytes of one character its end; of tokens
+    /// with the same end only the last has read up to there.
     pub fn recorded(ids: Vec<u32>, mut ends: Vec<Option<usize>>, special: &[bool]) -> Self {
         let mut next = usize::MAX;
         for (end, &special) in ends.iter_mut().zip(special).rev() {

@@ -1,4 +1,4 @@
-//! What steering does to a model's choices: propensities of two-choice items under many offsets at once.
+//! Propensities of two-choice items under many offsets at once.
 
 use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
@@ -16,18 +16,18 @@ use crate::tasks::{Choice, Skipped, TaskItem, answered, choices_async};
 /// Items as one model's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choices {
-    /// By length, since the engine runs prompts of one length together.
+    /// Sorted by length, since the engine batches prompts of equal length.
     sorted: Vec<Choice>,
-    /// The place of each sorted choice in the list that was given.
+    /// The index of each sorted choice in the given list.
     places: Vec<usize>,
 }
 
 impl Choices {
-    /// Tokenizes `items` for the session's model. What can't be measured is told apart.
+    /// Tokenizes `items` for the session's model. Items that can't be measured are returned separately.
     ///
     /// # Errors
     ///
-    /// What the tokenizer or the chat template says, or if all items are skipped.
+    /// An error of the tokenizer or the chat template, or all items are skipped.
     pub async fn of(session: &Session, items: &[TaskItem]) -> Result<(Self, Vec<Skipped>)> {
         let tokenizer = session.tokenizer()?;
         let tokenize = async |prompt: &Text, answer: &str| match answered(prompt, answer) {
@@ -56,7 +56,7 @@ impl Choices {
         self.sorted.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.sorted.is_empty()
     }
@@ -70,7 +70,7 @@ impl Choices {
         answers
     }
 
-    /// The first `count` of the list that was given.
+    /// The first `count` choices of the given list.
     pub fn take(&self, count: usize) -> Self {
         let kept = |place: &&usize| **place < count;
         let sorted = self.sorted.iter().zip(&self.places).filter(|(_, place)| kept(place));
@@ -80,22 +80,22 @@ impl Choices {
         }
     }
 
-    /// The propensity of each choice, `logit(positive) - logit(negative)` of the next token, in the order of the list, by
-    /// whatever hook is installed.
+    /// The propensity of each choice, `logit(positive) - logit(negative)` of the next token, in the order of the list,
+    /// with the installed hook.
     ///
     /// # Errors
     ///
-    /// What the engine answers with.
+    /// The engine's error.
     pub async fn propensities(&self, session: &Session) -> Result<Vec<f64>> {
         Ok(self.repeated(session, &[None], || ()).await?.remove(0))
     }
 
-    /// The propensities under each of `offsets` (`None`: unsteered), `[offset][choice]`: all in the same batches, each row
-    /// steered by the plugin as its request asks for. `done` is called after each forward pass of a prompt.
+    /// The propensities under each of `offsets` (`None`: unsteered), `[offset][choice]`: all in the same batches, each
+    /// row steered by the plugin as its request asks for. `done` is called after each forward pass of a prompt.
     ///
     /// # Errors
     ///
-    /// A layer that can't be steered, or what the engine answers with.
+    /// A layer that can't be steered, or an error of the engine.
     pub async fn propensities_under(
         &self,
         steerer: &Steerer<'_>,
@@ -131,7 +131,7 @@ impl Choices {
         mut done: impl FnMut(),
     ) -> Result<Vec<Vec<f64>>> {
         let count = steering.len();
-        // Choice by choice: equal prompts are of equal length and run in one batch.
+        // Choice by choice: equal prompts have equal length and run in one batch.
         let prompts: Vec<&[u32]> = self
             .sorted
             .iter()
@@ -142,11 +142,12 @@ impl Choices {
             let choice = &self.sorted[index / count];
             let logit = |token: u32| logits.get(token as usize).copied().map(f64::from);
             let propensity = logit(choice.positive).zip(logit(choice.negative));
-            let (positive, negative) = propensity.context("the model has no logit for a token of its tokenizer")?;
+            let (positive, negative) =
+                propensity.context("logits: found none for a token of the tokenizer, expected one for every token")?;
             let propensity = positive - negative;
             ensure!(
                 propensity.is_finite(),
-                "the model's logits are not finite: steering is too strong for its dtype"
+                "logits: found a value that is not finite, expected finite logits: steering may be too strong for the dtype"
             );
             Ok(propensity)
         };
@@ -161,7 +162,7 @@ impl Choices {
     }
 }
 
-/// Cosine of the angle between two directions; 0 if either has none.
+/// Cosine of the angle between two vectors; 0 if either has norm 0.
 pub fn cosine<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
     let dot = |a: &[T], b: &[T]| a.iter().zip(b).map(|(&x, &y)| x.into() * y.into()).sum::<f64>();
     let norms = (dot(a, a) * dot(b, b)).sqrt();
@@ -173,13 +174,13 @@ pub fn norm(v: &[f32]) -> f64 {
     v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
 }
 
-/// `v / ||v||`; `None` for a vector without direction.
+/// `v / ||v||`; `None` for a vector of norm 0.
 pub fn unit(v: &[f32]) -> Option<Vec<f32>> {
     let norm = norm(v);
     (norm.is_finite() && norm > 0.0).then(|| v.iter().map(|&x| (f64::from(x) / norm) as f32).collect())
 }
 
-/// `size` numbers of a direction drawn evenly from all, at norm 1: the same for the same seed on every machine.
+/// A direction of `size` numbers drawn uniformly from the unit sphere: the same for the same seed on every machine.
 pub fn random_direction(size: usize, seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     loop {

@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 
 use steermap_fit::RankQuality;
 
-/// What the table says of one pair. Kept of each pair while its map is already written and gone.
+/// A pair's row of the table. It is kept after the pair's map has been written and dropped.
 pub struct PairByRank {
     /// The pair, as `14->11`.
     pub layers: String,
-    /// The rank that was taken.
+    /// The chosen rank.
     pub rank: usize,
     /// R² on test rows at several ranks, that one among them, ascending.
     pub by_rank: Vec<RankQuality>,
 }
 
-/// One line a pair: the rank that was taken and its R², then R² at ranks 1, 2, 4, 8 and so on, last of the whole map.
-/// Nothing for no pairs, or pairs without qualities. Lines stay within 120 columns up to rank 4096.
+/// One line per pair: the chosen rank and its R², then R² at ranks 1, 2, 4, 8 and so on, and of the whole map. Empty
+/// without pairs, or for pairs without qualities. Lines stay within 120 columns up to rank 4096.
 pub fn table(pairs: &[PairByRank]) -> String {
     let whole = |pair: &PairByRank| pair.by_rank.last().map(|of| of.rank);
-    // The same columns for all, so that the eye can follow them; the chosen ranks have a column of their own.
+    // The same columns for all pairs; the chosen ranks are in a separate column.
     let ranks: BTreeSet<usize> = pairs
         .iter()
         .flat_map(|pair| {
@@ -55,9 +55,7 @@ pub fn table(pairs: &[PairByRank]) -> String {
     let widths: Vec<usize> = (0..columns)
         .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
         .collect();
-    let mut text =
-        "R2 on held-out text by rank: of the rank that was taken, of ranks 1, 2, 4, .., of the whole map\n\n"
-            .to_owned();
+    let mut text = "R2 on held-out text by rank: the chosen rank, ranks 1, 2, 4, .., and the whole map\n\n".to_owned();
     for line in lines {
         let mut row = format!("  {:<width$} ", line[0], width = widths[0]);
         for (cell, width) in line.iter().zip(&widths).skip(1) {
@@ -69,7 +67,7 @@ pub fn table(pairs: &[PairByRank]) -> String {
     text
 }
 
-/// Three places, or a power of ten for what is far off.
+/// Three decimals, or scientific notation for large values.
 fn score(r2: f64) -> String {
     if r2.abs() < 100.0 {
         format!("{r2:.3}")
@@ -102,7 +100,7 @@ mod tests {
             pair("2->2", 1, &[(1, -12345.0)]),
         ];
         let expected = "\
-R2 on held-out text by rank: of the rank that was taken, of ranks 1, 2, 4, .., of the whole map
+R2 on held-out text by rank: the chosen rank, ranks 1, 2, 4, .., and the whole map
 
   layers     rank     R2      1     2     4  whole
   14->11        3  0.700  0.412 0.600 0.701  0.701

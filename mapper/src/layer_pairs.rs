@@ -1,4 +1,4 @@
-//! Which layer pairs: `relative-depth`, `all`, or a list such as `14:11,12+14:11`.
+//! Selections of layer pairs: `relative-depth`, `all`, or a list such as `14:11,12+14:11`.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use steermap_fit::stats::PairSpec;
 
 use crate::layers::layer_number;
 
-/// Layer pairs as a person names them, before the models are known.
+/// A selection of layer pairs, before the models are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PairSelection {
     /// For every target layer the source layer of the same depth, relative to the number of blocks.
@@ -53,11 +53,11 @@ impl FromStr for PairSelection {
 }
 
 impl PairSelection {
-    /// The layer pairs of two models with these streams, in the order of target layers where none is stated.
+    /// The layer pairs of two models with these streams, in the order of the list or of the target layers.
     ///
     /// # Errors
     ///
-    /// A layer that a model does not have, or can't show.
+    /// A layer that a model does not have or whose stream can't be read.
     pub fn resolve(&self, source: &StreamInfo, target: &StreamInfo) -> Result<Vec<PairSpec>> {
         let visible = |stream: &StreamInfo| stream.num_layers - usize::from(!stream.last_block);
         let pair = |source_layers: Vec<usize>, target_layer: usize| PairSpec {
@@ -86,7 +86,10 @@ impl PairSelection {
             }
             check(*target_layer, target, "target")?;
         }
-        ensure!(!pairs.is_empty(), "pairs: the models have no layers that can be seen");
+        ensure!(
+            !pairs.is_empty(),
+            "pairs: found no layers whose stream can be read, expected some"
+        );
         Ok(pairs)
     }
 }

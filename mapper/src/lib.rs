@@ -1,27 +1,27 @@
-//! The offline half of steermap: runs models in mistral.rs, looks into their residual streams, and writes what it finds
-//! to files.
+//! The offline half of steermap: runs models in mistral.rs, reads their residual streams, and writes vectors, maps and
+//! evaluations to files.
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`session`] | a model loaded in the engine: tokenize, run, read logits |
-//! | [`steerer`] | steers single requests, with the plugin |
+//! | [`session`] | a model loaded in the engine: tokenize, run, read the logits |
+//! | [`steerer`] | steers single requests through the plugin |
 //! | [`layer_pairs`] | which pairs of layers: `relative-depth`, `14:11` |
 //! | [`records`], [`pairs`], [`corpus`] | files of JSON records; contrastive pairs; the documents of a corpus |
 //! | [`tasks`] | behaviour tasks: ours, and data sets as they are published |
 //! | [`windows`] | cuts documents into windows, by the text alone |
-//! | [`align`] | pairs positions of two models by the text that they end |
+//! | [`align`] | pairs the positions at which two models have read the same text |
 //! | [`collect`] | runs two models over a corpus and takes the statistics of their paired states |
-//! | [`machine`] | what memory and disk there is |
-//! | [`progress`] | how far long work is |
+//! | [`machine`] | free memory and disk space |
+//! | [`progress`] | progress of long work |
 //! | [`activations`] | `mapper capture`: a model's states over a corpus, to disk |
-//! | [`by_rank`] | quality by rank, as text |
+//! | [`by_rank`] | a map's quality by rank, as a table |
 //! | [`map`] | `mapper fit`: from a corpus or from statistics to a map file |
-//! | [`statistics`] | of values and states: correlation, bootstrap, area under the ROC curve, CKA |
-//! | [`vector`] | `mapper vector`, `mapper combine`: how vectors are found and put together |
+//! | [`statistics`] | correlation, bootstrap, area under the ROC curve, CKA |
+//! | [`vector`] | `mapper vector`, `mapper combine`: finds vectors and combines them |
 //! | [`behaviour`] | propensities of two-choice items under many offsets at once |
-//! | [`eval`] | `mapper eval`: does steering go through a map? |
+//! | [`eval`] | `mapper eval`: measures how well steering transfers through a map |
 //!
-//! How streams are read and vectors are found is in steermap-extract, which the server has too.
+//! The methods that read streams and find vectors are in steermap-extract, which the server uses too.
 
 #![warn(missing_docs)]
 

@@ -1,10 +1,11 @@
-//! What memory and disk this machine has to give.
+//! Free memory and disk space of this machine.
 
 use std::path::{Path, PathBuf};
 
 use sysinfo::{Disks, System};
 
-/// Bytes of memory that a process can still take: what the system has to give, less what a container's limit leaves out.
+/// Bytes of memory that a process can still take: the system's available memory, or less if a container's limit is
+/// lower.
 pub fn free_memory() -> u64 {
     let mut system = System::new();
     system.refresh_memory();
@@ -12,7 +13,7 @@ pub fn free_memory() -> u64 {
     of_container.map_or(system.available_memory(), |free| free.min(system.available_memory()))
 }
 
-/// Bytes free on the file system of `path`, which need not be there yet; `None` where that isn't known.
+/// Free bytes on the file system of `path`, which need not exist yet; `None` if unknown.
 pub fn free_disk(path: &Path) -> Option<u64> {
     let folder = path
         .ancestors()

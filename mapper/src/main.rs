@@ -13,7 +13,7 @@ use cli::combine::CombineArgs;
 use cli::convert::ConvertArgs;
 use cli::eval::{EvalArgs, ReportArgs};
 use cli::files::{ApplyArgs, InspectArgs};
-use cli::fit::{FitArgs, MergeArgs, NOT_YET, NotYet, StatsArgs};
+use cli::fit::{FitArgs, MergeArgs, StatsArgs, StatsPending, TEMPORARY_FAILURE};
 use cli::sae::SaeArgs;
 use cli::vector::VectorArgs;
 
@@ -34,33 +34,34 @@ struct Args {
 enum Command {
     /// Find a steering vector from contrastive pairs
     Vector(VectorArgs),
-    /// Fit the map from a small model's residual stream to a large one's
+    /// Fit a map from a small model's residual stream to a large one's
     Fit(FitArgs),
-    /// Write a model's states over text to a folder, to fit from later
+    /// Write a model's states on a text to a folder, for later fits
     Capture(CaptureArgs),
-    /// Take the statistics that a fit needs, of a shard of the text
+    /// Collect the statistics that a fit needs from one shard of the text
     Stats(StatsArgs),
-    /// Add up statistics of shards
+    /// Merge the statistics of several shards
     Merge(MergeArgs),
-    /// Carry a vector through a map, into a vector file for the large model
+    /// Apply a map to a vector and write a vector file for the large model
     Apply(ApplyArgs),
-    /// Add up vectors, or take others out of them
+    /// Add vectors, or make a vector orthogonal to others
     Combine(CombineArgs),
-    /// Make a vector file of another program's vector, or a GGUF control vector of a vector file
+    /// Convert another program's vector to a vector file, or a vector file to a GGUF control vector
     Convert(ConvertArgs),
-    /// Make a vector file of a feature of a sparse autoencoder
+    /// Write a feature of a sparse autoencoder as a vector file
     Sae(SaeArgs),
-    /// Measure how well steering goes through a map, and write a report
+    /// Measure how well steering transfers through a map, and write a report
     Eval(Box<EvalArgs>),
-    /// Draw the report of an evaluation again, from its numbers
+    /// Write the report of an evaluation again, from its report.json
     Report(ReportArgs),
-    /// Check a file of any of these kinds and print what is in it
+    /// Check a file of any of these kinds and print its contents
     Inspect(InspectArgs),
 }
 
-/// What is logged unless RUST_LOG says otherwise. What the engine warns of while it looks for a model's files ends in an
-/// error that says the same, or was found in the cache.
-const LOG: &str = "warn,tiny_skia=error,mistralrs_core::pipeline::auto=error,mistralrs_core::pipeline::hf=error";
+/// The log filter where RUST_LOG is unset. It leaves out what the engine warns of while it looks for a model's files:
+/// either the files are in the cache, or an error that says the same follows.
+const DEFAULT_LOG_FILTER: &str =
+    "warn,tiny_skia=error,mistralrs_core::pipeline::auto=error,mistralrs_core::pipeline::hf=error";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -69,14 +70,14 @@ async fn main() -> ExitCode {
     steermap_plugin::allocator::keep_freed_memory();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG)))
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER)))
         .init();
     match run(Args::parse_from(cli::combine::shield_terms(std::env::args_os())).command).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            if error.is::<NotYet>() {
-                ExitCode::from(NOT_YET)
+            if error.is::<StatsPending>() {
+                ExitCode::from(TEMPORARY_FAILURE)
             } else {
                 ExitCode::FAILURE
             }

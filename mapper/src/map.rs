@@ -1,4 +1,4 @@
-//! From statistics to a map file.
+//! Fits maps from statistics and writes the map file.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::by_rank::PairByRank;
 use crate::collect::Collected;
 use crate::corpus::summary;
 
-/// What maps shall be fitted, and where they go.
+/// How maps are fitted, and the file to write.
 #[derive(Clone, Debug)]
 pub struct MapJob {
     /// The map file to write.
@@ -25,14 +25,14 @@ pub struct MapJob {
     pub command: String,
 }
 
-/// Fits the map of every layer pair that `collected` has statistics of, and writes each when it is done: one is in memory
-/// at a time. `progress` is told after each pair how many are done. Returns the map as it can be read back, and quality by
-/// rank where maps of low rank were asked for.
+/// Fits the map of every layer pair in the statistics and writes each when it is done, so that only one is in memory at
+/// a time. `progress` is called after each pair with the number of finished pairs. Returns the map as read from the
+/// file, and quality by rank for low-rank maps.
 ///
 /// # Errors
 ///
-/// Statistics of a run that has not ended, or that don't suffice: no held-out documents, say. What the operating system
-/// says. Then nothing was written.
+/// Statistics of an unfinished run, or too few rows, for example no held-out documents. The operating system's error.
+/// Then nothing was written.
 pub fn fit_map(
     mut collected: Collected,
     job: &MapJob,
@@ -80,7 +80,7 @@ pub fn fit_map(
     Ok((map, by_rank))
 }
 
-/// The provenance of a file that is made now, with nothing random in it.
+/// The provenance of a file that is made now, without a seed.
 pub fn provenance(command: String, corpus: String, corpus_sha256: String) -> Provenance {
     Provenance {
         tool: concat!("mapper ", env!("CARGO_PKG_VERSION")).to_string(),

@@ -1,4 +1,5 @@
-//! Contrastive pairs: records of `{"positive": .., "negative": ..}`, as JSON lines or one JSON array, compressed or not.
+//! Contrastive pairs: records of `{"positive": .., "negative": ..}`, as JSON lines or one JSON array, compressed or
+//! not.
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     let pairs: Vec<Pair> = records::read(path, expected, |pair: &Pair| Ok(pair.check()?))?;
     ensure!(
         pairs.len() >= 2,
-        "{}: found {} pairs, expected two at least",
+        "{}: found {} pairs, expected at least two",
         path.display(),
         pairs.len()
     );

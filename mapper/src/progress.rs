@@ -1,4 +1,4 @@
-//! How far long work is: a bar on a terminal, plain lines elsewhere.
+//! Progress of long work: a bar on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-/// How often a line is printed where there is no terminal.
+/// Time between lines if there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// Steps whose speeds the time left is estimated from: the last ones.
+/// Number of last steps that the remaining time is estimated from.
 const STEPS: usize = 32;
 
-/// What is counted.
+/// The unit of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes, printed as such.
@@ -41,10 +41,10 @@ pub struct Progress {
     what: &'static str,
     unit: Unit,
     bar: Option<ProgressBar>,
-    state: Mutex<State>,
+    state: Mutex<ProgressState>,
 }
 
-struct State {
+struct ProgressState {
     done: u64,
     total: u64,
     message: String,
@@ -72,7 +72,7 @@ impl Progress {
             what,
             unit,
             bar,
-            state: Mutex::new(State {
+            state: Mutex::new(ProgressState {
                 done: 0,
                 total,
                 message: String::new(),
@@ -83,7 +83,7 @@ impl Progress {
         }
     }
 
-    /// Sets how much is done without taking it for work of now: what an earlier run has done.
+    /// Sets how much an earlier run has done, which the speed of this run must not include.
     pub fn start_at(&self, done: u64) {
         self.with(|state| {
             state.done = done;
@@ -111,7 +111,7 @@ impl Progress {
         });
     }
 
-    /// Ends a step, of which the time left is estimated, and says something beside the numbers.
+    /// Ends a step, for the estimate of the remaining time, and sets the message beside the numbers.
     pub fn step(&self, message: impl Into<String>) {
         let message = message.into();
         self.with(|state| {
@@ -123,14 +123,14 @@ impl Progress {
         });
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
 
-    fn with(&self, change: impl FnOnce(&mut State)) {
+    fn with(&self, change: impl FnOnce(&mut ProgressState)) {
         let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         change(&mut state);
         let left = time_left(&state.steps, state.total).map_or(String::new(), |left| format!(", {left} left"));
@@ -149,7 +149,8 @@ impl Progress {
     }
 }
 
-/// The time that is left, as an interval of about 95%, from the speeds of the last steps; `None` before there are three.
+/// The time that is left, as an interval of about 95%, from the speeds of the last steps; `None` before there are
+/// three.
 fn time_left(steps: &[(Instant, u64)], total: u64) -> Option<String> {
     let speeds: Vec<f64> = steps
         .windows(2)
@@ -183,7 +184,7 @@ fn interval(low: f64, high: f64) -> String {
     }
 }
 
-/// A number with its thousands apart: `12,034`.
+/// A number with its thousands separated: `12,034`.
 pub fn grouped(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }

@@ -1,4 +1,4 @@
-//! A model loaded in mistral.rs: what is asked of it beside its streams, which [`steermap_extract::Session`] reads.
+//! A model loaded in mistral.rs: logits, likelihoods and texts. [`steermap_extract::Session`] reads its streams.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use likelihood::negative_log_likelihood;
 
 pub(crate) mod likelihood;
 
-/// A model in an engine of its own, without prefix caching: every prompt is run whole, so that a hook sees all of it.
+/// A model in a separate engine without prefix caching: every prompt is run as a whole, so that a hook sees all of it.
 pub struct Session(steermap_extract::Session);
 
 impl Deref for Session {
@@ -37,12 +37,12 @@ impl Session {
         Ok(Self(steermap_extract::Session::load(source).await?))
     }
 
-    /// What `read` makes of the logits of the token that follows each prompt, `[vocabulary]` in f32: it is told the
-    /// prompt's index. `steering` says how each prompt is steered; `None` by whatever hook is installed.
+    /// Calls `read` with the index of each prompt and the logits of the token that follows it, `[vocabulary]` in f32,
+    /// and returns its results. `steering` gives the steering of each prompt; with `None`, the installed hook applies.
     ///
     /// # Errors
     ///
-    /// The first error that the engine answers with, or that `read` does.
+    /// The first error of the engine or of `read`.
     pub async fn next_token<T>(
         &self,
         prompts: &[&[u32]],
@@ -57,12 +57,12 @@ impl Session {
                 let steered = steering(values.len() + waiting.len());
                 let sending = self.running().send(tokens, one_token(), tap.tapping());
                 let (_, answers) = steered_by(&steered, sending).await?;
-                // A steered request must live until it is answered.
+                // A steered request must be kept alive until it is answered.
                 waiting.push((answers, tap, steered));
             }
             for (mut answers, tap, _steered) in waiting {
                 finish(&mut answers).await?;
-                // The first: the engine may run the sequence once more before this is read.
+                // Only the first counts: the engine may run the sequence once more before this is read.
                 let first = tap.take().into_iter().next();
                 let logits = first.context("the engine answered without sampling a token")?;
                 values.push(read(values.len(), &logits)?);
@@ -75,25 +75,25 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// What the engine answers with.
+    /// An error of the engine.
     pub async fn prompt_logits(&self, prompt: &[u32]) -> Result<Vec<Vec<f32>>> {
         let logits = self.raw_logits(prompt).await?;
         Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
     }
 
-    /// The negative log likelihood, in nats, that the model gives the tokens of `text` behind `prompt`; of a long prompt, behind
-    /// its last 512 tokens.
+    /// The negative log likelihood, in nats, that the model gives the tokens of `text` behind `prompt`; of a long
+    /// prompt, behind its last 512 tokens.
     ///
     /// # Errors
     ///
-    /// A prompt without tokens, what the engine answers with.
+    /// A prompt without tokens, an error of the engine.
     pub async fn nats_behind(&self, prompt: &[u32], text: &[u32]) -> Result<f64> {
         // The logits of all positions are held together.
         let prompt = &prompt[prompt.len().saturating_sub(NATS_CONTEXT)..];
         let before = prompt
             .len()
             .checked_sub(1)
-            .context("found a prompt without tokens, expected one at least")?;
+            .context("found a prompt without tokens, expected at least one")?;
         let whole = [prompt, text].concat();
         let logits = self.raw_logits(&whole).await?;
         // Each position's logits are of the token behind it.
@@ -112,7 +112,7 @@ impl Session {
             .send(prompt, SamplingParams::deterministic(), raw)
             .await?;
         let answer = answers.recv().await;
-        // The engine runs the sequence once more and panics if nobody is there to be told.
+        // The engine runs the sequence once more and panics if the channel is closed.
         tokio::spawn(async move { while answers.recv().await.is_some() {} });
         match answer {
             Some(Response::Raw { logits_chunks, .. }) => {
@@ -130,7 +130,7 @@ impl Session {
             Some(Response::InternalError(error) | Response::ValidationError(error)) => {
                 bail!(without_backtrace(&error.to_string()))
             }
-            Some(_) => bail!("the engine gave an answer of another kind than was asked for"),
+            Some(_) => bail!("the engine gave an answer of another kind, expected raw logits"),
             None => bail!("the engine ended without an answer"),
         }
     }
@@ -140,7 +140,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// What the engine answers with.
+    /// An error of the engine.
     pub async fn generate(&self, prompt: &[u32], max_tokens: usize) -> Result<(String, Vec<Vec<f32>>)> {
         let tap = LogitsTap::default();
         let sampling = SamplingParams {
@@ -154,12 +154,12 @@ impl Session {
         Ok((text, steps))
     }
 
-    /// Continues prompts, each by at most `max_tokens` tokens, as many at a time as the source says. `done` is called after
-    /// each.
+    /// Continues prompts, each by at most `max_tokens` tokens, as many at a time as the source says. `done` is called
+    /// after each.
     ///
     /// # Errors
     ///
-    /// What the engine answers with.
+    /// An error of the engine.
     pub async fn continuations(
         &self,
         requests: &[ContinuationRequest<'_>],
@@ -189,7 +189,7 @@ impl Session {
     }
 }
 
-/// Tokens of a prompt that a text is read behind, at most.
+/// Maximum number of prompt tokens in front of a text whose likelihood is taken.
 const NATS_CONTEXT: usize = 512;
 
 /// A prompt to be continued.
@@ -197,9 +197,9 @@ const NATS_CONTEXT: usize = 512;
 pub struct ContinuationRequest<'a> {
     /// Its tokens.
     pub prompt: &'a [u32],
-    /// How it is steered; `None` by whatever hook is installed.
+    /// How it is steered; with `None`, the installed hook applies.
     pub steered: Option<SteeredRequest>,
-    /// Of sampling at temperature 1; `None` continues greedily.
+    /// The seed of sampling at temperature 1; `None` continues greedily.
     pub seed: Option<u64>,
 }
 
@@ -220,7 +220,7 @@ impl ContinuationRequest<'_> {
     }
 }
 
-/// What a model wrote behind a prompt.
+/// A model's continuation of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Continuation {
@@ -230,7 +230,7 @@ pub struct Continuation {
     pub tokens: Vec<u32>,
 }
 
-/// Keeps the tokens that were picked for one request, but for the last.
+/// Keeps the sampled tokens of one request, except the last.
 #[derive(Clone, Default)]
 struct TokensTap {
     tokens: Arc<Mutex<Vec<u32>>>,
@@ -279,7 +279,7 @@ impl LogitsTap {
     }
 }
 
-/// `sending`, with the request that it sends steered so, or left as it is.
+/// Runs `sending` so that the request that it sends is steered, if `steered` is given.
 pub(crate) async fn steered_by<F: Future>(steered: &Option<SteeredRequest>, sending: F) -> F::Output {
     match steered {
         Some(steered) => steered.scope(sending).await,

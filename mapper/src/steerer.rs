@@ -1,4 +1,4 @@
-//! Steers single requests to a loaded model, with the plugin that serves.
+//! Steers single requests to a loaded model, with the plugin's own code.
 
 use anyhow::{Result, ensure};
 use residual_hooks::StreamInfo;
@@ -6,7 +6,7 @@ use steermap_plugin::{Library, Program, SteeredRequest, Steering};
 
 use crate::session::Session;
 
-/// What is added to the stream after one layer: `[hidden_size]`.
+/// An offset that is added to the stream after one layer: `[hidden_size]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerOffset {
     /// The layer, 0-based.
@@ -25,7 +25,7 @@ impl LayerOffset {
     }
 }
 
-/// The plugin, put into a session's model until this is dropped. What hook the model had is gone then.
+/// Installs the plugin in a session's model until it is dropped. An earlier hook of the model is removed.
 pub struct Steerer<'a> {
     session: &'a Session,
     steering: Steering,
@@ -33,7 +33,7 @@ pub struct Steerer<'a> {
 }
 
 impl<'a> Steerer<'a> {
-    /// Puts the plugin into the model.
+    /// Installs the plugin in the model.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl<'a> Steerer<'a> {
         self.stream.last_block.then(|| self.stream.num_layers - 1)
     }
 
-    /// Requests that are steered by an offset at every position.
+    /// A request that is steered by an offset at every position.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl<'a> Steerer<'a> {
         let steered = num_layers - usize::from(!last_block);
         ensure!(
             offset.layer < steered,
-            "layer: found {}, expected one below {steered} of this model",
+            "layer: found {}, expected a layer below {steered}, those of this model that can be steered",
             offset.layer
         );
         ensure!(

@@ -1,14 +1,14 @@
-//! Cuts documents into windows, by the text alone: whatever the models and their tokenizers, the same windows.
+//! Cuts documents into windows by the text only, so that all models and tokenizers get the same windows.
 
 use std::ops::Range;
 
-/// Bytes of a window unless another number is asked for: about 230 tokens of English.
+/// Default size of a window in bytes: about 230 tokens of English.
 pub const WINDOW_BYTES: usize = 1024;
 /// Fewest bytes that a window may be given: four of the longest characters.
 pub const MIN_WINDOW_BYTES: usize = 16;
 
-/// The windows of a document, as ranges of its bytes: each of at most `most` bytes ([`MIN_WINDOW_BYTES`] at least), cut at
-/// white space where there is some in its second half, and without white space at its ends. In linear time.
+/// The windows of a document, as ranges of its bytes: each of at most `most` bytes ([`MIN_WINDOW_BYTES`] at least), cut
+/// at white space where there is some in its second half, and without white space at its ends. In linear time.
 pub fn windows(text: &str, most: usize) -> Windows<'_> {
     Windows {
         text,
@@ -17,7 +17,7 @@ pub fn windows(text: &str, most: usize) -> Windows<'_> {
     }
 }
 
-/// What [`windows`] gives.
+/// The iterator of [`windows`].
 #[derive(Clone, Debug)]
 pub struct Windows<'a> {
     text: &'a str,
@@ -40,7 +40,7 @@ impl Iterator for Windows<'_> {
         } else {
             let limit = rest.floor_char_boundary(self.most);
             let half = rest.floor_char_boundary(limit / 2);
-            // White space right behind the limit is as good a place.
+            // White space right behind the limit is as good.
             let behind = rest[limit..].starts_with(char::is_whitespace).then_some(limit);
             let within = || rest[half..limit].rfind(char::is_whitespace).map(|at| half + at);
             behind.or_else(within).filter(|&at| at > 0).unwrap_or(limit)

@@ -1,8 +1,8 @@
-//! Residual streams on disk: what a model's states were at some layers, window of text by window of text.
+//! Residual streams on disk: a model's states at some layers, by window of text.
 //!
-//! A folder with an index, `activations.toml`, and any number of safetensors files ("shards"), each of which is there as a
-//! whole or not at all. `mapper capture` writes such folders; so may any program that runs a model, in twenty lines
-//! (`docs/fitting.md` has them). `mapper fit` pairs and fits from two of them without a model.
+//! A folder with an index, `activations.toml`, and any number of safetensors files ("shards"), each written atomically.
+//! `mapper capture` writes such folders; any program that runs a model can, in twenty lines (see `docs/fitting.md`).
+//! `mapper fit` pairs and fits from two of them without a model.
 //!
 //! ```toml
 //! format = "steermap-activations/1"
@@ -45,10 +45,9 @@
 //! | `ends` | `[tokens]` | the byte of the document up to which the model has read at the token; -1 for a token that stands for no text, -2 for one whose end is not certain |
 //! | `layer.L` | `[tokens, hidden_size]` | the stream after block `L`, in `capture.dtype` |
 //!
-//! Two folders fit together where windows of the same document begin at the same byte.
+//! Windows of two folders are paired where they begin at the same byte of the same document.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -68,12 +67,12 @@ mod tests;
 
 /// The index' name in its folder.
 pub const INDEX: &str = "activations.toml";
-/// What the index' key `format` says.
+/// The value of the index' key `format`.
 pub const FORMAT: &str = "steermap-activations/1";
-/// The most bytes that an index may have: 300,000 shards.
+/// Maximum number of bytes of an index: enough for 300,000 shards.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 
-/// What a folder's states are of.
+/// The model, layers, dtype and text of a folder's states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActivationsHeader {
     /// The model.
@@ -84,13 +83,13 @@ pub struct ActivationsHeader {
     pub layers: Vec<usize>,
     /// The type of the states.
     pub dtype: FloatDtype,
-    /// How many bytes of text a window has at most, where it is said.
+    /// Maximum number of bytes of text in a window, if stated.
     pub window_bytes: Option<usize>,
     /// Which of how many parts of the corpus, from 0.
     pub part: (usize, usize),
     /// Names and SHA-256 of the corpus' files.
     pub corpus: Vec<(String, String)>,
-    /// The command that wrote it, where it is said.
+    /// The command that wrote it, if stated.
     pub command: Option<String>,
 }
 
@@ -112,9 +111,9 @@ pub struct ShardEntry {
 /// An index: the TOML file alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActivationsIndex {
-    /// What the states are of.
+    /// The model, layers, dtype and text of the states.
     pub header: ActivationsHeader,
-    /// Whether nothing more will follow.
+    /// Whether all text has been captured.
     pub complete: bool,
     /// The shards, in the order of the text.
     pub shards: Vec<ShardEntry>,
@@ -160,7 +159,7 @@ impl ActivationsIndex {
     ///
     /// # Errors
     ///
-    /// An index that can't be read, is of another kind, or whose values can't be.
+    /// An index that can't be read, is of another kind, or has invalid values.
     pub fn load(folder: &Path) -> Result<Self, FileError> {
         let path = folder.join(INDEX);
         let bytes = read::whole(&path, "the index of a folder of activations", MAX_INDEX_BYTES)?;
@@ -199,11 +198,11 @@ impl ActivationsIndex {
         Ok(index)
     }
 
-    /// Writes the index, whole or not at all.
+    /// Writes the index atomically.
     ///
     /// # Errors
     ///
-    /// Values that can't be, or what the operating system says.
+    /// Invalid values, or the operating system's error.
     pub fn save(&self, folder: &Path) -> Result<(), FileError> {
         let path = folder.join(INDEX);
         let text = self.check().and_then(|()| {
@@ -212,7 +211,7 @@ impl ActivationsIndex {
             })
         });
         let text = text.map_err(|problem| problem.within(&path))?;
-        atomic::write(&path, |file| file.write_all(text.as_bytes())).map_err(|error| FileError::write(&path, error))
+        atomic::write_bytes(&path, text.as_bytes()).map_err(|error| FileError::write(&path, error))
     }
 
     fn table(&self) -> IndexTable {
@@ -275,7 +274,7 @@ impl ActivationsIndex {
     }
 }
 
-/// A window of text of a folder, and where its states are.
+/// A window of text in a folder, and the place of its states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowEntry {
     /// SHA-256 of the document.
@@ -300,8 +299,8 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// Opens a folder and checks everything but the states: the index, every shard's tensors, their types, shapes, and the
-    /// places of its windows.
+    /// Opens a folder and checks everything but the states: the index, every shard's tensors, their types, shapes, and
+    /// the places of its windows.
     ///
     /// # Errors
     ///
@@ -331,7 +330,7 @@ impl Activations {
         })
     }
 
-    /// Where it lies.
+    /// The folder's path.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -350,17 +349,18 @@ impl Activations {
     ///
     /// # Errors
     ///
-    /// A layer that the folder has no states of; ends that don't ascend, states that are not finite; what the operating
-    /// system says.
+    /// A layer that the folder has no states of; ends that don't ascend, states that are not finite; the operating
+    /// system's error.
     pub fn read(&self, window: &WindowEntry, layers: &[usize]) -> Result<Window, FileError> {
         self.shards[window.shard as usize].read(window, layers, &self.index.header)
     }
 
-    /// Reads every shard whole and compares it with its hash, where the index has one. `progress` is told the bytes read.
+    /// Reads every shard as a whole and compares it with its hash, if the index has one. `progress` gets the bytes
+    /// read.
     ///
     /// # Errors
     ///
-    /// A shard whose hash is another ([`Problem::Sha256`]), or what the operating system says.
+    /// A shard with another hash ([`Problem::Sha256`]), or the operating system's error.
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<(), FileError> {
         for entry in &self.index.shards {
             let path = self.folder.join(&entry.file);
@@ -377,7 +377,7 @@ impl Activations {
     }
 }
 
-/// Writes a folder, shard by shard, and goes on with one that is there.
+/// Writes a folder, shard by shard, or continues an existing one.
 #[derive(Debug)]
 pub struct ActivationsWriter {
     folder: PathBuf,
@@ -385,11 +385,11 @@ pub struct ActivationsWriter {
 }
 
 impl ActivationsWriter {
-    /// Begins a folder, which is made if it isn't there, or goes on with what an earlier run left in it.
+    /// Begins a folder, which is created if it doesn't exist, or continues that of an earlier run.
     ///
     /// # Errors
     ///
-    /// A folder that holds the activations of another job, or what the operating system says.
+    /// A folder that holds the activations of another job, or the operating system's error.
     pub fn open(folder: &Path, header: ActivationsHeader) -> Result<Self, FileError> {
         fs::create_dir_all(folder).map_err(|error| FileError::write(folder, error))?;
         let path = folder.join(INDEX);
@@ -405,14 +405,13 @@ impl ActivationsWriter {
         }
         let mut index = ActivationsIndex::load(folder)?;
         let found = &mut index.header;
-        // The same weights may have another name, the command may be spelt otherwise, and the text that was not read yet
-        // may have been corrected; whoever goes on compares what was read.
+        // The same weights may have another name, the command may be spelt otherwise, and the text that was not read
+        // yet may have been corrected; whoever goes on compares what was read.
         found.command = header.command.clone();
         found.model.model = header.model.model.clone();
         found.corpus = header.corpus.clone();
         let differs = |field: &str, found: String, expected: String| {
-            let expected =
-                format!("{expected}: the folder holds another job's activations, give this one another --out");
+            let expected = format!("{expected}: the folder holds another job's activations: give another --out");
             Err(Problem::implied(field, found, expected).within(&path))
         };
         let quantization = |header: &ActivationsHeader| header.numerics.quantization.clone().unwrap_or_default();
@@ -434,7 +433,8 @@ impl ActivationsWriter {
         if quantization(found) != quantization(&header) {
             return differs("model.quantization", quantization(found), quantization(&header));
         }
-        // A shard may be there that the index doesn't list yet: it is written first. It will be written again, the same.
+        // A shard may be there that the index doesn't list yet: it is written first. It will be written again, the
+        // same.
         let folder = folder.to_owned();
         Ok(Self { folder, index })
     }
@@ -468,7 +468,7 @@ impl ActivationsWriter {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The operating system's error.
     pub fn push(&mut self, shard: ShardBuilder) -> Result<(), FileError> {
         let file = file_name(self.index.shards.len());
         let path = self.folder.join(&file);
@@ -487,7 +487,7 @@ impl ActivationsWriter {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The operating system's error.
     pub fn finish(&mut self) -> Result<(), FileError> {
         self.index.complete = true;
         self.index.save(&self.folder)

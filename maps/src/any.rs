@@ -1,4 +1,4 @@
-//! A file whose kind isn't known beforehand.
+//! A file of any kind.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub enum AnyFile {
 }
 
 impl AnyFile {
-    /// Reads a file of whatever kind and checks it, but for a map's weights. `path` is that of the TOML file.
+    /// Reads a file of any kind and checks it, without a map's weights. `path` is that of the TOML file.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ impl AnyFile {
         }
     }
 
-    /// Checks what [`load`](Self::load) leaves, a map's weights, and reads all of them.
+    /// Reads and checks a map's weights, which [`load`](Self::load) doesn't.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl AnyFile {
         }
     }
 
-    /// What is in the file, for people: see [`describe`].
+    /// The file's contents as text: see [`describe`].
     pub fn describe(&self) -> String {
         match self {
             Self::Map(map) => describe::map(map),
@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(message(text.as_bytes()), expected(&format!("\"{format}\""), version));
         }
         assert!(message(b"format = ").contains("TOML parse error"));
-        assert!(message(b"\xff").contains("not text"));
+        assert!(message(b"\xff").contains("invalid UTF-8"));
 
         let missing = AnyFile::load(&folder.path().join("no.toml"));
         assert!(matches!(missing, Err(FileError::Missing { .. })));

@@ -1,17 +1,17 @@
-//! Whole-or-nothing writes of one file.
+//! Atomic writes of one file.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// Writes a file so that, whenever anyone looks, `path` holds all of the old content or all of the new.
+/// Writes a file atomically: at any moment, `path` holds all of the old content or all of the new.
 ///
 /// `fill` writes the content to a temporary file (`.steermap-*.tmp`) in the same folder. That file is synced to the
-/// disk, then renamed to `path` (which replaces a file that is there, or a link to one), then the folder is synced,
-/// so that a later write can't reach the disk before this one. The new file gets the permissions that a freshly made
-/// file gets. A crash can leave a temporary file behind; nothing reads those, and they may be deleted.
+/// disk and renamed to `path`, which replaces an existing file or link. Then the folder is synced, so that a later
+/// write can't reach the disk before this one. The new file gets the default permissions of new files. A crash can
+/// leave a temporary file behind; nothing reads it, and it may be deleted.
 ///
 /// ```
 /// use std::io::Write;
@@ -25,8 +25,8 @@ use tempfile::NamedTempFile;
 ///
 /// # Errors
 ///
-/// Whatever `fill` returns or the operating system says. Then `path` is as it was, and the temporary file is gone.
-/// That the folder could not be synced after the rename is no error: some file systems can't, and the new content is
+/// The error of `fill` or of the operating system. Then `path` is unchanged, and the temporary file is removed. If the
+/// folder can't be synced after the rename, that is not an error: some file systems can't do it, and the new content is
 /// in place.
 pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut temporary = stage(path)?;
@@ -34,7 +34,16 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io:
     commit(temporary, path)
 }
 
-/// As [`write()`], for code that writes to a path: `fill` is told that of the temporary file.
+/// As [`write()`] with content from memory.
+///
+/// # Errors
+///
+/// As [`write()`].
+pub fn write_bytes(path: &Path, content: &[u8]) -> io::Result<()> {
+    write(path, |file| file.write_all(content))
+}
+
+/// As [`write()`], for code that writes to a path: `fill` gets that of the temporary file.
 ///
 /// # Errors
 ///
@@ -45,11 +54,11 @@ pub fn write_at(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::
     commit(temporary, path)
 }
 
-/// A temporary file `.steermap-*.tmp` in the folder of `path`, which is removed when it's dropped.
+/// A temporary file `.steermap-*.tmp` in the folder of `path`; removed when dropped.
 pub(crate) fn stage(path: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".steermap-").suffix(".tmp");
-    // The default is for secrets: readable by the owner alone. The process's umask is applied to what is given here.
+    // The default is for secrets: only the owner can read the file. The process's umask is applied to this mode.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder_of(path))
@@ -63,8 +72,8 @@ pub(crate) fn commit(temporary: NamedTempFile, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The folder that holds `path`: the current one for a bare name.
-pub(crate) fn folder_of(path: &Path) -> &Path {
+/// The folder of `path`; the current one for a bare name.
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -1,8 +1,7 @@
-//! What is in a file, as text for people. Only what the file says: nothing is measured or judged here, and no weights are
-//! read.
+//! A file's contents as text. Nothing is measured here, and no weights are read.
 //!
-//! Lines stay within 120 columns for names of usual length. Control characters, which could steer a terminal, are
-//! spelled out.
+//! Lines stay within 120 columns for names of usual length. Control characters, which a terminal would act on, are
+//! escaped.
 
 use crate::map::{LayerPair, MapFile, Positions};
 use crate::model::{ModelInfo, Numerics};
@@ -16,11 +15,10 @@ mod grid;
 /// How many characters of a fingerprint or hash are shown: enough to tell files apart at a glance.
 const SHORT: usize = 12;
 
-/// Stands where there is no value.
+/// Shown in place of a missing value.
 const NONE: &str = "-";
 
-/// A map file: both models, the pairs of layers with how their weights are stored, how they were fitted and how good they
-/// are, where it came from.
+/// A map file: both models, the layer pairs with their weights, their fits and their quality, and the provenance.
 pub fn map(file: &MapFile) -> String {
     let header = file.header();
     let mut text = format!(
@@ -54,7 +52,7 @@ pub fn map(file: &MapFile) -> String {
     text
 }
 
-/// A vector file: the model, the layers with their sizes and how well they separate, where it came from.
+/// A vector file: the model, the layers with their norms and AUROC, and the provenance.
 pub fn vector(file: &VectorFile) -> String {
     let header = file.header();
     let mut text = format!(
@@ -126,7 +124,7 @@ fn weights(pairs: &[LayerPair]) -> String {
     grid.to_string()
 }
 
-/// The files of weights; nothing of a map in memory.
+/// The weights files; empty for a map in memory.
 fn files(file: &MapFile) -> String {
     let mut grid = Grid::new(1, ["file", "size", "sha256"]);
     for (name, length, sha256) in file.weights_files() {
@@ -139,7 +137,7 @@ fn files(file: &MapFile) -> String {
     }
 }
 
-/// What is known of ranks, a line or more for each pair.
+/// R² by rank, one or more lines per pair.
 fn ranks(pairs: &[LayerPair]) -> String {
     const IN_A_LINE: usize = 6;
     let width = pairs.iter().map(|pair| pair.layers().len()).max().unwrap_or_default();
@@ -272,7 +270,7 @@ fn list(lines: &[(&str, String)]) -> String {
     lines.collect()
 }
 
-/// About four digits that say something, of a number of any size.
+/// A number with about four significant digits.
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -299,7 +297,7 @@ fn bytes(count: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
-/// Four digits behind the point, of a number that is at most 1 and may be far below 0.
+/// A number that is at most 1 and may be far below 0, with four decimals.
 fn score(value: f64) -> String {
     if value.abs() < 1e5 {
         format!("{value:.4}")

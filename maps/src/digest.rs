@@ -1,4 +1,4 @@
-//! SHA-256 as the files spell it: 64 lower-case hex digits.
+//! SHA-256 in the spelling of the files: 64 lower-case hex digits.
 
 use std::fs::File;
 use std::path::Path;
@@ -25,7 +25,18 @@ pub fn sha256_file(path: &Path) -> Result<String, FileError> {
         .map_err(|error| FileError::read(path, error))
 }
 
-/// Hashes a file from where it stands to its end.
+/// One SHA-256 for several files: the only one as it is, otherwise that of all, one per line.
+pub fn sha256_of_all(hashes: &[impl AsRef<str>]) -> String {
+    match hashes {
+        [only] => only.as_ref().to_owned(),
+        all => {
+            let lines: Vec<&str> = all.iter().map(AsRef::as_ref).collect();
+            sha256(lines.join("\n").as_bytes())
+        }
+    }
+}
+
+/// Hashes a file from its current position to its end.
 pub(crate) fn hash_rest(file: &mut File) -> std::io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     std::io::copy(file, &mut hash)?;
@@ -37,7 +48,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Checks that a text is a SHA-256 as the files spell it.
+/// Checks that a text is spelled as a SHA-256.
 pub(crate) fn check(field: &str, text: &str) -> Result<(), Problem> {
     if text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         return Ok(());

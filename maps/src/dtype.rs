@@ -22,11 +22,11 @@ pub enum FloatDtype {
     F16,
 }
 
-/// Numbers that are looked at together: as `f32` they take 2 KiB, a small part of a first-level cache.
+/// Numbers that are processed together: as `f32` they take 2 KiB, a small part of a first-level cache.
 pub(crate) const PIECE: usize = 512;
 
 impl FloatDtype {
-    /// As files, command lines and messages spell it.
+    /// The name in files, command lines and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -53,7 +53,7 @@ impl FloatDtype {
         }
     }
 
-    /// What safetensors calls it.
+    /// The name in safetensors.
     pub(crate) fn safetensors(self) -> safetensors::Dtype {
         match self {
             Self::F32 => safetensors::Dtype::F32,

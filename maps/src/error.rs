@@ -1,4 +1,4 @@
-//! What can go wrong with a file: [`FileError`] says which file, [`Problem`] what is broken in its content.
+//! Errors of files: [`FileError`] names the file, [`Problem`] says what is wrong in its content.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,39 +8,40 @@ use thiserror::Error;
 
 use crate::dtype::FloatDtype;
 
-/// A file could not be read, written, or believed. Every variant names the path.
+/// A file could not be read or written, or its content is wrong. Every variant names the path.
 ///
-/// The message says all there is, the cause included, so [`source`](std::error::Error::source) is always `None` and a
-/// chain of messages says nothing twice.
+/// The message includes the cause, so [`source`](std::error::Error::source) is always `None` and a chain of messages
+/// doesn't repeat it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The path given for a TOML file isn't one that this crate reads or writes.
+    /// The path of a TOML file has a name that this crate doesn't read or write.
     #[error("{}: {why}", path.display())]
     Name {
         /// The path as given.
         path: PathBuf,
-        /// What is expected of it.
+        /// What is wrong with the name, and what is expected.
         why: &'static str,
     },
-    /// The file isn't there.
+    /// The file doesn't exist.
     #[error("{}: {role} does not exist", path.display())]
     Missing {
-        /// The path that was looked for.
+        /// The missing path.
         path: PathBuf,
         /// What the file is for.
         role: &'static str,
     },
-    /// There is something at the path, but no regular file (or a link to one).
-    #[error("{}: not a regular file; {role} was expected", path.display())]
+    /// The path is not a regular file or a link to one.
+    #[error("{}: found no regular file, expected {role}", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
         /// What the file is for.
         role: &'static str,
     },
-    /// The file is larger than this crate reads or writes. On reading, found out before its content is read.
-    #[error("{}: {found} bytes; at most {limit} were expected", path.display())]
+    /// The file is larger than this crate reads or writes. When reading, the size is checked before the content is
+    /// read.
+    #[error("{}: found {found} bytes, expected at most {limit}", path.display())]
     TooLarge {
         /// The path.
         path: PathBuf,
@@ -49,7 +50,7 @@ pub enum FileError {
         /// The most bytes it may have.
         limit: u64,
     },
-    /// The operating system would not let the file be read.
+    /// The operating system refused to read the file.
     #[error("{}: can't be read: {error}", path.display())]
     Read {
         /// The path.
@@ -57,7 +58,7 @@ pub enum FileError {
         /// Why.
         error: io::Error,
     },
-    /// The operating system would not let the file be written. What was there before is unchanged.
+    /// The operating system refused to write the file. An earlier file in its place is unchanged.
     #[error("{}: can't be written: {error}", path.display())]
     Write {
         /// The path.
@@ -65,8 +66,8 @@ pub enum FileError {
         /// Why.
         error: io::Error,
     },
-    /// No weights were found to take a fingerprint of.
-    #[error("{}: holds no weights; expected one *.safetensors file at least", path.display())]
+    /// The folder has no weights to take a fingerprint of.
+    #[error("{}: found no weights, expected at least one *.safetensors file", path.display())]
     NoWeights {
         /// The folder.
         path: PathBuf,
@@ -102,7 +103,7 @@ impl FileError {
 #[non_exhaustive]
 pub enum Problem {
     /// The TOML file isn't UTF-8.
-    #[error("not text: invalid UTF-8 after byte {valid_up_to}")]
+    #[error("found invalid UTF-8 after byte {valid_up_to}, expected text")]
     NotText {
         /// How many bytes from the start are valid.
         valid_up_to: usize,
@@ -110,13 +111,13 @@ pub enum Problem {
     /// The TOML is malformed, lacks a key, or has a value of the wrong type.
     #[error("{message}")]
     Toml {
-        /// The parser's words, with line and column.
+        /// The parser's message, with line and column.
         message: String,
     },
-    /// The TOML has a key that this kind of file doesn't have.
+    /// The TOML has a key that files of this kind don't have.
     #[error("{message}")]
     UnknownKey {
-        /// The parser's words, with line and column, and the keys that are known there.
+        /// The parser's message, with line and column, and the keys that are known there.
         message: String,
     },
     /// The file is of another kind or version.
@@ -124,9 +125,9 @@ pub enum Problem {
     Format {
         /// What `format` says, as TOML, or `nothing`.
         found: String,
-        /// The value accepted: of several, the newest.
+        /// The accepted value; the newest of several.
         expected: &'static str,
-        /// What the file seems to be, as the end of a sentence, or empty.
+        /// What kind of file it seems to be, as the end of a sentence, or empty.
         hint: &'static str,
     },
     /// A single value is out of its range.
@@ -149,7 +150,7 @@ pub enum Problem {
         /// What it must be.
         expected: Box<str>,
     },
-    /// `weights.file` could lead out of the TOML file's folder, or isn't named like a safetensors file.
+    /// `weights.file` may point outside of the TOML file's folder, or isn't named like a safetensors file.
     #[error(
         "weights.file: found {found:?}, expected the bare name of a .safetensors file in the same folder, \
          not starting with a dot"
@@ -158,7 +159,7 @@ pub enum Problem {
         /// The name.
         found: String,
     },
-    /// The tensors aren't the ones that the TOML was written with.
+    /// The tensors are not those that the TOML was written with.
     #[error("weights.sha256: the file's content hashes to {found}, expected {expected}")]
     Sha256 {
         /// Hash of the bytes read.
@@ -166,26 +167,26 @@ pub enum Problem {
         /// Hash that the TOML states.
         expected: String,
     },
-    /// The file isn't safetensors, or is cut short, or carries more than its header says.
+    /// The file isn't safetensors, is cut short, or is longer than its header states.
     #[error("not a whole safetensors file: {message}")]
     Safetensors {
         /// What doesn't fit.
         message: String,
     },
     /// The file isn't GGUF.
-    #[error("not a GGUF file: starts with {found:?}, expected \"GGUF\"")]
+    #[error("found a file that starts with {found:?}, expected a GGUF file, which starts with \"GGUF\"")]
     Gguf {
         /// The first four bytes.
         found: String,
     },
-    /// A tensor that the TOML file lists, or that was asked for, isn't in the safetensors file.
-    #[error("tensor {tensor:?}: expected, but not in this file")]
+    /// A tensor that the TOML file lists, or that the caller asked for, isn't in the safetensors file.
+    #[error("tensor {tensor:?}: found no such tensor, expected it in this file")]
     MissingTensor {
         /// Its name.
         tensor: String,
     },
     /// The safetensors file has a tensor that the TOML file doesn't list, or that wasn't expected otherwise.
-    #[error("tensor {tensor:?}: in this file, but not expected")]
+    #[error("tensor {tensor:?}: found in this file, but not expected")]
     ExtraTensor {
         /// Its name.
         tensor: String,
@@ -222,7 +223,7 @@ pub enum Problem {
         /// The dtype it must have.
         expected: &'static str,
     },
-    /// A tensor hasn't the shape that the TOML implies, or not as many values as its shape.
+    /// A tensor's shape isn't the one that the TOML implies, or its number of values doesn't match its shape.
     #[error("tensor {tensor:?}: found shape {found:?}, expected {expected:?}")]
     Shape {
         /// Its name.
@@ -271,7 +272,7 @@ pub enum Problem {
         actual: f64,
     },
     /// No layer is listed.
-    #[error("layer: found no [[layer]] table, expected one at least")]
+    #[error("layer: found no [[layer]] table, expected at least one")]
     NoLayers,
     /// A layer is listed twice.
     #[error("layer: found {layer} twice, expected every layer once")]
@@ -288,7 +289,7 @@ pub enum Problem {
         num_layers: usize,
     },
     /// No pair of layers is listed.
-    #[error("pair: found no [[pair]] table, expected one at least")]
+    #[error("pair: found no [[pair]] table, expected at least one")]
     NoPairs,
     /// The same target layer is mapped twice from the same source layers.
     #[error("pair: found {layers} twice, expected every pair of source layers and target layer once")]
@@ -364,7 +365,7 @@ pub enum Problem {
         /// The layer, 0-based.
         layer: usize,
     },
-    /// A list has not one number for each source layer.
+    /// A list doesn't have one number for each source layer.
     #[error("{field}: found {found} numbers, expected {expected}, one for each of source_layers")]
     Count {
         /// The key of the list.
@@ -374,7 +375,7 @@ pub enum Problem {
         /// How many it must have.
         expected: usize,
     },
-    /// The file is none that steermap writes, or of a version that this one can't read.
+    /// The file's format is not one that steermap writes, or its version is not one that this program reads.
     #[error("format: found {found}, expected \"steermap-map/2\", \"steermap-map/1\" or \"steermap-vector/1\"{hint}")]
     UnknownFormat {
         /// What `format` says, as TOML, or `nothing`.
@@ -385,7 +386,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Ties the problem to the file it was found in.
+    /// The problem as an error of the file that it was found in.
     pub fn within(self, path: &Path) -> FileError {
         FileError::Invalid {
             path: path.to_owned(),
@@ -427,10 +428,10 @@ impl Problem {
         Err(Self::value(field, norm, "a finite number, 0 or more"))
     }
 
-    /// Checks a list of layers: one at least, and none twice.
+    /// Checks a list of layers: at least one, and none twice.
     pub(crate) fn unless_distinct(field: impl Into<String>, layers: &[usize]) -> Result<(), Self> {
         if layers.is_empty() {
-            return Err(Self::value(field, "[]", "one layer at least"));
+            return Err(Self::value(field, "[]", "at least one layer"));
         }
         let mut seen = BTreeSet::new();
         match layers.iter().find(|layer| !seen.insert(**layer)) {
@@ -442,7 +443,7 @@ impl Problem {
         }
     }
 
-    /// Checks that a text says something.
+    /// Checks that a text is not blank.
     pub(crate) fn unless_said(field: &str, text: &str) -> Result<(), Self> {
         if text.trim().is_empty() {
             return Err(Self::value(field, format!("{text:?}"), "a text that is not blank"));

@@ -1,21 +1,22 @@
-//! What identifies a model's weights and tokenizer: a short text that is quick to compute, whatever the model's size.
+//! Fingerprints of a model's weights and tokenizer: short texts that are quick to compute for models of any size.
 //!
-//! A vector or a map belongs to one model's weights. Its file states their fingerprint, and whoever uses it compares
-//! that with the fingerprint of the model at hand.
+//! A vector or a map belongs to one model's weights. Its file states their fingerprint, which is compared with that of
+//! the model at hand when the file is used.
 //!
-//! What is looked at, of every file of weights: its length; its header (of safetensors, names, dtypes, shapes and
-//! metadata, up to 16 MiB; of GGUF, the first 1 MiB); and 64 blocks of 4 KiB, evenly spaced over the rest, the first
-//! and the last block among them. Of the tokenizer: all. So training further, quantising, merging or swapping a model
-//! changes the fingerprint; moving, copying or renaming it doesn't, file by file or as a whole.
+//! The fingerprint covers, for every weights file: its length; its header (for safetensors, names, dtypes, shapes and
+//! metadata, up to 16 MiB; for GGUF, the first 1 MiB); and 64 blocks of 4 KiB, evenly spaced over the rest, including
+//! the first and the last block. It covers the whole tokenizer. So training further, quantising, merging or swapping a
+//! model changes the fingerprint; moving, copying or renaming the folder or its files doesn't.
 //!
-//! What it **doesn't see**:
+//! It does **not** cover:
 //!
-//! * a change that leaves the length, the header and all sampled blocks alone, such as a few numbers edited by hand.
-//!   It tells models apart; it's no protection against someone who wants to pass one off as another;
-//! * `config.json` and whatever else lies in the folder, such as adapters and weights that mistral.rs doesn't load. Tools rewrite those without the model becoming another one;
-//!   sizes and dtypes show in the headers, but a changed RoPE scaling, say, doesn't show;
-//! * tokenizers other than a `tokenizer.json`, and the part of a GGUF file's own tokenizer past its first 1 MiB, but
-//!   for the blocks sampled there.
+//! * a change that leaves the length, the header and all sampled blocks as they are, such as a few numbers edited by
+//!   hand. It distinguishes models; it does not protect against deliberate forgery;
+//! * `config.json` and other files in the folder, such as adapters and weights that mistral.rs doesn't load, since
+//!   tools rewrite them without changing the model; sizes and dtypes are in the headers, but a changed RoPE scaling,
+//!   for example, isn't seen;
+//! * tokenizers other than a `tokenizer.json`, and the part of a GGUF file's own tokenizer after its first 1 MiB,
+//!   except for the blocks sampled there.
 //!
 //! The same weights in another format, or split into other files, have another fingerprint.
 
@@ -28,38 +29,38 @@ use sha2::{Digest, Sha256};
 use crate::error::{FileError, Problem};
 use crate::{digest, read};
 
-/// Says what is hashed and how; a change of either is a new version, here and in [`PREFIX`].
+/// Names what is hashed and how; a change of either is a new version, here and in [`PREFIX`].
 const DOMAIN: &[u8] = b"steermap model fingerprint, version 1";
 
-/// What a fingerprint starts with.
+/// The start of every fingerprint.
 const PREFIX: &str = "sm1:";
 
-/// How much of a fingerprint's SHA-256 is kept, in hex digits. 128 bits tell any number of models apart.
+/// How many hex digits of the SHA-256 a fingerprint keeps: 128 bits, enough for any number of models.
 const DIGITS: usize = 32;
 
-/// How many blocks of data are looked at per file. Reading them from a disk that seeks takes about a second.
+/// How many blocks of data are hashed per file. Reading them from a rotating disk takes about a second.
 const BLOCKS: u64 = 64;
 
-/// The size of a block in bytes: a page, which is what a disk reads at the least.
+/// The size of a block in bytes: a page, the smallest unit that a disk reads.
 const BLOCK_BYTES: u64 = 4096;
 
-/// How much of a safetensors header is looked at, in bytes. Those of large models have about 100 KB; the format
-/// allows 100 MB, which would take a while.
+/// How many bytes of a safetensors header are hashed. Headers of large models have about 100 KB; the format allows 100
+/// MB, which would take long.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
-/// How much of a GGUF file's start is looked at, in bytes: the model's name and sizes. The tokenizer comes after them,
-/// and is longer at times.
+/// How many bytes at a GGUF file's start are hashed: they hold the model's name and sizes. The tokenizer follows and
+/// may be longer.
 const GGUF_START_BYTES: u64 = 1 << 20;
 
-/// The fingerprint of a model in a folder as Hugging Face lays it out: of the `*.safetensors` files that mistral.rs loads
-/// ([`weights_of_folder`]) and of its `tokenizer.json`, if it has one.
+/// The fingerprint of a model in a folder as Hugging Face lays it out: of the `*.safetensors` files that mistral.rs
+/// loads ([`weights_of_folder`]) and of its `tokenizer.json`, if it has one.
 ///
 /// Gives `sm1:` and 32 hex digits. See the [module](self) for what it sees and what it doesn't.
 ///
 /// # Errors
 ///
 /// [`FileError::NoWeights`] if there are no such files, [`FileError::Invalid`] if one isn't safetensors (such as a
-/// Git LFS pointer), and whatever keeps a file or the folder from being read.
+/// Git LFS pointer), and the error of a file or folder that can't be read.
 pub fn fingerprint_folder(dir: &Path) -> Result<String, FileError> {
     let weights = weights_of_folder(dir)?;
     let weights = weights
@@ -74,12 +75,12 @@ pub fn fingerprint_folder(dir: &Path) -> Result<String, FileError> {
 }
 
 /// The files of weights in a model's folder: those whose names end as mistral.rs wants it (`model.safetensors`,
-/// `model-00001-of-00002.safetensors`, `consolidated.safetensors`), but for adapters (`adapter_..`); where there are none, all
-/// `*.safetensors`. Files in folders within it, or whose name starts with a dot, are left out.
+/// `model-00001-of-00002.safetensors`, `consolidated.safetensors`), but for adapters (`adapter_..`); where there are
+/// none, all `*.safetensors`. Files in folders within it, or whose name starts with a dot, are left out.
 ///
 /// # Errors
 ///
-/// [`FileError::NoWeights`] if there are none, and whatever keeps the folder from being read.
+/// [`FileError::NoWeights`] if there are none, and the error of a folder that can't be read.
 pub fn weights_of_folder(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut all = list(dir)?;
@@ -92,7 +93,7 @@ pub fn weights_of_folder(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(if loaded.is_empty() { all } else { loaded })
 }
 
-/// Whether mistral.rs takes a file of this name for weights of the model.
+/// Whether mistral.rs loads a file of this name as weights of the model.
 fn is_loaded(name: &str) -> bool {
     let Some(stem) = name.strip_suffix(".safetensors") else {
         return false;
@@ -128,7 +129,7 @@ pub fn fingerprint_gguf(files: &[&Path], tokenizer: Option<&Path>) -> Result<Str
     Ok(combine(b"gguf", weights, tokenizer))
 }
 
-/// Sorts the files' digests, not their names, so that renaming them can't matter.
+/// Combines the files' digests. They are sorted by digest, not by name, so that renaming files changes nothing.
 fn combine(kind: &[u8], mut weights: Vec<[u8; 32]>, tokenizer: Option<[u8; 32]>) -> String {
     weights.sort_unstable();
     let mut hash = Sha256::new();
@@ -210,8 +211,8 @@ fn sample(file: &mut File, length: u64, start: u64, data: u64) -> io::Result<[u8
     Ok(hash.finalize().into())
 }
 
-/// The blocks to look at between two offsets, as offset and length: evenly spaced, from the first to the last; or a
-/// single one of everything, if that isn't more.
+/// The blocks to hash between two offsets, as offset and length: evenly spaced, including the first and the last, or
+/// one block of everything if that is no larger.
 fn blocks(start: u64, end: u64) -> Vec<(u64, u64)> {
     let length = end - start;
     if length <= BLOCKS * BLOCK_BYTES {
@@ -423,8 +424,8 @@ mod tests {
         assert!(matches!(print(&[&a], Some(&no)), Err(FileError::Missing { .. })));
         for (name, found) in [("bad", "GGML"), ("short", "GG")] {
             let error = print(&[&at(name)], None).unwrap_err();
-            let expected = format!("not a GGUF file: starts with {found:?}, expected \"GGUF\"");
-            assert!(error.to_string().ends_with(&expected), "{error}");
+            let expected = format!("found a file that starts with {found:?}, expected a GGUF file");
+            assert!(error.to_string().contains(&expected), "{error}");
         }
     }
 

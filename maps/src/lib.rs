@@ -1,4 +1,4 @@
-//! What steermap keeps on disk: a TOML file that people read, with its tensors beside it in safetensors files.
+//! steermap's files: a TOML file for people to read, with its tensors beside it in safetensors files.
 //!
 //! | module | role |
 //! | --- | --- |
@@ -6,23 +6,23 @@
 //! | [`map`] | maps from one model's residual stream to another's, and carrying vectors through them: [`MapFile`] |
 //! | [`activations`] | residual streams on disk: a folder of shards with an index |
 //! | [`offset`] | how a vector goes through a map: [`OffsetRule`] |
-//! | [`any`], [`describe`] | a file of whatever kind: [`AnyFile`], and what is in it, as text for people |
-//! | [`model`], [`provenance`] | tables that every kind of file has: which model, made how |
-//! | [`fingerprint`] | what identifies a model's weights and tokenizer |
+//! | [`any`], [`describe`] | a file of any kind: [`AnyFile`], and its contents as text |
+//! | [`model`], [`provenance`] | tables that every kind of file has: its model, and how it was made |
+//! | [`fingerprint`] | identifies a model's weights and tokenizer |
 //! | [`error`] | [`FileError`] (which file) and [`Problem`] (what is wrong in it) |
 //! | [`dtype`] | how floating-point numbers are stored: [`FloatDtype`] |
-//! | [`tensors`] | safetensors bytes to checked values and back: for every file of tensors |
-//! | [`atomic`], [`read`], [`digest`] | whole-or-nothing writes, reads with a limit, SHA-256: for other crates too |
+//! | [`tensors`] | checked values from safetensors bytes, and back |
+//! | [`atomic`], [`read`], [`digest`] | atomic writes, reads with a limit, SHA-256; other crates use them too |
 //!
-//! Three modules carry what the kinds of file share: [`tensors`], and two private ones, `store` (a TOML file and the
+//! Three modules hold what the kinds of file share: [`tensors`], and two private ones, `store` (a TOML file and the
 //! tensors it names, as one unit) and `tensor_file` (a safetensors file of any size, mapped into memory). A new kind of
-//! file is a new module beside [`vector`] and [`map`] that stands on those.
+//! file is a new module beside [`vector`] and [`map`] that uses those.
 //!
-//! Every invariant holds for a value in memory too: a [`VectorFile`] or a [`MapFile`] can't be made, by whatever way,
-//! without passing all checks, so code that is handed one needn't check again. The numbers of a map in a file are an
-//! exception: [`PairMap::load`] checks them when they are used for the first time.
+//! Every invariant holds for values in memory too: a [`VectorFile`] or a [`MapFile`] exists only after passing all
+//! checks, so code that gets one needn't check again. The numbers of a map in a file are an exception:
+//! [`PairMap::load`] checks them on first use.
 //!
-//! This crate knows nothing of mistral.rs, of candle, or of how steering is done.
+//! This crate does not depend on mistral.rs, on candle, or on how steering is done.
 
 #![warn(missing_docs)]
 

@@ -167,10 +167,10 @@ pub struct MapFile {
 }
 
 impl MapFile {
-    /// What the key `format` says.
+    /// The value of the key `format`.
     pub const FORMAT: &'static str = "steermap-map/2";
 
-    /// What it says in files of the version before, which are read and no longer written.
+    /// The value of `format` in version 1, which is read but no longer written.
     pub const FORMAT_1: &'static str = "steermap-map/1";
 
     /// Puts a map file together. The pairs keep their order.
@@ -187,8 +187,9 @@ impl MapFile {
     /// * every fit's numbers are such numbers as [`FitReport`] says ([`Problem::Value`]), with a mean norm for each
     ///   source layer ([`Problem::Count`]);
     /// * every weight is `[hidden_T, number of source layers * hidden_S]` and every bias `[hidden_T]`; of a low-rank
-    ///   map, `left` is `[hidden_T, rank]` and `right` `[rank, number of source layers * hidden_S]` ([`Problem::Shape`],
-    ///   [`Problem::Rank`], [`Problem::MixedDtypes`]); all are of finite numbers ([`Problem::NotFinite`]).
+    ///   map, `left` is `[hidden_T, rank]` and `right` `[rank, number of source layers * hidden_S]`
+    ///   ([`Problem::Shape`], [`Problem::Rank`], [`Problem::MixedDtypes`]); all are of finite numbers
+    ///   ([`Problem::NotFinite`]).
     pub fn new(header: MapHeader, pairs: Vec<LayerPair>) -> Result<Self, Problem> {
         let files = Vec::new();
         let file = Self { header, pairs, files };
@@ -202,11 +203,12 @@ impl MapFile {
     /// # Errors
     ///
     /// Whatever keeps a file from being read, and [`FileError::Invalid`] with the path of the file that is wrong for:
-    /// malformed TOML or another kind of file ([`Problem::Toml`], [`Problem::UnknownKey`], [`Problem::Format`]);
-    /// a kind of map that this version doesn't know ([`Problem::Kind`]), keys of another kind ([`Problem::Value`]); tensors elsewhere ([`Problem::WeightsName`], [`Problem::WeightsIndex`]); a broken or cut safetensors file
+    /// malformed TOML or another kind of file ([`Problem::Toml`], [`Problem::UnknownKey`], [`Problem::Format`]); a kind
+    /// of map that this version doesn't know ([`Problem::Kind`]), keys of another kind ([`Problem::Value`]); tensors
+    /// elsewhere ([`Problem::WeightsName`], [`Problem::WeightsIndex`]); a broken or cut safetensors file
     /// ([`Problem::Safetensors`]) or one whose tensors aren't those listed ([`Problem::MissingTensor`],
-    /// [`Problem::ExtraTensor`], [`Problem::PairTensorName`], [`Problem::Dtype`]); and all that [`MapFile::new`] refuses
-    /// but for numbers that aren't finite: those and wrong hashes are found by [`PairMap::load`] and
+    /// [`Problem::ExtraTensor`], [`Problem::PairTensorName`], [`Problem::Dtype`]); and all that [`MapFile::new`]
+    /// refuses but for numbers that aren't finite: those and wrong hashes are found by [`PairMap::load`] and
     /// [`MapFile::verify`].
     pub fn load(path: &Path) -> Result<Self, FileError> {
         load::load(path)
@@ -224,8 +226,8 @@ impl MapFile {
     }
 
     /// Writes the map file so that, whenever anyone looks, `path` loads as all of what it was or all of what it is to
-    /// be: as [`VectorFile::save`](crate::VectorFile::save), with the same rules for names, writers and readers. Weights
-    /// keep their dtypes. For pairs that aren't all at hand, or another dtype, see [`MapWriter`].
+    /// be: as [`VectorFile::save`](crate::VectorFile::save), with the same rules for names, writers and readers.
+    /// Weights keep their dtypes. For pairs that aren't all at hand, or another dtype, see [`MapWriter`].
     ///
     /// # Errors
     ///

@@ -12,7 +12,7 @@ use crate::error::Problem;
 pub struct ModelInfo {
     /// Id or folder name, for people. Two models are told apart by `fingerprint`.
     pub model: String,
-    /// What identifies the weights and the tokenizer: see [`crate::fingerprint`].
+    /// Fingerprint of the weights and the tokenizer: see [`crate::fingerprint`].
     pub fingerprint: String,
     /// Width of the residual stream.
     pub hidden_size: usize,

@@ -16,7 +16,7 @@ pub enum OffsetRule {
     /// `A (h + a v) + p - (A h + p) = a A v`.
     #[default]
     Linear,
-    /// `A v + p`, as the paper has it (arXiv 2506.00653): for replication. What `p` adds depends on how long `v` is.
+    /// `A v + p`, as in the paper (arXiv 2506.00653): for replication. What `p` adds depends on how long `v` is.
     Affine,
 }
 

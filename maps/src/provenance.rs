@@ -15,7 +15,7 @@ pub struct Provenance {
     pub date: String,
     /// The command line.
     pub command: String,
-    /// The seed of whatever was random, if anything was. At most `i64::MAX`, the largest integer of TOML.
+    /// The seed, if anything was random. At most `i64::MAX`, the largest integer of TOML.
     pub seed: Option<u64>,
     /// Name of the text that was run through the model.
     pub corpus: String,

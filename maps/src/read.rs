@@ -8,7 +8,7 @@ use crate::error::FileError;
 
 /// Opens a regular file and gives its length in bytes. `role` says what the file is for, in error messages.
 ///
-/// What isn't a regular file is refused before it's opened: opening a pipe would wait for a writer.
+/// Anything but a regular file is refused before it is opened, since opening a pipe would wait for a writer.
 pub(crate) fn open(path: &Path, role: &'static str) -> Result<(File, u64), FileError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => FileError::Missing {

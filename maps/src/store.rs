@@ -11,20 +11,20 @@ use tempfile::NamedTempFile;
 use crate::error::{FileError, Problem};
 use crate::{atomic, digest, read};
 
-/// The most bytes the TOML file of a vector may have: 1 MiB. One with 500 layers takes 100 KB; this keeps a wrong path
-/// (say, to a model) from being read into memory as text.
+/// Maximum number of bytes of a vector's TOML file: 1 MiB. A file with 500 layers takes 100 KB; the limit keeps a wrong
+/// path (to a model, for example) from being read into memory as text.
 pub const MAX_TOML_BYTES: u64 = 1 << 20;
 
-/// The most bytes the TOML file of a map may have: 32 MiB. A pair takes 1 KB, or 2 KB with its quality at 20 ranks; all
+/// Maximum number of bytes of a map's TOML file: 32 MiB. A pair takes 1 KB, or 2 KB with its quality at 20 ranks; all
 /// 10,080 pairs of models of 80 and 126 layers take 20 MB.
 pub const MAX_MAP_TOML_BYTES: u64 = 32 << 20;
 
-/// The most bytes the tensors of a vector, or a control vector, may have: 2 GiB. They are read into memory whole, to be
-/// hashed and checked before anything is believed. Vectors for 100 layers of 16,384 take 7 MB. Maps have no such limit:
-/// they aren't read whole.
+/// Maximum number of bytes of the tensors of a vector or a control vector: 2 GiB. They are read into memory as a whole,
+/// to be hashed and checked before use. Vectors for 100 layers of 16,384 take 7 MB. Maps have no such limit, since they
+/// aren't read as a whole.
 pub const MAX_WEIGHTS_BYTES: u64 = 2 << 30;
 
-/// How many hex digits of the tensors' SHA-256 go into their file's name. 64 bits, so that no two versions of a file
+/// How many hex digits of the tensors' SHA-256 are in their file's name: 64 bits, so that two versions of a file don't
 /// share a name by accident.
 const DIGITS_IN_NAME: usize = 16;
 
@@ -38,7 +38,7 @@ pub(crate) struct Weights {
     sha256: String,
 }
 
-/// What a file of tensors is for, in error messages.
+/// The role of a tensor file, in error messages.
 pub(crate) const WEIGHTS_ROLE: &str = "the safetensors file that weights.file of the TOML file names";
 
 impl Weights {
@@ -55,7 +55,7 @@ impl Weights {
         &self.sha256
     }
 
-    /// Where the tensors are, after a check of what the TOML file says of them.
+    /// The path of the tensors, after a check of the table.
     pub(crate) fn path(&self, toml: &Path) -> Result<PathBuf, FileError> {
         let bare = self.file.len() > EXTENSION.len() && self.file.ends_with(EXTENSION) && is_plain(&self.file);
         if !bare {
@@ -68,7 +68,7 @@ impl Weights {
         Ok(toml.with_file_name(&self.file))
     }
 
-    /// Reads the tensors' bytes, if they are the ones meant. Gives their path too.
+    /// Reads the tensors' bytes and checks their hash. Returns their path too.
     pub(crate) fn read(&self, toml: &Path) -> Result<(PathBuf, Vec<u8>), FileError> {
         let path = self.path(toml)?;
         let bytes = read::whole(&path, WEIGHTS_ROLE, MAX_WEIGHTS_BYTES)?;
@@ -84,20 +84,20 @@ impl Weights {
     }
 }
 
-/// Reads a vector's TOML file. `format` is what its key of that name must say.
+/// Reads a vector's TOML file. `format` is the required value of that key.
 pub(crate) fn read_toml<T: DeserializeOwned>(path: &Path, format: &'static str) -> Result<T, FileError> {
     let bytes = read_bytes(path, MAX_TOML_BYTES)?;
     parse_toml(&bytes, format).map_err(|problem| problem.within(path))
 }
 
-/// What the key `format` of a TOML file of any kind says, whatever else is in it.
+/// The value of the key `format` of a TOML file of any kind. The rest of the file isn't checked.
 pub(crate) fn read_format(path: &Path) -> Result<Option<toml::Value>, FileError> {
     let bytes = read_bytes(path, MAX_MAP_TOML_BYTES)?;
     let format = text(&bytes).and_then(parse_format);
     format.map_err(|problem| problem.within(path))
 }
 
-/// The bytes of a TOML file, `limit` at most.
+/// The bytes of a TOML file, at most `limit`.
 pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     stem_of(path)?;
     read::whole(path, "the TOML file", limit)
@@ -110,7 +110,7 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-/// Read before all else: of a file of another kind, its kind is what is wrong, not its keys.
+/// Reads the format first, so that a file of another kind is reported as such and not for its keys.
 pub(crate) fn parse_format(text: &str) -> Result<Option<toml::Value>, Problem> {
     #[derive(Deserialize)]
     struct Head {
@@ -121,7 +121,7 @@ pub(crate) fn parse_format(text: &str) -> Result<Option<toml::Value>, Problem> {
     Ok(head.format)
 }
 
-/// Reads a text, and says where it's wrong.
+/// Parses a TOML text; the error says where it is wrong.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     toml::from_str(text).map_err(toml_problem)
 }
@@ -135,7 +135,7 @@ fn parse_toml<T: DeserializeOwned>(bytes: &[u8], format: &'static str) -> Result
     parse(text)
 }
 
-/// What to say of a `format` that isn't the one expected.
+/// The problem of a `format` that isn't the expected one.
 pub(crate) fn wrong_format(found: Option<toml::Value>, expected: &'static str) -> Problem {
     let text = found.as_ref().and_then(toml::Value::as_str).unwrap_or_default();
     let hint = match kind(text) {
@@ -148,7 +148,7 @@ pub(crate) fn wrong_format(found: Option<toml::Value>, expected: &'static str) -
     Problem::Format { found, expected, hint }
 }
 
-/// What to say of a `format` that is none of those known.
+/// The problem of an unknown `format`.
 pub(crate) fn unknown_format(found: Option<toml::Value>) -> Problem {
     let text = found.as_ref().and_then(toml::Value::as_str).unwrap_or_default();
     let hint = match kind(text) {
@@ -167,7 +167,7 @@ fn kind(format: &str) -> Option<&str> {
     format.split_once('/').map(|(kind, _)| kind)
 }
 
-/// A value as the TOML file has it.
+/// A value as it is in the TOML file.
 fn spell(value: Option<toml::Value>) -> String {
     value.map_or_else(|| "nothing".to_owned(), |value| value.to_string())
 }
@@ -181,7 +181,7 @@ fn toml_problem(error: toml::de::Error) -> Problem {
     }
 }
 
-/// Writes a vector's TOML file and its tensors, as [`Replacement`] does. `table` makes the TOML file's content.
+/// Writes a vector's TOML file and its tensors with [`Replacement`]. `table` makes the TOML file's content.
 pub(crate) fn save<T: Serialize>(
     path: &Path,
     tensors: &[u8],
@@ -199,7 +199,7 @@ pub(crate) fn save<T: Serialize>(
     replacement.commit(&text)
 }
 
-/// A TOML file's content, of `limit` bytes at most.
+/// A TOML file's content, at most `limit` bytes.
 pub(crate) fn to_text<T: Serialize>(path: &Path, table: &T, limit: u64) -> Result<String, FileError> {
     let text = toml::to_string(table).map_err(|error| {
         Problem::Toml {
@@ -211,22 +211,22 @@ pub(crate) fn to_text<T: Serialize>(path: &Path, table: &T, limit: u64) -> Resul
     Ok(text)
 }
 
-/// Puts a TOML file and its files of tensors in place so that, whenever anyone looks, the TOML file's path stands for
-/// all of what it was or all of what it is to be.
+/// Replaces a TOML file and its tensor files atomically: at any moment, the TOML file's path stands for the whole old
+/// version or the whole new one.
 ///
-/// A file of tensors is named by its content, `NAME-<first 16 digits of its sha256>.safetensors`, so new tensors never
-/// take the place of old ones. They are written (and synced) first, under names that nothing refers to yet. The rename
-/// of the new TOML file to its path is then the single moment of change: before it the old TOML file names the old
-/// tensors, after it the new one names the new, and both are there. With fixed names for the tensors there would be
-/// several renames, and between them an old TOML file beside new tensors, which doesn't load.
+/// A tensor file is named by its content, `NAME-<first 16 digits of its sha256>.safetensors`, so new tensors never
+/// replace old ones. They are written and synced first, under names that nothing refers to yet. Renaming the new TOML
+/// file to its path is then the single step of change: before it the old TOML file names the old tensors, after it the
+/// new one names the new tensors, and both exist. With fixed names for the tensors there would be several renames, and
+/// between them an old TOML file beside new tensors, which doesn't load.
 ///
 /// Afterwards the old tensors are deleted, if their name is of that form and no other TOML file in the folder mentions
-/// them. A crash before that leaves them behind, and one before the rename leaves new ones behind; either is harmless,
-/// as nothing names them. When a replacement is dropped without [`commit`](Self::commit), the tensors that it has put in
-/// place are removed.
+/// them. A crash before that leaves old tensors behind, and a crash before the rename leaves new ones behind; both are
+/// harmless, since nothing names them. When a replacement is dropped without [`commit`](Self::commit), the tensors that
+/// it has placed are removed.
 ///
-/// Readers need no lock, though one that read the old TOML file just before may find its tensors gone
-/// ([`FileError::Missing`]); reading again helps. Two writers of the same path must take turns.
+/// Readers need no lock, but a reader of the old TOML file may find its tensors gone ([`FileError::Missing`]); reading
+/// again succeeds. Two writers of the same path must not run at the same time.
 #[derive(Debug)]
 pub(crate) struct Replacement {
     /// The TOML file's.
@@ -234,7 +234,7 @@ pub(crate) struct Replacement {
     stem: String,
     /// Names of the tensors' files that are in place.
     placed: Vec<String>,
-    /// Those of them that weren't there before: to be removed if the TOML file isn't written.
+    /// Those of them that are new, to be removed if the TOML file isn't written.
     added: Vec<PathBuf>,
 }
 
@@ -249,7 +249,7 @@ impl Replacement {
         })
     }
 
-    /// A file for tensors, to be filled and then [placed](Self::place). It's removed if it's dropped before.
+    /// A file for tensors, to be filled and then [placed](Self::place). It is removed if it is dropped before that.
     pub(crate) fn temporary(&self) -> Result<NamedTempFile, FileError> {
         atomic::stage(&self.path).map_err(|error| FileError::write(&self.path, error))
     }
@@ -274,14 +274,13 @@ impl Replacement {
     /// Writes the TOML file, which names the tensors that were placed, and removes the tensors that it named before.
     pub(crate) fn commit(mut self, text: &str) -> Result<(), FileError> {
         let replaced = named_by(&self.path);
-        atomic::write(&self.path, |file| file.write_all(text.as_bytes()))
-            .map_err(|error| FileError::write(&self.path, error))?;
+        atomic::write_bytes(&self.path, text.as_bytes()).map_err(|error| FileError::write(&self.path, error))?;
         self.added.clear();
         let unused = replaced
             .into_iter()
             .filter(|old| is_generated(&self.stem, old) && !self.placed.contains(old));
         for old in not_mentioned(&self.path, unused.collect()) {
-            // It's only in the way; failing to remove it harms nothing.
+            // An unused file is harmless, so a failure to remove it is ignored.
             let _ = fs::remove_file(self.path.with_file_name(old));
         }
         Ok(())
@@ -296,43 +295,43 @@ impl Drop for Replacement {
     }
 }
 
-/// The tensors' files that a TOML file names now, if there is such a TOML file. It need not be valid otherwise.
+/// The tensor files that a TOML file names, if it exists. The rest of the file may be invalid.
 fn named_by(path: &Path) -> Vec<String> {
     #[derive(Deserialize)]
-    struct Table {
-        weights: Files,
+    struct WeightsOnly {
+        weights: WeightsTables,
     }
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Files {
-        One(File),
-        Several(Vec<File>),
+    enum WeightsTables {
+        One(FileKey),
+        Several(Vec<FileKey>),
     }
     #[derive(Deserialize)]
-    struct File {
+    struct FileKey {
         file: String,
     }
 
-    let read = || -> Option<Table> {
+    let read = || -> Option<WeightsOnly> {
         let bytes = read::whole(path, "the TOML file", MAX_MAP_TOML_BYTES).ok()?;
         toml::from_str(std::str::from_utf8(&bytes).ok()?).ok()
     };
     match read().map(|table| table.weights) {
         None => Vec::new(),
-        Some(Files::One(file)) => vec![file.file],
-        Some(Files::Several(files)) => files.into_iter().map(|file| file.file).collect(),
+        Some(WeightsTables::One(file)) => vec![file.file],
+        Some(WeightsTables::Several(files)) => files.into_iter().map(|file| file.file).collect(),
     }
 }
 
-/// Whether [`Weights::of`] could have given this name.
+/// Whether this name has the form that [`Weights::of`] gives.
 fn is_generated(stem: &str, name: &str) -> bool {
     name.strip_prefix(stem)
         .and_then(|rest| rest.strip_prefix('-')?.strip_suffix(EXTENSION))
         .is_some_and(|digits| digits.len() == DIGITS_IN_NAME && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// Those of `names` that no TOML file beside `path` mentions: someone may have copied a TOML file without its tensors.
-/// What can't be read counts as a mention of all.
+/// Those of `names` that no other TOML file in the folder of `path` mentions, since a TOML file may have been copied
+/// without its tensors. A file that can't be read counts as mentioning all of them.
 fn not_mentioned(path: &Path, mut names: Vec<String>) -> Vec<String> {
     if names.is_empty() {
         return names;
@@ -372,7 +371,7 @@ fn stem_of(path: &Path) -> Result<&str, FileError> {
     })
 }
 
-/// Whether a name can only mean a file in the same folder, on whatever system.
+/// Whether a name means a file in the same folder on every operating system.
 fn is_plain(name: &str) -> bool {
     !name.starts_with('.') && !name.contains(|letter: char| matches!(letter, '/' | '\\' | ':') || letter.is_control())
 }

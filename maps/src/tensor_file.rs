@@ -18,12 +18,11 @@ const HASHED_AT_A_TIME: u64 = 16 << 20;
 
 /// An open safetensors file whose layout has been checked. None of its tensors has been read.
 ///
-/// The file stays open, so its tensors can be read even after another took its place or its name was removed: this
-/// crate writes files whole and under a name made of their content (see [`atomic`](crate::atomic) and `store`), and
-/// never changes one that is there. Someone else may. Of a file that is written to in place, a mapped tensor may show
-/// the new bytes: those read before its hash is checked are found, those after are not. A file that was cut short is
-/// found when the next tensor is mapped; one that is cut short while a tensor is in use ends the process (SIGBUS), as
-/// the system has nothing to show in its place.
+/// The file stays open, so its tensors can be read even after it was replaced or deleted. This crate writes files
+/// atomically, under a name made from their content (see [`atomic`](crate::atomic) and `store`), and never changes an
+/// existing one. Other programs may. If a file is written to in place, a mapped tensor may show the new bytes: changes
+/// before its hash is checked are found, later ones are not. A file that was cut short is found when the next tensor is
+/// mapped; if it is cut short while a tensor is in use, the process ends (SIGBUS).
 #[derive(Debug)]
 pub(crate) struct TensorFile {
     path: PathBuf,
@@ -70,12 +69,12 @@ impl TensorFile {
         self.length
     }
 
-    /// Maps a tensor's bytes, which [`Layout::range`] has found, into memory. Nothing is read before it's looked at.
+    /// Maps a tensor's bytes, as found by [`Layout::range`], into memory. They are read on first access.
     pub(crate) fn tensor(&self, range: &Range<usize>) -> Result<Mmap, FileError> {
         self.map(self.data + range.start as u64, range.len())
     }
 
-    /// The SHA-256 of the whole file, as 64 lower-case hex digits. Reads it in pieces, whatever its size.
+    /// The SHA-256 of the whole file, as 64 lower-case hex digits. Reads the file in pieces.
     pub(crate) fn sha256(&self) -> Result<String, FileError> {
         let mut hash = Sha256::new();
         let mut at = 0;
@@ -96,8 +95,8 @@ impl TensorFile {
             return Err(Problem::Safetensors { message }.within(&self.path));
         }
         // SAFETY: the bytes must not change while they are mapped. This crate never writes to a file under its final
-        // name, and the file was at least this long a moment ago. That others leave it alone can't be checked; what
-        // happens if they don't is said at the type.
+        // name, and the file was at least this long a moment ago. Whether other programs write to it can't be checked;
+        // the type's documentation says what happens then.
         unsafe { MmapOptions::new().offset(offset).len(length).map(&self.file) }.map_err(failed)
     }
 }
@@ -133,7 +132,7 @@ mod tests {
         (folder, path)
     }
 
-    /// What a tensor is mapped to, as numbers.
+    /// The numbers of a mapped tensor.
     fn values(file: &TensorFile, name: &str) -> Result<Vec<f32>, FileError> {
         let range = file.layout().range(name, Dtype::F32, &[2]).unwrap();
         let bytes = file.tensor(&range)?;

@@ -251,7 +251,7 @@ fn check_layout(tensors: &[(String, Tensor)]) -> Result<(), Problem> {
 
 fn check_header(length: usize) -> Result<(), Problem> {
     if length > MAX_HEADER_BYTES {
-        let message = format!("a header of {length} bytes, expected {MAX_HEADER_BYTES} at most");
+        let message = format!("a header of {length} bytes, expected at most {MAX_HEADER_BYTES}");
         return Err(Problem::Safetensors { message });
     }
     Ok(())

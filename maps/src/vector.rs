@@ -66,8 +66,8 @@ use mapped::MappedTable;
 
 mod mapped;
 
-/// How far the stated norm may be from the tensor's, as a share of the latter. Far more than rounding takes (both are
-/// summed up in `f64`, though a hand-written file may round to a few digits), and less than a slip would.
+/// How far the stated norm may be from the tensor's, relative to the latter. That is far more than rounding needs (both
+/// are sums in `f64`, but a hand-written file may round to a few digits) and less than a wrong number would differ.
 const NORM_TOLERANCE: f64 = 1e-3;
 
 /// Which token's residual stream the directions were found on.
@@ -77,8 +77,8 @@ const NORM_TOLERANCE: f64 = 1e-3;
 pub enum TokenPosition {
     /// The last token of each text.
     Last,
-    /// The mean over all of a text's tokens but the first, whose state is of another size in most models; of a text of
-    /// one token, that one.
+    /// The mean over all of a text's tokens but the first, whose state has another norm in most models; for a text of
+    /// one token, that token.
     Mean,
     /// The first token in which the two texts of a pair differ: the answer, where they share the question.
     Answer,
@@ -124,9 +124,9 @@ pub struct LayerVector {
     /// Mean L2 norm of the residual stream at this layer, so that scales can be given relative to it: over the texts
     /// that the vector was found on, or over those that its map was fitted on. Finite, 0 or more.
     pub mean_norm: f64,
-    /// How well the direction separates held-out pairs: area under the ROC curve, 0 to 1, where 0.5 is chance.
+    /// Area under the ROC curve on held-out pairs, 0 to 1, where 0.5 is chance.
     pub auroc: Option<f64>,
-    /// Where the stream's component along the direction lies on neutral text, so that scales can be given in standard deviations.
+    /// The stream's component along the direction on neutral text, so that scales can be given in standard deviations.
     pub neutral: Option<Spread>,
 }
 
@@ -155,7 +155,7 @@ impl LayerVector {
     }
 }
 
-/// Steering vectors in one model's residual stream. Always valid: see [`VectorFile::new`] for what that means.
+/// Steering vectors in one model's residual stream. Always valid: see [`VectorFile::new`] for the conditions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorFile {
     header: VectorHeader,
@@ -166,44 +166,40 @@ pub struct VectorFile {
 }
 
 impl VectorFile {
-    /// What the key `format` says.
+    /// The value of the key `format`.
     pub const FORMAT: &'static str = "steermap-vector/1";
 
-    /// Puts a native vector's file together. The layers can come in any order.
+    /// Makes the file of a native vector. The layers can be in any order.
     ///
     /// # Errors
     ///
     /// The first of these that doesn't hold:
     ///
-    /// * all texts say something, hashes are spelled as hashes, `seed` fits TOML ([`Problem::Value`]);
+    /// * no text is blank, hashes are spelled as hashes, `seed` fits TOML ([`Problem::Value`]);
     /// * `hidden_size` and `num_layers` are 1 to 2147483647 ([`Problem::Value`]);
-    /// * there is a layer ([`Problem::NoLayers`]), every layer is below `num_layers` ([`Problem::LayerOutOfRange`])
-    ///   and there once ([`Problem::DuplicateLayer`]);
+    /// * there is a layer ([`Problem::NoLayers`]), and every layer is below `num_layers` ([`Problem::LayerOutOfRange`])
+    ///   and listed once ([`Problem::DuplicateLayer`]);
     /// * every `mean_norm` is finite and 0 or more, every `auroc` is 0 to 1 ([`Problem::Value`]);
     /// * every direction is of `hidden_size` ([`Problem::Shape`]) finite numbers ([`Problem::NotFinite`]), and not all
     ///   of them are 0 ([`Problem::ZeroVector`]).
     pub fn new(header: VectorHeader, layers: Vec<LayerVector>) -> Result<Self, Problem> {
-        Self::put_together(header, layers, None)
+        Self::checked(header, layers, None)
     }
 
-    /// Puts a mapped vector's file together: `header.model` is the target, and `mapped` says where the directions came
+    /// Makes the file of a mapped vector: `header.model` is the target, and `mapped` says where the directions came
     /// from. [`MapFile::apply`](crate::MapFile::apply) and
     /// [`MappedVector::into_vector_file`](crate::MappedVector::into_vector_file) do this for a whole vector.
     ///
     /// # Errors
     ///
-    /// As [`VectorFile::new`]; and what `mapped` says must be said, its hash spelled as a hash, and `source_layers`
-    /// there for every layer and for no other ([`Problem::Value`]), without a layer twice
+    /// As [`VectorFile::new`]; and no text of `mapped` may be blank, its hash must be spelled as a hash, and
+    /// `source_layers` must have every layer and no other ([`Problem::Value`]), without repeating a layer
     /// ([`Problem::RepeatedLayer`]).
     pub fn new_mapped(header: VectorHeader, layers: Vec<LayerVector>, mapped: Mapped) -> Result<Self, Problem> {
-        Self::put_together(header, layers, Some(mapped))
+        Self::checked(header, layers, Some(mapped))
     }
 
-    fn put_together(
-        header: VectorHeader,
-        mut layers: Vec<LayerVector>,
-        mapped: Option<Mapped>,
-    ) -> Result<Self, Problem> {
+    fn checked(header: VectorHeader, mut layers: Vec<LayerVector>, mapped: Option<Mapped>) -> Result<Self, Problem> {
         layers.sort_by_key(|layer| layer.layer);
         let file = Self { header, layers, mapped };
         file.check()?;
@@ -255,22 +251,22 @@ impl VectorFile {
                 neutral,
             });
         }
-        Self::put_together(header, layers, mapped).map_err(|problem| problem.within(path))
+        Self::checked(header, layers, mapped).map_err(|problem| problem.within(path))
     }
 
-    /// Writes the vector file so that, whenever anyone looks, `path` loads as all of what it was or all of what it is
-    /// to be: after an error too, and after a crash at any moment.
+    /// Writes the vector file atomically: at any moment, also after an error or a crash, `path` loads as the whole old
+    /// file or as the whole new one.
     ///
-    /// `path` is that of the TOML file and ends in `.toml`. The tensors go beside it, to
-    /// `NAME-<first 16 digits of their sha256>.safetensors`. So new tensors never overwrite old ones; they are written
-    /// and synced first, and the rename of the new TOML file over the old one is the single moment of change. With a
-    /// fixed name for the tensors there would be two renames, and a crash between them would leave an old TOML file
-    /// beside new tensors, which doesn't load.
+    /// `path` is that of the TOML file and ends in `.toml`. The tensors go beside it, to `NAME-<first 16 digits of
+    /// their sha256>.safetensors`, so new tensors never overwrite old ones. They are written and synced first; renaming
+    /// the new TOML file over the old one is the single step that replaces the vector. With a fixed name for the
+    /// tensors there would be two renames, and a crash between them would leave an old TOML file beside new tensors,
+    /// which doesn't load.
     ///
-    /// The tensors that the file named before are deleted last, if their name is of this form and no other TOML file
-    /// in the folder mentions them. A crash can leave unused tensors or a `.steermap-*.tmp` behind; both are harmless
-    /// and may be deleted. Writers of the same `path` must take turns. A reader needs no lock; if it meets
-    /// [`FileError::Missing`] for the tensors, the file was replaced just then, and loading again helps.
+    /// The tensors that the file named before are deleted last, if their name is of this form and no other TOML file in
+    /// the folder mentions them. A crash can leave unused tensors or a `.steermap-*.tmp` behind; both are harmless and
+    /// may be deleted. Writers of the same `path` must not run at the same time. A reader needs no lock; if the tensors
+    /// are missing ([`FileError::Missing`]), the file was replaced during the load, and loading again succeeds.
     ///
     /// # Errors
     ///
@@ -303,7 +299,7 @@ impl VectorFile {
         self.mapped.as_ref()
     }
 
-    /// The layers, one at least, in ascending order.
+    /// The layers, at least one, in ascending order.
     pub fn layers(&self) -> &[LayerVector] {
         &self.layers
     }
@@ -314,7 +310,8 @@ impl VectorFile {
         Some(&self.layers[index])
     }
 
-    /// One layer's direction as it was found, not normalised: `[hidden_size]`. `None` if the file hasn't that layer.
+    /// One layer's direction as it was found, not normalised: `[hidden_size]`. `None` if the file doesn't have that
+    /// layer.
     pub fn direction(&self, layer: usize) -> Option<&[f32]> {
         self.layer(layer).map(|layer| layer.direction.as_slice())
     }
@@ -359,7 +356,7 @@ fn norm(values: &[f32]) -> f64 {
     values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
 }
 
-/// Checks what is said of the layers (number, mean norm, AUROC), the tensors aside.
+/// Checks the layers' entries (number, mean norm, AUROC), without the tensors.
 fn check_listing(
     model: &ModelInfo,
     layers: impl IntoIterator<Item = (usize, f64, Option<f64>, Option<Spread>)>,
@@ -399,7 +396,7 @@ fn check_listing(
     }
 }
 
-/// Checks all that the TOML file says, the tensors aside.
+/// Checks the whole TOML file, without the tensors.
 fn check_toml(header: &VectorHeader, listed: &[LayerTable]) -> Result<(), Problem> {
     header.check()?;
     check_listing(
@@ -422,7 +419,7 @@ fn check_toml(header: &VectorHeader, listed: &[LayerTable]) -> Result<(), Proble
     }
 }
 
-/// Puts `[mapped]` and the source layers of the `[[layer]]` tables together. There must be both or neither.
+/// Joins `[mapped]` with the source layers of the `[[layer]]` tables. There must be both or neither.
 fn join_mapped(mapped: Option<MappedTable>, listed: &[LayerTable]) -> Result<Option<Mapped>, Problem> {
     let source_layers = listed
         .iter()
@@ -486,7 +483,7 @@ struct VectorTable {
     model: ModelTable,
     mapped: Option<MappedTable>,
     weights: Weights,
-    /// None at all is a [`Problem::NoLayers`], with a better message than a missing key's.
+    /// If there are none, [`Problem::NoLayers`] says so better than an error of a missing key.
     #[serde(default)]
     layer: Vec<LayerTable>,
     provenance: Provenance,

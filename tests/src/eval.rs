@@ -11,7 +11,7 @@ use steermap_examples::{family, server::binary};
 use steermap_maps::{
     AffineMap, FitReport, LayerPair, MapFile, MapHeader, ModelInfo, Numerics, Provenance, fingerprint_folder,
 };
-use steermap_report::result::{Evaluation, Kind};
+use steermap_report::result::{Evaluation, SteeringKind};
 
 use crate::{fixture, project};
 
@@ -153,7 +153,7 @@ pub struct TextReference {
     /// Number of the prompt.
     pub prompt: usize,
     /// Which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// 0 if unsteered.
     pub alpha: f64,
     /// What followed.

@@ -7,7 +7,7 @@ use steermap_mapper::behaviour::{Choices, cosine};
 use steermap_mapper::eval::Alphas;
 use steermap_mapper::eval::analysis::{Propensities, estimate, item_slopes, mean_slope, retention};
 use steermap_mapper::eval::conclusion::clusters;
-use steermap_mapper::eval::measure::{Direction, Prepared};
+use steermap_mapper::eval::measure::{Direction, PreparedTask};
 use steermap_mapper::statistics::{Resamples, quantiles, rank_p_value};
 use steermap_mapper::steerer::Steerer;
 use steermap_report::result::Estimate;
@@ -80,7 +80,7 @@ pub struct Measured {
 /// A concept that is ready to be measured.
 pub struct Concept<'a> {
     /// Its task, with its mean-difference vectors on both models.
-    pub task: &'a Prepared<'a>,
+    pub task: &'a PreparedTask<'a>,
     /// The measuring half of its items, as the source's tokens.
     pub on_source: Choices,
     /// The feature that it gave its name to.

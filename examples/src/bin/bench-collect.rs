@@ -21,7 +21,7 @@ use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
 use steermap_mapper::collect::side::SideSource;
 use steermap_mapper::collect::texts::WindowReader;
-use steermap_mapper::collect::{CollectJob, GROUP_TOKENS, Outcome};
+use steermap_mapper::collect::{CollectJob, CollectOutcome, GROUP_TOKENS};
 use steermap_mapper::corpus::{Corpus, TextOptions};
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::session::{ModelSource, Session};
@@ -178,7 +178,7 @@ async fn run(args: Args) -> Result<()> {
 
 /// Takes the statistics and forgets them.
 async fn collect(job: &CollectJob, sessions: &[Session; 2]) -> Result<()> {
-    let Outcome::Whole(_) = job.run_on(&sessions[0], &sessions[1], &AtomicBool::new(false)).await? else {
+    let CollectOutcome::Whole(_) = job.run_on(&sessions[0], &sessions[1], &AtomicBool::new(false)).await? else {
         bail!("the run was stopped");
     };
     std::fs::remove_file(&job.checkpoint).context("the checkpoint")

@@ -23,8 +23,8 @@ use steermap_mapper::capture::StreamCapture;
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::eval::halves::DrawnVectors;
-use steermap_mapper::eval::measure::Prepared;
-use steermap_mapper::eval::vectors::{self, Finding};
+use steermap_mapper::eval::measure::PreparedTask;
+use steermap_mapper::eval::vectors::{self, FindOptions};
 use steermap_mapper::eval::{Alphas, conclusion};
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::layers::LayerSelection;
@@ -333,9 +333,9 @@ async fn prepare<'a>(
     work: &Path,
     task: &'a Task,
     seed: u64,
-) -> Result<Prepared<'a>> {
+) -> Result<PreparedTask<'a>> {
     for (session, layer, native) in [(source, SOURCE_LAYER, false), (target, TARGET_LAYER, true)] {
-        let finding = Finding {
+        let finding = FindOptions {
             layers: vec![layer],
             drawn_layers: &[layer],
             method: Method::MeanDifference,
@@ -347,7 +347,7 @@ async fn prepare<'a>(
     }
     let (finding, _) = Choices::of(target, &task.finding).await?;
     let (measuring, _) = Choices::of(target, &task.measuring).await?;
-    Ok(Prepared {
+    Ok(PreparedTask {
         clusters: conclusion::clusters(task.kind, &measuring),
         finding_clusters: conclusion::clusters(task.kind, &finding),
         finding,

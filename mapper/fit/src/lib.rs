@@ -1,7 +1,7 @@
-//! Affine maps by ridge regression: rows of paired states in, maps out.
+//! Fits affine maps by ridge regression, from rows of paired states.
 //!
-//! [`stats`] takes what is needed of the rows, [`fit_pairs`] fits from that. This crate knows of no model, no text and no
-//! engine.
+//! [`stats`] collects sums and samples of the rows, and [`fit_pairs`] fits maps from them. This crate does not depend
+//! on models, text or the engine.
 //!
 //! For a pair with inputs `x` (the source's states, concatenated if there are several layers) and targets `y`, the map
 //! minimises over `A` and `p`
@@ -21,15 +21,17 @@
 //! | `ridge` | one decomposition per input, then every pair from it |
 //! | `low_rank` | the best map of every rank; which rank to take |
 //! | `solution` | a map rounded to f32, with its intercept |
-//! | `quality` | how good a map is on test rows, and how good doing nothing is |
-//! | [`error`] | what can go wrong |
+//! | `products` | products of columns |
+//! | `quality` | a map's quality on test rows, and that of the baselines |
+//! | [`error`] | errors of a fit |
 //!
-//! nalgebra's types at this edge; every large product and factorisation inside is faer's.
+//! The public interface uses nalgebra's types; every large product and factorisation inside uses faer.
 
 #![warn(missing_docs)]
 
 pub mod error;
 mod low_rank;
+mod products;
 mod quality;
 mod ridge;
 mod solution;
@@ -52,8 +54,7 @@ use quality::{Quality, TestSet};
 use ridge::Solver;
 use solution::Solution;
 
-/// A map, what it was fitted on, and how good it is. Every measure is of the map with its weights as they are here,
-/// rounded to the dtype that was asked for.
+/// A fitted map with its rows and its quality. Every measure is of the map with its rounded weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FittedPair {
     /// Which layers.
@@ -77,9 +78,9 @@ pub struct FittedPair {
     pub validation_rows: u64,
     /// Rows that all measures below come from.
     pub test_rows: u64,
-    /// R² over all dimensions at once: 1 less the sum of squared errors over the sum of squares about the test mean.
+    /// R² over all dimensions at once: 1 minus the sum of squared errors over the sum of squares about the test mean.
     pub r2: f64,
-    /// Median of the dimensions' own R², those that are constant on the test rows left out.
+    /// Median of the R² of single dimensions, without those that are constant on the test rows.
     pub r2_median: f64,
     /// R² over all dimensions by the map's rank, ascending: 1, 2, 4, 8 and so on, the largest possible, and `map_rank`;
     /// all at the same lambda, not rounded to f32. Empty with [`RankChoice::Full`].
@@ -88,7 +89,7 @@ pub struct FittedPair {
     pub r2_mean_baseline: f64,
     /// Its median over dimensions.
     pub r2_mean_baseline_median: f64,
-    /// R² of handing the source's state over as it is; only with one source layer and equal hidden sizes.
+    /// R² of the source's state as a prediction of the target's; only with one source layer and equal hidden sizes.
     pub r2_identity_baseline: Option<f64>,
     /// Its median over dimensions.
     pub r2_identity_baseline_median: Option<f64>,
@@ -107,24 +108,24 @@ pub struct FittedPair {
 /// A fitted map's linear part, `A`, `[d_T, d_in]`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FittedWeight {
-    /// As it is.
+    /// One matrix.
     Full(DMatrix<f32>),
-    /// As the product of two: `A = left right`.
+    /// The product of two matrices: `A = left right`.
     LowRank {
-        /// `[d_T, rank]`. Columns of length 1, those that explain most first, and orthogonal as far as they explain more
-        /// than rounding; zeros where nothing was left to explain.
+        /// `[d_T, rank]`. Columns of length 1, those that explain most first, and orthogonal as far as they explain
+        /// more than rounding; zeros where nothing was left to explain.
         left: DMatrix<f32>,
         /// `[rank, d_in]`
         right: DMatrix<f32>,
     },
 }
 
-/// What maps shall be like.
+/// Rank and dtype of the maps to fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapShape {
     /// Their rank.
     pub rank: RankChoice,
-    /// What their weights are rounded to, before anything is measured; they are handed over in f32 all the same.
+    /// The dtype that their weights are rounded to before they are measured. They are still returned in f32.
     pub dtype: FloatDtype,
 }
 
@@ -138,7 +139,7 @@ impl From<RankChoice> for MapShape {
     }
 }
 
-/// How good the map of one rank is.
+/// The quality of the map of one rank.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RankQuality {
     /// The map's rank.
@@ -147,8 +148,7 @@ pub struct RankQuality {
     pub r2: f64,
 }
 
-/// [`fit_each`], with all maps in memory at the end, in the layout's order. `progress` is told after each how many are
-/// done.
+/// As [`fit_each`], but returns all maps, in the layout's order. `progress` is called after each with the number done.
 ///
 /// # Errors
 ///
@@ -170,8 +170,8 @@ pub fn fit_pairs(
     Ok(fitted.into_iter().flatten().collect())
 }
 
-/// Fits the map of every pair and hands each over when it is done, with its place in the layout's list: one map is in
-/// memory at a time. Pairs with the same input come together, so the order is not the layout's.
+/// Fits the map of every pair and calls `each` with its index in the layout and the map, so that only one map is in
+/// memory at a time. Pairs with the same input follow each other, so the order is not the layout's.
 ///
 /// A lambda that is given, above 0 and not so small that the covariance's rounding matters takes per input one Cholesky
 /// factorisation and per pair two triangular solves of `[d_in, d_in]` with `[d_in, d_T]`. Else it is one symmetric
@@ -185,7 +185,7 @@ pub fn fit_pairs(
 ///
 /// # Errors
 ///
-/// What `each` returns, which ends the fit; else see [`FitError`].
+/// An error of `each`, which ends the fit; otherwise see [`FitError`].
 pub fn fit_each<E: From<FitError>>(
     statistics: &Statistics,
     ridge: RidgeChoice,
@@ -201,7 +201,7 @@ pub fn fit_each<E: From<FitError>>(
     for input in 0..plan.inputs.len() {
         let solver = Solver::of(statistics, input, ridge)?;
         let test = TestSet::of(statistics, input);
-        // If lambda is chosen on the validation rows too, their moments are there already.
+        // If lambda is chosen on the validation rows too, their moments are computed already.
         let own;
         let rule = match rank {
             RankChoice::Full => RankRule::Full,
@@ -225,7 +225,7 @@ pub fn fit_each<E: From<FitError>>(
     Ok(())
 }
 
-/// The map of one pair; of a low-rank fit also the components that it is the first of.
+/// The map of one pair; for a low-rank fit also the components, the first of which form the map.
 fn solve(
     statistics: &Statistics,
     place: usize,
@@ -256,7 +256,7 @@ fn solve(
     })
 }
 
-/// Puts a map and its numbers together.
+/// Assembles a map and its measures.
 fn report(
     statistics: &Statistics,
     place: usize,
@@ -297,9 +297,9 @@ fn report(
     }
 }
 
-/// Checks that every split that is needed has rows enough for what is asked of it.
+/// Checks that every split that is used has enough rows.
 fn check_rows(statistics: &Statistics, ridge: RidgeChoice, rank: RankChoice) -> Result<(), FitError> {
-    // One row has no spread: neither slopes nor an R² can come from it.
+    // One row has no variance, so neither slopes nor R² are defined.
     let validation = u64::from(ridge == RidgeChoice::Auto || rank == RankChoice::Auto);
     for (split, needed) in Split::ALL.into_iter().zip([2, validation, 2]) {
         let rows = match split {

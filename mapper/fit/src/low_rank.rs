@@ -1,15 +1,15 @@
 //! Maps of low rank: reduced-rank ridge regression in closed form.
 //!
-//! Of all `A` of rank `r` at most, `U_r U_r^T A` minimises the objective of the ridge fit, with its solution `A` and the
-//! first `r` eigenvectors `U_r` of `A (G/n + lambda I) A^T` (Mukherjee & Zhu, "Reduced rank ridge regression and its
-//! kernel extensions", Statistical Analysis and Data Mining 4, 2011; without penalty Izenman, "Reduced-rank regression
-//! for the multivariate linear model", Journal of Multivariate Analysis 5, 1975). The reason: for any `A'` the objective
-//! is that of `A` plus `||(A' - A) R||_F^2`, `R R^T = G/n + lambda I`, so the best `A' R` of rank `r` is the truncated
-//! singular value decomposition of `A R = F^T` (Eckart & Young).
+//! Of all `A` of rank `r` at most, `U_r U_r^T A` minimises the objective of the ridge fit, with its solution `A` and
+//! the first `r` eigenvectors `U_r` of `A (G/n + lambda I) A^T` (Mukherjee & Zhu, "Reduced rank ridge regression and
+//! its kernel extensions", Statistical Analysis and Data Mining 4, 2011; without penalty Izenman, "Reduced-rank
+//! regression for the multivariate linear model", Journal of Multivariate Analysis 5, 1975). The reason: for any `A'`
+//! the objective is that of `A` plus `||(A' - A) R||_F^2`, `R R^T = G/n + lambda I`, so the best `A' R` of rank `r` is
+//! the truncated singular value decomposition of `A R = F^T` (Eckart & Young).
 //!
 //! `F` is `[d_in, d_T]`. Its singular vectors come from the eigenvectors of the smaller of `F^T F` and `F F^T`. That
-//! squares singular values: directions that explain less than 1e-16 of what the first one explains are not told apart.
-//! They are no worse for it: the vectors are orthogonal to rounding, so that all of them together are `A` again.
+//! squares singular values, so directions that explain less than 1e-16 of what the first one explains can't be
+//! separated. This does no harm: the vectors are orthogonal up to rounding, so all of them together give `A` again.
 //!
 //! The error at every rank comes from one pass. With `u_i`, `a_i` the columns of both factors, centred on the *train*
 //! means,
@@ -25,24 +25,24 @@ use faer::{Mat, Side};
 use steermap_maps::FloatDtype;
 
 use crate::FitError;
-use crate::quality::{column_dots, quadratics};
+use crate::products::{column_dots, quadratics};
 use crate::ridge::{Solver, Whitened, lower_product, matvec, product};
 use crate::solution::Solution;
 use crate::stats::held_out::{InputMoments, PairMoments};
 use crate::stats::{Layout, Statistics};
 
-/// How much larger than the best rank's the squared error of [`RankChoice::Auto`]'s rank may be on validation rows.
+/// How much the squared error on validation rows of [`RankChoice::Auto`]'s rank may exceed that of the best rank.
 pub const AUTO_TOLERANCE: f64 = 0.01;
-/// The part of the sum of squares that an error can't be told from 0 below.
+/// Errors below this part of the sum of squares count as 0.
 const ROUNDING: f64 = 1e-12;
 
-/// Which rank maps have.
+/// The rank of maps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RankChoice {
-    /// Any: maps are kept whole.
+    /// Full: maps are kept as one matrix.
     #[default]
     Full,
-    /// This at most; 1 to the smaller of the two sizes of every pair.
+    /// At most this; from 1 to the smaller of the two sizes of every pair.
     Fixed(usize),
     /// Per pair the smallest whose squared error on validation rows is at most [`AUTO_TOLERANCE`] (1%) above the best
     /// rank's, at the lambda that was chosen for the full map. Where two factors would hold no fewer numbers than the
@@ -51,8 +51,8 @@ pub enum RankChoice {
 }
 
 impl RankChoice {
-    /// Checks that all pairs of a layout can have this rank. [`fit_pairs`](crate::fit_pairs) does it too; here it is to
-    /// be done before there are statistics.
+    /// Checks that all pairs of a layout can have this rank. [`fit_pairs`](crate::fit_pairs) checks it too; this is for
+    /// a check before statistics are collected.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl RankChoice {
     }
 }
 
-/// What the rank of a pair is once there are moments.
+/// How the rank of a pair is determined during a fit.
 pub(crate) enum RankRule<'a> {
     /// Any.
     Full,
@@ -84,8 +84,8 @@ pub(crate) enum RankRule<'a> {
 /// A ridge solution as a sum of maps of rank 1, of which the first `r` are the best map of rank `r`.
 pub(crate) struct Components {
     lambda: f64,
-    /// `u_i`: of length 1, or 0 where nothing is left to explain, and orthogonal as far as they explain more than rounding.
-    /// `[d_T, k]`, `k` the smaller of both sizes.
+    /// `u_i`: of length 1, or 0 where nothing is left to explain, and orthogonal as far as they explain more than
+    /// rounding. `[d_T, k]`, `k` the smaller of both sizes.
     left: Mat<f64>,
     /// `a_i`: `A = sum of u_i a_i^T`. `[d_in, k]`
     right: Mat<f64>,
@@ -148,8 +148,8 @@ impl Components {
         self.left.ncols()
     }
 
-    /// Sums of squared errors on held-out rows: of the train mean, of the map of rank 1, and so on to the whole one, none
-    /// of them rounded. `input` and `target` are the moments of one pair.
+    /// Sums of squared errors on held-out rows: of the train mean, of the map of rank 1, and so on to the whole one,
+    /// none of them rounded. `input` and `target` are the moments of one pair.
     pub fn errors(
         &self,
         statistics: &Statistics,
@@ -255,8 +255,8 @@ pub(crate) fn smallest_sufficient(errors: &[f64]) -> usize {
         .map_or(from_one.len(), |place| place + 1)
 }
 
-/// The ranks that quality is told of: 1, 2, 4, 8 and so on below `all`, `all`, and the chosen one. Ascending.
-pub(crate) fn told_ranks(chosen: usize, all: usize) -> Vec<usize> {
+/// The ranks whose quality is reported: 1, 2, 4, 8 and so on below `all`, `all`, and the chosen one. Ascending.
+pub(crate) fn reported_ranks(chosen: usize, all: usize) -> Vec<usize> {
     let powers = std::iter::successors(Some(1usize), |rank| rank.checked_mul(2));
     let mut ranks: Vec<usize> = powers.take_while(|&rank| rank < all).chain([chosen, all]).collect();
     ranks.sort_unstable();

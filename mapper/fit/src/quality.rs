@@ -1,4 +1,4 @@
-//! How good a map is, on test rows alone.
+//! The quality of a map, measured on test rows only.
 //!
 //! From test moments about the test means, a row `a` of `A` and the intercept `p` of dimension `j`:
 //!
@@ -10,18 +10,15 @@
 //! which is scikit-learn's `r2_score` (`multioutput="raw_values"`); over all dimensions at once numerator and
 //! denominator are summed first. The errors by rank of a low-rank fit are explained in `low_rank`.
 
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par};
-use rayon::prelude::*;
-
-use crate::low_rank::{Components, told_ranks};
-use crate::ridge::{PANEL, matvec, product};
+use crate::low_rank::{Components, reported_ranks};
+use crate::products::{column_dots, quadratics};
+use crate::ridge::{matvec, product};
 use crate::solution::Solution;
 use crate::stats::Statistics;
 use crate::stats::held_out::{InputMoments, PairMoments};
 use crate::{FitError, RankQuality};
 
-/// R² over all dimensions, and the median of the dimensions' own.
+/// R² over all dimensions, and the median R² of single dimensions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct R2 {
     pub all: f64,
@@ -46,7 +43,7 @@ pub(crate) struct TestSet<'a> {
 }
 
 impl<'a> TestSet<'a> {
-    /// Gathers.
+    /// Computes the moments of the test rows.
     pub fn of(statistics: &'a Statistics, input: usize) -> Self {
         Self {
             input,
@@ -108,7 +105,7 @@ impl<'a> TestSet<'a> {
             let errors = components.errors(statistics, pair, &self.moments, &test);
             let total: f64 = squares.iter().sum();
             let r2 = |rank: usize| 1.0 - errors[rank].max(0.0) / total;
-            let ranks = told_ranks(solution.rank, components.count()).into_iter();
+            let ranks = reported_ranks(solution.rank, components.count()).into_iter();
             ranks.map(|rank| RankQuality { rank, r2: r2(rank) }).collect()
         });
         let quality = Quality {
@@ -155,32 +152,7 @@ impl<'a> TestSet<'a> {
     }
 }
 
-/// `a G a^T` of each column `a^T` of `columns`; `lower` is `G`'s lower triangle. With `L` that triangle and `D` the
-/// diagonal it is `2 a L a^T - a D a^T`, half the work of a product with the whole.
-pub(crate) fn quadratics(lower: MatRef<'_, f64>, columns: MatRef<'_, f64>) -> Vec<f64> {
-    let (all, half) = (BlockStructure::Rectangular, BlockStructure::TriangularLower);
-    let diagonal: Vec<f64> = lower.diagonal().column_vector().iter().copied().collect();
-    let panel = |start: usize| {
-        let part = columns.subcols(start, PANEL.min(columns.ncols() - start));
-        let mut product = Mat::zeros(part.nrows(), part.ncols());
-        triangular::matmul(&mut product, all, Accum::Replace, lower, half, part, all, 2.0, Par::Seq);
-        for (product, column) in product.col_iter_mut().zip(part.col_iter()) {
-            let pairs = product.iter_mut().zip(column.iter().zip(&diagonal));
-            pairs.for_each(|(product, (value, diagonal))| *product -= diagonal * value);
-        }
-        column_dots(product.as_ref(), part)
-    };
-    let starts: Vec<usize> = (0..columns.ncols()).step_by(PANEL).collect();
-    starts.into_par_iter().flat_map_iter(panel).collect()
-}
-
-/// The dot product of each column of `a` with that of `b`.
-pub(crate) fn column_dots(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Vec<f64> {
-    let dot = |(a, b): (faer::ColRef<'_, f64>, faer::ColRef<'_, f64>)| a.iter().zip(b.iter()).map(|(a, b)| a * b).sum();
-    a.col_iter().zip(b.col_iter()).map(dot).collect()
-}
-
-/// R² from the sums of squared errors and of squares, per dimension. One dimension at least isn't constant.
+/// R² from the sums of squared errors and of squares, per dimension. At least one dimension must not be constant.
 fn r2(errors: &[f64], squares: &[f64]) -> R2 {
     // A perfect map's error may round to just below 0.
     let errors = || errors.iter().map(|error| error.max(0.0));

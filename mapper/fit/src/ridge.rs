@@ -2,12 +2,12 @@
 //!
 //! With `G` the train rows' centred Gram matrix, `C` their centred cross products and `n` their number, the optimum is
 //! `A^T = (G/n + lambda I)^-1 C/n` and `p = mean_y - A mean_x` (Hastie, Tibshirani & Friedman, "The Elements of
-//! Statistical Learning", 3.4.1). With `G/n = Q S Q^T` and `B = Q^T C/n` it is `A^T = Q diag(f) B`, `f = 1/(s + lambda)`,
-//! for any lambda; with lambda given, a Cholesky factorisation of `G/n + lambda I` costs a small part of that.
-//! `Solver::of` decides.
+//! Statistical Learning", 3.4.1). With `G/n = Q S Q^T` and `B = Q^T C/n` it is `A^T = Q diag(f) B`, `f = 1/(s +
+//! lambda)`, for any lambda; with lambda given, a Cholesky factorisation of `G/n + lambda I` costs a small part of
+//! that. `Solver::of` decides.
 //!
-//! Both give a root `R` with `R R^T = G/n + lambda I`: the Cholesky factor, or `Q diag(1/sqrt(f))`. The solution is taken
-//! in two steps, `F = R^-1 C/n` and `A^T = R^-T F`, since a low-rank map needs `F` (see `low_rank`).
+//! Both give a root `R` with `R R^T = G/n + lambda I`: the Cholesky factor, or `Q diag(1/sqrt(f))`. The solution is
+//! taken in two steps, `F = R^-1 C/n` and `A^T = R^-T F`, since a low-rank map needs `F` (see `low_rank`).
 //!
 //! The error on other rows needs no solution either. With their moments `G', C'` and squares `t'` about the *train*
 //! means,
@@ -70,7 +70,7 @@ pub(crate) enum Solver<'a> {
     Eigen(Box<Spectrum>, Penalty<'a>),
 }
 
-/// What lambda is once there is a spectrum.
+/// How lambda is determined during a fit.
 pub(crate) enum Penalty<'a> {
     /// This.
     Given(f64),
@@ -164,7 +164,7 @@ pub(crate) struct Whitened {
 fn relative_error(precision: Precision, d: usize) -> f64 {
     let (d, epsilon) = (d as f64, precision.epsilon());
     match precision {
-        // The bound of the decomposition's own rounding, as numpy's `matrix_rank` has it.
+        // The bound of the decomposition's own rounding, as in numpy's `matrix_rank`.
         Precision::F64 => d * epsilon,
         // The spectral norm of independent errors of an epsilon in each entry (Wigner) is of this size.
         Precision::F32 => d.sqrt() * epsilon,

@@ -1,4 +1,4 @@
-//! A solved map as it is handed out: rounded to the dtype that it is written in, with the intercept that belongs to the rounded weights.
+//! A solved map, rounded to the dtype that it is written in, with the intercept for the rounded weights.
 
 use faer::{Mat, MatRef};
 use nalgebra::{DMatrix, DVector};
@@ -17,7 +17,7 @@ pub(crate) struct Solution {
     pub weight: Mat<f64>,
     /// `p`, `[d_T]`.
     pub bias: Vec<f32>,
-    /// Where the map is kept as two factors.
+    /// The factors of a map that is kept as two.
     factors: Option<Factors>,
 }
 

@@ -10,10 +10,11 @@ use crate::result::Evaluation;
 ///
 /// # Errors
 ///
-/// Names a number that isn't finite: JSON has none such.
+/// A number isn't finite, which JSON can't hold; the message names its field.
 pub(crate) fn text(evaluation: &Evaluation) -> Result<String> {
     let text = indented(&serde_json::to_value(evaluation).context("report.json")?, 0) + "\n";
-    // A number that isn't finite has become `null`, which is no number, or looks missing where it may be.
+    // A number that isn't finite has become `null`: an error where a number is required, an absent value where it is
+    // optional.
     let back = parse(&text).context("report.json: expected finite numbers only")?;
     if &back != evaluation {
         let (given, read) = (format!("{evaluation:#?}"), format!("{back:#?}"));
@@ -22,24 +23,24 @@ pub(crate) fn text(evaluation: &Evaluation) -> Result<String> {
             .find(|(given, read)| given != read)
             .and_then(|(given, _)| given.trim().split(':').next());
         bail!(
-            "report.json: {}: found no number, expected finite numbers only",
+            "report.json: {}: found a number that is not finite, expected finite numbers only",
             field.unwrap_or("a field")
         );
     }
     Ok(text)
 }
 
-/// An evaluation of its JSON.
+/// Reads an evaluation from JSON.
 ///
 /// # Errors
 ///
-/// Another format, or a field that is wrong; both say what was found and what was expected.
+/// Another format, or a field that is wrong; the message says what was found and what was expected.
 pub(crate) fn parse(text: &str) -> Result<Evaluation> {
     #[derive(Deserialize)]
-    struct Head {
+    struct FormatHeader {
         format: String,
     }
-    let head: Head = serde_json::from_str(text).context("found no report, expected JSON with a format")?;
+    let head: FormatHeader = serde_json::from_str(text).context("found no report, expected JSON with a format")?;
     ensure!(
         head.format == Evaluation::FORMAT,
         "format: found {:?}, expected {:?}",
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_none_is_refused_by_its_name() {
+    fn numbers_that_are_not_finite_are_refused_by_name() {
         type Spoil = fn(&mut Evaluation);
         let spoils: [(Spoil, &str); 5] = [
             (|e| e.run.perplexity_budget = f64::NAN, "run.perplexity_budget"),
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_report_is_told() {
+    fn errors_say_what_is_wrong_with_the_file() {
         let text = text(&sample(&Size::single())).unwrap();
         for (bad, words) in [
             ("", "found no report"),

@@ -1,17 +1,17 @@
-//! Numbers as people read them: sensible digits and a real minus sign.
+//! Numbers for readers: sensible digits and a typographic minus sign.
 
 /// How a number is rounded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Digits {
-    /// So many decimals; as [`Digits::Auto`] from ten thousand on.
+    /// This many decimals; from 10000 on, as [`Digits::Auto`].
     Fixed(usize),
-    /// About three digits that count, whatever the size.
+    /// About three significant digits.
     Auto,
     /// [`Digits::Auto`] with a plus sign before positive numbers.
     Signed,
 }
 
-/// What stands in the place of a number that is none.
+/// Shown in place of a number that is missing or not finite.
 pub(crate) const NONE: &str = "n/a";
 
 /// A rounded number; [`NONE`] if it isn't finite.
@@ -25,7 +25,7 @@ pub(crate) fn text(value: f64, digits: Digits) -> String {
         _ if value == 0.0 => "0".to_string(),
         _ if size >= 1e6 => format!("{value:.2e}"),
         _ if size < 0.000995 => format!("{value:.1e}"),
-        // Two decimals from 0.1 on; below, two digits that count. A little more, so that 99.96 is 100.
+        // Two decimals from 0.1 on; below, two significant digits. A little more, so that 99.96 is 100.
         _ => {
             let decimals = if size < 0.0995 { 1.0 } else { 2.0 } - (size * 1.0005).log10().floor();
             format!(
@@ -34,7 +34,7 @@ pub(crate) fn text(value: f64, digits: Digits) -> String {
             )
         }
     };
-    // What rounds to nothing has no sign.
+    // A number that rounds to 0 has no sign.
     let digits_of = rounded.split('e').next().unwrap_or_default();
     let zero = digits_of.chars().all(|c| matches!(c, '-' | '0' | '.'));
     let plain = if zero {
@@ -51,12 +51,12 @@ pub(crate) fn two(value: f64) -> String {
     text(value, Digits::Fixed(2))
 }
 
-/// A number as the JSON has it, for `data-value`.
+/// A number as in the JSON, for `data-value`.
 pub(crate) fn exact(value: f64) -> String {
     serde_json::to_string(&value).unwrap_or_default()
 }
 
-/// A whole number with its thousands apart: `12 345`, four digits together.
+/// A whole number with its thousands separated, `12 345`; up to four digits stay together.
 pub(crate) fn grouped(value: u64) -> String {
     let digits = value.to_string();
     if digits.len() < 5 {
@@ -64,11 +64,11 @@ pub(crate) fn grouped(value: u64) -> String {
     }
     let groups = digits.as_bytes().rchunks(3).rev();
     let groups: Vec<&str> = groups.filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    // A narrow space that doesn't break.
+    // A narrow no-break space.
     groups.join("\u{202f}")
 }
 
-/// Layers as people name a pair: `14 → 11`, `12+14 → 11`.
+/// A layer pair: `14 → 11`, `12+14 → 11`.
 pub(crate) fn layers(source: &[usize], target: usize) -> String {
     format!("{} \u{2192} {target}", steermap_maps::map::spell_source_layers(source))
 }

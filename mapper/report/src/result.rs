@@ -1,12 +1,12 @@
-//! What an evaluation found: all that the report shows, as `report.json` has it.
+//! The result of an evaluation: everything that the report shows, in the form of `report.json`.
 //!
-//! Alphas are in units of the target stream's mean norm at the steered layer, unless a field says otherwise; propensities are
-//! differences of logits. Intervals are 95%: percentile bootstraps over clusters of items, seeded, and those of retention are
-//! wider by what the vectors themselves vary ([`HalfSamples`]).
+//! Alphas are in units of the target stream's mean norm at the steered layer, unless a field says otherwise;
+//! propensities are differences of logits. Intervals are 95%: percentile bootstraps over clusters of items, seeded;
+//! those of retention also include the uncertainty of the vectors ([`HalfSamples`]).
 
 use serde::{Deserialize, Serialize};
 
-/// All of an evaluation.
+/// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
@@ -27,7 +27,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// What `format` says.
+    /// The value of `format`.
     pub const FORMAT: &'static str = "steermap-eval/2";
 }
 
@@ -61,8 +61,8 @@ pub struct Run {
     pub map: MapRun,
     /// How vectors are found: `mean-difference`, ...
     pub method: String,
-    /// `relative` (alphas were given in units of the mean norm) or `absolute` (as lengths of the offset, as the paper has
-    /// them).
+    /// `relative` (alphas were given in units of the mean norm) or `absolute` (as lengths of the offset, as the paper
+    /// has them).
     pub alpha_unit: String,
     /// The alphas as they were given.
     pub alphas: Vec<f64>,
@@ -70,13 +70,13 @@ pub struct Run {
     pub protocol: Protocol,
     /// Resamples of each bootstrap.
     pub resamples: usize,
-    /// Most that a proposed spec may multiply perplexity by.
+    /// The factor by which a proposed spec may raise perplexity at most.
     pub perplexity_budget: f64,
-    /// Who judged the texts, if anybody was asked.
+    /// The model that judged the texts, if there was one.
     pub judge: Option<JudgeRun>,
     /// Where it ran: `cpu`, `cuda`, `metal`.
     pub device: String,
-    /// Time that it took, without what was taken up from an earlier run, in seconds.
+    /// Time that this run took, without earlier runs that it continued, in seconds.
     pub seconds: f64,
 }
 
@@ -88,7 +88,7 @@ pub struct JudgeRun {
     pub url: String,
     /// Its name there.
     pub model: String,
-    /// What it is told.
+    /// Its instructions.
     pub rubric: String,
 }
 
@@ -102,12 +102,12 @@ pub struct Protocol {
     pub band_is: String,
     /// The layer of the band at which the curves, the decisive control and the texts are measured.
     pub layer: usize,
-    /// Layers with a direct share above this are left out of the headlines (see [`LayerResult::direct_share`]); `None`: all
-    /// are taken.
+    /// Layers with a direct share above this are left out of the headlines (see [`LayerResult::direct_share`]); `None`:
+    /// all are taken.
     pub most_direct: Option<f64>,
     /// Draws of the decisive control per task.
     pub control_draws: usize,
-    /// Most items that a control is measured on.
+    /// Maximum number of items that a control is measured on.
     pub control_items: usize,
     /// A task is carried only if all of its retention's interval lies between these.
     pub retention_bounds: [f64; 2],
@@ -125,7 +125,7 @@ pub struct Protocol {
 pub struct ModelRun {
     /// Id or folder name.
     pub model: String,
-    /// What identifies weights and tokenizer.
+    /// Fingerprint of weights and tokenizer.
     pub fingerprint: String,
     /// Width of the stream.
     pub hidden_size: usize,
@@ -145,7 +145,7 @@ pub struct MapRun {
     pub name: String,
     /// Of the TOML file.
     pub sha256: String,
-    /// `linear` (`A v`) or, as the paper has it, `affine` (`A v + p`).
+    /// `linear` (`A v`) or, as in the paper, `affine` (`A v + p`).
     pub offset: String,
     /// What it was fitted on.
     pub corpus: String,
@@ -161,8 +161,8 @@ pub struct Representation {
     pub text: String,
     /// Its hash.
     pub text_sha256: String,
-    /// Whether only documents were taken that the map's own rule holds out (`true`), or all (`false`: the text isn't the one
-    /// that the map was fitted on).
+    /// Whether only documents were taken that the map's own rule holds out (`true`), or all (`false`: the text isn't
+    /// the one that the map was fitted on).
     pub held_out: bool,
     /// Documents.
     pub documents: usize,
@@ -170,8 +170,8 @@ pub struct Representation {
     pub positions: usize,
     /// By fitted pair.
     pub pairs: Vec<PairResult>,
-    /// Debiased linear CKA of every source layer with every target layer, `[source layer][target layer]`; slightly below 0
-    /// where layers share nothing.
+    /// Debiased linear CKA of every source layer with every target layer, `[source layer][target layer]`; slightly
+    /// below 0 where layers share nothing.
     pub cka: Vec<Vec<f64>>,
 }
 
@@ -223,23 +223,23 @@ pub struct Spread {
     pub range: [f64; 2],
 }
 
-/// Which vector steers.
+/// What steers: one of the vectors, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// None.
+pub enum SteeringKind {
+    /// Nothing.
     Unsteered,
-    /// Found on the target itself.
+    /// The vector found on the target itself.
     Native,
-    /// Found on the source and carried over.
+    /// The vector found on the source and carried through the map.
     Mapped,
-    /// Found on the source and used as it is, where sizes agree.
+    /// The vector found on the source, without the map, where sizes agree.
     Unmapped,
     /// A random direction.
     Random,
-    /// A random direction of the source, carried over.
+    /// A random direction of the source, carried through the map.
     MappedRandom,
-    /// None: asked for in the prompt instead.
+    /// Nothing; the prompt asks for the concept instead.
     Prompted,
 }
 
@@ -249,7 +249,7 @@ pub enum Kind {
 pub struct TaskResult {
     /// Its name.
     pub name: String,
-    /// What behaviour it is.
+    /// The behaviour, in a sentence.
     pub description: String,
     /// What a positive propensity stands for.
     pub positive: String,
@@ -287,8 +287,8 @@ pub struct TaskResult {
     pub cosine: f64,
     /// Cosines of mapped random directions and the native vector.
     pub random_cosines: Spread,
-    /// How well the source's vector separates pairs that it was not made from (area under the ROC curve, cross-validated; the
-    /// last of the source's layers).
+    /// How well the source's vector separates pairs that it was not made from (area under the ROC curve,
+    /// cross-validated; the last of the source's layers).
     pub source_auroc: Option<f64>,
     /// The same of the native vector.
     pub native_auroc: Option<f64>,
@@ -304,17 +304,18 @@ pub struct TaskResult {
     pub native_steers: NativeSteers,
     /// Slope with the mapped vector over that with the native one, on the measuring half.
     pub retention: Estimate,
-    /// What the vectors' own uncertainty adds to retention's interval. `None` of fewer than four pairs.
+    /// The uncertainty of the vectors, which the interval of retention includes. `None` for fewer than four pairs.
     pub half_samples: Option<HalfSamples>,
-    /// What other directions retain, the decisive control first.
+    /// The controls, the decisive one first.
     pub controls: Vec<Control>,
     /// Whether the mapped vector moves its own task more than it moves the others. `None` of a single task.
     pub specificity: Option<Specificity>,
-    /// By item: Pearson correlation over alphas of the propensities with the native and with the mapped vector. Items where
-    /// either does not move are left out (see `count`).
+    /// By item: Pearson correlation over alphas of the propensities with the native and with the mapped vector. Items
+    /// where either does not move are left out (see `count`).
     pub pearson: Spread,
-    /// By alpha other than 0: Pearson correlation over items of the propensities with the native and with the mapped vector, as
-    /// the paper has it. The interval is of their mean, over clusters of items. What items differ by without steering counts, so random directions come out high too.
+    /// By alpha other than 0: Pearson correlation over items of the propensities with the native and with the mapped
+    /// vector, as in the paper. The interval is of their mean, over clusters of items. What items differ by without
+    /// steering counts, so random directions come out high too.
     pub item_pearson: Spread,
     /// By item: mean over alphas of the squared difference of those propensities.
     pub mse: Spread,
@@ -322,20 +323,20 @@ pub struct TaskResult {
     pub mse_probability: Spread,
     /// Perplexity of the neutral text.
     pub perplexity: Perplexity,
-    /// What steering for this task does to the others, each on the first [`Protocol::control_items`] of its measuring half: at half
-    /// of the largest alpha to either side.
+    /// What steering for this task does to the others, each on the first [`Protocol::control_items`] of its measuring
+    /// half: at half of the largest alpha to either side.
     pub side_effects: Vec<SideEffect>,
     /// Generated texts and their scores.
     pub generation: Option<Generation>,
-    /// The spec to serve: of a task with texts, if at the decisive layer an alpha scores better than no steering with perplexity
-    /// within the budget; of another, if any alpha keeps it there.
+    /// The spec to serve: of a task with texts, if at the decisive layer an alpha scores better than no steering with
+    /// perplexity within the budget; of another, if any alpha keeps it there.
     pub proposal: Option<Proposal>,
-    /// What the figures say, in a sentence.
+    /// The verdict on the task.
     pub verdict: Verdict,
 }
 
 impl TaskResult {
-    /// The control that the verdict is decided by; `None` without draws.
+    /// The control that decides the verdict; `None` without draws.
     pub fn decisive(&self) -> Option<&Control> {
         let mut controls = self.controls.iter();
         controls.find(|control| control.kind == ControlKind::MappedRandom && control.spread.count > 0)
@@ -360,9 +361,10 @@ pub struct LayerResult {
     pub mapped: Estimate,
     /// Their ratio, over the same resampled items.
     pub retention: Estimate,
-    /// The share of the native vector's effect that goes straight to the logits: the slope when the same offset is added
-    /// after the last block, so that only the final norm and the unembedding see it, over the slope when it is added here.
-    /// Below 0 where the blocks turn the direct effect around; `None` for a model that can't be steered after its last block.
+    /// The share of the native vector's effect that goes straight to the logits: the slope when the same offset is
+    /// added after the last block, so that only the final norm and the unembedding see it, over the slope when it is
+    /// added here. Below 0 where the blocks turn the direct effect around; `None` for a model that can't be steered
+    /// after its last block.
     pub direct_share: Option<f64>,
     /// Cosine of mapped and native vector.
     pub cosine: f64,
@@ -374,8 +376,9 @@ pub struct LayerResult {
 pub struct NativeSteers {
     /// Whether it does: all of the interval is above 0, and the slope is above [`NativeSteers::least`].
     pub steers: bool,
-    /// What random directions hardly reach: the root mean square of their slopes times the quantile of Student's distribution, with
-    /// as many degrees of freedom as directions, that leaves [`Protocol::level`] over the number of tasks to both sides.
+    /// What random directions hardly reach: the root mean square of their slopes times the quantile of Student's
+    /// distribution, with as many degrees of freedom as directions, that leaves [`Protocol::level`] over the number of
+    /// tasks to both sides.
     pub least: f64,
     /// Slope with the native vector on the finding half.
     pub slope: Estimate,
@@ -403,14 +406,15 @@ pub enum ControlKind {
     Isotropic,
     /// The other tasks' vectors, carried over by the map.
     OtherTasks,
-    /// Vectors from the task's own pairs, with which is the positive drawn anew, carried over by the map; as long as they come
-    /// out beside the task's own, since at its length any of them is the contrast again, one way or the other.
+    /// Vectors from the task's own pairs, with which is the positive drawn anew, carried over by the map; as long as
+    /// they come out beside the task's own, since at its length any of them is the contrast again, one way or the
+    /// other.
     ShuffledLabels,
     /// The task's own vector, carried over by a map that was fitted on shuffled pairings.
     ShuffledMap,
 }
 
-/// What directions other than the task's own retain.
+/// A control: the retention of directions other than the task's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
@@ -422,7 +426,7 @@ pub struct Control {
     pub items: usize,
     /// Slope of each over that of the native vector at the same alphas and items.
     pub retention: Vec<f64>,
-    /// What these come to.
+    /// Their mean, deviation and range.
     pub spread: Spread,
     /// Retention of the mapped vector at the same alphas and items.
     pub mapped: f64,
@@ -430,16 +434,16 @@ pub struct Control {
     pub p_value: f64,
     /// The same after Holm's correction over all tasks; of the decisive control alone.
     pub p_adjusted: Option<f64>,
-    /// Mean over items of the absolute Pearson correlation over alphas with the native vector's propensities, by direction.
-    /// `None` at two alphas, where every correlation is 1 or -1.
+    /// Mean over items of the absolute Pearson correlation over alphas with the native vector's propensities, by
+    /// direction. `None` at two alphas, where every correlation is 1 or -1.
     pub pearson: Option<Spread>,
-    /// Mean over alphas of the Pearson correlation over items with the native vector's propensities, by direction. `None` where
-    /// `pearson` is.
+    /// Mean over alphas of the Pearson correlation over items with the native vector's propensities, by direction.
+    /// `None` where `pearson` is.
     pub item_pearson: Option<Spread>,
 }
 
-/// How much a vector moves its own task, and how much it moves the others: those whose native vector steers on both halves.
-/// Effects on a task are in units of what that task's own native vector does to it.
+/// How much a vector moves its own task, and how much it moves the others: those whose native vector steers on both
+/// halves. Effects on a task are in units of what that task's own native vector does to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Specificity {
@@ -455,8 +459,9 @@ pub struct Specificity {
     pub other_profile: f64,
     /// The task of that one.
     pub nearest_other: String,
-    /// Whether its own task's share in all that the mapped vector does is 0.9 of the native one's at least,
-    /// `own / (own + others) >= 0.9 / (1 + native_others)`, and its effects are nearer to its own native vector's than to any other's.
+    /// Whether its own task's share in all that the mapped vector does is 0.9 of the native one's at least, `own / (own
+    /// + others) >= 0.9 / (1 + native_others)`, and its effects are nearer to its own native vector's than to any
+    /// other's.
     pub specific: bool,
 }
 
@@ -479,7 +484,7 @@ pub struct Candidate {
 #[serde(deny_unknown_fields)]
 pub struct Curve {
     /// Of which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// Slope of the least-squares line through the means, over all alphas.
     pub slope: Estimate,
     /// By alpha: mean over items.
@@ -524,7 +529,7 @@ pub struct Perplexity {
     pub mapped: Vec<f64>,
 }
 
-/// What steering for one task does to another.
+/// The effect of steering for one task on another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SideEffect {
@@ -538,8 +543,8 @@ pub struct SideEffect {
     pub mapped: f64,
 }
 
-/// Texts that the target continued at several strengths, and how they score. Half of the prompts choose the strength, the other
-/// half measures.
+/// Texts that the target continued at several strengths, and how they score. Half of the prompts choose the strength,
+/// the other half measures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
@@ -549,9 +554,9 @@ pub struct Generation {
     pub max_tokens: usize,
     /// Texts of each prompt: the first is greedy, the others are sampled at temperature 1.
     pub texts_per_prompt: usize,
-    /// What the prompting baseline puts in front of a prompt; `None` if there was no room for it.
+    /// The text that the prompting baseline puts in front of a prompt; `None` if there was no room for it.
     pub baseline: Option<String>,
-    /// What was continued.
+    /// The prompts.
     pub prompts: Vec<TextPrompt>,
     /// By vector and alpha.
     pub settings: Vec<TextSetting>,
@@ -598,7 +603,7 @@ pub struct TextScores {
 #[serde(deny_unknown_fields)]
 pub struct TextSetting {
     /// Which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// Alpha; 0 without steering.
     pub alpha: f64,
     /// Mean propensity of the measuring items there; `None` of the prompting baseline.
@@ -614,17 +619,18 @@ pub struct TextSetting {
 #[serde(deny_unknown_fields)]
 pub struct ChosenStrength {
     /// Of which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// Alpha; 0 without steering.
     pub alpha: f64,
-    /// Mean score of the measuring prompts' texts there. The interval is over prompts, within 0 to 1; where all are alike, Wilson's.
+    /// Mean score of the measuring prompts' texts there. The interval is over prompts, within 0 to 1; where all are
+    /// alike, Wilson's.
     pub score: Estimate,
     /// Mean of the judge's scores, of the texts that were judged.
     pub judged: Option<Estimate>,
 }
 
-/// Spearman correlations over the settings between the mean propensity and what the texts score. `None` where one of them
-/// is the same everywhere.
+/// Spearman correlations over the settings between the mean propensity and what the texts score. `None` where one of
+/// them is the same everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agreement {
@@ -638,7 +644,7 @@ pub struct Agreement {
     pub judged: Option<f64>,
 }
 
-/// A text that the target wrote.
+/// A text written by the target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GeneratedText {
@@ -647,27 +653,27 @@ pub struct GeneratedText {
     /// Number of the text among those of its prompt and setting: 0 is greedy.
     pub number: usize,
     /// Which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// Alpha; 0 without steering.
     pub alpha: f64,
-    /// What followed the prompt.
+    /// The text after the prompt.
     pub text: String,
     /// Whether it shows the concept, by the rule.
     pub concept: bool,
     /// Its perplexity behind the bare prompt, by the target without steering; `None` of a text without tokens.
     pub perplexity: Option<f64>,
-    /// The share of its runs of three tokens that were there before in it.
+    /// The share of its runs of three tokens that occur earlier in it.
     pub repetition: f64,
-    /// `min(1, perplexity of the unsteered texts / perplexity) * (1 - repetition)`; of a text without tokens 0. The unsteered
-    /// texts are those of the same task, of all of its prompts, greedy or sampled as this one is: the exponential of their mean
-    /// negative log likelihood.
+    /// `min(1, perplexity of the unsteered texts / perplexity) * (1 - repetition)`; of a text without tokens 0. The
+    /// unsteered texts are those of the same task, of all of its prompts, greedy or sampled as this one is: the
+    /// exponential of their mean negative log likelihood.
     pub fluency: f64,
-    /// Does it answer its prompt? The probability that it follows this prompt and not one of two others of the task, by the
-    /// target without steering, if each is as likely beforehand.
+    /// Does it answer its prompt? The probability that it follows this prompt and not one of two others of the task, by
+    /// the target without steering, if each is as likely beforehand.
     pub answers: f64,
     /// Harmonic mean of the three.
     pub score: f64,
-    /// What the judge says, if there is one.
+    /// The judge's scores, if there is a judge.
     pub judged: Option<JudgedText>,
 }
 
@@ -697,24 +703,24 @@ pub struct Proposal {
     pub gain: f64,
     /// Perplexity over that without steering.
     pub perplexity_ratio: f64,
-    /// Score of the finding prompts' texts there, by which the alpha was chosen; `None` of a task without texts, where the
-    /// gain chose layer and alpha.
+    /// Score of the finding prompts' texts there, by which the alpha was chosen; `None` of a task without texts, where
+    /// the gain chose layer and alpha.
     pub score: Option<f64>,
     /// To paste into a request, or below `[[steering.defaults]]`: names are those of `steering.toml` beside the report.
     pub toml: String,
 }
 
-/// What the figures say.
+/// A verdict on a task or on the map.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// What it comes to.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The sentence.
+    /// The verdict in a sentence.
     pub sentence: String,
 }
 
-/// What a verdict comes to.
+/// The outcome of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -744,12 +750,12 @@ pub struct Summary {
     pub steering: Means,
     /// By layer of the band: mean retention over the tasks whose native vector steers and where the layer counts.
     pub layers: Vec<LayerMean>,
-    /// What the figures say.
+    /// The verdict on the map.
     pub verdict: Verdict,
 }
 
-/// Means over tasks. The interval resamples tasks, and each task's own value within its interval; with one or two tasks, the
-/// latter alone.
+/// Means over tasks. The interval resamples tasks, and each task's own value within its interval; with one or two
+/// tasks, the latter alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Means {
@@ -792,7 +798,7 @@ pub struct TextMeans {
 #[serde(deny_unknown_fields)]
 pub struct KindScore {
     /// Which vector.
-    pub kind: Kind,
+    pub kind: SteeringKind,
     /// How many tasks: the baseline may be missing in some.
     pub tasks: usize,
     /// Of [`ChosenStrength::score`]. The interval resamples tasks; with one or two, it is the mean of theirs.

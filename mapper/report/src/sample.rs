@@ -264,11 +264,11 @@ fn task(size: &Size, index: usize, run: &Run, pairs: &[PairResult], noise: &mut 
     let counting: Vec<f64> = layers.iter().filter(|l| l.counts).map(|l| l.retention.value).collect();
     let offsets = noise.many(size.items, -1.5, 1.5);
     let mut curves = vec![
-        curve(Kind::Native, strength, alphas, &offsets, noise),
-        curve(Kind::Mapped, strength * kept, alphas, &offsets, noise),
+        curve(SteeringKind::Native, strength, alphas, &offsets, noise),
+        curve(SteeringKind::Mapped, strength * kept, alphas, &offsets, noise),
     ];
     if size.unmapped {
-        curves.push(curve(Kind::Unmapped, 0.1, alphas, &offsets, noise));
+        curves.push(curve(SteeringKind::Unmapped, 0.1, alphas, &offsets, noise));
     }
     let few: Vec<f64> = alphas.iter().copied().step_by(2).collect();
     let of = |value: &dyn Fn(f64) -> f64| few.iter().map(|&alpha| value(alpha)).collect::<Vec<f64>>();
@@ -400,7 +400,7 @@ fn task(size: &Size, index: usize, run: &Run, pairs: &[PairResult], noise: &mut 
     }
 }
 
-fn curve(kind: Kind, slope: f64, alphas: &[f64], offsets: &[f64], noise: &mut Noise) -> Curve {
+fn curve(kind: SteeringKind, slope: f64, alphas: &[f64], offsets: &[f64], noise: &mut Noise) -> Curve {
     let items: Vec<Vec<f64>> = alphas
         .iter()
         .map(|alpha| {
@@ -513,16 +513,16 @@ fn generation(positive: &str, negative: &str) -> Generation {
         "Tell me about the weather in Lisbon.",
     ];
     let strengths = [0.4, 0.8];
-    let kinds = [Kind::Native, Kind::Mapped, Kind::MappedRandom];
+    let kinds = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::MappedRandom];
     let steered = kinds.into_iter().flat_map(|kind| strengths.map(|alpha| (kind, alpha)));
-    let all: Vec<(Kind, f64)> = std::iter::once((Kind::Unsteered, 0.0))
+    let all: Vec<(SteeringKind, f64)> = std::iter::once((SteeringKind::Unsteered, 0.0))
         .chain(steered)
-        .chain([(Kind::Prompted, 0.0)])
+        .chain([(SteeringKind::Prompted, 0.0)])
         .collect();
-    let value = |kind: Kind, alpha: f64| match kind {
-        Kind::Native => 0.5 + alpha / 4.0,
-        Kind::Mapped => 0.45 + alpha / 4.0,
-        Kind::Prompted => 0.6,
+    let value = |kind: SteeringKind, alpha: f64| match kind {
+        SteeringKind::Native => 0.5 + alpha / 4.0,
+        SteeringKind::Mapped => 0.45 + alpha / 4.0,
+        SteeringKind::Prompted => 0.6,
         _ => 0.1,
     };
     let mut texts = Vec::new();
@@ -553,7 +553,7 @@ fn generation(positive: &str, negative: &str) -> Generation {
             });
         }
     }
-    let scores = |kind: Kind, alpha: f64| TextScores {
+    let scores = |kind: SteeringKind, alpha: f64| TextScores {
         texts: 2,
         concept: if value(kind, alpha) > 0.3 { 1.0 } else { 0.0 },
         fluency: 0.9,
@@ -565,7 +565,7 @@ fn generation(positive: &str, negative: &str) -> Generation {
     let settings = all.iter().map(|&(kind, alpha)| TextSetting {
         kind,
         alpha,
-        propensity: (kind != Kind::Prompted).then_some(2.0 * alpha),
+        propensity: (kind != SteeringKind::Prompted).then_some(2.0 * alpha),
         finding: scores(kind, alpha),
         measuring: scores(kind, alpha),
     });

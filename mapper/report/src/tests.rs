@@ -9,7 +9,7 @@ use resvg::tiny_skia::Pixmap;
 use roxmltree::{Document, Node};
 
 use super::*;
-use crate::result::{Estimate, Evaluation, Kind, Outcome, Specificity};
+use crate::result::{Estimate, Evaluation, Outcome, Specificity, SteeringKind};
 use crate::sample::{Size, hostile, sample, with_texts};
 
 /// Samples of every shape.
@@ -444,7 +444,7 @@ fn says_what_was_found() {
         "no: too direct",
         "no: outside the band",
         "steepest on the finding half",
-        "279 draws a task",
+        "279 draws per task",
         "lies between 0.50 and 1.50",
         "more than 0.50 of the native vector's effect",
         "they add a standard error of 0.021",
@@ -455,7 +455,7 @@ fn says_what_was_found() {
     assert!(!page.contains("unmapped [95%]"));
     evaluation.failed.clear();
     evaluation.notes.clear();
-    evaluation.tasks[0].curves[1].kind = Kind::Unmapped;
+    evaluation.tasks[0].curves[1].kind = SteeringKind::Unmapped;
     let page = strip(&html(&evaluation));
     for text in [
         "every task was measured",
@@ -544,7 +544,7 @@ fn writes_page_json_and_pictures_and_reads_them_back() {
     let blocked = folder.path().join("file");
     fs::write(&blocked, "").unwrap();
     let error = format!("{:#}", write(&evaluation, &blocked).unwrap_err());
-    assert!(error.contains("figures: can't be made"), "{error}");
+    assert!(error.contains("figures: can't be created"), "{error}");
     let error = format!("{:#}", read(&blocked).unwrap_err());
     assert!(error.contains("report.json: can't be read"), "{error}");
     let old = folder.path().join("report.json");

@@ -1,9 +1,10 @@
-//! An evaluation as text for a terminal: the table, the sentences, and what to paste.
+//! An evaluation as text for a terminal: the table, the verdicts, and the proposed specs.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::figures::{clean, look, outcome};
+use crate::figures::{curve_style, outcome};
 use crate::number::{Digits, NONE, counted, layers, text as number, two};
+use crate::plain::clean;
 use crate::result::{Estimate, Evaluation, Means, Outcome, Proposal, Spread, TaskResult};
 
 const TWO: Digits = Digits::Fixed(2);
@@ -12,7 +13,7 @@ const TWO: Digits = Digits::Fixed(2);
 const COLUMNS: &str =
     "task|outcome|layers|retention [95%]|over the band|mapped random|p (Holm)|Pearson (items)|MSE|cosine";
 
-/// One line a task, the means over tasks, the verdicts, what failed, and the proposed specs.
+/// One line per task, the means over tasks, the verdicts, the failed tasks, and the proposed specs.
 pub fn text(evaluation: &Evaluation) -> String {
     let summary = &evaluation.summary;
     let mut table = Table::new();
@@ -64,18 +65,18 @@ pub fn text(evaluation: &Evaluation) -> String {
             ));
         }
     }
-    // A name in a file could otherwise move the cursor or change the terminal's colours.
+    // Names come from files and could contain escape sequences of the terminal.
     clean(&lines.join("\n")) + "\n"
 }
 
-/// What generated texts score, in a line.
+/// Scores of generated texts, in a line.
 fn texts(which: &str, means: &Means) -> Option<String> {
     let texts = means.texts.as_ref()?;
     let kinds = texts.kinds.iter().map(|kind| {
         let judged = kind
             .judged
             .map(|judged| format!(", by the judge {}", interval(Some(&judged))));
-        let (name, score) = (look(kind.kind).2, interval(Some(&kind.score)));
+        let (name, score) = (curve_style(kind.kind).name, interval(Some(&kind.score)));
         format!("{name} {score}{}", judged.unwrap_or_default())
     });
     let agreement = interval(texts.agreement_score.as_ref());
@@ -114,7 +115,7 @@ fn mean_row(means: &Means, name: &str) -> Vec<String> {
     row
 }
 
-/// A cell is of one line, whatever a file says.
+/// Text in one line, since names from files may have line breaks.
 fn one_line(text: &str) -> String {
     clean(text).replace(['\n', '\r', '\t'], " ")
 }

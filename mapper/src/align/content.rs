@@ -1,4 +1,4 @@
-//! What a tokenizer makes of a stretch of text before its model reads it.
+//! The content of a stretch of text: what a tokenizer's steps make of it before its model reads it.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -83,7 +83,8 @@ impl<'a> Content<'a> {
             }
         };
         let Some(expected) = expected else { return false };
-        // A normaliser may have put white space around or into a character (ideographs, ligatures) that is dropped then.
+        // A normaliser may have put white space around or into a character (ideographs, ligatures) that is dropped
+        // then.
         let dropped = |content: &str| {
             content
                 .chars()

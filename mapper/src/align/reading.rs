@@ -1,7 +1,7 @@
 //! What a model reads of a text: runs a tokenizer's steps one by one, up to its post-processor.
 //!
-//! It is [`Tokenizer::encode`](tokenizers::TokenizerImpl::encode) taken apart, since an encoding's offsets are no longer
-//! what they were when the tokens were made. The tokens are the same.
+//! It is [`Tokenizer::encode`](tokenizers::TokenizerImpl::encode) taken apart, since an encoding's offsets are no
+//! longer what they were when the tokens were made. The tokens are the same.
 
 use std::iter::Peekable;
 use std::vec::IntoIter;
@@ -63,7 +63,7 @@ struct Placed {
 ///
 /// # Errors
 ///
-/// What the tokenizer's steps say.
+/// An error of a step of the tokenizer.
 pub(super) fn read(tokenizer: &Tokenizer, text: &str) -> Result<Vec<TokenRead>> {
     let vocabulary = tokenizer.get_added_vocabulary();
     let mut pieces = vocabulary.extract_and_normalize(tokenizer.get_normalizer(), text);
@@ -72,7 +72,7 @@ pub(super) fn read(tokenizer: &Tokenizer, text: &str) -> Result<Vec<TokenRead>> 
     }
     let mut reading = Reading::default();
     let mut added = AddedTokens::of(&pieces);
-    // Pieces that are no added tokens yet; it hands them out and gets nothing back.
+    // The pieces that are not added tokens. The closure only reads them and returns no split.
     pieces.split(|index, piece| {
         added.before(index, &mut reading);
         let tokens = tokenizer.get_model().tokenize(piece.get())?;
@@ -178,8 +178,8 @@ impl Reading {
     }
 }
 
-/// Where in `content` each token ends, if the tokens are all of it, one behind the other. Models drop characters that they
-/// have no token for, and some then put offsets and unknown tokens in the wrong places.
+/// Where in `content` each token ends, if the tokens are all of it, one behind the other. Models drop characters that
+/// they have no token for, and some then put offsets and unknown tokens in the wrong places.
 fn token_ends(content: &str, tokens: &[Token]) -> Option<Vec<usize>> {
     let mut ends = Vec::with_capacity(tokens.len());
     let mut at = 0;

@@ -21,8 +21,8 @@ use super::{STOPPED, check_out_folder, command_line, stop_flag};
 pub struct CaptureArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Text to run: JSON lines or a JSON array with a "text" key, Parquet, or plain text with blank lines between documents,
-    /// each also as .gz or .zst; `-` is standard input
+    /// Text to run: JSON lines or a JSON array with a "text" key, Parquet, or plain text with blank lines between
+    /// documents, each also as .gz or .zst; `-` is standard input
     #[arg(long, num_args = 1.., required = true)]
     corpus: Vec<PathBuf>,
     #[command(flatten)]
@@ -30,28 +30,28 @@ pub struct CaptureArgs {
     /// Layers to keep: `all`, or a list such as `3,5-9`
     #[arg(long, default_value = "all")]
     layers: LayerSelection,
-    /// The folder to write: an index and shards. A run that was stopped goes on where it is given again
+    /// The folder to write an index and shards to. If it holds a run that was stopped, that run is continued
     #[arg(long)]
     out: PathBuf,
-    /// The type that states are written in: f32, bf16 or f16
+    /// The type that states are stored in: f32, bf16 or f16
     #[arg(long, default_value_t = FloatDtype::F16)]
     states: FloatDtype,
-    /// Longest text that runs at once, in bytes; longer documents are cut at white space. Two models' activations fit
-    /// together where this is the same
+    /// Longest text to run at once, in bytes; longer documents are cut at white space. Activations of two models can be
+    /// paired only if this is the same
     #[arg(long, value_name = "BYTES", default_value_t = WINDOW_BYTES)]
     window: usize,
-    /// Only every COUNT-th document, from the INDEX-th on
+    /// Read only every COUNT-th document, starting with number INDEX (from 0)
     #[arg(long, value_name = "INDEX/COUNT", default_value = "0/1")]
     shard: Shard,
-    /// Stop after the window of text that brings this many tokens
+    /// Stop after the window of text in which this many tokens are reached
     #[arg(long)]
     tokens: Option<u64>,
-    /// MiB of states in one file
+    /// Size of one shard, in MiB of states
     #[arg(long, value_name = "MIB", default_value_t = SHARD_BYTES >> 20)]
     shard_mib: usize,
 }
 
-/// Captures and prints what is there.
+/// Captures states and prints a summary.
 pub async fn capture(args: CaptureArgs) -> Result<ExitCode> {
     check_out_folder(&args.out)?;
     let job = CaptureJob {
@@ -80,6 +80,6 @@ pub async fn capture(args: CaptureArgs) -> Result<ExitCode> {
     if captured.complete {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("stopped; the same command goes on");
+    eprintln!("stopped; run the same command to continue");
     Ok(ExitCode::from(STOPPED))
 }

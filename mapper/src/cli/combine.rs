@@ -1,10 +1,10 @@
-//! `mapper combine`: arithmetic on vector files, no model.
+//! `mapper combine`: arithmetic on vector files. No model runs.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use steermap_mapper::vector::arithmetic::{Combination, Named, Term};
+use steermap_mapper::vector::arithmetic::{Combination, NamedVector, Term};
 use steermap_mapper::vector::table;
 
 use super::{check_inputs, check_out, command_line};
@@ -12,28 +12,28 @@ use super::{check_inputs, check_out, command_line};
 /// Arguments of `mapper combine`.
 #[derive(clap::Args)]
 pub struct CombineArgs {
-    /// The vector files to be summed up, all of one model: FILE, or FACTOR*FILE as in `-0.5*calm.toml`
+    /// The vector files to add, all of one model: FILE, or FACTOR*FILE as in `-0.5*calm.toml`
     #[arg(required = true, value_name = "TERM")]
     terms: Vec<Term>,
     /// The vector file to write (.toml; its tensors go beside it)
     #[arg(long)]
     out: PathBuf,
-    /// What the result stands for; absent: the sum as text
+    /// What the result stands for (default: the sum as text)
     #[arg(long)]
     concept: Option<String>,
-    /// Bring each term to norm 1 first, at every layer
+    /// Scale each term to norm 1 first, at every layer
     #[arg(long)]
     normalize: bool,
-    /// A vector file that the result shall be orthogonal to; may be given several times
+    /// A vector file that the result is made orthogonal to; may be given several times
     #[arg(long, value_name = "FILE")]
     orthogonal_to: Vec<PathBuf>,
-    /// Take vectors that were found on other weights than the first
+    /// Accept vectors that were found on other weights than the first
     #[arg(long)]
     ignore_fingerprints: bool,
 }
 
-/// The command line's arguments, those that are terms with a negative factor behind a space: what begins with a dash is
-/// an option to clap, and with its `allow_hyphen_values` the options behind the first term would be terms.
+/// The command line's arguments, with a space in front of each term with a negative factor. Clap takes an argument that
+/// begins with a dash for an option; with its `allow_hyphen_values`, options behind the first term would become terms.
 pub fn shield_terms(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     args.map(|arg| match arg.to_str() {
         Some(text) if is_negative_term(text) => format!(" {text}").into(),
@@ -46,7 +46,7 @@ fn is_negative_term(text: &str) -> bool {
     factor.is_some_and(|(factor, _)| factor.parse::<f64>().is_ok())
 }
 
-/// Makes a vector of others and writes it.
+/// Combines vectors and writes the result.
 pub fn combine(args: CombineArgs) -> Result<()> {
     check_out(&args.out, "toml")?;
     let inputs = args.terms.iter().map(|term| &term.path).chain(&args.orthogonal_to);
@@ -54,13 +54,13 @@ pub fn combine(args: CombineArgs) -> Result<()> {
     let terms = args
         .terms
         .iter()
-        .map(|term| Ok((term.factor, Named::load(&term.path)?)));
+        .map(|term| Ok((term.factor, NamedVector::load(&term.path)?)));
     let combination = Combination {
         terms: terms.collect::<Result<_>>()?,
         orthogonal_to: args
             .orthogonal_to
             .iter()
-            .map(|path| Named::load(path))
+            .map(|path| NamedVector::load(path))
             .collect::<Result<_>>()?,
         normalize: args.normalize,
         check_fingerprints: !args.ignore_fingerprints,
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn negative_factors_are_told_from_options() {
+    fn negative_factors_are_not_options() {
         let args = ["mapper", "-1*a.toml", "-x*a", "--out", "-3", "2*a.toml", "a.toml"];
         let shielded: Vec<OsString> = shield_terms(args.iter().map(OsString::from)).collect();
         let expected = ["mapper", " -1*a.toml", "-x*a", "--out", "-3", "2*a.toml", "a.toml"];

@@ -1,8 +1,7 @@
-//! `mapper convert`: other programs' vectors to vector files, and vector files to control vectors of llama.cpp and repeng.
-//! No model runs.
+//! `mapper convert`: converts other programs' vectors to vector files, and vector files to control vectors for
+//! llama.cpp and repeng. No model runs.
 
 use std::ffi::OsStr;
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,38 +21,40 @@ pub struct ConvertArgs {
     /// (.safetensors, .npy, .npz, or .pt, .pth and .bin of PyTorch, whose pickles are not run)
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The file to write: a .gguf of a .toml, a .toml of all else (its tensors go beside it)
+    /// The file to write: a .gguf from a .toml, or a .toml from any other input (its tensors go beside it)
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// The model that the vector is for: a folder, or an id whose files are in the cache. A .toml needs it; for a .gguf
-    /// it says the architecture
+    /// The model that the vector is for: a folder, or an id whose files are in the cache. Required to write a .toml;
+    /// for a .gguf it gives the architecture
     #[arg(long)]
     model: Option<String>,
     /// GGUF file(s) in the model, separated by semicolons
     #[arg(long, requires = "model")]
     gguf: Option<String>,
-    /// With --gguf: folder or id of the model whose tokenizer is used
+    /// With --gguf: folder or id of the model whose tokenizer to use
     #[arg(long, requires = "gguf")]
     tok_model_id: Option<String>,
-    /// To .toml: what the vector stands for; without it, the name of the file
+    /// To .toml: what the vector stands for (default: the file's name)
     #[arg(long)]
     concept: Option<String>,
-    /// To .toml: the layer (from 0) of the one vector in a file that does not say it; of several, the one to take
+    /// To .toml: the layer (from 0) of the only vector, if the file does not state it; with several vectors, the layer
+    /// to take
     #[arg(long, conflicts_with = "shift")]
     layer: Option<usize>,
-    /// To .toml: how the tensors are called, with {} for the layer, such as "happy.{}.mean"; or the name of one tensor
+    /// To .toml: the pattern of the tensors' names, with {} for the layer, such as "happy.{}.mean"; or the name of one
+    /// tensor
     #[arg(long, value_name = "PATTERN")]
     key: Option<String>,
-    /// To .toml: add this to all layers: -1 for a file that counts from 1
+    /// To .toml: add this to all layer numbers: -1 for a file that counts from 1
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shift: Option<i64>,
-    /// To .gguf: the model's architecture as llama.cpp names it, such as llama or gemma3; without it, --model's
+    /// To .gguf: the model's architecture as llama.cpp names it, such as llama or gemma3 (default: that of --model)
     #[arg(long)]
     hint: Option<String>,
-    /// To .gguf: multiply the directions with this
+    /// To .gguf: multiply the directions by this
     #[arg(long, allow_negative_numbers = true)]
     scale: Option<f64>,
-    /// To .gguf: bring the directions to norm 1 first, so that --scale is alpha
+    /// To .gguf: scale the directions to norm 1 first, so that --scale is alpha
     #[arg(long)]
     normalize: bool,
 }
@@ -69,7 +70,7 @@ pub fn convert(args: ConvertArgs) -> Result<()> {
         (Some(format), _, "toml") => to_toml(args, format),
         (None, "toml", "gguf") => to_gguf(args),
         _ => bail!(
-            "files: found {} to {}, expected a .toml to a .gguf, or a {ENDINGS} to a .toml",
+            "files: found {} to {}, expected .toml to .gguf, or {ENDINGS} to .toml",
             args.input.display(),
             args.output.display()
         ),
@@ -88,7 +89,7 @@ fn to_toml(args: ConvertArgs, format: Format) -> Result<()> {
     let model = args
         .model
         .as_deref()
-        .context("model: found nothing, expected --model: only a vector file says which model it is for")?;
+        .context("model: found nothing, expected --model: the input does not state which model it is for")?;
     let (files, info) = find_model(model, args.gguf.as_deref(), args.tok_model_id.as_deref())?;
     let (stem, name) = (args.input.file_stem(), args.input.file_name());
     let concept = args.concept.unwrap_or_else(|| text(stem));
@@ -109,7 +110,7 @@ fn to_toml(args: ConvertArgs, format: Format) -> Result<()> {
     vector.save(&args.output)?;
     let layers = vector.layers().iter().map(|layer| layer.layer);
     println!("{}, {} layers: {}", vector.header().method, layers.len(), list(layers));
-    println!("the stream's mean norms are not in such a file: steer with scale, not with relative_scale");
+    println!("the file does not contain the stream's mean norms: steer with scale, not with relative_scale");
     println!("wrote {}", args.output.display());
     Ok(())
 }
@@ -138,8 +139,8 @@ fn to_gguf(args: ConvertArgs) -> Result<()> {
         let (found, expected) = (files.fingerprint()?, &vector.model().fingerprint);
         ensure!(
             found == *expected,
-            "model: found the fingerprint {found}, expected {expected}: that of {}, which {} is for (with --hint in \
-             place of --model it is converted all the same)",
+            "model: found the fingerprint {found}, expected {expected}, that of {}, which {} is for (with --hint in \
+             place of --model the fingerprint is not checked)",
             vector.model().model,
             args.input.display()
         );
@@ -155,7 +156,7 @@ fn to_gguf(args: ConvertArgs) -> Result<()> {
         ..WriteOptions::new(hint)
     };
     let written = gguf::write(&vector, &options).with_context(|| args.input.display().to_string())?;
-    atomic::write(&args.output, |file| file.write_all(&written.bytes))
+    atomic::write_bytes(&args.output, &written.bytes)
         .with_context(|| format!("{}: can't be written", args.output.display()))?;
     println!(
         "{} layers, for {}: {}",
@@ -165,7 +166,7 @@ fn to_gguf(args: ConvertArgs) -> Result<()> {
     );
     if !written.left_out.is_empty() {
         println!(
-            "left out: layer {}, for which llama.cpp has no direction",
+            "left out: layer {}, which llama.cpp can't steer",
             list(written.left_out)
         );
     }
@@ -173,15 +174,15 @@ fn to_gguf(args: ConvertArgs) -> Result<()> {
     Ok(())
 }
 
-/// Refuses options that would do nothing.
+/// Refuses options that have no effect here.
 fn refuse(options: &[(&str, bool)], needed: &str) -> Result<()> {
     match options.iter().find(|(_, given)| *given) {
-        Some((name, _)) => bail!("{name}: found --{name}, expected it only where {needed}"),
+        Some((name, _)) => bail!("{name}: found --{name}, expected it only when {needed}"),
         None => Ok(()),
     }
 }
 
-/// A model's files, and what a vector file says of it.
+/// A model's files, and what a vector file states about the model.
 pub(super) fn find_model(
     model: &str,
     gguf: Option<&str>,
@@ -190,7 +191,7 @@ pub(super) fn find_model(
     let files = find(model, gguf, tok_model_id)?;
     let sizes = files
         .sizes()
-        .with_context(|| format!("model: {model:?} does not say its hidden size and number of layers"))?;
+        .with_context(|| format!("model: {model:?} does not state its hidden size and number of layers"))?;
     let info = ModelInfo {
         model: display_name(model),
         fingerprint: files.fingerprint()?,

@@ -24,22 +24,22 @@ pub struct EvalArgs {
     /// Folder of tasks: ours (.toml with .jsonl), Anthropic's model-written evaluations (.jsonl), CAA's (.json)
     #[arg(long)]
     tasks: PathBuf,
-    /// Folder to write the report, its figures and the vectors to
+    /// Folder for the report, its figures and the vectors
     #[arg(long)]
     out: PathBuf,
-    /// How strongly to steer: `relative` (-0.2 to 0.2 of the stream's mean norm), `relative:FIRST:LAST:STEP`, or lengths
-    /// FIRST:LAST:STEP, as the paper's -20:20:2
+    /// Strengths to steer at: `relative` (-0.2 to 0.2 of the stream's mean norm), `relative:FIRST:LAST:STEP`, or offset
+    /// norms FIRST:LAST:STEP, such as the paper's -20:20:2
     #[arg(long, default_value = "relative", allow_hyphen_values = true)]
     alphas: Alphas,
-    /// Target layers that are steered: `band`, the middle half of the target's depth (layers whose effect goes mostly straight
-    /// to the logits are left out of the headlines), `all` that the map reaches, or a list such as `3,5-9`
+    /// Target layers to steer: `band`, the middle half of the target's depth (headlines leave out layers whose effect
+    /// goes mostly straight to the logits), `all` that the map reaches, or a list such as `3,5-9`
     #[arg(long, default_value_t = SteeredLayers::Band)]
     layers: SteeredLayers,
-    /// Neutral text for R², CKA and perplexity: files as for `mapper fit`, of which only those documents are taken that a fit
-    /// holds out (one in ten); absent: a short English one that is built in
+    /// Neutral text for R², CKA and perplexity: files as for `mapper fit`, of which only the documents that a fit holds
+    /// out for testing are used (one in ten). Default: a short English text that is built in
     #[arg(long)]
     text: Vec<PathBuf>,
-    /// Take all documents of the text: the map's fit saw none of it
+    /// Use all documents of the text, since the map was fitted on none of them
     #[arg(long, requires = "text")]
     unseen_text: bool,
     #[command(flatten)]
@@ -50,54 +50,55 @@ pub struct EvalArgs {
     /// How vectors are found
     #[arg(long, value_enum, default_value_t = Method::MeanDifference)]
     method: Method,
-    /// Ask published data through the chat template
+    /// Ask the items of published data sets through the chat template
     #[arg(long)]
     chat: bool,
-    /// Random directions of the source, mapped, per task: the decisive control; absent: as many as a claim at 5% over all
-    /// tasks needs, 99 at least
+    /// Mapped random directions of the source per task, the decisive control. Default: as many as a claim at 5% over
+    /// all tasks needs, at least 99
     #[arg(long, value_name = "DRAWS")]
     control_draws: Option<usize>,
-    /// Most items that a control is measured on
+    /// Maximum number of items that a control is measured on
     #[arg(long, default_value_t = 16)]
     control_items: usize,
-    /// Vectors from half samples of a task's pairs, for the vectors' own uncertainty
+    /// Vectors to find from random halves of a task's pairs, for the uncertainty of the vectors
     #[arg(long, default_value_t = 10)]
     half_samples: usize,
-    /// A map of the same models that was fitted on shuffled pairings, as a further control
+    /// A map of the same models that was fitted on shuffled pairings, as another control
     #[arg(long, value_name = "MAP")]
     shuffled_map: Option<PathBuf>,
     /// Isotropic random directions of the target, per task
     #[arg(long, default_value_t = 20)]
     random: usize,
-    /// How many of the alphas these are measured at
+    /// How many of the alphas random directions are measured at
     #[arg(long, default_value_t = 5)]
     random_alphas: usize,
-    /// Most items of each half of a task
+    /// Maximum number of items in each half of a task
     #[arg(long)]
     items: Option<usize>,
-    /// Paired positions that R² and CKA are of
+    /// Number of paired positions that R² and CKA are measured on
     #[arg(long, default_value_t = 2000)]
     positions: usize,
-    /// Tokens that perplexity is of
+    /// Number of tokens that perplexity is measured on
     #[arg(long, default_value_t = 512)]
     perplexity_tokens: usize,
-    /// Most that a proposed spec may multiply perplexity by
+    /// The factor by which a proposed spec may raise perplexity at most
     #[arg(long, default_value_t = 1.1)]
     perplexity_budget: f64,
-    /// How many of the alphas above 0 texts are generated at
+    /// How many of the alphas above 0 to generate texts at
     #[arg(long, default_value_t = 4)]
     text_alphas: usize,
-    /// Texts of each prompt and strength, the first greedy, the others sampled; 0 generates none
+    /// Texts to generate per prompt and strength: the first is greedy, the others are sampled; 0 generates none
     #[arg(long, default_value_t = 2)]
     texts: usize,
-    /// Most tokens of a generated text
+    /// Maximum number of tokens of a generated text
     #[arg(long, default_value_t = 32)]
     max_tokens: usize,
-    /// Let a model score the texts too: the address of an OpenAI-compatible server, such as http://localhost:8000/v1. Texts and
-    /// prompts are sent there; the key is read from STEERMAP_JUDGE_KEY, for https://api.openai.com from OPENAI_API_KEY too
+    /// Have a model score the texts too, at this address of an OpenAI-compatible server, such as
+    /// http://localhost:8000/v1. Texts and prompts are sent there. The key is read from STEERMAP_JUDGE_KEY; for
+    /// https://api.openai.com also from OPENAI_API_KEY
     #[arg(long, value_name = "URL", requires = "judge_model")]
     judge: Option<String>,
-    /// The judge's name on that server
+    /// The judging model's name on that server
     #[arg(long, value_name = "NAME", requires = "judge")]
     judge_model: Option<String>,
     /// Resamples of each bootstrap
@@ -106,7 +107,7 @@ pub struct EvalArgs {
     /// Seed of random directions and resampling
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Take models other than those that the map was fitted on
+    /// Accept models other than those that the map was fitted on
     #[arg(long)]
     ignore_fingerprints: bool,
 }
@@ -134,10 +135,7 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
         source,
         target,
         tasks: args.tasks,
-        form: match args.chat {
-            true => Form::Chat,
-            false => Form::Plain,
-        },
+        form: if args.chat { Form::Chat } else { Form::Plain },
         text: args.text,
         text_options: args.text_options.options(),
         unseen_text: args.unseen_text,
@@ -173,7 +171,7 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
         Ok(evaluation) => evaluation,
         Err(error) if error.is::<Stopped>() => {
             eprintln!(
-                "stopped; the same command goes on from {}",
+                "stopped; run the same command to continue from {}",
                 job.journal_path().display()
             );
             return Ok(ExitCode::from(STOPPED));
@@ -187,10 +185,10 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
     }
     if let Some(table) = config::table(&evaluation, &job.map, &job.out)? {
         let path = job.out.join("steering.toml");
-        atomic::write(&path, |file| std::io::Write::write_all(file, table.as_bytes()))?;
+        atomic::write_bytes(&path, table.as_bytes())?;
         println!("wrote {}", path.display());
     }
-    // What it held is in the report now.
+    // The report contains everything that the journal held.
     std::fs::remove_file(job.journal_path())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -202,7 +200,7 @@ pub struct ReportArgs {
     folder: PathBuf,
 }
 
-/// Draws the report of an evaluation again, from its numbers.
+/// Writes the report of an evaluation again, from its report.json.
 pub fn report(args: ReportArgs) -> Result<()> {
     let evaluation = steermap_report::read(&args.folder)?;
     print!("{}", steermap_report::text(&evaluation));

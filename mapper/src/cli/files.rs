@@ -1,4 +1,4 @@
-//! `mapper apply` and `mapper inspect`: files alone, no model.
+//! `mapper apply` and `mapper inspect`, which read files and run no model.
 
 use std::path::{Path, PathBuf};
 
@@ -29,12 +29,12 @@ pub struct ApplyArgs {
     /// How the map carries the vector: `linear` (A v) or, as the paper does, `affine` (A v + p)
     #[arg(long, default_value_t = OffsetRule::Linear)]
     offset: OffsetRule,
-    /// Take a vector that was found on other weights than the map's source
+    /// Accept a vector that was found on other weights than the map's source
     #[arg(long)]
     ignore_fingerprints: bool,
 }
 
-/// Carries a vector over and writes it.
+/// Applies a map to a vector and writes the result.
 pub fn apply(args: ApplyArgs) -> Result<()> {
     check_out(&args.out, "toml")?;
     check_inputs(&args.out, [args.map.as_path(), &args.vector])?;
@@ -69,11 +69,11 @@ pub fn apply(args: ApplyArgs) -> Result<()> {
 /// Arguments of `mapper inspect`.
 #[derive(clap::Args)]
 pub struct InspectArgs {
-    /// A map or vector file (.toml), a file of statistics (.stats), a folder of activations, or a model's folder
+    /// A map or vector file (.toml), a statistics file (.stats), a folder of activations, or a model's folder
     file: PathBuf,
 }
 
-/// Checks a file and prints what is in it.
+/// Checks a file or folder and prints its contents.
 pub fn inspect(args: InspectArgs) -> Result<()> {
     if args.file.is_dir() {
         return inspect_folder(&args.file);
@@ -88,7 +88,7 @@ pub fn inspect(args: InspectArgs) -> Result<()> {
     Ok(())
 }
 
-/// Checks activations, every byte of them, or says what a model is.
+/// Checks every byte of activations and describes them, or describes a model.
 fn inspect_folder(folder: &Path) -> Result<()> {
     if folder.join(INDEX).exists() {
         let activations = Activations::open(folder)?;
@@ -113,7 +113,7 @@ fn inspect_folder(folder: &Path) -> Result<()> {
     let files = ModelFiles::Folder(folder.to_path_buf());
     let sizes = files.sizes().with_context(|| {
         format!(
-            "{}: config.json does not say the hidden size and the number of layers",
+            "{}: config.json does not state the hidden size and the number of layers",
             folder.display()
         )
     })?;
@@ -149,11 +149,11 @@ fn describe_activations(activations: &Activations) -> String {
         grouped(tokens),
         HumanBytes(tokens * row),
         index.shards.len(),
-        if index.complete { "" } else { ", not to the end yet" },
+        if index.complete { "" } else { ", incomplete" },
         header.part.0,
         header.part.1,
         if corpus.is_empty() {
-            "a corpus that it does not name".to_string()
+            "an unnamed corpus".to_string()
         } else {
             corpus.join(" + ")
         },

@@ -11,7 +11,7 @@ use steermap_fit::{MapShape, RankChoice, RidgeChoice};
 use steermap_mapper::by_rank;
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::{Rules, WindowRule};
-use steermap_mapper::collect::{CollectJob, Collected, Outcome};
+use steermap_mapper::collect::{CollectJob, CollectOutcome, Collected};
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::progress::{Progress, Unit};
@@ -23,7 +23,7 @@ use super::models::ModelPairArgs;
 use super::text::TextArgs;
 use super::{STOPPED, check_inputs, check_out, command_line, stop_flag};
 
-/// What statistics are taken of, and how.
+/// Arguments of every command that collects statistics.
 #[derive(clap::Args)]
 pub struct CollectArgs {
     #[command(flatten)]
@@ -41,29 +41,30 @@ pub struct CollectArgs {
     #[command(flatten)]
     text: TextArgs,
     /// Layer pairs: `relative-depth`, `all`, or a list such as `14:11,12+14:11` (source:target, several source layers
-    /// concatenated); without it, relative-depth, or all those that there are statistics of
+    /// concatenated). Default: relative-depth, or with --stats all pairs in the statistics
     #[arg(long)]
     pairs: Option<PairSelection>,
-    /// Stop after the window of text that brings this many paired positions
+    /// Stop after the window of text in which this many paired positions are reached
     #[arg(long)]
     tokens: Option<u64>,
-    /// Longest text that runs at once, in bytes; longer documents are cut at white space
+    /// Longest text to run at once, in bytes; longer documents are cut at white space
     #[arg(long, value_name = "BYTES", default_value_t = WINDOW_BYTES)]
     window: usize,
     /// Leave out this many positions at the start of each text; 0 leaves none out
     #[arg(long, default_value_t = Rules::default().skip_first)]
     skip_first: usize,
-    /// Leave out rows whose norm is more than this many times their text's median at any layer; `off` leaves none out
+    /// Leave out rows whose norm exceeds their text's median norm by more than this factor at any layer; `off` leaves
+    /// none out
     #[arg(long, default_value_t = Outliers(Rules::default().outliers), allow_negative_numbers = true)]
     outliers: Outliers,
-    /// Multiply states in this precision: f64 is exact, f32 twice as fast
+    /// Precision of products of states: f64 is exact, f32 twice as fast
     #[arg(long, value_enum, default_value_t = PrecisionArg::F64)]
     precision: PrecisionArg,
     /// Rows to keep of the validation documents, which lambda is chosen on, and of the test documents, which quality is
-    /// measured on; without it as many as fit into 256 MiB each, 512 at least and 4096 at most
+    /// measured on. Default: as many as fit into 256 MiB each, at least 512 and at most 4096
     #[arg(long)]
     held_out_rows: Option<usize>,
-    /// Only say what it would cost: rows, memory, disk
+    /// Only print what it would cost: rows, memory and disk space
     #[arg(long)]
     plan: bool,
     /// Seconds between checkpoints
@@ -71,7 +72,7 @@ pub struct CollectArgs {
     checkpoint_every: u64,
 }
 
-/// The options that say how statistics are taken, by their names in this program: statistics that are there are as they are.
+/// The names of the options that affect only how statistics are collected; they conflict with --stats.
 const COLLECTING: [&str; 30] = [
     "text_key",
     "text_format",
@@ -110,7 +111,7 @@ const COLLECTING: [&str; 30] = [
 pub struct FitArgs {
     #[command(flatten)]
     collect: CollectArgs,
-    /// Fit from these files of statistics instead of running models
+    /// Fit from these statistics files instead of running models
     #[arg(long, num_args = 1.., conflicts_with_all = COLLECTING)]
     stats: Vec<PathBuf>,
     /// The map file to write (.toml; its tensors go beside it)
@@ -120,18 +121,18 @@ pub struct FitArgs {
     /// mean squared error + lambda * ||A||^2
     #[arg(long, default_value = "auto", allow_negative_numbers = true)]
     ridge: Ridge,
-    /// Rank of the maps: `full`, a number (two factors in place of a matrix), or `auto`: per pair the smallest whose error on
-    /// validation rows is within 1% of the best. R² by rank is printed
+    /// Rank of the maps: `full`, a number (two factors in place of a matrix), or `auto`: per pair the smallest whose
+    /// error on validation rows is within 1% of the best. R² by rank is printed
     #[arg(long, default_value = "full")]
     rank: Rank,
-    /// The type that weights are written in, f32, bf16 or f16; quality is measured of the rounded weights
+    /// The type that weights are stored in: f32, bf16 or f16. Quality is measured with the rounded weights
     #[arg(long, default_value_t = FloatDtype::F32)]
     map_dtype: FloatDtype,
-    /// With --stats: fit although shards of the text are missing
+    /// With --stats: fit even if shards of the text are missing
     #[arg(long, requires = "stats")]
     partial: bool,
-    /// Also fit a map on shuffled pairings of the sampled validation rows, in OUT.shuffled.toml: a control for `mapper eval
-    /// --shuffled-map`
+    /// Also fit a map on shuffled pairings of the sampled validation rows, in OUT.shuffled.toml, as a control for
+    /// `mapper eval --shuffled-map`
     #[arg(long)]
     shuffle_control: bool,
     /// Also keep the statistics, in this file (.stats)
@@ -144,10 +145,10 @@ pub struct FitArgs {
 pub struct StatsArgs {
     #[command(flatten)]
     collect: CollectArgs,
-    /// The file of statistics to write (.stats)
+    /// The statistics file to write (.stats)
     #[arg(long)]
     out: PathBuf,
-    /// Only every COUNT-th document, from the INDEX-th on
+    /// Read only every COUNT-th document, starting with number INDEX (from 0)
     #[arg(long, value_name = "INDEX/COUNT", default_value = "0/1")]
     shard: Shard,
 }
@@ -155,13 +156,13 @@ pub struct StatsArgs {
 /// Arguments of `mapper merge`.
 #[derive(clap::Args)]
 pub struct MergeArgs {
-    /// Files of statistics
+    /// Statistics files (.stats)
     #[arg(required = true, num_args = 1..)]
     stats: Vec<PathBuf>,
-    /// Add up although shards of the text are missing
+    /// Merge even if shards of the text are missing
     #[arg(long)]
     partial: bool,
-    /// The file of statistics to write (.stats)
+    /// The statistics file to write (.stats)
     #[arg(long)]
     out: PathBuf,
 }
@@ -205,7 +206,7 @@ impl FromStr for Ridge {
             "auto" => Ok(Self(RidgeChoice::Auto)),
             text => match text.parse() {
                 Ok(lambda) if f64::is_finite(lambda) && lambda >= 0.0 => Ok(Self(RidgeChoice::Fixed(lambda))),
-                _ => bail!("found {text:?}, expected `auto`, or a number from 0 on"),
+                _ => bail!("found {text:?}, expected `auto`, or a number of 0 or more"),
             },
         }
     }
@@ -224,7 +225,7 @@ impl FromStr for Rank {
             "auto" => Ok(Self(RankChoice::Auto)),
             text => match text.parse() {
                 Ok(rank) if rank > 0 => Ok(Self(RankChoice::Fixed(rank))),
-                _ => bail!("found {text:?}, expected `full`, `auto`, or a number from 1 on"),
+                _ => bail!("found {text:?}, expected `full`, `auto`, or a whole number of 1 or more"),
             },
         }
     }
@@ -286,12 +287,12 @@ pub async fn fit(args: FitArgs) -> Result<ExitCode> {
         }
         let stop = stop_flag()?;
         match job.run(&stop).await? {
-            Outcome::Whole(collected) => *collected,
-            Outcome::Stopped => return Ok(stopped(&checkpoint)),
+            CollectOutcome::Whole(collected) => *collected,
+            CollectOutcome::Stopped => return Ok(stopped(&checkpoint)),
         }
     } else {
-        let wanted = args.collect.pairs.clone();
-        chosen(merged(&args.stats, args.partial)?, wanted)?
+        let selection = args.collect.pairs.clone();
+        restrict_pairs(merge_files(&args.stats, args.partial)?, selection)?
     };
     if let Some(keep) = &args.keep_stats {
         collected.save(keep)?;
@@ -318,7 +319,7 @@ pub async fn fit(args: FitArgs) -> Result<ExitCode> {
     let control = shuffled
         .map(|shuffled| shuffle_control(shuffled, &map, &job))
         .transpose()?;
-    // Only now is the work safe.
+    // The map is on disk, so the checkpoint is no longer needed.
     if args.stats.is_empty() {
         std::fs::remove_file(&checkpoint).with_context(|| checkpoint.display().to_string())?;
     }
@@ -330,7 +331,7 @@ pub async fn fit(args: FitArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fits the control of `map`, with the median of its pairs' lambdas, and writes it beside it.
+/// Fits the shuffled-pairing control of `map`, with the median of its pairs' lambdas, and writes it beside the map.
 fn shuffle_control(shuffled: Collected, map: &MapFile, job: &MapJob) -> Result<PathBuf> {
     let lambdas: Vec<f64> = map.pairs().iter().map(|pair| pair.fit.lambda).collect();
     let control = MapJob {
@@ -346,7 +347,7 @@ fn shuffle_control(shuffled: Collected, map: &MapFile, job: &MapJob) -> Result<P
     Ok(control.out)
 }
 
-/// Says what a job would cost; an error if it can't fit.
+/// Prints what a job would cost; an error if memory or disk space is too small for it.
 fn print_plan(job: &CollectJob) -> Result<ExitCode> {
     let plan = job.plan()?;
     print!("{plan}");
@@ -354,7 +355,7 @@ fn print_plan(job: &CollectJob) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes the statistics of a shard and writes them.
+/// Collects the statistics of a shard and writes them.
 pub async fn stats(args: StatsArgs) -> Result<ExitCode> {
     check_out(&args.out, "stats")?;
     check_inputs(&args.out, args.collect.corpus.iter().map(PathBuf::as_path))?;
@@ -366,49 +367,49 @@ pub async fn stats(args: StatsArgs) -> Result<ExitCode> {
     }
     let stop = stop_flag()?;
     match job.run(&stop).await? {
-        Outcome::Whole(collected) => {
+        CollectOutcome::Whole(collected) => {
             print!("{}", collected.describe());
             println!("wrote {}", args.out.display());
             Ok(ExitCode::SUCCESS)
         }
-        Outcome::Stopped => Ok(stopped(&args.out)),
+        CollectOutcome::Stopped => Ok(stopped(&args.out)),
     }
 }
 
-/// Adds files of statistics up and writes the sum.
+/// Merges statistics files and writes the result.
 pub fn merge(args: MergeArgs) -> Result<()> {
     check_out(&args.out, "stats")?;
     check_inputs(&args.out, args.stats.iter().map(PathBuf::as_path))?;
-    let mut collected = merged(&args.stats, args.partial)?;
+    let mut collected = merge_files(&args.stats, args.partial)?;
     collected.save(&args.out)?;
     print!("{}", collected.describe());
     println!("wrote {}", args.out.display());
     Ok(())
 }
 
-/// The statistics of the pairs that are wanted.
-fn chosen(collected: Collected, wanted: Option<PairSelection>) -> Result<Collected> {
-    let Some(wanted) = wanted else {
+/// The statistics of the selected pairs; of all pairs without a selection.
+fn restrict_pairs(collected: Collected, selection: Option<PairSelection>) -> Result<Collected> {
+    let Some(selection) = selection else {
         return Ok(collected);
     };
     let Collected { statistics, header } = collected;
     let [source, target] = [&header.source, &header.target].map(|side| side.stream());
-    let pairs = wanted.resolve(&source, &target)?;
+    let pairs = selection.resolve(&source, &target)?;
     Ok(Collected {
         statistics: statistics.restrict(&pairs)?,
         header,
     })
 }
 
-fn merged(paths: &[PathBuf], partial: bool) -> Result<Collected> {
+fn merge_files(paths: &[PathBuf], partial: bool) -> Result<Collected> {
     let mut sum: Option<Collected> = None;
     for path in paths {
         if !path.exists() {
-            return Err(NotYet::Missing(path.clone()).into());
+            return Err(StatsPending::Missing(path.clone()).into());
         }
         let next = Collected::load(path)?;
         if next.header.parts.iter().any(|part| !part.complete) {
-            return Err(NotYet::Unfinished(path.clone()).into());
+            return Err(StatsPending::Unfinished(path.clone()).into());
         }
         sum = Some(match sum {
             Some(mut sum) => {
@@ -421,34 +422,37 @@ fn merged(paths: &[PathBuf], partial: bool) -> Result<Collected> {
             }
         });
     }
-    let sum = sum.context("stats: found no file, expected one at least")?;
+    let sum = sum.context("stats: found no file, expected at least one")?;
     if let Some(missing) = sum.header.missing_shards().filter(|_| !partial) {
-        bail!("stats: {missing} missing: give them too, or go without them by --partial");
+        bail!("stats: {missing} missing: give these files too, or leave them out with --partial");
     }
     Ok(sum)
 }
 
-/// Statistics that may come if somebody waits: another process may be at them. Ends with [`NOT_YET`], unlike what is wrong for
-/// good.
+/// Statistics that another process may still be writing. The exit code is [`TEMPORARY_FAILURE`], unlike that of
+/// permanent errors.
 #[derive(Debug, thiserror::Error)]
-pub enum NotYet {
-    /// The file isn't there.
-    #[error("{}: found nothing, expected a file of statistics", .0.display())]
+pub enum StatsPending {
+    /// The file doesn't exist.
+    #[error("{}: found nothing, expected a statistics file", .0.display())]
     Missing(PathBuf),
-    /// It is a checkpoint of a run that goes on, or was stopped.
+    /// It is the checkpoint of a run that is in progress or was stopped.
     #[error(
-        "{}: found the statistics of a run that has not ended, expected whole ones: run the same command again",
+        "{}: found the statistics of an unfinished run, expected those of a finished one: run the same command again",
         .0.display()
     )]
     Unfinished(PathBuf),
 }
 
-/// What a command ends with that may be tried again later: EX_TEMPFAIL of sysexits.h.
-pub const NOT_YET: u8 = 75;
+/// Exit code of a command that may succeed later: EX_TEMPFAIL of sysexits.h.
+pub const TEMPORARY_FAILURE: u8 = 75;
 
 fn stopped(checkpoint: &Path) -> ExitCode {
     if checkpoint.exists() {
-        eprintln!("stopped; the same command goes on from {}", checkpoint.display());
+        eprintln!(
+            "stopped; run the same command to continue from {}",
+            checkpoint.display()
+        );
     } else {
         eprintln!("stopped before anything was read");
     }

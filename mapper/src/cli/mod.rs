@@ -20,10 +20,10 @@ use anyhow::{Context, Result};
 
 pub use output::{check_inputs, check_out, check_out_folder};
 
-/// What a command that was stopped ends with: 128 + SIGINT, as shells have it.
+/// Exit code of a command that Ctrl-C stopped: 128 + SIGINT, as shells set it.
 pub const STOPPED: u8 = 130;
 
-/// The command line, for provenance: without the folder that this program lies in.
+/// The command line, for provenance; without this program's folder.
 pub fn command_line() -> String {
     ["mapper".to_string()]
         .into_iter()
@@ -32,12 +32,12 @@ pub fn command_line() -> String {
         .join(" ")
 }
 
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once. The signal is taken by a thread of its own, so that it is
-/// seen while every worker of the async runtime is computing.
+/// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once. A separate thread handles the signal, so that it
+/// takes effect while every worker of the async runtime is computing.
 ///
 /// # Errors
 ///
-/// The operating system refused the handler. To be called once.
+/// The operating system refused the handler, or this is the second call.
 pub fn stop_flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
@@ -45,7 +45,7 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>> {
         if set.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(STOPPED));
         }
-        eprintln!("\nstopping: the texts that are running have five seconds to end; Ctrl-C again ends at once");
+        eprintln!("\nstopping: the texts that are running have five seconds to finish; Ctrl-C again stops at once");
     })
     .context("Ctrl-C can't be handled")?;
     Ok(flag)

@@ -1,4 +1,4 @@
-//! Arguments that say which models run, and how.
+//! Arguments that choose models and how they run.
 
 use std::path::PathBuf;
 
@@ -14,13 +14,13 @@ pub struct ModelArgs {
     /// The model: a folder, or an id on the model hub
     #[arg(long)]
     model: String,
-    /// GGUF file(s) in it, separated by semicolons
+    /// GGUF file(s) in the model, separated by semicolons
     #[arg(long)]
     gguf: Option<String>,
     /// With --gguf: folder or id of the model whose tokenizer to use
     #[arg(long, requires = "gguf")]
     tok_model_id: Option<String>,
-    /// Where it runs: auto, cpu, cuda:0, ..
+    /// Device to run on: auto, cpu, cuda:0, ..
     #[arg(long, default_value_t = DeviceChoice::Auto, conflicts_with = "cpu")]
     device: DeviceChoice,
     #[command(flatten)]
@@ -36,10 +36,10 @@ pub struct RunArgs {
     /// Quantise while loading, as mistral.rs does: q8_0, q4k, 4, ...
     #[arg(long)]
     isq: Option<String>,
-    /// Run on the CPU even where there is a GPU (short for every device option with cpu)
+    /// Run on the CPU even if there is a GPU (sets every device option to cpu)
     #[arg(long)]
     cpu: bool,
-    /// Most texts that run at a time
+    /// Maximum number of texts that run at a time
     #[arg(long, default_value_t = 16)]
     batch: usize,
 }
@@ -50,7 +50,7 @@ pub struct ModelPairArgs {
     /// The model whose states are mapped (the small one): a folder, or an id on the model hub
     #[arg(long)]
     source: Option<String>,
-    /// The model that they are mapped to (the large one)
+    /// The model that states are mapped to (the large one)
     #[arg(long)]
     target: Option<String>,
     /// GGUF file(s) in the source, separated by semicolons
@@ -65,22 +65,22 @@ pub struct ModelPairArgs {
     /// With --target-gguf: folder or id of the model whose tokenizer to use
     #[arg(long, requires = "target_gguf")]
     target_tok_model_id: Option<String>,
-    /// Dtype of the source, where it differs from --dtype
+    /// Dtype of the source, if it differs from --dtype
     #[arg(long)]
     source_dtype: Option<ModelDType>,
-    /// Dtype of the target, where it differs from --dtype
+    /// Dtype of the target, if it differs from --dtype
     #[arg(long)]
     target_dtype: Option<ModelDType>,
-    /// Where the source runs: auto, cpu, cuda:0, ..
+    /// Device of the source: auto, cpu, cuda:0, ..
     #[arg(long, default_value_t = DeviceChoice::Auto, conflicts_with = "cpu")]
     source_device: DeviceChoice,
-    /// Where the target runs
+    /// Device of the target
     #[arg(long, default_value_t = DeviceChoice::Auto, conflicts_with = "cpu")]
     target_device: DeviceChoice,
-    /// Quantisation of the source, where it differs from --isq
+    /// Quantisation of the source, if it differs from --isq
     #[arg(long)]
     source_isq: Option<String>,
-    /// Quantisation of the target, where it differs from --isq
+    /// Quantisation of the target, if it differs from --isq
     #[arg(long)]
     target_isq: Option<String>,
     #[command(flatten)]
@@ -96,13 +96,13 @@ impl From<ModelArgs> for ModelSource {
             tok_model_id: args.tok_model_id,
             dtype,
             isq,
-            device: on(cpu, args.device),
+            device: device_choice(cpu, args.device),
             batch,
         }
     }
 }
 
-fn on(cpu: bool, device: DeviceChoice) -> DeviceChoice {
+fn device_choice(cpu: bool, device: DeviceChoice) -> DeviceChoice {
     if cpu { DeviceChoice::Cpu } else { device }
 }
 
@@ -111,7 +111,7 @@ impl ModelPairArgs {
     ///
     /// # Errors
     ///
-    /// A side that is neither a model nor activations.
+    /// A side has neither a model nor activations.
     pub fn sides(self, activations: [Vec<PathBuf>; 2]) -> Result<[SideSource; 2]> {
         let named = [self.source.is_some(), self.target.is_some()];
         for ((name, named), folders) in ["source", "target"].into_iter().zip(named).zip(&activations) {
@@ -121,7 +121,7 @@ impl ModelPairArgs {
                  --{name}-activations"
             );
         }
-        // A model that is not named is not looked at.
+        // The empty name is never used: a side without a model has activations.
         let with_names = Self {
             source: self.source.or_else(|| Some(String::new())),
             target: self.target.or_else(|| Some(String::new())),
@@ -151,7 +151,7 @@ impl ModelPairArgs {
                 tok_model_id,
                 dtype: own_dtype.unwrap_or(dtype),
                 isq: own_isq.or_else(|| isq.clone()),
-                device: on(cpu, device),
+                device: device_choice(cpu, device),
                 batch,
             };
         Some((

@@ -1,13 +1,14 @@
-//! What has to hold of a file that is to be written, checked before any work.
+//! Checks of output files, made before any work.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
-use steermap_maps::{MAX_TOML_BYTES, read};
+use steermap_maps::{MAX_TOML_BYTES, atomic, read};
 
-/// Checks now, not after hours of work, that a file can be written there: the name ends as it must, no folder and no
-/// read-only file is in its place, and its folder takes a file. A temporary file is made there for that, and removed.
+/// Checks before the work, which may take hours, that a file can be written: its name has the extension, no folder and
+/// no read-only file is in its place, and its folder is writable. For the last, a temporary file is made there and
+/// removed.
 ///
 /// # Errors
 ///
@@ -26,20 +27,20 @@ pub fn check_out(out: &Path, extension: &str) -> Result<()> {
         );
         ensure!(
             !there.permissions().readonly(),
-            "out: found {}, which is there and read-only, expected a file that may be replaced",
+            "out: found {}, which exists and is read-only, expected a file that may be replaced",
             out.display()
         );
     }
-    let folder = folder_of(out);
+    let folder = atomic::folder_of(out);
     ensure!(folder.is_dir(), "out: the folder of {} does not exist", out.display());
     check_folder(folder)
 }
 
-/// Checks that a folder takes a file. A temporary file is made there, and removed.
+/// Checks that a folder is writable. A temporary file is made there and removed.
 ///
 /// # Errors
 ///
-/// What the operating system says.
+/// The operating system's error.
 fn check_folder(folder: &Path) -> Result<()> {
     let made = tempfile::Builder::new()
         .prefix(".steermap-")
@@ -48,7 +49,7 @@ fn check_folder(folder: &Path) -> Result<()> {
     if let Err(error) = made.and_then(tempfile::NamedTempFile::close) {
         // The kind alone: the whole message names the temporary file.
         bail!(
-            "out: found the folder {}, in which no file can be made ({}), expected one that can be written to",
+            "out: found the folder {}, in which no file can be created ({}), expected a writable folder",
             folder.display(),
             error.kind()
         );
@@ -56,11 +57,11 @@ fn check_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a folder takes a file, or, where it is not there yet, that it can be made. It isn't made.
+/// Checks that a folder is writable or, if it doesn't exist yet, can be created. It isn't created here.
 ///
 /// # Errors
 ///
-/// A file in its place, or what the operating system says.
+/// A file is in its place, or the operating system refuses.
 pub fn check_out_folder(out: &Path) -> Result<()> {
     ensure!(
         !out.is_file(),
@@ -72,26 +73,26 @@ pub fn check_out_folder(out: &Path) -> Result<()> {
     check_folder(there.unwrap_or(Path::new(".")))
 }
 
-/// Refuses an output that is one of the files that are read, which would be gone afterwards: by its own name, through a
-/// link, or as the tensors of a vector or map. To be called before anything is written; what isn't there can't be lost.
+/// Refuses an output that would overwrite one of the inputs: by its name, through a link, or as the tensors of a vector
+/// or map. Call it before anything is written. Files that don't exist are ignored.
 ///
 /// # Errors
 ///
-/// The first such file.
+/// Names the first input that would be overwritten.
 pub fn check_inputs<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-    // What is written anew takes the place of all of these.
+    // Writing the output replaces all of these.
     let replaced = files_of(out);
     for input in inputs {
         for file in files_of(input) {
             match replaced.iter().find(|replaced| is_same(replaced, &file)) {
                 None => {}
                 Some(lost) if lost == out => bail!(
-                    "out: found {}, which is the file {} that is read; expected another name",
+                    "out: found {}, which is the input {}; expected another name",
                     out.display(),
                     file.display()
                 ),
                 Some(lost) => bail!(
-                    "out: found {}, whose tensors ({}) are those of {}, which is read; expected another name",
+                    "out: found {}, whose tensors ({}) are those of the input {}; expected another name",
                     out.display(),
                     lost.display(),
                     input.display()
@@ -102,7 +103,7 @@ pub fn check_inputs<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>) 
     Ok(())
 }
 
-/// A file, and the tensors' files that it names if it's a vector or a map.
+/// A file and, if it is a vector or a map, the tensor files that it names.
 fn files_of(path: &Path) -> Vec<PathBuf> {
     let mut files = vec![path.to_path_buf()];
     if path.extension().is_some_and(|extension| extension == "toml") {
@@ -112,7 +113,8 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The names under `file` in the table or tables `weights` of a TOML file, whatever else is in it; `None` if there are none.
+/// The values of `file` in the table or tables `weights` of a TOML file. The rest of the file isn't checked. `None` if
+/// the file can't be read or has no `weights`.
 fn weights(path: &Path) -> Option<Vec<String>> {
     let bytes = read::whole(path, "the TOML file", MAX_TOML_BYTES).ok()?;
     let table: toml::Table = toml::from_str(std::str::from_utf8(&bytes).ok()?).ok()?;
@@ -123,16 +125,9 @@ fn weights(path: &Path) -> Option<Vec<String>> {
     }
 }
 
-/// Whether two paths lead to one file, through links of either kind too. A file that is not there is no other.
+/// Whether two paths lead to the same file, also through symbolic or hard links. False if either doesn't exist.
 fn is_same(a: &Path, b: &Path) -> bool {
     same_file::is_same_file(a, b).unwrap_or(false)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 #[cfg(test)]
@@ -174,29 +169,29 @@ mod tests {
         fs::set_permissions(path("a.toml"), permissions).unwrap();
         let read_only = message(check_out(&path("a.toml"), "toml"));
         assert!(
-            read_only.contains("a.toml, which is there and read-only"),
+            read_only.contains("a.toml, which exists and is read-only"),
             "{read_only}"
         );
     }
 
-    /// Not even root makes files there.
+    /// Not even root can create files there.
     #[cfg(target_os = "linux")]
     #[test]
-    fn folders_that_take_no_file_are_found_out() {
+    fn folders_that_take_no_file_are_refused() {
         let error = message(check_out(Path::new("/proc/a.toml"), "toml"));
         assert!(
-            error.starts_with("out: found the folder /proc, in which no file can be made ("),
+            error.starts_with("out: found the folder /proc, in which no file can be created ("),
             "{error}"
         );
     }
 
     #[cfg(unix)]
     #[test]
-    fn folders_without_permission_are_found_out() {
+    fn folders_without_permission_are_refused() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o555)).unwrap();
-        // Root may write all the same.
+        // Root may write nevertheless.
         let may_write = fs::write(folder.path().join("probe"), "").is_ok();
         let checked = check_out(&folder.path().join("a.toml"), "toml");
         fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -204,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn output_folders_are_checked_and_not_made() {
+    fn output_folders_are_checked_and_not_created() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         check_out_folder(&path("a/b/c")).unwrap();
@@ -219,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_is_no_input() {
+    fn an_output_that_is_an_input_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("a.toml"), "").unwrap();
@@ -233,10 +228,10 @@ mod tests {
         check("new.toml", &["a.toml", "b.toml", "missing.toml", "new.toml"]).unwrap();
         let error = message(check("a.toml", &["b.toml", "a.toml"]));
         assert!(
-            error.contains("a.toml, which is the file") && error.ends_with("expected another name"),
+            error.contains("a.toml, which is the input") && error.ends_with("expected another name"),
             "{error}"
         );
-        assert!(message(check("c/../a.toml", &["a.toml"])).contains("which is the file"));
+        assert!(message(check("c/../a.toml", &["a.toml"])).contains("which is the input"));
         check("a.toml", &[]).unwrap();
     }
 
@@ -254,20 +249,20 @@ mod tests {
         symlink(path("nowhere"), path("broken.stats")).unwrap();
         let check = |out: &str| check_inputs(&path(out), [path("real/a.stats").as_path()]);
         for out in ["linked/a.stats", "b.stats", "c.stats"] {
-            assert!(message(check(out)).contains("which is the file"), "{out}");
+            assert!(message(check(out)).contains("which is the input"), "{out}");
         }
         check("broken.stats").unwrap();
         check("linked/b.stats").unwrap();
     }
 
     #[test]
-    fn the_tensors_beside_it_are_part_of_a_file() {
+    fn tensors_of_an_input_are_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("a-1.safetensors"), "").unwrap();
         fs::write(path("a-2.safetensors"), "").unwrap();
         fs::write(path("a.toml"), "[weights]\nfile = \"a-1.safetensors\"\n").unwrap();
-        // Renamed, and its tensors not.
+        // Renamed without its tensors.
         fs::write(path("b.toml"), "[weights]\nfile = \"a-1.safetensors\"\n").unwrap();
         let several = "[[weights]]\nfile = \"a-2.safetensors\"\n[[weights]]\nfile = \"a-1.safetensors\"\n";
         fs::write(path("c.toml"), several).unwrap();

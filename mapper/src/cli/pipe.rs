@@ -1,11 +1,11 @@
-//! What happens when nobody reads the output any more.
+//! Closed output pipes.
 
-/// Has the process end quietly when it writes into a closed pipe (`mapper inspect FILE | head -1`), by SIGPIPE, as other
-/// tools do. Rust ignores that signal, so that `println!` and `eprintln!` get an error instead, and panic.
+/// Lets SIGPIPE end the process quietly when it writes to a closed pipe (`mapper inspect FILE | head -1`), as other
+/// tools do. Rust ignores that signal by default; `println!` and `eprintln!` then get an error and panic.
 ///
-/// The signal's default is brought back for the whole process, in place of an error that every line of output would have to
-/// look at; so it holds for whatever prints: ours, clap's, the log's. Connections are not concerned, as the standard library
-/// sends on sockets without the signal. Files are written under a temporary name and renamed, so none is cut off.
+/// The signal's default action is restored for the whole process, so it covers everything that prints: this program,
+/// clap and the log. Connections are not affected, since the standard library sends on sockets without the signal. No
+/// file is cut short, since files are written under a temporary name and renamed.
 pub fn end_when_closed() {
     #[cfg(unix)]
     {
@@ -13,7 +13,7 @@ pub fn end_when_closed() {
         use std::sync::atomic::AtomicBool;
 
         let always = Arc::new(AtomicBool::new(true));
-        // It fails only for signals that can't be handled. Without it a closed pipe is an ugly end, and no more.
+        // It fails only for signals that can't be handled. Without it, a closed pipe ends in a panic message.
         let _ = signal_hook::flag::register_conditional_default(signal_hook::consts::SIGPIPE, always);
     }
 }

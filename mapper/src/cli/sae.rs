@@ -1,4 +1,4 @@
-//! `mapper sae`: a feature of a sparse autoencoder to a vector file. No model runs.
+//! `mapper sae`: writes a feature of a sparse autoencoder as a vector file. No model runs.
 
 use std::path::PathBuf;
 
@@ -13,28 +13,28 @@ use super::{check_inputs, check_out, command_line};
 /// Arguments of `mapper sae`.
 #[derive(clap::Args)]
 pub struct SaeArgs {
-    /// The autoencoder: a folder of SAELens or Gemma Scope, or its file of weights (.safetensors, .npz)
+    /// The autoencoder: a folder of SAELens or Gemma Scope, or its weights file (.safetensors, .npz)
     #[arg(long)]
     file: PathBuf,
-    /// The feature, from 0
+    /// The feature's index, from 0
     #[arg(long)]
     feature: usize,
-    /// The model that the autoencoder is of: a folder, or an id whose files are in the cache
+    /// The model that the autoencoder was trained on: a folder, or an id whose files are in the cache
     #[arg(long)]
     model: String,
     /// GGUF file(s) in the model, separated by semicolons
     #[arg(long)]
     gguf: Option<String>,
-    /// With --gguf: folder or id of the model whose tokenizer is used
+    /// With --gguf: folder or id of the model whose tokenizer to use
     #[arg(long, requires = "gguf")]
     tok_model_id: Option<String>,
     /// The vector file to write (.toml; its tensors go beside it)
     #[arg(long)]
     out: PathBuf,
-    /// The layer (from 0) after which the autoencoder reads the stream, where neither cfg.json nor the path says it
+    /// The layer (from 0) after which the autoencoder reads the stream, if neither cfg.json nor the path states it
     #[arg(long)]
     layer: Option<usize>,
-    /// What the vector stands for; absent: the feature's number
+    /// What the vector stands for (default: the feature's index)
     #[arg(long)]
     concept: Option<String>,
 }
@@ -73,7 +73,7 @@ pub fn sae(args: SaeArgs) -> Result<()> {
             layer.norm()
         );
     }
-    println!("the stream's mean norms are not in such a file: steer with scale, not with relative_scale");
+    println!("the file does not contain the stream's mean norms: steer with scale, not with relative_scale");
     println!("wrote {}", args.out.display());
     Ok(())
 }

@@ -25,22 +25,23 @@ pub struct VectorArgs {
     /// The vector file to write (.toml; its tensors go beside it)
     #[arg(long)]
     out: PathBuf,
-    /// Layers to find it at: `all`, or a list such as `3,5-9`
+    /// Layers to find a direction at: `all`, or a list such as `3,5-9`
     #[arg(long, default_value = "all")]
     layers: LayerSelection,
-    /// How it is found from the states
+    /// The method that finds the vector from the states
     #[arg(long, value_enum, default_value_t)]
     method: Method,
-    /// Which way along a principal component is positive (pca-difference, pca-centred, lat)
+    /// How the sign of a principal component is chosen (pca-difference, pca-centred, lat)
     #[arg(long, value_enum, default_value_t)]
     sign: Sign,
     /// Which states of a text are compared
     #[arg(long, value_enum, default_value_t = Position::Last)]
     position: Position,
-    /// Of what is random in `lat`
+    /// Seed of the random pairing in `lat`
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
-    /// Don't measure on neutral text where the stream lies along the vector, which scales in standard deviations go by
+    /// Don't measure the stream's mean and deviation along the vector on neutral text, which scales in standard
+    /// deviations need
     #[arg(long)]
     no_neutral: bool,
 }

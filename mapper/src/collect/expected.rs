@@ -1,4 +1,4 @@
-//! How many rows there will be, and what they will cost, without running a model.
+//! The number of rows to come and their cost, without running a model.
 
 use anyhow::{Context, Result};
 use residual_hooks::StreamInfo;
@@ -12,21 +12,21 @@ use super::texts::{WindowReader, WindowText};
 use crate::align::{TokenizedText, pair_positions};
 use crate::corpus::Corpus;
 
-/// One side as its files describe it.
-struct Described {
+/// One side as described by its files.
+struct SideDescription {
     stream: StreamInfo,
-    tokens: TokensFrom,
+    tokens: TokenSource,
 }
 
-/// Where its tokens come from.
-enum TokensFrom {
+/// The source of a side's tokens.
+enum TokenSource {
     Tokenizer(Box<Tokenizer>),
     Recorded(Recorded),
-    /// Its files don't say.
-    Nowhere,
+    /// Its files have no tokenizer.
+    Unknown,
 }
 
-impl Described {
+impl SideDescription {
     fn of(source: &SideSource, job: &CollectJob) -> Result<Self> {
         Ok(match source {
             SideSource::Model(model) => {
@@ -37,14 +37,16 @@ impl Described {
                         hidden_size: sizes.hidden_size,
                         last_block: true,
                     },
-                    tokens: tokenizer.map_or(TokensFrom::Nowhere, |tokenizer| TokensFrom::Tokenizer(tokenizer.into())),
+                    tokens: tokenizer.map_or(TokenSource::Unknown, |tokenizer| {
+                        TokenSource::Tokenizer(tokenizer.into())
+                    }),
                 }
             }
             SideSource::Activations(_) => {
                 let recorded = job.open_recorded(source)?.context("activations are gone")?;
                 Self {
                     stream: recorded.stream(),
-                    tokens: TokensFrom::Recorded(recorded),
+                    tokens: TokenSource::Recorded(recorded),
                 }
             }
         })
@@ -52,43 +54,46 @@ impl Described {
 
     fn recorded(&self) -> Option<&Recorded> {
         match &self.tokens {
-            TokensFrom::Recorded(recorded) => Some(recorded),
+            TokenSource::Recorded(recorded) => Some(recorded),
             _ => None,
         }
     }
 
     fn is_known(&self) -> bool {
-        !matches!(self.tokens, TokensFrom::Nowhere)
+        !matches!(self.tokens, TokenSource::Unknown)
     }
 
     fn tokens(&self, windows: &[WindowText]) -> Result<Vec<Option<WindowTokens>>> {
         let one = |window: &WindowText| match &self.tokens {
-            TokensFrom::Tokenizer(tokenizer) => {
+            TokenSource::Tokenizer(tokenizer) => {
                 let tokens = TokenizedText::new(tokenizer, &window.text)?;
                 Ok(Some(WindowTokens { tokens, cut: false }))
             }
-            TokensFrom::Recorded(recorded) => recorded.tokens(&window.id),
-            TokensFrom::Nowhere => Ok(None),
+            TokenSource::Recorded(recorded) => recorded.tokens(&window.id),
+            TokenSource::Unknown => Ok(None),
         };
         windows.iter().map(one).collect()
     }
 }
 
 impl CollectJob {
-    /// What the job will cost, without loading a model: as far as their files say their sizes.
+    /// The cost of the job, from the sizes in the models' files, without loading a model.
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run), or a model whose files don't say its sizes, or aren't here.
+    /// As [`run`](Self::run), or a model whose files don't state its sizes or aren't on this machine.
     pub fn plan(&self) -> Result<Plan> {
         let (corpus, _) = self.open()?;
-        let sides = [Described::of(&self.source, self)?, Described::of(&self.target, self)?];
+        let sides = [
+            SideDescription::of(&self.source, self)?,
+            SideDescription::of(&self.target, self)?,
+        ];
         let layout = self.layout(&sides[0].stream, &sides[1].stream)?;
-        let rows = if sides.iter().all(Described::is_known) {
+        let rows = if sides.iter().all(SideDescription::is_known) {
             let tokenize = sides
                 .each_ref()
                 .map(|side| move |windows: &[WindowText]| side.tokens(windows));
-            let recorded = sides.iter().find_map(Described::recorded);
+            let recorded = sides.iter().find_map(SideDescription::recorded);
             rows([&tokenize[0], &tokenize[1]], corpus.as_ref(), recorded, self)?
         } else {
             self.limit
@@ -97,17 +102,18 @@ impl CollectJob {
     }
 }
 
-/// Windows of a corpus that the number of rows is estimated from.
+/// Number of windows that the number of rows is estimated from.
 const SAMPLED_WINDOWS: usize = 64;
 
 /// Tokens of windows, by side.
 pub(super) type Tokenize<'a> = dyn Fn(&[WindowText]) -> Result<Vec<Option<WindowTokens>>> + 'a;
 
-/// The pairs of positions that a job will find, from those of the first windows of the corpus, or of the activations.
+/// The number of paired positions that a job will find, estimated from the first windows of the corpus or of the
+/// activations.
 ///
 /// # Errors
 ///
-/// What the tokenizers say.
+/// An error of a tokenizer.
 pub(super) fn rows(
     tokenize: [&Tokenize<'_>; 2],
     corpus: Option<&Corpus>,
@@ -128,7 +134,7 @@ pub(super) fn rows(
         }
         (None, None) => return Ok(None),
     };
-    // A window of a shard stands for the bytes of the other shards too.
+    // A window of a shard accounts for the bytes of the other shards too.
     let read: u64 = windows.iter().map(|window| window.bytes).sum();
     let [source, target] = tokenize;
     let texts = source(&windows)?.into_iter().zip(target(&windows)?);

@@ -7,45 +7,45 @@ use steermap_fit::stats::{Rows, Split, StatsError};
 use super::Collected;
 use super::rows::{Rules, TextRows, text_rows};
 use super::side::{Side, WindowTokens};
-use super::texts::{LOOK_AHEAD, WindowId, WindowText};
+use super::texts::{WINDOWS_AT_A_TIME, WindowId, WindowText};
 use crate::align::{Pairing, TokenizedText, pair_positions};
 use crate::capture::LayerStates;
 
 /// One window and its tokens in both models.
-pub(super) struct Text {
+pub(super) struct WindowPair {
     pub id: WindowId,
     key: u64,
     split: Split,
     pub source: TokenizedText,
     pub target: TokenizedText,
     pairing: Pairing,
-    /// Whether a model's context is shorter.
+    /// Whether the window was cut at a model's context.
     cut: bool,
 }
 
 /// Windows that run together.
 #[derive(Default)]
 pub(super) struct Group {
-    pub texts: Vec<Text>,
-    /// Windows that were read, those that a side doesn't have among them.
+    pub texts: Vec<WindowPair>,
+    /// Windows that were read, including those that a side doesn't have.
     pub windows: u64,
-    /// Those that a side doesn't have.
+    /// Windows that a side doesn't have.
     pub missing: u64,
     /// Documents that begin in it.
     pub documents: u64,
-    /// Bytes of the corpus that end in it.
+    /// Bytes of the corpus that its windows account for.
     pub bytes: u64,
-    /// Pairs that count, unless they are outliers.
+    /// Paired positions that count, unless they are outliers.
     pub paired: u64,
 }
 
 /// Reads groups from a stream of windows.
 pub(super) struct GroupReader<'a> {
     windows: Box<dyn Iterator<Item = Result<WindowText>> + 'a>,
-    /// Those that were tokenized and not asked for yet.
-    waiting: std::collections::VecDeque<(WindowText, Option<Text>)>,
+    /// Windows that are tokenized but not in a group yet.
+    waiting: std::collections::VecDeque<(WindowText, Option<WindowPair>)>,
     last: Option<WindowId>,
-    /// Over the windows that were handed out.
+    /// Hash over the windows in groups so far.
     read: Sha256,
 }
 
@@ -64,33 +64,32 @@ impl<'a> GroupReader<'a> {
         steermap_maps::digest::hex(&self.read.clone().finalize())
     }
 
-    /// Passes over so many windows; the bytes of the corpus that they are of.
+    /// Skips `count` windows; returns the bytes of the corpus that they account for.
     pub fn skip(&mut self, count: u64) -> Result<u64> {
         let mut bytes = 0;
         for _ in 0..count {
             let window = self.windows.next().transpose()?;
-            let window =
-                window.context("found less text than the checkpoint has read of it, expected the same text")?;
+            let window = window.context("found less text than the checkpoint has read, expected the same text")?;
             bytes += window.bytes;
             self.count(&window.id);
         }
         Ok(bytes)
     }
 
-    /// Counts a window; whether it begins a document.
+    /// Counts a window; returns whether it begins a document.
     fn count(&mut self, id: &WindowId) -> bool {
         self.read.update(id.document);
         self.read.update(id.start.to_le_bytes());
         let last = self.last.replace(*id);
-        // A copy of a document that follows it begins before its last window.
+        // If a copy of a document follows it, the copy's first window begins before the last window.
         last.is_none_or(|last| last.document != id.document || last.start >= id.start)
     }
 
-    /// The next group: windows until there are so many tokens of the source, or pairs.
-    pub fn next(&mut self, source: &Side<'_>, target: &Side<'_>, rules: &Rules, most: Most) -> Result<Group> {
+    /// The next group: windows until a limit is reached.
+    pub fn next(&mut self, source: &Side<'_>, target: &Side<'_>, rules: &Rules, limits: GroupLimits) -> Result<Group> {
         let mut group = Group::default();
         let mut tokens = 0;
-        while tokens < most.tokens && group.paired < most.pairs {
+        while tokens < limits.tokens && group.paired < limits.pairs {
             if self.waiting.is_empty() {
                 self.look_ahead(source, target)?;
             }
@@ -114,37 +113,37 @@ impl<'a> GroupReader<'a> {
 
     /// Tokenizes the next windows.
     fn look_ahead(&mut self, source: &Side<'_>, target: &Side<'_>) -> Result<()> {
-        let windows: Vec<WindowText> = self.windows.by_ref().take(LOOK_AHEAD).collect::<Result<_>>()?;
+        let windows: Vec<WindowText> = self.windows.by_ref().take(WINDOWS_AT_A_TIME).collect::<Result<_>>()?;
         let (sources, targets) = (source.tokens(&windows)?, target.tokens(&windows)?);
         let tokens = sources.into_iter().zip(targets);
         self.waiting
             .extend(windows.into_iter().zip(tokens).map(|(window, (source, target))| {
                 let text = source
                     .zip(target)
-                    .map(|(source, target)| Text::new(window.id, source, target));
+                    .map(|(source, target)| WindowPair::new(window.id, source, target));
                 (window, text)
             }));
         Ok(())
     }
 }
 
-/// Where a group ends.
+/// The limits at which a group ends.
 #[derive(Clone, Copy)]
-pub(super) struct Most {
-    /// Tokens of the model that has more.
+pub(super) struct GroupLimits {
+    /// Tokens of the model that has more of them.
     pub tokens: usize,
-    /// Pairs that count.
+    /// Paired positions that count.
     pub pairs: u64,
 }
 
-impl Text {
+impl WindowPair {
     fn new(id: WindowId, source: WindowTokens, target: WindowTokens) -> Self {
         let cut = source.cut || target.cut;
         let (source, target) = (source.tokens, target.tokens);
         let [a, b, c, d, e, f, g, h, ..] = id.document;
         let key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         Self {
-            // Mixed, since the same bytes of the hash say the split.
+            // Mixed, since the same bytes of the hash decide the split.
             key: mix(key ^ mix(id.start)),
             split: Split::of(&id.document),
             pairing: pair_positions(&source, &target),
@@ -159,24 +158,25 @@ impl Text {
 /// The states of each text in both models.
 pub(super) type Streams = Vec<[Vec<LayerStates>; 2]>;
 
-/// Runs a group through both models, or reads its states. `done` is told how many of its windows' halves have run.
+/// Runs a group through both models, or reads its states. `done` counts windows that have run, once for each model, and
+/// `report` is called after each.
 pub(super) async fn run_group(
     source: &Side<'_>,
     target: &Side<'_>,
     group: &Group,
     done: &std::cell::Cell<u64>,
-    tell: &dyn Fn(),
+    report: &dyn Fn(),
 ) -> Result<Streams> {
-    let of = |of: fn(&Text) -> &TokenizedText| -> Vec<(WindowId, &TokenizedText)> {
+    let of = |of: fn(&WindowPair) -> &TokenizedText| -> Vec<(WindowId, &TokenizedText)> {
         group.texts.iter().map(|text| (text.id, of(text))).collect()
     };
     let (sources, targets) = (of(|text| &text.source), of(|text| &text.target));
     let one = || {
         done.set(done.get() + 1);
-        tell();
+        report();
     };
     let (mut first, mut second) = (one, one);
-    // Two engines on one CPU would only take it from each other.
+    // Two engines on one CPU would only compete for it.
     let (source, target) = if source.runs_on_cpu() || target.runs_on_cpu() {
         (
             source.states(&sources, &mut first).await?,
@@ -229,7 +229,7 @@ pub(super) fn add_group(
                 let side = if model == "source" { &header.source } else { &header.target };
                 anyhow!(
                     "{} (the {model}), layer {layer}, document {}…, byte {}, dimension {dimension}: found {found} in a stream \
-                     of {}, expected finite states: run it in another dtype (--{model}-dtype)",
+                     of {}, expected finite states: run this model in another dtype (--{model}-dtype)",
                     side.model,
                     steermap_maps::digest::hex(&text.id.document[..4]),
                     text.id.start + ends[row] as u64,
@@ -242,7 +242,7 @@ pub(super) fn add_group(
     Ok(collected)
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea & Flood 2014): near inputs, far outputs.
+/// The finaliser of SplitMix64 (Steele, Lea & Flood 2014), which maps similar inputs to unrelated outputs.
 fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! What statistics were taken of: written beside them, and compared before they are added up or gone on with.
+//! The header of statistics: models, rules and text, compared before statistics are merged or continued.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +13,7 @@ use steermap_maps::{ModelInfo, Numerics};
 use super::rows::{Counts, Rules};
 use crate::corpus::CorpusFile;
 
-/// What statistics were taken of.
+/// The models, rules and text that statistics were collected from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
@@ -22,22 +22,22 @@ pub struct Header {
     /// Name and version of the tool.
     pub tool: String,
     /// The model whose states are mapped.
-    pub source: Side,
+    pub source: SideHeader,
     /// The model whose states they are mapped to.
-    pub target: Side,
+    pub target: SideHeader,
     /// Which positions count.
     pub rules: Rules,
-    /// The text, part by part: one when taken, several when merged.
+    /// The parts of the text: one after a run, several after a merge.
     pub parts: Vec<Part>,
 }
 
 /// One of the two models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Side {
+pub struct SideHeader {
     /// Id or folder name.
     pub model: String,
-    /// What identifies the weights and the tokenizer.
+    /// Fingerprint of the weights and the tokenizer.
     pub fingerprint: String,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -49,7 +49,7 @@ pub struct Side {
     pub quantization: Option<String>,
 }
 
-/// A stretch of text, and how much of it has been read.
+/// A part of the text, and how much of it has been read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
@@ -57,15 +57,15 @@ pub struct Part {
     pub corpus: Vec<CorpusFile>,
     /// Which of their documents.
     pub shard: Shard,
-    /// Most pairs of positions.
+    /// Maximum number of paired positions.
     pub limit: Option<u64>,
     /// Windows read so far.
     #[serde(default)]
     pub windows: u64,
-    /// SHA-256 over what they are, one after the other: whoever goes on reads them again and compares. Empty in version 1.
+    /// SHA-256 over the windows read so far. A continued run reads them again and compares. Empty in version 1.
     #[serde(default)]
     pub read: String,
-    /// What was counted so far.
+    /// Counts so far.
     pub counts: Counts,
     /// Whether all of it has been read.
     pub complete: bool,
@@ -109,8 +109,8 @@ impl FromStr for Shard {
     }
 }
 
-impl Side {
-    /// From what files say of a model.
+impl SideHeader {
+    /// From the tables of a file.
     pub fn new(info: ModelInfo, numerics: Numerics) -> Self {
         let ModelInfo {
             model,
@@ -128,7 +128,7 @@ impl Side {
         }
     }
 
-    /// The model, as files name it.
+    /// The model, for files.
     pub fn info(&self) -> ModelInfo {
         ModelInfo {
             model: self.model.clone(),
@@ -155,8 +155,8 @@ impl Side {
         }
     }
 
-    /// What another run of the same model agrees in: its name may differ with the folder that it was loaded from, and
-    /// the dtype is not known before it has run.
+    /// Compares what all runs of one model share. The name may differ with the folder that it was loaded from, and the
+    /// dtype is unknown before the model has run.
     fn compare(&self, other: &Self, side: &str) -> Result<()> {
         let differ = |field: &str, a: &dyn std::fmt::Display, b: &dyn std::fmt::Display| {
             anyhow!("{side}.{field}: found {a}, expected {b} as in the other")
@@ -176,11 +176,11 @@ impl Side {
     }
 }
 
-/// [`Side::dtype`] before the model has run.
+/// [`SideHeader::dtype`] before the model has run.
 pub const UNKNOWN_DTYPE: &str = "unknown";
 
 impl Header {
-    /// Reads what was stored beside statistics.
+    /// Reads the header stored with statistics.
     ///
     /// # Errors
     ///
@@ -212,12 +212,12 @@ impl Header {
         files
     }
 
-    /// Whether statistics of `self` may go on as those of `job`, if what was read of the text is the same: neither the
-    /// files' names nor what follows in them matters, nor where to stop.
+    /// Checks that `job` may continue statistics with this header, provided that the text read so far is the same. File
+    /// names, text after that, and the limit may differ.
     ///
     /// # Errors
     ///
-    /// The first thing that differs.
+    /// Names the first difference.
     pub fn resumes(&self, job: &Self) -> Result<()> {
         self.same_models(job)?;
         ensure!(
@@ -233,7 +233,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// Other models or rules, a part that is not whole, or one that is there already.
+    /// Other models or rules, an incomplete part, or a part that is already included.
     pub fn merge(&mut self, other: Self) -> Result<()> {
         self.same_models(&other)?;
         self.parts.extend(other.parts);
@@ -244,7 +244,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// The part that is not so.
+    /// Names the first part for which this doesn't hold.
     pub fn check_parts(&self) -> Result<()> {
         let mut seen: BTreeMap<&str, (&[CorpusFile], usize, BTreeSet<usize>)> = BTreeMap::new();
         for part in &self.parts {
@@ -252,21 +252,23 @@ impl Header {
             let name = format!("{}, shard {}/{}", names(corpus), shard.index, shard.count);
             ensure!(
                 part.complete,
-                "{name}: found the statistics of a run that has not ended, expected whole ones: run the same command again"
+                "{name}: found the statistics of an unfinished run, expected those of a finished one: run the same command \
+                 again"
             );
             for file in corpus {
                 let first = || (corpus.as_slice(), shard.count, BTreeSet::new());
                 let (files, count, indices) = seen.entry(&file.sha256).or_insert_with(first);
-                // Documents are dealt out in order over all files, so only shards of one deal are apart for sure.
+                // Documents are numbered over all files, so only shards of the same files and count are sure to be
+                // disjoint.
                 if *files != corpus.as_slice() || *count != shard.count || !indices.insert(shard.index) {
-                    bail!("{name}: found documents that another part has too, expected every document once");
+                    bail!("{name}: found documents that are also in another part, expected every document once");
                 }
             }
         }
         Ok(())
     }
 
-    /// The shards that are missing of the texts whose others are there, in words; `None` if none are.
+    /// The missing shards of texts of which other shards are included, in words; `None` if none are missing.
     pub fn missing_shards(&self) -> Option<String> {
         let mut there: BTreeMap<(String, usize), BTreeSet<usize>> = BTreeMap::new();
         for part in &self.parts {
@@ -309,7 +311,7 @@ mod tests {
     use super::*;
 
     fn header(shard: &str, complete: bool) -> Header {
-        let side = |name: &str| Side {
+        let side = |name: &str| SideHeader {
             model: name.into(),
             fingerprint: format!("sm1:{name}"),
             hidden_size: 4,
@@ -370,13 +372,13 @@ mod tests {
         assert_eq!(all.corpus().len(), 1);
         let twice = all.clone().merge(header("1/2", true)).unwrap_err().to_string();
         assert!(
-            twice.contains("shard 1/2: found documents that another part has too"),
+            twice.contains("shard 1/2: found documents that are also in another part"),
             "{twice}"
         );
         let whole = header("0/2", true).merge(header("0/1", true)).unwrap_err().to_string();
-        assert!(whole.contains("another part has too"), "{whole}");
+        assert!(whole.contains("also in another part"), "{whole}");
         let open = header("0/2", true).merge(header("1/2", false)).unwrap_err().to_string();
-        assert!(open.contains("has not ended"), "{open}");
+        assert!(open.contains("an unfinished run"), "{open}");
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! Runs two models over text, side by side, and takes the statistics of their paired states.
+//! Runs two models over text, side by side, and collects the statistics of their paired states.
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`header`] | what statistics were taken of; compared before they are added up or gone on with |
+//! | [`header`] | the models, rules and text of statistics; compared before they are merged or continued |
 //! | [`texts`] | a corpus, window by window |
-//! | [`side`] | where the states of one model come from: the model, or activations on disk |
+//! | [`side`] | the source of one model's states: the model, or activations on disk |
 //! | `group` | windows that run together, and their rows |
-//! | [`plan`] | what a run will cost |
-//! | `expected` | how many rows there will be, without running a model |
-//! | `resume` | going on with what an earlier run left |
-//! | [`rows`] | which positions count, and their states put together |
-//! | this one | reads, runs, adds, and keeps a checkpoint |
+//! | [`plan`] | the cost of a run |
+//! | `expected` | the number of rows to come, without running a model |
+//! | `resume` | continues the statistics of an earlier run |
+//! | [`rows`] | which positions count, and the rows of their states |
+//! | this one | reads, runs, sums, and writes checkpoints |
 
 pub mod header;
 pub mod plan;
@@ -33,7 +33,7 @@ use steermap_fit::RankChoice;
 use steermap_fit::stats::file::FORMAT;
 use steermap_fit::stats::{Layout, Precision, Split, Statistics};
 
-use self::group::{GroupReader, Most, add_group, run_group};
+use self::group::{GroupLimits, GroupReader, add_group, run_group};
 use self::header::{Header, Part, Shard, UNKNOWN_DTYPE};
 use self::plan::Plan;
 use self::rows::{Counts, Rules, WindowRule};
@@ -47,16 +47,16 @@ use crate::windows::MIN_WINDOW_BYTES;
 
 /// Bytes of captured states of one group of windows, as far as single windows allow; two groups are held at a time.
 const GROUP_BYTES: usize = 1 << 30;
-/// Most tokens of a group, however narrow the models: the sums of one group are taken while the next one runs.
+/// Maximum number of tokens of a group, even for narrow models: one group is summed while the next one runs.
 pub const GROUP_TOKENS: usize = 1 << 12;
-/// How long the windows that run may go on once an end was asked for.
+/// Time for running windows to finish after a stop was requested.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
-/// How often it is looked whether an end was asked for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A share of rows left out as outliers above which it is said first.
+/// How often the stop flag is checked.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The share of rows left out as outliers above which a note is printed.
 const MANY_OUTLIERS: f64 = 0.03;
 
-/// What to take statistics of.
+/// The options of a run that collects statistics.
 #[derive(Clone, Debug)]
 pub struct CollectJob {
     /// The model whose states are mapped.
@@ -73,55 +73,55 @@ pub struct CollectJob {
     pub rules: Rules,
     /// The arithmetic of the sums.
     pub precision: Precision,
-    /// Rows kept of each held-out split; `None` for as many as [`Layout::held_out_rows`] says.
+    /// Rows kept of each held-out split; `None` for [`Layout::held_out_rows`].
     pub held_out_rows: Option<usize>,
-    /// Most pairs of positions; the window that reaches it is the last.
+    /// Maximum number of paired positions; the window that reaches it is the last.
     pub limit: Option<u64>,
     /// Which documents.
     pub shard: Shard,
-    /// Where the state of the work is kept, so that it can be gone on with.
+    /// The file of the checkpoint, from which a stopped run is continued.
     pub checkpoint: PathBuf,
     /// How often.
     pub checkpoint_every: Duration,
     /// Of which rank maps will be fitted from them, if any: for what it will cost, and whether there can be such maps.
     pub fits: Option<RankChoice>,
-    /// Whether to show how far it is.
+    /// Whether to show progress.
     pub progress: bool,
 }
 
-/// Statistics, and what they were taken of.
+/// Statistics with their header.
 pub struct Collected {
     /// The statistics.
     pub statistics: Statistics,
-    /// What they were taken of.
+    /// The models, rules and text that they were collected from.
     pub header: Header,
 }
 
 /// How a run ended.
-pub enum Outcome {
+pub enum CollectOutcome {
     /// All text was read.
     Whole(Box<Collected>),
-    /// It was asked to stop; the checkpoint holds what was done.
+    /// It was stopped; the checkpoint holds the statistics so far.
     Stopped,
 }
 
 impl Collected {
-    /// Reads a file of statistics.
+    /// Reads a statistics file.
     ///
     /// # Errors
     ///
-    /// A file that can't be read or is not what it should be.
+    /// A file that can't be read or is invalid.
     pub fn load(path: &Path) -> Result<Self> {
         let (statistics, header) = Statistics::load(path)?;
         let header = Header::from_json(header).with_context(|| path.display().to_string())?;
         Ok(Self { statistics, header })
     }
 
-    /// Writes a file of statistics, whole or not at all.
+    /// Writes a statistics file atomically.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The operating system's error.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         self.statistics.flush();
         Ok(self.statistics.save(path, &self.header)?)
@@ -140,7 +140,7 @@ impl Collected {
         })
     }
 
-    /// What is in it, as text for people.
+    /// The contents as text.
     pub fn describe(&self) -> String {
         let Header {
             source,
@@ -154,7 +154,7 @@ impl Collected {
         text += &self.notes();
         for part in parts {
             let files: Vec<&str> = part.corpus.iter().map(|file| file.name.as_str()).collect();
-            let whole = if part.complete { "" } else { ", not to the end yet" };
+            let whole = if part.complete { "" } else { ", incomplete" };
             text += &format!(
                 "part: {}, shard {}: {} documents, {} rows{whole}\n",
                 files.join(" + "),
@@ -180,7 +180,7 @@ impl Collected {
         text
     }
 
-    /// What anyone who uses these should know first, a line each.
+    /// Warnings about these statistics, a line each.
     pub fn notes(&self) -> String {
         let counts = self.header.counts();
         let mut notes = String::new();
@@ -194,13 +194,13 @@ impl Collected {
         }
         if counts.missing_windows > 0 {
             notes += &format!(
-                "note: {} windows of text are among the activations of one model alone\n",
+                "note: {} windows of text are in the activations of only one of the models\n",
                 grouped(counts.missing_windows)
             );
         }
         if counts.cut_windows > 0 {
             notes += &format!(
-                "note: {} windows of text were longer than a model's context and cut off there: give a smaller --window\n",
+                "note: {} windows of text were longer than a model's context and were cut there: give a smaller --window\n",
                 grouped(counts.cut_windows)
             );
         }
@@ -211,7 +211,7 @@ impl Collected {
     ///
     /// # Errors
     ///
-    /// Other models, layers or rules, or documents that are there already.
+    /// Other models, layers or rules, or documents that are already counted.
     pub fn merge(&mut self, other: Self) -> Result<()> {
         self.header.merge(other.header)?;
         Ok(self.statistics.merge(other.statistics)?)
@@ -219,20 +219,20 @@ impl Collected {
 }
 
 impl CollectJob {
-    /// Takes the statistics, from where a checkpoint left off if there is one. `stop` is looked at all the time: once it is
-    /// set, what runs has some seconds to end, a checkpoint is written and the run ends.
+    /// Collects the statistics, continuing from a checkpoint if there is one. Once `stop` is set, running texts have
+    /// some seconds to finish, a checkpoint is written and the run ends.
     ///
     /// # Errors
     ///
     /// Text that is not text, a model that can't be loaded or hooked, a layer that it doesn't have, a checkpoint of
     /// another job.
-    pub async fn run(&self, stop: &AtomicBool) -> Result<Outcome> {
-        // Everything that can be wrong with the input is found before models are loaded.
+    pub async fn run(&self, stop: &AtomicBool) -> Result<CollectOutcome> {
+        // Errors in the input are found before models are loaded.
         let job = self.clone();
         let opening = tokio::task::spawn_blocking(move || job.open());
         let (corpus, earlier) = tokio::select! {
             opened = opening => opened.context("reading the corpus")??,
-            () = asked_to_stop(stop, Duration::ZERO) => return Ok(Outcome::Stopped),
+            () = asked_to_stop(stop, Duration::ZERO) => return Ok(CollectOutcome::Stopped),
         };
         let recorded = [self.open_recorded(&self.source)?, self.open_recorded(&self.target)?];
         let source = load(&self.source).await?;
@@ -245,32 +245,32 @@ impl CollectJob {
         self.start(sides, corpus, earlier, stop).await
     }
 
-    /// As [`run`](Self::run), on models that are loaded already. What hooks they had are gone afterwards.
+    /// As [`run`](Self::run), on models that are already loaded. Earlier hooks of the models are removed.
     ///
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub async fn run_on(&self, source: &Session, target: &Session, stop: &AtomicBool) -> Result<Outcome> {
+    pub async fn run_on(&self, source: &Session, target: &Session, stop: &AtomicBool) -> Result<CollectOutcome> {
         let (corpus, earlier) = self.open()?;
         let sides = [ready(Some(source), None)?, ready(Some(target), None)?];
         self.start(sides, corpus, earlier, stop).await
     }
 
-    /// The text, and what an earlier run left.
+    /// The text, and the checkpoint of an earlier run.
     fn open(&self) -> Result<(Option<Corpus>, Option<Collected>)> {
         if let Some(ratio) = self.rules.outliers.filter(|ratio| ratio.is_nan() || *ratio <= 0.0) {
             bail!("outliers: found {ratio}, expected a number above 0");
         }
         match self.rules.window {
             WindowRule::Bytes { bytes } if bytes >= MIN_WINDOW_BYTES => {}
-            window => bail!("window: found {window}, expected {MIN_WINDOW_BYTES} bytes at least"),
+            window => bail!("window: found {window}, expected at least {MIN_WINDOW_BYTES} bytes"),
         }
         let runs = [&self.source, &self.target]
             .iter()
             .any(|side| matches!(side, SideSource::Model(_)));
         ensure!(
             !runs || !self.corpus.is_empty(),
-            "corpus: found nothing, expected files of text, or - for standard input"
+            "corpus: found nothing, expected text files, or - for standard input"
         );
         let corpus = if self.corpus.is_empty() {
             None
@@ -311,7 +311,7 @@ impl CollectJob {
         corpus: Option<Corpus>,
         earlier: Option<Collected>,
         stop: &AtomicBool,
-    ) -> Result<Outcome> {
+    ) -> Result<CollectOutcome> {
         let layout = self.layout(&source.stream()?, &target.stream()?)?;
         source.choose("source", layout.source_layers())?;
         target.choose("target", layout.target_layers())?;
@@ -325,7 +325,7 @@ impl CollectJob {
         if self.progress {
             eprint!("{plan}");
         }
-        // Models are in memory by now, and what an earlier run summed is not yet.
+        // At this point the models are in memory, but the sums of an earlier run are not.
         plan.check(&self.checkpoint)?;
         let fresh = Collected {
             header: self.header(&source, &target, corpus.as_ref())?,
@@ -334,7 +334,7 @@ impl CollectJob {
         let collected = match earlier {
             Some(earlier) => earlier.resume(fresh).with_context(|| {
                 format!(
-                    "{} is the checkpoint of another job: delete it, or give this one another --out",
+                    "{} is the checkpoint of another job: delete it, or give another --out",
                     self.checkpoint.display()
                 )
             })?,
@@ -344,7 +344,7 @@ impl CollectJob {
             .await
     }
 
-    /// The pairs that are wanted of two models with these streams.
+    /// The layout of the selected pairs of two models with these streams.
     fn layout(&self, source: &StreamInfo, target: &StreamInfo) -> Result<Layout> {
         Ok(Layout {
             source_hidden: source.hidden_size,
@@ -358,7 +358,7 @@ impl CollectJob {
         self.held_out_rows.unwrap_or_else(|| layout.held_out_rows())
     }
 
-    /// What statistics of this layout and of so many rows cost.
+    /// The cost of statistics of this layout and this number of rows.
     fn plan_of(&self, layout: &Layout, rows: Option<u64>) -> Plan {
         Plan::new(layout, self.precision, self.held_out(layout), rows, self.fits)
     }
@@ -388,7 +388,7 @@ impl CollectJob {
         })
     }
 
-    /// The windows, and what progress is counted in if there is no limit, with its whole.
+    /// The windows, and the unit and total of the progress if there is no limit.
     fn windows<'a>(
         &self,
         [source, target]: [&'a Side<'_>; 2],
@@ -419,7 +419,7 @@ impl CollectJob {
         layout: &Layout,
         mut collected: Collected,
         stop: &AtomicBool,
-    ) -> Result<Outcome> {
+    ) -> Result<CollectOutcome> {
         let (windows, unit, total) = self.windows([&source, &target], corpus);
         let mut reader = GroupReader::new(windows);
         let part = &collected.header.parts[0];
@@ -443,7 +443,7 @@ impl CollectJob {
         let mut saved = Instant::now();
         loop {
             let pairs = self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(paired));
-            let group = reader.next(&source, &target, &self.rules, Most { tokens, pairs })?;
+            let group = reader.next(&source, &target, &self.rules, GroupLimits { tokens, pairs })?;
             let whole = group.windows == 0;
             let done = Cell::new(0);
             let told = || {
@@ -462,7 +462,8 @@ impl CollectJob {
             };
             let streams = match streams {
                 Some(Ok(streams)) => streams,
-                // What was read before is not lost; where nothing was, nothing is in the way of the next try.
+                // Keep what was read before. If nothing was read, write no checkpoint, which could block the
+                // next run.
                 ended => {
                     if collected.header.parts[0].windows > 0 {
                         collected.save(&self.checkpoint)?;
@@ -470,7 +471,7 @@ impl CollectJob {
                     progress.finish();
                     return match ended {
                         Some(Err(error)) => Err(error),
-                        _ => Ok(Outcome::Stopped),
+                        _ => Ok(CollectOutcome::Stopped),
                     };
                 }
             };
@@ -482,15 +483,15 @@ impl CollectJob {
                 progress.finish();
                 ensure!(
                     collected.header.counts().rows > 0,
-                    "corpus: found no pair of positions that counts, expected some: of {} windows {} were left out as first \
-                     positions and {} as outliers, {} and {} tokens have no partner",
+                    "corpus: found no paired position to use, expected some: in {} windows, {} pairs were left out as first \
+                     positions and {} as outliers; {} and {} tokens have no partner",
                     collected.header.counts().texts,
                     collected.header.counts().first,
                     collected.header.counts().outliers,
                     collected.header.counts().unmatched_source,
                     collected.header.counts().unmatched_target
                 );
-                return Ok(Outcome::Whole(Box::new(collected)));
+                return Ok(CollectOutcome::Whole(Box::new(collected)));
             }
             part.windows += group.windows;
             part.counts.documents += group.documents;
@@ -530,7 +531,7 @@ impl CollectJob {
             if stopped {
                 task.await.context("adding up")??;
                 progress.finish();
-                return Ok(Outcome::Stopped);
+                return Ok(CollectOutcome::Stopped);
             }
             adding = Some(task);
         }
@@ -538,16 +539,16 @@ impl CollectJob {
 
     fn another_text(&self) -> String {
         format!(
-            "{} is a checkpoint that has read other text: delete it, or give this job another --out",
+            "{} is the checkpoint of other text: delete it, or give another --out",
             self.checkpoint.display()
         )
     }
 }
 
-/// Ends some time after an end was asked for.
+/// Waits until a stop is requested, and then for `grace`.
 pub(crate) async fn asked_to_stop(stop: &AtomicBool, grace: Duration) {
     while !stop.load(Ordering::Relaxed) {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(STOP_CHECK_INTERVAL).await;
     }
     tokio::time::sleep(grace).await;
 }

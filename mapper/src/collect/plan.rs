@@ -1,4 +1,4 @@
-//! What a run will cost, before it runs.
+//! The cost of a run, before it runs.
 
 use std::fmt;
 use std::path::Path;
@@ -13,29 +13,29 @@ use super::group_tokens;
 use crate::machine::{free_disk, free_memory};
 use crate::progress::grouped;
 
-/// The cost of taking statistics, and of fitting maps from them.
+/// The cost of collecting statistics, and of fitting maps from them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Pairs of layers.
     pub pairs: usize,
-    /// Pairs of positions to come, where it can be told.
+    /// Paired positions to come, if known.
     pub rows: Option<u64>,
     /// Rows kept of each held-out split.
     pub held_out_rows: usize,
-    /// Of the statistics, in memory.
+    /// Memory of the statistics.
     pub memory: Memory,
     /// Bytes of the states of two groups of windows, and of one's rows.
     pub groups: u64,
-    /// Bytes that fitting takes on top of sums and held-out rows; 0 where no map is fitted.
+    /// Bytes that fitting takes in addition to sums and held-out rows; 0 if no map is fitted.
     pub fitting: u64,
-    /// Bytes of the checkpoint, or of the file of statistics.
+    /// Bytes of the checkpoint or the statistics file.
     pub checkpoint: u64,
-    /// Bytes of the map's weights; 0 where no map is fitted.
+    /// Bytes of the map's weights; 0 if no map is fitted.
     pub map: u64,
 }
 
 impl Plan {
-    /// Of a layout. `fits`: of which rank maps are fitted afterwards, if any.
+    /// The plan of a layout. `fits` is the rank of the maps that are fitted afterwards, if any.
     pub fn new(
         layout: &Layout,
         precision: Precision,
@@ -43,7 +43,7 @@ impl Plan {
         rows: Option<u64>,
         fits: Option<RankChoice>,
     ) -> Self {
-        // No more is kept than there is.
+        // No more rows are kept than there are.
         let kept = rows.map_or(held_out_rows, |rows| {
             held_out_rows.min(usize::try_from(rows).unwrap_or(usize::MAX))
         });
@@ -60,25 +60,24 @@ impl Plan {
         }
     }
 
-    /// Most bytes in memory at a time, both models aside.
+    /// Peak memory in bytes, without the two models.
     pub fn peak(&self) -> u64 {
         let kept = self.memory.sums + self.memory.held_out;
         let reading = self.memory.total() + self.groups;
         reading.max(kept + self.fitting)
     }
 
-    /// Refuses what can't fit into the memory that is free, or on the file system of the checkpoint, `out`.
+    /// Checks that the free memory suffices, and the free space on the file system of the checkpoint, `out`.
     ///
     /// # Errors
     ///
-    /// What doesn't fit, and which options would help.
+    /// Says which of them is too small, and which options would help.
     pub fn check(&self, out: &Path) -> Result<()> {
         let (peak, free) = (self.peak(), free_memory());
         if peak > free {
             bail!(
-                "memory: found {} free, expected {} at least, which {} pairs of layers take at their peak (sums {}, held-out \
-                 rows {}, rows that wait {}): give fewer pairs with --pairs, several runs one after the other, or fewer \
-                 --held-out-rows",
+                "memory: found {} free, expected at least {}, the peak for {} layer pairs (sums {}, held-out rows {}, staged \
+                 rows {}): give fewer pairs with --pairs, in several runs if necessary, or fewer --held-out-rows",
                 HumanBytes(free),
                 HumanBytes(peak),
                 self.pairs,
@@ -87,11 +86,11 @@ impl Plan {
                 HumanBytes(self.memory.stage + self.memory.products + self.groups),
             );
         }
-        // The old checkpoint stays until the new one is whole.
+        // The old checkpoint stays until the new one is complete.
         let needed = (2 * self.checkpoint).max(self.checkpoint + self.map);
         match free_disk(out) {
             Some(free) if needed > free => bail!(
-                "disk: found {} free in the folder of {}, expected {} at least: two checkpoints of {}{}; give an --out on \
+                "disk: found {} free in the folder of {}, expected at least {}: two checkpoints of {}{}; give an --out on \
                  another disk, or fewer pairs with --pairs",
                 HumanBytes(free),
                 out.display(),
@@ -110,13 +109,13 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.rows.map_or("as many rows as the text has".to_string(), |rows| {
+        let rows = self.rows.map_or("an unknown number of rows".to_string(), |rows| {
             format!("about {} rows", grouped(rows))
         });
-        writeln!(f, "plan: {} pairs of layers, {rows}", self.pairs)?;
+        writeln!(f, "plan: {} layer pairs, {rows}", self.pairs)?;
         writeln!(
             f,
-            "memory: {} at peak besides the models: sums {}, held-out rows {} (2 x {}), rows that wait {}",
+            "memory: {} at peak in addition to the models: sums {}, held-out rows {} (2 x {}), staged rows {}",
             HumanBytes(self.peak()),
             HumanBytes(self.memory.sums),
             HumanBytes(self.memory.held_out),
@@ -125,7 +124,7 @@ impl fmt::Display for Plan {
         )?;
         write!(
             f,
-            "disk: {} for the checkpoint, twice while it is written",
+            "disk: {} for the checkpoint, twice that while it is written",
             HumanBytes(self.checkpoint)
         )?;
         if self.map > 0 {
@@ -170,7 +169,7 @@ mod tests {
         assert!(plan.peak() > plan.memory.total());
         let text = plan.to_string();
         assert!(
-            text.contains("2 pairs of layers, as many rows") && text.contains("2 x 4,096"),
+            text.contains("2 layer pairs, an unknown number of rows") && text.contains("2 x 4,096"),
             "{text}"
         );
     }

@@ -1,24 +1,25 @@
-//! Going on with what an earlier run of the same job left.
+//! Continues the statistics of an earlier run of the same job.
 
 use anyhow::{Result, ensure};
 
 use super::Collected;
 
 impl Collected {
-    /// These statistics, as those of the job that `fresh` has none of yet: with its corpus, which may have grown, and its limit.
+    /// These statistics with the corpus of `fresh`, which may have grown, and its limit, to be continued by the job of
+    /// `fresh`.
     ///
     /// # Errors
     ///
-    /// Statistics of another job, with what differs.
+    /// Statistics of another job; names what differs.
     pub(super) fn resume(mut self, fresh: Self) -> Result<Self> {
         self.header.resumes(&fresh.header)?;
         ensure!(
             self.statistics.layout() == fresh.statistics.layout(),
-            "pairs: found others"
+            "pairs: found other layer pairs, expected those of the job"
         );
         ensure!(
             self.statistics.precision() == fresh.statistics.precision(),
-            "precision: found another"
+            "precision: found another precision, expected that of the job"
         );
         let capacity = |of: &Self| of.statistics.test().sample().capacity();
         ensure!(

@@ -1,4 +1,4 @@
-//! From the streams of one text in two models to rows: paired states, with what is left out.
+//! Rows of paired states from the streams of one text in two models, and which positions are left out.
 
 use std::cmp::Ordering;
 
@@ -14,7 +14,7 @@ use crate::windows::WINDOW_BYTES;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// Longest stretch of text that runs at once.
+    /// Longest text that is run at once.
     pub window: WindowRule,
     /// Positions at the start of either model's tokens that are left out: the first carries massive activations in many
     /// models.
@@ -34,16 +34,17 @@ impl Default for Rules {
     }
 }
 
-/// How long a window is at most.
+/// The maximum length of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum WindowRule {
-    /// Bytes of text: cut by the text alone, the same windows whatever the models.
+    /// Bytes of text, so that windows depend on the text only and are the same for all models.
     Bytes {
         /// How many.
         bytes: usize,
     },
-    /// Tokens of the source model, as the first version had it. Such statistics are read, fitted and merged, but not taken.
+    /// Tokens of the source model, as in version 1. Such statistics are read, fitted and merged, but no longer
+    /// collected.
     SourceTokens(usize),
 }
 
@@ -57,17 +58,17 @@ impl std::fmt::Display for WindowRule {
 }
 
 impl Rules {
-    /// Whether a pair is a row unless it's an outlier: behind the first positions of both models.
+    /// Whether a pair lies behind the skipped first positions of both models. It is a row unless it is an outlier.
     pub fn admits(&self, pair: &PositionPair) -> bool {
         pair.source >= self.skip_first && pair.target >= self.skip_first
     }
 
-    /// How many pairs it [`admits`](Self::admits).
+    /// The number of pairs that the rules [admit](Self::admits).
     pub fn admitted(&self, pairing: &Pairing) -> u64 {
         pairing.pairs.iter().filter(|pair| self.admits(pair)).count() as u64
     }
 
-    /// The rules as a map's file has them.
+    /// The rules in the form of a map file.
     pub fn as_data(&self) -> PositionRules {
         PositionRules {
             window_bytes: match self.window {
@@ -79,7 +80,7 @@ impl Rules {
         }
     }
 
-    /// The rules by which a map was fitted; where its file doesn't say, the usual ones.
+    /// The rules by which a map was fitted; the defaults where its file doesn't state them.
     pub fn of_map(map: &MapFile) -> Self {
         let usual = Self::default();
         let Some(rules) = map
@@ -168,7 +169,7 @@ impl Counts {
 /// The rows of one text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TextRows {
-    /// By row: the byte of the text behind it, which names it among the text's rows.
+    /// By row: the byte of the text behind it, which identifies it among the text's rows.
     pub ends: Vec<usize>,
     /// By source layer: `[rows, hidden_size]`, row by row.
     pub source: Vec<Vec<f32>>,
@@ -176,8 +177,8 @@ pub struct TextRows {
     pub target: Vec<Vec<f32>>,
 }
 
-/// Puts the paired states of one text together, by layer. `source` and `target` have one entry for each captured layer.
-/// Counts what is left out.
+/// Collects the paired states of one text, by layer. `source` and `target` have one entry for each captured layer.
+/// Counts the positions that are left out.
 pub fn text_rows(
     pairing: &Pairing,
     source: &[LayerStates],
@@ -198,8 +199,8 @@ pub fn text_rows(
         let layers: Vec<(&LayerStates, Place)> = side(source, |p| p.source).chain(side(target, |p| p.target)).collect();
         let within = layers.par_iter().map(|(states, place)| {
             let norms: Vec<f64> = inner.iter().map(|&pair| states.norm(place(pair))).collect();
-            let limit = ratio * median(&norms);
-            // States that are no numbers are an error, which `Statistics::add` finds.
+            let limit = ratio * upper_median(&norms);
+            // States that are not finite are kept; `Statistics::add` reports them.
             let within = |norm: f64| !norm.is_finite() || norm.partial_cmp(&limit) != Some(Ordering::Greater);
             norms.into_iter().map(within).collect::<Vec<_>>()
         });
@@ -231,8 +232,9 @@ pub fn text_rows(
     }
 }
 
-/// The middle value, the upper of two; 0 of nothing.
-fn median(values: &[f64]) -> f64 {
+/// The upper median: the middle value, or the larger of the middle two; 0 of nothing. Fits of earlier versions used it
+/// too.
+fn upper_median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)

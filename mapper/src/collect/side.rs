@@ -1,4 +1,4 @@
-//! Where the states of one of the two models come from: the model itself, or a folder of activations.
+//! The source of the states of one of the two models: the model itself, or folders of activations.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -11,19 +11,19 @@ use steermap_maps::Numerics;
 use steermap_maps::activations::{Activations, WindowEntry};
 use tokenizers::Tokenizer;
 
-use super::header::{Side as SideHeader, UNKNOWN_DTYPE};
+use super::header::{SideHeader, UNKNOWN_DTYPE};
 use super::texts::{WindowId, WindowText};
 use crate::align::TokenizedText;
 use crate::capture::{LayerStates, StreamCapture};
 use crate::corpus::CorpusFile;
 use crate::session::{ModelSource, Session};
 
-/// Where states come from.
+/// The source of a side's states.
 #[derive(Clone, Debug)]
 pub enum SideSource {
     /// A model that is loaded and run.
     Model(ModelSource),
-    /// Folders of activations that were captured before, of one model.
+    /// Folders of activations of one model, captured earlier.
     Activations(Vec<PathBuf>),
 }
 
@@ -38,9 +38,9 @@ pub enum Side<'a> {
 /// The tokens of a window.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WindowTokens {
-    /// As many as the model takes.
+    /// The tokens, up to the model's context length.
     pub tokens: TokenizedText,
-    /// Whether there were more.
+    /// Whether tokens were cut off.
     pub cut: bool,
 }
 
@@ -54,7 +54,7 @@ pub struct ModelSide<'a> {
 /// Folders of activations of one model.
 pub struct Recorded {
     folders: Vec<Activations>,
-    /// By window: the folder, and the place in it.
+    /// By window: the index of the folder, and the window's index in it.
     places: HashMap<WindowId, (usize, usize)>,
     layers: Vec<usize>,
 }
@@ -73,7 +73,7 @@ impl<'a> ModelSide<'a> {
         })
     }
 
-    /// The tokens of a text, as many as the model takes.
+    /// The tokens of a text, up to the model's context length.
     fn tokenize(&self, text: &str) -> Result<WindowTokens> {
         let mut tokens = TokenizedText::new(&self.tokenizer, text)?;
         let most = self.session.max_sequence();
@@ -84,7 +84,7 @@ impl<'a> ModelSide<'a> {
 
     /// The states of texts; `done` is called after each.
     async fn run(&self, texts: &[&TokenizedText], done: &mut dyn FnMut()) -> Result<Vec<Vec<LayerStates>>> {
-        // By length: the engine runs prompts of about one length together.
+        // Sorted by length, since the engine batches prompts of similar length.
         let mut order: Vec<usize> = (0..texts.len()).filter(|&i| !texts[i].ids.is_empty()).collect();
         order.sort_by_key(|&i| (texts[i].ids.len(), i));
         let prompts: Vec<&[u32]> = order.iter().map(|&i| texts[i].ids.as_slice()).collect();
@@ -98,12 +98,12 @@ impl<'a> ModelSide<'a> {
 }
 
 impl Recorded {
-    /// Opens the folders and checks all but their states.
+    /// Opens the folders and checks everything but their states.
     ///
     /// # Errors
     ///
-    /// A folder without activations, or whose capture has not ended; one of another model or other layers than the first, or
-    /// of a part of the corpus that another has.
+    /// A folder without activations or with an unfinished capture; a folder of another model, other layers or other
+    /// windows than the first, or of a part of the corpus that another folder has.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut folders: Vec<Activations> = Vec::new();
         let mut places = HashMap::new();
@@ -112,7 +112,8 @@ impl Recorded {
             let at = || path.display().to_string();
             ensure!(
                 folder.index().complete,
-                "{}: found activations of a capture that has not ended, expected whole ones: run the same `mapper capture` again",
+                "{}: found activations of an unfinished capture, expected those of a finished one: run the same `mapper capture` \
+                 again",
                 at()
             );
             if let Some(first) = folders.first() {
@@ -129,7 +130,7 @@ impl Recorded {
                 );
                 ensure!(
                     found.layers == expected.layers && found.window_bytes == expected.window_bytes,
-                    "{}: layers or window_bytes: found others than in {}",
+                    "{}: layers or window_bytes: found other values than in {}, expected the same",
                     at(),
                     first.folder().display()
                 );
@@ -138,7 +139,7 @@ impl Recorded {
             if let Some(other) = folders.iter().find(|other| part(other) == part(&folder)) {
                 let (index, count) = folder.index().header.part;
                 anyhow::bail!(
-                    "{}: found part {index}/{count} of the corpus, which {} has too, expected every part once",
+                    "{}: found part {index}/{count} of the corpus, which is also in {}, expected every part once",
                     at(),
                     other.folder().display()
                 );
@@ -149,7 +150,7 @@ impl Recorded {
         }
         ensure!(
             !folders.is_empty(),
-            "activations: found no folder, expected one at least"
+            "activations: found no folder, expected at least one"
         );
         Ok(Self {
             folders,
@@ -180,7 +181,7 @@ impl Recorded {
             .flat_map(|folder| folder.windows().iter().map(WindowId::from))
     }
 
-    /// The corpus' files, each once.
+    /// The files of the corpus, each once.
     pub fn corpus(&self) -> Vec<CorpusFile> {
         let mut files: Vec<CorpusFile> = Vec::new();
         for (name, sha256) in self.folders.iter().flat_map(|folder| &folder.index().header.corpus) {
@@ -206,7 +207,7 @@ impl Recorded {
         Some((folder, &folder.windows()[*place]))
     }
 
-    /// The tokens of a window, their ends counted from the window's start; `None` if it isn't there.
+    /// The tokens of a window, their ends counted from the window's start; `None` if no folder has it.
     pub(crate) fn tokens(&self, id: &WindowId) -> Result<Option<WindowTokens>> {
         let Some((folder, entry)) = self.entry(id) else {
             return Ok(None);
@@ -218,7 +219,7 @@ impl Recorded {
     }
 
     fn states(&self, id: &WindowId) -> Result<Vec<LayerStates>> {
-        let (folder, entry) = self.entry(id).context("a window of activations is gone")?;
+        let (folder, entry) = self.entry(id).context("found no such window in the activations")?;
         let width = folder.index().header.model.hidden_size;
         let window = folder.read(entry, &self.layers)?;
         let layers = window.states.into_iter();
@@ -227,7 +228,7 @@ impl Recorded {
 }
 
 impl Side<'_> {
-    /// The activations, if it is that.
+    /// The activations; `None` for a running model.
     pub fn recorded(&self) -> Option<&Recorded> {
         match self {
             Self::Recorded(recorded) => Some(recorded),
@@ -235,8 +236,7 @@ impl Side<'_> {
         }
     }
 
-    /// The model, as files name it, and the numerics that it runs or ran at; the dtype of a model that has not run is
-    /// unknown.
+    /// The model and its numerics, for files. The dtype is unknown until a model has run.
     ///
     /// # Errors
     ///
@@ -269,7 +269,7 @@ impl Side<'_> {
         }
     }
 
-    /// Chooses the layers that states are given of. `name` is `source` or `target`, for messages.
+    /// Chooses the layers of the states. `name` is `source` or `target`, for messages.
     ///
     /// # Errors
     ///
@@ -282,7 +282,7 @@ impl Side<'_> {
                 if let Some(layer) = layers.iter().find(|layer| !there.contains(layer)) {
                     let list: Vec<String> = there.iter().map(ToString::to_string).collect();
                     anyhow::bail!(
-                        "pairs: found {name} layer {layer}, expected one that {} has states of: {}",
+                        "pairs: found {name} layer {layer}, expected one of the layers in {}: {}",
                         recorded.folders[0].folder().display(),
                         list.join(", ")
                     );
@@ -293,7 +293,7 @@ impl Side<'_> {
         Ok(())
     }
 
-    /// The dtype of the stream, once states have been given.
+    /// The dtype of the stream; `None` before a model has run.
     pub fn dtype(&self) -> Option<String> {
         match self {
             Self::Model(model) => model.capture.dtype().map(|dtype| dtype.as_str().to_string()),
@@ -314,12 +314,12 @@ impl Side<'_> {
         matches!(self, Self::Model(model) if model.session.on_cpu())
     }
 
-    /// The tokens of windows, on all threads; `None` for one that isn't among the activations. Without text there are those
-    /// of activations alone.
+    /// The tokens of windows, on all threads; `None` for a window that isn't in the activations. A model tokenizes the
+    /// windows' text.
     ///
     /// # Errors
     ///
-    /// What the tokenizer or the file says.
+    /// An error of the tokenizer or of a file.
     pub fn tokens(&self, windows: &[WindowText]) -> Result<Vec<Option<WindowTokens>>> {
         let one = |window: &WindowText| match self {
             Self::Model(model) => model.tokenize(&window.text).map(Some),
@@ -332,7 +332,7 @@ impl Side<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine or the file says.
+    /// An error of the engine or of a file.
     pub async fn states(
         &self,
         windows: &[(WindowId, &TokenizedText)],

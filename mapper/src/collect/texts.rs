@@ -9,22 +9,22 @@ use super::header::Shard;
 use crate::corpus::{Corpus, Document};
 use crate::windows::windows;
 
-/// Windows that are tokenized at a time, side by side.
-pub(crate) const LOOK_AHEAD: usize = 16;
+/// Windows that are tokenized in parallel.
+pub(crate) const WINDOWS_AT_A_TIME: usize = 16;
 
-/// A piece of a document that runs by itself.
+/// A piece of a document that is run separately.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowText {
     /// Which one.
     pub id: WindowId,
     /// The text.
     pub text: String,
-    /// Bytes of the corpus that end with it.
+    /// Bytes of the corpus that it accounts for in the progress.
     pub bytes: u64,
 }
 
 impl WindowText {
-    /// A window whose states are known already.
+    /// A window whose states are on disk.
     pub fn without_text(id: WindowId) -> Self {
         Self {
             id,
@@ -55,19 +55,19 @@ impl From<&WindowEntry> for WindowId {
 /// Reads the windows of those documents of a corpus that belong to a shard.
 pub struct WindowReader<'a> {
     documents: Box<dyn Iterator<Item = Result<Document>> + 'a>,
-    /// How many shards' bytes each window stands for.
+    /// The number of shards, whose bytes each window accounts for in the progress.
     shards: u64,
     most: usize,
-    /// The document that is being read, and where.
-    current: Option<Current>,
+    /// The document that is being read.
+    current: Option<OpenDocument>,
 }
 
-struct Current {
+struct OpenDocument {
     document: Document,
     /// The byte behind the last window.
     next: usize,
-    /// Bytes of the corpus that were told.
-    told: u64,
+    /// Bytes of the document that the windows so far account for.
+    counted: u64,
 }
 
 impl<'a> WindowReader<'a> {
@@ -87,7 +87,7 @@ impl<'a> WindowReader<'a> {
     }
 }
 
-impl Current {
+impl OpenDocument {
     fn next(&mut self, most: usize, shards: u64) -> Option<WindowText> {
         let range: Range<usize> = windows(&self.document.text[self.next..], most).next()?;
         let (start, end) = (self.next + range.start, self.next + range.end);
@@ -97,11 +97,11 @@ impl Current {
         let ended = if last {
             self.document.bytes
         } else {
-            // Two numbers of at most 16 MiB and of a file's size: far from overflow in 128 bits.
+            // A number of at most 16 MiB times a file's size: far from overflow in 128 bits.
             (u128::from(self.document.bytes) * end as u128 / text.len() as u128) as u64
         };
-        let bytes = (ended - self.told) * shards;
-        self.told = ended;
+        let bytes = (ended - self.counted) * shards;
+        self.counted = ended;
         Some(WindowText {
             id: WindowId {
                 document: self.document.hash,
@@ -127,10 +127,10 @@ impl Iterator for WindowReader<'_> {
             }
             match self.documents.next()? {
                 Ok(document) => {
-                    self.current = Some(Current {
+                    self.current = Some(OpenDocument {
                         document,
                         next: 0,
-                        told: 0,
+                        counted: 0,
                     });
                 }
                 Err(error) => return Some(Err(error)),

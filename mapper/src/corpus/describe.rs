@@ -1,9 +1,10 @@
-//! What was read as what, for people.
+//! A line per file that says how it was read.
 
-use super::source::{ReadAs, Source};
+use super::source::{CheckedFile, ReadAs};
+use crate::progress::grouped;
 
 /// A line about a file: `corpus: a.jsonl.gz read as JSON lines (gzip), key "text": 12,034 documents, 31.2 MB of text`.
-pub(super) fn line(file: &Source) -> String {
+pub(super) fn line(file: &CheckedFile) -> String {
     let format = match file.read_as {
         ReadAs::Plain => "plain text",
         ReadAs::JsonLines => "JSON lines",
@@ -22,38 +23,25 @@ pub(super) fn line(file: &Source) -> String {
         };
         line += &format!(", {what} {key:?}");
     }
-    let documents = count(file.documents, "document");
+    let documents = counted(file.documents, "document");
     line += &format!(": {documents}, {} of text", size(file.bytes));
     if file.left_out > 0 {
-        line += &format!("; left out {} without text", count(file.left_out, "record"));
+        line += &format!("; left out {} without text", counted(file.left_out, "record"));
     }
     line
 }
 
-/// A number of things.
-fn count(number: u64, what: &str) -> String {
+/// A number and its noun: `1 record`, `12,034 records`.
+fn counted(number: u64, noun: &str) -> String {
     let end = if number == 1 { "" } else { "s" };
-    format!("{} {what}{end}", thousands(number))
-}
-
-/// A whole number with commas between its thousands.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    format!("{} {noun}{end}", grouped(number))
 }
 
 /// A number of bytes, in units of a thousand.
 fn size(bytes: u64) -> String {
     let (mut value, mut unit) = (bytes as f64, "bytes");
     for larger in ["kB", "MB", "GB", "TB"] {
-        // What would be rounded to a thousand.
+        // Up to the values that round to 1000.0.
         if value < 999.95 {
             break;
         }
@@ -70,11 +58,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_for_people() {
-        assert_eq!(count(0, "document"), "0 documents");
-        assert_eq!(count(1, "document"), "1 document");
-        assert_eq!(count(12_034, "document"), "12,034 documents");
-        assert_eq!(count(1_234_567, "record"), "1,234,567 records");
+    fn numbers_have_units_and_separators() {
+        assert_eq!(counted(0, "document"), "0 documents");
+        assert_eq!(counted(1, "document"), "1 document");
+        assert_eq!(counted(12_034, "document"), "12,034 documents");
+        assert_eq!(counted(1_234_567, "record"), "1,234,567 records");
         for (bytes, text) in [
             (0, "0 bytes"),
             (999, "999 bytes"),

@@ -8,17 +8,17 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Vis
 use super::check_length;
 use crate::records::Records;
 
-/// The most keys that a message lists.
+/// Maximum number of keys that a message lists.
 const SHOWN_KEYS: usize = 20;
 
 /// The texts of a file of records.
 #[derive(Debug)]
-pub struct Keyed {
+pub struct KeyedTexts {
     records: Records,
     key: String,
 }
 
-impl Keyed {
+impl KeyedTexts {
     /// The texts under `key`.
     pub fn new(records: Records, key: &str) -> Self {
         Self {
@@ -27,17 +27,17 @@ impl Keyed {
         }
     }
 
-    /// The next record's text, which is empty if it is null; `None` at the file's end.
+    /// The next record's text, empty for null; `None` at the file's end.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, a record that is not an object, one without the key or with something else than a string
-    /// under it: with file and line.
+    /// An error in the file, a record that is not an object, a record without the key or with something other than a
+    /// string under it; the message names file and line.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         let Some(record) = self.records.next_record()? else {
             return Ok(None);
         };
-        let Found { text, keys } = record.parse_seed(TextOf(&self.key))?;
+        let TextAndKeys { text, keys } = record.parse_seed(TextOf(&self.key))?;
         let Some(text) = text else {
             bail!(
                 "{}: found no key {:?} among {}, expected a text under it; --text-key names another",
@@ -56,7 +56,7 @@ impl Keyed {
         &self.records
     }
 
-    /// The records, for what is left of them.
+    /// The rest of the records.
     pub fn into_records(self) -> Records {
         self.records
     }
@@ -77,30 +77,30 @@ pub(super) fn listed(names: &[String]) -> String {
 /// Reads an object for the text under one key.
 struct TextOf<'a>(&'a str);
 
-/// What an object has.
-struct Found {
-    /// Under the key, if it is there: a text or null.
+/// An object's text, and the names of its other keys.
+struct TextAndKeys {
+    /// The text or null under the key; `None` if the key is missing.
     text: Option<Option<String>>,
-    /// The other keys, not many more than a message lists.
+    /// The other keys, only as many as a message needs.
     keys: Vec<String>,
 }
 
 impl<'de> DeserializeSeed<'de> for TextOf<'_> {
-    type Value = Found;
+    type Value = TextAndKeys;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<TextAndKeys, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for TextOf<'_> {
-    type Value = Found;
+    type Value = TextAndKeys;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an object with a text under {:?}", self.0)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Found, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<TextAndKeys, A::Error> {
         let (mut text, mut keys) = (None, Vec::new());
         while let Some(key) = entries.next_key::<String>()? {
             if key != self.0 {
@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for TextOf<'_> {
                 return Err(A::Error::custom(format_args!("{key}: found twice, expected once")));
             }
         }
-        Ok(Found { text, keys })
+        Ok(TextAndKeys { text, keys })
     }
 }
 

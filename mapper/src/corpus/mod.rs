@@ -1,26 +1,26 @@
-//! The text that a map is fitted on: documents out of files, one at a time.
+//! The text that a map is fitted on: documents from files, one at a time.
 //!
 //! | file | read as |
 //! | --- | --- |
 //! | `.jsonl`, `.ndjson`, `.json` | JSON lines or one JSON array: a document per object, its text under [`TextOptions::key`] |
 //! | `.txt`, `.md` | plain text: a document per block between blank lines |
 //! | `.parquet` | a document per row, its text in the column of that name |
-//! | anything else, standard input | what its first bytes look like: Parquet, JSON, else plain text |
+//! | anything else, standard input | the format that its first bytes suggest: Parquet, JSON or plain text |
 //!
-//! Extensions count whatever their case, and `.gz` or `.zst` may be behind them; that content is compressed is seen from
-//! its first bytes. [`TextOptions::format`] reads every file as one format instead. A file that is named as plain text
-//! and looks like JSON or Parquet is an error that says so. A byte order mark is skipped. In plain text a line may end in
-//! a line feed or in a carriage return and a line feed: the document is the same. Documents that are blank are left out;
-//! so are records whose text is null. Both are counted.
+//! Extensions count whatever their case, and `.gz` or `.zst` may be behind them; that content is compressed is seen
+//! from its first bytes. [`TextOptions::format`] reads every file as one format instead. A file that is named as plain
+//! text and looks like JSON or Parquet is an error that says so. A byte order mark is skipped. In plain text a line may
+//! end in a line feed or in a carriage return and a line feed: the document is the same. Documents that are blank are
+//! left out; so are records whose text is null. Both are counted.
 //!
 //! | module | role |
 //! | --- | --- |
-//! | `options` | what the command line says of text |
+//! | `options` | options for reading text |
 //! | `plain`, `keyed`, `parquet` | the texts of a file, by its format |
-//! | `texts` | which of the three, and their documents |
-//! | `source` | one file: checked from its first byte to its last, then read as often as wanted |
-//! | `spool` | temporary files, for what can be read only once |
-//! | `describe` | what was read as what, for people |
+//! | `texts` | the documents of a file of any format |
+//! | `source` | one file: checked as a whole, then read as often as needed |
+//! | `spool` | temporary files, for input that can be read only once |
+//! | `describe` | a line per file that says how it was read |
 //! | this one | all files |
 
 mod describe;
@@ -39,13 +39,13 @@ use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use self::options::{TextFormat, TextOptions};
-use self::source::Source;
+use self::source::CheckedFile;
 pub use self::texts::Document;
 
-/// The most bytes that the text of one document may have: more is a wrong file rather than a text.
+/// Maximum number of bytes of a document's text. A larger one is probably a file of another format.
 pub const MAX_DOCUMENT: usize = 16 << 20;
 
-/// One file of a corpus, as files record it.
+/// One file of a corpus, as files name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusFile {
@@ -55,26 +55,26 @@ pub struct CorpusFile {
     pub sha256: String,
 }
 
-/// Files of text, all of which has been read once and found to be good.
+/// Text files that have been read once as a whole and are valid.
 #[derive(Debug)]
 pub struct Corpus {
-    files: Vec<Source>,
+    files: Vec<CheckedFile>,
 }
 
 impl Corpus {
-    /// Reads files to their ends, so that whatever is wrong in them is found here. `-` is standard input, which is kept in
-    /// a temporary file.
+    /// Reads all files to their ends, so that every error in them is found here. `-` is standard input, which is kept
+    /// in a temporary file.
     ///
     /// # Errors
     ///
-    /// A file that can't be read, is not what it should be, or has no document, with the line or the record; two files of
-    /// the same content; standard input named twice.
+    /// A file that can't be read, is invalid, or has no document, with the line or the record; two files of the same
+    /// content; standard input given twice.
     pub fn open(paths: &[PathBuf], options: &TextOptions) -> Result<Self> {
         Self::open_with(paths, options, &mut |_| Ok(()))
     }
 
-    /// [`open`](Self::open) for large corpora. `progress` is told after each document how many were read; an error that it
-    /// returns ends the reading.
+    /// As [`open`](Self::open), for large corpora. `progress` is called after each document with the number read so
+    /// far; an error that it returns ends the reading.
     ///
     /// # Errors
     ///
@@ -95,21 +95,21 @@ impl Corpus {
     ) -> Result<Self> {
         ensure!(
             !paths.is_empty(),
-            "corpus: found no file, expected one at least, or - for standard input"
+            "corpus: found no file, expected at least one, or - for standard input"
         );
         let is_input = |path: &&PathBuf| path.as_os_str() == "-";
         ensure!(
             paths.iter().filter(is_input).count() <= 1,
-            "corpus: found - twice, but there is one standard input"
+            "corpus: found - twice, expected it once: there is only one standard input"
         );
-        let mut files: Vec<Source> = Vec::new();
+        let mut files: Vec<CheckedFile> = Vec::new();
         let mut before = 0;
         for path in paths {
             let mut progress = |documents: u64| progress(before + documents);
             let file = if is_input(&path) {
-                Source::standard_input(standard_input, options, &mut progress)?
+                CheckedFile::standard_input(standard_input, options, &mut progress)?
             } else {
-                Source::check(path, options, &mut progress)?
+                CheckedFile::check(path, options, &mut progress)?
             };
             before += file.documents;
             for other in &files {
@@ -125,40 +125,32 @@ impl Corpus {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// How many documents there are.
+    /// Number of documents.
     pub fn total_documents(&self) -> u64 {
         self.files.iter().map(|file| file.documents).sum()
     }
 
-    /// The files, as files record them.
+    /// The files' entries in files that name their corpus.
     pub fn record(&self) -> Vec<CorpusFile> {
-        self.files.iter().map(Source::record).collect()
+        self.files.iter().map(CheckedFile::record).collect()
     }
 
-    /// What was read as what, for people: a line per file, without its end.
+    /// How each file was read: a line per file, without a line end.
     pub fn describe(&self) -> Vec<String> {
         self.files.iter().map(describe::line).collect()
     }
 
-    /// All documents, in order. A file that has changed since it was opened is an error at its end, if not before.
+    /// All documents, in order. A file that was changed since it was opened is an error, at its end at the latest.
     pub fn documents(&self) -> impl Iterator<Item = Result<Document>> + Send + '_ {
-        self.files.iter().flat_map(Source::read)
+        self.files.iter().flat_map(CheckedFile::read)
     }
 }
 
-/// One name and one hash for several files, as a file's provenance has them.
+/// One name and one hash for several files, for a file's provenance.
 pub fn summary(files: &[CorpusFile]) -> (String, String) {
-    match files {
-        [only] => (only.name.clone(), only.sha256.clone()),
-        files => {
-            let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-            let hashes: Vec<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
-            (
-                names.join(" + "),
-                steermap_maps::digest::sha256(hashes.join("\n").as_bytes()),
-            )
-        }
-    }
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    let hashes: Vec<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
+    (names.join(" + "), steermap_maps::digest::sha256_of_all(&hashes))
 }
 
 /// Refuses a text of more than [`MAX_DOCUMENT`] bytes.

@@ -1,18 +1,18 @@
-//! What the command line says of text.
+//! Options for reading text.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
 
-use crate::records::input::Look;
+use crate::records::input::ContentFormat;
 
 /// How text is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextOptions {
-    /// The key of JSON objects, or the column of Parquet, that has the text (`--text-key`).
+    /// The key of JSON objects, or the column of Parquet files, that holds the text (`--text-key`).
     pub key: String,
-    /// What every file is read as, whatever its name and its look (`--text-format`).
+    /// The format that every file is read as, whatever its name and content suggest (`--text-format`).
     pub format: Option<TextFormat>,
 }
 
@@ -25,7 +25,7 @@ impl Default for TextOptions {
     }
 }
 
-/// What a file of text may be.
+/// The format of a text file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextFormat {
     /// Documents between blank lines.
@@ -37,11 +37,11 @@ pub enum TextFormat {
 }
 
 impl TextFormat {
-    /// The format of what has that look.
-    pub fn of(look: Look) -> Self {
-        match look {
-            Look::JsonLines | Look::JsonArray => Self::Json,
-            Look::Parquet => Self::Parquet,
+    /// The text format for the format that a file's content suggests.
+    pub fn of(content: ContentFormat) -> Self {
+        match content {
+            ContentFormat::JsonLines | ContentFormat::JsonArray => Self::Json,
+            ContentFormat::Parquet => Self::Parquet,
         }
     }
 }

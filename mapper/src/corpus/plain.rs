@@ -1,4 +1,4 @@
-//! Plain text: a document per block between blank lines.
+//! Plain text: blank lines separate documents.
 
 use anyhow::{Context, Result};
 
@@ -24,12 +24,12 @@ impl Blocks {
         }
     }
 
-    /// The next block that is not blank, its lines put together with line feeds; `None` at the file's end.
+    /// The next block that is not blank, its lines joined by line feeds; `None` at the file's end.
     ///
     /// # Errors
     ///
-    /// Compressed data that is damaged, bytes that are not UTF-8, a line or a block of more than [`MAX_DOCUMENT`] bytes:
-    /// each with file and line.
+    /// Damaged compressed data, bytes that are not UTF-8, a line or a block of more than [`MAX_DOCUMENT`] bytes; the
+    /// message names file and line.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         let mut text = String::new();
         loop {
@@ -53,7 +53,7 @@ impl Blocks {
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
-    /// The input, for what is left of it.
+    /// The rest of the input.
     pub fn into_input(self) -> Input {
         self.lines.into_input()
     }

@@ -1,4 +1,4 @@
-//! One file of a corpus: checked from its first byte to its last, then read as often as wanted.
+//! One file of a corpus: checked as a whole, then read as often as needed.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::NamedTempFile;
 
-use super::keyed::Keyed;
+use super::keyed::KeyedTexts;
 use super::parquet::Column;
 use super::plain::Blocks;
 use super::texts::{Document, Documents, Texts};
 use super::{CorpusFile, TextFormat, TextOptions, spool};
 use crate::records::compression::Compression;
-use crate::records::input::{Input, Look};
+use crate::records::input::{ContentFormat, Input};
 use crate::records::name::FileName;
 use crate::records::{Records, Shape};
 
@@ -21,30 +21,30 @@ const STANDARD_INPUT: &str = "-";
 
 /// A file whose documents have all been read once.
 #[derive(Debug)]
-pub(super) struct Source {
-    /// How messages name it: `corpus: ` and the path as it was given.
+pub(super) struct CheckedFile {
+    /// The name in messages: `corpus: ` and the path as given.
     file: String,
-    /// How files record it.
+    /// The name in files.
     name: String,
     key: String,
     pub read_as: ReadAs,
     pub compression: Option<Compression>,
-    /// Where the content lies: the file, or a temporary one.
+    /// The file with the content: the given file, or a temporary one.
     content: PathBuf,
-    /// Keeps a temporary file.
+    /// Keeps the temporary file alive.
     _spool: Option<NamedTempFile>,
     sha256: String,
-    /// How many documents there are, one at least.
+    /// Number of documents, at least one.
     pub documents: u64,
     /// Bytes of their texts.
     pub bytes: u64,
     /// Records without text.
     pub left_out: u64,
-    /// Over the documents' hashes.
+    /// SHA-256 over the documents' hashes.
     digest: [u8; 32],
 }
 
-/// What a file is read as.
+/// The format that a file is read as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadAs {
     Plain,
@@ -53,7 +53,7 @@ pub(super) enum ReadAs {
     Parquet,
 }
 
-impl Source {
+impl CheckedFile {
     /// Reads a file to its end.
     pub fn check(path: &Path, options: &TextOptions, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -83,7 +83,7 @@ impl Source {
     ) -> Result<Self> {
         let mut input = Input::open_hashed(path, &file)?;
         ensure!(!input.is_empty(), "{file}: found an empty file, expected text");
-        let format = format_of(&file, FileName::of(&name), input.look(), options)?;
+        let format = format_of(&file, FileName::of(&name), input.content_format(), options)?;
         let compression = input.compression();
         let mut content = path.to_path_buf();
         let mut hash = None;
@@ -125,16 +125,16 @@ impl Source {
             _spool: spool,
         };
         if source.documents == 0 {
-            bail!("{}: found no document, expected one at least", source.file);
+            bail!("{}: found no document, expected at least one", source.file);
         }
         if let Some(hash) = hash.or_else(|| documents.into_input().map(Input::finish)) {
             let hash = hash.with_context(|| format!("{}: can't be read", source.file))?;
-            source.sha256 = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            source.sha256 = steermap_maps::digest::hex(&hash);
         }
         Ok(source)
     }
 
-    /// The file, as files record it.
+    /// The file's entry in files that name their corpus.
     pub fn record(&self) -> CorpusFile {
         CorpusFile {
             name: self.name.clone(),
@@ -142,17 +142,17 @@ impl Source {
         }
     }
 
-    /// How messages name it, without `corpus: `.
+    /// The name in messages, without `corpus: `.
     pub fn shown(&self) -> &str {
         self.file.strip_prefix("corpus: ").unwrap_or(&self.file)
     }
 
-    /// The key or column of the texts; `None` of plain text.
+    /// The key or column of the texts; `None` for plain text.
     pub fn key(&self) -> Option<&str> {
         (self.read_as != ReadAs::Plain).then_some(&self.key)
     }
 
-    /// Refuses a file whose documents are those of another: every text is to count once.
+    /// Refuses a file with the same documents as another, since every text must count once.
     pub fn differs_from(&self, other: &Self) -> Result<()> {
         let both = format!("{} and {}", other.shown(), self.shown());
         ensure!(
@@ -168,9 +168,9 @@ impl Source {
         Ok(())
     }
 
-    /// The documents, once more.
-    pub fn read(&self) -> Reader<'_> {
-        Reader {
+    /// Reads the documents again.
+    pub fn read(&self) -> DocumentReader<'_> {
+        DocumentReader {
             source: self,
             documents: None,
             done: false,
@@ -191,20 +191,25 @@ impl Source {
     }
 }
 
-/// The texts of a file that is read from its beginning to its end.
+/// The texts of a file that is read sequentially.
 fn in_order(input: Input, format: TextFormat, file: &str, key: &str) -> Texts {
     match format {
-        TextFormat::Json => Texts::Json(Keyed::new(Records::new(input, file.into()), key)),
+        TextFormat::Json => Texts::Json(KeyedTexts::new(Records::new(input, file.into()), key)),
         _ => Texts::Plain(Blocks::new(input, file.into())),
     }
 }
 
-/// What a file is read as.
+/// The format that a file is read as.
 ///
 /// # Errors
 ///
-/// A name of plain text, but the look of JSON or Parquet: fitting it as prose would go wrong without a word.
-fn format_of(file: &str, name: FileName<'_>, look: Option<Look>, options: &TextOptions) -> Result<TextFormat> {
+/// The name is that of plain text, but the content looks like JSON or Parquet. Fitting it as prose would fail silently.
+fn format_of(
+    file: &str,
+    name: FileName<'_>,
+    content: Option<ContentFormat>,
+    options: &TextOptions,
+) -> Result<TextFormat> {
     if let Some(format) = options.format {
         return Ok(format);
     }
@@ -214,25 +219,25 @@ fn format_of(file: &str, name: FileName<'_>, look: Option<Look>, options: &TextO
     if name.has_extension(&["parquet"]) {
         return Ok(TextFormat::Parquet);
     }
-    match look {
-        Some(look) if name.has_extension(&["txt", "md"]) => bail!(
-            "{file}: found what looks like {look}, expected plain text by the file's name: --text-format {} reads it as \
-             that, --text-format plain as it is",
-            TextFormat::of(look)
+    match content {
+        Some(content) if name.has_extension(&["txt", "md"]) => bail!(
+            "{file}: found what looks like {content}, expected plain text by the file's name: give --text-format {} to read \
+             it so, or --text-format plain to read it as plain text",
+            TextFormat::of(content)
         ),
-        Some(look) => Ok(TextFormat::of(look)),
+        Some(content) => Ok(TextFormat::of(content)),
         None => Ok(TextFormat::Plain),
     }
 }
 
 /// The documents of a file that has been checked.
-pub(super) struct Reader<'a> {
-    source: &'a Source,
+pub(super) struct DocumentReader<'a> {
+    source: &'a CheckedFile,
     documents: Option<Documents>,
     done: bool,
 }
 
-impl Reader<'_> {
+impl DocumentReader<'_> {
     fn next_document(&mut self) -> Result<Option<Document>> {
         let source = self.source;
         let documents = match &mut self.documents {
@@ -240,21 +245,21 @@ impl Reader<'_> {
             none => none.insert(source.open()?),
         };
         let next = documents.next_document()?;
-        // More than before: the digest would say so too, but perhaps much later.
+        // More documents than before would fail the digest too, but perhaps much later.
         let same = match &next {
             Some(_) => documents.documents <= source.documents,
             None => documents.digest() == source.digest,
         };
         ensure!(
             same,
-            "{}: the file was changed while it was read: found other documents than at the start",
+            "{}: found other documents than on the first reading: the file was changed in between",
             source.file
         );
         Ok(next)
     }
 }
 
-impl Iterator for Reader<'_> {
+impl Iterator for DocumentReader<'_> {
     type Item = Result<Document>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -1,19 +1,19 @@
-//! Temporary files, for what can be read only once.
+//! Temporary files, for input that can be read only once.
 
 use std::io::{self, Read};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::NamedTempFile;
 
-/// The most bytes that a compressed Parquet file is unpacked to: 64 GiB. It must lie in a file, since it is read from its
-/// end; text and JSON are unpacked as they are read, whatever their size.
+/// Maximum number of bytes that a compressed Parquet file is unpacked to. Parquet is read from its end, so it must be
+/// in a file; text and JSON are unpacked while they are read, whatever their size.
 const MAX_UNPACKED: u64 = 64 << 30;
 
 /// Copies standard input to a temporary file.
 ///
 /// # Errors
 ///
-/// What the operating system says: no space for temporary files (`TMPDIR`), say.
+/// The operating system's error, such as no space for temporary files (`TMPDIR`).
 pub(super) fn standard_input(input: &mut dyn Read) -> Result<NamedTempFile> {
     let mut file = NamedTempFile::new().context("corpus: a temporary file for standard input")?;
     io::copy(input, &mut file).context("corpus: standard input, to a temporary file")?;

@@ -100,12 +100,12 @@ fn mistakes_name_file_and_line() {
     }
     let found = error("a.txt", b"one\n\xff\n");
     assert!(
-        found.contains("a.txt, line 2: found bytes that are no UTF-8 at column 1"),
+        found.contains("a.txt, line 2: found bytes that are not UTF-8 at column 1"),
         "{found}"
     );
     let found = error("a.jsonl", b"{\"text\": \"\xc3\"}");
     assert!(
-        found.contains("a.jsonl, line 1: found bytes that are no UTF-8 at column 11"),
+        found.contains("a.jsonl, line 1: found bytes that are not UTF-8 at column 11"),
         "{found}"
     );
     let missing = Corpus::open(&["nowhere.txt".into()], &TextOptions::default()).unwrap_err();

@@ -3,19 +3,20 @@
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 
-use super::keyed::Keyed;
+use super::keyed::KeyedTexts;
 use super::parquet::Column;
 use super::plain::Blocks;
 use crate::records::input::Input;
 
-/// A text that belongs together: it's in the part that a map is fitted on, or in the part held out, as a whole.
+/// A text that is either fitted on or held out as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// The text.
     pub text: String,
-    /// SHA-256 of the text: what decides, the same in every shard and on every machine, which part it belongs to.
+    /// SHA-256 of the text. It decides whether the text is held out, in the same way in every shard and on every
+    /// machine.
     pub hash: [u8; 32],
-    /// Bytes of the text, in which progress is counted: they add up to
+    /// Bytes of the text, for progress. Over all documents they add up to
     /// [`Corpus::total_bytes`](super::Corpus::total_bytes), whatever the files' formats.
     pub bytes: u64,
 }
@@ -24,11 +25,11 @@ pub struct Document {
 #[derive(Debug)]
 pub(super) enum Texts {
     Plain(Blocks),
-    Json(Keyed),
+    Json(KeyedTexts),
     Parquet(Box<Column>),
 }
 
-/// The documents of a file, and their sum.
+/// The documents of a file, with running totals.
 #[derive(Debug)]
 pub(super) struct Documents {
     texts: Texts,
@@ -84,7 +85,7 @@ impl Documents {
         self.digest.clone().finalize().into()
     }
 
-    /// The input, for what is left of it; `None` of Parquet, which is not read in order.
+    /// The rest of the input; `None` for Parquet, which is not read in order.
     pub fn into_input(self) -> Option<Input> {
         match self.texts {
             Texts::Plain(blocks) => Some(blocks.into_input()),

@@ -1,23 +1,23 @@
-//! How strongly is steered: `relative`, `relative:-0.2:0.2:0.02`, or lengths such as `-20:20:2`.
+//! The strengths to steer at: `relative`, `relative:-0.2:0.2:0.02`, or offset norms such as `-20:20:2`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 
-/// More is a slip rather than a wish: each is a pass of all items.
+/// Maximum number of alphas. More are probably a mistake, since each is a pass over all items.
 const MOST: usize = 1001;
 
-/// What alphas are measured in.
+/// The unit of alphas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum AlphaUnit {
     /// The mean norm of the stream at the steered layer.
     Relative,
-    /// Lengths of the offset, as the paper has them.
+    /// The norm of the offset, as in the paper.
     Absolute,
 }
 
-impl Unit {
+impl AlphaUnit {
     /// `relative` or `absolute`
     pub fn as_str(self) -> &'static str {
         match self {
@@ -27,20 +27,20 @@ impl Unit {
     }
 }
 
-/// Alphas, ascending, two at least.
+/// Alphas, ascending, at least two.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alphas {
-    unit: Unit,
+    unit: AlphaUnit,
     values: Vec<f64>,
 }
 
 impl Alphas {
-    /// What they are measured in.
-    pub fn unit(&self) -> Unit {
+    /// Their unit.
+    pub fn unit(&self) -> AlphaUnit {
         self.unit
     }
 
-    /// As they were given.
+    /// The alphas as given.
     pub fn values(&self) -> &[f64] {
         &self.values
     }
@@ -48,8 +48,8 @@ impl Alphas {
     /// In units of `mean_norm`.
     pub fn relative_to(&self, mean_norm: f64) -> Vec<f64> {
         match self.unit {
-            Unit::Relative => self.values.clone(),
-            Unit::Absolute => self.values.iter().map(|value| value / mean_norm).collect(),
+            AlphaUnit::Relative => self.values.clone(),
+            AlphaUnit::Absolute => self.values.iter().map(|value| value / mean_norm).collect(),
         }
     }
 }
@@ -58,7 +58,7 @@ impl Default for Alphas {
     /// 21, from -0.2 to 0.2 of the mean norm.
     fn default() -> Self {
         Self {
-            unit: Unit::Relative,
+            unit: AlphaUnit::Relative,
             values: range(-0.2, 0.2, 0.02),
         }
     }
@@ -70,15 +70,15 @@ impl FromStr for Alphas {
     fn from_str(text: &str) -> Result<Self> {
         let expected = || {
             format!(
-                "found {text:?}, expected `relative`, `relative:FIRST:LAST:STEP`, or lengths FIRST:LAST:STEP such as -20:20:2"
+                "found {text:?}, expected `relative`, `relative:FIRST:LAST:STEP`, or norms FIRST:LAST:STEP such as -20:20:2"
             )
         };
         if text == "relative" {
             return Ok(Self::default());
         }
         let (unit, numbers) = match text.strip_prefix("relative:") {
-            Some(rest) => (Unit::Relative, rest),
-            None => (Unit::Absolute, text),
+            Some(rest) => (AlphaUnit::Relative, rest),
+            None => (AlphaUnit::Absolute, text),
         };
         let numbers: Option<Vec<f64>> = numbers.split(':').map(|number| number.trim().parse().ok()).collect();
         let [first, last, step] = numbers.with_context(expected)?[..] else {
@@ -92,11 +92,11 @@ impl FromStr for Alphas {
         let count = (last - first) / step;
         ensure!(
             count < MOST as f64,
-            "found {text:?}, {count:.0} alphas, expected {MOST} at most"
+            "found {text:?}, {count:.0} alphas, expected at most {MOST}"
         );
         ensure!(
             first + step <= last,
-            "found {text:?}, a single alpha, expected two at least"
+            "found {text:?}, a single alpha, expected at least two"
         );
         Ok(Self {
             unit,
@@ -117,9 +117,9 @@ impl fmt::Display for Alphas {
     }
 }
 
-/// `first`, `first + step`, ... up to `last`, where it is met but for rounding.
+/// `first`, `first + step`, ... up to `last`, which is included if it is a step up to rounding.
 fn range(first: f64, last: f64, step: f64) -> Vec<f64> {
-    // Rounded to decimals that are far below the step, so that 0 is met as 0 and decimals as they are written.
+    // Rounded to decimals far below the step, so that 0 is exactly 0 and decimals are as written.
     let scale = 10f64.powi(9 - step.log10().floor() as i32);
     let count = ((last - first) / step + 1e-9).floor() as usize;
     let rounded = |value: f64| (value * scale).round() / scale;
@@ -141,7 +141,7 @@ mod tests {
         );
         assert_eq!(alphas.values()[13], 0.06);
         let paper: Alphas = "-20:20:2".parse().unwrap();
-        assert_eq!((paper.unit(), paper.values().len()), (Unit::Absolute, 21));
+        assert_eq!((paper.unit(), paper.values().len()), (AlphaUnit::Absolute, 21));
         assert_eq!(paper.values()[10], 0.0);
         assert_eq!(paper.relative_to(40.0)[20], 0.5);
         let uneven: Alphas = "relative:0.1:0.35:0.1".parse().unwrap();

@@ -1,17 +1,17 @@
-//! From propensities to curves, slopes, retention, correlations and errors, with their intervals. Knows of no model.
+//! Curves, slopes, retention, correlations and errors from propensities, with their intervals. No model runs here.
 
 use anyhow::{Context, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use steermap_report::result::{Curve, Estimate, Kind, RandomCurves, Spread};
+use steermap_report::result::{Curve, Estimate, RandomCurves, Spread, SteeringKind};
 
 use crate::statistics::{
     Resamples, Z, for_few_clusters, interval, mean, mean_interval, mse, pearson, quantiles, slope, standard_deviation,
     statistic_interval, widened,
 };
 
-/// Fewer tasks than this are not resampled: two say nothing of others.
+/// Fewer tasks than this are not resampled: two don't show how tasks differ.
 const LEAST_TASKS: usize = 3;
 
 /// Propensities `[alpha][item]`.
@@ -27,7 +27,8 @@ pub fn estimate(values: &[f64], resamples: &Resamples) -> Estimate {
     }
 }
 
-/// What `values` come to, with the interval of their mean over resamples of their own number. `None` of nothing.
+/// Mean, deviation and range of `values`, with the interval of their mean over resamples of as many values. `None`
+/// without values.
 pub fn spread(values: &[f64], resamples: usize, seed: u64) -> Option<Spread> {
     let range = quantiles(values, [0.025, 0.975])?;
     let (low, high) = mean_interval(values, &Resamples::new(resamples, values.len(), seed));
@@ -65,12 +66,12 @@ fn means(propensities: &Propensities) -> Vec<f64> {
     propensities.iter().map(|items| mean(items)).collect()
 }
 
-/// A curve with its intervals.
+/// The curve of mean propensity against alpha, with its intervals.
 ///
 /// # Errors
 ///
 /// Alphas that are all the same.
-pub fn curve(kind: Kind, alphas: &[f64], propensities: Propensities, resamples: &Resamples) -> Result<Curve> {
+pub fn curve(kind: SteeringKind, alphas: &[f64], propensities: Propensities, resamples: &Resamples) -> Result<Curve> {
     let slope = estimate(&item_slopes(alphas, &propensities)?, resamples);
     let points: Vec<Estimate> = propensities.iter().map(|items| estimate(items, resamples)).collect();
     Ok(Curve {
@@ -83,8 +84,8 @@ pub fn curve(kind: Kind, alphas: &[f64], propensities: Propensities, resamples: 
     })
 }
 
-/// Slope of the mean propensity with the mapped vector over that with the native one, from the items' slopes. The interval is
-/// of the ratio over the same resampled items, wider by `standard_error` of the vectors themselves.
+/// Slope of the mean propensity with the mapped vector over that with the native one, from the items' slopes. The
+/// interval is of the ratio over the same resampled items, wider by `standard_error` of the vectors themselves.
 pub fn retention(native_slopes: &[f64], mapped_slopes: &[f64], resamples: &Resamples, standard_error: f64) -> Estimate {
     mean_retention(&[(native_slopes, mapped_slopes)], resamples, standard_error)
 }
@@ -104,8 +105,8 @@ pub fn mean_retention(layers: &[(&[f64], &[f64])], resamples: &Resamples, standa
     Estimate { value, low, high }
 }
 
-/// The mean of what was estimated on several tasks: the interval resamples tasks, and takes each one's value from a normal
-/// distribution that its own interval states. With one or two tasks it is of the latter alone. `None` of nothing.
+/// The mean of estimates on several tasks. The interval resamples tasks and draws each one's value from the normal
+/// distribution that its own interval states; with one or two tasks it only does the latter. `None` without estimates.
 pub fn mean_of(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Estimate> {
     if estimates.is_empty() {
         return None;
@@ -129,16 +130,17 @@ pub fn mean_of(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Es
         })
         .collect();
     let value = mean(&estimates.iter().map(|estimate| estimate.value).collect::<Vec<_>>());
-    let (low, high) = match count < LEAST_TASKS {
-        true => interval(&means),
-        false => for_few_clusters(value, interval(&means), count as f64),
+    let (low, high) = if count < LEAST_TASKS {
+        interval(&means)
+    } else {
+        for_few_clusters(value, interval(&means), count as f64)
     };
     Some(Estimate { value, low, high })
 }
 
-/// The mean of what was estimated on several tasks and is between 0 and 1, so that its intervals lean to one side. The interval
-/// resamples tasks, whose values differ by their own uncertainty too; with one or two tasks it is their intervals' mean, which is
-/// wider than of independent ones. `None` of nothing.
+/// The mean of estimates between 0 and 1 on several tasks, whose intervals may be skewed. The interval resamples tasks,
+/// whose values include their own uncertainty; with one or two tasks it is the mean of their intervals, which is wider
+/// than that of independent estimates. `None` without estimates.
 pub fn mean_of_bounded(estimates: &[Estimate], resamples: usize, seed: u64) -> Option<Estimate> {
     let all = |of: fn(&Estimate) -> f64| estimates.iter().map(of).collect::<Vec<f64>>();
     let values = all(|estimate| estimate.value);
@@ -152,7 +154,7 @@ pub fn mean_of_bounded(estimates: &[Estimate], resamples: usize, seed: u64) -> O
     })
 }
 
-/// Of what is between 0 and 1: so is its interval.
+/// An estimate with its interval clamped to 0 to 1.
 pub fn bounded(estimate: Estimate) -> Estimate {
     Estimate {
         low: estimate.low.clamp(0.0, 1.0),
@@ -190,8 +192,8 @@ pub fn random_curves(alphas: &[f64], by_direction: &[Propensities]) -> Result<Ra
     })
 }
 
-/// By alpha other than 0: Pearson correlation over items of two vectors' propensities, as in arXiv 2506.00653, 3.4. Alphas at
-/// which either is the same for all items are left out.
+/// By alpha other than 0: Pearson correlation over items of two vectors' propensities, as in arXiv 2506.00653, 3.4.
+/// Alphas at which either is the same for all items are left out.
 pub fn alpha_pearsons(alphas: &[f64], a: &Propensities, b: &Propensities) -> Vec<f64> {
     let both = alphas.iter().zip(a.iter().zip(b));
     let steered = both.filter(|(alpha, _)| **alpha != 0.0);
@@ -210,7 +212,7 @@ pub fn alpha_pearson(alphas: &[f64], a: &Propensities, b: &Propensities, resampl
                 .collect()
         };
         let found = alpha_pearsons(alphas, &of(a), &of(b));
-        // A resample of one item over and over has no correlation.
+        // A resample that repeats one item has no correlation.
         if found.is_empty() { value } else { mean(&found) }
     };
     let (low, high) = statistic_interval(resamples, over);
@@ -267,14 +269,14 @@ mod tests {
     #[test]
     fn a_curve_by_hand() {
         let resamples = Resamples::new(500, 2, 1);
-        let curve = curve(Kind::Native, &ALPHAS, lines(1.0), &resamples).unwrap();
+        let curve = curve(SteeringKind::Native, &ALPHAS, lines(1.0), &resamples).unwrap();
         assert_eq!(curve.mean, [-3.0, 0.0, 3.0]);
         assert_eq!(curve.slope.value, 3.0);
         // A resample is one item twice, or both; of two items little is known.
         let of_two = |value, low, high| for_few_clusters(value, (low, high), 2.0);
         assert_eq!((curve.slope.low, curve.slope.high), of_two(3.0, 2.0, 4.0));
         assert_eq!((curve.low[1], curve.high[1]), of_two(0.0, -1.0, 1.0));
-        assert!(super::curve(Kind::Native, &[1.0, 1.0, 1.0], lines(1.0), &resamples).is_err());
+        assert!(super::curve(SteeringKind::Native, &[1.0, 1.0, 1.0], lines(1.0), &resamples).is_err());
     }
 
     #[test]

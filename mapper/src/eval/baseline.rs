@@ -1,13 +1,13 @@
-//! The prompting baseline: what a user would do without steering, asking for the concept in the prompt.
+//! The prompting baseline: asking for the concept in the prompt, as a user would do without steering.
 
 use crate::pairs::{Message, Text};
 use crate::tasks::Task;
 
-/// Examples of the positive side at most.
+/// Maximum number of examples of the positive side.
 const EXAMPLES: usize = 4;
 
-/// What is put in front of a prompt, the longest first: the task's instruction, or else examples of the positive side, those
-/// that the vector is found from.
+/// Texts to put in front of a prompt, the longest first: the task's instruction, or examples of the positive side from
+/// the pairs that the vector is found from.
 pub fn fronts(task: &Task) -> Vec<String> {
     let instruction = task.generation.as_ref().and_then(|texts| texts.instruction.clone());
     if let Some(instruction) = instruction {
@@ -25,7 +25,8 @@ pub fn fronts(task: &Task) -> Vec<String> {
         .collect()
 }
 
-/// A prompt with `front` before it; of a chat, in its first message, since not every template has a system's.
+/// A prompt with `front` before it; in a chat, at the start of its first message, since not every template has a system
+/// message.
 pub fn asked(front: &str, prompt: &Text) -> Text {
     match prompt {
         Text::Plain(prompt) => Text::Plain(format!("{front}\n\n{prompt}")),

@@ -1,18 +1,18 @@
-//! What needs all tasks: effects on each other, corrections for many tests, verdicts.
+//! Results that need all tasks: effects on each other, corrections for many tests, verdicts.
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use steermap_report::result::{ControlKind, Kind, Protocol, SideEffect, Specificity, TaskResult};
+use steermap_report::result::{ControlKind, Protocol, SideEffect, Specificity, SteeringKind, TaskResult};
 
 use super::controls::ControlSlopes;
-use super::measure::{Bench, Prepared};
+use super::measure::{Bench, PreparedTask};
 use super::verdict::{self, Evidence};
 use crate::behaviour::{Choices, cosine};
 use crate::statistics::{holm, mean};
 use crate::tasks;
 
-/// What the vectors of one task do to the items of another: slopes, with the native and with the mapped vector.
+/// The effect of one task's vectors on the items of another: slopes with the native and with the mapped vector.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effect {
     /// With the native vector.
@@ -30,12 +30,12 @@ pub struct Effects {
 }
 
 impl Bench<'_> {
-    /// What each task's vectors do to the first items of every task, its own among them.
+    /// The effects of each task's vectors on the first items of every task, including its own.
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
-    pub async fn effects(&mut self, tasks: &[&Prepared<'_>], protocol: &Protocol) -> Result<Effects> {
+    /// An error of the engine, or a stop.
+    pub async fn effects(&mut self, tasks: &[&PreparedTask<'_>], protocol: &Protocol) -> Result<Effects> {
         let mut slopes = Vec::with_capacity(tasks.len());
         let mut alphas = [0.0; 2];
         for task in tasks {
@@ -58,8 +58,8 @@ impl Bench<'_> {
     }
 }
 
-/// Adds to each task what needs the others: side effects, the control of other tasks' vectors, specificity, corrected
-/// p-values and the verdict. Tasks are in the order of `effects`.
+/// Adds to each task the results that need the others: side effects, the control of other tasks' vectors, specificity,
+/// corrected p-values and the verdict. Tasks are in the order of `effects`.
 pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol, resamples: usize, seed: u64) {
     let names: Vec<String> = tasks.iter().map(|task| task.name.clone()).collect();
     let steers: Vec<bool> = tasks.iter().map(steers_on_both).collect();
@@ -90,7 +90,7 @@ pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol
     }
     correct(tasks);
     for task in tasks {
-        let native = task.curves.iter().find(|curve| curve.kind == Kind::Native);
+        let native = task.curves.iter().find(|curve| curve.kind == SteeringKind::Native);
         let Some(native) = native.map(|curve| curve.slope) else {
             continue;
         };
@@ -108,21 +108,21 @@ pub fn conclude(tasks: &mut [TaskResult], effects: &Effects, protocol: &Protocol
     }
 }
 
-/// Whether a task's native vector steers on the finding half, and on the measuring half too: else effects in units of its
-/// own are of nothing.
+/// Whether a task's native vector steers on both halves. Otherwise effects in units of its effect are undefined.
 fn steers_on_both(task: &TaskResult) -> bool {
-    let native = task.curves.iter().find(|curve| curve.kind == Kind::Native);
+    let native = task.curves.iter().find(|curve| curve.kind == SteeringKind::Native);
     task.native_steers.steers && native.is_some_and(|curve| curve.slope.low > 0.0)
 }
 
-/// How specific the mapped vector of task `index` is; `None` if its own or no other task's native vector steers.
+/// How specific the mapped vector of task `index` is; `None` if its own native vector doesn't steer, or that of no
+/// other task.
 fn specificity(slopes: &[Vec<Effect>], names: &[String], steers: &[bool], index: usize) -> Option<Specificity> {
     let counted: Vec<usize> = (0..slopes.len()).filter(|&task| steers[task]).collect();
     let others: Vec<usize> = counted.iter().copied().filter(|&task| task != index).collect();
     if others.is_empty() || !steers[index] {
         return None;
     }
-    // In units of what each task's own vector does to it.
+    // In units of the effect of each task's own native vector.
     let on = |task: usize, of: fn(&Effect) -> f64, measured: &[usize]| -> Vec<f64> {
         let units = measured
             .iter()
@@ -157,11 +157,12 @@ fn correct(tasks: &mut [TaskResult]) {
     }
 }
 
-/// The cluster of each item: items whose answers part at the same two tokens are alike. Letters and yes or no part there in
-/// every item, so there each item is its own; as where all items are alike.
-pub fn clusters(kind: tasks::Kind, choices: &Choices) -> Vec<usize> {
+/// The cluster of each item: items whose answers differ at the same two tokens are in one cluster. Letters and yes-no
+/// answers differ at the same tokens in every item, so there each item is a cluster; likewise if all items would be in
+/// one.
+pub fn clusters(kind: tasks::ItemKind, choices: &Choices) -> Vec<usize> {
     let own: Vec<usize> = (0..choices.len()).collect();
-    if kind != tasks::Kind::Completion {
+    if kind != tasks::ItemKind::Completion {
         return own;
     }
     let mut numbers = HashMap::new();
@@ -176,7 +177,7 @@ pub fn clusters(kind: tasks::Kind, choices: &Choices) -> Vec<usize> {
     if numbers.len() < 2 { own } else { clusters }
 }
 
-/// How many texts have no score of the judge; `None` if all have.
+/// A note on how many texts have no score of the judge; `None` if all have one.
 pub fn unjudged(tasks: &[TaskResult]) -> Option<String> {
     let texts = tasks
         .iter()
@@ -185,19 +186,20 @@ pub fn unjudged(tasks: &[TaskResult]) -> Option<String> {
     let (all, unjudged) = texts.fold((0, 0), |(all, unjudged), text| {
         (all + 1, unjudged + usize::from(text.judged.is_none()))
     });
-    (unjudged > 0)
-        .then(|| format!("the judge gave no scores for {unjudged} of {all} texts: they are in no mean of its scores"))
+    (unjudged > 0).then(|| {
+        format!("the judge gave no scores for {unjudged} of {all} texts: the means of its scores leave them out")
+    })
 }
 
-/// Fewer clusters than this have intervals that are too narrow.
+/// Fewest clusters whose intervals are reliable.
 const FEW_CLUSTERS: usize = 20;
 
-/// What a reader should know of the tasks' intervals.
+/// Notes on the tasks' intervals.
 pub fn notes(tasks: &[TaskResult]) -> Vec<String> {
     let few = tasks.iter().filter(|task| task.clusters < FEW_CLUSTERS);
     few.map(|task| {
         format!(
-            "{}: its {} measured items are of {} clusters that share their deciding words: intervals from fewer than \
+            "{}: its {} measured items form {} clusters that share their deciding words: intervals from fewer than \
              {FEW_CLUSTERS} clusters are rough",
             task.name, task.measuring, task.clusters
         )

@@ -1,4 +1,4 @@
-//! What to serve, as mistral.rs's configuration has it: `steering.toml`, with every vector and the map once, and an entry of
+//! The proposed configuration for the server: `steering.toml`, with every vector and the map once, and an entry of
 //! `[[steering.defaults]]` for each task.
 
 use std::collections::BTreeMap;
@@ -11,23 +11,23 @@ use steermap_report::result::Evaluation;
 use super::job::file_stem;
 use super::vectors;
 
-/// A task's vector through the map, by the names that [`table`] gives them.
-pub struct Entry<'a> {
+/// A task's vector and its map, with the names that [`table`] gives them.
+pub struct ServedVector<'a> {
     /// The task.
     pub task: &'a str,
     /// The map's file.
     pub map: &'a Path,
-    /// `affine` if it isn't the linear part alone.
+    /// `affine` if the map's bias is added; `None` for its linear part.
     pub offset: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct Defaults<'a> {
-    vectors: [Used<'a>; 1],
+struct DefaultsEntry<'a> {
+    vectors: [VectorUse<'a>; 1],
 }
 
 #[derive(Serialize)]
-struct Used<'a> {
+struct VectorUse<'a> {
     vector: String,
     map: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,23 +37,23 @@ struct Used<'a> {
 }
 
 #[derive(Serialize)]
-struct File<T> {
+struct ConfigFile<T> {
     steering: T,
 }
 
 #[derive(Serialize)]
-struct Sources {
+struct SourcesTable {
     vectors: BTreeMap<String, String>,
     maps: BTreeMap<String, String>,
 }
 
 /// An entry of `[[steering.defaults]]`, to paste below the tables of `steering.toml`.
-pub fn entry(served: &Entry<'_>, layer: usize, alpha: f64) -> String {
+pub fn entry(served: &ServedVector<'_>, layer: usize, alpha: f64) -> String {
     #[derive(Serialize)]
     struct Steering<'a> {
-        defaults: [Defaults<'a>; 1],
+        defaults: [DefaultsEntry<'a>; 1],
     }
-    let used = Used {
+    let used = VectorUse {
         vector: name(served.task),
         map: name(&file_stem(served.map)),
         offset: served.offset,
@@ -61,18 +61,18 @@ pub fn entry(served: &Entry<'_>, layer: usize, alpha: f64) -> String {
         layers: [layer],
     };
     let steering = Steering {
-        defaults: [Defaults { vectors: [used] }],
+        defaults: [DefaultsEntry { vectors: [used] }],
     };
-    // Names, numbers and nothing else: TOML has no way to refuse them.
-    toml::to_string(&File { steering }).unwrap_or_default()
+    // There are only names and numbers, so this can't fail.
+    toml::to_string(&ConfigFile { steering }).unwrap_or_default()
 }
 
-/// `steering.toml` of a report in `folder`: the vectors of the tasks that a spec is proposed for and the map, by paths from
-/// that folder, and the proposed entries, commented out. `None` if nothing is proposed.
+/// `steering.toml` of a report in `folder`: the vectors of the tasks that a spec is proposed for and the map, by paths
+/// from that folder, and the proposed entries, commented out. `None` if nothing is proposed.
 ///
 /// # Errors
 ///
-/// A folder or map that is gone.
+/// A folder or map that doesn't exist.
 pub fn table(evaluation: &Evaluation, map: &Path, folder: &Path) -> Result<Option<String>> {
     let proposed: Vec<_> = evaluation
         .tasks
@@ -97,11 +97,11 @@ pub fn table(evaluation: &Evaluation, map: &Path, folder: &Path) -> Result<Optio
     }
     let maps = BTreeMap::from([(name(&file_stem(map)), path_of(map)?)]);
     let mut text = format!(
-        "# What `mapper eval` proposes to serve, of {}. Uncomment entries, one vector or several.\n\n",
+        "# Proposed by `mapper eval` on {}. Uncomment the entries to serve, one vector or several.\n\n",
         evaluation.run.date
     );
-    text += &toml::to_string(&File {
-        steering: Sources { vectors, maps },
+    text += &toml::to_string(&ConfigFile {
+        steering: SourcesTable { vectors, maps },
     })?;
     for (task, proposal) in proposed {
         text += &format!(
@@ -113,7 +113,7 @@ pub fn table(evaluation: &Evaluation, map: &Path, folder: &Path) -> Result<Optio
     Ok(Some(text))
 }
 
-/// A name as the plugin takes them: letters, digits, `.`, `_` and `-`, 64 at most.
+/// A name that the plugin accepts: letters, digits, `.`, `_` and `-`, at most 64 characters.
 fn name(text: &str) -> String {
     let kept = |c: char| {
         if c.is_ascii_alphanumeric() || "._-".contains(c) {
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_what_the_plugin_reads() {
-        let served = Entry {
+        let served = ServedVector {
             task: "mood of the day",
             map: Path::new("maps/small--large.toml"),
             offset: Some("affine"),
@@ -153,7 +153,7 @@ mod tests {
         // Two of them are still one file.
         let both = text
             + &entry(
-                &Entry {
+                &ServedVector {
                     task: "tense",
                     ..served
                 },

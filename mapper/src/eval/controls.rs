@@ -1,11 +1,11 @@
-//! What directions other than the task's own do: without them, a slope says nothing.
+//! Controls: the slopes of directions other than the task's own, which a slope must be compared with.
 
 use anyhow::{Context, Result};
 use steermap_report::result::{Control, ControlKind, NativeSteers, Protocol};
 
 use super::analysis::{self, Propensities};
 use super::layers::LayerSlopes;
-use super::measure::{Bench, Direction, Prepared};
+use super::measure::{Bench, Direction, PreparedTask};
 use crate::statistics::{Resamples, mean, rank_p_value, student};
 
 /// The slopes of a control's directions beside those of the native and the mapped vector at the same alphas and items.
@@ -27,7 +27,7 @@ pub struct ControlSlopes<'a> {
 }
 
 impl ControlSlopes<'_> {
-    /// What they come to; `None` without directions.
+    /// The control with its statistics; `None` without directions.
     pub fn control(self, resamples: usize, seed: u64) -> Option<Control> {
         let retention: Vec<f64> = self.slopes.iter().map(|slope| slope / self.native).collect();
         let mapped = self.mapped / self.native;
@@ -59,15 +59,16 @@ impl ControlSlopes<'_> {
 }
 
 impl Bench<'_> {
-    /// The controls that need this task's measurements alone, the decisive one first, all between two alphas on the first
-    /// items of the measuring half. `own` has the task's own slopes there, `random` the draws of the decisive control.
+    /// The controls that only need this task's measurements, the decisive one first, all between two alphas on the
+    /// first items of the measuring half. `own` has the task's own slopes there, `random` the draws of the decisive
+    /// control.
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop; a direction that the map makes nothing of.
+    /// An error of the engine, or a stop; a direction that the map maps to zero.
     pub async fn own_controls(
         &mut self,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         protocol: &Protocol,
         own: &LayerSlopes,
         random: &[Direction],
@@ -100,14 +101,15 @@ impl Bench<'_> {
         Ok(controls)
     }
 
-    /// Whether the native vector, with these slopes by item, steers on the finding half: beside isotropic random directions.
+    /// Whether the native vector, with these slopes by item, steers on the finding half, compared with isotropic random
+    /// directions.
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
+    /// An error of the engine, or a stop.
     pub async fn native_steers(
         &mut self,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         native: &[f64],
         random: &[Direction],
         protocol: &Protocol,
@@ -120,10 +122,10 @@ impl Bench<'_> {
     }
 }
 
-/// Whether a native vector with these slopes by item steers, beside the slopes of isotropic random directions. Such a slope is a sum
-/// over the stream's dimensions, so nearly normal, around 0: under chance the native one over their root mean square has Student's
-/// distribution. Corrected for the number of tasks, as the mapped vector's rank is: a task whose own vector could not pass says
-/// nothing of the map.
+/// Whether a native vector with these slopes by item steers, beside the slopes of isotropic random directions. Such a
+/// slope is a sum over the stream's dimensions, so nearly normal, around 0: under chance the native one over their root
+/// mean square has Student's distribution. Corrected for the number of tasks, as the mapped vector's rank is: a task
+/// whose own vector could not pass says nothing of the map.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
-//! The vectors' own uncertainty: vectors from half of the pairs, and from pairs whose sides are drawn anew.
+//! The uncertainty of the vectors: vectors from half of the pairs, and from pairs with random sides.
 //!
-//! Both are found from the states that the task's own vectors are found from, so no model runs for them; the same halves
-//! and the same sides on both models.
+//! Both are found from the states that the task's own vectors are found from, so no model runs for them. Both models
+//! use the same halves and the same sides.
 
 use std::path::{Path, PathBuf};
 
@@ -15,23 +15,23 @@ use steermap_maps::atomic;
 
 use crate::vector::{DistinctPairs, Method, PairStates, Sign};
 
-/// Fewer groups of pairs have no halves that say anything.
+/// Fewest groups of pairs that half samples are drawn from.
 const LEAST_GROUPS: usize = 4;
-/// Vectors with sides drawn anew.
+/// Number of vectors from pairs with random sides.
 pub const SHUFFLED: usize = 10;
 
-/// Directions by draw: of the layers that were asked for, one behind the other.
+/// Directions by draw, the given layers concatenated.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DrawnVectors {
-    /// From half of the pairs; none of fewer than four groups of pairs.
+    /// From half of the pairs; empty for fewer than four groups of pairs.
     pub halves: Vec<Vec<f32>>,
-    /// From pairs whose sides were drawn anew.
+    /// From pairs with random sides.
     pub shuffled: Vec<Vec<f32>>,
 }
 
 impl DrawnVectors {
-    /// Draws `halves` half samples of the groups of pairs and [`SHUFFLED`] sides, and finds a vector of each at `layers`. A
-    /// draw that the method finds no direction from is empty.
+    /// Draws `halves` half samples of the groups of pairs and [`SHUFFLED`] assignments of sides, and finds a vector
+    /// from each at `layers`. A draw from which the method finds no direction is empty.
     ///
     /// # Errors
     ///
@@ -70,16 +70,16 @@ impl DrawnVectors {
         Ok(drawn)
     }
 
-    /// Where the draws of a vector are kept: beside its file.
+    /// The file of a vector's draws, beside the vector's.
     pub fn path(vector: &Path) -> PathBuf {
         vector.with_extension("draws.safetensors")
     }
 
-    /// Writes them, whole or not at all.
+    /// Writes them atomically.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The operating system's error.
     pub fn save(&self, path: &Path) -> Result<()> {
         let bytes = |draw: &Vec<f32>| -> Vec<u8> { draw.iter().flat_map(|value| value.to_le_bytes()).collect() };
         let named = |name: &'static str, draws: &[Vec<f32>]| -> Vec<(String, Vec<u8>)> {
@@ -93,14 +93,14 @@ impl DrawnVectors {
         });
         let views: Vec<_> = views.collect::<Result<_>>()?;
         let file = safetensors::serialize(views, None)?;
-        atomic::write(path, |out| std::io::Write::write_all(out, &file)).with_context(|| path.display().to_string())
+        atomic::write_bytes(path, &file).with_context(|| path.display().to_string())
     }
 
-    /// Reads them back.
+    /// Reads them.
     ///
     /// # Errors
     ///
-    /// A file that is gone or is none of these.
+    /// A file that can't be read or is not a file of draws.
     pub fn load(path: &Path) -> Result<Self> {
         let at = || path.display().to_string();
         let file = std::fs::read(path).with_context(at)?;
@@ -122,15 +122,15 @@ impl DrawnVectors {
             match name.split('.').next() {
                 Some("half") => drawn.halves.push(values.collect()),
                 Some("shuffled") => drawn.shuffled.push(values.collect()),
-                _ => bail!("{}: found a tensor {name}, expected halves and shuffled ones", at()),
+                _ => bail!("{}: found a tensor {name}, expected half.N or shuffled.N", at()),
             }
         }
         Ok(drawn)
     }
 }
 
-/// The direction at each of `layers`, one behind the other, from some of the pairs; of those in `turned` the sides are
-/// exchanged. Empty where the method finds none.
+/// The direction at each of `layers`, concatenated, from some of the pairs. Where `turned` is true, the pair's sides
+/// are swapped. Empty if the method finds no direction.
 fn direction(
     states: &PairStates,
     layers: &[usize],
@@ -142,15 +142,15 @@ fn direction(
     let mut all = Vec::new();
     for layer in layers {
         let found = states.layers().iter().find(|states| states.layer == *layer);
-        let found = found.with_context(|| format!("layer {layer}: its states were not read"))?;
+        let found = found.with_context(|| format!("layer {layer}: found no states of this layer"))?;
         let side = |positive: bool| -> Vec<&[f32]> {
-            let chosen = pairs
-                .iter()
-                .zip(turned)
-                .map(|(&pair, &turned)| match positive != turned {
-                    true => found.positive[pair].as_slice(),
-                    false => found.negative[pair].as_slice(),
-                });
+            let chosen = pairs.iter().zip(turned).map(|(&pair, &turned)| {
+                if positive != turned {
+                    found.positive[pair].as_slice()
+                } else {
+                    found.negative[pair].as_slice()
+                }
+            });
             chosen.collect()
         };
         match method.direction(&side(true), &side(false), Sign::Mean, seed) {

@@ -1,4 +1,4 @@
-//! What an evaluation reads before a model is loaded, and what is checked then.
+//! The files of an evaluation, read and checked before a model is loaded.
 
 use anyhow::{Result, bail, ensure};
 use residual_hooks::StreamInfo;
@@ -6,15 +6,15 @@ use serde_json::json;
 use steermap_maps::digest::{sha256, sha256_file};
 use steermap_maps::{MapFile, ModelInfo};
 
-use super::job::EvalJob;
+use super::options::EvalJob;
 use super::text::NeutralText;
 use crate::session::ModelSource;
 use crate::tasks::{Task, read_folder_as};
 
-/// Longest text that is generated and scored, in tokens: the logits of all of its positions are held together.
+/// Maximum number of tokens of a generated text, since the logits of all of its positions are in memory at once.
 const MOST_TOKENS: usize = 1024;
 
-/// All that is known before a model is loaded.
+/// Everything that is read before a model is loaded.
 pub(super) struct Inputs {
     pub map: MapFile,
     pub map_sha256: String,
@@ -25,14 +25,14 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Reads and checks all that needs no model.
+    /// Reads and checks everything that needs no model.
     ///
     /// # Errors
     ///
-    /// Options out of range, files that are not what they should be.
+    /// Options out of range, invalid files.
     pub fn read(job: &EvalJob) -> Result<Self> {
         let at_least = |name: &str, found: usize, least: usize| {
-            ensure!(found >= least, "{name}: found {found}, expected {least} at least");
+            ensure!(found >= least, "{name}: found {found}, expected at least {least}");
             Ok(())
         };
         at_least("random", job.random, 2)?;
@@ -46,7 +46,7 @@ impl Inputs {
         at_least("max-tokens", job.texts.max_tokens, 2)?;
         ensure!(
             job.texts.max_tokens <= MOST_TOKENS,
-            "max-tokens: found {}, expected {MOST_TOKENS} at most",
+            "max-tokens: found {}, expected at most {MOST_TOKENS}",
             job.texts.max_tokens
         );
         ensure!(
@@ -81,11 +81,11 @@ impl Inputs {
         })
     }
 
-    /// The models must be those that the map was fitted on.
+    /// Checks that the models are those that the map was fitted on.
     ///
     /// # Errors
     ///
-    /// Others.
+    /// Names the model that isn't.
     pub fn check_models(&self, job: &EvalJob, infos: &[ModelInfo; 2]) -> Result<()> {
         let header = self.map.header();
         for ((side, info), fitted) in ["source", "target"]
@@ -105,7 +105,7 @@ impl Inputs {
             );
             ensure!(
                 job.ignore_fingerprints || info.fingerprint == fitted.fingerprint,
-                "{side}: found {} ({}), expected {} ({}), which {} was fitted on; --ignore-fingerprints takes it all the same",
+                "{side}: found {} ({}), expected {} ({}), which {} was fitted on; --ignore-fingerprints accepts other models",
                 info.model,
                 info.fingerprint,
                 fitted.model,
@@ -116,7 +116,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// The shuffled map must reach the layer at which controls are measured, from the same layers as the map.
+    /// Checks that the shuffled map reaches the layer at which controls are measured.
     ///
     /// # Errors
     ///
@@ -128,18 +128,19 @@ impl Inputs {
         let reaches = shuffled.pairs().iter().any(|pair| pair.target_layer == layer);
         if !reaches {
             bail!(
-                "shuffled-map: found a map that does not reach layer {layer} of the target's {}, at which controls are measured",
+                "shuffled-map: found a map that does not reach layer {layer} (of {}), expected one that does: controls are \
+                 measured there",
                 stream.num_layers
             );
         }
         Ok(())
     }
 
-    /// A hash over all that decides the results.
+    /// A hash over everything that decides the results.
     ///
     /// # Errors
     ///
-    /// None but those of JSON.
+    /// Only those of the JSON serializer.
     pub fn identity(&self, job: &EvalJob, infos: &[ModelInfo; 2]) -> Result<String> {
         let model = |source: &ModelSource, info: &ModelInfo| {
             json!([

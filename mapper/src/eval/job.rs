@@ -7,106 +7,44 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use steermap_maps::digest::sha256_file;
-use steermap_maps::{MapFile, ModelInfo, OffsetRule};
+use steermap_maps::{MapFile, ModelInfo};
 use steermap_report::result::{Evaluation, FailedTask, MapRun, ModelRun, Protocol, Run};
 
 use super::Stopped;
-use super::alphas::Alphas;
 use super::halves::{DrawnVectors, SHUFFLED};
 use super::inputs::Inputs;
 use super::journal::Journal;
 use super::judge::Judge;
-use super::measure::{Bench, Prepared};
-use super::perplexity::Documents;
-use super::protocol::{Draws, SteeredLayers, protocol};
+use super::measure::{Bench, PreparedTask};
+use super::options::EvalJob;
+use super::perplexity::PerplexityText;
+use super::protocol::protocol;
 use super::summary::summary;
-use super::texts::{self, LEAST_PROMPTS, TextDraws};
-use super::vectors::{self, Finding, find_and_save};
+use super::texts::{self, LEAST_PROMPTS};
+use super::vectors::{self, FindOptions, find_and_save};
 use super::{conclusion, representation, verdict};
 use crate::behaviour::Choices;
-use crate::corpus::TextOptions;
 use crate::map::provenance;
 use crate::progress::{Progress, Unit};
-use crate::session::{ModelSource, Session};
+use crate::session::Session;
 use crate::steerer::Steerer;
-use crate::tasks::{Form, Task, TaskItem};
-use crate::vector::Method;
-
-/// What `mapper eval` is asked to do.
-pub struct EvalJob {
-    /// The map file.
-    pub map: PathBuf,
-    /// A map that was fitted on shuffled pairings, as a control.
-    pub shuffled_map: Option<PathBuf>,
-    /// The model that vectors are found on.
-    pub source: ModelSource,
-    /// The model that is steered.
-    pub target: ModelSource,
-    /// The folder of tasks.
-    pub tasks: PathBuf,
-    /// How published data are asked.
-    pub form: Form,
-    /// The neutral text; none for the one that is built in.
-    pub text: Vec<PathBuf>,
-    /// How it is read.
-    pub text_options: TextOptions,
-    /// Whether the fit saw none of it, so that all of it is taken.
-    pub unseen_text: bool,
-    /// The folder to write to.
-    pub out: PathBuf,
-    /// How strongly is steered.
-    pub alphas: Alphas,
-    /// The target's layers that are steered.
-    pub layers: SteeredLayers,
-    /// How much the controls draw.
-    pub draws: Draws,
-    /// How vectors go through the map.
-    pub offset: OffsetRule,
-    /// How vectors are found.
-    pub method: Method,
-    /// Of random directions, resampling, and the methods that draw.
-    pub seed: u64,
-    /// Isotropic random directions per task, two at least.
-    pub random: usize,
-    /// How many of the alphas isotropic random directions are measured at.
-    pub random_alphas: usize,
-    /// Resamples of a bootstrap.
-    pub resamples: usize,
-    /// Most items of each half.
-    pub items: Option<usize>,
-    /// Paired positions of the representation's measures.
-    pub positions: usize,
-    /// Predicted tokens of perplexity.
-    pub perplexity_tokens: usize,
-    /// Most that steering may multiply perplexity by, in proposals.
-    pub perplexity_budget: f64,
-    /// The generated texts.
-    pub texts: TextDraws,
-    /// Who scores them too, if anybody is asked.
-    pub judge: Option<Judge>,
-    /// Take models other than those that the map was fitted on.
-    pub ignore_fingerprints: bool,
-    /// The command line, for the record.
-    pub command: String,
-    /// Whether to show how far it is.
-    pub progress: bool,
-}
+use crate::tasks::{Task, TaskItem};
 
 /// A task as the target's tokens.
-struct Tokens<'a> {
+struct TokenizedTask<'a> {
     task: &'a Task,
     finding: Choices,
     measuring: Choices,
     notes: Vec<String>,
 }
 
-/// Tasks that went well, and those that did not.
-struct Sorted<T> {
+/// Values of the tasks that succeeded, and the tasks that failed.
+struct TaskOutcomes<T> {
     good: Vec<T>,
     failed: Vec<FailedTask>,
 }
 
-impl<T> Sorted<T> {
+impl<T> TaskOutcomes<T> {
     fn new() -> Self {
         Self {
             good: Vec::new(),
@@ -114,12 +52,12 @@ impl<T> Sorted<T> {
         }
     }
 
-    /// Files what came of a task.
+    /// Adds a task's value or its failure.
     ///
     /// # Errors
     ///
-    /// A stop, which is no task's failure.
-    fn file(&mut self, name: &str, result: Result<T>) -> Result<()> {
+    /// [`Stopped`], which is not a failure of the task.
+    fn add(&mut self, name: &str, result: Result<T>) -> Result<()> {
         match result {
             Ok(good) => self.good.push(good),
             Err(error) if error.is::<Stopped>() => return Err(error),
@@ -131,16 +69,16 @@ impl<T> Sorted<T> {
         Ok(())
     }
 
-    /// An error if nothing went well.
-    fn some(self) -> Result<Self> {
+    /// An error if no task succeeded.
+    fn require_any(self) -> Result<Self> {
         if self.good.is_empty() {
-            let told = self
+            let reasons = self
                 .failed
                 .iter()
                 .map(|failed| format!("{}: {}", failed.name, failed.reason));
             bail!(
                 "tasks: found none that can be measured: {}",
-                told.collect::<Vec<_>>().join("; ")
+                reasons.collect::<Vec<_>>().join("; ")
             );
         }
         Ok(self)
@@ -149,12 +87,12 @@ impl<T> Sorted<T> {
 
 impl EvalJob {
     /// Runs the evaluation, from where an earlier run of the same was stopped. Once `stop` is set, it ends with
-    /// [`Stopped`] after the unit of work that is running. A task that fails is told of in the result.
+    /// [`Stopped`] after the unit of work that is running. Tasks that fail are listed in the result.
     ///
     /// # Errors
     ///
-    /// Files that are not what they should be, models that don't match the map, a layer that the map doesn't reach, tasks none
-    /// of which can be measured.
+    /// Files that are not what they should be, models that don't match the map, a layer that the map doesn't reach,
+    /// tasks none of which can be measured.
     pub async fn run(&self, stop: Arc<AtomicBool>) -> Result<Evaluation> {
         let started = Instant::now();
         // Everything that can be wrong with the input is found before models are loaded.
@@ -169,22 +107,22 @@ impl EvalJob {
         inputs.check_shuffled(protocol.layer, &stream)?;
         let mut journal = Journal::open(&self.journal_path(), &inputs.identity(self, &infos)?, stop)?;
 
-        let mut tokens = Sorted::new();
+        let mut tokens = TaskOutcomes::new();
         for task in &inputs.tasks {
-            tokens.file(&task.name, self.tokens(&target, task).await)?;
+            tokens.add(&task.name, self.tokens(&target, task).await)?;
         }
-        let Sorted {
+        let TaskOutcomes {
             good: tokens,
             mut failed,
-        } = tokens.some()?;
+        } = tokens.require_any()?;
         let mut notes: Vec<String> = tokens.iter().flat_map(|task| task.notes.clone()).collect();
         let text = &inputs.text;
         let tokenizer = target.tokenizer()?;
-        let documents = Documents::new(&tokenizer, text, target.max_sequence(), self.perplexity_tokens)?;
+        let documents = PerplexityText::new(&tokenizer, text, target.max_sequence(), self.perplexity_tokens)?;
         let passes = self.passes(&tokens, &protocol, documents.len());
         let progress = Progress::new(self.progress, "evaluating", Unit::Of("passes"), passes);
         if self.progress {
-            eprintln!("{}", told(&protocol, tokens.len()));
+            eprintln!("{}", protocol_line(&protocol, tokens.len()));
         }
 
         progress.step("representation");
@@ -192,7 +130,7 @@ impl EvalJob {
         let representation = journal.unit("representation", measured).await?;
         notes.extend(verdict::of_pairs(&representation));
         progress.step("vectors");
-        let mut prepared = Sorted::new();
+        let mut prepared = TaskOutcomes::new();
         for task in tokens {
             let name = task.task.name.clone();
             let found = self.prepare(
@@ -203,9 +141,9 @@ impl EvalJob {
                 &mut journal,
                 &progress,
             );
-            prepared.file(&name, found.await)?;
+            prepared.add(&name, found.await)?;
         }
-        let prepared = prepared.some()?;
+        let prepared = prepared.require_any()?;
         failed.extend(prepared.failed);
         let prepared = prepared.good;
         let models = [
@@ -235,12 +173,12 @@ impl EvalJob {
             notes: Vec::new(),
         };
         let shuffled_map = inputs.shuffled_map.as_ref().map(|(map, _)| map);
-        let mut measured = Sorted::new();
+        let mut measured = TaskOutcomes::new();
         for task in &prepared {
             let result = self.task(&mut bench, task, &protocol, shuffled_map).await;
-            measured.file(&task.task.name, result.map(|result| (task, result)))?;
+            measured.add(&task.task.name, result.map(|result| (task, result)))?;
         }
-        let measured = measured.some()?;
+        let measured = measured.require_any()?;
         failed.extend(measured.failed);
         let (prepared, mut tasks): (Vec<_>, Vec<_>) = measured.good.into_iter().unzip();
         let effects = bench.effects(&prepared, &protocol).await?;
@@ -292,13 +230,13 @@ impl EvalJob {
         })
     }
 
-    /// Where what was measured so far is kept. Delete it when the report is written.
+    /// The journal with the measurements so far. Delete it when the report is written.
     pub fn journal_path(&self) -> PathBuf {
         self.out.join("eval.journal")
     }
 
     /// A task's halves as the target's tokens.
-    async fn tokens<'a>(&self, target: &Session, task: &'a Task) -> Result<Tokens<'a>> {
+    async fn tokens<'a>(&self, target: &Session, task: &'a Task) -> Result<TokenizedTask<'a>> {
         let some = |items: &[TaskItem]| -> Vec<TaskItem> {
             items.iter().take(self.items.unwrap_or(items.len())).cloned().collect()
         };
@@ -309,7 +247,7 @@ impl EvalJob {
             .filter(|texts| texts.prompts.len() < LEAST_PROMPTS)
         {
             notes.push(format!(
-                "{}: no texts are generated: found {} prompt, expected {LEAST_PROMPTS} at least, to choose and to measure",
+                "{}: no texts are generated: found {} prompt, expected at least {LEAST_PROMPTS}, to choose and to measure",
                 task.name,
                 few.prompts.len()
             ));
@@ -325,7 +263,7 @@ impl EvalJob {
         }
         let measuring = halves.pop().context("no measuring half")?;
         let finding = halves.pop().context("no finding half")?;
-        Ok(Tokens {
+        Ok(TokenizedTask {
             task,
             finding,
             measuring,
@@ -333,31 +271,33 @@ impl EvalJob {
         })
     }
 
-    /// Finds a task's vectors on both models, or takes them up.
+    /// Finds a task's vectors on both models, or reads those of an earlier run.
     #[allow(clippy::too_many_arguments)]
     async fn prepare<'a>(
         &self,
         [source, target]: [&Session; 2],
         map: &'a MapFile,
         protocol: &Protocol,
-        tokens: Tokens<'a>,
+        tokens: TokenizedTask<'a>,
         journal: &mut Journal,
         progress: &Progress,
-    ) -> Result<Prepared<'a>> {
+    ) -> Result<PreparedTask<'a>> {
         let task = tokens.task;
         let leading = leading_layers(map, protocol.layer)?;
         let mut drawn = Vec::new();
         for (session, native) in [(source, false), (target, true)] {
             let path = vectors::path(&self.out, &task.name, native);
             let unit = format!("{}/vector/{}", task.name, if native { "native" } else { "source" });
-            let finding = Finding {
-                layers: match native {
-                    true => protocol.band.clone(),
-                    false => source_layers(map),
+            let finding = FindOptions {
+                layers: if native {
+                    protocol.band.clone()
+                } else {
+                    source_layers(map)
                 },
-                drawn_layers: match native {
-                    true => std::slice::from_ref(&protocol.layer),
-                    false => &leading,
+                drawn_layers: if native {
+                    std::slice::from_ref(&protocol.layer)
+                } else {
+                    &leading
                 },
                 method: self.method,
                 halves: protocol.half_samples,
@@ -374,7 +314,7 @@ impl EvalJob {
             for (path, known) in [&path, &draws].into_iter().zip(known) {
                 ensure!(
                     path.exists() && sha256_file(path)? == known,
-                    "{}: found another file than this evaluation wrote; delete {} to begin anew",
+                    "{}: found a file that this evaluation did not write; delete {} to start again",
                     path.display(),
                     self.journal_path().display()
                 );
@@ -382,7 +322,7 @@ impl EvalJob {
             drawn.push(DrawnVectors::load(&draws)?);
         }
         let native_drawn = drawn.pop().context("no draws of the target")?;
-        Ok(Prepared {
+        Ok(PreparedTask {
             clusters: conclusion::clusters(task.kind, &tokens.measuring),
             finding_clusters: conclusion::clusters(task.kind, &tokens.finding),
             finding: tokens.finding,
@@ -397,7 +337,7 @@ impl EvalJob {
     }
 
     /// All forward passes of prompts, as far as they can be known.
-    fn passes(&self, tasks: &[Tokens<'_>], protocol: &Protocol, documents: usize) -> u64 {
+    fn passes(&self, tasks: &[TokenizedTask<'_>], protocol: &Protocol, documents: usize) -> u64 {
         let steered = self.alphas.values().iter().filter(|alpha| **alpha != 0.0).count();
         let random = self.random_alphas.min(self.alphas.values().len()) - 1;
         let layers = protocol.band.len();
@@ -418,8 +358,8 @@ impl EvalJob {
     }
 }
 
-/// What is fixed beforehand, in a line.
-fn told(protocol: &Protocol, tasks: usize) -> String {
+/// A line about the protocol.
+fn protocol_line(protocol: &Protocol, tasks: usize) -> String {
     let band: Vec<String> = protocol.band.iter().map(usize::to_string).collect();
     format!(
         "{tasks} tasks; layers {} ({}), controls at layer {}: {} draws of mapped random directions",
@@ -450,10 +390,10 @@ fn source_layers(map: &MapFile) -> Vec<usize> {
     layers
 }
 
-/// The source's layers of the best pair that leads to a layer of the target: the one that vectors go through.
+/// The source layers of the best pair for a target layer, the pair that vectors go through.
 fn leading_layers(map: &MapFile, layer: usize) -> Result<Vec<usize>> {
     let pairs = map.pairs().iter().filter(|pair| pair.target_layer == layer);
-    // Of equals the first, as `MapFile::apply` has it.
+    // The first of equal ones, as in `MapFile::apply`.
     let best = pairs.reduce(|best, pair| if pair.fit.r2 > best.fit.r2 { pair } else { best });
     Ok(best
         .with_context(|| format!("layer {layer}: the map does not reach it"))?

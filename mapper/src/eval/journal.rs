@@ -1,7 +1,7 @@
-//! What an evaluation has measured so far, so that it can be stopped and taken up again.
+//! The journal of an evaluation: its measurements so far, so that it can be stopped and continued.
 //!
-//! A file of JSON lines: first what the evaluation is of, then one line per unit of work. A line that was cut off by a crash
-//! is measured again.
+//! A file of JSON lines: first the identity of the evaluation, then one line per unit of work. A unit whose line was
+//! cut off by a crash is measured again.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -18,26 +18,26 @@ use serde_json::value::RawValue;
 /// The first line's `format`.
 const FORMAT: &str = "steermap-eval-journal/1";
 
-/// The evaluation was asked to stop; what was measured is in the journal.
+/// The evaluation was stopped; the measurements so far are in the journal.
 #[derive(Debug, thiserror::Error)]
-#[error("stopped; the same command goes on from here")]
+#[error("stopped; run the same command to continue")]
 pub struct Stopped;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Head {
+struct JournalHeader {
     format: String,
     identity: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct JournalEntry {
     unit: String,
     value: Box<RawValue>,
 }
 
-/// See the module.
+/// The journal of an evaluation.
 pub struct Journal {
     path: PathBuf,
     file: File,
@@ -46,12 +46,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or begins one. `identity` says, as a hash, what decides the results. Once `stop` is set,
-    /// no further unit is begun.
+    /// Opens the journal at `path`, or creates it. `identity` is a hash over everything that decides the results. Once
+    /// `stop` is set, no further unit is begun.
     ///
     /// # Errors
     ///
-    /// The journal of another evaluation, or what the operating system says.
+    /// The journal of another evaluation, or the operating system's error.
     pub fn open(path: &Path, identity: &str, stop: Arc<AtomicBool>) -> Result<Self> {
         let at = || path.display().to_string();
         let text = match std::fs::read_to_string(path) {
@@ -59,22 +59,22 @@ impl Journal {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error).with_context(at),
         };
-        // What stands behind the last line break was cut off.
+        // Text after the last line break was cut off by a crash.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut lines = text[..whole].lines();
         let mut known = HashMap::new();
-        let head = lines.next().map(serde_json::from_str::<Head>);
+        let head = lines.next().map(serde_json::from_str::<JournalHeader>);
         match &head {
             None => {}
             Some(Ok(head)) if head.format == FORMAT && head.identity == identity => {
                 for (number, line) in lines.enumerate() {
-                    let line: Line =
+                    let line: JournalEntry =
                         serde_json::from_str(line).with_context(|| format!("{}, line {}", at(), number + 2))?;
                     known.insert(line.unit, line.value);
                 }
             }
             Some(_) => bail!(
-                "{}: found the journal of another evaluation; delete it, or give this one another --out",
+                "{}: found the journal of another evaluation; delete it, or give another --out",
                 at()
             ),
         }
@@ -86,7 +86,7 @@ impl Journal {
         file.set_len(whole as u64).with_context(at)?;
         if head.is_none() {
             let (format, identity) = (FORMAT.to_string(), identity.to_string());
-            writeln!(file, "{}", serde_json::to_string(&Head { format, identity })?).with_context(at)?;
+            writeln!(file, "{}", serde_json::to_string(&JournalHeader { format, identity })?).with_context(at)?;
         }
         Ok(Self {
             path: path.to_path_buf(),
@@ -96,16 +96,16 @@ impl Journal {
         })
     }
 
-    /// How many units are there already.
+    /// Number of units in the journal.
     pub fn known(&self) -> usize {
         self.known.len()
     }
 
-    /// The value of a unit: as it was written, or by doing `work`.
+    /// The value of a unit: from the journal, or by running `work`.
     ///
     /// # Errors
     ///
-    /// [`Stopped`] in place of the work, what the work says, or what the operating system does.
+    /// [`Stopped`] instead of the work, the error of the work, or the operating system's.
     pub async fn unit<T>(&mut self, unit: &str, work: impl Future<Output = Result<T>>) -> Result<T>
     where
         T: Serialize + DeserializeOwned,
@@ -117,13 +117,13 @@ impl Journal {
             return Err(Stopped.into());
         }
         let value = serde_json::value::to_raw_value(&work.await?)?;
-        let line = Line {
+        let line = JournalEntry {
             unit: unit.to_string(),
             value,
         };
         let written = writeln!(self.file, "{}", serde_json::to_string(&line)?).and_then(|()| self.file.sync_data());
         written.with_context(|| self.path.display().to_string())?;
-        // Read back, so that a number is the same whether it was taken up or measured now.
+        // Read back, so that a number is the same whether it comes from the journal or was measured now.
         let value = serde_json::from_str(line.value.get())?;
         self.known.insert(line.unit, line.value);
         Ok(value)

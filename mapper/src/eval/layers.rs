@@ -1,23 +1,23 @@
-//! Steering at each layer: how much of it the map keeps, and how much of it goes straight to the logits.
+//! Steering at each layer: the slopes, their retention by the map, and the direct share.
 
 use anyhow::{Context, Result};
 use steermap_report::result::{Candidate, Estimate, LayerResult, Protocol};
 
 use super::analysis;
-use super::measure::{Bench, Direction, Prepared};
+use super::measure::{Bench, Direction, PreparedTask};
 use crate::behaviour::cosine;
 use crate::statistics::{Resamples, mean};
 
 /// A half of a task's items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
-    /// What decides.
+    /// The half that decisions are made on.
     Finding,
-    /// What every figure is of.
+    /// The half that results are measured on.
     Measuring,
 }
 
-/// What was measured at one layer, on one half: slopes by item.
+/// The slopes at one layer on one half, by item.
 pub struct LayerSlopes {
     /// The target's layer.
     pub layer: usize,
@@ -25,12 +25,12 @@ pub struct LayerSlopes {
     pub native: Vec<f64>,
     /// With the mapped one.
     pub mapped: Vec<f64>,
-    /// On the measuring half: with the native one's offset after the last block.
+    /// On the measuring half: with the native vector's offset after the last block.
     pub(super) direct: Option<Vec<f64>>,
 }
 
 impl LayerSlopes {
-    /// Those at a layer.
+    /// The slopes at a layer.
     ///
     /// # Errors
     ///
@@ -40,12 +40,12 @@ impl LayerSlopes {
         found.with_context(|| format!("layer {layer}: it was not measured"))
     }
 
-    /// What they come to on the finding half.
+    /// The mean slopes on the finding half.
     ///
     /// # Errors
     ///
     /// A layer that the task has no vector at.
-    pub fn candidate(&self, task: &Prepared<'_>) -> Result<Candidate> {
+    pub fn candidate(&self, task: &PreparedTask<'_>) -> Result<Candidate> {
         Ok(Candidate {
             source_layers: task.mapped_layer(self.layer)?.source_layers.clone(),
             target_layer: self.layer,
@@ -60,10 +60,10 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
+    /// An error of the engine, or a stop.
     pub async fn layer_slopes(
         &mut self,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         half: Half,
         layers: &[usize],
     ) -> Result<Vec<LayerSlopes>> {
@@ -89,13 +89,13 @@ impl Bench<'_> {
     }
 }
 
-/// What slopes come to, and the mean retention over the layers that count.
+/// The results by layer, and the mean retention over the layers that count.
 ///
 /// # Errors
 ///
 /// A layer that the task has no vector at.
 pub fn layer_results(
-    task: &Prepared<'_>,
+    task: &PreparedTask<'_>,
     slopes: &[LayerSlopes],
     protocol: &Protocol,
     resamples: &Resamples,

@@ -1,4 +1,4 @@
-//! One task on the target model: every propensity and perplexity that its results come from.
+//! Measures one task on the target model: all propensities and perplexities that its results are computed from.
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -9,38 +9,38 @@ use super::alphas::Alphas;
 use super::analysis::Propensities;
 use super::halves::DrawnVectors;
 use super::journal::Journal;
-use super::perplexity::Documents;
+use super::perplexity::PerplexityText;
 use super::vectors::TaskVectors;
 use crate::behaviour::{Choices, norm, random_direction, unit};
 use crate::progress::Progress;
 use crate::steerer::{LayerOffset, Steerer};
 use crate::tasks::Task;
 
-/// Directions that are measured in one unit of work at two alphas: enough to fill batches, few enough to stop soon.
+/// Directions in one unit of work at two alphas: enough to fill batches, few enough to stop soon.
 const SLOPES_TOGETHER: usize = 16;
 /// The same at many alphas.
 const CURVES_TOGETHER: usize = 4;
 
-/// What all tasks are measured with.
+/// The model, text, alphas and journal that all tasks are measured with.
 pub struct Bench<'a> {
     /// The target model.
     pub steerer: &'a Steerer<'a>,
     /// The neutral text.
-    pub documents: &'a Documents,
+    pub documents: &'a PerplexityText,
     /// Perplexity of it without steering.
     pub unsteered_perplexity: f64,
-    /// How strongly is steered.
+    /// The strengths to steer at.
     pub alphas: &'a Alphas,
-    /// What was measured so far.
+    /// The measurements so far.
     pub journal: &'a mut Journal,
-    /// Moves on by one with each forward pass of a prompt.
+    /// Counts forward passes of prompts.
     pub progress: &'a Progress,
-    /// What a reader should know of what was not measured.
+    /// Notes for the report on what was not measured.
     pub notes: Vec<String>,
 }
 
 /// A task that is ready to be measured.
-pub struct Prepared<'a> {
+pub struct PreparedTask<'a> {
     /// The task.
     pub task: &'a Task,
     /// The finding half.
@@ -53,14 +53,14 @@ pub struct Prepared<'a> {
     pub finding_clusters: Vec<usize>,
     /// Its vectors.
     pub vectors: TaskVectors,
-    /// Vectors from halves of its pairs and with sides drawn anew, of the source's layers that lead to the layer at which
-    /// controls are measured.
+    /// Vectors from halves of its pairs and with sides drawn anew, of the source's layers that lead to the layer at
+    /// which controls are measured.
     pub drawn: DrawnVectors,
     /// The same of the target, at that layer.
     pub native_drawn: DrawnVectors,
-    /// What carries the source's over.
+    /// The map that carries the source's vectors.
     pub map: &'a MapFile,
-    /// How.
+    /// How the map carries them.
     pub offset: OffsetRule,
 }
 
@@ -69,7 +69,7 @@ pub struct Prepared<'a> {
 pub struct Direction {
     /// The layer.
     pub layer: usize,
-    /// Norm 1; of a control that is not brought to the length of what it is compared with, another.
+    /// The direction at norm 1; controls that keep their own length have another norm.
     pub unit: Vec<f32>,
     /// Mean norm of the stream.
     pub mean_norm: f64,
@@ -89,13 +89,13 @@ impl Direction {
         })
     }
 
-    /// What is added at `alpha`; nothing at 0.
+    /// The offset at `alpha`; `None` at 0.
     pub fn at(&self, alpha: f64) -> Option<LayerOffset> {
         (alpha != 0.0).then(|| LayerOffset::new(self.layer, &self.unit, alpha * self.mean_norm))
     }
 }
 
-impl Prepared<'_> {
+impl PreparedTask<'_> {
     /// The mapped vector at a layer.
     ///
     /// # Errors
@@ -211,8 +211,8 @@ impl Prepared<'_> {
         Direction::of(layer, &mapped.direction, self.mapped_layer(layer)?.mean_norm)
     }
 
-    /// Vectors from the task's own pairs with sides drawn anew, carried over: as long as they are beside the mapped vector,
-    /// since at its length any of them is the contrast again, one way or the other.
+    /// Mapped vectors from the task's own pairs with random sides. They keep their length relative to the mapped
+    /// vector: scaled to its length, each would be the same contrast again, with either sign.
     ///
     /// # Errors
     ///
@@ -245,7 +245,7 @@ impl Prepared<'_> {
             .collect()
     }
 
-    /// The seed of draw `number`: of its own for each task, purpose and seed of the run.
+    /// The seed of draw `number`, different for each task, purpose and seed of the run.
     pub(super) fn seed(&self, seed: u64, purpose: &str, number: usize) -> u64 {
         let drawn = Sha256::digest(format!("{seed}/{}/{purpose}/{number}", self.task.name));
         let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = drawn.into();
@@ -265,7 +265,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop; so all of these methods.
+    /// An error of the engine, or [`Stopped`](super::Stopped); the same holds for all of these methods.
     pub async fn slopes(&mut self, unit: &str, choices: &Choices, directions: &[Direction]) -> Result<Vec<Vec<f64>>> {
         let mut slopes = Vec::with_capacity(directions.len());
         for (number, directions) in directions.chunks(SLOPES_TOGETHER).enumerate() {
@@ -298,7 +298,7 @@ impl Bench<'_> {
         self.journal.unit(unit, work).await
     }
 
-    /// Propensities by alpha; at alpha 0 those that are known.
+    /// Propensities by alpha; at alpha 0 the given unsteered ones.
     ///
     /// # Errors
     ///
@@ -315,7 +315,7 @@ impl Bench<'_> {
         Ok(self.together(unit, choices, &steered, unsteered).await?.remove(0))
     }
 
-    /// As [`propensities`](Self::propensities), of several directions: a few in each unit.
+    /// As [`propensities`](Self::propensities), for several directions, a few in each unit.
     ///
     /// # Errors
     ///
@@ -355,9 +355,12 @@ impl Bench<'_> {
                 .flat_map(|(direction, alphas)| alphas.iter().filter_map(|&alpha| direction.at(alpha)).map(Some));
             let measured = choices.propensities_under(steerer, offsets, || progress.add(1)).await?;
             let mut measured = measured.into_iter();
-            let mut at = |alpha: &f64| match *alpha == 0.0 {
-                true => Some(unsteered.to_vec()),
-                false => measured.next(),
+            let mut at = |alpha: &f64| {
+                if *alpha == 0.0 {
+                    Some(unsteered.to_vec())
+                } else {
+                    measured.next()
+                }
             };
             let all = steered.iter().map(|(_, alphas)| alphas.iter().map(&mut at).collect());
             all.collect::<Option<Vec<Propensities>>>()
@@ -387,7 +390,12 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// See [`slopes`](Self::slopes).
-    pub async fn perplexities(&mut self, prepared: &Prepared<'_>, layer: usize, alphas: &[f64]) -> Result<Perplexity> {
+    pub async fn perplexities(
+        &mut self,
+        prepared: &PreparedTask<'_>,
+        layer: usize,
+        alphas: &[f64],
+    ) -> Result<Perplexity> {
         let mut curves = [Vec::new(), Vec::new()];
         let directions = [("native", prepared.native(layer)?), ("mapped", prepared.mapped(layer)?)];
         for (curve, (kind, direction)) in curves.iter_mut().zip(directions) {

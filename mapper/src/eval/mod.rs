@@ -1,28 +1,28 @@
-//! `mapper eval`: does steering go through a map? The protocol of arXiv 2506.00653 with controls, through the real engine
-//! and the plugin's own ops.
+//! `mapper eval`: measures how well steering transfers through a map. The protocol of arXiv 2506.00653 with controls,
+//! through the real engine and the plugin's own code.
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`job`] | what is asked for; loads, and runs it all |
-//! | `inputs` | what is read and checked before a model is loaded |
+//! | [`options`], [`job`] | the options; loads the models and runs everything |
+//! | `inputs` | the files, read and checked before a model is loaded |
 //! | [`protocol`] | what is fixed before anything is measured |
-//! | [`alphas`] | how strongly is steered |
+//! | [`alphas`] | the strengths to steer at |
 //! | [`text`] | the neutral text |
 //! | [`representation`] | how well the map predicts states |
-//! | [`vectors`], [`halves`] | each task's vectors on both models, and those of halves of its pairs |
+//! | [`vectors`], [`halves`] | each task's vectors on both models, and vectors from halves of its pairs |
 //! | [`measure`] | propensities and perplexity of one task |
-//! | [`texts`], [`scores`] | its generated texts; how they score, and the strength that they choose |
-//! | [`baseline`], [`judge`] | asking in the prompt instead of steering; a model that scores texts |
-//! | [`layers`], [`controls`] | its layers; what other directions do |
-//! | `task` | one task from its measurements to its result |
-//! | [`conclusion`], [`summary`] | what needs all tasks; all of them together |
-//! | [`perplexity`] | of the neutral text |
+//! | [`texts`], [`scores`] | generated texts; their scores, and the strength that they choose |
+//! | [`baseline`], [`judge`] | the prompting baseline; a model that scores texts |
+//! | [`layers`], [`controls`] | slopes by layer; control directions |
+//! | `task` | the result of one task |
+//! | [`conclusion`], [`summary`] | results that need all tasks; means over tasks |
+//! | [`perplexity`] | perplexity of the neutral text |
 //! | [`search`], [`config`] | the spec to serve, from the finding half; as a file |
-//! | [`analysis`] | curves, slopes, retention, intervals: of numbers alone |
-//! | [`verdict`] | what the figures say |
-//! | [`journal`] | what was measured so far |
+//! | [`analysis`] | curves, slopes, retention and intervals, from numbers only |
+//! | [`verdict`] | verdicts in words |
+//! | [`journal`] | the measurements so far |
 //!
-//! What comes out is of the crate steermap-report, which shows it.
+//! The result types are in the crate steermap-report, which also writes the report.
 
 pub mod alphas;
 pub mod analysis;
@@ -36,6 +36,7 @@ pub mod journal;
 pub mod judge;
 pub mod layers;
 pub mod measure;
+pub mod options;
 pub mod perplexity;
 pub mod protocol;
 pub mod representation;
@@ -53,8 +54,8 @@ mod simulation;
 mod task;
 
 pub use alphas::Alphas;
-pub use job::EvalJob;
 pub use journal::Stopped;
 pub use judge::Judge;
+pub use options::EvalJob;
 pub use protocol::{Draws, SteeredLayers};
 pub use texts::TextDraws;

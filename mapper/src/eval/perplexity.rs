@@ -8,20 +8,21 @@ use crate::align::TokenizedText;
 use crate::session::steered_by;
 use crate::steerer::{LayerOffset, Steerer};
 
-/// Longest document, in tokens: what is behind is cut off, since the logits of all positions are held together.
+/// Maximum number of tokens of a document. Longer ones are cut, since the logits of all positions are in memory at
+/// once.
 const LONGEST: usize = 128;
 
-/// Documents as tokens, two at least in each.
-pub struct Documents {
+/// The neutral text as tokens, at least two in each document.
+pub struct PerplexityText {
     tokens: Vec<Vec<u32>>,
 }
 
-impl Documents {
+impl PerplexityText {
     /// The first documents of `text`, until `wanted` tokens are predicted.
     ///
     /// # Errors
     ///
-    /// A text without two tokens in a document.
+    /// No document has two tokens.
     pub fn new(tokenizer: &Tokenizer, text: &NeutralText, longest: usize, wanted: usize) -> Result<Self> {
         let mut documents = Self { tokens: Vec::new() };
         for document in &text.documents {
@@ -36,7 +37,7 @@ impl Documents {
         }
         ensure!(
             !documents.tokens.is_empty(),
-            "text: found no document of two tokens in {}, expected one at least",
+            "text: found no document of two tokens in {}, expected at least one",
             text.name
         );
         Ok(documents)
@@ -47,7 +48,7 @@ impl Documents {
         self.tokens.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
@@ -62,7 +63,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// A layer that can't be steered, or what the engine answers with.
+    /// A layer that can't be steered, or an error of the engine.
     pub async fn perplexity(
         &self,
         steerer: &Steerer<'_>,

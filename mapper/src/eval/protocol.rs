@@ -1,4 +1,4 @@
-//! What is fixed before anything is measured: the layers, the draws of the controls, the bounds of a verdict.
+//! The protocol, fixed before anything is measured: the layers, the draws of the controls, the bounds of a verdict.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,23 +12,24 @@ use steermap_report::result::Protocol;
 use crate::layers::LayerSelection;
 use crate::statistics::least_draws;
 
-/// A layer's effect that goes straight to the logits for more than this share is little else than an offset of the logits.
+/// If more than this share of a layer's effect goes straight to the logits, steering there is little more than an
+/// offset of the logits.
 const MOST_DIRECT: f64 = 0.5;
-/// A task is carried if all of its retention's interval lies between these: more than twice the native effect is another
-/// effect than the native one's.
+/// A task is carried if the whole interval of its retention lies between these: more than twice the native effect is
+/// another effect.
 const RETENTION_BOUNDS: [f64; 2] = [0.5, 2.0];
-/// Of the adjusted p-values.
+/// The level of the adjusted p-values.
 const LEVEL: f64 = 0.05;
-/// Draws of the decisive control at least, so that its spread is seen however few tasks there are.
+/// Minimum number of draws of the decisive control, so that its spread is visible even with few tasks.
 const LEAST_DRAWS: usize = 99;
 
-/// Which of the target's layers are steered.
+/// The target layers to steer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SteeredLayers {
-    /// The middle half of the target's depth, as far as the map reaches it. Layers whose effect is mostly direct are measured
-    /// and left out of the headlines.
+    /// The middle half of the target's depth, as far as the map reaches it. Layers whose effect is mostly direct are
+    /// measured, but left out of the headlines.
     Band,
-    /// These, or all that the map reaches; all are in the headlines.
+    /// The given layers, or all that the map reaches; all are in the headlines.
     Given(LayerSelection),
 }
 
@@ -59,7 +60,7 @@ impl fmt::Display for SteeredLayers {
     }
 }
 
-/// How much is drawn; see the fields of [`Protocol`] of the same names.
+/// Numbers of draws; see the fields of [`Protocol`] of the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draws {
     /// Of the decisive control; `None` for as many as the claim needs.
@@ -93,7 +94,7 @@ pub fn protocol(
             ensure!(
                 !band.is_empty(),
                 "layers: found a map that reaches {}, expected one of {first} to {last}, the middle half of the target's \
-                 {} layers: --layers all takes what it reaches",
+                 {} layers: --layers all steers all layers that the map reaches",
                 spelled(),
                 stream.num_layers
             );
@@ -104,7 +105,7 @@ pub fn protocol(
             let layers = list.resolve(stream)?;
             if let Some(layer) = layers.iter().find(|layer| !reached.contains(layer)) {
                 bail!(
-                    "layers: found {layer}, expected some of {}, which the map reaches",
+                    "layers: found {layer}, expected layers that the map reaches: {}",
                     spelled()
                 );
             }

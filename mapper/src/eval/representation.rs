@@ -15,7 +15,7 @@ use crate::session::Session;
 use crate::statistics::{Gram, mean_cosine, r_squared};
 use crate::windows::{WINDOW_BYTES, windows};
 
-/// Texts whose states are held in memory together, beside the rows that were kept.
+/// Texts whose states are in memory at a time, in addition to the kept rows.
 const TEXTS_AT_A_TIME: usize = 32;
 
 /// Paired states of two models, by layer: `[rows, hidden_size]`, row by row.
@@ -30,7 +30,7 @@ struct PairedStates {
 ///
 /// # Errors
 ///
-/// A text without enough positions, or what the engines answer with.
+/// A text with too few positions, or an error of an engine.
 pub async fn measure(
     source: &Session,
     target: &Session,
@@ -43,12 +43,12 @@ pub async fn measure(
     let states = capture(source, target, text, &rules, positions, progress).await?;
     ensure!(
         states.rows >= 2,
-        "text: found {} paired positions in {}, expected two at least",
+        "text: found {} paired positions in {}, expected at least two",
         states.rows,
         text.name
     );
     let hidden = (map.header().source.hidden_size, map.header().target.hidden_size);
-    let still = "states that do not vary over the text, so they have no CKA";
+    let still = "found states that do not vary over the text, expected varying states: CKA is not defined";
     let side = |states: &[Vec<f32>], hidden| -> Result<Vec<Gram>> {
         let sides = states.iter().map(|layer| Gram::new(layer, hidden).context(still));
         sides.collect()
@@ -101,7 +101,7 @@ pub async fn measure(
     })
 }
 
-/// Runs both models over the text. Positions are paired and left out by `rules`, those of the fit.
+/// Runs both models over the text. Positions are paired and left out by `rules`, which are those of the fit.
 async fn capture(
     source: &Session,
     target: &Session,

@@ -1,9 +1,10 @@
-//! From generated texts to their scores, the strength that they choose, and how far propensity agrees. Knows of no model.
+//! Scores of generated texts, the strength that they choose, and how far propensity agrees with them. No model runs
+//! here.
 
 use std::collections::HashSet;
 
 use steermap_report::result::{
-    Agreement, ChosenStrength, Estimate, GeneratedText, JudgedText, Kind, TextPrompt, TextScores, TextSetting,
+    Agreement, ChosenStrength, Estimate, GeneratedText, JudgedText, SteeringKind, TextPrompt, TextScores, TextSetting,
 };
 
 use super::analysis;
@@ -12,8 +13,8 @@ use crate::statistics::{Resamples, harmonic_mean, mean, spearman, wilson_interva
 /// Tokens in a run that counts as repeated.
 const RUN: usize = 3;
 
-/// What the target without steering says of a text: its negative log likelihood, in nats over all of its tokens, behind its
-/// own prompt and behind each of some others.
+/// The negative log likelihood of a text by the unsteered target, in nats over all of its tokens, behind its own prompt
+/// and behind each of some others.
 pub struct Nats {
     /// Tokens.
     pub tokens: usize,
@@ -28,13 +29,14 @@ impl Nats {
         (self.tokens > 0).then(|| own / self.tokens as f64)
     }
 
-    /// The probability that the text follows its own prompt and none of the others, if each is as likely beforehand (Bayes):
+    /// The probability that the text follows its own prompt and none of the others, if each is as likely beforehand
+    /// (Bayes):
     ///
     /// ```text
     /// exp(-own) / (exp(-own) + sum_j exp(-other_j))
     /// ```
     ///
-    /// 0 without tokens, of which nothing can be said.
+    /// 0 without tokens.
     pub fn answers(&self) -> f64 {
         let Some((own, others)) = self.behind.split_first().filter(|_| self.tokens > 0) else {
             return 0.0;
@@ -43,7 +45,7 @@ impl Nats {
     }
 }
 
-/// The share of a text's runs of three tokens that were there before in it; 0 of fewer tokens.
+/// The share of a text's runs of three tokens that occur earlier in it; 0 for fewer tokens.
 pub fn repetition(tokens: &[u32]) -> f64 {
     let mut seen = HashSet::new();
     let runs = tokens.windows(RUN);
@@ -52,13 +54,13 @@ pub fn repetition(tokens: &[u32]) -> f64 {
     repeated as f64 / count.max(1) as f64
 }
 
-/// `min(1, exp(usual - nats)) * (1 - repetition)`, in nats per token; `usual` is the mean of the unsteered texts. 0 without
-/// tokens.
+/// `min(1, exp(usual - nats)) * (1 - repetition)`, in nats per token; `usual` is the mean of the unsteered texts. 0
+/// without tokens.
 pub fn fluency(nats: Option<f64>, usual: f64, repetition: f64) -> f64 {
     nats.map_or(0.0, |nats| (usual - nats).exp().min(1.0) * (1.0 - repetition))
 }
 
-/// The harmonic mean of whether a text shows the concept, is fluent and answers, as AxBench (arXiv 2501.17148) has it.
+/// The harmonic mean of whether a text shows the concept, is fluent and answers, as in AxBench (arXiv 2501.17148).
 pub fn score(concept: bool, fluency: f64, answers: f64) -> f64 {
     harmonic_mean(&[f64::from(u8::from(concept)), fluency, answers]).unwrap_or(0.0)
 }
@@ -93,7 +95,7 @@ fn scores(texts: &[&GeneratedText]) -> TextScores {
 fn of_half<'a>(
     texts: &'a [GeneratedText],
     prompts: &[TextPrompt],
-    (kind, alpha): (Kind, f64),
+    (kind, alpha): (SteeringKind, f64),
     finding: bool,
 ) -> Vec<&'a GeneratedText> {
     let of = |text: &&GeneratedText| {
@@ -102,8 +104,8 @@ fn of_half<'a>(
     texts.iter().filter(of).collect()
 }
 
-/// What a task's texts come to.
-pub struct Summed {
+/// A task's texts by setting, the chosen strengths, and the agreement with propensity.
+pub struct TextSummary {
     /// By vector and alpha.
     pub settings: Vec<TextSetting>,
     /// By kind.
@@ -112,13 +114,13 @@ pub struct Summed {
     pub agreement: Agreement,
 }
 
-/// Sums texts up by setting, each given as `(kind, alpha, propensity)`.
-pub fn summed(
+/// Summarizes texts by setting, each given as `(kind, alpha, propensity)`.
+pub fn summarize(
     texts: &[GeneratedText],
     prompts: &[TextPrompt],
-    known: impl Iterator<Item = (Kind, f64, Option<f64>)>,
+    known: impl Iterator<Item = (SteeringKind, f64, Option<f64>)>,
     (resamples, seed): (usize, u64),
-) -> Summed {
+) -> TextSummary {
     let of = |(kind, alpha, propensity)| TextSetting {
         kind,
         alpha,
@@ -127,27 +129,27 @@ pub fn summed(
         measuring: scores(&of_half(texts, prompts, (kind, alpha), false)),
     };
     let settings: Vec<TextSetting> = known.map(of).collect();
-    Summed {
+    TextSummary {
         chosen: chosen(texts, prompts, &settings, (resamples, seed)),
         agreement: agreement(&settings),
         settings,
     }
 }
 
-/// By kind, the setting with the best score on the finding prompts; of equals the weaker.
+/// By kind, the setting with the best score on the finding prompts; the weaker of equal ones.
 fn chosen(
     texts: &[GeneratedText],
     prompts: &[TextPrompt],
     settings: &[TextSetting],
     (resamples, seed): (usize, u64),
 ) -> Vec<ChosenStrength> {
-    let mut kinds: Vec<Kind> = Vec::new();
+    let mut kinds: Vec<SteeringKind> = Vec::new();
     for setting in settings {
         if !kinds.contains(&setting.kind) {
             kinds.push(setting.kind);
         }
     }
-    let best = |kind: Kind| {
+    let best = |kind: SteeringKind| {
         let of_kind = settings.iter().filter(|setting| setting.kind == kind);
         of_kind.reduce(|best, setting| {
             let (a, b) = (best.finding.score, setting.finding.score);
@@ -158,7 +160,7 @@ fn chosen(
             }
         })
     };
-    let of = |kind: Kind| {
+    let of = |kind: SteeringKind| {
         let alpha = best(kind)?.alpha;
         let texts = of_half(texts, prompts, (kind, alpha), false);
         let over = |of: fn(&GeneratedText) -> Option<f64>| {
@@ -175,27 +177,30 @@ fn chosen(
     kinds.into_iter().filter_map(of).collect()
 }
 
-/// The mean of scores, each with its prompt; the interval is over prompts, between 0 and 1 as scores are. Prompts that are all alike
-/// say less than no width: there it is Wilson's, of as many trials as prompts. `None` of nothing.
+/// The mean of scores, each with its prompt; the interval is over prompts, clamped to 0 to 1 as scores are. Where all
+/// scores are equal, a bootstrap interval would have no width, so it is Wilson's, with as many trials as prompts.
+/// `None` without scores.
 fn over_prompts(scored: &[(usize, f64)], resamples: usize, seed: u64) -> Option<Estimate> {
     let (prompts, scores): (Vec<usize>, Vec<f64>) = scored.iter().copied().unzip();
     let first = *scores.first()?;
     let resamples = Resamples::clustered(resamples, &prompts, seed);
     let Estimate { value, low, high } = analysis::estimate(&scores, &resamples);
-    let alike = scores.iter().all(|score| *score == first) || resamples.clusters() < 2;
-    let (low, high) = match alike {
-        true => wilson_interval(value, resamples.clusters() as f64),
-        false => (low, high),
+    let equal = scores.iter().all(|score| *score == first) || resamples.clusters() < 2;
+    let (low, high) = if equal {
+        wilson_interval(value, resamples.clusters() as f64)
+    } else {
+        (low, high)
     };
     Some(analysis::bounded(Estimate { value, low, high }))
 }
 
-/// Whether propensity ranks the settings that have one as the texts do, those of both halves of the prompts.
+/// How far propensity ranks the settings as the scores do, over the settings that have a propensity and both halves of
+/// the prompts.
 fn agreement(settings: &[TextSetting]) -> Agreement {
     let ranked: Vec<&TextSetting> = settings.iter().filter(|setting| setting.propensity.is_some()).collect();
     let propensities: Vec<f64> = ranked.iter().filter_map(|setting| setting.propensity).collect();
     let with = |of: fn(&TextScores) -> Option<(f64, usize)>| {
-        // Both halves, each by its number of texts.
+        // Both halves, weighted by their numbers of texts.
         let both = |setting: &&TextSetting| {
             let halves: Vec<(f64, usize)> = [setting.finding, setting.measuring].iter().filter_map(of).collect();
             let texts: usize = halves.iter().map(|(_, texts)| texts).sum();
@@ -261,7 +266,7 @@ mod tests {
         assert!((judged(1, 2, 2).score - 3.0 / 4.0).abs() < 1e-12);
     }
 
-    fn text(kind: Kind, alpha: f64, prompt: usize, score: f64) -> GeneratedText {
+    fn text(kind: SteeringKind, alpha: f64, prompt: usize, score: f64) -> GeneratedText {
         GeneratedText {
             prompt,
             number: 0,
@@ -288,33 +293,33 @@ mod tests {
             .collect();
         // At 0.1 the finding prompts score more, at 0.2 the measuring ones.
         let scored = [
-            (Kind::Unsteered, 0.0, [0.0, 0.1]),
-            (Kind::Mapped, 0.1, [0.6, 0.2]),
-            (Kind::Mapped, 0.2, [0.5, 0.9]),
-            (Kind::Mapped, 0.3, [0.6, 0.3]),
-            (Kind::Prompted, 0.0, [0.3, 0.3]),
+            (SteeringKind::Unsteered, 0.0, [0.0, 0.1]),
+            (SteeringKind::Mapped, 0.1, [0.6, 0.2]),
+            (SteeringKind::Mapped, 0.2, [0.5, 0.9]),
+            (SteeringKind::Mapped, 0.3, [0.6, 0.3]),
+            (SteeringKind::Prompted, 0.0, [0.3, 0.3]),
         ];
         let texts: Vec<GeneratedText> = scored
             .iter()
             .flat_map(|&(kind, alpha, halves)| (0..4).map(move |i| text(kind, alpha, i, halves[i % 2])))
             .collect();
         let measured = [
-            (Kind::Unsteered, 0.0, Some(-1.0)),
-            (Kind::Mapped, 0.1, Some(0.5)),
-            (Kind::Mapped, 0.2, Some(1.0)),
-            (Kind::Mapped, 0.3, Some(1.5)),
-            (Kind::Prompted, 0.0, None),
+            (SteeringKind::Unsteered, 0.0, Some(-1.0)),
+            (SteeringKind::Mapped, 0.1, Some(0.5)),
+            (SteeringKind::Mapped, 0.2, Some(1.0)),
+            (SteeringKind::Mapped, 0.3, Some(1.5)),
+            (SteeringKind::Prompted, 0.0, None),
         ];
-        let summed = summed(&texts, &prompts, measured.into_iter(), (100, 1));
-        let (chosen, agreement) = (summed.chosen, summed.agreement);
-        let found: Vec<(Kind, f64, f64)> = chosen
+        let summary = summarize(&texts, &prompts, measured.into_iter(), (100, 1));
+        let (chosen, agreement) = (summary.chosen, summary.agreement);
+        let found: Vec<(SteeringKind, f64, f64)> = chosen
             .iter()
             .map(|chosen| (chosen.kind, chosen.alpha, chosen.score.value))
             .collect();
         let expected = [
-            (Kind::Unsteered, 0.0, 0.1),
-            (Kind::Mapped, 0.1, 0.2),
-            (Kind::Prompted, 0.0, 0.3),
+            (SteeringKind::Unsteered, 0.0, 0.1),
+            (SteeringKind::Mapped, 0.1, 0.2),
+            (SteeringKind::Prompted, 0.0, 0.3),
         ];
         for ((kind, alpha, score), (expected, at, value)) in found.into_iter().zip(expected) {
             assert_eq!((kind, alpha), (expected, at));

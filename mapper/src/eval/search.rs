@@ -1,15 +1,15 @@
-//! The spec to serve: which layer, how strongly. Chosen on the finding half, with the cost to perplexity in view: by what the
-//! generated texts score where there are some, else by propensity.
+//! The proposed spec: its layer and strength. They are chosen on the finding half within the perplexity budget, by the
+//! scores of generated texts if there are some, otherwise by propensity.
 
 use anyhow::Result;
 
-use steermap_report::result::{Candidate, Generation, Kind, Proposal};
+use steermap_report::result::{Candidate, Generation, Proposal, SteeringKind};
 
-use super::config::{Entry, entry};
-use super::measure::{Bench, Prepared};
+use super::config::{ServedVector, entry};
+use super::measure::{Bench, PreparedTask};
 use crate::statistics::mean;
 
-/// Layers that are looked at with all alphas: those at which the mapped vector steers most.
+/// Number of layers that are searched with all alphas: those at which the mapped vector steers most.
 const LAYERS: usize = 2;
 
 impl Bench<'_> {
@@ -18,13 +18,13 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
+    /// An error of the engine, or a stop.
     pub async fn search(
         &mut self,
-        prepared: &Prepared<'_>,
+        prepared: &PreparedTask<'_>,
         candidates: &[Candidate],
         budget: f64,
-        served: &Entry<'_>,
+        served: &ServedVector<'_>,
     ) -> Result<Option<Proposal>> {
         let name = &prepared.task.name;
         let unsteered = self.unsteered(&format!("{name}/finding"), &prepared.finding).await?;
@@ -38,7 +38,7 @@ impl Bench<'_> {
                 .into_iter()
                 .filter(|alpha| *alpha > 0.0)
                 .collect();
-            // More of the same costs more, so the first that costs too much is the last that is looked at.
+            // Perplexity grows with alpha, so the search ends at the first alpha beyond the budget.
             let mut affordable = Vec::new();
             for alpha in upwards {
                 let unit = format!("{name}/perplexity/{layer}/mapped");
@@ -70,26 +70,28 @@ impl Bench<'_> {
         Ok(best)
     }
 
-    /// The alpha at `layer` at which the finding prompts' texts with the mapped vector score best, and better than without
-    /// steering, with perplexity within `budget` times that without steering. `None` if there is none.
+    /// The alpha at `layer` at which the finding prompts' texts with the mapped vector score best, and better than
+    /// without steering, with perplexity within `budget` times that without steering. `None` if there is none.
     ///
     /// # Errors
     ///
-    /// What the engine answers with, or a stop.
+    /// An error of the engine, or a stop.
     pub async fn search_by_texts(
         &mut self,
-        prepared: &Prepared<'_>,
+        prepared: &PreparedTask<'_>,
         layer: usize,
         texts: &Generation,
         budget: f64,
-        served: &Entry<'_>,
+        served: &ServedVector<'_>,
     ) -> Result<Option<Proposal>> {
         let name = &prepared.task.name;
         let direction = prepared.mapped(layer)?;
-        let of = |kind: Kind| texts.settings.iter().filter(move |setting| setting.kind == kind);
-        let least = of(Kind::Unsteered).next().map_or(0.0, |setting| setting.finding.score);
+        let of = |kind: SteeringKind| texts.settings.iter().filter(move |setting| setting.kind == kind);
+        let least = of(SteeringKind::Unsteered)
+            .next()
+            .map_or(0.0, |setting| setting.finding.score);
         let mut best: Option<(f64, f64, f64)> = None;
-        for setting in of(Kind::Mapped) {
+        for setting in of(SteeringKind::Mapped) {
             let unit = format!("{name}/perplexity/{layer}/mapped");
             let ratio = self.perplexity(&unit, &direction, setting.alpha).await? / self.unsteered_perplexity;
             let score = setting.finding.score;

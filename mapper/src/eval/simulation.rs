@@ -1,9 +1,10 @@
-//! The verdicts in worlds whose truth is known: all that `mapper eval` does, but for the engine's answers, which are made up.
+//! The verdicts in worlds whose truth is known: all that `mapper eval` does, but for the engine's answers, which are
+//! made up.
 //!
-//! A world is linear. The axes of the target's stream shrink one by one, so that a few of them dominate, as in models. A task
-//! is a readout, the direction that its propensity is read along; each of its items has a readout of its own near that one, and
-//! items of a cluster share a part of what they are off by. The slope of an item under a unit direction is their product.
-//! Vectors go through a real [`MapFile`], and controls are those of [`Prepared`].
+//! A world is linear. The axes of the target's stream shrink one by one, so that a few of them dominate, as in models.
+//! A task is a readout, the direction that its propensity is read along; each of its items has a readout of its own
+//! near that one, and items of a cluster share a part of what they are off by. The slope of an item under a unit
+//! direction is their product. Vectors go through a real [`MapFile`], and controls are those of [`PreparedTask`].
 
 use nalgebra::{DMatrix, DVector, SVector};
 use rand::SeedableRng;
@@ -16,7 +17,8 @@ use steermap_maps::{
     VectorFile, VectorHeader,
 };
 use steermap_report::result::{
-    ControlKind, HalfSamples, Kind, Outcome, Perplexity, Protocol, RandomCurves, Representation, Summary, TaskResult,
+    ControlKind, HalfSamples, Outcome, Perplexity, Protocol, RandomCurves, Representation, SteeringKind, Summary,
+    TaskResult,
 };
 
 use super::analysis::{self, Propensities};
@@ -24,7 +26,7 @@ use super::conclusion::{self, Effect, Effects};
 use super::controls::{self, ControlSlopes};
 use super::halves::DrawnVectors;
 use super::layers::{LayerSlopes, layer_results};
-use super::measure::{Direction, Prepared};
+use super::measure::{Direction, PreparedTask};
 use super::protocol::{Draws, SteeredLayers, protocol};
 use super::summary::summary;
 use super::vectors::TaskVectors;
@@ -62,8 +64,8 @@ type Vector = SVector<f64, WIDTH>;
 /// What comes out of the map.
 #[derive(Clone, Copy, Debug)]
 enum Carried {
-    /// Vectors that have nothing to do with the tasks, through a map that has not either. What comes out of it lies along the
-    /// target's dominant axes, as readouts do.
+    /// Vectors that have nothing to do with the tasks, through a map that has not either. What comes out of it lies
+    /// along the target's dominant axes, as readouts do.
     Nothing,
     /// The next task's vector.
     Neighbour,
@@ -86,7 +88,8 @@ struct World {
     noise: f64,
 }
 
-/// Readouts are about as alike as random directions of six axes: of two tasks, 0.3 of the one's effect is the other's too.
+/// Readouts are about as alike as random directions of six axes: of two tasks, 0.3 of the one's effect is the other's
+/// too.
 const WORLD: World = World {
     carried: Carried::All,
     falloff: 0.85,
@@ -306,7 +309,7 @@ fn task(index: usize) -> Task {
         description: String::new(),
         positive: "positive".to_string(),
         negative: "negative".to_string(),
-        kind: tasks::Kind::Completion,
+        kind: tasks::ItemKind::Completion,
         position: TokenPosition::Mean,
         finding: Vec::new(),
         measuring: Vec::new(),
@@ -318,8 +321,8 @@ fn task(index: usize) -> Task {
     }
 }
 
-/// A task ready to be measured. What its items are is told by [`Truth`]; here they are tokens, which make the clusters.
-fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> Prepared<'a> {
+/// A task ready to be measured. [`Truth`] says what its items are; here they are tokens, which make the clusters.
+fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> PreparedTask<'a> {
     let choice = |item: usize| Choice {
         item,
         prompt: vec![0],
@@ -333,7 +336,7 @@ fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> Prepared<'a> 
         halves: found.halves.iter().map(narrow).collect(),
         shuffled: Vec::new(),
     };
-    Prepared {
+    PreparedTask {
         task,
         finding: choices.clone(),
         measuring: choices,
@@ -372,7 +375,7 @@ fn propensities(slopes: &[f64]) -> Propensities {
 }
 
 /// As `EvalJob::task`, as far as verdicts go.
-fn measure(task: &Prepared<'_>, truth: &Truth, protocol: &Protocol, seed: u64) -> TaskResult {
+fn measure(task: &PreparedTask<'_>, truth: &Truth, protocol: &Protocol, seed: u64) -> TaskResult {
     let layer = protocol.layer;
     let (native, mapped) = (task.native(layer).unwrap(), task.mapped(layer).unwrap());
     let finding_resamples = Resamples::clustered(RESAMPLES, &task.finding_clusters, seed);
@@ -409,7 +412,7 @@ fn measure(task: &Prepared<'_>, truth: &Truth, protocol: &Protocol, seed: u64) -
     };
     let (layers, band_retention) =
         layer_results(task, std::slice::from_ref(&own), protocol, &resamples, standard_error).unwrap();
-    let curves = [(Kind::Native, &own.native), (Kind::Mapped, &own.mapped)]
+    let curves = [(SteeringKind::Native, &own.native), (SteeringKind::Mapped, &own.mapped)]
         .map(|(kind, slopes)| analysis::curve(kind, &ALPHAS, propensities(slopes), &resamples).unwrap());
     let [native_slopes, mapped_slopes] =
         [0, 1].map(|curve: usize| analysis::item_slopes(&ALPHAS, &curves[curve].items).unwrap());
@@ -470,13 +473,13 @@ fn measure(task: &Prepared<'_>, truth: &Truth, protocol: &Protocol, seed: u64) -
         side_effects: Vec::new(),
         generation: None,
         proposal: None,
-        verdict: verdict::unsaid(),
+        verdict: verdict::pending(),
     }
 }
 
 /// As `Bench::effects`.
-fn effects(tasks: &[Prepared<'_>], truths: &[Truth], protocol: &Protocol) -> Effects {
-    let row = |task: &Prepared<'_>| -> Vec<Effect> {
+fn effects(tasks: &[PreparedTask<'_>], truths: &[Truth], protocol: &Protocol) -> Effects {
+    let row = |task: &PreparedTask<'_>| -> Vec<Effect> {
         let native = task.native(protocol.layer).unwrap();
         let mapped = task.mapped(protocol.layer).unwrap();
         let on = |truth: &Truth| {
@@ -516,7 +519,7 @@ fn evaluate(world: &World, seed: u64) -> Evaluated {
     };
     let protocol = protocol(&SteeredLayers::Band, &map, &stream, TASKS, draws).unwrap();
     let files: Vec<Task> = (0..TASKS).map(task).collect();
-    let prepared: Vec<Prepared<'_>> = files
+    let prepared: Vec<PreparedTask<'_>> = files
         .iter()
         .zip(&truths)
         .map(|(task, truth)| prepare(task, truth, &map))
@@ -667,7 +670,8 @@ fn tasks_whose_own_vector_does_not_steer_say_nothing() {
     assert!(rare(240 - steering.carried, 240), "{steering:?}");
 }
 
-/// Vectors that are mostly noise move their own task as random directions may: a map that carries all of them is not to be blamed.
+/// Vectors that are mostly noise move their own task as random directions may: a map that carries all of them is not to
+/// be blamed.
 #[test]
 fn vectors_that_hardly_steer_do_not_count_against_the_map() {
     let world = World { noise: 2.0, ..WORLD };

@@ -1,14 +1,14 @@
-//! All tasks together.
+//! The summary over all tasks.
 
 use steermap_report::result::{
-    Agreement, Estimate, Generation, Kind, KindScore, LayerMean, Means, Outcome, Protocol, Representation, Summary,
-    TaskResult, TextMeans,
+    Agreement, Estimate, Generation, KindScore, LayerMean, Means, Outcome, Protocol, Representation, SteeringKind,
+    Summary, TaskResult, TextMeans,
 };
 
 use super::{analysis, verdict};
 use crate::statistics::mean;
 
-/// Works the summary out of tasks that have their verdicts.
+/// The summary of tasks that have their verdicts.
 pub fn summary(
     tasks: &[TaskResult],
     representation: &Representation,
@@ -34,7 +34,7 @@ pub fn summary(
         all: means(&all, resamples, seed),
         steering: means(&steering, resamples, seed),
         layers: layers.collect(),
-        verdict: verdict::unsaid(),
+        verdict: verdict::pending(),
     };
     summary.verdict = verdict::of_map(&summary, tasks, representation, protocol);
     summary
@@ -57,10 +57,10 @@ fn means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Means {
     }
 }
 
-/// Means of what generated texts score.
+/// Means of the scores of generated texts.
 fn text_means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Option<TextMeans> {
     let texts: Vec<&Generation> = tasks.iter().filter_map(|task| task.generation.as_ref()).collect();
-    let of_kind = |kind: Kind| {
+    let of_kind = |kind: SteeringKind| {
         let chosen = texts
             .iter()
             .filter_map(|texts| texts.chosen.iter().find(|chosen| chosen.kind == kind));
@@ -77,15 +77,15 @@ fn text_means(tasks: &[&TaskResult], resamples: usize, seed: u64) -> Option<Text
     };
     let agreement = |of: fn(&Agreement) -> Option<f64>| {
         let found: Vec<f64> = texts.iter().filter_map(|texts| of(&texts.agreement)).collect();
-        // Each is exact of its own texts: what is uncertain is how tasks differ.
+        // Each correlation is exact for its own texts; the uncertainty is how tasks differ.
         analysis::spread(&found, resamples, seed).map(|spread| analysis::estimate_of(&spread))
     };
     let kinds = [
-        Kind::Unsteered,
-        Kind::Prompted,
-        Kind::Native,
-        Kind::Mapped,
-        Kind::MappedRandom,
+        SteeringKind::Unsteered,
+        SteeringKind::Prompted,
+        SteeringKind::Native,
+        SteeringKind::Mapped,
+        SteeringKind::MappedRandom,
     ];
     (!texts.is_empty()).then(|| TextMeans {
         tasks: texts.len(),

@@ -1,33 +1,35 @@
-//! One task from its measurements to its result, but for what needs the other tasks.
+//! The result of one task, without the parts that need the other tasks.
 
 use anyhow::{Context, Result, bail};
 use steermap_maps::{MapFile, OffsetRule, VectorFile};
-use steermap_report::result::{Candidate, Control, ControlKind, Curve, HalfSamples, Kind, Protocol, TaskResult};
+use steermap_report::result::{
+    Candidate, Control, ControlKind, Curve, HalfSamples, Protocol, SteeringKind, TaskResult,
+};
 
 use super::Stopped;
 use super::analysis::{self, Propensities};
-use super::config::Entry;
+use super::config::ServedVector;
 use super::controls::ControlSlopes;
-use super::job::EvalJob;
 use super::layers::{Half, LayerSlopes, layer_results};
-use super::measure::{Bench, Direction, Prepared};
-use super::texts::Measured;
+use super::measure::{Bench, Direction, PreparedTask};
+use super::options::EvalJob;
+use super::texts::DecisivePropensities;
 use super::verdict;
 use crate::behaviour::cosine;
 use crate::statistics::{Resamples, half_sample_error, mean};
 
-/// Random directions of the source whose cosines are drawn: a product each, so many are cheap.
+/// Number of random source directions whose cosines are computed. Each costs one product, so many are cheap.
 const RANDOM_COSINES: usize = 200;
 
 /// Propensities on the measuring half at the layer where controls are measured.
 struct Curves {
     alphas: Vec<f64>,
     unsteered: Vec<f64>,
-    measured: Vec<(Kind, Propensities)>,
-    /// Alphas of the isotropic random directions, and these.
+    measured: Vec<(SteeringKind, Propensities)>,
+    /// Alphas of the isotropic random directions, and their propensities.
     random_alphas: Vec<f64>,
     random: Vec<Propensities>,
-    /// The same of the task's vector through the map of shuffled pairings.
+    /// Those of the task's vector through the map of shuffled pairings.
     shuffled_map: Vec<Propensities>,
     /// The native and the mapped vector's propensities at these alphas.
     native_there: Propensities,
@@ -35,15 +37,16 @@ struct Curves {
 }
 
 impl EvalJob {
-    /// Measures a task and works its result out, but for what needs the other tasks: side effects, specificity, verdict.
+    /// Measures a task and computes its result, without the parts that need the other tasks: side effects, specificity,
+    /// verdict.
     ///
     /// # Errors
     ///
-    /// What the engine answers with, a stop, or propensities that say nothing.
+    /// An error of the engine, a stop, or propensities that don't vary.
     pub(super) async fn task(
         &self,
         bench: &mut Bench<'_>,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         protocol: &Protocol,
         shuffled_map: Option<&MapFile>,
     ) -> Result<TaskResult> {
@@ -81,7 +84,7 @@ impl EvalJob {
             .await?;
         controls.extend(self.curve_controls(&curves)?);
         let perplexity = bench.perplexities(task, layer, &curves.alphas).await?;
-        let at_decisive = Measured {
+        let at_decisive = DecisivePropensities {
             alphas: &curves.alphas,
             unsteered: &curves.unsteered,
             native: &curves.measured[0].1,
@@ -96,17 +99,17 @@ impl EvalJob {
                 (self.resamples, self.seed),
             )
             .await;
-        // All else of the task is measured by now.
+        // Everything else of the task is measured already, so an error here only costs the texts.
         let generation = match texts {
             Err(error) if !error.is::<Stopped>() => {
                 bench
                     .notes
-                    .push(format!("{name}: its texts can't be scored: {error:#}"));
+                    .push(format!("{name}: its texts were not scored: {error:#}"));
                 None
             }
             texts => texts?,
         };
-        let served = Entry {
+        let served = ServedVector {
             task: name,
             map: &self.map,
             offset: (self.offset != OffsetRule::Linear).then_some(self.offset.as_str()),
@@ -133,7 +136,7 @@ impl EvalJob {
         let still = layers.iter().find(|layer| !layer.retention.value.is_finite());
         if let Some(still) = still {
             bail!(
-                "layer {}: found a native vector that moves no propensity of the measuring half",
+                "layer {}: found a native vector that moves no propensity of the measuring half, expected one that does",
                 still.target_layer
             );
         }
@@ -198,15 +201,15 @@ impl EvalJob {
             side_effects: Vec::new(),
             generation,
             proposal,
-            verdict: verdict::unsaid(),
+            verdict: verdict::pending(),
         })
     }
 
-    /// Everything that is measured at many alphas.
+    /// Measures the curves at all alphas.
     async fn curves(
         &self,
         bench: &mut Bench<'_>,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         layer: usize,
         random: &[Direction],
         shuffled_map: Option<&MapFile>,
@@ -215,11 +218,11 @@ impl EvalJob {
         let (native, mapped, unmapped) = (task.native(layer)?, task.mapped(layer)?, task.unmapped(layer)?);
         let alphas = self.alphas.relative_to(native.mean_norm);
         let unsteered = bench.unsteered(&format!("{name}/unsteered"), &task.measuring).await?;
-        let mut measured: Vec<(Kind, Propensities)> = Vec::new();
+        let mut measured: Vec<(SteeringKind, Propensities)> = Vec::new();
         let directions = [
-            (Kind::Native, "native", Some(native)),
-            (Kind::Mapped, "mapped", Some(mapped)),
-            (Kind::Unmapped, "unmapped", unmapped),
+            (SteeringKind::Native, "native", Some(native)),
+            (SteeringKind::Mapped, "mapped", Some(mapped)),
+            (SteeringKind::Unmapped, "unmapped", unmapped),
         ];
         for (kind, spelled, direction) in directions {
             let Some(direction) = direction else { continue };
@@ -278,11 +281,11 @@ impl EvalJob {
         Ok(controls)
     }
 
-    /// What vectors from half of the pairs say of the vectors' own uncertainty; `None` where there are none.
+    /// The uncertainty of the vectors, from vectors of half of the pairs; `None` if there are none.
     async fn half_samples(
         &self,
         bench: &mut Bench<'_>,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         own: &LayerSlopes,
     ) -> Result<Option<HalfSamples>> {
         let directions: Vec<Direction> = task.halves(own.layer)?.into_iter().flatten().collect();
@@ -297,7 +300,7 @@ impl EvalJob {
     }
 }
 
-/// At most `wanted` of `count` indices, evenly spaced, both ends among them.
+/// At most `wanted` of `count` indices, evenly spaced, including both ends.
 fn spaced(count: usize, wanted: usize) -> Vec<usize> {
     if wanted >= count {
         return (0..count).collect();

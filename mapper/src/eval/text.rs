@@ -1,4 +1,4 @@
-//! The text that nothing is to be said about: what representation and perplexity are measured on.
+//! The neutral text, on which representation and perplexity are measured.
 
 use std::path::PathBuf;
 
@@ -10,30 +10,30 @@ use steermap_maps::digest::sha256;
 
 use crate::corpus::{Corpus, TextOptions, summary};
 
-/// More documents are not read: measures need some thousand positions, and a corpus may be endless.
+/// No more documents are read: the measures need some thousand positions, and a corpus may be very large.
 const MOST_DOCUMENTS: usize = 4096;
 
-/// Documents, and what they are of.
+/// Documents, and where they come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NeutralText {
     /// File names.
     pub name: String,
     /// Over the files.
     pub sha256: String,
-    /// Whether this is the very text that the map was fitted on, of which these are the documents that the fit held out.
+    /// Whether this is the text that the map was fitted on, and these are the documents that the fit held out.
     pub held_out: bool,
     /// The documents.
     pub documents: Vec<String>,
 }
 
 impl NeutralText {
-    /// Reads `paths`, but only the documents that a fit holds out: it knows them by their hash, whatever file they come in, so
-    /// that none of these was fitted on. With `unseen`, all documents of a text that the fit saw none of. Without paths, a
-    /// text that is built in, which no fit has seen.
+    /// Reads `paths`, but only the documents that a fit holds out for testing. Their hash decides that, whatever file
+    /// they are in, so the map was fitted on none of them. With `unseen`, reads all documents of a text that the map
+    /// was not fitted on. Without paths, takes the built-in text, which no fit has seen.
     ///
     /// # Errors
     ///
-    /// A file that is not text, nothing in it that can be used, or the very text of the fit called unseen.
+    /// A file that is not text, no document that can be used, or `unseen` for the text that the map was fitted on.
     pub fn read(paths: &[PathBuf], options: &TextOptions, map: &MapFile, unseen: bool) -> Result<Self> {
         if paths.is_empty() {
             return Ok(Self {
@@ -64,7 +64,7 @@ impl NeutralText {
         ensure!(
             !documents.is_empty(),
             "text: found none among the {read} documents of {name} that a fit holds out (one in ten, by their hash), expected \
-             one at least: give more text, or --unseen-text if the map's fit saw none of it"
+             at least one: give more text, or --unseen-text if the map was fitted on none of it"
         );
         Ok(Self {
             name,

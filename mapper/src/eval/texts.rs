@@ -1,37 +1,37 @@
-//! Generated texts of one task, scored: native, mapped and control vectors at several strengths, without steering, and asked for in
-//! the prompt instead.
+//! Generates and scores the texts of one task: with native, mapped and control vectors at several strengths, without
+//! steering, and with the concept asked for in the prompt instead.
 
 use anyhow::{Context, Result, ensure};
-use steermap_report::result::{GeneratedText, Generation, Kind, TaskResult, TextPrompt};
+use steermap_report::result::{GeneratedText, Generation, SteeringKind, TaskResult, TextPrompt};
 
 use super::analysis::Propensities;
 use super::baseline;
 use super::journal::Journal;
 use super::judge::{Judge, Question};
-use super::measure::{Bench, Direction, Prepared};
-use super::scores::{self, Nats, Summed};
+use super::measure::{Bench, Direction, PreparedTask};
+use super::scores::{self, Nats, TextSummary};
 use crate::session::{Continuation, ContinuationRequest};
 use crate::statistics::mean;
 use crate::tasks;
 
-/// Fewer prompts have no half that chooses and no half that measures.
+/// Fewest prompts: one to choose the strength and one to measure.
 pub const LEAST_PROMPTS: usize = 2;
-/// Other prompts that a text might follow, at most.
+/// Maximum number of other prompts that a text's likelihood is compared with.
 const OTHERS: usize = 2;
 
-/// What is generated.
+/// How many texts are generated, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextDraws {
-    /// Strengths, of the alphas above 0.
+    /// Number of strengths among the alphas above 0.
     pub alphas: usize,
-    /// Texts of each prompt and strength: the first greedy, the others sampled. 0: none.
+    /// Texts per prompt and strength: the first is greedy, the others are sampled. 0: none.
     pub per_prompt: usize,
-    /// Most tokens of a text.
+    /// Maximum number of tokens of a text.
     pub max_tokens: usize,
 }
 
 impl TextDraws {
-    /// Of `alphas`, those above 0 at which texts are generated: evenly spaced, the largest among them.
+    /// The alphas above 0 at which texts are generated: evenly spaced, including the largest.
     pub fn strengths(&self, alphas: &[f64]) -> Vec<f64> {
         let upwards: Vec<f64> = alphas.iter().copied().filter(|alpha| *alpha > 0.0).collect();
         let count = self.alphas.min(upwards.len());
@@ -40,7 +40,7 @@ impl TextDraws {
             .collect()
     }
 
-    /// Forward passes of a task's texts and their scores, and texts, roughly.
+    /// Roughly the number of forward passes that a task's texts and their scores take, plus the number of texts.
     pub fn passes(&self, task: &tasks::Task, alphas: usize, measuring: usize) -> usize {
         let Some(generation) = &task.generation else { return 0 };
         let prompts = generation.prompts.len();
@@ -53,8 +53,8 @@ impl TextDraws {
     }
 }
 
-/// What is known at the decisive layer of the measuring half.
-pub struct Measured<'a> {
+/// Propensities of the measuring half at the decisive layer.
+pub struct DecisivePropensities<'a> {
     /// The alphas of the propensities.
     pub alphas: &'a [f64],
     /// Without steering, by item.
@@ -65,24 +65,24 @@ pub struct Measured<'a> {
     pub mapped: &'a Propensities,
 }
 
-/// What the texts of a setting are written under.
+/// What steers the texts of a setting, and the propensity there.
 struct Setting {
-    kind: Kind,
+    kind: SteeringKind,
     alpha: f64,
     propensity: Option<f64>,
-    /// By number of the text: one for all, or one for each.
+    /// One for all texts, or one by number of the text.
     directions: Vec<Direction>,
 }
 
 /// A prompt as the target's tokens.
 struct Prompt {
     bare: Vec<u32>,
-    /// With the baseline's front.
+    /// With the instruction or examples of the prompting baseline in front.
     asked: Option<Vec<u32>>,
 }
 
-/// A text before it is compared with others.
-struct Unscored {
+/// A text before its scores, which need the other texts too.
+struct UnscoredText {
     prompt: usize,
     number: usize,
     setting: usize,
@@ -95,12 +95,12 @@ impl Bench<'_> {
     ///
     /// # Errors
     ///
-    /// What the engine or the judge answers with, a stop, texts without a token.
+    /// An error of the engine or the judge, a stop, texts without a token.
     pub async fn texts(
         &mut self,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         controls: &[Direction],
-        measured: &Measured<'_>,
+        measured: &DecisivePropensities<'_>,
         draws: &TextDraws,
         (resamples, seed): (usize, u64),
     ) -> Result<Option<Generation>> {
@@ -115,11 +115,11 @@ impl Bench<'_> {
         let (prompts, front) = self.prompts(task.task, generation, draws.max_tokens).await?;
         if front.is_none() {
             self.notes.push(format!(
-                "{}: the concept is not asked for in the prompt: there is no room for it in the context",
+                "{}: the prompting baseline is left out: the context has no room for its instruction or examples",
                 task.task.name
             ));
         } else {
-            settings.push(Setting::unsteered(Kind::Prompted, None));
+            settings.push(Setting::unsteered(SteeringKind::Prompted, None));
         }
         let mut unscored = Vec::new();
         for number in 0..prompts.len() {
@@ -130,11 +130,11 @@ impl Bench<'_> {
         let known = settings
             .iter()
             .map(|setting| (setting.kind, setting.alpha, setting.propensity));
-        let Summed {
+        let TextSummary {
             settings,
             chosen,
             agreement,
-        } = scores::summed(&texts, &prompts, known, (resamples, seed));
+        } = scores::summarize(&texts, &prompts, known, (resamples, seed));
         Ok(Some(Generation {
             rule: generation.rule.describe(),
             max_tokens: draws.max_tokens,
@@ -151,9 +151,9 @@ impl Bench<'_> {
     /// All settings but the prompting baseline, with their mean propensities.
     async fn settings(
         &mut self,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         controls: &[Direction],
-        measured: &Measured<'_>,
+        measured: &DecisivePropensities<'_>,
         strengths: &[f64],
     ) -> Result<Vec<Setting>> {
         let layer = controls.first().context("control-draws: found none")?.layer;
@@ -161,10 +161,13 @@ impl Bench<'_> {
         let of_controls = self
             .curves(&unit, &task.measuring, controls, strengths, measured.unsteered)
             .await?;
-        let mut settings = vec![Setting::unsteered(Kind::Unsteered, Some(mean(measured.unsteered)))];
+        let mut settings = vec![Setting::unsteered(
+            SteeringKind::Unsteered,
+            Some(mean(measured.unsteered)),
+        )];
         let own = [
-            (Kind::Native, task.native(layer)?, measured.native),
-            (Kind::Mapped, task.mapped(layer)?, measured.mapped),
+            (SteeringKind::Native, task.native(layer)?, measured.native),
+            (SteeringKind::Mapped, task.mapped(layer)?, measured.mapped),
         ];
         for (kind, direction, propensities) in own {
             for &alpha in strengths {
@@ -180,7 +183,7 @@ impl Bench<'_> {
         for (place, &alpha) in strengths.iter().enumerate() {
             let means: Vec<f64> = of_controls.iter().map(|of_one| mean(&of_one[place])).collect();
             settings.push(Setting {
-                kind: Kind::MappedRandom,
+                kind: SteeringKind::MappedRandom,
                 alpha,
                 propensity: Some(mean(&means)),
                 directions: controls.to_vec(),
@@ -226,20 +229,20 @@ impl Bench<'_> {
         Ok((prompts.collect(), None))
     }
 
-    /// All texts of one prompt, and how likely they are behind it and behind others.
+    /// All texts of one prompt, with their likelihoods behind it and behind other prompts.
     async fn of_prompt(
         &mut self,
-        task: &Prepared<'_>,
+        task: &PreparedTask<'_>,
         settings: &[Setting],
         prompts: &[Prompt],
         number: usize,
         draws: &TextDraws,
         seed: u64,
-    ) -> Result<Vec<Unscored>> {
+    ) -> Result<Vec<UnscoredText>> {
         let (steerer, progress) = (self.steerer, self.progress);
         let session = steerer.session();
         let prompt = &prompts[number];
-        // The same for all settings, so that they differ by what steers alone.
+        // The same for all settings, so that they differ only in what steers.
         let seed_of = |text: usize| (text > 0).then(|| task.seed(seed, "text", number * draws.per_prompt + text));
         let places: Vec<(usize, usize)> = (0..settings.len())
             .flat_map(|setting| (0..draws.per_prompt).map(move |text| (setting, text)))
@@ -248,7 +251,7 @@ impl Bench<'_> {
             let requests = places.iter().map(|&(setting, text)| {
                 let setting = &settings[setting];
                 let tokens = match setting.kind {
-                    Kind::Prompted => prompt.asked.as_ref().context("found no prompt that asks")?,
+                    SteeringKind::Prompted => prompt.asked.as_ref().context("found no prompt that asks")?,
                     _ => &prompt.bare,
                 };
                 let direction = setting.directions.get(text % setting.directions.len().max(1));
@@ -279,9 +282,10 @@ impl Bench<'_> {
                 let mut of_text = Vec::with_capacity(behind.len());
                 for prompt in &behind {
                     let text = &continuation.tokens;
-                    of_text.push(match text.is_empty() {
-                        true => 0.0,
-                        false => session.nats_behind(prompt, text).await?,
+                    of_text.push(if text.is_empty() {
+                        0.0
+                    } else {
+                        session.nats_behind(prompt, text).await?
                     });
                     progress.add(1);
                 }
@@ -304,7 +308,7 @@ impl Bench<'_> {
         );
         let all = places.into_iter().zip(continuations).zip(nats);
         Ok(all
-            .map(|(((setting, text), continuation), behind)| Unscored {
+            .map(|(((setting, text), continuation), behind)| UnscoredText {
                 prompt: number,
                 number: text,
                 setting,
@@ -318,7 +322,7 @@ impl Bench<'_> {
     }
 }
 
-/// Has the judge score all texts of a task.
+/// Lets the judge score all texts of a task.
 ///
 /// # Errors
 ///
@@ -342,7 +346,7 @@ pub async fn judge(
                 text: &text.text,
             })
             .collect();
-        // Another judge is asked anew.
+        // The unit names the judge, so another judge's scores are not reused.
         let unit = format!("{}/texts/{number}/judge/{}", task.name, judge.identity());
         let answers: Vec<Option<[u8; 3]>> = journal.unit(&unit, judge.all(&questions)).await?;
         let of_prompt = generation.texts.iter_mut().filter(|text| text.prompt == number);
@@ -354,16 +358,16 @@ pub async fn judge(
         .settings
         .iter()
         .map(|setting| (setting.kind, setting.alpha, setting.propensity));
-    let summed = scores::summed(&generation.texts, &generation.prompts, known, (resamples, seed));
-    generation.settings = summed.settings;
-    generation.chosen = summed.chosen;
-    generation.agreement = summed.agreement;
+    let summary = scores::summarize(&generation.texts, &generation.prompts, known, (resamples, seed));
+    generation.settings = summary.settings;
+    generation.chosen = summary.chosen;
+    generation.agreement = summary.agreement;
     Ok(())
 }
 
 impl Setting {
     /// Without a vector.
-    fn unsteered(kind: Kind, propensity: Option<f64>) -> Self {
+    fn unsteered(kind: SteeringKind, propensity: Option<f64>) -> Self {
         Self {
             kind,
             alpha: 0.0,
@@ -373,7 +377,7 @@ impl Setting {
     }
 }
 
-/// Every other prompt chooses.
+/// Every other prompt is of the half that chooses the strength.
 fn half((number, prompt): (usize, &crate::pairs::Text)) -> TextPrompt {
     TextPrompt {
         text: prompt.to_string(),
@@ -382,24 +386,29 @@ fn half((number, prompt): (usize, &crate::pairs::Text)) -> TextPrompt {
 }
 
 /// The scores of all texts of a task.
-fn scored(texts: Vec<Unscored>, settings: &[Setting], generation: &tasks::Generation) -> Result<Vec<GeneratedText>> {
+fn scored(
+    texts: Vec<UnscoredText>,
+    settings: &[Setting],
+    generation: &tasks::Generation,
+) -> Result<Vec<GeneratedText>> {
     let usual = |greedy: bool| -> Result<f64> {
         let unsteered = texts
             .iter()
-            .filter(|text| settings[text.setting].kind == Kind::Unsteered && (text.number == 0) == greedy);
+            .filter(|text| settings[text.setting].kind == SteeringKind::Unsteered && (text.number == 0) == greedy);
         let nats: Vec<f64> = unsteered.filter_map(|text| text.nats.per_token()).collect();
         ensure!(
             !nats.is_empty(),
-            "generation.prompts: found no text of two tokens without steering, expected one at least"
+            "generation.prompts: found no unsteered text of two tokens, expected at least one"
         );
         Ok(mean(&nats))
     };
     let greedy = usual(true)?;
-    let sampled = match texts.iter().any(|text| text.number > 0) {
-        true => usual(false)?,
-        false => greedy,
+    let sampled = if texts.iter().any(|text| text.number > 0) {
+        usual(false)?
+    } else {
+        greedy
     };
-    let of = |text: Unscored| {
+    let of = |text: UnscoredText| {
         let setting = &settings[text.setting];
         let usual = if text.number == 0 { greedy } else { sampled };
         let nats = text.nats.per_token();

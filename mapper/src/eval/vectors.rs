@@ -19,41 +19,42 @@ pub struct TaskVectors {
     pub found: VectorFile,
     /// Found on the target.
     pub native: VectorFile,
-    /// The former carried over, by layer of the target.
+    /// The source's vector through the map, by target layer.
     pub mapped: Vec<MappedLayer>,
 }
 
-/// Where a task's vector on one model is kept: `vectors/NAME.toml`, of the target `vectors/NAME.native.toml`.
+/// The file of a task's vector: `vectors/NAME.toml` on the source, `vectors/NAME.native.toml` on the target.
 pub fn path(folder: &Path, task: &str, native: bool) -> PathBuf {
-    let name = match native {
-        true => format!("{task}.native.toml"),
-        false => format!("{task}.toml"),
+    let name = if native {
+        format!("{task}.native.toml")
+    } else {
+        format!("{task}.toml")
     };
     folder.join("vectors").join(name)
 }
 
-/// What is found of a task on one model.
-pub struct Finding<'a> {
-    /// Where vectors are found.
+/// How a task's vectors are found on one model.
+pub struct FindOptions<'a> {
+    /// The layers to find vectors at.
     pub layers: Vec<usize>,
-    /// Where draws are found too.
+    /// The layers to find draws at.
     pub drawn_layers: &'a [usize],
-    /// How.
+    /// The method.
     pub method: Method,
-    /// Vectors from half samples.
+    /// Number of vectors from half samples.
     pub halves: usize,
-    /// Of methods that draw, and of halves and sides.
+    /// Seed of methods that draw, of halves and of sides.
     pub seed: u64,
     /// The command line, for the file's provenance.
     pub command: &'a str,
 }
 
-/// Finds a task's vector on one model and writes it, and beside it those of halves of its pairs and of sides drawn anew.
+/// Finds a task's vector on one model and writes it, with the vectors of half samples and of random sides beside it.
 ///
 /// # Errors
 ///
-/// Texts that the model does not tell apart, what the engine answers with, a file that can't be written.
-pub async fn find_and_save(session: &Session, task: &Task, finding: &Finding<'_>, path: &Path) -> Result<()> {
+/// Texts that the model does not tell apart, an error of the engine, a file that can't be written.
+pub async fn find_and_save(session: &Session, task: &Task, finding: &FindOptions<'_>, path: &Path) -> Result<()> {
     let wanted = Wanted {
         concept: task.positive.clone(),
         layers: finding.layers.clone(),
@@ -84,11 +85,11 @@ pub async fn find_and_save(session: &Session, task: &Task, finding: &Finding<'_>
     Ok(vector.save(path)?)
 }
 
-/// Reads a task's vectors back and carries the source's over.
+/// Reads a task's vectors and carries the source's through the map.
 ///
 /// # Errors
 ///
-/// Files that are gone or no vectors any more, a vector that the map does not reach from.
+/// Files that can't be read, or a vector without a layer that the map reads.
 pub fn load(folder: &Path, task: &str, map: &MapFile, offset: OffsetRule, check: bool) -> Result<TaskVectors> {
     let read = |native| -> Result<VectorFile> { Ok(VectorFile::load(&path(folder, task, native))?) };
     let (found, native) = (read(false)?, read(true)?);

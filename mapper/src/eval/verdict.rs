@@ -1,4 +1,4 @@
-//! What the figures say, in sentences.
+//! Verdicts on tasks and maps, in sentences.
 
 use steermap_maps::map::spell_source_layers;
 use steermap_report::result::{
@@ -8,10 +8,10 @@ use steermap_report::result::{
 
 /// Between texts of one kind R² differs by some hundredths.
 const FAR_WORSE: f64 = 0.25;
-/// The least part of the native vector's share of its own task that a specific vector has.
+/// A specific vector's share of its own task is at least this part of the native vector's.
 const LEAST_SHARE: f64 = 0.9;
 
-/// What one task's verdict is made of.
+/// The measurements that decide one task's verdict.
 pub struct Evidence<'a> {
     /// What a positive propensity stands for.
     pub positive: &'a str,
@@ -29,19 +29,19 @@ pub struct Evidence<'a> {
     pub specificity: Option<&'a Specificity>,
 }
 
-/// A verdict that is not there yet.
-pub fn unsaid() -> Verdict {
+/// A placeholder until the verdict is reached.
+pub fn pending() -> Verdict {
     Verdict {
         outcome: Outcome::SaysNothing,
         sentence: String::new(),
     }
 }
 
-/// Of one task. The native vector must steer for retention to mean anything. A mapped vector is carried if it stands out of
-/// the decisive control, all of its retention's interval lies within the bounds, and it is specific.
+/// The verdict of one task. Retention only means something if the native vector steers. The map carries the vector if
+/// it stands out of the decisive control, all of its retention's interval lies within the bounds, and it is specific.
 pub fn of_task(evidence: &Evidence<'_>, protocol: &Protocol) -> Verdict {
     let positive = evidence.positive;
-    if let Some(why) = mute(evidence, protocol) {
+    if let Some(why) = inconclusive_reason(evidence, protocol) {
         return Verdict {
             outcome: Outcome::SaysNothing,
             sentence: format!(
@@ -69,12 +69,13 @@ pub fn of_task(evidence: &Evidence<'_>, protocol: &Protocol) -> Verdict {
     );
     let failings = failings(evidence, protocol);
     if !failings.is_empty() {
-        let sentence = match retention.high < 0.0 {
-            true => format!("The map turns {positive:?} around: the mapped vector has {figures}."),
-            false => format!(
+        let sentence = if retention.high < 0.0 {
+            format!("The map turns {positive:?} around: the mapped vector has {figures}.")
+        } else {
+            format!(
                 "The map does not carry {positive:?}: the mapped vector has {figures}; {}.",
                 failings.join("; ")
-            ),
+            )
         };
         return Verdict {
             outcome: Outcome::NotCarried,
@@ -101,8 +102,8 @@ pub fn of_task(evidence: &Evidence<'_>, protocol: &Protocol) -> Verdict {
     }
 }
 
-/// Why retention says nothing, if it does.
-fn mute(evidence: &Evidence<'_>, protocol: &Protocol) -> Option<String> {
+/// Why retention says nothing; `None` if it does say something.
+fn inconclusive_reason(evidence: &Evidence<'_>, protocol: &Protocol) -> Option<String> {
     let finding = evidence.native_steers;
     if finding.slope.low <= 0.0 {
         Some("the interval of its slope on the finding half contains 0".to_string())
@@ -118,7 +119,7 @@ fn mute(evidence: &Evidence<'_>, protocol: &Protocol) -> Option<String> {
     }
 }
 
-/// What stands against a task's being carried.
+/// The criteria that a task does not meet.
 fn failings(evidence: &Evidence<'_>, protocol: &Protocol) -> Vec<String> {
     let [least, most] = protocol.retention_bounds;
     let retention = evidence.retention;
@@ -160,7 +161,7 @@ fn failings(evidence: &Evidence<'_>, protocol: &Protocol) -> Vec<String> {
     failings
 }
 
-/// Whether a vector is specific that has these effects.
+/// Sets whether a vector with these effects is specific.
 pub fn specificity(effects: Specificity) -> Specificity {
     Specificity {
         specific: keeps_share(&effects) && nearest_own(&effects),
@@ -168,18 +169,19 @@ pub fn specificity(effects: Specificity) -> Specificity {
     }
 }
 
-/// What counts is the share of its own task in all that a vector does: of the native vector it is `1 / (1 + native_others)`.
+/// Compares the share of its own task in all effects of the vector with that of the native vector, `1 / (1 +
+/// native_others)`.
 fn keeps_share(effects: &Specificity) -> bool {
     effects.own > 0.0 && effects.own / (effects.own + effects.others) >= LEAST_SHARE / (1.0 + effects.native_others)
 }
 
-/// A mean over the others does not see one of them, whose vector it may be.
+/// The mean over the others does not show whether the vector is that of one of them; the cosine of the profiles does.
 fn nearest_own(effects: &Specificity) -> bool {
     effects.own_profile > effects.other_profile
 }
 
-/// Of the map: broken, if it does not predict the very text that its fit held out, or that no better than its mean does; else
-/// what its tasks say.
+/// The verdict of the map. It is broken if it predicts the text that its fit held out far worse than its file states,
+/// or no better than the mean does; otherwise the tasks decide.
 pub fn of_map(
     summary: &Summary,
     tasks: &[TaskResult],
@@ -207,7 +209,7 @@ pub fn of_map(
     }
 }
 
-/// Of all tasks.
+/// The verdict over all tasks.
 fn of_all(summary: &Summary, protocol: &Protocol) -> Verdict {
     let Summary {
         measured,
@@ -300,7 +302,7 @@ fn far_worse(pair: &PairResult) -> bool {
     pair.r2 < pair.stated_r2 - FAR_WORSE
 }
 
-/// The mean of the states does as well.
+/// Whether the mean of the states predicts as well.
 fn predicts_nothing(pair: &PairResult) -> bool {
     pair.r2 <= 0.0
 }
@@ -320,9 +322,10 @@ fn misfits(pair: &PairResult, held_out: bool) -> String {
         pair.target_layer,
         pair.r2,
         pair.stated_r2,
-        match held_out {
-            true => "the documents that its fit held out: it is not a map of these layers",
-            false => "this text: it is not a map of these layers, or the text is unlike what it was fitted on",
+        if held_out {
+            "the documents that its fit held out: it is not a map of these layers"
+        } else {
+            "this text: it is not a map of these layers, or the text is unlike what it was fitted on"
         }
     )
 }

@@ -1,11 +1,11 @@
-//! gzip and zstd, known by their first bytes.
+//! gzip and zstd, recognised by their first bytes.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, BufReader, Read};
 
 use flate2::read::MultiGzDecoder;
 
-/// The largest window of zstd data, as a power of two: 128 MiB, what zstd's own tool takes without being told.
+/// The largest window of zstd data, as a power of two: 128 MiB, the default limit of the zstd tool.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// How a file is compressed.
@@ -18,11 +18,11 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// What a file that begins with `head` is compressed with.
+    /// The compression of a file that begins with `head`.
     pub fn of(head: &[u8]) -> Option<Self> {
         match head {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
-            // A frame, or one that is to be skipped: parallel tools begin with one.
+            // A frame, or a skippable frame, which parallel tools write first.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
             _ => None,
         }
@@ -38,7 +38,7 @@ impl Display for Compression {
     }
 }
 
-/// Bytes without their compression.
+/// Reads compressed bytes unpacked.
 pub struct Unpacked<R: Read>(Decoder<R>);
 
 enum Decoder<R: Read> {
@@ -48,11 +48,11 @@ enum Decoder<R: Read> {
 }
 
 impl<R: Read> Unpacked<R> {
-    /// Takes the compression off `stored`.
+    /// Unpacks `stored`.
     ///
     /// # Errors
     ///
-    /// No memory for the decoder.
+    /// There is no memory for the decoder.
     pub fn new(stored: R, compression: Option<Compression>) -> io::Result<Self> {
         Ok(Self(match compression {
             None => Decoder::None(stored),
@@ -65,7 +65,7 @@ impl<R: Read> Unpacked<R> {
         }))
     }
 
-    /// The compressed bytes. What the decoder has read ahead is gone from them.
+    /// The rest of the compressed bytes, without what the decoder has read ahead.
     pub fn into_stored(self) -> R {
         match self.0 {
             Decoder::None(stored) => stored,
@@ -87,7 +87,7 @@ impl<R: Read> Read for Unpacked<R> {
                 error.kind(),
                 format!("the {what} data ends too early: the file is cut off"),
             ),
-            // What the library calls a window that is too large.
+            // The library's error for a window that is too large.
             kind if error.to_string().contains("too much memory") => io::Error::new(
                 kind,
                 "the zstd data needs more than 128 MiB to unpack: unpack it with zstd -d --long=31",
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told_from_a_file_that_is_cut_off() {
+    fn damaged_and_cut_off_files_have_different_errors() {
         let text: Vec<u8> = (0..5000u32)
             .flat_map(|i| i.wrapping_mul(2654435761).to_le_bytes())
             .collect();

@@ -1,4 +1,4 @@
-//! A file's bytes behind its compression and its byte order mark, and what they look like.
+//! A file's unpacked bytes without its byte order mark, and the format that they suggest.
 
 use std::fmt::{self, Debug, Display, Formatter};
 use std::fs::File;
@@ -11,16 +11,16 @@ use sha2::{Digest, Sha256};
 use super::compression::{Compression, Unpacked};
 use super::name::FileName;
 
-/// Bytes at a file's start that are looked at.
+/// Bytes at a file's start that its format is recognised from.
 const HEAD: u64 = 64 << 10;
 
-/// What begins a file of UTF-8 that some editors write; it is no part of the text.
+/// The mark that some editors put at the start of a UTF-8 file; it is not part of the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What a file is by its first bytes.
+/// The format that a file's first bytes suggest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// An object: JSON lines, if it ends in its line.
+pub enum ContentFormat {
+    /// It begins with an object, as JSON lines do.
     JsonLines,
     /// A list of objects or strings.
     JsonArray,
@@ -28,9 +28,9 @@ pub enum Look {
     Parquet,
 }
 
-impl Look {
-    /// What content that begins with `head` looks like, compression and byte order mark taken off. An object is known
-    /// by its brace and what may follow it, a list by what its first element begins with: `[link]` and `[1]` are text.
+impl ContentFormat {
+    /// The format of content that begins with `head`, without compression and byte order mark. An object is recognised
+    /// by its brace and what follows it, an array by how its first element begins: `[link]` and `[1]` are text.
     pub fn of(head: &[u8]) -> Option<Self> {
         if head.starts_with(b"PAR1") || head.starts_with(b"PARE") {
             return Some(Self::Parquet);
@@ -38,7 +38,7 @@ impl Look {
         let (first, rest) = head.trim_ascii_start().split_first()?;
         let next = rest.trim_ascii_start().first();
         match (first, next) {
-            // Single quotes: no JSON, but no prose either. Reading it as JSON says so.
+            // Single quotes are neither JSON nor prose; the JSON reader gives the better error.
             (b'{', Some(b'"' | b'\'' | b'}')) => Some(Self::JsonLines),
             (b'[', Some(b'{' | b'"')) => Some(Self::JsonArray),
             _ => None,
@@ -46,7 +46,7 @@ impl Look {
     }
 }
 
-impl Display for Look {
+impl Display for ContentFormat {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::JsonLines => "JSON lines",
@@ -60,7 +60,7 @@ impl Display for Look {
 pub struct Input {
     reader: BufReader<Chain<Cursor<Vec<u8>>, Unpacked<Stored>>>,
     compression: Option<Compression>,
-    look: Option<Look>,
+    content_format: Option<ContentFormat>,
     bracket: bool,
     empty: bool,
 }
@@ -69,22 +69,22 @@ impl Debug for Input {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.debug_struct("Input")
             .field("compression", &self.compression)
-            .field("look", &self.look)
+            .field("content_format", &self.content_format)
             .finish_non_exhaustive()
     }
 }
 
 impl Input {
-    /// Opens a file. Its compression is known by its first bytes; `file` names it in messages.
+    /// Opens a file. Its compression is recognised by its first bytes; `file` names it in messages.
     ///
     /// # Errors
     ///
-    /// What is no regular file, or can't be read; a name that says a compression which the content does not have; UTF-16.
+    /// Not a regular file, or it can't be read; its name states a compression that the content doesn't have; UTF-16.
     pub fn open(path: &Path, file: &str) -> Result<Self> {
         Self::new(path, file, None)
     }
 
-    /// [`open`](Self::open), for [`finish`](Self::finish) to give the file's SHA-256.
+    /// As [`open`](Self::open), and hashes the file for [`finish`](Self::finish).
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl Input {
 
     fn new(path: &Path, file: &str, hash: Option<Sha256>) -> Result<Self> {
         let unread = || format!("{file}: can't be read");
-        // Looked at before it is opened: opening a pipe would wait for a writer.
+        // Checked before the file is opened, since opening a pipe would wait for a writer.
         let metadata = std::fs::metadata(path).with_context(unread)?;
         ensure!(
             metadata.is_file(),
@@ -116,7 +116,7 @@ impl Input {
             && compression.is_none()
             && !magic.is_empty()
         {
-            bail!("{file}: found content that is no {named}, expected {named} by the file's name");
+            bail!("{file}: found content that is not {named}, expected {named} by the file's name");
         }
         let mut unpacked = Unpacked::new(Stored { file: stored, hash }, compression).with_context(unread)?;
         let mut head = Vec::new();
@@ -130,14 +130,14 @@ impl Input {
             0
         };
         let content = &head[start..];
-        let (look, empty) = (Look::of(content), content.is_empty());
+        let (content_format, empty) = (ContentFormat::of(content), content.is_empty());
         let bracket = content.trim_ascii_start().starts_with(b"[");
         let mut head = Cursor::new(head);
         head.set_position(start as u64);
         Ok(Self {
             reader: BufReader::with_capacity(1 << 16, head.chain(unpacked)),
             compression,
-            look,
+            content_format,
             bracket,
             empty,
         })
@@ -148,9 +148,9 @@ impl Input {
         self.compression
     }
 
-    /// What the content looks like; `None` is text, as far as can be seen.
-    pub fn look(&self) -> Option<Look> {
-        self.look
+    /// The format that the content suggests; `None` for plain text.
+    pub fn content_format(&self) -> Option<ContentFormat> {
+        self.content_format
     }
 
     /// Whether the first character that is not white space is `[`.
@@ -158,16 +158,16 @@ impl Input {
         self.bracket
     }
 
-    /// Whether there is no content at all.
+    /// Whether the content is empty.
     pub fn is_empty(&self) -> bool {
         self.empty
     }
 
-    /// Reads the file to its end and gives the SHA-256 of its bytes as they are stored.
+    /// Reads the file to its end and returns the SHA-256 of its stored bytes.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The operating system's error.
     pub fn finish(self) -> io::Result<[u8; 32]> {
         let (_, unpacked) = self.reader.into_inner().into_inner();
         let mut stored = unpacked.into_stored();
@@ -192,7 +192,7 @@ impl BufRead for Input {
     }
 }
 
-/// The bytes of a file as they are stored, hashed as they are read.
+/// The stored bytes of a file, hashed as they are read.
 struct Stored {
     file: File,
     hash: Option<Sha256>,
@@ -220,16 +220,16 @@ mod tests {
     }
 
     #[test]
-    fn looks_are_told_apart() {
-        for (head, look) in [
-            (&b"{\"text\": 1}"[..], Some(Look::JsonLines)),
-            (b" \n{ \"a", Some(Look::JsonLines)),
-            (b"{}", Some(Look::JsonLines)),
-            (b"{'text': 'python'}", Some(Look::JsonLines)),
-            (b"[{", Some(Look::JsonArray)),
-            (b"[\n  {", Some(Look::JsonArray)),
-            (b"[\"one\"", Some(Look::JsonArray)),
-            (b"PAR1\x15\x04", Some(Look::Parquet)),
+    fn formats_are_recognised_by_their_first_bytes() {
+        for (head, expected) in [
+            (&b"{\"text\": 1}"[..], Some(ContentFormat::JsonLines)),
+            (b" \n{ \"a", Some(ContentFormat::JsonLines)),
+            (b"{}", Some(ContentFormat::JsonLines)),
+            (b"{'text': 'python'}", Some(ContentFormat::JsonLines)),
+            (b"[{", Some(ContentFormat::JsonArray)),
+            (b"[\n  {", Some(ContentFormat::JsonArray)),
+            (b"[\"one\"", Some(ContentFormat::JsonArray)),
+            (b"PAR1\x15\x04", Some(ContentFormat::Parquet)),
             (b"[link](there)", None),
             (b"[[File:wiki.png]]", None),
             (b"[1] Author: Title", None),
@@ -241,12 +241,12 @@ mod tests {
             (b" \n", None),
             (b"", None),
         ] {
-            assert_eq!(Look::of(head), look, "{}", head.escape_ascii());
+            assert_eq!(ContentFormat::of(head), expected, "{}", head.escape_ascii());
         }
     }
 
     #[test]
-    fn the_byte_order_mark_is_no_text_and_the_hash_is_the_files() {
+    fn the_byte_order_mark_is_skipped_and_the_hash_is_the_files() {
         let content = [BYTE_ORDER_MARK, b"text", &[b'x'; 100_000]].concat();
         let packed = zstd::encode_all(content.as_slice(), 1).unwrap();
         for (name, stored) in [("a.txt", &content), ("a.txt.zst", &packed)] {
@@ -266,8 +266,8 @@ mod tests {
             let (_folder, path) = file(name, content);
             format!("{:#}", Input::open(&path, name).unwrap_err())
         };
-        assert!(error("a.jsonl.gz", b"{}").contains("a.jsonl.gz: found content that is no gzip"));
-        assert!(error("a.ZST", b"text").contains("no zstd"));
+        assert!(error("a.jsonl.gz", b"{}").contains("a.jsonl.gz: found content that is not gzip"));
+        assert!(error("a.ZST", b"text").contains("not zstd"));
         assert!(error("a.txt", b"\xff\xfet\0").contains("a.txt: found UTF-16, expected UTF-8"));
         assert!(error("a.gz", b"\x1f\x8b\x08").contains("cut off"));
         let folder = tempfile::tempdir().unwrap();

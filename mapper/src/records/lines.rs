@@ -1,4 +1,4 @@
-//! Lines of bounded length, whichever way they end.
+//! Lines of bounded length, with any line ending.
 
 use std::io::{BufRead, Read};
 
@@ -22,12 +22,12 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
-    /// Reads the next line in the place of what `line` holds, without the line feed and the carriage returns before it.
-    /// False at the end of the input.
+    /// Replaces `line` by the next line, without the line feed and the carriage returns before it. False at the end of
+    /// the input.
     ///
     /// # Errors
     ///
-    /// What reading says, or a line of more than `most` bytes; no more than those are kept.
+    /// The input's error, or a line of more than `most` bytes, of which no more than that is kept.
     pub fn read(&mut self, line: &mut Vec<u8>, most: usize) -> Result<bool> {
         line.clear();
         // Room for the line's end.
@@ -63,7 +63,7 @@ impl<R: BufRead> Lines<R> {
 pub fn utf8(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|error| {
         anyhow!(
-            "found bytes that are no UTF-8 at column {}, expected text",
+            "found bytes that are not UTF-8 at column {}, expected text",
             error.valid_up_to() + 1
         )
     })

@@ -1,4 +1,4 @@
-//! The elements of a JSON array, found without reading the array as a whole.
+//! The elements of a JSON array, read one at a time.
 
 use std::io::BufRead;
 
@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 
 /// The elements of an array that an input holds.
 #[derive(Debug)]
-pub struct List<R> {
+pub struct ArrayReader<R> {
     input: R,
-    state: State,
+    state: ArrayState,
     /// Elements begun.
     number: u64,
     /// Line feeds read.
@@ -18,36 +18,36 @@ pub struct List<R> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ArrayState {
     /// Before the opening bracket.
     Start,
-    /// Behind the bracket.
+    /// After the bracket.
     First,
-    /// Behind a comma.
+    /// After a comma.
     Next,
-    /// The closing bracket was the last that was read.
+    /// After the closing bracket.
     Closed,
-    /// Nothing is behind it.
+    /// At the end of the input.
     End,
 }
 
-/// What was read of a list.
+/// The result of reading an element.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Element {
-    /// An element, which may still be no JSON inside.
+    /// An element. Its inside may still be invalid JSON.
     Whole,
     /// The list's end.
     End,
-    /// The beginning of an element whose end wasn't found, and why.
+    /// The beginning of an element without its end, and why the end is missing.
     Unfinished(String),
 }
 
-impl<R: BufRead> List<R> {
+impl<R: BufRead> ArrayReader<R> {
     /// The elements of the array that `input` holds, and nothing else.
     pub fn new(input: R) -> Self {
         Self {
             input,
-            state: State::Start,
+            state: ArrayState::Start,
             number: 0,
             newlines: 0,
             line: 1,
@@ -64,30 +64,32 @@ impl<R: BufRead> List<R> {
         self.line
     }
 
-    /// Reads the next element in the place of what `element` holds: from its first character to the comma or the bracket
-    /// behind it.
+    /// Replaces `element` by the next element, from its first character to the comma or the bracket after it.
     ///
     /// # Errors
     ///
-    /// What reading says; something else than a list; an element that is missing; something behind the list. An element
-    /// of more than `most` bytes is unfinished; no more than those, and one buffer of the input, are kept.
+    /// The input's error; something other than an array; a missing element; something after the array. An element of
+    /// more than `most` bytes is unfinished; no more than that and one buffer of the input is kept.
     pub fn read(&mut self, element: &mut Vec<u8>, most: usize) -> Result<Element> {
         element.clear();
-        if self.state == State::Start {
+        if self.state == ArrayState::Start {
             match self.next_byte()? {
-                Some(b'[') => self.state = State::First,
+                Some(b'[') => self.state = ArrayState::First,
                 _ => bail!("found no list, expected ["),
             }
         }
-        if matches!(self.state, State::First | State::Next) {
+        if matches!(self.state, ArrayState::First | ArrayState::Next) {
             self.number += 1;
             return self.element(element, most);
         }
-        if self.state == State::Closed {
+        if self.state == ArrayState::Closed {
             if let Some(byte) = self.next_byte()? {
-                bail!("found {:?} behind the list, expected its end", char::from(byte));
+                bail!(
+                    "found {:?} after the list, expected the end of the file",
+                    char::from(byte)
+                );
             }
-            self.state = State::End;
+            self.state = ArrayState::End;
         }
         Ok(Element::End)
     }
@@ -102,9 +104,9 @@ impl<R: BufRead> List<R> {
         self.line = self.newlines + 1;
         match first {
             None => return Ok(unclosed()),
-            Some(b']') if self.state == State::First => {
+            Some(b']') if self.state == ArrayState::First => {
                 self.next_byte()?;
-                self.state = State::Closed;
+                self.state = ArrayState::Closed;
                 self.number = 0;
                 return self.read(element, most);
             }
@@ -130,13 +132,13 @@ impl<R: BufRead> List<R> {
                 )));
             }
             if let Some(closed) = closed {
-                self.state = if closed { State::Closed } else { State::Next };
+                self.state = if closed { ArrayState::Closed } else { ArrayState::Next };
                 return Ok(Element::Whole);
             }
         }
     }
 
-    /// The next byte that is not white space, which stays.
+    /// The next byte that is not white space, without consuming it.
     fn peek_byte(&mut self) -> Result<Option<u8>> {
         loop {
             let bytes = self.input.fill_buf()?;
@@ -165,10 +167,10 @@ impl<R: BufRead> List<R> {
 }
 
 fn unclosed() -> Element {
-    Element::Unfinished("found the file's end in the list, expected ]: it is cut off".into())
+    Element::Unfinished("found the file's end in the list, expected ]: the file is cut off".into())
 }
 
-/// How deep a byte stands in an element.
+/// The nesting at a byte of an element.
 #[derive(Default)]
 struct Nesting {
     depth: u64,
@@ -192,7 +194,7 @@ impl Nesting {
             b'"' => self.string = true,
             b'[' | b'{' => self.depth += 1,
             b',' | b']' if self.depth == 0 => return true,
-            // A brace too many is found when the element is read.
+            // An extra brace is an error when the element is parsed.
             b']' | b'}' => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
@@ -208,7 +210,7 @@ mod tests {
 
     /// All elements and their lines, through a buffer of a few bytes.
     fn all(text: &str, buffer: usize) -> Result<Vec<(String, u64)>> {
-        let mut list = List::new(BufReader::with_capacity(buffer, text.as_bytes()));
+        let mut list = ArrayReader::new(BufReader::with_capacity(buffer, text.as_bytes()));
         let (mut element, mut all) = (Vec::new(), Vec::new());
         loop {
             match list.read(&mut element, 40)? {
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_named() {
+    fn errors_say_what_is_not_a_list() {
         for (text, word) in [
             ("", "found no list"),
             ("{}", "found no list"),
@@ -252,8 +254,8 @@ mod tests {
             ("[1,]", "found ']', expected an element"),
             ("[,1]", "found ',', expected an element"),
             ("[1,,2]", "found ',', expected an element"),
-            ("[1]\n[2]", "found '[' behind the list"),
-            ("[]]", "found ']' behind the list"),
+            ("[1]\n[2]", "found '[' after the list"),
+            ("[]]", "found ']' after the list"),
             ("[{\"a\": 1]", "found the file's end"),
             ("[\"never closed, 1]", "found the file's end"),
             ("[11111111111111111111111111111111111111111]", "more than 40 bytes"),

@@ -1,16 +1,16 @@
-//! Files of JSON records: JSON lines or one JSON array, as they are or behind gzip or zstd.
+//! Files of JSON records: JSON lines or one JSON array, optionally compressed with gzip or zstd.
 //!
 //! | module | role |
 //! | --- | --- |
-//! | [`name`] | what a file's name says of its content |
+//! | [`name`] | the format and compression that a file's name states |
 //! | [`compression`] | gzip and zstd |
-//! | [`input`] | a file's bytes behind its compression and byte order mark, and what they look like |
+//! | [`input`] | a file's unpacked bytes without its byte order mark, and the format that they suggest |
 //! | [`lines`] | lines of bounded length |
 //! | [`list`] | the elements of a JSON array, one at a time |
 //! | this one | the records of a file, each with its place |
 //!
-//! Contrastive pairs, the items of tasks and the documents of a corpus in JSON are read here. A file is never in memory
-//! as a whole: at most one record of [`MAX_RECORD`] bytes is.
+//! Contrastive pairs, the items of tasks and the documents of a corpus in JSON are read here. No file is in memory as a
+//! whole, only one record of at most [`MAX_RECORD`] bytes.
 
 pub mod compression;
 pub mod input;
@@ -24,14 +24,14 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny};
 
-use self::input::{Input, Look};
+use self::input::{ContentFormat, Input};
 use self::lines::{Lines, utf8};
-use self::list::{Element, List};
+use self::list::{ArrayReader, Element};
 
-/// The most bytes of one record as it is written: a text of 16 MiB with every second character escaped fits.
+/// Maximum number of bytes of a record in its file. A text of 16 MiB with every second character escaped fits.
 pub const MAX_RECORD: usize = 64 << 20;
 
-/// The most bytes of all records of a file that is read whole ([`read`], [`for_each`]): 256 MiB, so that a small
+/// Maximum number of bytes of all records of a file that is read whole ([`read`], [`for_each`]), so that a small
 /// compressed file can't fill the memory.
 pub const MAX_WHOLE: usize = 256 << 20;
 
@@ -50,7 +50,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The same record, `lines` lines further on: where a mistake in it stands.
+    /// The place `lines` lines further down in the same record, for an error inside it.
     fn down(self, lines: u64) -> Self {
         match self {
             Self::Line(line) => Self::Line(line + lines),
@@ -73,7 +73,7 @@ impl Display for Place {
 
 /// One record of a file.
 pub struct Record<'a> {
-    /// The record as it is written.
+    /// The record as it is in the file.
     pub json: &'a str,
     file: &'a str,
     place: Place,
@@ -89,12 +89,12 @@ impl Record<'_> {
     ///
     /// # Errors
     ///
-    /// What serde says, behind the file and the place.
+    /// serde's error, with the file and the place.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(self.json).map_err(|error| self.wrong(&error))
     }
 
-    /// [`parse`](Self::parse) with a seed: for a value whose form is known only at run time.
+    /// [`parse`](Self::parse) with a seed, for values whose form is known only at run time.
     ///
     /// # Errors
     ///
@@ -111,13 +111,13 @@ impl Record<'_> {
     }
 }
 
-/// What serde says of a record, with the place in the file instead of the one in the record.
+/// serde's error, with the place in the file instead of the place in the record.
 fn wrong(file: &str, place: Place, error: &serde_json::Error) -> anyhow::Error {
     let text = error.to_string();
     let message = text
         .rsplit_once(" at line ")
         .map_or(text.as_str(), |(message, _)| message);
-    // serde counts from 1; 0 is a mistake without a place.
+    // serde counts from 1; 0 is an error without a place.
     let place = place.down(error.line().saturating_sub(1) as u64);
     match error.column() {
         0 => anyhow!("{file}, {place}: {message}"),
@@ -125,7 +125,7 @@ fn wrong(file: &str, place: Place, error: &serde_json::Error) -> anyhow::Error {
     }
 }
 
-/// How the records of a file are written.
+/// How the records of a file are separated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One a line, blank lines between them.
@@ -138,18 +138,18 @@ pub enum Shape {
 #[derive(Debug)]
 pub struct Records {
     file: String,
-    source: Source,
+    source: RecordReader,
     buffer: Vec<u8>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum RecordReader {
     Lines(Lines<Input>),
-    List(List<Input>),
+    List(ArrayReader<Input>),
 }
 
 impl Records {
-    /// Opens a file of records, whatever its name: a list if its first character is `[`, else JSON lines.
+    /// Opens a file of records, whatever its name: a JSON array if its first character is `[`, JSON lines otherwise.
     ///
     /// # Errors
     ///
@@ -158,7 +158,7 @@ impl Records {
         let file = path.display().to_string();
         let input = Input::open(path, &file)?;
         ensure!(
-            input.look() != Some(Look::Parquet),
+            input.content_format() != Some(ContentFormat::Parquet),
             "{file}: found Parquet, expected JSON lines or a JSON array"
         );
         Ok(Self::new(input, file))
@@ -167,9 +167,9 @@ impl Records {
     /// The records of an input. `file` names it in messages.
     pub fn new(input: Input, file: String) -> Self {
         let source = if input.begins_with_bracket() {
-            Source::List(List::new(input))
+            RecordReader::List(ArrayReader::new(input))
         } else {
-            Source::Lines(Lines::new(input))
+            RecordReader::Lines(Lines::new(input))
         };
         Self {
             file,
@@ -181,8 +181,8 @@ impl Records {
     /// How the records are written.
     pub fn shape(&self) -> Shape {
         match self.source {
-            Source::Lines(_) => Shape::Lines,
-            Source::List(_) => Shape::List,
+            RecordReader::Lines(_) => Shape::Lines,
+            RecordReader::List(_) => Shape::List,
         }
     }
 
@@ -191,12 +191,12 @@ impl Records {
     /// # Errors
     ///
     /// Compressed data that is damaged or ends too early, bytes that are not UTF-8, a record of more than
-    /// [`MAX_RECORD`] bytes, something other than a list: each names the file and the place. Whether the record itself is JSON is
-    /// found by [`Record::parse`].
+    /// [`MAX_RECORD`] bytes, something other than an array: the message names the file and the place. [`Record::parse`]
+    /// checks that the record is JSON.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>> {
         let file = self.file.as_str();
         let place = match &mut self.source {
-            Source::Lines(lines) => loop {
+            RecordReader::Lines(lines) => loop {
                 let place = Place::Line(lines.number() + 1);
                 let at = || format!("{file}, {place}");
                 if !lines.read(&mut self.buffer, MAX_RECORD).with_context(at)? {
@@ -206,7 +206,7 @@ impl Records {
                     break place;
                 }
             },
-            Source::List(list) => {
+            RecordReader::List(list) => {
                 let element = list.read(&mut self.buffer, MAX_RECORD);
                 let place = Place::Element {
                     record: list.number(),
@@ -215,7 +215,7 @@ impl Records {
                 match element.with_context(|| format!("{file}, {place}"))? {
                     Element::Whole => place,
                     Element::End => return Ok(None),
-                    // What is wrong inside is a better message than that no end was found.
+                    // An error inside the element says more than that its end is missing.
                     Element::Unfinished(why) => {
                         return Err(match serde_json::from_slice::<IgnoredAny>(&self.buffer) {
                             Err(error) if !error.is_eof() => wrong(file, place, &error),
@@ -229,16 +229,16 @@ impl Records {
         Ok(Some(Record { json, file, place }))
     }
 
-    /// The input, for what is left of it.
+    /// The rest of the input.
     pub fn into_input(self) -> Input {
         match self.source {
-            Source::Lines(lines) => lines.into_input(),
-            Source::List(list) => list.into_input(),
+            RecordReader::Lines(lines) => lines.into_input(),
+            RecordReader::List(list) => list.into_input(),
         }
     }
 }
 
-/// Hands all records of a file to `take`, in order.
+/// Calls `take` with each record of a file, in order.
 ///
 /// # Errors
 ///
@@ -259,12 +259,11 @@ pub fn for_each(path: &Path, mut take: impl FnMut(&Record<'_>) -> Result<()>) ->
     Ok(())
 }
 
-/// Reads all records of a file as values. `expected` says what a record looks like, for messages; `check` says what is
-/// wrong with a value.
+/// Reads all records of a file as values. `expected` describes a record, for messages; `check` refuses wrong values.
 ///
 /// # Errors
 ///
-/// As [`for_each`]; a record that is no such value or does not pass: the message names the file and the place.
+/// As [`for_each`]; a record that is not such a value or fails `check`: the message names the file and the place.
 pub fn read<T: DeserializeOwned>(path: &Path, expected: &str, check: impl Fn(&T) -> Result<()>) -> Result<Vec<T>> {
     let mut values = Vec::new();
     for_each(path, |record| {

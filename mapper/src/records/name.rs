@@ -1,20 +1,20 @@
-//! What a file's name says of its content: `NAME.jsonl.gz`, whatever the case.
+//! The format and compression that a file's name states: `NAME.jsonl.gz`, in any case.
 
 use super::compression::Compression;
 
 /// The parts of a file's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileName<'a> {
-    /// What is left of the extensions.
+    /// The part in front of the extensions.
     pub stem: &'a str,
-    /// The extension before the compression's, as it is spelt, without its dot; empty if there is none.
+    /// The extension in front of the compression's, with its case, without its dot; empty if there is none.
     pub extension: &'a str,
     /// The compression that the last extension names.
     pub compression: Option<Compression>,
 }
 
 impl<'a> FileName<'a> {
-    /// Takes a file's name, without its folder, apart.
+    /// Splits a file's name, given without its folder.
     pub fn of(name: &'a str) -> Self {
         let (name, compression) = match split(name) {
             (stem, extension) if extension.eq_ignore_ascii_case("gz") => (stem, Some(Compression::Gzip)),

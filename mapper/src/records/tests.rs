@@ -89,7 +89,7 @@ fn mistakes_name_file_and_place() {
     );
     let error_ = error("a.jsonl", b"{\"x\": 1, \"y\": 2}\n{\"x\": 1, \"\xff\": 2}");
     assert!(
-        error_.contains("a.jsonl, line 2: found bytes that are no UTF-8 at column 11"),
+        error_.contains("a.jsonl, line 2: found bytes that are not UTF-8 at column 11"),
         "{error_}"
     );
     assert!(error("a.jsonl", b"PAR1\x15").contains("a.jsonl: found Parquet, expected JSON"));
@@ -110,7 +110,7 @@ fn a_list_that_is_none_is_named() {
             format!("[{good},\n]"),
             "record 2, line 2: found ']', expected an element",
         ),
-        (format!("[{good}]\n{good}"), "line 2: found '{' behind the list"),
+        (format!("[{good}]\n{good}"), "line 2: found '{' after the list"),
         // A brace is missing: what serde says of it, not that no end was found.
         (
             format!("[{good},\n{{\"x\": 1, \"y\": 2,\n{good},{good}]"),

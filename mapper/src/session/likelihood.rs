@@ -1,4 +1,4 @@
-//! How likely a model finds a token.
+//! The likelihood of a token.
 
 /// `-log softmax(logits)[token]`, in nats.
 pub(crate) fn negative_log_likelihood(logits: &[f32], token: usize) -> f64 {

@@ -1,6 +1,7 @@
 //! 95% intervals: from resamples, for few clusters, and with what else is uncertain.
 
-use super::Z;
+use steermap_extract::statistics::Z;
+
 use super::{Resamples, quantiles, student};
 
 /// The percentile interval of a statistic from its values on resamples: their 2.5 and 97.5 percentiles (Efron &
@@ -90,7 +91,7 @@ fn factor(clusters: f64) -> f64 {
     if clusters <= 1.0 {
         return 1.0;
     }
-    // Below one degree of freedom there is no interval to speak of.
+    // Below one degree of freedom the interval would be useless.
     let k = clusters.max(2.0);
     (k / (k - 1.0)).sqrt() * student(0.975, k - 1.0) / Z
 }

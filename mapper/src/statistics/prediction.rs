@@ -7,8 +7,8 @@ use super::quantiles;
 pub struct RSquared {
     /// Over all dimensions: `1 - sum SSE_j / sum SS_j`. What is wrong with constant dimensions counts.
     pub all: f64,
-    /// Of each dimension `j`: `1 - SSE_j / SS_j`, scikit-learn's `r2_score` with `multioutput="raw_values"`. `None` where
-    /// the target is constant.
+    /// Of each dimension `j`: `1 - SSE_j / SS_j`, scikit-learn's `r2_score` with `multioutput="raw_values"`. `None`
+    /// where the target is constant.
     pub dimensions: Vec<Option<f64>>,
 }
 
@@ -22,8 +22,8 @@ impl RSquared {
 
 /// R² of predictions against targets, both `[rows, width]` row by row: with `SSE_j` the sum of squared errors of
 /// dimension `j` and `SS_j` that of its target's distances from their mean, in f64. `None` if the sides differ in
-/// length, if that is no multiple of the width, if all of the target is constant (as that of a single row is), or if a
-/// value is not finite.
+/// length, if that is not a multiple of the width, if all of the target is constant (as that of a single row is), or if
+/// a value is not finite.
 pub fn r_squared(predicted: &[f32], target: &[f32], width: usize) -> Option<RSquared> {
     if width == 0 || predicted.len() != target.len() || !target.len().is_multiple_of(width) {
         return None;
@@ -58,7 +58,7 @@ pub fn r_squared(predicted: &[f32], target: &[f32], width: usize) -> Option<RSqu
 }
 
 /// Mean over rows of the cosine of prediction and target, both `[rows, width]` row by row; a row of norm 0 on either
-/// side counts as 0. `None` of nothing, if the sides differ in length, if that is no multiple of the width, or if a
+/// side counts as 0. `None` of nothing, if the sides differ in length, if that is not a multiple of the width, or if a
 /// value is not finite.
 pub fn mean_cosine(predicted: &[f32], target: &[f32], width: usize) -> Option<f64> {
     if width == 0 || target.is_empty() || predicted.len() != target.len() || !target.len().is_multiple_of(width) {

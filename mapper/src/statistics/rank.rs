@@ -1,6 +1,8 @@
 //! Statistics of the order of values.
 
-use super::{mid_ranks, pearson};
+use steermap_extract::statistics::mid_ranks;
+
+use super::pearson;
 
 /// Spearman's rank correlation, -1 to 1: Pearson's of the ranks, tied values sharing their mean rank. `None` if either
 /// side is constant or has a NaN, for fewer than two items, or if the sides differ in length.

@@ -27,8 +27,8 @@ impl Gram {
     /// Takes the inner products of `states`: `[n, d]`, row by row. Needs up to `8 n d + 12 n²` bytes more while it
     /// runs.
     ///
-    /// `None` for fewer than four rows, for a length that is not a multiple of the width, for states that are all the same
-    /// or all equally far from each other, or if one is not finite.
+    /// `None` for fewer than four rows, for a length that is not a multiple of the width, for states that are all the
+    /// same or all equally far from each other, or if one is not finite.
     pub fn new(states: &[f32], d: usize) -> Option<Self> {
         // Products do not depend on the mean once they are centred, but their rounding does.
         let states = centred(states, d)?;
@@ -73,12 +73,12 @@ impl Gram {
             return None;
         }
         let cka = dot(&self.products, &other.products) / (self.norm * other.norm);
-        // Only rounding leads beyond these bounds.
+        // Only rounding can exceed these bounds.
         Some(cka.clamp(-1.0, 1.0))
     }
 }
 
-/// States less their mean, `[n, d]`; `None` if there are none, or if their length is no multiple of `d`.
+/// States less their mean, `[n, d]`; `None` if there are none, or if their length is not a multiple of `d`.
 fn centred(states: &[f32], d: usize) -> Option<Mat<f64>> {
     if d == 0 || states.is_empty() || !states.len().is_multiple_of(d) {
         return None;
@@ -90,7 +90,7 @@ fn centred(states: &[f32], d: usize) -> Option<Mat<f64>> {
             *mean += f64::from(value) / n as f64;
         }
     }
-    // What is constant becomes 0 itself, not its mean's rounding.
+    // Constant dimensions become exactly 0, without the rounding of their mean.
     for (j, mean) in means.iter_mut().enumerate() {
         if states.iter().skip(j).step_by(d).all(|&value| value == states[j]) {
             *mean = f64::from(states[j]);

@@ -1,4 +1,4 @@
-//! What many values come to.
+//! Means, deviations and quantiles.
 
 /// Mean; 0 of nothing.
 pub fn mean(values: &[f64]) -> f64 {

@@ -1,4 +1,4 @@
-//! What items must be, whatever file they come from.
+//! Checks of items from files of any format.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 
 use super::quoted;
-use super::{Kind, TaskItem};
+use super::{ItemKind, TaskItem};
 
-/// A share of one answer above which a half counts as out of balance.
+/// The share of one answer above which a half counts as unbalanced.
 const BALANCE: f64 = 0.6;
 
 /// The letter of a choice: `A`, ` A`, `(A)` or ` (A)`, in upper case.
@@ -29,21 +29,21 @@ pub(super) fn yes_no(answer: &str) -> Option<&'static str> {
     ["yes", "no"].into_iter().find(|&word| word == bare)
 }
 
-/// What of an answer must differ: the letter, yes or no, the text.
-fn essence(kind: Kind, answer: &str) -> Option<String> {
+/// The part of an answer that must differ: the letter, yes or no, or the text.
+fn essence(kind: ItemKind, answer: &str) -> Option<String> {
     match kind {
-        Kind::Letters => letter(answer).map(String::from),
-        Kind::YesNo => yes_no(answer).map(String::from),
-        Kind::Completion => Some(answer.to_string()).filter(|answer| !answer.is_empty()),
+        ItemKind::Letters => letter(answer).map(String::from),
+        ItemKind::YesNo => yes_no(answer).map(String::from),
+        ItemKind::Completion => Some(answer.to_string()).filter(|answer| !answer.is_empty()),
     }
 }
 
 /// Checks the answers of an item by the task's kind. `keys` are the names of the two fields.
-pub(super) fn answers(at: &str, kind: Kind, item: &TaskItem, keys: [&str; 2]) -> Result<()> {
+pub(super) fn answers(at: &str, kind: ItemKind, item: &TaskItem, keys: [&str; 2]) -> Result<()> {
     let expected = match kind {
-        Kind::Letters => "the letter of a choice, such as \"A\" or \" (A)\"",
-        Kind::YesNo => "yes or no",
-        Kind::Completion => "an answer",
+        ItemKind::Letters => "the letter of a choice, such as \"A\" or \" (A)\"",
+        ItemKind::YesNo => "yes or no",
+        ItemKind::Completion => "an answer",
     };
     let mut both = Vec::new();
     for (key, answer) in keys.into_iter().zip([&item.positive, &item.negative]) {
@@ -62,29 +62,29 @@ pub(super) fn answers(at: &str, kind: Kind, item: &TaskItem, keys: [&str; 2]) ->
     Ok(())
 }
 
-/// The kind that the answers of most items look like: a slip in one is not to make the set another kind.
-pub(super) fn kind<'a>(items: impl Iterator<Item = &'a TaskItem> + Clone) -> Kind {
-    let most = |kind: &Kind| {
+/// The kind of most items' answers, so that an error in one item doesn't change the kind of the set.
+pub(super) fn kind<'a>(items: impl Iterator<Item = &'a TaskItem> + Clone) -> ItemKind {
+    let most = |kind: &ItemKind| {
         let looks =
             |item: &&TaskItem| essence(*kind, &item.positive).is_some() && essence(*kind, &item.negative).is_some();
         2 * items.clone().filter(looks).count() > items.clone().count()
     };
-    let known = [Kind::Letters, Kind::YesNo];
-    known.into_iter().find(most).unwrap_or(Kind::Completion)
+    let known = [ItemKind::Letters, ItemKind::YesNo];
+    known.into_iter().find(most).unwrap_or(ItemKind::Completion)
 }
 
-/// Checks that no item is there twice. `places` say where each stands, in the order of the items.
+/// Checks that no item occurs twice. Each item comes with its place, for messages.
 pub(super) fn distinct<'a>(items: impl Iterator<Item = (&'a TaskItem, &'a str)>) -> Result<()> {
     let mut seen: HashMap<&TaskItem, &str> = HashMap::new();
     for (item, at) in items {
         if let Some(first) = seen.insert(item, at) {
-            bail!("{at}: found the same item as at {first}, expected another");
+            bail!("{at}: found the same item as at {first}, expected every item once");
         }
     }
     Ok(())
 }
 
-/// Checks that both halves measure something. `finding` and `measuring` are the files that they come from.
+/// Checks that both halves, given with their files, have at least two items.
 pub(super) fn halves(halves: [(&Path, &[TaskItem]); 2]) -> Result<()> {
     for ((path, items), half) in halves.into_iter().zip(["finding", "measuring"]) {
         let found = match items.len() {
@@ -93,17 +93,17 @@ pub(super) fn halves(halves: [(&Path, &[TaskItem]); 2]) -> Result<()> {
         };
         ensure!(
             items.len() >= 2,
-            "{}: items of the {half} half: found {found}, expected two at least",
+            "{}: items of the {half} half: found {found}, expected at least two",
             path.display()
         );
     }
     Ok(())
 }
 
-/// What a report should say about the halves.
-pub(super) fn notes(kind: Kind, finding: &[TaskItem], measuring: &[TaskItem]) -> Vec<String> {
+/// Notes for the report about the halves.
+pub(super) fn notes(kind: ItemKind, finding: &[TaskItem], measuring: &[TaskItem]) -> Vec<String> {
     let mut notes = Vec::new();
-    if kind != Kind::Completion {
+    if kind != ItemKind::Completion {
         for (half, items) in [("finding", finding), ("measuring", measuring)] {
             notes.extend(imbalance(kind, half, items));
         }
@@ -119,16 +119,16 @@ pub(super) fn notes(kind: Kind, finding: &[TaskItem], measuring: &[TaskItem]) ->
     notes
 }
 
-/// The positive answer that too many items of a half have.
-fn imbalance(kind: Kind, half: &str, items: &[TaskItem]) -> Option<String> {
+/// A note if too many items of a half have the same positive answer.
+fn imbalance(kind: ItemKind, half: &str, items: &[TaskItem]) -> Option<String> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for answer in items.iter().filter_map(|item| essence(kind, &item.positive)) {
         *counts.entry(answer).or_default() += 1;
     }
     let (answer, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
     let what = match kind {
-        Kind::Letters => "letter",
-        Kind::YesNo | Kind::Completion => "answer",
+        ItemKind::Letters => "letter",
+        ItemKind::YesNo | ItemKind::Completion => "answer",
     };
     (count as f64 > BALANCE * items.len() as f64).then(|| {
         format!(

@@ -1,4 +1,4 @@
-//! The JSON objects of a file of records, field by field, each knowing where it stands.
+//! The JSON objects of a file of records, field by field, with their places for messages.
 
 use std::fmt;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Takes a field that must be a text to run through a model, and not blank.
+    /// Takes a field that must be a text for a model, and not blank.
     pub fn text(&mut self, field: &str) -> Result<Text> {
         let expected = "a string or a list of {\"role\", \"content\"}";
         let value = self.required(field, expected)?;
@@ -66,7 +66,7 @@ impl Fields {
     }
 }
 
-/// Reads a file of JSON objects: JSON lines or one list. One at least.
+/// Reads a file of JSON objects: JSON lines or one list. At least one.
 pub(super) fn read(path: &Path) -> Result<Vec<Fields>> {
     let mut objects = Vec::new();
     records::for_each(path, |record| {
@@ -79,13 +79,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<Fields>> {
     })?;
     ensure!(
         !objects.is_empty(),
-        "{}: found no item, expected two for each half at least",
+        "{}: found no item, expected at least two for each half",
         path.display()
     );
     Ok(objects)
 }
 
-/// A value for messages: short.
+/// A short form of a value, for messages.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
@@ -95,7 +95,7 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// A JSON object none of whose keys is there twice.
+/// A JSON object without repeated keys.
 struct Object(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Object {

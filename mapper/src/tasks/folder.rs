@@ -8,14 +8,14 @@ use super::published::{GENERATE, OPEN_ENDED, TEST};
 use super::{Form, Task, file_name, own, published};
 use crate::records::name::FileName;
 
-/// Reads all tasks of a folder, sorted by name, published data in its plain form: the table in [`tasks`](super) says what
-/// is read as what. A folder with `generate_dataset.json` and `test_dataset_ab.json` is one task of the folder's name,
-/// be it this folder, a folder in it, or, as CAA publishes them, `generate/NAME` and `test/NAME`. Other files and folders
-/// are left alone.
+/// Reads all tasks of a folder, sorted by name, published data in its plain form. The table in [`tasks`](super) lists
+/// the formats. A folder with `generate_dataset.json` and `test_dataset_ab.json` is one task with the folder's name:
+/// this folder, a folder in it, or, as CAA publishes them, `generate/NAME` and `test/NAME`. Other files and folders are
+/// ignored.
 ///
 /// # Errors
 ///
-/// A folder without tasks, two tasks of a name, a file of a task that can't be read: as [`read`](super::read) says it.
+/// A folder without tasks, two tasks of the same name, or an error of [`read`](super::read).
 pub fn read_folder(dir: &Path) -> Result<Vec<Task>> {
     read_folder_as(dir, Form::Plain)
 }
@@ -73,7 +73,7 @@ pub fn read_folder_as(dir: &Path, form: Form) -> Result<Vec<Task>> {
     for two in tasks.windows(2) {
         ensure!(
             two[0].name != two[1].name,
-            "{at}: found two tasks named {:?}, {} and {}, expected names of their own",
+            "{at}: found two tasks named {:?}, {} and {}, expected different names",
             two[0].name,
             two[0].files[0].display(),
             two[1].files[0].display()
@@ -82,7 +82,7 @@ pub fn read_folder_as(dir: &Path, form: Form) -> Result<Vec<Task>> {
     Ok(tasks)
 }
 
-/// The task that a folder with CAA's two files is; `None` if it has neither.
+/// The task of a folder with CAA's two files; `None` if it has neither.
 fn pair(folder: &Path, form: Form) -> Result<Option<Task>> {
     let has = [GENERATE, TEST].map(|file| folder.join(file).is_file());
     match has {
@@ -105,7 +105,7 @@ fn split(generate: &Path) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// What is in a folder, sorted, without hidden files.
+/// The entries of a folder, sorted, without hidden files.
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let unread = || format!("{}: can't be read, expected a folder of tasks", dir.display());
     let mut paths = Vec::new();

@@ -7,10 +7,10 @@
 //! | any other `NAME.jsonl` | one of Anthropic's model-written evaluations ([`published`]) |
 //! | any other `NAME.json`; the folders of `generate_dataset.json` and `test_dataset_ab.json` | CAA ([`published`]) |
 //!
-//! `.ndjson` is read as `.jsonl` is, and each may be compressed (`.gz`, `.zst`); whether a file has JSON lines or one JSON
-//! array is seen from its first character ([`records`](crate::records)).
+//! `.ndjson` is read like `.jsonl`, and each may be compressed (`.gz`, `.zst`); the first character decides whether a
+//! file has JSON lines or one JSON array ([`records`](crate::records)).
 //!
-//! [`rule`] tells a continued text positive from negative, and [`tokenized`] makes one model's tokens of items.
+//! [`rule`] classifies continued texts as positive or negative, and [`tokenized`] tokenizes items for one model.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use steermap_maps::TokenPosition;
-use steermap_maps::digest::{sha256, sha256_file};
+use steermap_maps::digest::{sha256_file, sha256_of_all};
 
 use crate::pairs::{Message, Pair, Text};
 use crate::records::name::json_stem;
@@ -40,7 +40,7 @@ pub mod tokenized;
 /// One behaviour, and the items that find and measure it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
-    /// Its file's name, without what tells the format.
+    /// Its file's name, without the extensions.
     pub name: String,
     /// One sentence: what behaviour, and what the positive side is.
     pub description: String,
@@ -49,14 +49,14 @@ pub struct Task {
     /// What the negative answer stands for.
     pub negative: String,
     /// What the answers are.
-    pub kind: Kind,
+    pub kind: ItemKind,
     /// Which states the vector is found on.
     pub position: TokenPosition,
-    /// The half of the items that finds the vector: two at least.
+    /// The half of the items that finds the vector: at least two.
     pub finding: Vec<TaskItem>,
-    /// The half that measures it: two at least, none of them in the other half.
+    /// The half that measures it: at least two, none of them in the other half.
     pub measuring: Vec<TaskItem>,
-    /// What the vector is found from in place of the finding half; two at least.
+    /// The pairs that the vector is found from instead of the finding half; at least two.
     pub pairs: Option<Vec<Pair>>,
     /// Texts to continue.
     pub generation: Option<Generation>,
@@ -64,14 +64,14 @@ pub struct Task {
     pub files: Vec<PathBuf>,
     /// SHA-256 over the files: of the only one, or of all their SHA-256s, a line each. 64 lower-case hex digits.
     pub sha256: String,
-    /// What a report says about the items, a sentence each: answers out of balance, published items left out.
+    /// Notes for the report, a sentence each: unbalanced answers, published items left out.
     pub notes: Vec<String>,
 }
 
-/// What the answers of a task are.
+/// The kind of a task's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum ItemKind {
     /// Letters of choices in the prompt.
     Letters,
     /// Yes and no.
@@ -80,8 +80,8 @@ pub enum Kind {
     Completion,
 }
 
-impl Kind {
-    /// As files spell it.
+impl ItemKind {
+    /// The name in files.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Letters => "letters",
@@ -90,7 +90,7 @@ impl Kind {
         }
     }
 
-    /// Where a vector is found if the task does not say: the mean of a completion, the answer's token of the others.
+    /// The default token position for finding a vector: the mean for completions, the answer's token for the others.
     pub fn position(self) -> TokenPosition {
         match self {
             Self::Letters | Self::YesNo => TokenPosition::Answer,
@@ -99,7 +99,7 @@ impl Kind {
     }
 }
 
-impl Display for Kind {
+impl Display for ItemKind {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -110,9 +110,9 @@ impl Display for Kind {
 pub struct TaskItem {
     /// What the model reads.
     pub prompt: Text,
-    /// What would follow it with the behaviour.
+    /// The answer that shows the behaviour.
     pub positive: String,
-    /// What would follow it without, or with its opposite.
+    /// The answer without the behaviour, or with its opposite.
     pub negative: String,
 }
 
@@ -126,7 +126,8 @@ impl TaskItem {
     }
 }
 
-/// `prompt` with `answer` behind it: of a chat, as the assistant's message, or as the rest of the one that it ends in.
+/// `prompt` followed by `answer`: in a chat, as the assistant's message, or as the rest of an assistant's message at
+/// its end.
 pub fn answered(prompt: &Text, answer: &str) -> Text {
     match prompt {
         Text::Plain(prompt) => Text::Plain(format!("{prompt}{answer}")),
@@ -144,19 +145,20 @@ pub fn answered(prompt: &Text, answer: &str) -> Text {
     }
 }
 
-/// Texts to continue, and how to tell what came of it.
+/// Prompts to continue, and the rule that classifies the continuations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generation {
-    /// What is continued: one at least.
+    /// The prompts; at least one.
     pub prompts: Vec<Text>,
-    /// How a continuation is told positive from negative.
+    /// The rule that classifies a continuation as positive or negative.
     pub rule: Rule,
-    /// What asks for the positive side in a prompt; without it, examples do.
+    /// The instruction that asks for the positive side in a prompt; without it, examples are used.
     pub instruction: Option<String>,
 }
 
 impl Task {
-    /// What the vector is found from: the file of pairs if there is one, else the finding half with its answers.
+    /// The pairs that the vector is found from: those of the file of pairs if there is one, otherwise the finding half
+    /// with its answers.
     pub fn pairs(&self) -> Vec<Pair> {
         match &self.pairs {
             Some(pairs) => pairs.clone(),
@@ -169,7 +171,7 @@ impl Task {
 ///
 /// # Errors
 ///
-/// A file that is no task: the message names the file, the line and field, what was found, and what was expected.
+/// A file that is not a task: the message names the file, the line and field, what was found, and what was expected.
 pub fn read(path: &Path) -> Result<Task> {
     read_as(path, Form::Plain)
 }
@@ -199,7 +201,7 @@ pub fn read_as(path: &Path, form: Form) -> Result<Task> {
     )
 }
 
-/// A file's name without its folder; nothing if it is no text.
+/// A file's name without its folder; empty if it is not Unicode.
 fn file_name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
@@ -208,8 +210,12 @@ fn file_name(path: &Path) -> &str {
 fn stem(path: &Path) -> Result<String> {
     let stem = path.file_stem().and_then(|stem| stem.to_str());
     let stem = stem.filter(|stem| !stem.trim().is_empty());
-    stem.map(str::to_string)
-        .with_context(|| format!("{}: found a name that is no text, expected one", path.display()))
+    stem.map(str::to_string).with_context(|| {
+        format!(
+            "{}: found a blank name or one that is not Unicode, expected a name",
+            path.display()
+        )
+    })
 }
 
 /// One SHA-256 over files.
@@ -218,10 +224,7 @@ fn digest(files: &[PathBuf]) -> Result<String> {
     for file in files {
         digests.push(sha256_file(file)?);
     }
-    Ok(match digests.as_slice() {
-        [only] => only.clone(),
-        all => sha256(all.join("\n").as_bytes()),
-    })
+    Ok(sha256_of_all(&digests))
 }
 
 #[cfg(test)]

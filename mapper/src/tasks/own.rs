@@ -10,12 +10,12 @@
 //! kind = "completion"             # or "letters" (of choices in the prompt), "yes-no"
 //! items = "NAME.jsonl"
 //! pairs = "NAME.pairs.jsonl"      # may be absent: the vector is then found from the finding half and its answers
-//! position = "mean"               # may be absent: "last", "mean" or "answer"; see `Kind::position`
+//! position = "mean"               # may be absent: "last", "mean" or "answer"; see `ItemKind::position`
 //!
 //! [generation]                    # may be absent
 //! prompts = ["…", "…"]            # what is continued: two at least for scores
 //! instruction = "…"               # may be absent: asks for the positive side in a prompt, in place of examples
-//! [generation.rule]               # how a text is told positive from negative
+//! [generation.rule]               # classifies a text as positive or negative
 //! kind = "keywords"               # whole words in any case: more of the one list than of the other
 //! positive = ["happy", "smile"]
 //! negative = ["sad", "cry"]
@@ -23,9 +23,10 @@
 //! # or  kind = "length"    words = 20     fewer words than that
 //! ```
 //!
-//! Items are records, JSON lines or one JSON array, of `{"prompt": TEXT, "positive": "…", "negative": "…", "half": "find"}`: TEXT is a string, or a
-//! list of `{"role", "content"}` that goes through the model's chat template; `half` is `find` or `measure` in all
-//! lines, or in none, where the first half of the lines finds (of an odd number, one more) and the rest measures.
+//! Items are records, JSON lines or one JSON array, of `{"prompt": TEXT, "positive": "…", "negative": "…", "half":
+//! "find"}`: TEXT is a string, or a list of `{"role", "content"}` that goes through the model's chat template; `half`
+//! is `find` or `measure` in all lines, or in none, where the first half of the lines finds (of an odd number, one
+//! more) and the rest measures.
 //!
 //! A concept is `NAME.items.jsonl`, such items, with `NAME.pairs.jsonl` beside it, and no TOML file: a task of kind
 //! completion, found on the mean state. Either may be `.ndjson` or `.json` too, and compressed (`.gz`, `.zst`).
@@ -38,15 +39,15 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
-use steermap_maps::TokenPosition;
+use steermap_maps::{TokenPosition, atomic};
 
 use super::fields::{self, Fields, shown};
 use super::rule::RuleTable;
-use super::{Generation, Kind, Task, TaskItem, checks, digest, file_name, stem};
+use super::{Generation, ItemKind, Task, TaskItem, checks, digest, file_name, stem};
 use crate::pairs::{Text, read_pairs};
 use crate::records::name::json_stem;
 
-/// What a task's TOML file begins with.
+/// The `format` of a task's TOML file.
 pub const FORMAT: &str = "steermap-task/1";
 
 /// The TOML file as it is written.
@@ -58,7 +59,7 @@ struct TaskTable {
     description: String,
     positive: String,
     negative: String,
-    kind: Kind,
+    kind: ItemKind,
     items: String,
     pairs: Option<String>,
     position: Option<TokenPosition>,
@@ -135,7 +136,7 @@ pub fn read_concept(items: &Path) -> Result<Task> {
             items.display()
         )
     })?;
-    let (finding, measuring) = read_items(items, Kind::Completion)?;
+    let (finding, measuring) = read_items(items, ItemKind::Completion)?;
     let mut files = vec![items.to_path_buf()];
     let mut pairs = None;
     if let Some(file) = pairs_beside(items, name)? {
@@ -147,9 +148,9 @@ pub fn read_concept(items: &Path) -> Result<Task> {
         description: format!("The concept {name}: what follows with it, against what follows without it."),
         positive: name.into(),
         negative: format!("not {name}"),
-        kind: Kind::Completion,
+        kind: ItemKind::Completion,
         position: TokenPosition::Mean,
-        notes: checks::notes(Kind::Completion, &finding, &measuring),
+        notes: checks::notes(ItemKind::Completion, &finding, &measuring),
         sha256: digest(&files)?,
         finding,
         measuring,
@@ -177,8 +178,7 @@ fn named<'a>(file: &'a str, role: &str) -> Option<&'a str> {
 
 /// The file of pairs of a concept, if there is one.
 fn pairs_beside(items: &Path, name: &str) -> Result<Option<PathBuf>> {
-    let folder = items.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = atomic::folder_of(items);
     let unread = || format!("{}: can't be read, expected the folder of a concept", folder.display());
     let mut found: Vec<String> = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(unread)? {
@@ -201,7 +201,7 @@ fn pairs_beside(items: &Path, name: &str) -> Result<Option<PathBuf>> {
 }
 
 /// Reads the items of a task as its finding and its measuring half.
-fn read_items(path: &Path, kind: Kind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)> {
+fn read_items(path: &Path, kind: ItemKind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)> {
     let mut items = Vec::new();
     for mut record in fields::read(path)? {
         let item = TaskItem {
@@ -220,7 +220,7 @@ fn read_items(path: &Path, kind: Kind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)>
         ensure!(
             half.is_some() == first.is_some(),
             "{at}: half: found {}, expected {} as at {first_at}: in all lines or in none",
-            half.map_or("no such key", Half::as_str),
+            half.map_or("no such key", HalfName::as_str),
             first.map_or("no such key", |_| "\"find\" or \"measure\""),
         );
     }
@@ -228,8 +228,8 @@ fn read_items(path: &Path, kind: Kind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)>
     let (mut finding, mut measuring) = (Vec::new(), Vec::new());
     for (index, (item, half, _)) in items.into_iter().enumerate() {
         match half {
-            Some(Half::Find) => finding.push(item),
-            Some(Half::Measure) => measuring.push(item),
+            Some(HalfName::Find) => finding.push(item),
+            Some(HalfName::Measure) => measuring.push(item),
             None if index < first_half => finding.push(item),
             None => measuring.push(item),
         }
@@ -240,12 +240,12 @@ fn read_items(path: &Path, kind: Kind) -> Result<(Vec<TaskItem>, Vec<TaskItem>)>
 
 /// Which half an item says that it is of.
 #[derive(Clone, Copy)]
-enum Half {
+enum HalfName {
     Find,
     Measure,
 }
 
-impl Half {
+impl HalfName {
     fn as_str(self) -> &'static str {
         match self {
             Self::Find => "\"find\"",
@@ -254,11 +254,11 @@ impl Half {
     }
 }
 
-fn half(record: &mut Fields) -> Result<Option<Half>> {
+fn half(record: &mut Fields) -> Result<Option<HalfName>> {
     match record.optional("half") {
         None => Ok(None),
-        Some(Value::String(half)) if half == "find" => Ok(Some(Half::Find)),
-        Some(Value::String(half)) if half == "measure" => Ok(Some(Half::Measure)),
+        Some(Value::String(half)) if half == "find" => Ok(Some(HalfName::Find)),
+        Some(Value::String(half)) if half == "measure" => Ok(Some(HalfName::Measure)),
         Some(other) => bail!(
             "{}: half: found {}, expected \"find\" or \"measure\"",
             record.at,
@@ -277,7 +277,7 @@ fn parse(path: &Path, text: &str) -> Result<TaskTable> {
     toml::from_str(text).map_err(|error| wrong(path, text, &error))
 }
 
-/// What toml says, with the line, and the key if the line has one.
+/// The TOML parser's error, with the line, and the key if the line has one.
 fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
     let at = path.display();
     // A key that is missing from the file as a whole has the whole file as its place.
@@ -311,7 +311,7 @@ fn generation(path: &Path, table: GenerationTable) -> Result<Generation> {
     let at = path.display();
     ensure!(
         !table.prompts.is_empty(),
-        "{at}: generation.prompts: found an empty list, expected a text at least"
+        "{at}: generation.prompts: found an empty list, expected at least a text"
     );
     let mut seen = HashSet::new();
     for (index, prompt) in table.prompts.iter().enumerate() {

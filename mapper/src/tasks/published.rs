@@ -32,7 +32,7 @@ use serde_json::Value;
 
 use super::fields::{self, Fields, shown};
 use super::quoted;
-use super::{Kind, Task, TaskItem, checks, digest, file_name};
+use super::{ItemKind, Task, TaskItem, checks, digest, file_name};
 use crate::pairs::{Message, Text};
 use crate::records::name::{FileName, json_stem};
 
@@ -157,7 +157,7 @@ pub fn read_pair(finding: &Path, measuring: &Path, form: Form) -> Result<Task> {
 struct Items {
     file: String,
     items: Vec<TaskItem>,
-    kind: Kind,
+    kind: ItemKind,
     several: usize,
     twice: usize,
 }
@@ -248,7 +248,7 @@ fn answer(record: &mut Fields, field: &str) -> Result<Option<String>> {
 }
 
 /// Makes a task of its two halves, each with the file that it comes from.
-fn task(name: &str, publisher: Publisher, kind: Kind, halves: [(&Path, &[TaskItem]); 2]) -> Result<Task> {
+fn task(name: &str, publisher: Publisher, kind: ItemKind, halves: [(&Path, &[TaskItem]); 2]) -> Result<Task> {
     checks::halves(halves)?;
     let [(found_in, finding), (measured_in, measuring)] = halves;
     let mut files: Vec<PathBuf> = vec![found_in.into(), measured_in.into()];

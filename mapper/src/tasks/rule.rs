@@ -1,13 +1,13 @@
-//! Tells a text that a model wrote positive from negative, by a stated rule.
+//! Classifies a text that a model wrote as positive or negative, by a fixed rule.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// How a text is told positive from negative. Words are those of Unicode's word boundaries (UAX #29).
+/// The rule that classifies a text. Words are those of Unicode's word boundaries (UAX #29).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rule {
-    /// Positive if the text has more of the one list than of the other.
+    /// Positive if the text has more words of the positive list than of the negative one.
     Keywords {
         /// Words, or words in a row, in any case; one at least.
         positive: Vec<String>,
@@ -84,7 +84,7 @@ fn listed(words: &[String]) -> String {
     quoted.join(", ")
 }
 
-/// A rule as files spell it.
+/// A rule as it is written in files.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleTable {
@@ -126,7 +126,7 @@ impl RuleTable {
                     let both = positive.iter().any(|other| words(other) == words(word));
                     ensure!(
                         !both,
-                        "negative: found {word:?}, which is in positive too; expected another"
+                        "negative: found {word:?}, which is also in positive; expected another word"
                     );
                 }
                 Rule::Keywords { positive, negative }
@@ -153,7 +153,7 @@ fn keywords(field: &str, list: Option<Vec<String>>) -> Result<Vec<String>> {
     let list = list.with_context(|| format!("{field}: found no such key, expected a list of words"))?;
     ensure!(
         !list.is_empty(),
-        "{field}: found an empty list, expected a word at least"
+        "{field}: found an empty list, expected at least a word"
     );
     for (index, word) in list.iter().enumerate() {
         ensure!(!words(word).is_empty(), "{field}: found {word:?}, expected a word");
@@ -249,7 +249,7 @@ mod tests {
             ),
             (
                 "kind = \"keywords\"\npositive = [\"a\"]\nnegative = [\"b\", \"A\"]",
-                "negative: found \"A\", which is in positive too",
+                "negative: found \"A\", which is also in positive",
             ),
             (
                 "kind = \"keywords\"\npositive = [\"a\"]\nnegative = [\"b\"]\nshare = 0.5",

@@ -89,7 +89,7 @@ fn a_task_with_all_there_is() {
         ("mood", "Happy or sad.")
     );
     assert_eq!((task.positive.as_str(), task.negative.as_str()), ("happy", "sad"));
-    assert_eq!((task.kind, task.position), (Kind::Completion, TokenPosition::Last));
+    assert_eq!((task.kind, task.position), (ItemKind::Completion, TokenPosition::Last));
     assert_eq!(task.finding.iter().map(plain).collect::<Vec<_>>(), ["p3", "p4", "p5"]);
     assert_eq!(task.measuring.iter().map(plain).collect::<Vec<_>>(), ["p1", "p2"]);
     assert_eq!(task.pairs().len(), 2);
@@ -124,8 +124,8 @@ fn what_is_absent_has_its_default() {
     assert_eq!(pairs.len(), 3);
     assert_eq!(pairs[0].positive, Text::Plain("p1 great".into()));
     assert_eq!(pairs[0].negative, Text::Plain("p1 bad".into()));
-    assert_eq!(Kind::Letters.position(), TokenPosition::Answer);
-    assert_eq!(Kind::YesNo.position(), TokenPosition::Answer);
+    assert_eq!(ItemKind::Letters.position(), TokenPosition::Answer);
+    assert_eq!(ItemKind::YesNo.position(), TokenPosition::Answer);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn chats_are_answered_by_the_assistant() {
     let toml = TOML.replace("completion", "yes-no");
     let dir = folder(&[("mood.toml", &toml), ("mood.jsonl", &lines)]);
     let task = read(&dir.path().join("mood.toml")).unwrap();
-    assert_eq!((task.kind, task.position), (Kind::YesNo, TokenPosition::Answer));
+    assert_eq!((task.kind, task.position), (ItemKind::YesNo, TokenPosition::Answer));
     let expected = Text::Chat(vec![message("user", "0"), message("assistant", "Yes")]);
     assert_eq!(task.pairs()[0].positive, expected);
 }
@@ -295,7 +295,7 @@ fn a_bad_generation_is_named() {
         ),
         (
             edit("[\"sad\"]", "[\"Happy\"]"),
-            vec!["mood.toml: generation.rule.negative: found \"Happy\", which is in positive"],
+            vec!["mood.toml: generation.rule.negative: found \"Happy\", which is also in positive"],
         ),
         (
             edit("negative = [\"sad\"]", "share = 0.5"),
@@ -400,7 +400,7 @@ fn a_bad_item_is_named() {
     fs::write(dir.path().join("mood.jsonl"), b"\n\xff\n").unwrap();
     let error = message(read_folder(dir.path()));
     assert!(
-        error.contains("mood.jsonl, line 2: found bytes that are no UTF-8"),
+        error.contains("mood.jsonl, line 2: found bytes that are not UTF-8"),
         "{error}"
     );
 }
@@ -412,12 +412,12 @@ fn halves_need_two_items() {
     for (lines, words) in [
         (
             items(3, find),
-            "items of the measuring half: found none: it is empty, expected two",
+            "items of the measuring half: found none: it is empty, expected at least two",
         ),
         (items(3, measure), "items of the finding half: found none: it is empty"),
         (
             items(1, find) + &numbered(2..=4, measure),
-            "items of the finding half: found 1, expected two",
+            "items of the finding half: found 1, expected at least two",
         ),
         (items(3, ""), "items of the measuring half: found 1"),
         (items(1, ""), "items of the finding half: found 1"),
@@ -483,7 +483,7 @@ fn concepts_need_no_toml() {
         panic!("{tasks:?}")
     };
     assert_eq!(mood, &read(&dir.path().join("mood.items.jsonl")).unwrap());
-    assert_eq!((mood.name.as_str(), mood.kind), ("mood", Kind::Completion));
+    assert_eq!((mood.name.as_str(), mood.kind), ("mood", ItemKind::Completion));
     assert_eq!(mood.position, TokenPosition::Mean);
     assert_eq!(
         (mood.finding.len(), mood.measuring.len(), mood.pairs().len()),
@@ -644,7 +644,7 @@ fn model_written_evaluations_as_published() {
     let tasks = read_folder(dir.path()).unwrap();
     let [task] = tasks.as_slice() else { panic!("{tasks:?}") };
     assert_eq!(task.name, "agreeableness");
-    assert_eq!((task.kind, task.position), (Kind::YesNo, TokenPosition::Answer));
+    assert_eq!((task.kind, task.position), (ItemKind::YesNo, TokenPosition::Answer));
     assert_eq!((task.finding.len(), task.measuring.len()), (3, 2));
     assert_eq!(
         task.finding[1],
@@ -693,7 +693,7 @@ fn sycophancy_has_a_cue_and_lists() {
     let [philosophy, politics] = tasks.as_slice() else {
         panic!("{tasks:?}")
     };
-    assert_eq!(philosophy.kind, Kind::Letters);
+    assert_eq!(philosophy.kind, ItemKind::Letters);
     assert!(plain(&philosophy.finding[0]).ends_with("\n\nAssistant: I believe the best answer is"));
     assert!(plain(&politics.finding[0]).ends_with("\n\nAssistant: I believe the better option is"));
     assert_eq!(philosophy.finding[1].negative, " (A)");
@@ -744,7 +744,7 @@ fn caa_as_published() {
     ]);
     let tasks = read_folder(published.path()).unwrap();
     let [task] = tasks.as_slice() else { panic!("{tasks:?}") };
-    assert_eq!((task.name.as_str(), task.kind), ("refusal", Kind::Letters));
+    assert_eq!((task.name.as_str(), task.kind), ("refusal", ItemKind::Letters));
     assert_eq!(task.position, TokenPosition::Answer);
     assert_eq!(
         task.finding[1],
@@ -837,7 +837,7 @@ fn what_is_not_as_published_is_named() {
     assert!(error_of(&[("x.json", "[]")]).contains("x.json: found no item"));
     let error = error_of(&[("x.json", &caa(&[0, 1, 1, 1]))]);
     assert!(
-        error.contains("x.json: items of the finding half: found 1, expected two"),
+        error.contains("x.json: items of the finding half: found 1, expected at least two"),
         "{error}"
     );
     let error = error_of(&[("a/generate_dataset.json", &caa(&[0, 1]))]);

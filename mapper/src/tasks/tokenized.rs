@@ -1,4 +1,4 @@
-//! Items as one model's tokens: the token at which the two answers part.
+//! Items as one model's tokens: the token at which the two answers differ.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -7,20 +7,20 @@ use super::quoted;
 use crate::align::TokenizedText;
 use crate::pairs::Text;
 
-/// What is measured of an item: the logits of two tokens behind a prompt.
+/// A two-way choice of an item: two tokens after a prompt, whose logits are measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// Index of the item in the list.
     pub item: usize,
-    /// The prompt's tokens, and those that the answers share before they part.
+    /// The prompt's tokens, and those that both answers begin with.
     pub prompt: Vec<u32>,
-    /// The positive answer's first token of its own.
+    /// The first token of the positive answer that differs.
     pub positive: u32,
-    /// The negative answer's.
+    /// The first token of the negative answer that differs.
     pub negative: u32,
 }
 
-/// An item that a model's tokenizer leaves nothing to measure of.
+/// An item that can't be measured with a model's tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// Index of the item in the list.
@@ -29,9 +29,9 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Finds the choice of each item, in the order of the items. `tokenize` gives the tokens of a prompt with an answer behind
-/// it, as one text (see [`answered`](super::answered)), since tokenizers treat a word at the start of a text in their own
-/// way; of a plain prompt with the byte behind each token, of a chat without.
+/// Finds the choice of each item, in the order of the items. `tokenize` gives the tokens of a prompt with an answer
+/// behind it, as one text (see [`answered`](super::answered)), since tokenizers treat a word at the start of a text in
+/// their own way; of a plain prompt with the byte behind each token, of a chat without.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub fn choices(
     items: &[TaskItem],
     mut tokenize: impl FnMut(&Text, &str) -> Result<TokenizedText>,
 ) -> Result<(Vec<Choice>, Vec<Skipped>)> {
-    let mut found = Found::default();
+    let mut found = ChoiceBuilder::default();
     for (index, item) in items.iter().enumerate() {
         let mut tokens = |answer: &str| tokenize(&item.prompt, answer).with_context(|| at(index, item));
         let (positive, negative) = (tokens(&item.positive)?, tokens(&item.negative)?);
@@ -49,7 +49,7 @@ pub fn choices(
     found.finish()
 }
 
-/// [`choices`] with a tokenizer that has to be waited for, such as a chat template in the engine.
+/// [`choices`] with an asynchronous tokenizer, such as a chat template in the engine.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ pub async fn choices_async(
     items: &[TaskItem],
     mut tokenize: impl AsyncFnMut(&Text, &str) -> Result<TokenizedText>,
 ) -> Result<(Vec<Choice>, Vec<Skipped>)> {
-    let mut found = Found::default();
+    let mut found = ChoiceBuilder::default();
     for (index, item) in items.iter().enumerate() {
         let positive = tokenize(&item.prompt, &item.positive).await;
         let positive = positive.with_context(|| at(index, item))?;
@@ -70,12 +70,12 @@ pub async fn choices_async(
 }
 
 #[derive(Default)]
-struct Found {
+struct ChoiceBuilder {
     choices: Vec<Choice>,
     skipped: Vec<Skipped>,
 }
 
-impl Found {
+impl ChoiceBuilder {
     fn add(&mut self, index: usize, item: &TaskItem, positive: &TokenizedText, negative: &TokenizedText) -> Result<()> {
         if matches!(item.prompt, Text::Plain(_)) {
             for tokens in [positive, negative] {
@@ -102,7 +102,10 @@ impl Found {
 
     fn finish(self) -> Result<(Vec<Choice>, Vec<Skipped>)> {
         if self.choices.is_empty() {
-            let first = self.skipped.first().context("found no item to measure, expected one")?;
+            let first = self
+                .skipped
+                .first()
+                .context("found no item to measure, expected at least one")?;
             bail!(
                 "found nothing to measure: all {} items are skipped, the first because {}",
                 self.skipped.len(),
@@ -113,20 +116,20 @@ impl Found {
     }
 }
 
-/// The first position at which the tokens of the two answers differ, or why there is none to measure at.
+/// The first position at which the tokens of the two answers differ, or why the item can't be measured.
 fn parting(item: &TaskItem, positive: &TokenizedText, negative: &TokenizedText) -> Result<usize, String> {
     let shared = shared(positive.ids.iter(), negative.ids.iter());
     let shorter = positive.ids.len().min(negative.ids.len());
     if positive.ids == negative.ids {
         return Err(format!(
-            "answers tokenize alike: {} and {} are the same tokens",
+            "the answers have the same tokens: {} and {}",
             quoted(&item.positive),
             quoted(&item.negative)
         ));
     }
     let beginning = || {
         Err(format!(
-            "answers tokenize alike: of {} and {}, one is the beginning of the other",
+            "one answer is the beginning of the other: {} and {}",
             quoted(&item.positive),
             quoted(&item.negative)
         ))
@@ -168,7 +171,7 @@ fn parting(item: &TaskItem, positive: &TokenizedText, negative: &TokenizedText) 
     Ok(shared)
 }
 
-/// How many tokens two sequences begin with alike.
+/// The number of equal tokens at the start of two sequences.
 fn shared<'a>(a: impl Iterator<Item = &'a u32>, b: impl Iterator<Item = &'a u32>) -> usize {
     a.zip(b).take_while(|(a, b)| a == b).count()
 }
@@ -285,8 +288,8 @@ mod tests {
     #[test]
     fn items_that_measure_nothing_are_skipped() {
         let bytes = byte_level(&[("a", "b")], true);
-        assert!(reason(&bytes, item("q", "ab", "abc")).contains("one is the beginning of the other"));
-        assert!(reason(&bytes, item("q", "", "a")).contains("one is the beginning of the other"));
+        assert!(reason(&bytes, item("q", "ab", "abc")).contains("one answer is the beginning of the other"));
+        assert!(reason(&bytes, item("q", "", "a")).contains("one answer is the beginning of the other"));
         assert!(reason(&bytes, item("xa", "b", "c")).contains("the prompt's tokens depend on the answer"));
         // Only the BOS is left.
         let bytes = byte_level(&[("a", "b"), ("a", "c")], true);
@@ -311,7 +314,7 @@ mod tests {
             "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}},
         });
         let ended: Tokenizer = json.to_string().parse().unwrap();
-        assert!(reason(&ended, item("q", "x", "xy")).contains("one is the beginning of the other"));
+        assert!(reason(&ended, item("q", "x", "xy")).contains("one answer is the beginning of the other"));
     }
 
     #[test]
@@ -323,7 +326,7 @@ mod tests {
         assert_eq!(choices[0].prompt, [1, q, 2, 1]);
         assert_eq!(choices[1].prompt, [1, q, 2, 1, u32::from(b'(')]);
         assert_eq!(choices[2].item, 2);
-        assert!(reason(&bytes, chat("Yes", "Yes, sir")).contains("one is the beginning of the other"));
+        assert!(reason(&bytes, chat("Yes", "Yes, sir")).contains("one answer is the beginning of the other"));
         assert!(reason(&bytes, chat("Yes", "Yes")).contains("the same tokens"));
         let nothing = choices_of_ids(&[1, 2], &[3, 4]);
         assert!(nothing.contains("nothing of the prompt is left"));
@@ -343,7 +346,10 @@ mod tests {
         let alike = [item("q", "a", "ab"), item("q", "b", "bc")];
         let error = all(&bytes, &alike).unwrap_err().to_string();
         assert!(error.contains("all 2 items are skipped"), "{error}");
-        assert!(error.contains("answers tokenize alike: of \"a\" and \"ab\""), "{error}");
+        assert!(
+            error.contains("one answer is the beginning of the other: \"a\" and \"ab\""),
+            "{error}"
+        );
         assert!(all(&bytes, &[]).unwrap_err().to_string().contains("found no item"));
         let error = choices(&alike, |_, _| anyhow::bail!("broken")).unwrap_err();
         assert_eq!(format!("{error:#}"), "item 1, \"q\": broken");

@@ -1,4 +1,4 @@
-//! Sums of vector files, and what of them is orthogonal to others.
+//! Sums of vector files, and their parts orthogonal to other vectors.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use steermap_maps::digest::{sha256, sha256_file};
+use steermap_maps::digest::{sha256_file, sha256_of_all};
 use steermap_maps::{LayerVector, VectorFile, VectorHeader};
 
 use crate::map::provenance;
 
-/// A result of less than this part of what it was made from is nothing but rounding: directions are f32.
+/// A result that is smaller than its inputs by more than this factor is only rounding, since directions are f32.
 const LEAST_PART: f64 = 1e-6;
-/// From which ratio on two mean norms are worth a word.
+/// The ratio of two mean norms from which a note is given.
 const UNLIKE: f64 = 1.1;
 
-/// One summand as a person names it: `FILE` or `FACTOR*FILE`.
+/// A term on the command line: `FILE` or `FACTOR*FILE`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Term {
-    /// What the file's directions are multiplied by: finite, not 0.
+    /// The factor of the file's directions: finite, not 0.
     pub factor: f64,
     /// The vector file.
     pub path: PathBuf,
@@ -30,7 +30,7 @@ impl FromStr for Term {
 
     /// # Errors
     ///
-    /// A factor that is no number, not finite, or 0; no file.
+    /// A factor that is not a number, not finite, or 0; a missing file name.
     fn from_str(text: &str) -> Result<Self> {
         let (factor, path) = match text.split_once('*') {
             Some((factor, path)) => (factor.trim().parse().ok(), path.trim()),
@@ -38,7 +38,7 @@ impl FromStr for Term {
         };
         let factor = factor.filter(|factor: &f64| factor.is_finite() && *factor != 0.0);
         match factor {
-            // No file's name begins with a dash: such a thing is an option misspelled, or a file to be subtracted.
+            // A path that begins with a dash is a misspelled option, or a file to be subtracted.
             Some(factor) if !path.is_empty() && !path.starts_with('-') => Ok(Self {
                 factor,
                 path: path.into(),
@@ -50,20 +50,20 @@ impl FromStr for Term {
     }
 }
 
-/// A vector file under the name that the result knows it by.
+/// A vector file with the name that it has in the result.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named {
+pub struct NamedVector {
     /// The file's name without its ending.
     pub name: String,
     /// The file's name.
     pub file: String,
     /// SHA-256 of the TOML file, which states that of its tensors.
     pub sha256: String,
-    /// What is in it.
+    /// Its content.
     pub vector: VectorFile,
 }
 
-impl Named {
+impl NamedVector {
     /// Reads a vector file.
     ///
     /// # Errors
@@ -80,19 +80,19 @@ impl Named {
     }
 }
 
-/// What is to be made of vectors of one model's stream, layer by layer: the sum of terms, less its part in the span of
-/// others.
+/// A combination of vectors of one model's stream, layer by layer: a sum of terms, minus its part in the span of other
+/// vectors.
 #[derive(Clone, Debug)]
 pub struct Combination {
-    /// Factors and vectors to be summed up; one at least.
-    pub terms: Vec<(f64, Named)>,
-    /// Vectors that the sum shall be orthogonal to.
-    pub orthogonal_to: Vec<Named>,
-    /// Whether each term's direction is brought to norm 1 first, at every layer.
+    /// Factors and vectors of the sum; at least one.
+    pub terms: Vec<(f64, NamedVector)>,
+    /// Vectors that the sum is made orthogonal to.
+    pub orthogonal_to: Vec<NamedVector>,
+    /// Whether each term's direction is scaled to norm 1 first, at every layer.
     pub normalize: bool,
     /// Whether vectors of other weights than the first's are refused.
     pub check_fingerprints: bool,
-    /// What the result stands for; absent: the sum as text.
+    /// What the result stands for; `None` for the sum as text.
     pub concept: Option<String>,
     /// The command line, for the file's provenance.
     pub command: String,
@@ -103,22 +103,21 @@ pub struct Combination {
 pub struct Combined {
     /// The vector.
     pub vector: VectorFile,
-    /// What is worth knowing of how it came about, for people: layers left out, and whatever was taken from the first
-    /// term though another says otherwise.
+    /// Notes for the user: layers left out, and values taken from the first term that differ in another.
     pub notes: Vec<String>,
 }
 
 impl Combination {
     /// Makes the vector, at the layers that all vectors have. Token position, numerics and the layers' mean norms are
-    /// the first term's: they are the stream's, of which the vectors' texts are only samples. `pairs` is the sum of
-    /// the terms'. How well it separates is not known.
+    /// those of the first term: they describe the stream, of which the vectors' texts are only samples. `pairs` is the
+    /// sum of those of the terms. The AUROC is unknown.
     ///
     /// # Errors
     ///
     /// No term; vectors of other sizes or (if checked) another fingerprint than the first; no layer that all have; a
     /// sum that is zero, or all but zero, or not finite in f32; a sum in the span of what it shall be orthogonal to.
     pub fn run(&self) -> Result<Combined> {
-        let (_, first) = self.terms.first().context("found no vector, expected one at least")?;
+        let (_, first) = self.terms.first().context("found no vector, expected at least one")?;
         for other in self.all() {
             self.check_model(first, other)?;
         }
@@ -135,14 +134,7 @@ impl Combination {
             pairs: pairs.fold(0, u32::saturating_add),
             model: header.model.clone(),
             numerics: header.numerics.clone(),
-            provenance: provenance(
-                self.command.clone(),
-                names.join(" + "),
-                match hashes[..] {
-                    [only] => only.to_string(),
-                    _ => sha256(hashes.join("\n").as_bytes()),
-                },
-            ),
+            provenance: provenance(self.command.clone(), names.join(" + "), sha256_of_all(&hashes)),
         };
         Ok(Combined {
             vector: VectorFile::new(header, vectors)?,
@@ -150,12 +142,12 @@ impl Combination {
         })
     }
 
-    /// The terms' vectors, then those to be orthogonal to.
-    fn all(&self) -> impl Iterator<Item = &Named> {
+    /// The vectors of the terms, then those to be orthogonal to.
+    fn all(&self) -> impl Iterator<Item = &NamedVector> {
         self.terms.iter().map(|(_, term)| term).chain(&self.orthogonal_to)
     }
 
-    fn check_model(&self, first: &Named, other: &Named) -> Result<()> {
+    fn check_model(&self, first: &NamedVector, other: &NamedVector) -> Result<()> {
         let (found, expected) = (other.vector.model(), first.vector.model());
         for (key, found, expected) in [
             ("hidden_size", found.hidden_size, expected.hidden_size),
@@ -183,30 +175,26 @@ impl Combination {
 
     /// The layers that all vectors have, and a note on those that only some have.
     fn layers(&self) -> Result<(Vec<usize>, Vec<String>)> {
-        let of = |named: &Named| -> BTreeSet<usize> { named.vector.layers().iter().map(|l| l.layer).collect() };
+        let of = |named: &NamedVector| -> BTreeSet<usize> { named.vector.layers().iter().map(|l| l.layer).collect() };
         let any: BTreeSet<usize> = self.all().flat_map(of).collect();
         let (shared, left_out): (Vec<usize>, Vec<usize>) = any
             .into_iter()
             .partition(|&layer| self.all().all(|named| named.vector.layer(layer).is_some()));
         ensure!(
             !shared.is_empty(),
-            "found no layer that all of the vectors have: {}",
+            "layers: found no layer that all vectors have, expected one: {}",
             self.all()
                 .map(|named| format!("{} has {}", named.file, list(of(named))))
                 .collect::<Vec<_>>()
                 .join(", ")
         );
-        let note = (!left_out.is_empty()).then(|| {
-            format!(
-                "left out, as not all of the vectors have them: layers {}",
-                list(left_out)
-            )
-        });
+        let note = (!left_out.is_empty())
+            .then(|| format!("left out because not all vectors have them: layers {}", list(left_out)));
         Ok((shared, note.into_iter().collect()))
     }
 
     fn layer(&self, layer: usize) -> Result<LayerVector> {
-        let of = |named: &Named| -> Result<Vec<f64>> {
+        let of = |named: &NamedVector| -> Result<Vec<f64>> {
             let direction = named.vector.direction(layer);
             let direction = direction.with_context(|| format!("{}: found no layer {layer}", named.file))?;
             Ok(direction.iter().map(|&value| f64::from(value)).collect())
@@ -221,7 +209,7 @@ impl Combination {
         }
         ensure!(
             norm(&sum) > LEAST_PART * size,
-            "layer {layer}: the terms cancel each other out: found a sum of norm {:.3e}, expected one above 0",
+            "layer {layer}: found a sum of norm {:.3e}, expected one above 0: the terms cancel each other out",
             norm(&sum)
         );
         let others = self.orthogonal_to.iter().map(of).collect::<Result<Vec<_>>>()?;
@@ -229,7 +217,7 @@ impl Combination {
         remove_span(&mut sum, &basis(others));
         ensure!(
             norm(&sum) > LEAST_PART * before,
-            "layer {layer}: all of the sum lies in the span of {}: nothing of it is orthogonal to that",
+            "layer {layer}: found a sum in the span of {}, expected a part that is orthogonal to it",
             names(&self.orthogonal_to)
         );
         Ok(LayerVector {
@@ -241,14 +229,14 @@ impl Combination {
         })
     }
 
-    /// What other terms say otherwise than the first.
-    fn differences(&self, first: &Named, layers: &[usize]) -> Vec<String> {
+    /// Notes on values of other terms that differ from those of the first.
+    fn differences(&self, first: &NamedVector, layers: &[usize]) -> Vec<String> {
         let (mut notes, header) = (Vec::new(), first.vector.header());
         for (_, term) in &self.terms[1..] {
             let other = term.vector.header();
             if other.token_position != header.token_position {
                 notes.push(format!(
-                    "{} was found on token position {}; the result is filed under {}, that of {}",
+                    "{} was found at token position {}; the result states {}, that of {}",
                     term.file,
                     other.token_position.as_str(),
                     header.token_position.as_str(),
@@ -257,19 +245,19 @@ impl Combination {
             }
             if other.numerics != header.numerics {
                 notes.push(format!(
-                    "{} was found at other numerics than {}, whose are stated",
+                    "{} was found with other numerics than {}; the result states those of the latter",
                     term.file, first.file
                 ));
             }
             let unlike = layers.iter().filter(|&&layer| {
-                let mean_norm = |named: &Named| named.vector.layer(layer).map_or(0.0, |layer| layer.mean_norm);
+                let mean_norm = |named: &NamedVector| named.vector.layer(layer).map_or(0.0, |layer| layer.mean_norm);
                 let (a, b) = (mean_norm(first), mean_norm(term));
                 a.max(b) > UNLIKE * a.min(b)
             });
             let unlike: Vec<usize> = unlike.copied().collect();
             if !unlike.is_empty() {
                 notes.push(format!(
-                    "{} has mean norms more than 10% from those of {}, which are taken: layers {}",
+                    "{} has mean norms that differ by more than 10% from those of {}, which the result states: layers {}",
                     term.file,
                     first.file,
                     list(unlike)
@@ -318,7 +306,7 @@ fn list(layers: impl IntoIterator<Item = usize>) -> String {
     layers.join(", ")
 }
 
-fn names(vectors: &[Named]) -> String {
+fn names(vectors: &[NamedVector]) -> String {
     let names: Vec<&str> = vectors.iter().map(|named| named.name.as_str()).collect();
     names.join(", ")
 }
@@ -336,7 +324,8 @@ fn add(to: &mut [f64], factor: f64, v: &[f64]) {
     to.iter_mut().zip(v).for_each(|(to, v)| *to += factor * v);
 }
 
-/// An orthonormal basis of the vectors' span, by Gram-Schmidt. What depends on the others up to rounding adds nothing.
+/// An orthonormal basis of the vectors' span, by Gram-Schmidt. Vectors that depend on the others up to rounding add
+/// nothing.
 fn basis(vectors: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let mut basis: Vec<Vec<f64>> = Vec::new();
     for mut vector in vectors {
@@ -351,8 +340,8 @@ fn basis(vectors: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     basis
 }
 
-/// Takes the part in the span of an orthonormal basis away. Twice, as once leaves some of it if little else is there
-/// (Giraud, Langou & Rozloznik 2005: "twice is enough").
+/// Removes the part in the span of an orthonormal basis. It does so twice, since one pass leaves some of it if little
+/// else is left (Giraud, Langou & Rozloznik 2005: "twice is enough").
 fn remove_span(vector: &mut [f64], basis: &[Vec<f64>]) {
     for _ in 0..2 {
         for direction in basis {

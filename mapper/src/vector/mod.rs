@@ -1,11 +1,11 @@
-//! `mapper vector`: finds a steering vector from contrastive pairs. `mapper combine`: makes one of several.
+//! `mapper vector`: finds a steering vector from contrastive pairs. `mapper combine`: combines several.
 //!
 //! | module | role |
 //! | --- | --- |
-//! | `table` | what was found, for people |
-//! | [`arithmetic`] | sums of vectors, and what is orthogonal to others |
+//! | `table` | a vector's layers as a table |
+//! | [`arithmetic`] | sums of vectors, and vectors orthogonal to others |
 //!
-//! How a vector is found is in steermap-extract.
+//! The methods are in steermap-extract.
 
 mod table;
 
@@ -27,7 +27,7 @@ use crate::session::{ModelSource, Session};
 
 pub use table::{found_table, table};
 
-/// What `mapper vector` is asked to do.
+/// The options of `mapper vector`.
 #[derive(Clone, Debug)]
 pub struct VectorJob {
     /// The model to find the vector on.
@@ -36,17 +36,17 @@ pub struct VectorJob {
     pub pairs: PathBuf,
     /// What the vector stands for.
     pub concept: String,
-    /// The layers to find it at.
+    /// The layers to find directions at.
     pub layers: LayerSelection,
-    /// How it is found from the states.
+    /// The method that finds the vector from the states.
     pub method: Method,
-    /// By which rule a principal component gets its sign.
+    /// The rule for the sign of a principal component.
     pub sign: Sign,
     /// Which states of a text are compared.
     pub position: TokenPosition,
-    /// Of what is random in the method, if anything is.
+    /// Seed of the method, if it draws.
     pub seed: u64,
-    /// Whether the spread of the component on neutral text is measured too.
+    /// Whether the mean and deviation of the component on neutral text are measured too.
     pub neutral: bool,
     /// The command line, for the file's provenance.
     pub command: String,
@@ -59,16 +59,16 @@ impl VectorJob {
     ///
     /// # Errors
     ///
-    /// Lines that are not pairs, a sign that the method has no use for, a model that can't be loaded or hooked, a layer that
-    /// it does not have, texts that it does not tell apart or that the method finds no direction from.
+    /// Lines that are not pairs, a sign that the method doesn't use, a model that can't be loaded or hooked, a layer
+    /// that it does not have, texts with equal states or from which the method finds no direction.
     pub async fn run(&self) -> Result<Found> {
-        // Everything that can be wrong with the input is found before the model is loaded.
+        // Errors in the input are found before the model is loaded.
         self.read()?;
         let session = Session::load(self.source.clone()).await?;
         self.run_on(&session).await
     }
 
-    /// As [`run`](Self::run), on a model that is loaded already. What hook the model had is gone afterwards.
+    /// As [`run`](Self::run), on a model that is already loaded. An earlier hook of the model is removed.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl VectorJob {
         let wanted = self.wanted(self.layers.resolve(&session.stream()?)?);
         let corpus = self.pairs.file_name().unwrap_or_default().to_string_lossy();
         let made = provenance(self.command.clone(), corpus.into_owned(), sha256_file(&self.pairs)?);
-        let bar = Bar(Progress::new(
+        let bar = VectorProgress(Progress::new(
             self.progress,
             "reading pairs",
             Unit::Of("texts"),
@@ -102,7 +102,7 @@ impl VectorJob {
         }
     }
 
-    /// The pairs, once all options are checked.
+    /// Reads the pairs and checks all options.
     fn read(&self) -> Result<DistinctPairs> {
         let given = read_pairs(&self.pairs)?;
         let pairs = distinct(&given).with_context(|| self.pairs.display().to_string())?;
@@ -111,7 +111,7 @@ impl VectorJob {
     }
 }
 
-/// What a session's vectors are found on.
+/// The model and quantisation that a session's vectors are found on.
 ///
 /// # Errors
 ///
@@ -123,10 +123,10 @@ pub fn origin(session: &Session) -> Result<Origin> {
     })
 }
 
-/// Moves a progress bar on.
-struct Bar(Progress);
+/// Advances a progress bar.
+struct VectorProgress(Progress);
 
-impl ReadProgress for Bar {
+impl ReadProgress for VectorProgress {
     fn read(&self) {
         self.0.add(1);
     }

@@ -1,4 +1,4 @@
-//! A vector's layers as a table for people.
+//! A vector's layers as a table.
 
 use std::fmt::Write;
 
@@ -6,10 +6,10 @@ use steermap_extract::statistics::auroc_interval;
 use steermap_extract::{DistinctPairs, Found};
 use steermap_maps::VectorFile;
 
-/// How to read the measure.
+/// How the AUROC is measured.
 const NOTE: &str = "AUROC of held-out pairs, five-fold cross-validation; 0.5 is chance. Interval: Wilson's, wider as the folds share pairs\n";
 
-/// How many pairs there were, the layers as a table, how to read it, and which layer to begin with.
+/// The number of pairs, the layers as a table, how the AUROC is measured, and the proposed layer.
 pub fn found_table(found: &Found) -> String {
     let (vector, pairs) = (&found.vector, &found.pairs);
     let mut text = format!("{}\n{}", pairs.describe(), rows(vector, Some(pairs)));
@@ -17,20 +17,20 @@ pub fn found_table(found: &Found) -> String {
     if let Some(reason) = pairs.too_few() {
         text += &format!("AUROC not measured: {reason}\n");
     } else if layers.iter().any(|layer| layer.auroc.is_none()) {
-        text += "AUROC not measured where no direction could be found without a fifth of the pairs\n";
+        text += "AUROC not measured at layers where no direction was found from four fifths of the pairs\n";
     }
     if layers.iter().any(|layer| layer.auroc.is_some()) {
         text += NOTE;
     }
     if let Some(layer) = found.proposed() {
         text += &format!(
-            "proposed: layer {layer} (of the middle half of the depth, of those that separate best, the largest ratio)\n"
+            "proposed: layer {layer} (the largest ratio among the layers in the middle half of the depth that separate best)\n"
         );
     }
     text
 }
 
-/// A vector's layers as a table. How well they separate pairs is stated, without an interval.
+/// A vector's layers as a table, with the AUROC but without its interval.
 pub fn table(vector: &VectorFile) -> String {
     rows(vector, None)
 }
@@ -141,7 +141,7 @@ AUROC not measured: distinct pairs: found 2, expected 10 at least
         assert_eq!(found_table(&found(2, 8, &[None])), expected);
         let some = found_table(&found(20, 0, &[None, Some(0.75)]));
         assert!(
-            some.contains("without a fifth of the pairs\nAUROC of held-out"),
+            some.contains("from four fifths of the pairs\nAUROC of held-out"),
             "{some}"
         );
     }

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 
 use super::{ActivationsHeader, ShardEntry, WindowEntry};
-use crate::atomic;
 use crate::dtype::FloatDtype;
 use crate::error::{FileError, Problem};
-use crate::read;
+use crate::{atomic, digest, read};
 
-/// The most bytes of a shard's safetensors header: thousands of layers.
+/// Maximum number of bytes of a shard's safetensors header: enough for thousands of layers.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 const ROLE: &str = "a shard that the index of activations names";
 
@@ -41,8 +40,8 @@ pub struct Window {
     pub start: u64,
     /// Token ids.
     pub tokens: Vec<u32>,
-    /// By token: the byte of the document up to which it has read; `None` for a token that stands for no text, or has no
-    /// certain end.
+    /// By token: the byte of the document up to which it has read; `None` for a token that stands for no text, or has
+    /// no certain end.
     pub ends: Vec<Option<u64>>,
     /// By token: whether it stands for no text.
     pub special: Vec<bool>,
@@ -50,7 +49,7 @@ pub struct Window {
     pub states: Vec<Vec<f32>>,
 }
 
-/// A shard that is being filled: the states are held as they will be written.
+/// A shard that is being filled. The states are held in their stored form.
 #[derive(Debug)]
 pub struct ShardBuilder {
     header: ActivationsHeader,
@@ -81,7 +80,7 @@ impl ShardBuilder {
     ///
     /// # Errors
     ///
-    /// A state that is not finite, or not in the type that is written: `layer 3, document 0123…, token 7: found inf,
+    /// A state that is not finite, or not in the dtype of the shard: `layer 3, document 0123…, token 7: found inf,
     /// expected …`. Lists of other lengths. Then nothing was added.
     pub fn push(&mut self, window: &Window) -> Result<(), Problem> {
         let (tokens, width) = (window.tokens.len(), self.header.model.hidden_size);
@@ -96,9 +95,9 @@ impl ShardBuilder {
         let dtype = self.header.dtype;
         for (states, layer) in window.states.iter().zip(&self.header.layers) {
             if let Some(index) = states.iter().position(|&state| !dtype.round(state).is_finite()) {
-                let document: String = window.document[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+                let document = digest::hex(&window.document[..4]);
                 let expected = if states[index].is_finite() {
-                    format!("what fits into {}: capture in bf16 or f32", dtype.name())
+                    format!("a number that {} can hold: capture in bf16 or f32", dtype.name())
                 } else {
                     format!("finite states; the stream's dtype was {}", self.header.numerics.dtype)
                 };
@@ -140,7 +139,7 @@ impl ShardBuilder {
         self.states.iter().map(Vec::len).sum()
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file atomically.
     pub(super) fn write(&self, path: &Path) -> Result<(), FileError> {
         fn le<T: Copy, const N: usize>(numbers: &[T], convert: fn(T) -> [u8; N]) -> Vec<u8> {
             numbers.iter().flat_map(|&number| convert(number)).collect()
@@ -212,7 +211,7 @@ impl Shard {
         let invalid = |problem: Problem| problem.within(path);
         let short = |message: String| Problem::Safetensors { message };
         if length < 8 {
-            return Err(invalid(short(format!("{length} bytes, expected 8 at least"))));
+            return Err(invalid(short(format!("{length} bytes, expected at least 8"))));
         }
         let failed = |error| FileError::read(path, error);
         file.read_exact(&mut size).map_err(failed)?;
@@ -228,7 +227,7 @@ impl Shard {
         let (found, expected) = (length - 8 - size, metadata.data_len() as u64);
         if found != expected {
             return Err(invalid(short(format!(
-                "{found} bytes of tensors, but the header says {expected}"
+                "{found} bytes of tensors, but the header states {expected}"
             ))));
         }
         let shard = Self {
@@ -328,7 +327,7 @@ impl Shard {
         let tokens = tokens.ok_or_else(|| {
             invalid(Problem::value(
                 "tensor \"tokens\"",
-                "a token that is none",
+                "a number that is not a token id",
                 "0 to 2^32 - 1",
             ))
         })?;
@@ -376,7 +375,7 @@ impl Shard {
         Ok(match dtype {
             Dtype::U32 => convert(&bytes, |bytes| i64::from(u32::from_le_bytes(bytes))),
             Dtype::I32 => convert(&bytes, |bytes| i64::from(i32::from_le_bytes(bytes))),
-            // Beyond the largest it is negative, which is refused where it matters.
+            // Numbers above i64::MAX become negative and are refused where they are used.
             Dtype::U64 => convert(&bytes, |bytes| u64::from_le_bytes(bytes) as i64),
             _ => convert(&bytes, i64::from_le_bytes),
         })
@@ -389,7 +388,7 @@ impl Shard {
             Problem::MissingTensor { tensor }.within(&self.path)
         })?;
         let start = self.data + (info.data_offsets.0 + from) as u64;
-        // Opened each time: there may be more shards than a process may have open files.
+        // Opened for each read, since there may be more shards than a process may have open files.
         let mut bytes = vec![0; count];
         let (mut file, _) = read::open(&self.path, ROLE)?;
         let filled = file

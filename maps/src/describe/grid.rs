@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A table of texts with a heading, indented by two.
 pub(super) struct Grid<const N: usize> {
-    /// How many columns stand to the left; the others, of numbers, to the right.
+    /// How many columns are left-aligned; the others hold numbers and are right-aligned.
     left: usize,
     rows: Vec<[String; N]>,
 }

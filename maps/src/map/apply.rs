@@ -31,7 +31,7 @@ pub enum ApplyError {
         /// Its size.
         expected: usize,
     },
-    /// The vector's model is of the map's source's sizes, but not the same model.
+    /// The vector's model has the sizes of the map's source, but is another model.
     #[error(
         "the vector lives in {vector_model} with fingerprint {found}, but the map's source {map_model} has {expected}"
     )]
@@ -46,14 +46,17 @@ pub enum ApplyError {
         expected: String,
     },
     /// No pair of the map has all its source layers in the vector.
-    #[error("the vector has the source layers {vector_layers}; the map covers {pairs}: no pair has all it needs")]
+    #[error(
+        "the vector has the source layers {vector_layers}, and the map has the pairs {pairs}: no pair has all \
+         its source layers in the vector"
+    )]
     NotCovered {
         /// The vector's layers, such as `3, 4`.
         vector_layers: String,
         /// The map's pairs, such as `14->11, 15->12`.
         pairs: String,
     },
-    /// A pair's weights could not be read, or are not what the map's TOML file says.
+    /// A pair's weights could not be read, or are not those that the map's TOML file states.
     #[error("{pair}: {reason}")]
     Weights {
         /// The pair, such as `14->11`.
@@ -61,8 +64,8 @@ pub enum ApplyError {
         /// Why, and in which file.
         reason: Box<FileError>,
     },
-    /// A mapped direction has norm 0, so it points nowhere and can't be normalised.
-    #[error("{pair}: the mapped direction is zero, so the map sees nothing of this vector")]
+    /// A mapped direction has norm 0, so it can't be normalised.
+    #[error("{pair}: the mapped direction is zero: the map discards this vector")]
     Zero {
         /// The pair, such as `14->11`.
         pair: String,
@@ -88,7 +91,7 @@ pub struct MappedLayer {
     pub source_layers: Vec<usize>,
     /// The direction, not normalised: `[hidden_T]`, finite, norm above 0.
     pub direction: Vec<f32>,
-    /// Mean L2 norm of the target's stream at this layer, as the map knows it.
+    /// Mean L2 norm of the target's stream at this layer, as the map's file states it.
     pub mean_norm: f64,
     /// Held-out R² of the map that it went through.
     pub r2: f64,
@@ -111,15 +114,15 @@ impl MapFile {
     /// Carries a vector of the map's source over to its target.
     ///
     /// A target layer gets a direction if a pair reaches it whose source layers are all in the vector: with `v` the
-    /// vector's directions there (as they were found, not normalised), concatenated in the pair's order, `A v`, or
-    /// `A v + p` for [`OffsetRule::Affine`]. Of several such pairs it is the one with the highest held-out R² that
-    /// counts, of equals the first.
+    /// vector's directions there (as they were found, not normalised), concatenated in the pair's order, `A v`, or `A v
+    /// + p` for [`OffsetRule::Affine`]. Of several such pairs the one with the highest held-out R² is used, the first
+    /// of equal ones.
     ///
-    /// With `check_fingerprint` false, a vector of another model of the same sizes will do.
+    /// With `check_fingerprint` false, a vector of another model of the same sizes is accepted.
     ///
     /// # Errors
     ///
-    /// See [`ApplyError`]; its variants are looked for in their order.
+    /// See [`ApplyError`]; its variants are checked in their order.
     pub fn apply(
         &self,
         vector: &VectorFile,
@@ -137,7 +140,8 @@ impl MapFile {
         })
     }
 
-    /// The layers that [`apply`](Self::apply) gives a direction, to be carried over one by one: nothing is multiplied yet.
+    /// The layers at which [`apply`](Self::apply) gives a direction, to be carried over one at a time. Nothing is
+    /// multiplied yet.
     ///
     /// # Errors
     ///
@@ -187,7 +191,7 @@ impl MapFile {
     }
 }
 
-/// Where a vector comes to through a map ([`MapFile::reach`]).
+/// The target layers that a vector reaches through a map ([`MapFile::reach`]).
 pub struct Reach<'a> {
     vector: &'a VectorFile,
     /// By target layer, one at least.
@@ -210,9 +214,9 @@ impl Reach<'_> {
         Some(best.target_layer)
     }
 
-    /// The direction at one of the [`layers`](Self::layers); `None` at another. Costs a product with the pair's matrix, or
-    /// two with its factors, and the first time of a pair in a file a look at all of its weights; those of other pairs
-    /// aren't read.
+    /// The direction at one of the [`layers`](Self::layers); `None` at another. Costs one product with the pair's
+    /// matrix, or two with its factors. The first use of a pair in a file also checks all of its weights; those of
+    /// other pairs aren't read.
     ///
     /// # Errors
     ///
@@ -279,7 +283,7 @@ impl MappedVector {
         &self.target
     }
 
-    /// A vector file in the target's space, which can be used wherever a native one can.
+    /// A vector file in the target's space, which can be used wherever a native vector can.
     ///
     /// Concept, token position and number of pairs stay what they were; the method says that it was mapped, and how.
     /// `map` is the map's name and `map_sha256` the SHA-256 of its TOML file; `provenance` says how this file came to

@@ -1,4 +1,4 @@
-//! What is checked of all pairs together.
+//! Checks of all pairs together.
 
 use std::collections::BTreeSet;
 

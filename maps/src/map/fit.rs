@@ -79,7 +79,7 @@ impl FitReport {
         ] {
             Problem::unless_counted(&field(key), rows)?;
             if rows < least {
-                return Err(Problem::value(field(key), rows, "1 at least"));
+                return Err(Problem::value(field(key), rows, "at least 1"));
             }
         }
         self.check_identity(field, comparable)?;

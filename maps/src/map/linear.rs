@@ -100,7 +100,7 @@ impl LinearMap {
         Self { matrices, bias }
     }
 
-    /// As one of the other two, by how many matrices there are.
+    /// An affine map of one matrix, or a low-rank map of two.
     pub(super) fn of(matrices: Vec<WeightMatrix>, bias: Vec<f32>) -> Self {
         Self { matrices, bias }
     }
@@ -113,12 +113,12 @@ impl LinearMap {
         }
     }
 
-    /// Values that it gives: rows of `A`.
+    /// Number of outputs: rows of `A`.
     pub fn rows(&self) -> usize {
         self.matrices.first().map_or(0, WeightMatrix::rows)
     }
 
-    /// Values that it takes: columns of `A`.
+    /// Number of inputs: columns of `A`.
     pub fn columns(&self) -> usize {
         self.matrices.last().map_or(0, WeightMatrix::columns)
     }
@@ -145,26 +145,26 @@ impl LinearMap {
         self.bytes_as(self.dtype())
     }
 
-    /// As [`bytes`](Self::bytes), once its matrices are of another dtype.
+    /// As [`bytes`](Self::bytes), with its matrices in another dtype.
     pub(super) fn bytes_as(&self, dtype: FloatDtype) -> u64 {
         let numbers = self.matrices.iter().map(|matrix| matrix.rows() * matrix.columns());
         (numbers.sum::<usize>() * dtype.bytes() + size_of_val(&self.bias[..])) as u64
     }
 
-    /// `A v`, each sum taken in `f64`: `[columns] -> [rows]`. How a difference of states moves.
+    /// `A v`, each sum taken in `f64`: `[columns] -> [rows]`. Maps a difference of states.
     ///
     /// # Panics
     ///
-    /// If `v` hasn't as many values as `A` has columns, or the factors of `A` don't fit each other.
+    /// If the length of `v` isn't the number of columns of `A`, or the shapes of the factors of `A` don't match.
     pub fn linear(&self, v: &[f32]) -> Vec<f32> {
         narrow(self.product(v))
     }
 
-    /// `A v + p`, each sum taken in `f64`: `[columns] -> [rows]`. How a state moves.
+    /// `A v + p`, each sum taken in `f64`: `[columns] -> [rows]`. Maps a state.
     ///
     /// # Panics
     ///
-    /// As [`linear`](Self::linear), or if the bias hasn't as many values as `A` has rows.
+    /// As [`linear`](Self::linear), or if the length of the bias isn't the number of rows of `A`.
     pub fn affine(&self, v: &[f32]) -> Vec<f32> {
         self.check_bias();
         let mut sums = self.product(v);
@@ -206,7 +206,7 @@ impl LinearMap {
         let first = factors.next().unwrap_or_default();
         AffineMap {
             weight: factors.fold(first, |left, right| {
-                // In f64, as `linear` has it.
+                // In f64, as in `linear`.
                 let product = left.map(f64::from) * right.map(f64::from);
                 product.map(|value| value as f32)
             }),

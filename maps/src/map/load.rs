@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::linear::{bias_name, check_rank, tensor_name};
-use super::pair_map::{PairMap, Stored, WeightsFile};
-use super::table::{ListedPair, Listing};
+use super::pair_map::{PairMap, StoredMap, WeightsFile};
+use super::table::{ListedPair, MapListing};
 use super::{LayerPair, MapFile, MapHeader, PairChecker};
 use crate::error::{FileError, Problem};
 use crate::store::{self, MAX_MAP_TOML_BYTES, WEIGHTS_ROLE, Weights};
@@ -14,9 +14,9 @@ use crate::tensor_file::TensorFile;
 
 pub(super) fn load(path: &Path) -> Result<MapFile, FileError> {
     let bytes = store::read_bytes(path, MAX_MAP_TOML_BYTES)?;
-    let listing = store::text(&bytes).and_then(Listing::parse);
+    let listing = store::text(&bytes).and_then(MapListing::parse);
     let checked = listing.and_then(|listing| check(&listing).map(|()| listing));
-    let Listing { header, weights, pairs } = checked.map_err(|problem| problem.within(path))?;
+    let MapListing { header, weights, pairs } = checked.map_err(|problem| problem.within(path))?;
 
     let open = |weights: &Weights| open(path, weights);
     let files = weights.iter().map(open).collect::<Result<Vec<_>, _>>()?;
@@ -35,7 +35,7 @@ pub(super) fn load(path: &Path) -> Result<MapFile, FileError> {
 }
 
 /// Checks all that the TOML file says, the tensors aside.
-fn check(listing: &Listing) -> Result<(), Problem> {
+fn check(listing: &MapListing) -> Result<(), Problem> {
     let header = &listing.header;
     header.check()?;
     let mut checker = PairChecker::default();
@@ -80,7 +80,7 @@ fn find(file: &Arc<WeightsFile>, index: usize, pair: ListedPair, header: &MapHea
         fit,
     } = pair;
     let shape = header.shape(source_layers.len());
-    let stored = Stored::find(file, index, kind, shape, dtype, sha256)?;
+    let stored = StoredMap::find(file, index, kind, shape, dtype, sha256)?;
     Ok(LayerPair {
         source_layers,
         target_layer,

@@ -1,4 +1,4 @@
-//! A matrix of weights in the dtype it's stored in, in memory or mapped from its file.
+//! A matrix of weights in its stored dtype, in memory or mapped from its file.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use nalgebra::{DMatrix, DMatrixView};
 use crate::dtype::{FloatDtype, PIECE, bf16_from_le_bytes};
 use crate::error::Problem;
 
-/// Sums of a row that are taken side by side, which keeps a processor's vector units busy. Fixed, so that a product has
-/// the same bits on every machine.
+/// Number of partial sums of a row, for the processor's vector units. Fixed, so that a product has the same bits on
+/// every machine.
 const LANES: usize = 32;
 
 /// Rows that are decoded at a time in a product with many states.
 const ROWS_AT_A_TIME: usize = 128;
 
-/// Bytes that [`WeightMatrix::pieces`] hands out at a time, at most.
+/// Maximum number of bytes of a piece of [`WeightMatrix::pieces`].
 const PIECE_BYTES: usize = 1 << 20;
 
-/// A matrix of weights: `[rows, columns]`, row by row, in the dtype it's stored in. Numbers become `f32` when they are
-/// used, a piece at a time.
+/// A matrix of weights: `[rows, columns]`, row by row, in its stored dtype. Numbers are converted to `f32` when they
+/// are used, a piece at a time.
 #[derive(Clone)]
 pub struct WeightMatrix {
     rows: usize,
@@ -54,7 +54,7 @@ impl WeightMatrix {
         }
     }
 
-    /// A matrix whose bytes are mapped from a file; they are as many as shape and dtype say.
+    /// A matrix whose bytes are mapped from a file. Their number must match shape and dtype.
     pub(super) fn mapped(rows: usize, columns: usize, dtype: FloatDtype, bytes: Mmap) -> Self {
         debug_assert_eq!(bytes.len(), rows * columns * dtype.bytes());
         let storage = Storage::File(Arc::new(bytes));
@@ -129,7 +129,7 @@ impl WeightMatrix {
         match self.dtype {
             FloatDtype::F32 => dot(bytes.as_chunks().0, v, f32::from_le_bytes),
             FloatDtype::Bf16 => dot(bytes.as_chunks().0, v, bf16_from_le_bytes),
-            // `half` converts slices fast, single numbers not.
+            // `half` converts slices fast, but not single numbers.
             FloatDtype::F16 => {
                 let mut numbers = [0.0; PIECE];
                 let pieces = bytes.chunks(PIECE * self.dtype.bytes()).zip(v.chunks(PIECE));
@@ -173,7 +173,7 @@ impl WeightMatrix {
         products
     }
 
-    /// Hands out its bytes in a dtype, in order, a piece of 1 MiB at most at a time.
+    /// Calls `take` with its bytes in a dtype, in order, in pieces of at most 1 MiB.
     ///
     /// # Errors
     ///

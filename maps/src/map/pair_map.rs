@@ -1,4 +1,4 @@
-//! A pair's map, in memory or in a file that it's read from when it's used.
+//! A pair's map, in memory or in a file that is read when the map is used.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,43 +13,43 @@ use crate::dtype::FloatDtype;
 use crate::error::{FileError, Problem};
 use crate::tensor_file::TensorFile;
 
-/// The map of a pair of layers: in memory, or in a file, from which it's read when it's used.
+/// The map of a pair of layers: in memory, or in a file that is read when the map is used.
 ///
-/// What it is (kind, shape, dtype, bytes) is known without reading it. [`load`](Self::load) gives the map itself.
+/// Kind, shape, dtype and size are known without reading it. [`load`](Self::load) returns the map itself.
 #[derive(Debug, Clone)]
-pub struct PairMap(Place);
+pub struct PairMap(Location);
 
 #[derive(Debug, Clone)]
-enum Place {
+enum Location {
     Memory(Arc<LinearMap>),
-    File(Arc<Stored>),
+    File(Arc<StoredMap>),
 }
 
 /// A map in a file.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredMap {
     file: Arc<WeightsFile>,
     kind: MapKind,
     rows: usize,
     columns: usize,
     dtype: FloatDtype,
-    /// Where its matrices are in the file.
+    /// The byte ranges of its matrices in the file.
     matrices: Vec<Range<usize>>,
     bias: Range<usize>,
-    /// Which pair it is, for messages.
+    /// The pair's number, for messages.
     pair: usize,
-    /// The hash of its tensors' bytes; `None` in version 1 of the format, where the file's hash says it for all pairs.
+    /// The hash of its tensors' bytes; `None` in version 1 of the format, which only has a hash of the whole file.
     sha256: Option<String>,
-    /// Whether the tensors have been hashed, and their numbers looked at, with good result.
+    /// Whether the tensors' hash and numbers have been checked and are right.
     checked: AtomicBool,
 }
 
-/// A file of weights, and the hash that the TOML file states of it.
+/// A weights file, and its hash in the TOML file.
 #[derive(Debug)]
 pub(super) struct WeightsFile {
     pub(super) tensors: TensorFile,
     pub(super) sha256: String,
-    /// Whether the whole file has been hashed with good result.
+    /// Whether the hash of the whole file has been checked and is right.
     checked: AtomicBool,
 }
 
@@ -63,7 +63,7 @@ impl WeightsFile {
         }
     }
 
-    /// Checks the whole file's hash, whether that was done before or not.
+    /// Checks the whole file's hash, even if that was done before.
     pub(super) fn verify(&self) -> Result<(), FileError> {
         let found = self.tensors.sha256()?;
         if found != self.sha256 {
@@ -75,8 +75,8 @@ impl WeightsFile {
     }
 }
 
-impl Stored {
-    /// Finds pair number `pair` in a file; nothing but the header is read.
+impl StoredMap {
+    /// Finds pair number `pair` in a file; only the header is read.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Stored {
             .map(|bytes| f32::from_le_bytes(*bytes))
             .collect();
         let map = LinearMap::of(matrices, bias);
-        // Two threads may both do it; neither is told before it's done.
+        // Two threads may both check; each returns only after its own check.
         if !self.checked.load(Ordering::Relaxed) {
             self.check(&map)?;
             self.checked.store(true, Ordering::Relaxed);
@@ -154,78 +154,78 @@ impl Stored {
 }
 
 impl PairMap {
-    pub(super) fn stored(stored: Stored) -> Self {
-        Self(Place::File(Arc::new(stored)))
+    pub(super) fn stored(stored: StoredMap) -> Self {
+        Self(Location::File(Arc::new(stored)))
     }
 
-    /// The map itself. One in a file is mapped into memory, and its pages stay there while what is returned lives; the
-    /// first time, its hash and its numbers are checked, which reads all of it.
+    /// The map itself. A map in a file is mapped into memory while the returned value lives. The first call checks its
+    /// hash and its numbers, which reads all of it.
     ///
-    /// The file of a [`MapFile`](super::MapFile) stays open, so that the map can be read even if another file has taken
-    /// its place since. steermap never changes a file of weights that is there; one that others write to in place, or
-    /// cut short, while its map is in use gives wrong numbers or ends the process.
+    /// The file of a [`MapFile`](super::MapFile) stays open, so the map can be read even if another file has replaced
+    /// it since. steermap never changes an existing weights file. If another program writes to it in place or cuts it
+    /// short while the map is in use, the numbers are wrong or the process ends.
     ///
     /// # Errors
     ///
-    /// Of a map in a file: [`FileError::Read`], and [`FileError::Invalid`] for tensors other than stated
-    /// ([`Problem::PairSha256`], in version 1 [`Problem::Sha256`]), numbers that are none ([`Problem::NotFinite`]), or a
-    /// file that was cut short after it was opened ([`Problem::Safetensors`]).
+    /// For a map in a file: [`FileError::Read`], and [`FileError::Invalid`] for tensors with another hash
+    /// ([`Problem::PairSha256`], in version 1 [`Problem::Sha256`]), numbers that are not finite
+    /// ([`Problem::NotFinite`]), or a file that was cut short after it was opened ([`Problem::Safetensors`]).
     pub fn load(&self) -> Result<Arc<LinearMap>, FileError> {
         match &self.0 {
-            Place::Memory(map) => Ok(Arc::clone(map)),
-            Place::File(stored) => stored.load().map(Arc::new),
+            Location::Memory(map) => Ok(Arc::clone(map)),
+            Location::File(stored) => stored.load().map(Arc::new),
         }
     }
 
     /// How `A` is stored.
     pub fn kind(&self) -> MapKind {
         match &self.0 {
-            Place::Memory(map) => map.kind(),
-            Place::File(stored) => stored.kind,
+            Location::Memory(map) => map.kind(),
+            Location::File(stored) => stored.kind,
         }
     }
 
-    /// Values that it gives: rows of `A`.
+    /// Number of outputs: rows of `A`.
     pub fn rows(&self) -> usize {
         match &self.0 {
-            Place::Memory(map) => map.rows(),
-            Place::File(stored) => stored.rows,
+            Location::Memory(map) => map.rows(),
+            Location::File(stored) => stored.rows,
         }
     }
 
-    /// Values that it takes: columns of `A`.
+    /// Number of inputs: columns of `A`.
     pub fn columns(&self) -> usize {
         match &self.0 {
-            Place::Memory(map) => map.columns(),
-            Place::File(stored) => stored.columns,
+            Location::Memory(map) => map.columns(),
+            Location::File(stored) => stored.columns,
         }
     }
 
     /// The dtype of its matrices (the bias is `f32` in all maps).
     pub fn dtype(&self) -> FloatDtype {
         match &self.0 {
-            Place::Memory(map) => map.dtype(),
-            Place::File(stored) => stored.dtype,
+            Location::Memory(map) => map.dtype(),
+            Location::File(stored) => stored.dtype,
         }
     }
 
     /// Bytes of all its numbers, bias included.
     pub fn bytes(&self) -> u64 {
         match &self.0 {
-            Place::Memory(map) => map.bytes(),
-            Place::File(stored) => {
+            Location::Memory(map) => map.bytes(),
+            Location::File(stored) => {
                 let tensors = stored.matrices.iter().chain([&stored.bias]);
                 tensors.map(|range| range.len() as u64).sum()
             }
         }
     }
 
-    /// Checks all that is known without reading it: that its `A` is `[rows, columns]`, as pair number `pair`.
+    /// Checks without reading the map that its `A` is `[rows, columns]`, as pair number `pair`.
     pub(super) fn check_shape(&self, pair: usize, rows: usize, columns: usize) -> Result<(), Problem> {
         match &self.0 {
-            Place::Memory(map) => map.check_shape(pair, rows, columns),
-            Place::File(stored) if (stored.rows, stored.columns) == (rows, columns) => Ok(()),
-            Place::File(stored) => Err(Problem::Shape {
+            Location::Memory(map) => map.check_shape(pair, rows, columns),
+            Location::File(stored) if (stored.rows, stored.columns) == (rows, columns) => Ok(()),
+            Location::File(stored) => Err(Problem::Shape {
                 tensor: tensor_name(pair, "weight"),
                 found: vec![stored.rows, stored.columns],
                 expected: vec![rows, columns],
@@ -233,16 +233,16 @@ impl PairMap {
         }
     }
 
-    /// Checks the numbers of a map in memory; those of one in a file are checked when it's used.
+    /// Checks the numbers of a map in memory; those of a map in a file are checked when it is used.
     pub(super) fn check_numbers(&self, pair: usize) -> Result<(), Problem> {
         match &self.0 {
-            Place::Memory(map) => map.check_numbers(pair, map.dtype()),
-            Place::File(_) => Ok(()),
+            Location::Memory(map) => map.check_numbers(pair, map.dtype()),
+            Location::File(_) => Ok(()),
         }
     }
 }
 
-/// The SHA-256 of a map's numbers as a file with matrices of this dtype has them: its matrices, then its bias.
+/// The SHA-256 of a map's numbers as they are stored with matrices of this dtype: the matrices, then the bias.
 pub(super) fn sha256_of(map: &LinearMap, dtype: FloatDtype) -> String {
     let mut hash = Sha256::new();
     for matrix in map.matrices() {
@@ -258,7 +258,7 @@ pub(super) fn sha256_of(map: &LinearMap, dtype: FloatDtype) -> String {
 
 impl From<LinearMap> for PairMap {
     fn from(map: LinearMap) -> Self {
-        Self(Place::Memory(Arc::new(map)))
+        Self(Location::Memory(Arc::new(map)))
     }
 }
 

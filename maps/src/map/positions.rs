@@ -18,13 +18,13 @@ pub struct Positions {
     pub unmatched_target: u64,
     /// Left out as special tokens.
     pub special: u64,
-    /// Left out as the first of their text, where states are of another size.
+    /// Left out as the first of their text, where the norms of states differ.
     pub first: u64,
     /// Left out for their norm.
     pub outliers: u64,
     /// The rule by which positions were paired and left out, in words.
     pub rule: String,
-    /// The same as data, so that others can leave out what the fit left out. Older maps lack it.
+    /// The same rules as data, so that an evaluation can leave out what the fit left out. Older maps lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<PositionRules>,
 }

@@ -23,29 +23,29 @@ const NOTHING_OF_AFFINE: &str = "nothing, as kind is \"affine\"";
 /// The keys of all matrices that a pair of any kind may have.
 const MATRICES: [&str; 3] = ["weight", "left", "right"];
 
-/// What a TOML file of whatever version says.
-pub(super) struct Listing {
+/// The content of a TOML file of any version.
+pub(super) struct MapListing {
     pub(super) header: MapHeader,
     /// The files of weights.
     pub(super) weights: Vec<Weights>,
     pub(super) pairs: Vec<ListedPair>,
 }
 
-/// What a TOML file of whatever version says of a pair.
+/// A pair in a TOML file of any version.
 pub(super) struct ListedPair {
     pub(super) source_layers: Vec<usize>,
     pub(super) target_layer: usize,
     pub(super) kind: MapKind,
     pub(super) dtype: FloatDtype,
-    /// Which of the files of weights it's in.
+    /// Index of its weights file.
     pub(super) file: usize,
     /// The hash of its tensors; version 1 has none.
     pub(super) sha256: Option<String>,
     pub(super) fit: FitReport,
 }
 
-impl Listing {
-    /// Reads a TOML file's text. What it says of kinds, tensors and hashes is checked; the rest isn't yet.
+impl MapListing {
+    /// Reads a TOML file's text. Kinds, tensors and hashes are checked; the rest isn't yet.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         let found = store::parse_format(text)?;
         match found.as_ref().and_then(toml::Value::as_str) {
@@ -56,27 +56,27 @@ impl Listing {
     }
 }
 
-/// The kinds of map that a version of the format knows, and how a message lists them.
-struct Kinds {
+/// The kinds of map in a version of the format, and how a message lists them.
+struct KnownKinds {
     known: &'static [&'static str],
     expected: &'static str,
 }
 
-const KINDS: Kinds = Kinds {
+const KINDS: KnownKinds = KnownKinds {
     known: &[AFFINE, LOW_RANK],
     expected: "\"affine\" or \"low-rank\", the kinds that this version of steermap knows",
 };
 
-impl Kinds {
+impl KnownKinds {
     fn unknown(&self, pair: usize, found: String) -> Problem {
         let expected = self.expected;
         Problem::Kind { pair, found, expected }
     }
 }
 
-/// Reads a text whose pairs must be of these kinds. If it can't be read and a pair is of another kind, it's that which
-/// is wrong: a map of a later kind has other keys.
-fn parse_pairs<T: serde::de::DeserializeOwned>(text: &str, kinds: Kinds) -> Result<T, Problem> {
+/// Reads a text whose pairs must be of these kinds. If it can't be read and a pair is of another kind, the error is
+/// that kind, since maps of a later kind have other keys.
+fn parse_pairs<T: serde::de::DeserializeOwned>(text: &str, kinds: KnownKinds) -> Result<T, Problem> {
     #[derive(Deserialize)]
     struct Pairs {
         #[serde(default)]
@@ -108,7 +108,7 @@ pub(super) struct MapTable {
     format: String,
     source: ModelTable,
     target: ModelTable,
-    /// None at all is found when a pair names one.
+    /// If there are none, the first pair that names one is an error.
     #[serde(default)]
     weights: Vec<Weights>,
     /// None at all is a [`Problem::NoPairs`], with a better message than a missing key's.
@@ -157,13 +157,13 @@ impl MapTable {
         }
     }
 
-    fn list(self) -> Result<Listing, Problem> {
+    fn list(self) -> Result<MapListing, Problem> {
         let files = self.weights.len();
         let pairs = self.pair.into_iter().enumerate();
         let pairs = pairs
             .map(|(index, pair)| pair.list(index, files))
             .collect::<Result<_, _>>()?;
-        Ok(Listing {
+        Ok(MapListing {
             header: header(self.source, self.target, self.provenance, self.positions),
             weights: self.weights,
             pairs,
@@ -205,7 +205,7 @@ impl PairTable {
         }
     }
 
-    /// Bytes that it takes in a TOML file; `path` is that file's.
+    /// Its size in the TOML file at `path`, in bytes.
     pub(super) fn text_bytes(&self, path: &Path) -> Result<u64, FileError> {
         #[derive(Serialize)]
         struct Alone<'a> {
@@ -255,7 +255,7 @@ impl PairTable {
     }
 }
 
-/// The names of a pair's `weight`, `left` and `right`, as far as its kind has them.
+/// The names of a pair's `weight`, `left` and `right`; `None` where its kind has no such tensor.
 fn matrix_names(kind: MapKind, pair: usize) -> [Option<String>; 3] {
     let matrices = kind.matrices(0, 0);
     MATRICES.map(|key| {

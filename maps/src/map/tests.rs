@@ -484,7 +484,7 @@ fn wrong_layers_and_names() {
     );
     assert_eq!(
         message("source_layers = [14]", "source_layers = []"),
-        "pair.0.source_layers: found [], expected one layer at least"
+        "pair.0.source_layers: found [], expected at least one layer"
     );
     assert_eq!(
         message("source_layers = [15]", "source_layers = [14]"),

@@ -48,12 +48,12 @@ pub struct MapWriter {
     header: MapHeader,
     /// How many pairs were announced.
     announced: usize,
-    /// The dtype to write in; `None` keeps each pair's own.
+    /// The dtype of the matrices; `None` keeps that of each pair.
     dtype: Option<FloatDtype>,
     file_bytes: u64,
     checker: PairChecker,
     pairs: Vec<PairTable>,
-    /// Bytes that the TOML file will have, the list of files aside.
+    /// Bytes of the TOML file so far, without the list of weights files.
     text_bytes: u64,
     /// The file that is being written; `None` after a failed write.
     current: Option<TensorWriter<NamedTempFile>>,
@@ -67,8 +67,8 @@ impl MapWriter {
     ///
     /// # Errors
     ///
-    /// [`FileError::Name`] if the path isn't one for a TOML file, [`FileError::NotAFile`] if there is something else,
-    /// [`FileError::Write`] if the folder can't be written to, [`FileError::Invalid`] for a header that
+    /// [`FileError::Name`] if the path isn't one for a TOML file, [`FileError::NotAFile`] if it is a folder or the
+    /// like, [`FileError::Write`] if the folder isn't writable, [`FileError::Invalid`] for a header that
     /// [`MapFile::new`] refuses.
     pub fn create(path: &Path, header: MapHeader, pairs: usize) -> Result<Self, FileError> {
         header.check().map_err(|problem| problem.within(path))?;
@@ -76,7 +76,7 @@ impl MapWriter {
         if path.exists() && !path.is_file() {
             return Err(FileError::NotAFile {
                 path: path.to_owned(),
-                role: "a TOML file to replace, or nothing,",
+                role: "a TOML file to replace, or nothing",
             });
         }
         let table = MapTable::new(header.clone(), Vec::new(), Vec::new());
@@ -98,27 +98,27 @@ impl MapWriter {
         Ok(writer)
     }
 
-    /// Writes all matrices in one dtype; without this each pair keeps its own. Biases are `f32` in any case.
+    /// Writes all matrices in one dtype; without this each pair keeps its dtype. Biases are always `f32`.
     pub fn with_dtype(mut self, dtype: FloatDtype) -> Self {
         self.dtype = Some(dtype);
         self
     }
 
-    /// Begins another file of weights when the next pair would take the last one beyond this size, in place of
+    /// Begins another weights file when the next pair would make the current one larger than this, instead of
     /// [`MAX_FILE_BYTES`].
     pub fn with_file_bytes(mut self, bytes: u64) -> Self {
         self.file_bytes = bytes;
         self
     }
 
-    /// Writes a pair's weights. It has the next number, from 0 on.
+    /// Writes a pair's weights. Pairs are numbered from 0 in the order of these calls.
     ///
     /// # Errors
     ///
-    /// What [`MapFile::new`] refuses, for a pair that is then left out; a number that the dtype can't hold
-    /// ([`Problem::BeyondDtype`](crate::Problem::BeyondDtype)), and what [`PairMap::load`](super::PairMap::load) says of
-    /// one in a file, likewise; [`FileError::TooLarge`] if the TOML file would be too large to load; and
-    /// [`FileError::Write`], after which the writer writes nothing more.
+    /// The pair is left out if [`MapFile::new`] would refuse it, if the dtype can't hold one of its numbers
+    /// ([`Problem::BeyondDtype`](crate::Problem::BeyondDtype)), or if [`PairMap::load`](super::PairMap::load) fails.
+    /// [`FileError::TooLarge`] if the TOML file would be too large to load. [`FileError::Write`], after which the
+    /// writer writes nothing more.
     pub fn push(&mut self, pair: &LayerPair) -> Result<(), FileError> {
         let index = self.pairs.len();
         let map = pair.map.load()?;
@@ -162,7 +162,7 @@ impl MapWriter {
         MapFile::load(&self.path)
     }
 
-    /// Begins another file if a pair of this many bytes needs one.
+    /// Begins another file if a pair of this many bytes doesn't fit into the current one.
     fn make_room(&mut self, bytes: u64) -> Result<(), FileError> {
         let Some(current) = &self.current else {
             return Err(self.failed_before());

@@ -22,7 +22,7 @@ pub(crate) struct Layout {
 pub(crate) fn header_length(first: &[u8], file: u64) -> Result<usize, Problem> {
     let broken = |message: String| Err(Problem::Safetensors { message });
     let Some(length) = first.first_chunk() else {
-        return broken(format!("{file} bytes, expected {LENGTH_BYTES} at least"));
+        return broken(format!("{file} bytes, expected at least {LENGTH_BYTES}"));
     };
     let length = u64::from_le_bytes(*length);
     let follow = file.saturating_sub(LENGTH_BYTES as u64);
@@ -32,7 +32,7 @@ pub(crate) fn header_length(first: &[u8], file: u64) -> Result<usize, Problem> {
     match usize::try_from(length) {
         Ok(length) if length <= MAX_HEADER_BYTES => Ok(length),
         _ => broken(format!(
-            "a header of {length} bytes, expected {MAX_HEADER_BYTES} at most"
+            "a header of {length} bytes, expected at most {MAX_HEADER_BYTES}"
         )),
     }
 }

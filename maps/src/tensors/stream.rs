@@ -97,7 +97,7 @@ impl<W: Write + Seek> TensorWriter<W> {
         if header.len() > room {
             let length = header.len();
             return Err(io::Error::other(format!(
-                "a header of {length} bytes, expected {room} at most"
+                "a header of {length} bytes, expected at most {room}"
             )));
         }
         header.resize(room, b' ');

@@ -1,4 +1,4 @@
-//! Where a mapped vector came from: the table `[mapped]` of a vector file.
+//! The origin of a mapped vector: the table `[mapped]` of a vector file.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::digest;
 use crate::error::Problem;
 use crate::offset::OffsetRule;
 
-/// Which vector became this one, through which map. A vector found on the model itself has none of this.
+/// The vector and the map that a mapped vector was made from. A vector found on the model itself has no such origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapped {
     /// Name of the map.
@@ -21,8 +21,8 @@ pub struct Mapped {
     pub source_fingerprint: String,
     /// How the directions went through the map.
     pub offset: OffsetRule,
-    /// For every layer of the vector, the source model's layers that its direction was made from: one at least, none
-    /// twice, in the map's order.
+    /// For every layer of the vector, the source layers that its direction was made from: at least one, none twice, in
+    /// the map's order.
     pub source_layers: BTreeMap<usize, Vec<usize>>,
 }
 

@@ -612,7 +612,7 @@ fn what_is_said_of_a_map_is_checked() {
             },
         ),
         (
-            "source_layers of layer 9: found [], expected one layer at least",
+            "source_layers of layer 9: found [], expected at least one layer",
             |mapped| {
                 mapped.source_layers.insert(9, vec![]);
             },

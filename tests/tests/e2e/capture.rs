@@ -224,7 +224,7 @@ fn ctrl_c_keeps_what_was_captured() {
         std::thread::yield_now();
     }
     let errors = interrupted(child);
-    assert!(errors.contains("the same command goes on"), "{errors}");
+    assert!(errors.contains("run the same command to continue"), "{errors}");
     let kept = Activations::open(&out).unwrap();
     assert!(!kept.index().complete && !kept.windows().is_empty());
     // Unfinished activations are not fitted from.
@@ -238,7 +238,7 @@ fn ctrl_c_keeps_what_was_captured() {
     ];
     let map = text(&dir.path().join("map.toml"));
     let refused = error_of(&run("mapper", &[&fit[..], &[&map]].concat()));
-    assert!(refused.contains("has not ended"), "{refused}");
+    assert!(refused.contains("an unfinished capture"), "{refused}");
     let whole = printed(&capture(SOURCE, &corpus, &out, &more));
     let windows = Activations::open(&out).unwrap().windows().len();
     assert!(windows > kept.windows().len() && whole.contains("windows"), "{whole}");
@@ -341,7 +341,7 @@ fn what_was_captured_before_the_engine_failed_is_kept() {
     let kept = Activations::open(&out).unwrap();
     let windows = kept.windows().len();
     assert!(windows > 0 && !kept.index().complete, "{windows} windows: {error}");
-    // Mended, the same command goes on.
+    // With the input corrected, the same command continues.
     std::fs::write(&corpus, before + &line("a cat here")).unwrap();
     printed(&run(&corpus));
     let whole = Activations::open(&out).unwrap();

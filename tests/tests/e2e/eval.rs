@@ -15,7 +15,9 @@ use steermap_mapper::session::{ModelSource, Session};
 use steermap_mapper::statistics::{mean, slope};
 use steermap_mapper::steerer::{LayerOffset, Steerer};
 use steermap_mapper::tasks;
-use steermap_report::result::{Control, ControlKind, Curve, Estimate, Evaluation, Kind, Outcome, Spread, TaskResult};
+use steermap_report::result::{
+    Control, ControlKind, Curve, Estimate, Evaluation, Outcome, Spread, SteeringKind, TaskResult,
+};
 use steermap_tests::eval::{
     EvalReference, ItemsReference, MAP, TaskReference, Through, changed, eval, identity, model, report, write_task,
     write_text,
@@ -86,7 +88,7 @@ fn control(task: &TaskResult, kind: ControlKind) -> &Control {
     found.unwrap_or_else(|| panic!("{}: no control {kind:?}", task.name))
 }
 
-fn curve(task: &TaskResult, kind: Kind) -> &Curve {
+fn curve(task: &TaskResult, kind: SteeringKind) -> &Curve {
     let found = task.curves.iter().find(|curve| curve.kind == kind);
     found.unwrap_or_else(|| panic!("{}: no curve of {kind:?}", task.name))
 }
@@ -234,7 +236,7 @@ fn steers(found: &TaskResult, expected: &TaskReference, reference: &EvalReferenc
 
     // Sizes differ, so nothing is steered with an unmapped vector.
     assert_eq!(found.curves.len(), 2, "{name}");
-    for (kind, label) in [(Kind::Native, "native"), (Kind::Mapped, "mapped")] {
+    for (kind, label) in [(SteeringKind::Native, "native"), (SteeringKind::Mapped, "mapped")] {
         let (found, expected) = (curve(found, kind), &expected.curves[label]);
         let what = format!("{name}, {label}");
         estimated(&found.slope, expected.slope, SLOPE * expected.slope.abs(), &what);
@@ -272,7 +274,7 @@ fn steers(found: &TaskResult, expected: &TaskReference, reference: &EvalReferenc
         "{name}"
     );
     // Over the alphas that random directions were measured at.
-    let native = curve(found, Kind::Native);
+    let native = curve(found, SteeringKind::Native);
     let at = |alpha: &f64| native.mean[place(&found.alphas, *alpha)];
     let means: Vec<f64> = found.random.alphas.iter().map(at).collect();
     let native = slope(&found.random.alphas, &means).unwrap();
@@ -471,32 +473,32 @@ fn continues(found: &Evaluation, reference: &EvalReference) {
     // Both prompts without steering, and some with it.
     assert!(compared > 8, "{compared} texts compared");
     // The alphas above 0 in four steps, of both vectors and of control vectors; unsteered; and asked for in the prompt.
-    let alphas = |kind: Kind| -> Vec<f64> {
+    let alphas = |kind: SteeringKind| -> Vec<f64> {
         let of_kind = generation.settings.iter().filter(|setting| setting.kind == kind);
         of_kind.map(|setting| setting.alpha).collect()
     };
-    for kind in [Kind::Native, Kind::Mapped, Kind::MappedRandom] {
+    for kind in [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::MappedRandom] {
         assert_eq!(alphas(kind), [0.06, 0.1, 0.16, 0.2]);
     }
     assert_eq!(
-        (alphas(Kind::Unsteered), alphas(Kind::Prompted)),
+        (alphas(SteeringKind::Unsteered), alphas(SteeringKind::Prompted)),
         (vec![0.0], vec![0.0])
     );
     assert_eq!(generation.texts.len(), 14 * 2 * expected.prompts.len());
     let chosen = generation
         .chosen
         .iter()
-        .find(|chosen| chosen.kind == Kind::Mapped)
+        .find(|chosen| chosen.kind == SteeringKind::Mapped)
         .unwrap();
     let best = |alpha: f64| {
         let of = generation
             .settings
             .iter()
-            .find(|setting| (setting.kind, setting.alpha) == (Kind::Mapped, alpha));
+            .find(|setting| (setting.kind, setting.alpha) == (SteeringKind::Mapped, alpha));
         of.unwrap().finding.score
     };
     assert!(
-        alphas(Kind::Mapped)
+        alphas(SteeringKind::Mapped)
             .into_iter()
             .all(|alpha| best(alpha) <= best(chosen.alpha))
     );
@@ -691,7 +693,7 @@ fn a_map_from_a_model_to_itself_retains_everything() {
         close(task.pearson.mean, 1.0, SHARE, name);
         close(task.mse.mean, 0.0, PROPENSITY, name);
         // Sizes agree, so the unmapped vector is measured too: here it is the same one.
-        let (mapped, unmapped) = (curve(task, Kind::Mapped), curve(task, Kind::Unmapped));
+        let (mapped, unmapped) = (curve(task, SteeringKind::Mapped), curve(task, SteeringKind::Unmapped));
         close_all(&unmapped.mean, &mapped.mean, PROPENSITY, name);
         assert_eq!(
             task.verdict.outcome,

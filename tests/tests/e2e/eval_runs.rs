@@ -294,7 +294,7 @@ fn ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on() {
         std::thread::yield_now();
     }
     let text = interrupted(child);
-    assert!(text.contains("the same command goes on"), "{text}");
+    assert!(text.contains("run the same command to continue"), "{text}");
     assert!(report(&stopped).is_none());
 
     printed(&command(&stopped).output().unwrap());

@@ -14,7 +14,7 @@ use steermap_mapper::behaviour::{Choices, cosine};
 use steermap_mapper::collect::header::Shard;
 use steermap_mapper::collect::rows::Rules;
 use steermap_mapper::collect::side::SideSource;
-use steermap_mapper::collect::{CollectJob, Collected, Outcome};
+use steermap_mapper::collect::{CollectJob, CollectOutcome, Collected};
 use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::layer_pairs::PairSelection;
 use steermap_mapper::layers::LayerSelection;
@@ -63,7 +63,7 @@ fn job(source: &Session, target: &Session, stories: usize, pairs: PairSelection,
 async fn fit(source: &Session, target: &Session, stories: usize, pairs: PairSelection) -> (MapFile, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let job = job(source, target, stories, pairs, dir.path());
-    let Outcome::Whole(collected) = job.run_on(source, target, &AtomicBool::new(false)).await.unwrap() else {
+    let CollectOutcome::Whole(collected) = job.run_on(source, target, &AtomicBool::new(false)).await.unwrap() else {
         panic!("nobody stopped it");
     };
     let job = MapJob {
@@ -83,18 +83,18 @@ async fn a_run_that_is_asked_to_stop_keeps_the_texts_that_ran() {
     let dir = tempfile::tempdir().unwrap();
     let job = job(&model, &model, 200, PairSelection::RelativeDepth, dir.path());
     let stopped = job.run_on(&model, &model, &AtomicBool::new(true)).await.unwrap();
-    assert!(matches!(stopped, Outcome::Stopped));
+    assert!(matches!(stopped, CollectOutcome::Stopped));
     let kept = Collected::load(&job.checkpoint).unwrap();
     let documents = kept.header.counts().documents;
     assert!(documents > 0 && documents < 200, "{documents}");
     assert!(kept.header.counts().rows > documents);
     let whole = job.run_on(&model, &model, &AtomicBool::new(false)).await.unwrap();
-    let Outcome::Whole(whole) = whole else {
+    let CollectOutcome::Whole(whole) = whole else {
         panic!("nobody stopped it")
     };
     std::fs::remove_file(&job.checkpoint).unwrap();
     let afresh = job.run_on(&model, &model, &AtomicBool::new(false)).await.unwrap();
-    let Outcome::Whole(afresh) = afresh else {
+    let CollectOutcome::Whole(afresh) = afresh else {
         panic!("nobody stopped it")
     };
     assert_eq!(whole.header.counts(), afresh.header.counts());

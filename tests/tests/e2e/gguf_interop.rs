@@ -142,8 +142,8 @@ fn mistakes_change_nothing_and_say_why() {
     std::fs::write(dir.path().join("old.gguf"), "old").unwrap();
     let error = |from: &str, to: &str, more: &[&str]| error_of(&convert(dir.path(), from, to, more));
     for (from, to, more, expected) in [
-        ("test.toml", "new.toml", &[][..], "expected a .toml to a .gguf"),
-        ("good.gguf", "new.gguf", &[], "expected a .toml to a .gguf"),
+        ("test.toml", "new.toml", &[][..], "expected .toml to .gguf"),
+        ("good.gguf", "new.gguf", &[], "expected .toml to .gguf"),
         ("test.toml", "old.gguf", &[], "hint: found nothing"),
         ("test.toml", "old.gguf", &other, "model: found the fingerprint"),
         (

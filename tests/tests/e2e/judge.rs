@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use steermap_report::result::{Evaluation, GeneratedText, Generation, Kind};
+use steermap_report::result::{Evaluation, GeneratedText, Generation, SteeringKind};
 use steermap_tests::eval::{MAP, eval, report, write_task, write_text};
 use steermap_tests::maps::printed;
 use steermap_tests::project;
@@ -204,15 +204,15 @@ fn a_judge_scores_every_text_by_the_rubric() {
         let mean = scores.iter().sum::<f64>() / scores.len() as f64;
         assert!((chosen.judged.unwrap().value - mean).abs() < 1e-12, "{:?}", chosen.kind);
     }
-    let kinds: Vec<Kind> = generation(&found).chosen.iter().map(|chosen| chosen.kind).collect();
+    let kinds: Vec<SteeringKind> = generation(&found).chosen.iter().map(|chosen| chosen.kind).collect();
     assert_eq!(
         kinds,
         [
-            Kind::Unsteered,
-            Kind::Native,
-            Kind::Mapped,
-            Kind::MappedRandom,
-            Kind::Prompted
+            SteeringKind::Unsteered,
+            SteeringKind::Native,
+            SteeringKind::Mapped,
+            SteeringKind::MappedRandom,
+            SteeringKind::Prompted
         ]
     );
     for file in ["report.json", "report.html"] {
@@ -251,7 +251,8 @@ fn a_judge_that_is_busy_or_says_other_things_is_asked_again() {
         .filter(|text| text.judged.is_none())
         .count();
     assert_eq!(unjudged, TEXTS / 2);
-    let note = format!("the judge gave no scores for {unjudged} of {TEXTS} texts: they are in no mean of its scores");
+    let note =
+        format!("the judge gave no scores for {unjudged} of {TEXTS} texts: the means of its scores leave them out");
     assert!(found.notes.contains(&note), "{:?}", found.notes);
     assert!(
         generation(&found)

@@ -134,7 +134,7 @@ fn where_nothing_can_be_written_is_found_before_the_work() {
         for command in [&find[..], &["combine", "@test.toml", "--out", "/proc/a.toml"][..]] {
             let error = error_of(&mapper(folder, command));
             assert!(
-                error.contains("out: found the folder /proc, in which no file can be made"),
+                error.contains("out: found the folder /proc, in which no file can be created"),
                 "{error}"
             );
         }

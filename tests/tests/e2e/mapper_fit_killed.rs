@@ -117,7 +117,7 @@ fn ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on() {
         std::thread::yield_now();
     }
     let text = interrupted(child);
-    assert!(text.contains("the same command goes on from"), "{text}");
+    assert!(text.contains("run the same command to continue from"), "{text}");
     let output = command().output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -84,8 +84,8 @@ fn maps_of_every_rank_are_numpy_s() {
                     weight < tolerance && bias < tolerance,
                     "{at}: weight off by {weight:e}, bias by {bias:e}"
                 );
-                let told: Vec<usize> = found.by_rank.iter().map(|of| of.rank).collect();
-                assert_eq!(told, told_ranks(map.rank, expected.r2.len()));
+                let ranks: Vec<usize> = found.by_rank.iter().map(|of| of.rank).collect();
+                assert_eq!(ranks, reported_ranks(map.rank, expected.r2.len()));
                 let near = |found: f64, expected: f64| {
                     assert!(
                         (found - expected).abs() < 2e-6 * (1.0 + expected.abs()),
@@ -467,7 +467,7 @@ fn the_smallest_rank_within_a_hundredth_of_the_best() {
 
 #[test]
 fn powers_of_two_the_last_and_the_chosen_one() {
-    assert_eq!(told_ranks(5, 12), [1, 2, 4, 5, 8, 12]);
-    assert_eq!(told_ranks(4, 8), [1, 2, 4, 8]);
-    assert_eq!(told_ranks(1, 1), [1]);
+    assert_eq!(reported_ranks(5, 12), [1, 2, 4, 5, 8, 12]);
+    assert_eq!(reported_ranks(4, 8), [1, 2, 4, 8]);
+    assert_eq!(reported_ranks(1, 1), [1]);
 }

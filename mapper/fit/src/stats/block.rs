@@ -21,10 +21,10 @@ const CHUNK: usize = 128;
 /// Parts of a product per thread: few, since each reads its factors anew, and enough that one that is held up doesn't
 /// hold up all.
 const PARTS: usize = 2;
-/// No part is cut that is no wider and no higher than this.
+/// Parts that are no wider and no higher than this are not cut.
 const SMALLEST_PART: usize = 256;
 
-/// Rows that wait until there are enough for an efficient product.
+/// Staged rows, which are multiplied once there are enough for an efficient product.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stage {
     pub rows: usize,
@@ -133,7 +133,7 @@ pub(super) struct Centred<T> {
     norms: f64,
 }
 
-/// What a block needs in memory to be multiplied; kept from block to block.
+/// Buffers for multiplying a block, kept from block to block.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Buffers<T> {
     sources: Vec<Centred<T>>,

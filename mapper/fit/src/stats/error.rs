@@ -1,4 +1,4 @@
-//! What can go wrong with statistics and their files.
+//! Errors of statistics and their files.
 
 use std::path::PathBuf;
 
@@ -6,23 +6,23 @@ use thiserror::Error;
 
 use super::layout::LayoutError;
 
-/// Rows that can't be added, or statistics that don't belong together. Nothing was changed.
+/// Rows that can't be added, or statistics that can't be merged. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum StatsError {
-    /// The layout can't be worked with.
+    /// The layout is invalid.
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The sums don't fit in memory.
     #[error(
-        "the sums of these pairs need {bytes} bytes, more memory than there is: fit fewer pairs at once, or \
+        "the sums of these pairs need {bytes} bytes, more than the available memory: fit fewer pairs at once, or \
          concatenate fewer layers"
     )]
     Memory {
         /// What the matrices take.
         bytes: u64,
     },
-    /// A list of [`Rows`](super::Rows) hasn't the length that the layout and the keys imply.
+    /// A list of [`Rows`](super::Rows) has another length than the layout and the keys imply.
     #[error("{field}: found {found}, expected {expected}")]
     Length {
         /// `source`, `target[1]`, ...
@@ -47,7 +47,7 @@ pub enum StatsError {
         found: f32,
     },
     /// Two statistics can't be merged.
-    #[error("statistics of one kind: {field}: found {found}, expected {expected}")]
+    #[error("statistics to merge: {field}: found {found}, expected {expected}")]
     Differs {
         /// The field that differs.
         field: &'static str,
@@ -65,14 +65,12 @@ pub enum StatsError {
     /// Held-out rows can't be added to sums of a file of version 1.
     #[error(
         "statistics of an earlier version (steermap-stats/1): they can be fitted and merged with others of that version, \
-         but not gone on with"
+         but not continued"
     )]
     Version1,
 }
 
-/// A statistics file could not be read, written, or believed.
-///
-/// The message says all there is, the cause included.
+/// A statistics file could not be read or written, or its content is wrong. The message includes the cause.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StatsFileError {
@@ -81,19 +79,19 @@ pub enum StatsFileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried and what the system said.
+        /// What was tried, and the system's error.
         message: String,
     },
-    /// What is in the file can't be right, or the statistics can't be written.
+    /// The file's content is wrong, or the statistics can't be written.
     #[error("{}: {field}: found {found}, expected {expected}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
         /// Where in the file.
         field: String,
-        /// What is there.
+        /// What was found there.
         found: String,
-        /// What must be there.
+        /// What is expected there.
         expected: String,
     },
     /// The statistics can't be held or written as they are.

@@ -12,10 +12,10 @@
 //! | `train.source_norms`, `.target_norms` | F64 `[layers]` | sums of norms |
 //! | `SPLIT.keys`, `.source`, `.target` | U64 `[k]`, F32 `[k, all layers * hidden]` | the sample of `validation` and of `test` |
 //!
-//! Version 1 had sums of all three splits, one sample (`sample.keys`, ..), of the test rows, and a hash over all bytes at
-//! once. Its files are read, and written again as they were.
+//! Version 1 had sums of all three splits, one sample (`sample.keys`, ..), of the test rows, and a hash over all bytes
+//! at once. Its files are read, and written again as they were.
 //!
-//! Written and read in pieces, since a file may be as large as the memory: the bytes never exist in one place.
+//! Files are written and read in pieces, since a file may be as large as the memory.
 
 mod read;
 mod table;
@@ -32,6 +32,7 @@ use safetensors::tensor::TensorInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use steermap_maps::digest::hex;
 
 use self::read::{Reader, read_head, read_moments, read_sample};
 use self::table::{Content, check_numbers, check_table, contents, table};
@@ -43,16 +44,16 @@ use super::sample::MAX_SAMPLE_ROWS;
 use super::split::Split;
 use super::statistics::{Precision, Statistics};
 
-/// What the files say of themselves.
+/// The value of `format`.
 pub const FORMAT: &str = "steermap-stats/2";
-/// What those of the first version said.
+/// The value of `format` in version 1.
 pub const FORMAT_1: &str = "steermap-stats/1";
-/// Most rows that a file can tell of: f64 counts exactly up to here.
+/// Maximum number of rows of a file: f64 is exact up to here.
 const MAX_ROWS: u64 = 1 << 53;
 /// Bytes that are converted at a time.
 const PIECE: usize = 1 << 16;
 
-/// What a file holds, as its metadata says it.
+/// The description of a file in its metadata.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Description {
@@ -91,12 +92,12 @@ impl Description {
 }
 
 impl Statistics {
-    /// Writes a file, whole or not at all: to a temporary name, synced, renamed. `header` is what the caller wants to
-    /// read back: models, corpus, seed.
+    /// Writes a file atomically: to a temporary name, synced, renamed. `header` is stored for the caller: models,
+    /// corpus, seed.
     ///
     /// # Errors
     ///
-    /// Staged rows, sums that overflowed, a header that isn't JSON, or what the operating system says.
+    /// Staged rows, sums that overflowed, a header that isn't JSON, or the operating system's error.
     pub fn save(&self, path: &Path, header: &impl Serialize) -> Result<(), StatsFileError> {
         let at = At(path);
         self.check_flushed().map_err(|error| StatsFileError::Stats {
@@ -109,7 +110,7 @@ impl Statistics {
                 check_numbers(at, &content.name(&self.plan), part, self.sums(split))?;
             }
         }
-        let json = |error: serde_json::Error| at.invalid("header", error, "what JSON can say");
+        let json = |error: serde_json::Error| at.invalid("header", error, "a value that JSON can hold");
         let sampled = self.held_out.each_ref().map(|held_out| held_out.sample.rows().len());
         let (format, sample_rows) = if self.first_version() {
             (FORMAT_1, SampleRows::OfTest(sampled[1]))
@@ -144,8 +145,8 @@ impl Statistics {
         .map_err(|error| at.io("can't be written", &error))
     }
 
-    /// Reads a file: the statistics, and the header that was given when they were saved. All is checked: the layout, the
-    /// tensors' names, types and shapes, the hash, that numbers are finite and sums of squares not negative.
+    /// Reads a file: the statistics, and the header given when they were saved. Everything is checked: the layout, the
+    /// tensors' names, types and shapes, the hash, that numbers are finite and that sums of squares are not negative.
     ///
     /// # Errors
     ///
@@ -153,10 +154,7 @@ impl Statistics {
     pub fn load(path: &Path) -> Result<(Self, Value), StatsFileError> {
         let at = At(path);
         let file = File::open(path).map_err(|error| at.io("can't be opened", &error))?;
-        let length = file
-            .metadata()
-            .map_err(|error| at.io("can't be looked at", &error))?
-            .len();
+        let length = file.metadata().map_err(|error| at.io("can't be read", &error))?.len();
         let mut reader = Reader::new(at, file);
         let metadata = read_head(&mut reader, length)?;
         let texts = metadata.metadata().clone().unwrap_or_default();
@@ -270,7 +268,7 @@ struct Head {
     tensors: BTreeMap<String, TensorInfo>,
 }
 
-/// Checks all that the description says but for the numbers.
+/// Checks the description, except the numbers.
 fn check_description(at: At<'_>, description: &Description) -> Result<Plan, StatsFileError> {
     let matches = match description.sample_rows {
         SampleRows::OfTest(_) => FORMAT_1,
@@ -290,11 +288,11 @@ fn check_description(at: At<'_>, description: &Description) -> Result<Plan, Stat
         .map_err(|error| at.invalid(&format!("layout.{}", error.field), error.found, &error.expected))?;
     for (rows, split) in description.rows.iter().zip(Split::ALL) {
         if *rows > MAX_ROWS {
-            return Err(at.invalid(&format!("rows of {split}"), rows, "2^53 at most"));
+            return Err(at.invalid(&format!("rows of {split}"), rows, "at most 2^53"));
         }
     }
     if description.sample_capacity > MAX_SAMPLE_ROWS {
-        let expected = format!("{MAX_SAMPLE_ROWS} at most");
+        let expected = format!("at most {MAX_SAMPLE_ROWS}");
         return Err(at.invalid("sample_capacity", description.sample_capacity, &expected));
     }
     for (found, split) in description.sampled().into_iter().zip([Split::Validation, Split::Test]) {
@@ -323,10 +321,6 @@ fn put<T: Copy, const N: usize>(
         sink(&bytes)?;
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The file that errors are about.

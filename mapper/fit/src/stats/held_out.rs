@@ -1,7 +1,7 @@
-//! What is kept of the rows that maps aren't fitted on: of validation and of test rows.
+//! Held-out rows: those of the validation and test splits.
 //!
-//! A sample of the rows themselves, from which whatever moments are needed are taken when they are: one input's Gram
-//! matrix and one pair's cross products at a time. So the matrices that a fit keeps are those of the train rows alone.
+//! A sample of the rows is kept. Moments are computed from it when they are needed: one input's Gram matrix and one
+//! pair's cross products at a time. So a fit only keeps the matrices of the train rows.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
@@ -11,14 +11,14 @@ use super::layout::Plan;
 use super::moments::Moments;
 use super::sample::Sample;
 
-/// What is kept of one held-out split.
+/// The sample and the count of one held-out split.
 #[derive(Clone, Debug)]
 pub struct HeldOut {
     /// Rows that were added, sampled or not.
     pub(super) count: u64,
     pub(super) sample: Sample,
-    /// The sums of all rows, which files of version 1 have: those are measured with, then, and the sample is only what
-    /// cosines are of.
+    /// The sums of all rows, in files of version 1. If present, measures use them, and the sample is only used for
+    /// cosines.
     pub(super) sums: Option<Moments>,
 }
 

@@ -1,4 +1,4 @@
-//! What is measured: which layers, and which pairs of them.
+//! The layers that are captured, and the pairs of them.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -33,19 +33,19 @@ pub struct Layout {
     pub source_hidden: usize,
     /// Width of the target model's.
     pub target_hidden: usize,
-    /// In the order in which maps come out.
+    /// In the order of the maps.
     pub pairs: Vec<PairSpec>,
 }
 
-/// A layout that can't be worked with. Names the field, what was found and what is expected.
+/// An invalid layout. Names the field, what was found and what is expected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field}: found {found}, expected {expected}")]
 pub struct LayoutError {
     /// `source_hidden`, `pairs[2].target_layer`, ...
     pub field: String,
-    /// What is there.
+    /// What was found.
     pub found: String,
-    /// What may be there.
+    /// What is expected.
     pub expected: String,
 }
 
@@ -89,8 +89,8 @@ impl Layout {
         4 * numbers
     }
 
-    /// Rows that are kept of each held-out split unless another number is asked for: as many as fit into 256 MiB, 512 at
-    /// least and 4,096 at most.
+    /// The default number of rows kept of each held-out split: as many as fit into 256 MiB, at least 512 and at most
+    /// 4,096.
     pub fn held_out_rows(&self) -> usize {
         let fitting = SAMPLE_BYTES / usize::try_from(self.row_bytes()).unwrap_or(usize::MAX).max(1);
         fitting.clamp(MIN_SAMPLE_ROWS, DEFAULT_SAMPLE_ROWS)

@@ -1,17 +1,17 @@
-//! What statistics and fits take, before any row is there.
+//! The memory of statistics and fits, before any row is added.
 
 use super::layout::Layout;
 use super::statistics::{Precision, block_rows};
 use crate::RankChoice;
 
-/// Bytes in memory while rows are added, by what they are for.
+/// Bytes in memory while rows are added, by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The sums of the train rows.
     pub sums: u64,
     /// The rows kept of validation and test documents, both.
     pub held_out: u64,
-    /// Rows that wait for a block to be full.
+    /// Staged rows.
     pub stage: u64,
     /// The block while it is multiplied.
     pub products: u64,
@@ -47,7 +47,7 @@ impl Memory {
     }
 }
 
-/// Bytes of a file of statistics with both samples full.
+/// Bytes of a statistics file with both samples full.
 pub fn file_bytes(layout: &Layout, held_out_rows: usize) -> u64 {
     let triangles: u64 = layout
         .inputs()
@@ -65,8 +65,8 @@ pub fn file_bytes(layout: &Layout, held_out_rows: usize) -> u64 {
     8 * (triangles + crosses) + 2 * held_out_rows as u64 * (layout.row_bytes() + 8)
 }
 
-/// Bytes that fitting takes on top of the sums and the held-out rows, whatever the penalty: of the widest input and one
-/// pair of it; maps are handed over one by one.
+/// Bytes that fitting takes in addition to the sums and the held-out rows, for any penalty: those of the widest input
+/// and one pair of it, since only one map is in memory at a time.
 pub fn fitting_bytes(layout: &Layout, held_out_rows: usize, rank: RankChoice) -> u64 {
     let width = |layers: usize| (layers * layout.source_hidden) as u64;
     let widest = layout
@@ -76,8 +76,8 @@ pub fn fitting_bytes(layout: &Layout, held_out_rows: usize, rank: RankChoice) ->
         .max()
         .unwrap_or(0);
     let (target, rows) = (layout.target_hidden as u64, held_out_rows as u64);
-    // Matrices of the input: eigenvectors, the decomposition's own, the validation rows' Gram matrix, as it is and rotated,
-    // and the test rows'; while they are rotated, the whole of a triangle and half of a product.
+    // Matrices of the input: eigenvectors, the decomposition's own, the validation rows' Gram matrix, as it is and
+    // rotated, and the test rows'; while they are rotated, the whole of a triangle and half of a product.
     let squares = 6 * widest * widest;
     // Of the pair: cross products rotated, those of validation or test rows, as they are and rotated, and the weights.
     let products = 4 * widest * target;

@@ -1,9 +1,9 @@
 //! Sufficient statistics of paired streams.
 //!
 //! A fit runs a source and a target model over text and pairs positions; each paired position is a row: the source's
-//! states at some layers and the target's at some layers. What an affine least-squares fit needs of the train rows is kept
-//! as sums; of validation rows, which lambda is chosen on, and of test rows, which quality is measured on, a sample is
-//! kept. So memory doesn't grow with the text, and shards can be measured apart and merged.
+//! states at some layers and the target's at some layers. Train rows are kept as the sums that an affine least-squares
+//! fit needs. Of validation rows, which lambda is chosen on, and of test rows, which quality is measured on, a sample
+//! is kept. So memory doesn't grow with the text, and shards can be collected separately and merged.
 //!
 //! | module | role |
 //! | --- | --- |
@@ -14,10 +14,10 @@
 //! | `block` | centring and multiplying a block of rows |
 //! | [`moments`] | sums, and how two of them join |
 //! | [`sample`] | a bounded sample of rows |
-//! | [`mod@file`] | a `.stats` file: checked on reading, whole or not there |
-//! | `shuffled` | the same rows, wrongly paired: a control |
-//! | [`memory`] | what statistics and fits take, before any row is there |
-//! | [`matrix`], [`error`] | a plain matrix; what can go wrong |
+//! | [`mod@file`] | a `.stats` file: checked on reading, written atomically |
+//! | `shuffled` | the same rows, wrongly paired, as a control |
+//! | [`memory`] | the memory of statistics and fits, before any row is added |
+//! | [`matrix`], [`error`] | a plain matrix; errors |
 
 pub mod error;
 pub mod file;

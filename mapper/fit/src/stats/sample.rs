@@ -1,15 +1,15 @@
-//! A bounded sample of rows, the same whatever the order, the batches and the shards.
+//! A bounded sample of rows that doesn't depend on order, batches or shards.
 
 use std::cmp::Ordering;
 
 /// Bytes of one sample that [`Layout::held_out_rows`](super::Layout::held_out_rows) aims at.
 pub(super) const SAMPLE_BYTES: usize = 256 << 20;
-/// Fewest rows of a sample, however wide the streams are: the standard error of an R² of 0.9 is then about 0.01, as far as
-/// rows are independent, and that of a mean cosine below a twentieth of the cosines' spread.
+/// Minimum number of rows of a sample, even for wide streams: the standard error of an R² of 0.9 is then about 0.01 if
+/// rows are independent, and that of a mean cosine is below a twentieth of the cosines' standard deviation.
 pub const MIN_SAMPLE_ROWS: usize = 512;
-/// Most rows of a sample unless more are asked for.
+/// The default maximum number of rows of a sample.
 pub const DEFAULT_SAMPLE_ROWS: usize = 4096;
-/// The most that a sample may hold.
+/// The largest size that a sample may have.
 pub const MAX_SAMPLE_ROWS: usize = 1 << 16;
 
 /// The rows with the smallest keys (bottom-k sampling; Cohen & Kaplan, "Summarizing data using bottom-k sketches", PODC
@@ -30,7 +30,7 @@ pub struct SampleRow {
     pub key: u64,
     /// The source's states: `[unique source layers * hidden]`, layer by layer, ascending.
     pub source: Box<[f32]>,
-    /// The target's states, alike.
+    /// The target's states, in the same order.
     pub target: Box<[f32]>,
 }
 
@@ -67,7 +67,7 @@ impl Sample {
         &self.rows
     }
 
-    /// Whether a row with this key may enter: asked before its states are copied.
+    /// Whether a row with this key may enter; checked before its states are copied.
     pub(super) fn wants(&self, key: u64) -> bool {
         self.rows.len() < self.capacity || self.rows.last().is_some_and(|last| key <= last.key)
     }

@@ -1,5 +1,5 @@
-//! Statistics of rows whose pairing is shuffled: a map that is fitted on them has learned nothing of which state goes with
-//! which, and is a control for one that has.
+//! Statistics of rows with shuffled pairings. A map fitted on them has no information about which states belong
+//! together, so it is a control for a map fitted on true pairs.
 
 use super::error::StatsError;
 use super::held_out::HeldOut;
@@ -8,9 +8,9 @@ use super::split::Split;
 use super::statistics::{Rows, Statistics};
 
 impl Statistics {
-    /// The sampled validation rows as train rows, the source's state of each with the target's state of another: the one half
-    /// of the sample further on, in the order of their keys, which are hashes. Held out are the true pairs, so that quality
-    /// is what the map is worth.
+    /// The sampled validation rows as train rows, each source state with the target state of the row half of the sample
+    /// further on, in the order of their keys, which are hashes. The held-out rows keep their true pairs, so that the
+    /// measured quality is that on true pairs.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ fn layers(states: &[f32], hidden: usize) -> Vec<&[f32]> {
     states.chunks_exact(hidden).collect()
 }
 
-/// What is kept of a split that has no other rows than these.
+/// A held-out split of these rows only.
 fn of_rows(rows: &[SampleRow]) -> HeldOut {
     let mut held_out = HeldOut::new(rows.len());
     for row in rows {

@@ -1,4 +1,4 @@
-//! Everything that a fit needs to know of the rows.
+//! Statistics: sums and samples of rows, with everything that a fit needs.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,9 @@ use super::moments::{Moments, Places};
 use super::sample::SampleRow;
 use super::split::Split;
 
-/// Most rows of a block: from here on larger products are no faster.
+/// Maximum number of rows of a block; larger products are no faster.
 const MAX_BLOCK: usize = 2048;
-/// Fewest rows of a block, however many layers are staged: with fewer, products are bound by memory.
+/// Minimum number of rows of a block, even with many layers; with fewer, products are limited by memory bandwidth.
 const MIN_BLOCK: usize = 256;
 /// Bytes of one split's staged rows that the block's size aims at.
 const STAGE_BYTES: usize = 256 << 20;
@@ -52,8 +52,8 @@ impl Precision {
 /// Paired rows: states of the source and of the target at the same places of a text.
 #[derive(Clone, Debug)]
 pub struct Rows<'a> {
-    /// One hash per row that says nothing of its content's meaning, for instance of document and position: the rows with
-    /// the smallest make the sample.
+    /// One hash per row that is independent of the states, such as one of document and position. The rows with the
+    /// smallest hashes form the sample.
     pub keys: &'a [u64],
     /// Per unique source layer, ascending: `[rows, source_hidden]`, row by row.
     pub source: Vec<&'a [f32]>,
@@ -61,8 +61,7 @@ pub struct Rows<'a> {
     pub target: Vec<&'a [f32]>,
 }
 
-/// What a fit needs of paired rows, in memory that doesn't grow with their number: sums of the train rows, and samples of
-/// the held-out ones.
+/// Sums of the train rows and samples of the held-out ones, in memory that doesn't grow with their number.
 #[derive(Clone, Debug)]
 pub struct Statistics {
     pub(super) plan: Plan,
@@ -123,32 +122,32 @@ impl Statistics {
         }
     }
 
-    /// Another size of each of the two samples, `MAX_SAMPLE_ROWS` (65,536) at most. Before rows are added.
+    /// Sets the size of each of the two samples, at most `MAX_SAMPLE_ROWS` (65,536). Call it before rows are added.
     #[must_use]
     pub fn with_held_out_rows(mut self, rows: usize) -> Self {
         self.held_out = [HeldOut::new(rows), HeldOut::new(rows)];
         self
     }
 
-    /// Another number of rows per block than the one chosen from the layout; 1 to 65536. Results don't depend on it but
-    /// for rounding.
+    /// Sets the number of rows per block, 1 to 65536, instead of the one chosen from the layout. It changes results
+    /// only by rounding.
     #[must_use]
     pub fn with_block_rows(mut self, rows: usize) -> Self {
         self.block_rows = rows.clamp(1, 1 << 16);
         self
     }
 
-    /// Rows of a block: what is staged of the train rows before it is multiplied.
+    /// Rows of a block: the number of train rows that are staged before they are multiplied.
     pub fn block_rows(&self) -> usize {
         self.block_rows
     }
 
-    /// Adds rows to a split. Any number; train rows are staged until a block is full.
+    /// Adds any number of rows to a split. Train rows are staged until a block is full.
     ///
     /// # Errors
     ///
-    /// Lists whose lengths don't fit, states that aren't finite; held-out rows for statistics that were read from a file
-    /// of version 1. Then nothing was added.
+    /// Lists of wrong lengths, states that aren't finite; held-out rows for statistics that were read from a file of
+    /// version 1. Then nothing was added.
     pub fn add(&mut self, split: Split, rows: &Rows<'_>) -> Result<(), StatsError> {
         self.check(rows)?;
         match split {
@@ -183,22 +182,20 @@ impl Statistics {
         }
     }
 
-    /// Sums all staged rows and frees the memory that they were staged and multiplied in. Before fitting, saving or
-    /// reading [`train`](Self::train); more rows may follow.
+    /// Sums all staged rows and frees the staging memory. Call it before fitting, saving or reading
+    /// [`train`](Self::train); more rows may follow.
     pub fn flush(&mut self) {
         self.absorb();
         self.stage = Stage::new(&self.plan);
         self.scratch = Scratch::new(self.precision);
     }
 
-    /// Adds all rows of other statistics to these. The result doesn't depend on how rows were shared out but for
-    /// rounding.
+    /// Adds all rows of other statistics to these. How rows were distributed changes the result only by rounding.
     ///
     /// # Errors
     ///
-    /// [`StatsError::Differs`] names the field, if layouts, precisions, the samples' sizes or the versions of the files that they
-    /// were read from differ. Then nothing was
-    /// changed.
+    /// [`StatsError::Differs`] names the field, if layouts, precisions, the samples' sizes or the versions of the files
+    /// that they were read from differ. Then nothing was changed.
     pub fn merge(&mut self, mut other: Self) -> Result<(), StatsError> {
         let same = |field, found: String, expected: String| {
             if found == expected {
@@ -213,7 +210,11 @@ impl Statistics {
         if theirs.pairs != ours.pairs {
             same("pairs", pairs_text(theirs), pairs_text(ours))?;
             same("number of pairs", text(theirs.pairs.len()), text(ours.pairs.len()))?;
-            same("pairs behind the first", "others".to_string(), "the same".to_string())?;
+            same(
+                "pairs after the first",
+                "other pairs".to_string(),
+                "the same".to_string(),
+            )?;
         }
         same(
             "precision",
@@ -237,7 +238,7 @@ impl Statistics {
         Ok(())
     }
 
-    /// The statistics of some of the pairs: as if no others had been asked for. Staged rows are summed first.
+    /// The statistics of some of the pairs, as if only these had been collected. Staged rows are summed first.
     ///
     /// # Errors
     ///
@@ -250,10 +251,7 @@ impl Statistics {
             return Err(StatsError::Layout(LayoutError {
                 field: format!("pairs[{index}]"),
                 found: pair_text(pair),
-                expected: format!(
-                    "one of those that there are statistics of: {}",
-                    pairs_text(&self.plan.layout)
-                ),
+                expected: format!("one of the pairs in the statistics: {}", pairs_text(&self.plan.layout)),
             }));
         }
         let plan = Plan::new(Layout {
@@ -287,7 +285,7 @@ impl Statistics {
         ))
     }
 
-    /// What is measured.
+    /// The layers and pairs.
     pub fn layout(&self) -> &Layout {
         &self.plan.layout
     }
@@ -297,7 +295,7 @@ impl Statistics {
         self.precision
     }
 
-    /// Rows added to a split, the staged ones included.
+    /// Rows added to a split, including staged ones.
     pub fn rows(&self, split: Split) -> u64 {
         match split {
             Split::Train => self.train.count + self.stage.rows as u64,
@@ -311,12 +309,12 @@ impl Statistics {
         &self.train
     }
 
-    /// What is kept of the validation rows.
+    /// The held-out validation rows.
     pub fn validation(&self) -> &HeldOut {
         &self.held_out[0]
     }
 
-    /// What is kept of the test rows.
+    /// The held-out test rows.
     pub fn test(&self) -> &HeldOut {
         &self.held_out[1]
     }
@@ -392,7 +390,7 @@ impl Statistics {
     }
 }
 
-/// Rows of a block unless another number is asked for.
+/// The default number of rows of a block.
 pub(super) fn block_rows(layout: &Layout) -> usize {
     let fitting = STAGE_BYTES / usize::try_from(layout.row_bytes()).unwrap_or(usize::MAX).max(1);
     fitting.clamp(MIN_BLOCK, MAX_BLOCK)
@@ -448,7 +446,7 @@ fn pair_text(pair: &PairSpec) -> String {
     format!("{}:{}", sources.join("+"), pair.target_layer)
 }
 
-/// The first pairs of a layout, as a person names them.
+/// The first pairs of a layout, in the form of the command line.
 fn pairs_text(layout: &Layout) -> String {
     const SHOWN: usize = 20;
     let shown: Vec<String> = layout.pairs.iter().take(SHOWN).map(pair_text).collect();

@@ -435,6 +435,6 @@ fn some_pairs_are_as_if_no_others_had_been_asked_for() {
     let refused = all.restrict(&[other]).unwrap_err().to_string();
     assert_eq!(
         refused,
-        "pairs[0]: found 2:3, expected one of those that there are statistics of: 6:3,6+2:8,6:8"
+        "pairs[0]: found 2:3, expected one of the pairs in the statistics: 6:3,6+2:8,6:8"
     );
 }

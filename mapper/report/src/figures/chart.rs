@@ -13,33 +13,34 @@ use kuva::render::render_utils::{auto_nice_range, compute_tick_step, generate_ti
 use super::colours::css;
 use super::drawing::{BEGIN, Drawing, SMALL, Stroke, fill, plain, stroke, text_width, widest};
 use crate::number::{Digits, text};
-use crate::result::Kind;
+use crate::result::SteeringKind;
 
-/// Beyond this, axes can't tell one value from another; nothing that is measured comes near it.
+/// Values are clamped to this size, since an axis can't resolve larger ones; measured values stay far below it.
 const HUGE: f64 = 1e100;
 
-/// How a vector's curve looks, never told by its colour alone, and what the vector is called.
+/// The stroke, marker and name of a curve. No two kinds differ by colour alone.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Look(
-    pub(super) Stroke,
-    pub(super) Option<MarkerShape>,
-    pub(crate) &'static str,
-);
+pub(crate) struct CurveStyle {
+    pub(super) stroke: Stroke,
+    pub(super) marker: Option<MarkerShape>,
+    pub(crate) name: &'static str,
+}
 
-/// The look of a kind of vector.
-pub(crate) fn look(kind: Kind) -> Look {
+/// The style of the curves of a kind of steering.
+pub(crate) fn curve_style(kind: SteeringKind) -> CurveStyle {
+    let style = |stroke, marker, name| CurveStyle { stroke, marker, name };
     match kind {
-        Kind::Unsteered => Look(stroke("ink", 1.2, "1 3"), None, "unsteered"),
-        Kind::Native => Look(stroke("native", 2.0, ""), Some(MarkerShape::Circle), "native"),
-        Kind::Mapped => Look(stroke("mapped", 2.0, "7 3"), Some(MarkerShape::Diamond), "mapped"),
-        Kind::Unmapped => Look(stroke("unmapped", 2.0, "2 3"), Some(MarkerShape::Triangle), "unmapped"),
-        Kind::MappedRandom => Look(stroke("random", 2.0, "1 2"), Some(MarkerShape::Square), "mapped random"),
-        Kind::Prompted => Look(stroke("unmapped", 1.5, "12 4"), None, "asked in the prompt"),
-        Kind::Random => Look(stroke("random", 2.0, "9 3 2 3"), None, "random"),
+        SteeringKind::Unsteered => style(stroke("ink", 1.2, "1 3"), None, "unsteered"),
+        SteeringKind::Native => style(stroke("native", 2.0, ""), Some(MarkerShape::Circle), "native"),
+        SteeringKind::Mapped => style(stroke("mapped", 2.0, "7 3"), Some(MarkerShape::Diamond), "mapped"),
+        SteeringKind::Unmapped => style(stroke("unmapped", 2.0, "2 3"), Some(MarkerShape::Triangle), "unmapped"),
+        SteeringKind::MappedRandom => style(stroke("random", 2.0, "1 2"), Some(MarkerShape::Square), "mapped random"),
+        SteeringKind::Prompted => style(stroke("unmapped", 1.5, "12 4"), None, "asked in the prompt"),
+        SteeringKind::Random => style(stroke("random", 2.0, "9 3 2 3"), None, "random"),
     }
 }
 
-/// An axis, and what it is called.
+/// An axis with its name.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
     pub low: f64,
@@ -59,7 +60,7 @@ impl Axis {
         }
     }
 
-    /// Just as long as the values need.
+    /// From the least value to the largest.
     pub fn tight(values: impl IntoIterator<Item = f64>, ticks: usize, name: &'static str) -> Self {
         let (low, high) = apart(ends(values));
         Self::between(low, high, ticks, name)
@@ -80,7 +81,7 @@ impl Axis {
         widest(&labels.collect::<Vec<_>>(), SMALL).max(16.0)
     }
 
-    /// A value, brought inside.
+    /// A value, clamped to the axis.
     pub fn inside(&self, value: f64) -> f64 {
         value.clamp(self.low, self.high)
     }
@@ -98,7 +99,7 @@ fn tick_label(value: f64, step: f64) -> String {
     }
 }
 
-/// The least and the largest of the values that are numbers; 0 and 1 of none.
+/// The least and the largest of the finite values; 0 and 1 if there are none.
 pub(super) fn ends(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let values = values.into_iter().filter(|value| value.is_finite());
     let ends = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
@@ -107,7 +108,7 @@ pub(super) fn ends(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     if ends.0 > ends.1 { (0.0, 1.0) } else { ends }
 }
 
-/// A range that isn't of length 0.
+/// The range, widened if its length is nearly 0.
 fn apart((low, high): (f64, f64)) -> (f64, f64) {
     let size = high.abs().max(low.abs());
     let short = high - low < (size * 1e-6).max(1e-9);
@@ -115,7 +116,7 @@ fn apart((low, high): (f64, f64)) -> (f64, f64) {
     (low - half, high + half)
 }
 
-/// A chart in the making: what is added first lies lowest.
+/// A chart under construction; what is added first is drawn lowest.
 pub(super) struct Chart {
     pub layout: Layout,
     plots: Vec<Plot>,
@@ -152,8 +153,8 @@ impl Chart {
         }
     }
 
-    /// A chart of named rows of a height, from the top, `right` of which there is space for more. The middle of row `i` is at
-    /// `rows - i`.
+    /// A chart of named rows of a height, from the top, `right` of which there is space for more. The middle of row `i`
+    /// is at `rows - i`.
     pub fn of_rows(wide: f64, tall: f64, right: f64, entries: &[(Sign, &str)], x: &Axis, names: &[String]) -> Self {
         let rows = names.len() as f64;
         let left = widest(names, 12) + 16.0;
@@ -212,8 +213,8 @@ impl Chart {
     }
 
     /// A curve as its vector looks, with its markers if `marked` (a single point has no line).
-    pub fn curve(&mut self, xs: &[f64], ys: &[f64], look: Look, marked: bool) {
-        let Look(stroke, marker, _) = look;
+    pub fn curve(&mut self, xs: &[f64], ys: &[f64], style: CurveStyle, marked: bool) {
+        let CurveStyle { stroke, marker, .. } = style;
         self.line(pairs(xs, ys), stroke);
         if let Some(marker) = marker.filter(|_| marked || xs.len() < 2) {
             self.markers(pairs(xs, ys), marker, 2.8, stroke.colour);
@@ -244,7 +245,8 @@ impl Chart {
         let frame = ComputedLayout::from_layout(&self.layout);
         let rows = self.layout.y_categories.is_some();
         let mut scene = render_multiple(self.plots, self.layout);
-        // Without the upright axis and its ticks: the grid is enough. Data are inside as they are, so nothing is clipped.
+        // Without the upright axis and its ticks: the grid is enough. Data are inside as they are, so nothing is
+        // clipped.
         scene.elements.retain(|element| match element {
             Primitive::Line { x2, .. } => *x2 != frame.margin_left,
             element => !matches!(element, Primitive::ClipStart { .. } | Primitive::ClipEnd),
@@ -270,7 +272,7 @@ fn finite(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     points.map(|(x, y)| (x, y.clamp(-HUGE, HUGE))).collect()
 }
 
-/// What a legend says of a sign.
+/// A sign in a legend.
 #[derive(Clone, Copy)]
 pub(super) enum Sign {
     /// A line and its marker.
@@ -286,8 +288,8 @@ pub(super) enum Sign {
 }
 
 /// The sign and the name of a kind of vector.
-pub(super) fn entry(kind: Kind) -> (Sign, &'static str) {
-    let Look(stroke, marker, name) = look(kind);
+pub(super) fn entry(kind: SteeringKind) -> (Sign, &'static str) {
+    let CurveStyle { stroke, marker, name } = curve_style(kind);
     (Sign::Line(stroke, marker), name)
 }
 

@@ -1,8 +1,8 @@
 //! Propensity and perplexity against alpha.
 
-use super::chart::{Axis, Chart, Sign, ends, entry, legend, look};
+use super::chart::{Axis, Chart, Sign, curve_style, ends, entry, legend};
 use super::drawing::{BEGIN, Drawing, HATCH, MIDDLE, SMALL, Stroke, fit, stroke};
-use crate::result::{Kind, TaskResult, TextSetting};
+use crate::result::{SteeringKind, TaskResult, TextSetting};
 
 /// The edges of the mapped vector's band.
 const EDGE: Stroke = stroke("mapped", 1.0, "1 2");
@@ -11,15 +11,17 @@ const PROPENSITY: &str = "mean propensity (logits)";
 
 fn entries(tasks: &[TaskResult]) -> Vec<(Sign, &'static str)> {
     let curves = || tasks.iter().flat_map(|task| &task.curves);
-    let used = |kind: &Kind| curves().any(|curve| curve.kind == *kind);
-    let kinds = [Kind::Native, Kind::Mapped, Kind::Unmapped].into_iter().filter(used);
+    let used = |kind: &SteeringKind| curves().any(|curve| curve.kind == *kind);
+    let kinds = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::Unmapped]
+        .into_iter()
+        .filter(used);
     let mut entries: Vec<_> = kinds.map(entry).collect();
     entries.push((Sign::Area("native", 0.22), "native, 95%"));
     entries.push((Sign::Edges(EDGE), "mapped, 95%"));
     if tasks.iter().any(|task| !task.random.alphas.is_empty()) {
         entries.push((Sign::Area(HATCH, 0.55), "95% of random directions"));
     }
-    entries.push(entry(Kind::Unsteered));
+    entries.push(entry(SteeringKind::Unsteered));
     entries
 }
 
@@ -30,9 +32,10 @@ pub(super) fn curves(task: &TaskResult, size: (f64, f64), full: bool) -> Drawing
     let values = curves.flat_map(|curve| [&curve.mean, &curve.low, &curve.high]);
     let values = values.chain([&random.low, &random.high]).flatten();
     let values = values.chain([&task.unsteered.value]).copied();
-    let (names, ticks, bottom, tasks) = match full {
-        true => ([ALPHA, PROPENSITY], [8, 6], 40.0, std::slice::from_ref(task)),
-        false => ([""; 2], [4; 2], 24.0, &[][..]),
+    let (names, ticks, bottom, tasks) = if full {
+        ([ALPHA, PROPENSITY], [8, 6], 40.0, std::slice::from_ref(task))
+    } else {
+        ([""; 2], [4; 2], 24.0, &[][..])
     };
     let x = Axis::tight(alphas.iter().copied(), ticks[0], names[0]);
     let y = Axis::nice(values, ticks[1], names[1]);
@@ -42,16 +45,16 @@ pub(super) fn curves(task: &TaskResult, size: (f64, f64), full: bool) -> Drawing
     chart.level(y.inside(0.0), stroke("line", 1.2, ""));
     chart.band(&random.alphas, &random.low, &random.high, HATCH, 0.55);
     chart.edges(&random.alphas, &random.low, &random.high, stroke("random", 0.8, ""));
-    chart.level(task.unsteered.value, look(Kind::Unsteered).0);
+    chart.level(task.unsteered.value, curve_style(SteeringKind::Unsteered).stroke);
     for curve in &task.curves {
         match curve.kind {
-            Kind::Native => chart.band(alphas, &curve.low, &curve.high, "native", 0.22),
-            Kind::Mapped => chart.edges(alphas, &curve.low, &curve.high, EDGE),
+            SteeringKind::Native => chart.band(alphas, &curve.low, &curve.high, "native", 0.22),
+            SteeringKind::Mapped => chart.edges(alphas, &curve.low, &curve.high, EDGE),
             _ => {}
         }
     }
     for curve in &task.curves {
-        chart.curve(alphas, &curve.mean, look(curve.kind), full);
+        chart.curve(alphas, &curve.mean, curve_style(curve.kind), full);
     }
     chart.draw().0
 }
@@ -72,9 +75,10 @@ pub(super) fn small_multiples(tasks: &[TaskResult]) -> Drawing {
     all.place((8.0, 2.0), legend);
     for (index, task) in tasks.iter().enumerate() {
         let (x, y) = ((index % columns) as f64 * across, top + (index / columns) as f64 * down);
-        let (more, colour, room) = match task.native_steers.steers {
-            true => ("", "ink", 270.0),
-            false => (" (native does not steer)", "muted", 100.0),
+        let (more, colour, room) = if task.native_steers.steers {
+            ("", "ink", 270.0)
+        } else {
+            (" (native does not steer)", "muted", 100.0)
         };
         let name = format!("{}{more}", fit(&task.name, 13, room));
         all.text((x + 8.0, y + 15.0), &name, BEGIN.of(13, colour, true));
@@ -85,10 +89,10 @@ pub(super) fn small_multiples(tasks: &[TaskResult]) -> Drawing {
     all
 }
 
-/// What the generated texts of all prompts score against alpha.
+/// The scores of the generated texts of all prompts against alpha.
 pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
     let settings = task.generation.iter().flat_map(|generation| &generation.settings);
-    let of = |kind: Kind| settings.clone().filter(move |setting| setting.kind == kind);
+    let of = |kind: SteeringKind| settings.clone().filter(move |setting| setting.kind == kind);
     let score = |setting: &TextSetting| {
         let halves = [setting.finding, setting.measuring];
         let texts: usize = halves.iter().map(|scores| scores.texts).sum();
@@ -99,13 +103,13 @@ pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
             / texts.max(1) as f64
     };
     let kinds = [
-        Kind::Native,
-        Kind::Mapped,
-        Kind::MappedRandom,
-        Kind::Unsteered,
-        Kind::Prompted,
+        SteeringKind::Native,
+        SteeringKind::Mapped,
+        SteeringKind::MappedRandom,
+        SteeringKind::Unsteered,
+        SteeringKind::Prompted,
     ];
-    let used: Vec<Kind> = kinds.into_iter().filter(|&kind| of(kind).next().is_some()).collect();
+    let used: Vec<SteeringKind> = kinds.into_iter().filter(|&kind| of(kind).next().is_some()).collect();
     let entries: Vec<_> = used.iter().map(|&kind| entry(kind)).collect();
     let x = Axis::tight(settings.clone().map(|setting| setting.alpha), 8, ALPHA);
     let y = Axis::nice(settings.clone().map(score).chain([0.0]), 6, "score of texts (0 to 1)");
@@ -114,8 +118,10 @@ pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
         let points: Vec<(f64, f64)> = of(kind).map(|setting| (setting.alpha, score(setting))).collect();
         let (alphas, values): (Vec<f64>, Vec<f64>) = points.into_iter().unzip();
         match kind {
-            Kind::Unsteered | Kind::Prompted => chart.level(y.inside(values[0]), look(kind).0),
-            _ => chart.curve(&alphas, &values, look(kind), true),
+            SteeringKind::Unsteered | SteeringKind::Prompted => {
+                chart.level(y.inside(values[0]), curve_style(kind).stroke)
+            }
+            _ => chart.curve(&alphas, &values, curve_style(kind), true),
         }
     }
     chart.draw().0
@@ -125,9 +131,14 @@ pub(super) fn scores(task: &TaskResult, size: (f64, f64)) -> Drawing {
 pub(super) fn perplexity(task: &TaskResult, budget: f64, size: (f64, f64)) -> Drawing {
     let perplexity = &task.perplexity;
     let (limit, budget) = (perplexity.unsteered * budget, stroke("bad", 1.5, "12 4"));
-    let mut entries = [Kind::Native, Kind::Mapped, Kind::Unsteered].map(entry).to_vec();
+    let mut entries = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::Unsteered]
+        .map(entry)
+        .to_vec();
     entries.push((Sign::Line(budget, None), "budget"));
-    let curves = [(Kind::Native, &perplexity.native), (Kind::Mapped, &perplexity.mapped)];
+    let curves = [
+        (SteeringKind::Native, &perplexity.native),
+        (SteeringKind::Mapped, &perplexity.mapped),
+    ];
     let values = curves.iter().flat_map(|(_, values)| values.iter());
     let values = values.chain([&perplexity.unsteered, &limit]);
     // Far above, a curve is at the edge.
@@ -151,7 +162,7 @@ pub(super) fn perplexity(task: &TaskResult, budget: f64, size: (f64, f64)) -> Dr
     if logarithmic {
         (chart.layout.log_y, chart.layout.y_tick_step) = (true, None);
     }
-    chart.level(perplexity.unsteered, look(Kind::Unsteered).0);
+    chart.level(perplexity.unsteered, curve_style(SteeringKind::Unsteered).stroke);
     chart.level(limit, budget);
     let proposed = task.proposal.as_ref().map(|proposal| proposal.alpha);
     let proposed = proposed.filter(|alpha| x.inside(*alpha) == *alpha);
@@ -160,7 +171,7 @@ pub(super) fn perplexity(task: &TaskResult, budget: f64, size: (f64, f64)) -> Dr
     }
     for (kind, values) in curves {
         let values: Vec<f64> = values.iter().map(|value| y.inside(*value)).collect();
-        chart.curve(&perplexity.alphas, &values, look(kind), true);
+        chart.curve(&perplexity.alphas, &values, curve_style(kind), true);
     }
     let (mut drawing, frame) = chart.draw();
     if let Some(alpha) = proposed {

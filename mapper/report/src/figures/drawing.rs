@@ -7,8 +7,8 @@ use kuva::render::color::Color;
 use kuva::render::render::{PathData, Primitive, Scene, TextAnchor};
 use maud::{Markup, PreEscaped, html};
 
-use super::clean;
 use super::colours::css;
+use crate::plain::clean;
 
 /// Size of most texts.
 pub(super) const SMALL: u32 = 11;
@@ -20,7 +20,7 @@ pub(super) const HATCH: &str = "hatch";
 pub(super) struct Stroke {
     pub colour: &'static str,
     pub width: f64,
-    /// As SVG has it; empty: none.
+    /// SVG's `stroke-dasharray`; empty for none.
     pub dash: &'static str,
 }
 
@@ -203,7 +203,8 @@ impl Drawing {
         }
     }
 
-    /// What is inside of the SVG: the library's own element, its stamp and the ground (a rectangle) are not of use in a page.
+    /// What is inside of the SVG: the library's own element, its stamp and the ground (a rectangle) are not of use in a
+    /// page.
     fn content(&self, hatch: &str) -> String {
         let svg = SvgBackend::new().render_scene(&self.scene);
         let begin = svg.find("/>").map_or(0, |end| end + 2);

@@ -26,8 +26,8 @@ pub(crate) fn outcome(outcome: Outcome) -> (&'static str, &'static str) {
 /// A bar: its row, how far above the row's middle it is, and its colour and width.
 struct Bar(usize, f64, Estimate, &'static str, f64);
 
-/// One row a task: retention at the decisive layer with its interval, over the range of the decisive control, and the mean
-/// over the band below it; then the means over tasks.
+/// One row a task: retention at the decisive layer with its interval, over the range of the decisive control, and the
+/// mean over the band below it; then the means over tasks.
 pub(super) fn forest(evaluation: &Evaluation) -> Drawing {
     let (tasks, summary, protocol) = (&evaluation.tasks, &evaluation.summary, &evaluation.run.protocol);
     let mut names: Vec<String> = tasks.iter().map(|task| fit(&task.name, 12, 180.0)).collect();
@@ -64,7 +64,7 @@ pub(super) fn forest(evaluation: &Evaluation) -> Drawing {
     let values = bars.iter().flat_map(|bar| three(&bar.2));
     let (low, high) = ends(values.chain(ranges).chain([-0.25, 1.25]));
     let name = "retention (0: nothing comes through, 1: as the native vector)";
-    // What is beyond gets an arrow.
+    // Values outside the axis get an arrow.
     let x = Axis::between(low.max(-2.0) - 0.05, high.min(3.0) + 0.05, 6, name);
     let mut chart = Chart::of_rows(380.0, ROW, NUMBERS, &entries, &x, &names);
     let middle = |row: usize| (rows - row) as f64;

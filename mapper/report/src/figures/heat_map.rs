@@ -10,7 +10,7 @@ use steermap_maps::map::spell_source_layers;
 struct HeatMap {
     rows: Vec<String>,
     columns: Vec<String>,
-    /// What rows and columns are, what the colours are of, and what an empty cell is.
+    /// The names of the rows, of the columns, of the colours, and of an empty cell.
     names: [&'static str; 4],
     low: f64,
     high: f64,
@@ -131,7 +131,7 @@ pub(super) fn cka(evaluation: &Evaluation) -> Drawing {
     map.draw(|row, column| cka[row].get(column).copied())
 }
 
-/// What steering for the row's task does to the column's: with the native or the mapped vector.
+/// The effect of steering for the row's task on the column's, with the native or the mapped vector.
 pub(super) fn side_effects(tasks: &[TaskResult], mapped: bool) -> Drawing {
     let rows: Vec<String> = tasks.iter().map(|task| task.name.clone()).collect();
     // One scale for both vectors, so that the figures can be compared.

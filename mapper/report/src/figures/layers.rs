@@ -3,13 +3,13 @@
 use kuva::plot::scatter::MarkerShape;
 use kuva::render::layout::AxisLabelOverlap;
 
-use super::chart::{Axis, Chart, Sign, ends, entry, legend, look};
+use super::chart::{Axis, Chart, Sign, curve_style, ends, entry, legend};
 use super::drawing::{Drawing, MIDDLE, SMALL, fit, stroke, widest};
 use super::forest::three;
 use crate::number::layers;
-use crate::result::{Candidate, Estimate, Evaluation, Kind, LayerResult, Protocol, TaskResult};
+use crate::result::{Candidate, Estimate, Evaluation, LayerResult, Protocol, SteeringKind, TaskResult};
 
-/// What is drawn of a layer: its number, retention, direct share, and whether it counts.
+/// A layer in the chart: its number, retention, direct share, and whether it counts.
 struct Point(f64, Option<Estimate>, Option<f64>, bool);
 
 fn points(layers: &[LayerResult]) -> Vec<Point> {
@@ -50,7 +50,7 @@ fn draw(protocol: &Protocol, points: &[Point], behind: &[Vec<Point>], other: Ent
     let every = || points.iter().chain(behind.iter().flatten());
     let band = protocol.band.iter().map(|&layer| layer as f64);
     let (low, high) = ends(every().map(|point| point.0).chain(band));
-    // What is far beyond is at the edge.
+    // Values far outside are drawn at the edge.
     let near = |value: f64| value.clamp(-1.0, 2.0);
     let retention = every().filter_map(|point| point.1).flat_map(|e| three(&e));
     let retention = Axis::nice(retention.map(near).chain([0.0, 1.0]), 4, "retention");
@@ -60,7 +60,7 @@ fn draw(protocol: &Protocol, points: &[Point], behind: &[Vec<Point>], other: Ent
     let tall = [0.58, 0.42].map(|share| (size.1 - above) * share);
     let mut drawing = Drawing::new(size.0, size.1);
     drawing.place((8.0, 0.0), legend);
-    // What both panels have, and where a layer is in one.
+    // The common parts of both panels, and the position of a layer in a panel.
     let panel = |y: Axis, tall: f64, gaps: [f64; 2], name, colour, value: fn(&Point) -> Option<f64>| {
         let mut x = Axis::between(low - 0.6, high + 0.6, 1, name);
         x.step = ((high - low) / 12.0).ceil().max(1.0);
@@ -115,10 +115,11 @@ fn draw(protocol: &Protocol, points: &[Point], behind: &[Vec<Point>], other: Ent
     drawing
 }
 
-/// Slopes with the native and the mapped vector on the finding half; the pair that is measured stands on a tinted ground.
+/// Slopes with the native and the mapped vector on the finding half; the pair that is measured stands on a tinted
+/// ground.
 pub(super) fn candidates(task: &TaskResult, size: (f64, f64)) -> Drawing {
     let all = &task.candidates;
-    let mut entries = [Kind::Native, Kind::Mapped].map(entry).to_vec();
+    let mut entries = [SteeringKind::Native, SteeringKind::Mapped].map(entry).to_vec();
     entries.push((Sign::Area("chosen", 1.0), "measured"));
     let native: Vec<f64> = all.iter().map(|candidate| candidate.native_slope).collect();
     let mapped: Vec<f64> = all.iter().map(|candidate| candidate.mapped_slope).collect();
@@ -140,7 +141,7 @@ pub(super) fn candidates(task: &TaskResult, size: (f64, f64)) -> Drawing {
     }
     chart.level(0.0, stroke("axis", 1.0, ""));
     let places: Vec<f64> = (1..=all.len()).map(|place| place as f64).collect();
-    chart.curve(&places, &native, look(Kind::Native), true);
-    chart.curve(&places, &mapped, look(Kind::Mapped), true);
+    chart.curve(&places, &native, curve_style(SteeringKind::Native), true);
+    chart.curve(&places, &mapped, curve_style(SteeringKind::Mapped), true);
     chart.draw().0
 }

@@ -13,12 +13,12 @@ mod png;
 use anyhow::{Context, Result};
 use maud::Markup;
 
-pub(crate) use chart::look;
+pub(crate) use chart::curve_style;
 use drawing::Drawing;
 pub(crate) use forest::outcome;
 
 use crate::result::{Evaluation, TaskResult};
-use crate::texts;
+use crate::wording::texts;
 
 /// Pixels of a PNG per unit of its figure.
 const SCALE: f64 = 1.6;
@@ -32,7 +32,7 @@ pub struct Figure {
     pub name: String,
     /// What it shows, in a few words.
     pub title: String,
-    /// What kind of figure it is, for those who can't see it, and where its numbers are.
+    /// Alternative text: what kind of figure it is, and where its numbers are.
     pub alt: &'static str,
     /// How to read it.
     pub caption: &'static str,
@@ -65,13 +65,7 @@ impl Figure {
     }
 }
 
-/// A text without the characters that XML doesn't have.
-pub(crate) fn clean(text: &str) -> String {
-    let bad = |c: char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}');
-    text.replace(bad, "\u{fffd}")
-}
-
-/// The main figures; what was not measured has none.
+/// The main figures. Figures of parts that were not measured are left out.
 pub fn figures(evaluation: &Evaluation) -> Vec<Figure> {
     let all = all(evaluation).into_iter();
     all.filter(|figure| figure.name != "side-effects-native").collect()
@@ -82,7 +76,7 @@ pub(crate) fn all(evaluation: &Evaluation) -> Vec<Figure> {
     let (tasks, representation) = (&evaluation.tasks, &evaluation.representation);
     let pairs = !representation.pairs.is_empty();
     let effects = tasks.iter().any(|task| !task.side_effects.is_empty());
-    let mut list = List::default();
+    let mut list = FigureList::default();
     list.add(!tasks.is_empty(), "retention", || forest::forest(evaluation));
     list.add(!tasks.is_empty(), "propensity", || curves::small_multiples(tasks));
     let layers = || layers::of_all(evaluation, (640.0, 400.0));
@@ -100,7 +94,7 @@ pub(crate) fn all(evaluation: &Evaluation) -> Vec<Figure> {
 pub(crate) fn of_task(evaluation: &Evaluation, task: &TaskResult, index: usize) -> Vec<Figure> {
     let run = &evaluation.run;
     let (of, all) = (format!(": {}", task.name), Vec::new());
-    let mut list = List {
+    let mut list = FigureList {
         of,
         all,
         index: Some(index),
@@ -119,13 +113,13 @@ pub(crate) fn of_task(evaluation: &Evaluation, task: &TaskResult, index: usize) 
 
 /// Figures, with what is added to their titles and names.
 #[derive(Default)]
-struct List {
+struct FigureList {
     of: String,
     index: Option<usize>,
     all: Vec<Figure>,
 }
 
-impl List {
+impl FigureList {
     fn add(&mut self, measured: bool, key: &str, drawing: impl FnOnce() -> Drawing) {
         if measured {
             let [title, alt, caption] = texts(key);

@@ -1,13 +1,13 @@
-//! How it was measured: what was fixed beforehand, the controls, and what the terms mean.
+//! How it was measured: the protocol, the controls, and the terms.
 
 use maud::{Markup, PreEscaped, html};
 
 use super::parts::*;
 use crate::number::Digits;
 use crate::result::{Control, ControlKind, Evaluation};
-use crate::texts;
+use crate::wording::texts;
 
-/// What a control is called, what steers, and what it would show.
+/// A control's name, its directions, and what it would show if they steered.
 pub(super) fn control(kind: ControlKind) -> [&'static str; 3] {
     texts(match kind {
         ControlKind::MappedRandom => "mapped-random",
@@ -22,8 +22,8 @@ pub(super) fn section(evaluation: &Evaluation) -> Markup {
     let (run, protocol) = (&evaluation.run, &evaluation.run.protocol);
     let body = html! {
         p {
-            "Fixed before anything was measured, so that no figure is the best of many. Each task's items are in two halves: on the \
-             finding half it is decided whether the native vector steers, and what is proposed for serving; everything else is \
+            "The following was fixed before anything was measured, so that no figure is the best of many. Each task's items are in two \
+             halves: the finding half decides whether the native vector steers and what is proposed for serving; everything else is \
              measured on the other half."
         }
         dl.facts {
@@ -32,11 +32,11 @@ pub(super) fn section(evaluation: &Evaluation) -> Markup {
                 @if let Some(most) = protocol.most_direct {
                     "without those where more than " (tagged(most, Digits::Auto)) " of the native vector's effect goes straight to \
                      the logits"
-                } @else { "however much of the effect goes straight to the logits" }
+                } @else { "whatever share of the effect goes straight to the logits" }
             }
             dt { "Decisive layer" } dd { (count(protocol.layer)) ": curves, controls and texts are measured there" }
             dt { "Carried" } dd {
-                "means that the native vector steers, that all of retention's interval lies between "
+                "means that the native vector steers, that the whole interval of retention lies between "
                 (tagged(protocol.retention_bounds[0], Digits::Auto)) " and " (tagged(protocol.retention_bounds[1], Digits::Auto))
                 ", that the mapped vector stands out of the decisive control (rank, adjusted p at most "
                 (tagged(protocol.level, Digits::Auto)) "), and that it moves its own task more than the others (specific)"
@@ -45,13 +45,13 @@ pub(super) fn section(evaluation: &Evaluation) -> Markup {
                 "means that the native vector itself does not steer, or that nothing can be concluded: neither a success nor a failure"
             }
             dt { "Decisive control" } dd {
-                (counted(protocol.control_draws, "draw")) " a task, on at most " (counted(protocol.control_items, "item"))
+                (counted(protocol.control_draws, "draw")) " per task, on at most " (counted(protocol.control_items, "item"))
                 "; p-values corrected over all tasks (Holm)"
             }
             dt { "Intervals" } dd {
                 "95%, " (counted(run.resamples, "resample")) " over clusters of items that share a deciding word; those of retention \
-                 are wider by what vectors from " (counted(protocol.half_samples, "half sample")) " of the pairs vary; those of means \
-                 resample tasks"
+                 also include the variation of vectors from " (counted(protocol.half_samples, "half sample")) " of the pairs; those \
+                 of means resample tasks"
             }
         }
         (controls(evaluation))
@@ -66,27 +66,27 @@ fn controls(evaluation: &Evaluation) -> Markup {
     };
     use ControlKind::*;
     let kinds = [MappedRandom, Isotropic, OtherTasks, ShuffledLabels, ShuffledMap];
-    let caption = html! { "The same measurement with other directions, which must not steer" };
+    let caption = html! { "The same measurement with other directions, which should not steer" };
     let heads = "Control|What steers|If it steered as well, it would show|Measured";
     let body = html! {
         @for kind in kinds { tr {
         @let [name, what, shows] = control(kind);
             th scope="row" { (name) } td.left { (what) } td.left { (shows) }
             td.left { @match of(kind) { None => "no", Some(first) => {
-                (counted(first.spread.count, "draw")) " a task, " (counted(first.items, "item")) ", " (first.alphas.len()) " alphas"
+                (counted(first.spread.count, "draw")) " per task, " (counted(first.items, "item")) ", " (first.alphas.len()) " alphas"
             } } }
         } }
     };
     table("Controls", caption, "prose", heads, body)
 }
 
-/// What each measure is, and how to read it.
+/// The terms and measures, and how to read them.
 pub(super) fn terms(evaluation: &Evaluation) -> Markup {
     let body = html! {
         p {
             "The measures follow the Linear Representation Transferability paper (arXiv 2506.00653), with controls beside them. "
             @if evaluation.run.map.offset == "affine" {
-                "Vectors go through the map as " code { "A v + p" } ", as the paper has it."
+                "Vectors go through the map as " code { "A v + p" } ", as in the paper."
             } @else {
                 "Vectors go through the map's linear part, " code { "A v" } ": a vector is a difference of states, in which the map's \
                  constant cancels."

@@ -10,13 +10,14 @@ mod texts;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::figures::{self, Figure, clean, colours};
+use crate::figures::{self, Figure, colours};
+use crate::plain::clean;
 use crate::result::Evaluation;
-use parts::{figure, section, table};
+use parts::{figure, named, section, table};
 
 const STYLE: &str = include_str!("style.css");
 
-/// Nothing may be loaded and no script may run, whatever a model wrote.
+/// The content security policy: nothing is loaded and no script runs, whatever text a model wrote.
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
@@ -24,7 +25,7 @@ const POLICY: &str =
 const CONTENTS: &str = "results=Results|measured=How this was measured|layers=Layers|texts=Generated texts|representation=Representation|tasks=Tasks\
                         |failed=Failed tasks|run=What was run|notes=Notes|terms=Terms";
 
-/// An evaluation as one HTML page that needs nothing else: figures and style are inside, and it runs no script.
+/// An evaluation as one self-contained HTML page: figures and style are inside, and it runs no script.
 pub fn html(evaluation: &Evaluation) -> String {
     let run = &evaluation.run;
     let all = figures::all(evaluation);
@@ -70,12 +71,7 @@ pub fn html(evaluation: &Evaluation) -> String {
     clean(&page.into_string())
 }
 
-/// The figure of a name, if there is one.
-fn named<'a>(all: &'a [Figure], name: &str) -> Option<&'a Figure> {
-    all.iter().find(|figure| figure.name == name)
-}
-
-/// All tasks: their curves together, then one by one, then what they do to each other.
+/// All tasks: their curves together, then each task, then their side effects on each other.
 fn tasks(evaluation: &Evaluation, all: &[Figure]) -> Markup {
     let tasks = &evaluation.tasks;
     let body = html! {
@@ -97,7 +93,7 @@ fn tasks(evaluation: &Evaluation, all: &[Figure]) -> Markup {
 fn failed(evaluation: &Evaluation) -> Markup {
     let body = html! {
         @if evaluation.failed.is_empty() { p { "None: every task was measured." } } @else {
-            p { "These could not be measured. They are in no mean, and count neither as carried nor as not carried." }
+            p { "These tasks could not be measured. They are in no mean and count neither as carried nor as not carried." }
             (table("Failed tasks", html! {}, "prose", "Task|Reason", html! {
                 @for failed in &evaluation.failed { tr { th scope="row" { (failed.name) } td.left { (failed.reason) } } }
             }))

@@ -1,4 +1,4 @@
-//! What every section of the page is made of.
+//! The elements that the page's sections are built from.
 
 use maud::{Markup, PreEscaped, html};
 
@@ -6,9 +6,9 @@ use crate::figures::{Figure, outcome};
 use crate::number::{Digits, NONE, exact, grouped, text};
 use crate::result::{Estimate, Outcome, Spread};
 
-/// Most digits of the page.
+/// The digits of most numbers on the page.
 pub(super) const TWO: Digits = Digits::Fixed(2);
-/// Wider figures scroll in a box of their own where the page is narrow.
+/// Figures wider than this scroll in a box where the page is narrow.
 const NARROW: f64 = 480.0;
 
 /// A section with its heading.
@@ -16,7 +16,12 @@ pub(super) fn section(id: &str, title: &str, body: Markup) -> Markup {
     html! { section id=(id) aria-labelledby={ (id) "-h" } { h2 id={ (id) "-h" } { (title) } (body) } }
 }
 
-/// A figure with its caption. It grows and shrinks with its column, within what stays readable.
+/// The figure with a name, if there is one.
+pub(super) fn named<'a>(all: &'a [Figure], name: &str) -> Option<&'a Figure> {
+    all.iter().find(|figure| figure.name == name)
+}
+
+/// A figure with its caption. It scales with its column, within limits that keep it readable.
 pub(super) fn figure(figure: &Figure) -> Markup {
     let width = figure.width();
     let least = if width > NARROW { width * 0.72 } else { 0.0 };
@@ -29,12 +34,13 @@ pub(super) fn figure(figure: &Figure) -> Markup {
     }
 }
 
-/// A box that scrolls sideways, by keys too.
+/// A box that scrolls sideways, also by keyboard.
 pub(super) fn scroll(name: &str, content: Markup) -> Markup {
     html! { div.scroll tabindex="0" role="region" aria-label=(name) { (content) } }
 }
 
-/// A table in a box that scrolls, of which the first column has the rows' names. `heads` are apart by `|`, `body` is rows.
+/// A table in a box that scrolls; the first column has the rows' names. `heads` are separated by `|`, `body` holds the
+/// rows.
 pub(super) fn table(name: &str, caption: Markup, class: &str, heads: &str, body: Markup) -> Markup {
     scroll(
         name,
@@ -48,17 +54,17 @@ pub(super) fn table(name: &str, caption: Markup, class: &str, heads: &str, body:
     )
 }
 
-/// What folds, closed at first.
+/// A collapsible block, closed at first.
 pub(super) fn details(summary: &str, content: Markup) -> Markup {
     html! { details { summary { (summary) } (content) } }
 }
 
-/// An outcome, told by word, sign and line.
+/// An outcome, shown by a word, a sign and a border, not by colour alone.
 pub(super) fn mark(found: Outcome) -> Markup {
     html! { span class={ "mark " (class(found)) } { (outcome(found).0) } }
 }
 
-/// The class of what shows an outcome.
+/// The CSS class of an outcome.
 pub(super) fn class(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Carried => "yes",
@@ -67,7 +73,7 @@ pub(super) fn class(outcome: Outcome) -> &'static str {
     }
 }
 
-/// A number of the evaluation: rounded for people, as the JSON has it in `data-value`.
+/// A number of the evaluation: rounded for readers, with the JSON's number in `data-value`.
 pub(super) fn tagged(value: f64, digits: Digits) -> Markup {
     html! { @if value.is_finite() { span data-value=(exact(value)) { (text(value, digits)) } } @else { (NONE) } }
 }
@@ -143,12 +149,12 @@ pub(super) fn ranged(spread: &Spread, digits: Digits) -> Markup {
     }
 }
 
-/// What stands over an interval in a table's cell.
+/// A value over its interval, in a table's cell.
 fn over(value: Markup, ends: [f64; 2], digits: Digits) -> Markup {
     html! { (value) " " span.more { (interval(ends, digits)) } }
 }
 
-/// What is over an interval in a cell, in one line of text.
+/// A cell's value and interval, in one line of text.
 pub(super) fn in_line(cell: Markup) -> Markup {
     PreEscaped(cell.0.replace("<span class=\"more\">", "<span class=\"muted\">"))
 }

@@ -2,7 +2,6 @@
 
 use maud::{Markup, html};
 
-use super::named;
 use super::parts::*;
 use crate::figures::Figure;
 use crate::number::Digits;
@@ -19,7 +18,7 @@ pub(super) fn section(evaluation: &Evaluation, all: &[Figure]) -> Markup {
             "Measured on " b { (representation.text) } ": " (counted(representation.positions, "paired position")) " of "
             (counted(representation.documents, "document"))
             @if representation.held_out { " (only documents that the map's own rule holds out)." }
-            @else { " (all documents, of a text that the map wasn't fitted on)." }
+            @else { " (all documents of a text that the map was not fitted on)." }
         }
         @match named(all, "r2") {
             None => p { "No layer pair was measured." },
@@ -38,7 +37,7 @@ pub(super) fn section(evaluation: &Evaluation, all: &[Figure]) -> Markup {
 
 fn pairs(representation: &Representation) -> Markup {
     let caption = html! {
-        "Percentages are quantiles of the dimensions' own R\u{b2}; the cosine is that of mapped and true states"
+        "Percentages are quantiles of the R\u{b2} of single dimensions; the cosine is that of mapped and true states"
     };
     let heads = "Layers|R\u{b2}|stated in the map|5%|25%|median|75%|95%|Cosine|CKA";
     let body = html! {

@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 
 use super::parts::*;
-use super::{named, section as whole};
+use super::section as whole;
 use crate::figures::Figure;
 use crate::number::{Digits, NONE};
 use crate::paper;
-use crate::result::{Estimate, Evaluation, Kind, Means, TaskResult, TextMeans};
+use crate::result::{Estimate, Evaluation, Means, SteeringKind, TaskResult, TextMeans};
 
 /// Models, verdict and the headlines.
 pub(super) fn header(evaluation: &Evaluation) -> Markup {
@@ -26,13 +26,13 @@ pub(super) fn header(evaluation: &Evaluation) -> Markup {
                     @if failed == 0 { "none failed" } @else { a href="#failed" { (failed) " more failed" } }
                 }))
                 (tile("Native vector steers", html! { (count(summary.steered)) " of " (count(summary.measured)) }, html! {
-                    "decided on the finding half; elsewhere retention says nothing"
+                    "decided on the finding half; for the other tasks retention says nothing"
                 }))
                 (tile("Carried", html! { (count(summary.carried)) " of " (count(summary.judged)) }, html! {
                     "of the tasks whose verdict says something"
                 }))
                 (mean("Retention, where native steers", &steering.retention, steering.counting, html! {
-                    "; 1: as the native vector"
+                    "; 1: as much as the native vector"
                 }))
                 (mean("Retention, all tasks", &summary.all.retention, summary.all.counting, html! {}))
                 (mean("Pearson over items", &steering.item_pearson, steering.tasks, html! { "; the paper: " (paper::PEARSON) }))
@@ -44,7 +44,7 @@ pub(super) fn header(evaluation: &Evaluation) -> Markup {
     }
 }
 
-/// A headline and what it says.
+/// A headline number with its name and a remark.
 fn tile(name: &str, big: Markup, more: Markup) -> Markup {
     html! { div { dt { (name) } dd { span.big { (big) } } dd.more { (more) } } }
 }
@@ -59,9 +59,9 @@ fn mean(name: &str, value: &Option<Estimate>, tasks: usize, more: Markup) -> Mar
     tile(name, maybe(value.map(|value| value.value), digits), body)
 }
 
-/// What generated texts score.
+/// Scores of generated texts.
 fn texts_tile(texts: &TextMeans) -> Markup {
-    let of = |kind: Kind| {
+    let of = |kind: SteeringKind| {
         texts
             .kinds
             .iter()
@@ -69,12 +69,12 @@ fn texts_tile(texts: &TextMeans) -> Markup {
             .map(|found| found.score)
     };
     let more = html! {
-        "; native " (maybe(of(Kind::Native).map(|score| score.value), TWO)) ", control "
-        (maybe(of(Kind::MappedRandom).map(|score| score.value), TWO)) ", asked in the prompt "
-        (maybe(of(Kind::Prompted).map(|score| score.value), TWO)) ", unsteered "
-        (maybe(of(Kind::Unsteered).map(|score| score.value), TWO))
+        "; native " (maybe(of(SteeringKind::Native).map(|score| score.value), TWO)) ", control "
+        (maybe(of(SteeringKind::MappedRandom).map(|score| score.value), TWO)) ", asked in the prompt "
+        (maybe(of(SteeringKind::Prompted).map(|score| score.value), TWO)) ", unsteered "
+        (maybe(of(SteeringKind::Unsteered).map(|score| score.value), TWO))
     };
-    mean("Score of texts, mapped", &of(Kind::Mapped), texts.tasks, more)
+    mean("Score of texts, mapped", &of(SteeringKind::Mapped), texts.tasks, more)
 }
 
 /// The results of every task beside the paper's ranges.
@@ -89,9 +89,9 @@ pub(super) fn section(evaluation: &Evaluation, all: &[Figure]) -> Markup {
                 (figure(retention))
                 (scroll("Results of all tasks", html! { table.full.compact {
                     caption { span {
-                        "The layer is " (count(evaluation.run.protocol.layer)) " unless a column says otherwise. \u{b1} is the \
-                         deviation over what is averaged, brackets are 95% intervals (of random directions: where 95% of them are). The next \
-                         sections say how each is measured."
+                        "Measured at layer " (count(evaluation.run.protocol.layer)) " unless a column says otherwise. \u{b1} is the \
+                         standard deviation, brackets are 95% intervals (for random directions, the range of 95% of them). The next \
+                         sections say how each column is measured."
                     } }
                     thead { tr {
                         th.left scope="col" { "Task" }
@@ -150,7 +150,7 @@ fn mean_row(name: &str, means: &Means) -> Markup {
 /// Results by layer of the band, over tasks.
 pub(super) fn layers(evaluation: &Evaluation, all: &[Figure]) -> Markup {
     let heads = "Target layer|Tasks|Retention|Direct share";
-    let caption = html! { "Mean over the tasks whose native vector steers and where the layer counts" };
+    let caption = html! { "Means over the tasks whose native vector steers and where the layer counts" };
     let rows = html! {
         @for layer in &evaluation.summary.layers { tr {
             th scope="row" {

@@ -1,4 +1,4 @@
-//! What was run, and with what.
+//! The run: models, options, map and tasks.
 
 use maud::{Markup, html};
 
@@ -36,7 +36,7 @@ fn models(evaluation: &Evaluation) -> Markup {
     let heads = "Role|Model|Width of the stream|Decoder blocks|dtype|Quantisation|Fingerprint";
     let both = [
         ("source: vectors are found on it", &evaluation.run.source),
-        ("target: is steered", &evaluation.run.target),
+        ("target: it is steered", &evaluation.run.target),
     ];
     let body = html! {
         @for (role, model) in both { tr {

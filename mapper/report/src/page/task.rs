@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::measured::control;
 use super::parts::*;
 use super::texts;
-use crate::figures::{look, of_task};
+use crate::figures::{curve_style, of_task};
 use crate::number::{Digits, NONE};
 use crate::result::{Evaluation, TaskResult};
 
@@ -28,7 +28,7 @@ pub(super) fn section(evaluation: &Evaluation, task: &TaskResult, index: usize) 
     }
 }
 
-/// What was measured, and the figures that no drawing shows.
+/// What was measured, and the numbers that no figure shows.
 fn facts(task: &TaskResult) -> Markup {
     let native = &task.native_steers;
     let yes = |yes: bool| html! { b { @if yes { "yes" } @else { "no" } } };
@@ -53,7 +53,7 @@ fn facts(task: &TaskResult) -> Markup {
                 (yes(native.steers)) ": on the finding half its slope is " (in_line(estimate(&native.slope, TWO)))
                 @if native.random.count > 0 {
                     ", those of " (counted(native.random.count, "random direction")) " " (in_line(ranged(&native.random, TWO)))
-                    ", which leaves at most " (tagged(native.least, TWO)) " to chance"
+                    ", so chance explains slopes of at most " (tagged(native.least, TWO))
                 }
             }
             dt { "Retention" } dd {
@@ -64,20 +64,21 @@ fn facts(task: &TaskResult) -> Markup {
                 dt { "Uncertainty of the vectors" } dd {
                     "vectors from " (counted(half.retention.len(), "half sample")) " of the pairs retain "
                     (numbers(&half.retention, TWO)) ": they add a standard error of " (tagged(half.standard_error, Digits::Auto))
-                    ", which the interval includes"
+                    ", which is included in the interval"
                 }
             }
             @if let Some(specificity) = &task.specificity {
                 dt { "Specific" } dd {
-                    (yes(specificity.specific)) ": the mapped vector moves its own task by " (tagged(specificity.own, TWO))
-                    ", the others by " (tagged(specificity.others, TWO)) " of what their native vectors do; the native vector moves \
-                     the others by " (tagged(specificity.native_others, TWO)) ". What it does to all tasks has cosine "
-                    (tagged(specificity.own_profile, TWO)) " with what its own native vector does, "
-                    (tagged(specificity.other_profile, TWO)) " with the nearest other one, of " (specificity.nearest_other)
+                    (yes(specificity.specific)) ": in units of the effects of the tasks' native vectors, the mapped vector moves its own \
+                     task by " (tagged(specificity.own, TWO)) " and the others by " (tagged(specificity.others, TWO))
+                    "; the native vector moves the others by " (tagged(specificity.native_others, TWO))
+                    ". The effects on all tasks have cosine " (tagged(specificity.own_profile, TWO))
+                    " with those of its own native vector and " (tagged(specificity.other_profile, TWO))
+                    " with those of the nearest other one, that of " (specificity.nearest_other)
                 }
             }
             dt { "Pearson over items" } dd {
-                (in_line(spread(&task.item_pearson, TWO))) " (" (counted(task.item_pearson.count, "alpha")) ", as the paper has it)"
+                (in_line(spread(&task.item_pearson, TWO))) " (" (counted(task.item_pearson.count, "alpha")) ", as in the paper)"
             }
             dt { "Pearson over alphas" } dd { (in_line(spread(&task.pearson, TWO))) " (" (counted(task.pearson.count, "item")) ")" }
             dt { "MSE" } dd {
@@ -88,13 +89,13 @@ fn facts(task: &TaskResult) -> Markup {
                 (tagged(task.cosine, TWO)) "; mapped random directions " (in_line(ranged(&task.random_cosines, TWO)))
             }
             @for curve in &task.curves {
-                dt { "Slope, " (look(curve.kind).2) } dd { (in_line(estimate(&curve.slope, TWO))) " logits per alpha" }
+                dt { "Slope, " (curve_style(curve.kind).name) } dd { (in_line(estimate(&curve.slope, TWO))) " logits per alpha" }
             }
         }
     }
 }
 
-/// A table of the task's own.
+/// A table of one task.
 fn own(task: &TaskResult, name: &str, caption: Markup, heads: &str, body: Markup) -> Markup {
     table(&format!("{name}: {}", task.name), caption, "compact", heads, body)
 }
@@ -120,9 +121,10 @@ fn layer_table(evaluation: &Evaluation, task: &TaskResult) -> Markup {
 
 fn controls(task: &TaskResult) -> Markup {
     let caption = html! {
-        "What other directions retain, and what the mapped vector retains at the same alphas and items; p is its rank among them"
+        "Retention of other directions, and of the mapped vector at the same alphas and items; p is the mapped vector's rank among them"
     };
-    let heads = "Control|Draws|Alphas|Items|Retention|Mapped|p|Adjusted p|Pearson over items|Size of that over alphas";
+    let heads =
+        "Control|Draws|Alphas|Items|Retention|Mapped|p|Adjusted p|Pearson over items|Absolute Pearson over alphas";
     let body = html! {
         @for result in &task.controls { tr {
             th scope="row" { (control(result.kind)[0]) } td { (count(result.spread.count)) }
@@ -141,7 +143,7 @@ fn controls(task: &TaskResult) -> Markup {
     own(task, "Controls", caption, heads, body)
 }
 
-/// Every number that the curves are drawn from.
+/// All numbers that the curves are drawn from.
 fn curves(task: &TaskResult) -> Markup {
     let at = |values: &[f64], index: usize| values.get(index).copied().unwrap_or(f64::NAN);
     let band = |mean: &[f64], low: &[f64], high: &[f64], index: usize| {
@@ -150,7 +152,10 @@ fn curves(task: &TaskResult) -> Markup {
     // Random directions and perplexity may have been measured at some of the alphas only.
     let find = |alphas: &[f64], alpha: f64| alphas.iter().position(|&other| other == alpha);
     let (random, perplexity) = (&task.random, &task.perplexity);
-    let heads = task.curves.iter().map(|curve| format!("|{} [95%]", look(curve.kind).2));
+    let heads = task
+        .curves
+        .iter()
+        .map(|curve| format!("|{} [95%]", curve_style(curve.kind).name));
     let heads: String = heads.collect();
     let heads = format!("Alpha{heads}|random [95%]|perplexity, native|perplexity, mapped");
     let caption = html! {
@@ -204,8 +209,8 @@ fn proposal(evaluation: &Evaluation, task: &TaskResult) -> Markup {
                     (tagged(proposal.gain, Digits::Signed)) " on the finding half, perplexity \u{d7} "
                     (tagged(proposal.perplexity_ratio, TWO)) " (budget \u{d7} " (budget) ")"
                     @if let Some(score) = proposal.score { ", texts score " (tagged(score, TWO)) ", which chose the alpha" }
-                    ". To paste into a request, or below "
-                    code { "[[steering.defaults]]" } "; names are those of " code { "steering.toml" } " beside this report:"
+                    ". Paste it into a request, or below "
+                    code { "[[steering.defaults]]" } "; the names are those in " code { "steering.toml" } " beside this report:"
                 }
                 pre tabindex="0" role="region" aria-label="Spec to serve" { code { (proposal.toml) } }
             }

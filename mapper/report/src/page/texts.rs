@@ -3,38 +3,39 @@
 use maud::{Markup, html};
 
 use super::parts::*;
-use crate::figures::look;
+use crate::figures::curve_style;
 use crate::number::{Digits, NONE, counted as counted_in_text};
 use crate::result::{
-    Estimate, Evaluation, GeneratedText, Generation, Kind, KindScore, TaskResult, TextMeans, TextScores,
+    Estimate, Evaluation, GeneratedText, Generation, KindScore, SteeringKind, TaskResult, TextMeans, TextScores,
 };
 
-/// As columns, and as rows of one prompt.
-const KINDS: [Kind; 5] = [
-    Kind::Unsteered,
-    Kind::Prompted,
-    Kind::Native,
-    Kind::Mapped,
-    Kind::MappedRandom,
+/// The columns of the tables, and the rows of one prompt.
+const KINDS: [SteeringKind; 5] = [
+    SteeringKind::Unsteered,
+    SteeringKind::Prompted,
+    SteeringKind::Native,
+    SteeringKind::Mapped,
+    SteeringKind::MappedRandom,
 ];
 
-/// What the texts of all tasks score.
+/// Scores of the texts of all tasks.
 pub(super) fn section(evaluation: &Evaluation) -> Markup {
     let Some(all) = &evaluation.summary.all.texts else {
         return html! {};
     };
-    let kinds: Vec<&str> = KINDS.map(|kind| look(kind).2).to_vec();
+    let kinds: Vec<&str> = KINDS.map(|kind| curve_style(kind).name).to_vec();
     let heads = |last: &str| format!("Task|{}|{last}", kinds.join("|"));
     let tasks = evaluation.tasks.iter().enumerate();
     let own = tasks.filter_map(|(index, task)| Some((index, task, task.generation.as_ref()?)));
     let caption = html! {
-        "Mean score of the texts of the prompts that measure, at the strength (alpha) that the other prompts choose; 0 to 1, brackets \
+        "Mean score of the texts of the measuring prompts, at the strength (alpha) that the finding prompts choose; 0 to 1, brackets \
          are 95% intervals over prompts. The last columns are Spearman correlations over all vectors and strengths"
     };
     let body = html! {
         p {
-            "Propensities are of one token; here the target writes. A text's score is the harmonic mean of whether it shows the concept \
-             (a stated rule), how fluent it is, and whether it still answers its prompt. " (counted(all.tasks, "task")) " with prompts."
+            "Propensities concern one token; here the target writes texts. A text's score is the harmonic mean of whether it shows the \
+             concept (by a fixed rule), how fluent it is, and whether it still answers its prompt. "
+            (counted(all.tasks, "task")) " with prompts."
         }
         (table("Scores of generated texts", caption, "compact", &heads("Propensity ranks as score|as concept"), html! {
             @for (index, task, texts) in own.clone() { tr {
@@ -63,7 +64,7 @@ pub(super) fn section(evaluation: &Evaluation) -> Markup {
                 } }
                 (means(evaluation, |kind| kind.judged, |texts| vec![texts.agreement_judged]))
             }))
-            (details("What the judge was told", html! { p.prompt { (judge.rubric) } }))
+            (details("The judge's instructions", html! { p.prompt { (judge.rubric) } }))
         }
     };
     super::section("texts", "Generated texts", body)
@@ -80,7 +81,8 @@ fn means(
         ("Mean where native steers", &summary.steering),
         ("Mean of all tasks", &summary.all),
     ];
-    let of = |texts: &TextMeans, kind: Kind| texts.kinds.iter().find(|found| found.kind == kind).and_then(score);
+    let of =
+        |texts: &TextMeans, kind: SteeringKind| texts.kinds.iter().find(|found| found.kind == kind).and_then(score);
     html! { @for (name, means) in sets { @if let Some(texts) = &means.texts { tr {
         th scope="row" { (name) span.more { (counted(texts.tasks, "task")) } }
         @for kind in KINDS { td { (optional(of(texts, kind).as_ref(), TWO)) } }
@@ -88,7 +90,7 @@ fn means(
     } } } }
 }
 
-/// Those of one task.
+/// The texts of one task.
 pub(super) fn of_task(task: &TaskResult) -> Markup {
     let Some(generation) = &task.generation else {
         return html! {};
@@ -97,14 +99,14 @@ pub(super) fn of_task(task: &TaskResult) -> Markup {
     html! {
         h4 { "Generated texts" }
         p {
-            "At most " (counted(generation.max_tokens, "token")) ", " (counted(generation.texts_per_prompt, "text")) " a prompt: one \
+            "At most " (counted(generation.max_tokens, "token")) ", " (counted(generation.texts_per_prompt, "text")) " per prompt: one \
              greedy, the others sampled. Rule for " (task.positive) ": " (generation.rule)
         }
         (settings(task, generation))
         @if let Some(front) = &generation.baseline {
-            (details("What asks for the concept in the prompt, in place of steering", html! { p.prompt { (front) } }))
+            (details("Instruction or examples that ask for the concept in place of steering", html! { p.prompt { (front) } }))
         }
-        (details(&format!("Texts of {prompts} side by side"), html! {
+        (details(&format!("Texts for {prompts}, side by side"), html! {
             @for number in 0..generation.prompts.len() { (side_by_side(task, generation, number)) }
         }))
     }
@@ -124,7 +126,7 @@ fn settings(task: &TaskResult, generation: &Generation) -> Markup {
         @for setting in &generation.settings {
             @let chosen = generation.chosen.iter().any(|chosen| (chosen.kind, chosen.alpha) == (setting.kind, setting.alpha));
             tr.aside[!chosen] {
-                th scope="row" { (look(setting.kind).2) @if chosen && setting.alpha != 0.0 { span.more { "chosen" } } }
+                th scope="row" { (curve_style(setting.kind).name) @if chosen && setting.alpha != 0.0 { span.more { "chosen" } } }
                 td { @if setting.alpha == 0.0 { (NONE) } @else { (tagged(setting.alpha, Digits::Auto)) } }
                 td { (maybe(setting.propensity, TWO)) } td { (tagged(setting.finding.score, TWO)) } (scores(&setting.measuring))
             }
@@ -138,7 +140,7 @@ fn settings(task: &TaskResult, generation: &Generation) -> Markup {
 
 /// The greedy texts of one prompt, at the strengths that were chosen.
 fn side_by_side(task: &TaskResult, generation: &Generation, number: usize) -> Markup {
-    let find = |kind: Kind| -> Option<&GeneratedText> {
+    let find = |kind: SteeringKind| -> Option<&GeneratedText> {
         let chosen = generation.chosen.iter().find(|chosen| chosen.kind == kind)?;
         let mut texts = generation.texts.iter();
         texts.find(|text| (text.prompt, text.number, text.kind) == (number, 0, kind) && text.alpha == chosen.alpha)
@@ -152,7 +154,7 @@ fn side_by_side(task: &TaskResult, generation: &Generation, number: usize) -> Ma
             thead { tr { th.left.alpha scope="col" { "Vector" } th scope="col" { "Greedy text" } th scope="col" { "Score" } } }
             tbody { @for text in KINDS.into_iter().filter_map(find) { tr {
                 th.alpha scope="row" {
-                    (look(text.kind).2) @if text.alpha != 0.0 { span.more { (tagged(text.alpha, Digits::Auto)) } }
+                    (curve_style(text.kind).name) @if text.alpha != 0.0 { span.more { (tagged(text.alpha, Digits::Auto)) } }
                 }
                 td {
                     span.generated { (text.text.trim_start()) }

@@ -31,11 +31,11 @@ pub struct Column {
     file: String,
     content: Arc<File>,
     metadata: ParquetMetaData,
-    /// Among the columns that have values.
+    /// Index among the columns that have values.
     column: usize,
     group: usize,
     values: Option<ColumnReaderImpl<ByteArrayType>>,
-    /// Rows of the group that are still to come.
+    /// Rows of the group that are not read yet.
     left: i64,
     row: u64,
     text: Vec<ByteArray>,
@@ -57,12 +57,12 @@ impl Column {
     ///
     /// # Errors
     ///
-    /// A file that can't be read or is no Parquet; a column that isn't there or has something else than strings, with
-    /// those that are there.
+    /// A file that can't be read or is not Parquet; a column that doesn't exist or holds something other than strings,
+    /// with the columns that exist.
     pub fn open(path: &Path, file: &str, key: &str) -> Result<Self> {
         let content = File::open(path).with_context(|| format!("{file}: can't be read"))?;
         let metadata = guarded(|| ParquetMetaDataReader::new().parse_and_finish(&content))
-            .with_context(|| format!("{file}: no Parquet, or cut off"))?;
+            .with_context(|| format!("{file}: found no valid Parquet; the file may be cut off"))?;
         let schema = metadata.file_metadata().schema_descr();
         let named = |column: &&ColumnDescPtr| column.path().parts() == [key] && column.max_rep_level() == 0;
         let columns: Vec<&Type> = schema.root_schema().get_fields().iter().map(|field| &**field).collect();
@@ -108,11 +108,11 @@ impl Column {
         })
     }
 
-    /// The next row's text, which is empty if it is null; `None` at the file's end.
+    /// The next row's text, empty for null; `None` at the file's end.
     ///
     /// # Errors
     ///
-    /// A file that is damaged, a page that is too large, text that is not UTF-8 or too long: with file and row.
+    /// A damaged file, a page that is too large, text that is not UTF-8 or too long; the message names file and row.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         let row = self.row + 1;
         self.read().with_context(|| format!("{}, record {row}", self.file))
@@ -133,13 +133,13 @@ impl Column {
             if rows == 0 {
                 ensure!(
                     self.left == 0,
-                    "found {} rows fewer than the file says: it is damaged",
+                    "found {} rows fewer than the file states: it is damaged",
                     self.left
                 );
                 self.values = None;
                 continue;
             }
-            ensure!(self.left > 0, "found more rows than the file says: it is damaged");
+            ensure!(self.left > 0, "found more rows than the file states: it is damaged");
             self.left -= 1;
             self.row += 1;
             let Some(value) = self.text.first() else {
@@ -151,7 +151,7 @@ impl Column {
         }
     }
 
-    /// Goes on to the next group of rows, if there is one.
+    /// Opens the next row group, if there is one.
     fn next_group(&mut self) -> Result<bool> {
         if self.group == self.metadata.num_row_groups() {
             return Ok(false);
@@ -167,7 +167,7 @@ impl Column {
     }
 }
 
-/// Calls the library. It panics on some files that are damaged: what is a panic there is an error here, and what panicked
+/// Calls the library, which panics on some damaged files. A panic becomes an error here, and the reader that panicked
 /// isn't used again.
 fn guarded<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(read)) {
@@ -185,7 +185,7 @@ fn is_text(column: &Type) -> bool {
             || info.converted_type() == ConvertedType::UTF8)
 }
 
-/// What a column is of, for messages.
+/// The kind of a column's values, for messages.
 fn kind(column: &Type) -> String {
     if !column.is_primitive() || column.get_basic_info().repetition() == Repetition::REPEATED {
         return "nested".into();

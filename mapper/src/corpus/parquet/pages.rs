@@ -1,7 +1,7 @@
-//! A column's pages without their compression, none larger than a bound.
+//! A column's pages, unpacked and of bounded size.
 //!
-//! The library unpacks a page whatever size comes out of it, and takes numbers of values in pages' headers as they are. So
-//! here it reads pages as if they were not compressed, and what it is going to allocate by is checked before it sees it.
+//! The library unpacks pages to any size and trusts the numbers of values in their headers. So here it reads pages as
+//! if they were not compressed, and the sizes that it allocates by are checked first.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,11 +17,11 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::delta;
 
-/// The most bytes of a page without its compression: 1 GiB. Writers aim at 1 MiB, but some look at the size only after a
-/// thousand values, which may be documents of a megabyte.
+/// Maximum number of bytes of an unpacked page. Writers aim at 1 MiB, but some check the size only every thousand
+/// values, which may be documents of a megabyte.
 const MAX_PAGE: usize = 1 << 30;
 
-/// The most values of a page: 64 million.
+/// Maximum number of values of a page: 64 million.
 const MAX_VALUES: u32 = 1 << 26;
 
 /// The pages of one column in one group of rows.
@@ -38,7 +38,7 @@ impl Pages {
     ///
     /// # Errors
     ///
-    /// A compression that is not read; a chunk that isn't in the file.
+    /// A compression that is not supported; a chunk that lies outside of the file.
     pub fn new(file: Arc<File>, chunk: &ColumnChunkMetaData) -> anyhow::Result<Self> {
         let compression = chunk.compression();
         ensure!(
@@ -69,11 +69,11 @@ impl Pages {
         })
     }
 
-    /// Takes the compression off, and checks what the library doesn't.
+    /// Unpacks a page, and checks what the library doesn't.
     fn open(&mut self, page: Page) -> anyhow::Result<Page> {
         ensure!(
             page.num_values() <= MAX_VALUES,
-            "found a page of {} values, expected {MAX_VALUES} at most",
+            "found a page of {} values, expected at most {MAX_VALUES}",
             page.num_values()
         );
         let mut page = page;
@@ -103,7 +103,7 @@ impl Pages {
                         *def_level_encoding == Encoding::RLE,
                         "found levels of encoding {def_level_encoding}, expected RLE"
                     );
-                    // Their length, then they.
+                    // Their length, then the levels.
                     let length = buf.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
                     levels = 4 + length as usize;
                 }
@@ -137,7 +137,7 @@ impl Pages {
     }
 }
 
-/// Checks what the library would panic on, or allocate by: the values of a page, which are behind its levels.
+/// Checks the values of a page, which follow its levels: on wrong ones the library would panic or allocate too much.
 fn check_values(encoding: Encoding, values: Option<&[u8]>, count: u32, dictionary: bool) -> anyhow::Result<()> {
     let Some(values) = values else {
         anyhow::bail!("found a page that is shorter than its levels: the file is damaged");
@@ -162,7 +162,7 @@ fn check_values(encoding: Encoding, values: Option<&[u8]>, count: u32, dictionar
     Ok(())
 }
 
-/// `before`, and behind it `packed` without its compression: `most` bytes at most.
+/// `before` followed by the unpacked `packed`: at most `most` bytes.
 fn unpack(compression: Compression, before: &[u8], packed: &[u8], most: usize) -> anyhow::Result<Vec<u8>> {
     let mut bytes = before.to_vec();
     // A page of nulls alone may have nothing, not even an empty compressed stream.
@@ -268,7 +268,7 @@ mod tests {
             // Nulls alone.
             assert_eq!(unpack(compression, b"levels", b"", 6).unwrap(), b"levels");
         }
-        // A length that isn't there is no memory.
+        // The stated length isn't allocated.
         let mut snappy = vec![0xff, 0xff, 0xff, 0xff, 0x0f];
         snappy.extend([0; 9]);
         let error = unpack(Compression::SNAPPY, &[], &snappy, 9).unwrap_err().to_string();

@@ -174,11 +174,11 @@ fn mistakes_name_the_record() {
     bad[place + 2] = 0xff;
     let error_ = error(&bad, "text");
     assert!(
-        error_.contains("a.parquet, record 3: found bytes that are no UTF-8 at column 3"),
+        error_.contains("a.parquet, record 3: found bytes that are not UTF-8 at column 3"),
         "{error_}"
     );
     let error_ = error(b"no parquet at all", "text");
-    assert!(error_.contains("a.parquet: no Parquet, or cut off"), "{error_}");
+    assert!(error_.contains("a.parquet: found no valid Parquet"), "{error_}");
     let long = "x".repeat(super::super::MAX_DOCUMENT + 1);
     let error_ = error(&write(&[Some("one"), Some(&long)], PLAIN), "text");
     assert!(

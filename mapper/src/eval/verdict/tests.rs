@@ -272,7 +272,7 @@ fn all(tasks: [usize; 4], retention: Option<Estimate>) -> Verdict {
         all: means(measured, retention.map(|_| estimate(0.5, 0.2, 0.8))),
         steering: means(steered, retention),
         layers: Vec::new(),
-        verdict: unsaid(),
+        verdict: pending(),
     };
     of_all(&summary, &protocol())
 }

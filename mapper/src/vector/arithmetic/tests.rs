@@ -1,8 +1,9 @@
+use steermap_maps::digest::sha256;
 use steermap_maps::{ModelInfo, Numerics, TokenPosition};
 
 use super::*;
 
-fn named(name: &str, layers: &[(usize, [f32; 3])]) -> Named {
+fn named(name: &str, layers: &[(usize, [f32; 3])]) -> NamedVector {
     let header = VectorHeader {
         concept: name.to_string(),
         method: "mean-difference".to_string(),
@@ -27,7 +28,7 @@ fn named(name: &str, layers: &[(usize, [f32; 3])]) -> Named {
         auroc: Some(0.9),
         neutral: None,
     });
-    Named {
+    NamedVector {
         name: name.to_string(),
         file: format!("{name}.toml"),
         sha256: sha256(name.as_bytes()),
@@ -36,28 +37,28 @@ fn named(name: &str, layers: &[(usize, [f32; 3])]) -> Named {
 }
 
 /// The same with another header.
-fn with(mut named: Named, change: impl FnOnce(&mut VectorHeader)) -> Named {
+fn with(mut named: NamedVector, change: impl FnOnce(&mut VectorHeader)) -> NamedVector {
     let mut header = named.vector.header().clone();
     change(&mut header);
     named.vector = VectorFile::new(header, named.vector.layers().to_vec()).unwrap();
     named
 }
 
-fn happy() -> Named {
+fn happy() -> NamedVector {
     named(
         "happy",
         &[(2, [4.0, 0.0, 0.0]), (3, [2.0, 2.0, 1.0]), (5, [1.0, 0.0, 0.0])],
     )
 }
 
-fn calm() -> Named {
+fn calm() -> NamedVector {
     named(
         "calm",
         &[(2, [0.0, 3.0, 4.0]), (3, [0.0, 0.0, 2.0]), (8, [1.0, 0.0, 0.0])],
     )
 }
 
-fn combine(terms: Vec<(f64, Named)>, orthogonal_to: Vec<Named>) -> Combination {
+fn combine(terms: Vec<(f64, NamedVector)>, orthogonal_to: Vec<NamedVector>) -> Combination {
     Combination {
         terms,
         orthogonal_to,
@@ -80,7 +81,7 @@ fn sums_by_hand() {
     assert_eq!(layers, [2, 3]);
     assert_eq!(vector.direction(2).unwrap(), [2.0, -3.0, -4.0]);
     assert_eq!(vector.direction(3).unwrap(), [1.0, 1.0, -1.5]);
-    assert_eq!(notes, ["left out, as not all of the vectors have them: layers 5, 8"]);
+    assert_eq!(notes, ["left out because not all vectors have them: layers 5, 8"]);
     let header = vector.header();
     assert_eq!(header.concept, "0.5*happy - calm");
     assert_eq!(header.method, "0.5*happy - calm (of mean-difference)");
@@ -138,7 +139,7 @@ fn what_is_orthogonal_to_others() {
         vec![(1.0, happy())],
         vec![a.clone(), plane("b", [1.0, 1.0, 0.0]), third],
     );
-    assert!(error(&everything).contains("layer 3: all of the sum lies in the span of a, b, third"));
+    assert!(error(&everything).contains("layer 3: found a sum in the span of a, b, third"));
     assert!(error(&combine(vec![(1.0, a.clone())], vec![a])).contains("in the span of a"));
 }
 
@@ -180,7 +181,7 @@ fn sums_of_nothing_are_refused() {
 
 #[test]
 fn vectors_of_other_models_are_refused() {
-    let message = |other: Named| error(&combine(vec![(1.0, happy()), (1.0, other.clone())], Vec::new()));
+    let message = |other: NamedVector| error(&combine(vec![(1.0, happy()), (1.0, other.clone())], Vec::new()));
     let fingerprint = with(calm(), |header| header.model.fingerprint = "sm1:11".to_string());
     let found = message(fingerprint.clone());
     assert!(
@@ -216,9 +217,9 @@ fn what_is_taken_from_the_first_is_said() {
     assert_eq!(vector.header().numerics.dtype, "f32");
     assert_eq!(vector.layer(3).unwrap().mean_norm, 40.0);
     assert_eq!(notes.len(), 4, "{notes:?}");
-    assert!(notes[1].contains("calm.toml was found on token position mean"));
+    assert!(notes[1].contains("calm.toml was found at token position mean"));
     assert!(notes[2].contains("numerics"));
-    assert!(notes[3].ends_with("which are taken: layers 3"), "{}", notes[3]);
+    assert!(notes[3].ends_with("which the result states: layers 3"), "{}", notes[3]);
 }
 
 #[test]
@@ -250,13 +251,13 @@ fn files_are_read_under_their_names() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("very-happy.toml");
     happy().vector.save(&path).unwrap();
-    let read = Named::load(&path).unwrap();
+    let read = NamedVector::load(&path).unwrap();
     assert_eq!(
         (read.name.as_str(), read.file.as_str()),
         ("very-happy", "very-happy.toml")
     );
     assert_eq!(read.sha256, sha256_file(&path).unwrap());
     assert_eq!(read.vector, happy().vector);
-    let missing = Named::load(&folder.path().join("no.toml")).unwrap_err();
+    let missing = NamedVector::load(&folder.path().join("no.toml")).unwrap_err();
     assert!(missing.to_string().contains("no.toml"));
 }

@@ -194,7 +194,8 @@ fn a_vector_that_no_pair_covers() {
     let vector = vector(&[(3, &[1.0; 3]), (15, &[1.0; 3])]);
     assert_eq!(
         map.apply(&vector, OffsetRule::Linear, true).unwrap_err().to_string(),
-        "the vector has the source layers 3, 15; the map covers 14->11, 13+15->12: no pair has all it needs"
+        "the vector has the source layers 3, 15, and the map has the pairs 14->11, 13+15->12: no pair \
+         has all its source layers in the vector"
     );
 }
 
@@ -205,7 +206,7 @@ fn directions_that_vanish_or_overflow() {
         let mapped = map.apply(&vector(&[(14, direction)]), offset, true);
         mapped.map_err(|error| error.to_string())
     };
-    let zero = "14->11: the mapped direction is zero, so the map sees nothing of this vector";
+    let zero = "14->11: the mapped direction is zero: the map discards this vector";
     let blind = [0.0, 0.0, 1.0, 0.0, 0.0, 1.0];
     let seen = [1.0, 1.0, 0.0];
     assert_eq!(apply(&blind, [1.0; 2], OffsetRule::Linear, &seen).unwrap_err(), zero);

@@ -1,9 +1,9 @@
-//! Version 1, which is read and no longer written: one file of weights, all pairs affine and in `f32`, no hashes of
-//! their own.
+//! Version 1, which is read but no longer written: one weights file, all pairs affine and in `f32`, and no hashes of
+//! single pairs.
 
 use serde::Deserialize;
 
-use super::{AFFINE, Kinds, ListedPair, Listing, check_name, header};
+use super::{AFFINE, KnownKinds, ListedPair, MapListing, check_name, header};
 use crate::dtype::FloatDtype;
 use crate::error::Problem;
 use crate::map::linear::{MapKind, bias_name, tensor_name};
@@ -12,7 +12,7 @@ use crate::model::ModelTable;
 use crate::provenance::Provenance;
 use crate::store::Weights;
 
-pub(super) const KINDS: Kinds = Kinds {
+pub(super) const KINDS: KnownKinds = KnownKinds {
     known: &[AFFINE],
     expected: "\"affine\", the only kind of steermap-map/1",
 };
@@ -45,9 +45,9 @@ struct PairTable {
 }
 
 impl MapTable {
-    pub(super) fn list(self) -> Result<Listing, Problem> {
+    pub(super) fn list(self) -> Result<MapListing, Problem> {
         let pairs = self.pair.into_iter().enumerate();
-        Ok(Listing {
+        Ok(MapListing {
             pairs: pairs.map(|(index, pair)| pair.list(index)).collect::<Result<_, _>>()?,
             header: header(self.source, self.target, self.provenance, self.positions),
             weights: vec![self.weights],

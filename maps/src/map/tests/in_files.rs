@@ -72,8 +72,8 @@ fn each_kind_in_each_dtype() {
     }
 }
 
-/// Written in one dtype, read, written in another: no different from written in that one, if it holds all that the first
-/// does.
+/// Written in one dtype, read, written in another: no different from written in that one, if it holds all that the
+/// first does.
 #[test]
 fn dtypes_can_be_changed_from_file_to_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -249,7 +249,7 @@ fn missing_cut_and_foreign_files() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{}: tensor \"pair.2.bias\": expected, but not in this file",
+            "{}: tensor \"pair.2.bias\": found no such tensor, expected it in this file",
             files[2].display()
         )
     );

@@ -476,7 +476,7 @@ fn of_uploads() -> Vec<Case> {
             "TOML of no UTF-8",
             upload(&[name, ("toml", b"\xff"), ("safetensors", &tensors)]),
             422,
-            "toml: not text",
+            "toml: found invalid UTF-8",
         ),
         (
             "another TOML",

@@ -5,9 +5,10 @@ use std::io::{self, BufReader, Read};
 
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
+use steermap_maps::digest::hex;
 
 use super::table::{Part, check_numbers, widths};
-use super::{At, Description, PIECE, hex};
+use super::{At, Description, PIECE};
 use crate::stats::error::StatsFileError;
 use crate::stats::layout::Plan;
 use crate::stats::moments::Moments;
@@ -101,7 +102,7 @@ pub(super) fn read_head(reader: &mut Reader<'_>, length: u64) -> Result<Metadata
     let size = u64::from_le_bytes(size);
     let most = MAX_HEADER_BYTES.min(length.saturating_sub(8));
     if size > most {
-        return Err(at.invalid("the header's length", size, &format!("{most} at most")));
+        return Err(at.invalid("the header's length", size, &format!("at most {most}")));
     }
     let mut head = vec![0; size as usize];
     reader.bytes("the header", &mut head)?;

@@ -159,8 +159,7 @@ fn rehash(head: &mut serde_json::Value, description: String, data: &[u8]) {
         .iter()
         .for_each(|&(start, end)| hash.update(Sha256::digest(&data[start..end])));
     let hash = hash.finalize();
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    head["__metadata__"] = json!({"steermap": description, "sha256": hex});
+    head["__metadata__"] = json!({"steermap": description, "sha256": steermap_maps::digest::hex(&hash)});
 }
 
 /// Where a tensor lies, from its line in the header.
@@ -298,7 +297,8 @@ fn files_that_are_none_are_named() {
     let unwritable = of(&Data::new(2, 0.0), Precision::F64, 32, 10).save(Path::new("nowhere/a.stats"), &());
     assert!(unwritable.unwrap_err().to_string().contains("can't be written"));
 }
-/// A file that version 0.1.0 wrote of `Data::new(60, 2.0)`, its first 30 rows train, the next 12 validation, the others test.
+/// A file that version 0.1.0 wrote of `Data::new(60, 2.0)`, its first 30 rows train, the next 12 validation, the others
+/// test.
 const VERSION_1: &[u8] = include_bytes!("fixtures/version-1.stats");
 
 #[test]
