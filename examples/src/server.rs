@@ -258,18 +258,18 @@ pub const MAX_LOG_LINES: usize = 10_000;
 /// What a server logs.
 #[derive(Default)]
 struct Log {
-    lines: Mutex<Lines>,
+    lines: Mutex<LogLines>,
     more: Condvar,
 }
 
 #[derive(Default)]
-struct Lines {
+struct LogLines {
     /// The number of the first line that is kept.
     first: usize,
     lines: VecDeque<String>,
 }
 
-impl Lines {
+impl LogLines {
     /// The number of the next line.
     fn end(&self) -> usize {
         self.first + self.lines.len()
@@ -277,7 +277,7 @@ impl Lines {
 }
 
 impl Log {
-    fn lock(&self) -> MutexGuard<'_, Lines> {
+    fn lock(&self) -> MutexGuard<'_, LogLines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -22,7 +22,10 @@ pub fn is_watched() -> bool {
 /// What the operating system says.
 pub fn playground(server: Server, settings: &Value) -> Result<()> {
     let fragment = URL_SAFE_NO_PAD.encode(settings.to_string());
-    println!("\nThe playground has the same (Ctrl-C ends the server):\n\n   {}/playground#s={fragment}\n", server.url());
+    println!(
+        "\nThe playground has the same (Ctrl-C ends the server):\n\n   {}/playground#s={fragment}\n",
+        server.url()
+    );
     server.wait()?;
     Ok(())
 }

@@ -18,7 +18,7 @@ pub const OUTER_ALPHAS: [f64; 2] = [ALPHAS[0], ALPHAS[3]];
 pub const RANDOM: usize = 24;
 
 /// Where and on what steering is measured.
-pub struct Bench<'a> {
+pub struct SlopeBench<'a> {
     /// The model that is steered.
     pub session: &'a Session,
     /// The items whose propensities are taken.
@@ -26,7 +26,7 @@ pub struct Bench<'a> {
 }
 
 /// A direction at a layer.
-pub struct Probe<'a> {
+pub struct DirectionProbe<'a> {
     /// The layer that is steered.
     pub layer: usize,
     /// Mean norm of the stream there.
@@ -37,7 +37,7 @@ pub struct Probe<'a> {
 
 /// A mapped vector beside the native one, at one layer of one model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
+pub struct SlopeComparison {
     /// Slope of the mean propensity against alpha (in units of the mean norm) with the native vector.
     pub native: f64,
     /// The same with the mapped vector.
@@ -48,13 +48,13 @@ pub struct Measured {
     pub cosine: f64,
 }
 
-impl Bench<'_> {
+impl SlopeBench<'_> {
     /// For each probe the slope of the mean propensity against alpha, in units of the layer's mean norm.
     ///
     /// # Errors
     ///
     /// A vector without direction, a layer that can't be steered, or what the engine answers with.
-    pub async fn slopes(&self, probes: &[Probe<'_>], alphas: &[f64]) -> Result<Vec<f64>> {
+    pub async fn slopes(&self, probes: &[DirectionProbe<'_>], alphas: &[f64]) -> Result<Vec<f64>> {
         let mut offsets = Vec::with_capacity(probes.len() * alphas.len());
         for probe in probes {
             let unit = unit(probe.direction).context("the vector has no direction")?;
@@ -73,19 +73,25 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// As [`slopes`](Self::slopes).
-    pub async fn measure(&self, layer: usize, mean_norm: f64, native: &[f32], mapped: &[f32]) -> Result<Measured> {
+    pub async fn measure(
+        &self,
+        layer: usize,
+        mean_norm: f64,
+        native: &[f32],
+        mapped: &[f32],
+    ) -> Result<SlopeComparison> {
         let random: Vec<Vec<f32>> = (0..RANDOM as u64)
             .map(|seed| random_direction(native.len(), seed))
             .collect();
-        let probe = |direction| Probe {
+        let probe = |direction| DirectionProbe {
             layer,
             mean_norm,
             direction,
         };
         let slopes = self.slopes(&[native, mapped].map(probe), &ALPHAS).await?;
-        let probes: Vec<Probe<'_>> = random.iter().map(|direction| probe(direction.as_slice())).collect();
+        let probes: Vec<DirectionProbe<'_>> = random.iter().map(|direction| probe(direction.as_slice())).collect();
         let random = self.slopes(&probes, &OUTER_ALPHAS).await?;
-        Ok(Measured {
+        Ok(SlopeComparison {
             native: slopes[0],
             mapped: slopes[1],
             random,
@@ -94,7 +100,7 @@ impl Bench<'_> {
     }
 }
 
-impl Measured {
+impl SlopeComparison {
     /// Slope with the mapped vector over that with the native one.
     pub fn retention(&self) -> f64 {
         self.mapped / self.native
@@ -114,7 +120,7 @@ mod tests {
 
     #[test]
     fn shares_are_of_the_native_slope() {
-        let measured = Measured {
+        let measured = SlopeComparison {
             native: 2.0,
             mapped: 1.5,
             random: vec![-1.0, 1.0, -1.0, 1.0],

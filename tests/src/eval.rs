@@ -174,18 +174,18 @@ pub struct TextReference {
 #[derive(Deserialize)]
 pub struct BrokenReference {
     /// The map as it ships.
-    pub whole: BTreeMap<String, Through>,
+    pub whole: BTreeMap<String, MappedSteering>,
     /// With its rows shuffled.
-    pub shuffled: BTreeMap<String, Through>,
+    pub shuffled: BTreeMap<String, MappedSteering>,
     /// Row `i` of that one is row `shuffled_rows[i]` of the map.
     pub shuffled_rows: Vec<usize>,
     /// Fed with the source's layer 0 in place of 3.
-    pub wrong_layer: BTreeMap<String, Through>,
+    pub wrong_layer: BTreeMap<String, MappedSteering>,
 }
 
 /// A vector through a map.
 #[derive(Deserialize)]
-pub struct Through {
+pub struct MappedSteering {
     /// Ratio of slopes.
     pub retention: f64,
     /// With the native vector.

@@ -11,12 +11,12 @@ use residual_hooks::{BatchView, ResidualHook, Row};
 pub struct Recorder {
     num_layers: usize,
     add: BTreeMap<usize, Vec<f32>>,
-    seen: Mutex<Seen>,
+    seen: Mutex<RecordedStates>,
 }
 
 /// What a [`Recorder`] has seen.
 #[derive(Clone, Default)]
-pub struct Seen {
+pub struct RecordedStates {
     /// By request and layer, then by absolute position.
     pub states: HashMap<(usize, usize), BTreeMap<usize, Vec<f32>>>,
     /// The rows of every forward pass, as told at layer 0.
@@ -39,12 +39,12 @@ impl Recorder {
     }
 
     /// What was seen since the last call.
-    pub fn take(&self) -> Seen {
+    pub fn take(&self) -> RecordedStates {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 }
 
-impl Seen {
+impl RecordedStates {
     /// The latest request that was seen.
     ///
     /// A request before it may have been seen once more after it was answered: the engine runs a sequence that ends with

@@ -56,7 +56,7 @@ impl Side {
 
 /// The feature that separates a concept's pairs best.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Label {
+pub struct FeatureLabel {
     /// Its number.
     pub feature: usize,
     /// Where it is active.
@@ -70,7 +70,7 @@ pub struct Label {
 /// The feature whose activity tells a concept's sides apart best on the pairs of even groups, and how well it does on those of
 /// odd ones. Pairs of one group share a text, so they are never torn apart. Of features that do equally well, it is the one
 /// whose mean activity differs most between the sides. `None` if either half has no pair, or without features.
-pub fn label(positive: &[Activity], negative: &[Activity], groups: &[usize]) -> Option<Label> {
+pub fn label(positive: &[Activity], negative: &[Activity], groups: &[usize]) -> Option<FeatureLabel> {
     let scores = |texts: &[Activity], feature: usize, odd: bool| -> Vec<f64> {
         let of_half = texts.iter().zip(groups).filter(|(_, group)| (*group % 2 == 1) == odd);
         of_half.map(|(text, _)| text.0[feature]).collect()
@@ -91,7 +91,7 @@ pub fn label(positive: &[Activity], negative: &[Activity], groups: &[usize]) -> 
     }
     let (feature, chosen_by) = best?;
     let (chosen_by, held_out) = (chosen_by.auroc, separation(feature, true)?.auroc);
-    let label = |side, chosen_by, held_out| Label {
+    let label = |side, chosen_by, held_out| FeatureLabel {
         feature,
         side,
         chosen_by,
@@ -137,7 +137,7 @@ mod tests {
         let positive = texts(&[[1.0, 0.0, 0.0], [0.0, 0.0, 2.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.5]]);
         let negative = texts(&[[1.0, 0.0, 3.0], [0.0, 0.0, 3.0], [0.0, 1.0, 4.0], [0.0, 0.0, 1.0]]);
         let found = label(&positive, &negative, &[0, 1, 2, 3]).unwrap();
-        let expected = Label {
+        let expected = FeatureLabel {
             feature: 2,
             side: Side::Negative,
             chosen_by: 1.0,

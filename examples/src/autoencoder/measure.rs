@@ -12,7 +12,7 @@ use steermap_mapper::statistics::{Resamples, quantiles, rank_p_value};
 use steermap_mapper::steerer::Steerer;
 use steermap_report::result::Estimate;
 
-use super::{Autoencoder, Label, Quality};
+use super::{Autoencoder, FeatureLabel, Quality};
 
 /// How steering is measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +33,7 @@ pub struct Protocol {
 
 /// What directions of a control retain.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Control {
+pub struct ControlRetention {
     /// Slope over the native one, by direction.
     pub retention: Vec<f64>,
     /// Where 95% of them are.
@@ -42,13 +42,13 @@ pub struct Control {
 
 /// A concept's steering. Retention is the slope of the mean propensity against alpha over that with the native vector.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
+pub struct ConceptResult {
     /// The concept.
     pub concept: String,
     /// The side that the feature is active on, in a word or two.
     pub side: String,
     /// The feature.
-    pub label: Label,
+    pub label: FeatureLabel,
     /// The share of held-out states in which it is active.
     pub density: f64,
     /// Cosine of the feature's direction, turned to the positive side, with the source's mean-difference vector.
@@ -67,9 +67,9 @@ pub struct Measured {
     /// both mapped.
     pub shares: [Estimate; 2],
     /// Mapped random directions.
-    pub random: Control,
+    pub random: ControlRetention,
     /// Other features of the autoencoder, mapped.
-    pub others: Control,
+    pub others: ControlRetention,
     /// Ranks among the mapped random directions, as p-values that are not adjusted: of the mapped mean-difference vector, of the
     /// mapped feature, of its direction in the map from features to states.
     pub p_values: [f64; 3],
@@ -78,20 +78,20 @@ pub struct Measured {
 }
 
 /// A concept that is ready to be measured.
-pub struct Concept<'a> {
+pub struct LabelledConcept<'a> {
     /// Its task, with its mean-difference vectors on both models.
     pub task: &'a Prepared<'a>,
     /// The measuring half of its items, as the source's tokens.
     pub on_source: Choices,
     /// The feature that it gave its name to.
-    pub label: Label,
+    pub label: FeatureLabel,
     /// The feature, mapped: `[target width]`, as it adds to the stream.
     pub mapped: Vec<f32>,
     /// The feature's direction in a map from features to states: `[target width]`.
     pub direct: Vec<f32>,
 }
 
-impl Concept<'_> {
+impl LabelledConcept<'_> {
     /// Measures the concept on the source and on the target.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Concept<'_> {
         [source, target]: [&Steerer<'_>; 2],
         (autoencoder, quality): (&Autoencoder, &Quality),
         protocol: &Protocol,
-    ) -> Result<Measured> {
+    ) -> Result<ConceptResult> {
         let (task, layer, items) = (self.task, protocol.target_layer, &self.task.measuring);
         let (native, mapped) = (task.native(layer)?, task.mapped(layer)?);
         let feature = Direction::of(layer, &self.turned(&self.mapped), native.mean_norm)?;
@@ -128,7 +128,7 @@ impl Concept<'_> {
             let slopes: Vec<f64> = measured.iter().map(|of| mean_slope(&ends, of)).collect::<Result<_>>()?;
             let retention: Vec<f64> = slopes.iter().map(|slope| slope / own[0]).collect();
             let range = quantiles(&retention, [0.025, 0.975]).context("found no direction to compare with")?;
-            controls.push(Control { retention, range });
+            controls.push(ControlRetention { retention, range });
         }
         let others = controls.pop().context("no other features")?;
         let random = controls.pop().context("no random directions")?;
@@ -137,7 +137,7 @@ impl Concept<'_> {
             rank.context("found a native vector that moves no propensity")
         };
         let (cosine, source_share) = self.on_source(source, autoencoder, protocol).await?;
-        Ok(Measured {
+        Ok(ConceptResult {
             concept: task.task.name.clone(),
             side: self.label.side.of(&task.task.positive, &task.task.negative).clone(),
             label: self.label.clone(),

@@ -32,10 +32,10 @@ mod testing;
 
 pub use feature_map::{FeatureMap, explained_variance};
 pub use file::{Origin, save};
-pub use label::{Activity, Label, Side, label};
-pub use measure::{Concept, Control, Measured, Protocol};
+pub use label::{Activity, FeatureLabel, Side, label};
+pub use measure::{ConceptResult, ControlRetention, LabelledConcept, Protocol};
 pub use model::Autoencoder;
 pub use quality::Quality;
 pub use rows::{Rows, Split};
-pub use table::Page;
+pub use table::FeatureReport;
 pub use train::Training;

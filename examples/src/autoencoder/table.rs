@@ -5,16 +5,16 @@ use std::fmt::Write;
 use steermap_mapper::statistics::holm;
 use steermap_report::result::Estimate;
 
-use super::measure::{Control, Measured, Protocol};
+use super::measure::{ConceptResult, ControlRetention, Protocol};
 use super::{Quality, Training};
 
 /// Of the adjusted p-values.
 const LEVEL: f64 = 0.05;
 /// Characters of a line of text.
-const LINE: usize = 120;
+const LINE_WIDTH: usize = 120;
 
 /// All that the page says.
-pub struct Page<'a> {
+pub struct FeatureReport<'a> {
     /// The source and the target.
     pub models: [&'a str; 2],
     /// Stories, and their seed.
@@ -32,12 +32,12 @@ pub struct Page<'a> {
     /// Area under the ROC curve on held-out pairs from which a feature counts as one of its concept.
     pub least_auroc: f64,
     /// The concepts that have a feature.
-    pub measured: &'a [Measured],
+    pub measured: &'a [ConceptResult],
     /// Those that have none: name, and area of the best feature on held-out pairs.
     pub without: &'a [(String, f64)],
 }
 
-impl Page<'_> {
+impl FeatureReport<'_> {
     /// The page, in Markdown.
     pub fn text(&self) -> String {
         let mut text =
@@ -192,7 +192,7 @@ impl Page<'_> {
         )
     }
 
-    /// The p-values of one kind of vector, as [`Measured::p_values`] orders them, after Holm's correction.
+    /// The p-values of one kind of vector, as [`ConceptResult::p_values`] orders them, after Holm's correction.
     fn adjusted(&self, which: usize) -> Vec<f64> {
         holm(&self.measured.iter().map(|of| of.p_values[which]).collect::<Vec<_>>())
     }
@@ -205,12 +205,12 @@ fn header(columns: &[&str]) -> String {
     format!("| {} |\n| {rule} |", columns.join(" | "))
 }
 
-/// Text in lines of at most [`LINE`] characters, ended by a line break.
+/// Text in lines of at most [`LINE_WIDTH`] characters, ended by a line break.
 fn paragraph(text: &str) -> String {
     let (mut lines, mut length) = (String::new(), 0);
     for word in text.split(' ') {
         let more = word.chars().count();
-        if length > 0 && length + 1 + more > LINE {
+        if length > 0 && length + 1 + more > LINE_WIDTH {
             lines.push('\n');
             length = 0;
         } else if length > 0 {
@@ -227,7 +227,7 @@ fn estimate(of: &Estimate) -> String {
     format!("{:.3} ({:.3} to {:.3})", of.value, of.low, of.high)
 }
 
-fn range(control: &Control) -> String {
+fn range(control: &ControlRetention) -> String {
     let [low, high] = control.range;
     format!("{low:+.2} to {high:+.2}")
 }

@@ -86,8 +86,8 @@ impl Training {
             values: rows.values.iter().map(|x| x / scale).collect(),
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let mut trained = Trained::begin(self.first(&scaled, &mut rng));
-        let mut order = Order::new(rows.len());
+        let mut trained = TrainingState::begin(self.first(&scaled, &mut rng));
+        let mut order = StateOrder::new(rows.len());
         let mut idle = vec![true; self.features];
         for step in 1..=self.steps {
             let batch = order.next(self.batch, &mut rng);
@@ -136,12 +136,12 @@ impl Training {
 }
 
 /// Goes through the states in an order that is drawn anew each time.
-struct Order {
+struct StateOrder {
     order: Vec<usize>,
     next: usize,
 }
 
-impl Order {
+impl StateOrder {
     fn new(rows: usize) -> Self {
         Self {
             order: (0..rows).collect(),
@@ -166,7 +166,7 @@ impl Order {
 }
 
 /// An autoencoder in training, with what Adam knows of each of its numbers.
-struct Trained {
+struct TrainingState {
     autoencoder: Autoencoder,
     encoder: Adam,
     encoder_bias: Adam,
@@ -175,7 +175,7 @@ struct Trained {
     steps: i32,
 }
 
-impl Trained {
+impl TrainingState {
     fn begin(autoencoder: Autoencoder) -> Self {
         Self {
             encoder: Adam::new(autoencoder.encoder.len()),

@@ -220,12 +220,12 @@ fn sums(args: &Args) -> Result<()> {
     };
     let rows = block * args.blocks;
     let states = Streams::new(sizes).next(rows);
-    let mut doubles = Ready::new(
+    let mut doubles = BareProducts::new(
         sizes,
         states.each_ref().map(|s| s.iter().copied().map(f64::from).collect()),
         block,
     );
-    let mut floats = Ready::new(sizes, states.clone(), block);
+    let mut floats = BareProducts::new(sizes, states.clone(), block);
     let mut seconds: [[Vec<f64>; 2]; 2] = Default::default();
     let bar = ProgressBar::new(args.rounds as u64 + 1);
     for round in 0..=args.rounds {
@@ -280,7 +280,7 @@ fn sums(args: &Args) -> Result<()> {
 }
 
 /// States as faer multiplies them, and what it adds to.
-struct Ready<T> {
+struct BareProducts<T> {
     sizes: Sizes,
     states: [Vec<T>; 2],
     block: usize,
@@ -288,7 +288,7 @@ struct Ready<T> {
     cross: Mat<T>,
 }
 
-impl<T: ComplexField + Copy> Ready<T> {
+impl<T: ComplexField + Copy> BareProducts<T> {
     fn new(sizes: Sizes, states: [Vec<T>; 2], block: usize) -> Self {
         Self {
             sizes,
@@ -318,7 +318,7 @@ impl<T: ComplexField + Copy> Ready<T> {
 
 /// What a worker tells.
 #[derive(Clone, Serialize, Deserialize)]
-struct Told {
+struct FitReport {
     accumulate: f64,
     solve: f64,
     /// Bytes of the process's peak, and by how much that is more than it had before; 0 where the system doesn't tell.
@@ -328,7 +328,7 @@ struct Told {
     r2: f64,
 }
 
-impl Told {
+impl FitReport {
     fn seconds(&self) -> f64 {
         self.accumulate + self.solve
     }
@@ -336,7 +336,7 @@ impl Told {
 
 /// What scikit-learn's script tells.
 #[derive(Clone, Deserialize)]
-struct Sklearn {
+struct SklearnReport {
     version: String,
     seconds: f64,
     grown: u64,
@@ -344,7 +344,7 @@ struct Sklearn {
 }
 
 /// A whole fit from files, in a process of its own so that its memory can be told.
-fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> Result<Told> {
+fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> Result<FitReport> {
     let precision = match name {
         "f64" => Precision::F64,
         "f32" => Precision::F32,
@@ -381,7 +381,7 @@ fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> R
     let weight = weight.transpose();
     let path = folder.join(format!("steermap-{name}.f32"));
     write(&mut BufWriter::new(File::create(path)?), weight.as_slice())?;
-    Ok(Told {
+    Ok(FitReport {
         accumulate,
         solve,
         grown: peak.saturating_sub(before),
@@ -431,8 +431,8 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
                 one()?;
             }
         }
-        let of = |get: &dyn Fn(&Told) -> f64| median(&given.iter().map(get).collect::<Vec<_>>());
-        let given_median = Told {
+        let of = |get: &dyn Fn(&FitReport) -> f64| median(&given.iter().map(get).collect::<Vec<_>>());
+        let given_median = FitReport {
             accumulate: of(&|told| told.accumulate),
             solve: of(&|told| told.solve),
             grown: of(&|told| told.grown as f64) as u64,
@@ -444,7 +444,7 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
             (Err(why), _) => println!("  scikit-learn         skipped: {why}"),
             (Ok(_), None) => {}
             (Ok(_), Some(first)) => {
-                let of = |get: &dyn Fn(&Sklearn) -> f64| median(&theirs.iter().map(get).collect::<Vec<_>>());
+                let of = |get: &dyn Fn(&SklearnReport) -> f64| median(&theirs.iter().map(get).collect::<Vec<_>>());
                 let (grown, peak) = (of(&|told| told.grown as f64), of(&|told| told.peak as f64));
                 println!(
                     "  scikit-learn {dtype} {:>6.2}                    {}   version {}",
@@ -492,7 +492,7 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
 }
 
 /// Prints a fit of steermap.
-fn line(name: &str, told: &Told) {
+fn line(name: &str, told: &FitReport) {
     println!(
         "  {name:<20} {:>6.2}  ({:.2} + {:.2})    {}   lambda {:.2e}, R2 {:.4}",
         told.seconds(),
@@ -521,7 +521,7 @@ fn write_streams(folder: &Path, sizes: Sizes) -> Result<()> {
 }
 
 /// One fit of steermap, in a process of its own; lambda is chosen if none is given.
-fn ours(folder: &Path, sizes: Sizes, precision: &str, lambda: Option<f64>) -> Result<Told> {
+fn ours(folder: &Path, sizes: Sizes, precision: &str, lambda: Option<f64>) -> Result<FitReport> {
     let lambda = lambda.map(|lambda| format!("--lambda={lambda:e}"));
     let output = Command::new(std::env::current_exe()?)
         .args(["worker".as_ref(), folder.as_os_str(), precision.as_ref()])
@@ -532,7 +532,7 @@ fn ours(folder: &Path, sizes: Sizes, precision: &str, lambda: Option<f64>) -> Re
 }
 
 /// One fit of scikit-learn, in a process of its own.
-fn sklearn(folder: &Path, sizes: Sizes, python: &str, lambda: f64, dtype: &str) -> Result<Sklearn> {
+fn sklearn(folder: &Path, sizes: Sizes, python: &str, lambda: f64, dtype: &str) -> Result<SklearnReport> {
     let alpha = lambda * sizes.rows as f64;
     let output = Command::new(python)
         .args(["-c", include_str!("../../bench/ridge_sklearn.py")])

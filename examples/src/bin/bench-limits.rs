@@ -44,7 +44,7 @@ struct Args {
 
 /// How the requests of a round are steered.
 #[derive(Clone, Copy, PartialEq, Serialize)]
-struct Kind {
+struct SteeringCase {
     /// Different steerings; 0 for none at all.
     distinct: usize,
     all_layers: bool,
@@ -53,14 +53,14 @@ struct Kind {
     fresh: bool,
 }
 
-const UNSTEERED: Kind = Kind {
+const UNSTEERED: SteeringCase = SteeringCase {
     distinct: 0,
     all_layers: false,
     mapped: false,
     fresh: false,
 };
 
-impl Kind {
+impl SteeringCase {
     /// Unsteered, unsteered again, and all others.
     fn all() -> Vec<Self> {
         let mut all = vec![UNSTEERED; 2];
@@ -112,7 +112,7 @@ impl Kind {
 }
 
 /// What one round of a kind took.
-struct Round {
+struct RoundTimes {
     tokens_per_second: f64,
     /// By request, from its sending to its first token, in seconds.
     first: Vec<f64>,
@@ -123,7 +123,7 @@ struct Round {
 /// What is reported of a kind.
 #[derive(Serialize)]
 struct Figures {
-    kind: Kind,
+    kind: SteeringCase,
     tokens_per_second: f64,
     /// To the unsteered of the same round: first quartile, median, third quartile.
     ratio: [f64; 3],
@@ -143,8 +143,8 @@ fn main() -> Result<()> {
         .with_context(|| format!("{}: fetched by `cargo xtask models smollm2-135m`", args.model.display()))?;
     let config = write_files(folder.path(), &model)?;
     let server = Server::start(folder.path(), &config)?;
-    let kinds = Kind::all();
-    let mut rounds: Vec<Vec<Round>> = kinds.iter().map(|_| Vec::new()).collect();
+    let kinds = SteeringCase::all();
+    let mut rounds: Vec<Vec<RoundTimes>> = kinds.iter().map(|_| Vec::new()).collect();
     let mut order: Vec<usize> = (0..kinds.len()).collect();
     let (mut rng, mut new) = (ChaCha8Rng::seed_from_u64(1), 0);
     let bar = ProgressBar::new(((args.rounds + 1) * kinds.len()) as u64);
@@ -179,7 +179,7 @@ fn main() -> Result<()> {
     );
     let mut figures = Vec::new();
     for (kind, measured) in kinds.iter().zip(&rounds) {
-        let speed = |round: &Round| round.tokens_per_second;
+        let speed = |round: &RoundTimes| round.tokens_per_second;
         let ratios: Vec<f64> = measured
             .iter()
             .zip(&rounds[0])
@@ -216,7 +216,7 @@ fn main() -> Result<()> {
 }
 
 /// The answers to all of `asked` at once.
-fn together(url: &str, model: &Path, asked: Vec<Value>, tokens: usize, round: usize) -> Result<Round> {
+fn together(url: &str, model: &Path, asked: Vec<Value>, tokens: usize, round: usize) -> Result<RoundTimes> {
     let start = Barrier::new(asked.len());
     let began = Instant::now();
     let answers: Vec<Result<Vec<f64>>> = std::thread::scope(|scope| {
@@ -239,7 +239,7 @@ fn together(url: &str, model: &Path, asked: Vec<Value>, tokens: usize, round: us
     let seconds = began.elapsed().as_secs_f64();
     let answers: Vec<Vec<f64>> = answers.into_iter().collect::<Result<_>>()?;
     let count: usize = answers.iter().map(Vec::len).sum();
-    Ok(Round {
+    Ok(RoundTimes {
         tokens_per_second: count as f64 / seconds,
         first: answers.iter().map(|times| times[0]).collect(),
         between: answers

@@ -67,7 +67,7 @@ struct Figures {
 }
 
 /// What requests ask for.
-struct Asking {
+struct LiveClient {
     url: String,
     pairs: Vec<Value>,
     /// Makes pairs new: it is part of what is asked for, and the method draws nothing.
@@ -77,7 +77,7 @@ struct Asking {
     bias: Value,
 }
 
-impl Asking {
+impl LiveClient {
     fn steering(&self, seed: usize) -> Value {
         let vector = json!({"model": "small", "pairs": self.pairs, "position": "mean", "seed": seed});
         json!({"vectors": [{"vector": vector, "map": "map", "relative_scale": 0.1}]})
@@ -131,7 +131,7 @@ fn main() -> Result<()> {
     );
     let folder = tempfile::tempdir()?;
     let server = Server::start(folder.path(), &config(&args)?)?;
-    let asking = Asking {
+    let asking = LiveClient {
         url: server.url().to_string(),
         pairs,
         seed: AtomicUsize::new(0),
@@ -180,7 +180,7 @@ fn main() -> Result<()> {
 }
 
 /// A stream's speed while two clients have vectors found all the time, and how many are found a second.
-fn disturbed(asking: &Asking, agent: &ureq::Agent, tokens: usize) -> Result<(f64, f64)> {
+fn disturbed(asking: &LiveClient, agent: &ureq::Agent, tokens: usize) -> Result<(f64, f64)> {
     let (stop, found) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let clients: Vec<_> =

@@ -111,7 +111,7 @@ impl Case {
 
 /// What a worker tells.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct WorkerReport {
     train_rows: usize,
     /// Of adding the train rows.
     seconds: f64,
@@ -148,7 +148,7 @@ fn main() -> Result<()> {
         if !output.status.success() {
             bail!("{}: {}", case.name(), String::from_utf8_lossy(&output.stderr));
         }
-        let told: Told = serde_json::from_slice(&output.stdout)?;
+        let told: WorkerReport = serde_json::from_slice(&output.stdout)?;
         report(case, &told);
         let layout = case.layout(case.pairs);
         let seconds = told.seconds / told.train_rows as f64;
@@ -166,7 +166,7 @@ fn products(layout: &Layout) -> f64 {
     inputs + layout.pairs.len() as f64 * layout.source_hidden as f64 * layout.target_hidden as f64
 }
 
-fn report(case: Case, told: &Told) {
+fn report(case: Case, told: &WorkerReport) {
     let layout = case.layout(case.pairs);
     let rows = layout.held_out_rows();
     let memory = Memory::of(&layout, case.precision, rows);
@@ -232,7 +232,7 @@ fn on_paper(precision: Precision, seconds: f64) {
     );
 }
 
-fn work(case: Case, folder: &Path, blocks: usize) -> Result<Told> {
+fn work(case: Case, folder: &Path, blocks: usize) -> Result<WorkerReport> {
     let layout = case.layout(case.pairs);
     let before = peak()?;
     let mut statistics = Statistics::new(layout.clone(), case.precision)?;
@@ -276,7 +276,7 @@ fn work(case: Case, folder: &Path, blocks: usize) -> Result<Told> {
         Ok::<_, FitError>(())
     })?;
     ensure!(fitted == case.pairs, "every pair has a map");
-    Ok(Told {
+    Ok(WorkerReport {
         train_rows,
         seconds,
         saving,

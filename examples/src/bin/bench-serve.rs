@@ -83,13 +83,13 @@ const IDLE: usize = 2;
 const VECTORS: usize = 8;
 
 /// Sends requests as the mode says.
-struct Steered {
+struct SteeredTraffic {
     steering: Steering,
     mode: String,
     requests: Vec<Option<SteeredRequest>>,
 }
 
-impl Traffic for Steered {
+impl Traffic for SteeredTraffic {
     fn mode(&mut self, mode: &str) {
         assert!(MODES.contains(&mode), "{mode:?} is nothing that a worker does");
         self.mode = mode.to_string();
@@ -175,7 +175,7 @@ async fn run_worker(folder: &str) -> Result<()> {
             random_files::vector(&info, 0..info.num_layers, &mut rng)?,
         )?;
     }
-    let traffic = Steered {
+    let traffic = SteeredTraffic {
         steering: Steering::new(loaded.inner(), library)?,
         mode: MODES[0].to_string(),
         requests: Vec::new(),
@@ -186,7 +186,7 @@ async fn run_worker(folder: &str) -> Result<()> {
 
 /// The speed of one mode.
 #[derive(Serialize)]
-struct Speed {
+struct ModeSpeed {
     mode: &'static str,
     at_once: usize,
     tokens_per_second: f64,
@@ -233,7 +233,7 @@ fn measure(args: &Args) -> Result<()> {
                 spell(ratio),
                 spell(of_idle)
             );
-            speeds.push(Speed {
+            speeds.push(ModeSpeed {
                 mode,
                 at_once,
                 tokens_per_second,

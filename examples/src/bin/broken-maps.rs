@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use steermap_examples::broken_maps::{Evaluated, Variant, page};
+use steermap_examples::broken_maps::{EvaluatedVariant, Variant, page};
 use steermap_examples::exit_code;
 use steermap_examples::family;
 use steermap_examples::server::binary;
@@ -71,7 +71,7 @@ fn run(args: &Args) -> Result<()> {
     }
     let text = page(&maps, &format!("{} stories (seed {})", args.stories, args.seed));
     print!("\n{text}");
-    let wrong: Vec<String> = maps.iter().filter_map(Evaluated::wrong).collect();
+    let wrong: Vec<String> = maps.iter().filter_map(EvaluatedVariant::wrong).collect();
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     let path = args.out.join("BROKEN.md");
     std::fs::write(&path, text).with_context(|| path.display().to_string())?;
@@ -90,7 +90,7 @@ fn fit(stories: &Path, out: &Path) -> Result<MapFile> {
     Ok(MapFile::load(out)?)
 }
 
-fn evaluate(args: &Args, stories: &Path, variant: Variant) -> Result<Evaluated> {
+fn evaluate(args: &Args, stories: &Path, variant: Variant) -> Result<EvaluatedVariant> {
     println!("evaluating: {}", variant.title());
     let out = args.work.join(variant.name());
     // What a run that was stopped has measured was of maps that are fitted anew now.
@@ -100,7 +100,7 @@ fn evaluate(args: &Args, stories: &Path, variant: Variant) -> Result<Evaluated> 
     eval.arg("--text").arg(stories).arg("--tasks").arg(family::tasks());
     eval.arg("--map").arg(variant.path(&args.work)).arg("--out").arg(&out);
     run_to_its_end(&mut eval)?;
-    Ok(Evaluated {
+    Ok(EvaluatedVariant {
         variant,
         evaluation: steermap_report::read(&out)?,
     })

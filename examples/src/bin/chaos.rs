@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use steermap_examples::exit_code;
-use steermap_examples::traffic::chaos::{Length, Plan, run};
+use steermap_examples::traffic::chaos::{Plan, StormLength, run};
 use steermap_examples::traffic::models::{STORIES, ServedModel, WINDOW};
 use steermap_examples::traffic::served::Dtype;
 
@@ -74,7 +74,7 @@ fn chaos(args: &Args) -> Result<()> {
         let plan = Plan {
             model,
             dtype,
-            length: Length::Time(time),
+            length: StormLength::Time(time),
             at_once: args.at_once,
             ordinary: ORDINARY,
             continuations: CONTINUATIONS,

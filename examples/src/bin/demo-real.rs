@@ -45,7 +45,7 @@ struct Args {
 }
 
 /// A concept that is found beforehand, and where it is asked for.
-struct Concept {
+struct DemoConcept {
     /// The task in [`TASKS`] that has its pairs and its items.
     name: &'static str,
     /// Length of the offset, in units of the stream's mean norm: the strength that examples/real-models/README.md found best, or
@@ -54,22 +54,22 @@ struct Concept {
 }
 
 const TASKS: &str = "examples/tasks";
-const CONCEPTS: [Concept; 3] = [
-    Concept {
+const CONCEPTS: [DemoConcept; 3] = [
+    DemoConcept {
         name: "mood",
         strength: 0.06,
     },
-    Concept {
+    DemoConcept {
         name: "topic",
         strength: 0.04,
     },
-    Concept {
+    DemoConcept {
         name: "tense",
         strength: 0.04,
     },
 ];
 /// The concept that is found while the model serves, from this many of its pairs.
-const LIVE: Concept = Concept {
+const LIVE: DemoConcept = DemoConcept {
     name: "capitals",
     strength: 0.08,
 };
@@ -86,8 +86,8 @@ const MAP: &str = "small-to-large";
 const RANDOM_VECTOR: &str = "random";
 
 /// A concept with its vector.
-struct Found {
-    concept: &'static Concept,
+struct FoundConcept {
+    concept: &'static DemoConcept,
     task: Task,
     vector: VectorFile,
 }
@@ -126,7 +126,7 @@ fn task(name: &str) -> Result<Task> {
 }
 
 /// Runs `mapper vector` on the small model, as a user would, with the half of a task's items that is for finding.
-fn find(args: &Args, concept: &'static Concept, layers: &[usize]) -> Result<Found> {
+fn find(args: &Args, concept: &'static DemoConcept, layers: &[usize]) -> Result<FoundConcept> {
     let task = task(concept.name)?;
     let lines: Result<Vec<String>, _> = task.pairs().iter().map(serde_json::to_string).collect();
     let pairs = args.out.join(format!("{}.pairs.jsonl", concept.name));
@@ -134,7 +134,16 @@ fn find(args: &Args, concept: &'static Concept, layers: &[usize]) -> Result<Foun
     let out = args.out.join(format!("{}.toml", concept.name));
     let layers: Vec<String> = layers.iter().map(usize::to_string).collect();
     let status = Command::new(binary("mapper")?)
-        .args(["vector", "--cpu", "--dtype", "f32", "--batch", "32", "--concept", &task.positive])
+        .args([
+            "vector",
+            "--cpu",
+            "--dtype",
+            "f32",
+            "--batch",
+            "32",
+            "--concept",
+            &task.positive,
+        ])
         .args(["--position", task.position.as_str(), "--layers", &layers.join(",")])
         .arg("--pairs")
         .arg(&pairs)
@@ -144,7 +153,7 @@ fn find(args: &Args, concept: &'static Concept, layers: &[usize]) -> Result<Foun
         .arg(&out)
         .status()?;
     ensure!(status.success(), "mapper vector ended with {status}");
-    Ok(Found {
+    Ok(FoundConcept {
         concept,
         task,
         vector: VectorFile::load(&out)?,
@@ -159,7 +168,7 @@ fn mapped(map: &MapFile, vector: &VectorFile) -> Result<LayerVector> {
 }
 
 /// Prints how far each concept, its opposite and random vectors move the propensity of the large model.
-async fn measure(args: &Args, map: &MapFile, found: &[Found]) -> Result<()> {
+async fn measure(args: &Args, map: &MapFile, found: &[FoundConcept]) -> Result<()> {
     let path = args.target.to_str().context("the model's path is not Unicode")?;
     let session = Session::load(ModelSource {
         dtype: ModelDType::F32,
@@ -174,8 +183,11 @@ async fn measure(args: &Args, map: &MapFile, found: &[Found]) -> Result<()> {
         args.target.display()
     );
     let title = "concept (and its opposite)";
-    println!("   {title:<32} {:>9} {:>9} {:>9}   random", "opposite", "unsteered", "concept");
-    for Found { concept, task, vector } in found {
+    println!(
+        "   {title:<32} {:>9} {:>9} {:>9}   random",
+        "opposite", "unsteered", "concept"
+    );
+    for FoundConcept { concept, task, vector } in found {
         let (items, _) = Choices::of(&session, &task.measuring).await?;
         let direction = mapped(map, vector)?;
         let alpha = concept.strength * direction.mean_norm;
@@ -197,9 +209,9 @@ async fn measure(args: &Args, map: &MapFile, found: &[Found]) -> Result<()> {
         }
         let propensities = items.propensities_under(&steerer, offsets, || ()).await?;
         let means: Vec<f64> = propensities.iter().map(|items| mean(items)).collect();
-        let (low, high) = means[3..]
-            .iter()
-            .fold((f64::MAX, f64::MIN), |(low, high), &mean| (low.min(mean), high.max(mean)));
+        let (low, high) = means[3..].iter().fold((f64::MAX, f64::MIN), |(low, high), &mean| {
+            (low.min(mean), high.max(mean))
+        });
         println!(
             "   {:<32} {:>+9.2} {:>+9.2} {:>+9.2}   {low:+.2} to {high:+.2}",
             format!("{}: {} ({})", concept.name, task.positive, task.negative),
@@ -212,7 +224,7 @@ async fn measure(args: &Args, map: &MapFile, found: &[Found]) -> Result<()> {
 }
 
 /// Serves the large model, with the small one beside it, and prints how it goes on with texts.
-fn serve(args: &Args, found: &[Found]) -> Result<()> {
+fn serve(args: &Args, found: &[FoundConcept]) -> Result<()> {
     random_files::like(&found[0].vector, 1)?.save(&args.out.join(format!("{RANDOM_VECTOR}.toml")))?;
     let vectors: String = CONCEPTS
         .iter()
@@ -226,17 +238,18 @@ fn serve(args: &Args, found: &[Found]) -> Result<()> {
         "[steering.vectors]\n{vectors}\n[steering.maps]\n{MAP} = {map:?}\n\n[steering.sources.small]\nmodel = {source:?}\n\
          dtype = \"f32\"\ndevice = \"cpu\"\n\n[steering.admin]\nopen_on_loopback = true\nuploads = true\n"
     );
-    println!("\n3. Serving {} over HTTP, the small model beside it, with\n", args.target.display());
+    println!(
+        "\n3. Serving {} over HTTP, the small model beside it, with\n",
+        args.target.display()
+    );
     steering.lines().for_each(|line| println!("       {line}"));
     let config = format!(
         "[[models]]\nkind = \"text\"\nmodel_id = {target:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n\n{steering}"
     );
     let server = Server::start(&args.out, &config)?;
-    let steered = |vector: Value, strength: f64| {
-        json!({"vectors": [{"vector": vector, "map": MAP, "layers": [TARGET_LAYER], "relative_scale": strength}]})
-    };
+    let steered = |vector: Value, strength: f64| json!({"vectors": [{"vector": vector, "map": MAP, "layers": [TARGET_LAYER], "relative_scale": strength}]});
 
-    for Found { concept, task, .. } in found {
+    for FoundConcept { concept, task, .. } in found {
         println!("\n   {}, {} of the stream's mean norm", task.positive, concept.strength);
         for prompt in prompts(task)? {
             let settings = [
@@ -253,7 +266,10 @@ fn serve(args: &Args, found: &[Found]) -> Result<()> {
     }
     live(&server, &target, &steered)?;
 
-    println!("\nThe vectors and the configuration file are in {}.", args.out.display());
+    println!(
+        "\nThe vectors and the configuration file are in {}.",
+        args.out.display()
+    );
     if args.end || !is_watched() {
         return Ok(());
     }

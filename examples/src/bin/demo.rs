@@ -12,7 +12,7 @@ use clap::Parser;
 use serde_json::json;
 use steermap_examples::server::{Server, binary};
 use steermap_examples::show::{columns, is_watched, playground};
-use steermap_examples::slopes::{ALPHAS, Bench, RANDOM};
+use steermap_examples::slopes::{ALPHAS, RANDOM, SlopeBench};
 use steermap_examples::{exit_code, family, random_files};
 use steermap_mapper::behaviour::Choices;
 use steermap_mapper::session::Session;
@@ -164,7 +164,9 @@ fn show(args: &Args) -> Result<()> {
 /// The `[[models]]` table that serves the target.
 fn model_table() -> Result<String> {
     let model = std::path::absolute(family::model(TARGET))?.display().to_string();
-    Ok(format!("[[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n"))
+    Ok(format!(
+        "[[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n"
+    ))
 }
 
 /// Prints how far the mapped vector, the native one and random directions move the propensity.
@@ -179,7 +181,7 @@ async fn measure(native: &VectorFile, mapped: &[f32], mean_norm: f64) -> Result<
         items.len(),
         path.display()
     );
-    let bench = Bench {
+    let bench = SlopeBench {
         session: &session,
         items: &items,
     };

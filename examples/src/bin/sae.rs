@@ -12,8 +12,8 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use steermap_examples::autoencoder::{
-    Activity, Autoencoder, Concept, FeatureMap, Label, Origin, Page, Protocol, Quality, Rows, Split, Training,
-    explained_variance, label, save,
+    Activity, Autoencoder, FeatureLabel, FeatureMap, FeatureReport, LabelledConcept, Origin, Protocol, Quality, Rows,
+    Split, Training, explained_variance, label, save,
 };
 use steermap_examples::exit_code;
 use steermap_examples::family;
@@ -185,7 +185,7 @@ async fn run(args: Args) -> Result<()> {
     let steerers = [&Steerer::new(&source)?, &Steerer::new(&target)?];
     let mut measured = Vec::with_capacity(prepared.len());
     for (task, on_source, label, mapped, direct) in prepared {
-        let concept = Concept {
+        let concept = LabelledConcept {
             task: &task,
             on_source,
             label,
@@ -200,7 +200,7 @@ async fn run(args: Args) -> Result<()> {
         );
         measured.push(of);
     }
-    let page = Page {
+    let page = FeatureReport {
         models: [SOURCE, TARGET],
         stories: (args.stories, args.stories_seed),
         training: &training,
@@ -278,7 +278,7 @@ fn r2_of(pair: &LayerPair, source: &Split, target: &Split) -> Result<f64> {
 }
 
 /// The feature that separates a task's pairs best.
-async fn find_feature(session: &Session, task: &Task, autoencoder: &Autoencoder) -> Result<Label> {
+async fn find_feature(session: &Session, task: &Task, autoencoder: &Autoencoder) -> Result<FeatureLabel> {
     let pairs = DistinctPairs::new(&task.pairs());
     let activities = activities(session, &pairs.pairs, autoencoder).await?;
     let (positive, negative): (Vec<_>, Vec<_>) = activities.into_iter().unzip();
@@ -309,7 +309,7 @@ async fn activities(session: &Session, pairs: &[Pair], autoencoder: &Autoencoder
 }
 
 /// Reads the feature as `mapper sae` does, keeps its vector, and carries it over as `mapper apply` does.
-fn carry(session: &Session, map: &MapFile, work: &Path, task: &Task, label: &Label) -> Result<Vec<f32>> {
+fn carry(session: &Session, map: &MapFile, work: &Path, task: &Task, label: &FeatureLabel) -> Result<Vec<f32>> {
     let feature = sae::Feature {
         index: label.feature,
         layer: None,

@@ -69,7 +69,7 @@ struct Series {
 }
 
 #[derive(Serialize)]
-struct Line {
+struct StoryLine {
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<Labels>,
@@ -98,7 +98,7 @@ fn main() -> Result<()> {
                 let (text, told) = (story.text(), labels.then_some(story.labels));
                 write_line(
                     &mut out,
-                    &Line {
+                    &StoryLine {
                         text,
                         labels: told,
                         nats: labels.then_some(story.nats),

@@ -12,7 +12,7 @@ mod table;
 mod variant;
 mod weights;
 
-pub use table::{Evaluated, page};
+pub use table::{EvaluatedVariant, page};
 pub use variant::Variant;
 
 #[cfg(test)]

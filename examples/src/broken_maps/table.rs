@@ -15,14 +15,14 @@ const AS_STATED: &str = ", as its file states: ";
 const MAP: &str = "This map";
 
 /// A map and what its evaluation found.
-pub struct Evaluated {
+pub struct EvaluatedVariant {
     /// Which map.
     pub variant: Variant,
     /// What was found.
     pub evaluation: Evaluation,
 }
 
-impl Evaluated {
+impl EvaluatedVariant {
     /// What is not as it has to be, if anything is.
     pub fn wrong(&self) -> Option<String> {
         let evaluation = &self.evaluation;
@@ -59,18 +59,18 @@ impl Evaluated {
 
 /// The page: how the maps were made and evaluated, the table, and each verdict in full. `fitted` says what the first of
 /// `maps`, the intact one, was fitted on.
-pub fn page(maps: &[Evaluated], fitted: &str) -> String {
+pub fn page(maps: &[EvaluatedVariant], fitted: &str) -> String {
     let mut text = "# Does an evaluation see that a map is broken?\n\n".to_string();
     if let Some(intact) = maps.first() {
         text += &introduction(&intact.evaluation, fitted);
     }
     text += "| map | R², stated | R², measured | representation | cosine | tasks | retention | verdict |\n";
     text += "| --- | ---: | ---: | --- | ---: | --- | --- | --- |\n";
-    text.extend(maps.iter().map(Evaluated::row));
+    text.extend(maps.iter().map(EvaluatedVariant::row));
     text += "\n## The maps\n\n";
     text.extend(
         maps.iter()
-            .map(|map| format!("* {}: {}.\n", map.variant.title(), map.variant.told())),
+            .map(|map| format!("* {}: {}.\n", map.variant.title(), map.variant.description())),
     );
     if let Some([least, most]) = maps.first().and_then(|intact| other_tasks(&intact.evaluation.tasks)) {
         text += &format!(

@@ -63,7 +63,7 @@ impl Variant {
     }
 
     /// How it is made.
-    pub fn told(self) -> &'static str {
+    pub fn description(self) -> &'static str {
         match self {
             Self::Intact => "the map as `mapper fit` writes it",
             Self::PermutedRows => "the rows of each matrix in another order; the biases stay",
@@ -117,7 +117,7 @@ impl Variant {
             Self::OtherConcept => concepts::exchanged(fitted, vectors)?,
         };
         let mut header = map.header().clone();
-        header.provenance.command += &format!("; then `cargo xtask broken`: {}", self.told());
+        header.provenance.command += &format!("; then `cargo xtask broken`: {}", self.description());
         if matches!(self, Self::PermutedRows | Self::RandomWeights) {
             header.provenance.seed = Some(SEED);
         }
@@ -140,7 +140,7 @@ mod tests {
             let map = MapFile::load(&path).unwrap();
             let (made, of) = (&map.header().provenance, &fitted.header().provenance);
             assert_eq!(made.corpus_sha256, of.corpus_sha256);
-            assert!(made.command.ends_with(variant.told()), "{}", made.command);
+            assert!(made.command.ends_with(variant.description()), "{}", made.command);
             assert_eq!(map.pairs()[0].fit, fitted.pairs()[0].fit);
         }
         assert!(Variant::Intact.of(&fitted, &[]).unwrap().is_none());

@@ -86,9 +86,12 @@ impl Gemma3Config {
             "GGUF metadata gemma3.attention.sliding_window_pattern is 0"
         );
         let layers = gguf.count("gemma3.block_count")?;
-        let layer_type = |layer: usize| match (layer + 1).is_multiple_of(pattern) {
-            true => "full_attention",
-            false => "sliding_attention",
+        let layer_type = |layer: usize| {
+            if (layer + 1).is_multiple_of(pattern) {
+                "full_attention"
+            } else {
+                "sliding_attention"
+            }
         };
         let ids = GenerationConfig::from_gguf(gguf)?;
 

@@ -70,7 +70,7 @@ fn write_tensors(gguf: Gguf, plans: &[TensorPlan], to: &Path) -> Result<()> {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} tensors")?;
     let bar = ProgressBar::new(plans.len() as u64).with_style(style);
     bar.set_message("converting");
-    let source = RefCell::new(Source { gguf, bar, error: None });
+    let source = RefCell::new(TensorSource { gguf, bar, error: None });
     let views = plans.iter().map(|plan| {
         let source = &source;
         (plan.hf.as_str(), ConvertedWhenWritten { plan, source })
@@ -78,7 +78,7 @@ fn write_tensors(gguf: Gguf, plans: &[TensorPlan], to: &Path) -> Result<()> {
     // transformers refuses a file that does not say what it was made for.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let written = serialize_to_file(views, Some(metadata), to);
-    let Source { bar, error, .. } = source.into_inner();
+    let TensorSource { bar, error, .. } = source.into_inner();
     bar.finish_and_clear();
     match error {
         Some(error) => Err(error),
@@ -87,7 +87,7 @@ fn write_tensors(gguf: Gguf, plans: &[TensorPlan], to: &Path) -> Result<()> {
 }
 
 /// What tensors are converted from, as they are written.
-struct Source {
+struct TensorSource {
     gguf: Gguf,
     bar: ProgressBar,
     /// Why a tensor could not be converted; there is nothing after it then.
@@ -97,7 +97,7 @@ struct Source {
 /// A tensor that is read only when it is written, so that no two are in memory together.
 struct ConvertedWhenWritten<'a> {
     plan: &'a TensorPlan,
-    source: &'a RefCell<Source>,
+    source: &'a RefCell<TensorSource>,
 }
 
 impl View for ConvertedWhenWritten<'_> {

@@ -7,7 +7,7 @@ mod run;
 
 use std::time::Duration;
 
-pub use report::{Report, Tally};
+pub use report::{HostileTally, Report};
 pub use run::run;
 
 use super::models::ServedModel;
@@ -21,7 +21,7 @@ pub struct Plan {
     /// What it runs in.
     pub dtype: Dtype,
     /// How long the storm is.
-    pub length: Length,
+    pub length: StormLength,
     /// Number of requests under way at once.
     pub at_once: usize,
     /// Number of different ordinary requests, each of which is asked again and again.
@@ -34,7 +34,7 @@ pub struct Plan {
 
 /// How long a storm is.
 #[derive(Clone, Copy, Debug)]
-pub enum Length {
+pub enum StormLength {
     /// So long.
     Time(Duration),
     /// So many requests.

@@ -74,7 +74,7 @@ pub enum Cancel {
 
 /// A greedy completion that is asked for with the log probabilities of its tokens.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ask {
+pub struct CompletionRequest {
     /// The served model.
     pub model: String,
     /// The text to go on with.
@@ -97,7 +97,7 @@ pub struct Ask {
     pub grammar: Option<String>,
 }
 
-impl Ask {
+impl CompletionRequest {
     fn body(&self) -> Value {
         let mut body = json!({"model": self.model, "max_tokens": self.max_tokens, "temperature": 0.0});
         let fields = body.as_object_mut().expect("made as an object");
@@ -180,7 +180,7 @@ pub struct Answer {
     pub usage_fingerprint: Option<String>,
 }
 
-/// How an [`Ask`] ended.
+/// How an [`CompletionRequest`] ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// With the whole answer.
@@ -317,10 +317,11 @@ impl Client {
     /// # Errors
     ///
     /// A connection that fails without having been given up, or an answer that is not what a completion looks like.
-    pub fn complete(&self, ask: &Ask) -> Result<Outcome> {
-        let request = self.agent.post(self.at(match ask.turns.is_empty() {
-            true => "/v1/completions",
-            false => "/v1/chat/completions",
+    pub fn complete(&self, ask: &CompletionRequest) -> Result<Outcome> {
+        let request = self.agent.post(self.at(if ask.turns.is_empty() {
+            "/v1/completions"
+        } else {
+            "/v1/chat/completions"
         }));
         let limit = match ask.cancel {
             Some(Cancel::After(time)) => Some(time),
@@ -397,7 +398,7 @@ fn whole(body: &Value, fingerprint: Option<String>) -> Result<Answer> {
 }
 
 /// Reads a stream of events to its end, or until it is given up.
-fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) -> Result<Outcome> {
+fn streamed(mut events: impl BufRead, ask: &CompletionRequest, fingerprint: Option<String>) -> Result<Outcome> {
     let mut choices = vec![Choice::default(); ask.choices];
     let (mut line, mut count) = (String::new(), 0);
     let mut usage = None;
@@ -583,8 +584,8 @@ mod tests {
         format!("data: {}\n\n", json!({"choices": choices}))
     }
 
-    fn ask(cancel: Option<Cancel>, choices: usize) -> Ask {
-        Ask {
+    fn ask(cancel: Option<Cancel>, choices: usize) -> CompletionRequest {
+        CompletionRequest {
             turns: Vec::new(),
             model: "m".into(),
             prompt: "p".into(),

@@ -18,7 +18,7 @@ pub const MOST_APART: f64 = 1e-3;
 
 /// What was found of one kind of requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Kind {
+pub struct AnswerTally {
     /// Whole answers that were compared.
     pub whole: usize,
     /// Answers that were given up with at least a token, of which that much was compared.
@@ -45,9 +45,9 @@ pub struct Kind {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Comparison {
     /// Those that nothing of ours touches.
-    pub unsteered: Kind,
+    pub unsteered: AnswerTally,
     /// The others.
-    pub steered: Kind,
+    pub steered: AnswerTally,
 }
 
 /// Compares a storm's outcomes with the answers that the requests get alone. Answers may part where the best two tokens
@@ -102,8 +102,8 @@ impl Comparison {
         for choice in answer.choices() {
             match difference(&alone.first, choice, whole, near_tie, kind) {
                 None => {}
-                Some(Difference::NearTie) => parted = true,
-                Some(Difference::Wrong(told)) => kind.wrong.push(format!("{} {told}", asked())),
+                Some(ChoiceDifference::NearTie) => parted = true,
+                Some(ChoiceDifference::Wrong(told)) => kind.wrong.push(format!("{} {told}", asked())),
             }
         }
         kind.near_ties += usize::from(parted);
@@ -111,7 +111,7 @@ impl Comparison {
 }
 
 /// How a choice differs from the one that its request gets alone.
-enum Difference {
+enum ChoiceDifference {
     /// Where two tokens are nearly equally good.
     NearTie,
     /// Elsewhere, and where.
@@ -119,29 +119,37 @@ enum Difference {
 }
 
 /// How a choice differs from the one that its request gets alone. What they have in common is added to `kind`.
-fn difference(alone: &Choice, choice: &Choice, whole: bool, near_tie: f64, kind: &mut Kind) -> Option<Difference> {
+fn difference(
+    alone: &Choice,
+    choice: &Choice,
+    whole: bool,
+    near_tie: f64,
+    kind: &mut AnswerTally,
+) -> Option<ChoiceDifference> {
     let parts = parting(&alone.tokens, &choice.tokens, whole, kind);
     if let Some(told) = misread(alone, choice, whole && parts.is_none(), kind) {
-        return Some(Difference::Wrong(told));
+        return Some(ChoiceDifference::Wrong(told));
     }
     match parts {
         // With equal tokens the texts are equal but for tokens that a stream has no event for.
         None if whole && (&alone.text, &alone.finish) != (&choice.text, &choice.finish) => {
             let [found, expected] = [choice, alone].map(|choice| format!("{:?} ({:?})", choice.text, choice.finish));
-            Some(Difference::Wrong(format!("is {found}, alone {expected}")))
+            Some(ChoiceDifference::Wrong(format!("is {found}, alone {expected}")))
         }
         None => None,
-        Some(at) if alone.tokens.get(at).is_some_and(|token| is_near_tie(token, near_tie)) => Some(Difference::NearTie),
+        Some(at) if alone.tokens.get(at).is_some_and(|token| is_near_tie(token, near_tie)) => {
+            Some(ChoiceDifference::NearTie)
+        }
         Some(at) => {
             let tokens = format!("{:?}, alone {:?}", choice.tokens.get(at), alone.tokens.get(at));
-            Some(Difference::Wrong(format!("differs at token {at}: {tokens}")))
+            Some(ChoiceDifference::Wrong(format!("differs at token {at}: {tokens}")))
         }
     }
 }
 
 /// How an answer's readouts differ from those of the solo one, at tokens that both have read; `whole` says whether they must be as
 /// many. What was compared is added to `kind`.
-fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut Kind) -> Option<String> {
+fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut AnswerTally) -> Option<String> {
     if whole && alone.readout.len() != choice.readout.len() {
         let (found, expected) = (choice.readout.len(), alone.readout.len());
         return Some(format!("has readouts of {found} tokens, alone {expected}"));
@@ -175,7 +183,7 @@ fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut Kind) -> Opt
 }
 
 /// Where an answer parts from the solo one. What they have in common is added to `kind`.
-fn parting(alone: &[Token], answer: &[Token], whole: bool, kind: &mut Kind) -> Option<usize> {
+fn parting(alone: &[Token], answer: &[Token], whole: bool, kind: &mut AnswerTally) -> Option<usize> {
     for (at, (alone, token)) in alone.iter().zip(answer).enumerate() {
         if alone.text != token.text {
             return Some(at);
@@ -195,7 +203,7 @@ pub fn is_near_tie(token: &Token, near_tie: f64) -> bool {
         .is_some_and(|second| (token.logprob - second).abs() <= near_tie)
 }
 
-impl Kind {
+impl AnswerTally {
     /// Whether no answer differs from the solo one but by near ties.
     pub fn is_right(&self) -> bool {
         self.wrong.is_empty() && self.fingerprints.is_empty()
@@ -223,7 +231,7 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::client::Ask;
+    use crate::traffic::client::CompletionRequest;
 
     fn token(id: u64, logprob: f64, second: f64) -> Token {
         Token {
@@ -251,7 +259,7 @@ mod tests {
 
     fn exchange() -> Exchange {
         Exchange {
-            ask: Ask {
+            ask: CompletionRequest {
                 turns: Vec::new(),
                 model: "m".into(),
                 prompt: "p".into(),
@@ -269,9 +277,9 @@ mod tests {
         }
     }
 
-    fn compared(alone: &[Token], outcome: Outcome) -> Kind {
+    fn compared(alone: &[Token], outcome: Outcome) -> AnswerTally {
         let comparison = compare(&[exchange()], &[answer(alone, "f")], &[outcome], NEAR_TIE);
-        assert_eq!(comparison.unsteered, Kind::default());
+        assert_eq!(comparison.unsteered, AnswerTally::default());
         comparison.steered
     }
 

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::client::{Answer, Ask};
+use super::client::{Answer, CompletionRequest};
 use super::exchanges::Exchange;
 use super::served::Served;
 
@@ -99,7 +99,7 @@ impl Continuations {
         let tokens = self.tokenizer.encode(prompt.as_str(), true);
         let tokens = tokens.map_err(|error| anyhow!("{prompt:?} has no tokens: {error}"))?;
         Ok(Exchange {
-            ask: Ask {
+            ask: CompletionRequest {
                 turns: Vec::new(),
                 prompt,
                 max_tokens: self.rng.random_range(1..=MAX_TOKENS),
@@ -118,7 +118,7 @@ impl Continuations {
 }
 
 /// Whether a request's steering selects no positions, windows or tokens of its prompt, which another prompt may lack.
-fn fits_every_prompt(ask: &Ask) -> bool {
+fn fits_every_prompt(ask: &CompletionRequest) -> bool {
     let vectors = ask.steering.as_ref().and_then(|steering| steering.get("vectors"));
     let mut vectors = vectors.and_then(Value::as_array).into_iter().flatten();
     vectors.all(|used| !used.pointer("/apply/prompt").is_some_and(Value::is_object))
@@ -142,7 +142,7 @@ mod tests {
 
     fn exchange(steering: Option<Value>) -> Exchange {
         Exchange {
-            ask: Ask {
+            ask: CompletionRequest {
                 turns: Vec::new(),
                 model: "m".into(),
                 prompt: "One day".into(),

@@ -7,7 +7,7 @@ use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::client::{Ask, Cancel};
+use super::client::{Cancel, CompletionRequest};
 use super::prompts::{Prompt, prompts};
 use super::served::Served;
 use super::specs::Specs;
@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(12);
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// The request.
-    pub ask: Ask,
+    pub ask: CompletionRequest,
     /// Whether it is steered, by its field or by the default.
     pub steered: bool,
     /// Tokens of its prompt.
@@ -72,9 +72,10 @@ impl Exchanges {
     fn exchange(&mut self) -> Exchange {
         let rng = &mut self.rng;
         let prompt = self.prompts.choose(rng).expect("there are prompts");
-        let turns = match self.joins_messages && rng.random_bool(0.2) {
-            true => turns(&prompt.text, rng),
-            false => Vec::new(),
+        let turns = if self.joins_messages && rng.random_bool(0.2) {
+            turns(&prompt.text, rng)
+        } else {
+            Vec::new()
         };
         let steering = self.specs.steering(prompt, turns.len());
         let stream = rng.random_bool(0.4);
@@ -99,7 +100,7 @@ impl Exchanges {
             .random_bool(0.1)
             .then(|| *GRAMMARS.choose(rng).expect("there are some"));
         Exchange {
-            ask: Ask {
+            ask: CompletionRequest {
                 turns,
                 model: self.model.clone(),
                 prompt: prompt.text.clone(),

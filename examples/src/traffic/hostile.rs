@@ -25,11 +25,11 @@ use anyhow::Result;
 use rand::seq::SliceRandom;
 
 use super::served::{Dtype, Served};
-use draw::{Content, Draw};
+use draw::{HostileBody, HostileDraw};
 
 /// What may come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allowed {
+pub enum AllowedReply {
     /// Any HTTP answer.
     Answer,
     /// A status from 400 to 499.
@@ -40,7 +40,7 @@ pub enum Allowed {
 
 /// What its client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conduct {
+pub enum ClientConduct {
     /// Waits for the answer.
     Waits,
     /// Hangs up as soon as the request is sent.
@@ -59,20 +59,20 @@ pub struct HostileRequest {
     /// What is sent, not always JSON.
     pub body: Vec<u8>,
     /// What may come back.
-    pub allowed: Allowed,
+    pub allowed: AllowedReply,
     /// What its client does.
-    pub conduct: Conduct,
+    pub conduct: ClientConduct,
 }
 
 /// One way to be hostile.
-struct Kind {
+struct HostileKind {
     name: &'static str,
-    allowed: Allowed,
-    content: fn(&mut Draw) -> Content,
+    allowed: AllowedReply,
+    content: fn(&mut HostileDraw) -> HostileBody,
 }
 
 /// All ways.
-const KINDS: [&[Kind]; 6] = [
+const KINDS: [&[HostileKind]; 6] = [
     sampling::KINDS,
     size::KINDS,
     structure::KINDS,
@@ -84,9 +84,9 @@ const KINDS: [&[Kind]; 6] = [
 /// Makes hostile requests, the same ones for the same seed and prompts: every kind once, in an order of its own, before any
 /// comes again.
 pub struct Hostile {
-    draw: Draw,
+    draw: HostileDraw,
     dtype: Dtype,
-    left: Vec<&'static Kind>,
+    left: Vec<&'static HostileKind>,
 }
 
 impl Hostile {
@@ -97,7 +97,7 @@ impl Hostile {
     /// No prompts.
     pub fn new(served: &Served, dtype: Dtype, prompts: Vec<String>, seed: u64) -> Result<Self> {
         Ok(Self {
-            draw: Draw::new(served, prompts, seed)?,
+            draw: HostileDraw::new(served, prompts, seed)?,
             dtype,
             left: Vec::new(),
         })
@@ -117,8 +117,8 @@ impl Hostile {
             route,
             body,
             allowed: match (kind.allowed, self.dtype) {
-                (Allowed::RefusalInF16, Dtype::F16) => Allowed::Refusal,
-                (Allowed::RefusalInF16, Dtype::F32) => Allowed::Answer,
+                (AllowedReply::RefusalInF16, Dtype::F16) => AllowedReply::Refusal,
+                (AllowedReply::RefusalInF16, Dtype::F32) => AllowedReply::Answer,
                 (allowed, _) => allowed,
             },
             conduct: self.draw.conduct(),
@@ -155,7 +155,11 @@ mod tests {
         }
         assert_eq!(counts.len(), kinds, "names are unique");
         assert!(counts.values().all(|count| *count == 6));
-        for conduct in [Conduct::Waits, Conduct::HangsUp, Conduct::StopsHalfway] {
+        for conduct in [
+            ClientConduct::Waits,
+            ClientConduct::HangsUp,
+            ClientConduct::StopsHalfway,
+        ] {
             assert!(made.iter().any(|request| request.conduct == conduct), "{conduct:?}");
         }
         let streamed = made.iter().filter(|request| {
@@ -164,12 +168,12 @@ mod tests {
         });
         assert!(streamed.count() > kinds);
         let refused = |made: &[HostileRequest]| -> BTreeSet<_> {
-            let refused = made.iter().filter(|request| request.allowed == Allowed::Refusal);
+            let refused = made.iter().filter(|request| request.allowed == AllowedReply::Refusal);
             refused.map(|request| request.name).collect()
         };
         let in_f16 = refused(&series(Dtype::F16, 1));
         assert!(in_f16.len() > refused(&made).len());
-        assert!(made.iter().all(|request| request.allowed != Allowed::RefusalInF16));
+        assert!(made.iter().all(|request| request.allowed != AllowedReply::RefusalInF16));
         assert!(Hostile::new(&served, Dtype::F32, Vec::new(), 1).is_err());
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use serde_json::json;
 
-use super::client::{Answer, Ask, Choice, Client, Outcome};
+use super::client::{Answer, Choice, Client, CompletionRequest, Outcome};
 use super::compare::{NEAR_TIE, is_near_tie};
 use super::exchanges::{Exchange, Exchanges};
 use super::memory::{resident, thirds};
@@ -286,7 +286,7 @@ impl Load<'_> {
         let fields: [(&str, &[u8]); 3] = [("name", name.as_bytes()), ("toml", &toml), ("safetensors", &tensors)];
         let reply = client.post_form("/v1/steering/vectors", &fields)?;
         self.count("uploads", reply.success().map(drop));
-        let ask = Ask {
+        let ask = CompletionRequest {
             steering: Some(json!({"vectors": [{"vector": name, "scale": 20.0}]})),
             stream: false,
             cancel: None,
@@ -323,7 +323,7 @@ impl Load<'_> {
             (json!({"vectors": "one"}), "vectors"),
         ][turn % 4]
             .clone();
-        let ask = Ask {
+        let ask = CompletionRequest {
             steering: Some(steering),
             stream: turn.is_multiple_of(2),
             cancel: None,
@@ -365,7 +365,7 @@ fn accepted(outcome: Result<Outcome>) -> Result<Outcome> {
 }
 
 /// Whether an answer is one of those, or parts from one of them where two tokens are nearly equally good.
-fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &Ask) -> Result<()> {
+fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &CompletionRequest) -> Result<()> {
     let (answer, whole) = match outcome {
         Outcome::Whole(answer) => (answer, true),
         Outcome::Cut(answer) => (answer, false),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use super::client::{Answer, Ask, Client, Outcome};
+use super::client::{Answer, Client, CompletionRequest, Outcome};
 use super::exchanges::Exchange;
 
 /// What each request gets when nothing else is asked meanwhile. None is given up.
@@ -16,7 +16,7 @@ use super::exchanges::Exchange;
 pub fn alone(url: &str, exchanges: &[Exchange], mut done: impl FnMut()) -> Result<Vec<Answer>> {
     let client = Client::new(url);
     let answers = exchanges.iter().enumerate().map(|(index, exchange)| {
-        let ask = Ask {
+        let ask = CompletionRequest {
             cancel: None,
             ..exchange.ask.clone()
         };

@@ -21,7 +21,7 @@ const ALARMS: [&str; 4] = [
 const MAX_TOLD: usize = 20;
 
 /// What was seen of a server so far.
-pub struct Watch<'a> {
+pub struct ServerWatch<'a> {
     server: &'a Server,
     /// The first line of the log that was not read yet.
     line: usize,
@@ -34,7 +34,7 @@ pub struct Watch<'a> {
     pub hit_rate: Option<f64>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> ServerWatch<'a> {
     /// Watches `server` from now on.
     pub fn new(server: &'a Server) -> Self {
         Self {

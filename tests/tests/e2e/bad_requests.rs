@@ -11,7 +11,7 @@ use steermap_tests::project;
 const TOKEN: &str = "a-token-for-the-admin-routes";
 const PROMPT: &str = "In the garden, Tom saw the";
 
-struct Tested {
+struct TestServer {
     server: Server,
     model: String,
     folder: tempfile::TempDir,
@@ -19,7 +19,7 @@ struct Tested {
     cases: usize,
 }
 
-impl Tested {
+impl TestServer {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let served = Served::prepare(&project(""), folder.path()).unwrap();
@@ -113,7 +113,7 @@ impl Tested {
 
 #[test]
 fn wrong_steering_is_refused_by_name() {
-    let mut tested = Tested::start();
+    let mut tested = TestServer::start();
     let good = tested.good();
 
     // The field itself.
@@ -297,7 +297,7 @@ fn wrong_steering_is_refused_by_name() {
 /// What conditions, schedules, changes and readouts are refused for: each a 422 with the path of the field.
 #[test]
 fn each_field_is_refused_with_its_path() {
-    let mut tested = Tested::start();
+    let mut tested = TestServer::start();
     let good = tested.good();
     let test = |more: &Value| {
         merged(
@@ -470,13 +470,13 @@ fn each_field_is_refused_with_its_path() {
 
 #[test]
 fn broken_bodies_are_refused() {
-    let mut tested = Tested::start();
+    let mut tested = TestServer::start();
     let good = tested.good();
     let route = "/v1/completions";
     let whole = tested
         .body(&json!({"steering": {"vectors": [{"vector": "one", "scale": 1.0}]}}))
         .to_string();
-    let send = |tested: &Tested, body: &[u8]| tested.open().send("POST", route, "application/json", body).unwrap();
+    let send = |tested: &TestServer, body: &[u8]| tested.open().send("POST", route, "application/json", body).unwrap();
     for (what, body, says) in [
         ("NaN", whole.replace("1.0", "NaN").into_bytes(), ""),
         (
@@ -533,7 +533,7 @@ fn broken_bodies_are_refused() {
 
 #[test]
 fn the_admin_routes_refuse_what_is_wrong() {
-    let mut tested = Tested::start();
+    let mut tested = TestServer::start();
     let good = tested.good();
     let vectors = "/v1/steering/vectors";
     let default = json!({"spec": {"vectors": [{"vector": "one", "scale": 1.0}]}});

@@ -17,8 +17,8 @@ use steermap_mapper::steerer::{LayerOffset, Steerer};
 use steermap_mapper::tasks;
 use steermap_report::result::{Control, ControlKind, Curve, Estimate, Evaluation, Kind, Outcome, Spread, TaskResult};
 use steermap_tests::eval::{
-    EvalReference, ItemsReference, MAP, TaskReference, Through, changed, eval, identity, model, report, write_task,
-    write_text,
+    EvalReference, ItemsReference, MAP, MappedSteering, TaskReference, changed, eval, identity, model, report,
+    write_task, write_text,
 };
 use steermap_tests::maps::printed;
 use steermap_tests::project;
@@ -554,7 +554,7 @@ fn all_concepts(folder: &Path) -> EvalReference {
     reference
 }
 
-fn through(found: &Evaluation, expected: &BTreeMap<String, Through>) {
+fn through(found: &Evaluation, expected: &BTreeMap<String, MappedSteering>) {
     assert_eq!(found.tasks.len(), expected.len());
     for task in &found.tasks {
         let expected = &expected[&task.name];

@@ -44,7 +44,7 @@ fn edit(folder: &Path, change: impl Fn(usize, Value) -> String) {
     std::fs::write(&path, text.lines().enumerate().map(line).collect::<String>()).unwrap();
 }
 
-fn told(text: &str, words: &[&str]) {
+fn assert_contains(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "no {word:?} in {text:?}");
     }
@@ -63,7 +63,7 @@ fn wrong_input_is_told() {
             line.to_string()
         }
     });
-    told(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl, line 3"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl, line 3"]);
 
     prepare(folder);
     edit(folder, |index, mut line| {
@@ -72,7 +72,7 @@ fn wrong_input_is_told() {
         }
         line.to_string()
     });
-    told(
+    assert_contains(
         &refused(folder, &mut quick(folder, &[])),
         &["mood.jsonl, line 5", "positve"],
     );
@@ -85,7 +85,7 @@ fn wrong_input_is_told() {
             line.to_string()
         });
         let other = if half == "find" { "measuring" } else { "finding" };
-        told(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl", other]);
+        assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl", other]);
     }
     prepare(folder);
     edit(folder, |index, mut line| {
@@ -94,30 +94,30 @@ fn wrong_input_is_told() {
         }
         line.to_string()
     });
-    told(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl", "half"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl", "half"]);
 
     prepare(folder);
     std::fs::write(folder.join("tasks/mood.jsonl"), "").unwrap();
-    told(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl"]);
 
     prepare(folder);
     std::fs::remove_file(folder.join("tasks/mood.jsonl")).unwrap();
-    told(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl"]);
 
     prepare(folder);
     let toml = folder.join("tasks/mood.toml");
     let text = std::fs::read_to_string(&toml).unwrap();
     std::fs::write(&toml, text.clone() + "colour = \"red\"\n").unwrap();
-    told(&refused(folder, &mut quick(folder, &[])), &["mood.toml", "colour"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.toml", "colour"]);
     std::fs::write(&toml, text.replace("steermap-task/1", "steermap-task/9")).unwrap();
-    told(
+    assert_contains(
         &refused(folder, &mut quick(folder, &[])),
         &["mood.toml", "steermap-task/9"],
     );
 
     std::fs::remove_dir_all(folder.join("tasks")).unwrap();
     std::fs::create_dir(folder.join("tasks")).unwrap();
-    told(&refused(folder, &mut quick(folder, &[])), &["tasks"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["tasks"]);
 }
 
 #[test]
@@ -148,12 +148,12 @@ fn answers_that_tokenize_alike_are_never_measured_in_silence() {
         );
         std::fs::remove_dir_all(folder.join("report")).unwrap();
     } else {
-        told(&error_of(&output), &["41"]);
+        assert_contains(&error_of(&output), &["41"]);
     }
     // All of them: nothing is left to measure, in a run of one task; beside another it may be skipped.
     prepare(folder);
     edit(folder, |_, line| alike(line));
-    told(&refused(folder, &mut quick(folder, &[])), &["mood"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood"]);
     write_task(&folder.join("tasks"), "tense", "");
     let output = quick(folder, &[]).output().unwrap();
     if output.status.success() {
@@ -166,7 +166,7 @@ fn answers_that_tokenize_alike_are_never_measured_in_silence() {
             found.failed
         );
     } else {
-        told(&error_of(&output), &["mood"]);
+        assert_contains(&error_of(&output), &["mood"]);
     }
 }
 
@@ -175,12 +175,12 @@ fn arguments_that_do_not_fit_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     prepare(folder);
-    told(
+    assert_contains(
         &refused(folder, &mut quick(folder, &["--layers", "99"])),
         &["layers", "99"],
     );
     // A layer that the model has and the map doesn't.
-    told(
+    assert_contains(
         &refused(folder, &mut quick(folder, &["--layers", "5"])),
         &["layers", "5"],
     );
@@ -188,19 +188,19 @@ fn arguments_that_do_not_fit_are_told() {
     let map = project(MAP).canonicalize().unwrap();
     let other =
         |source: &str, target: &str| refused(folder, &mut eval(folder, &map, source, target, &["--unseen-text"]));
-    told(&other("stories-260k", "stories-800k"), &["target", "stories-3m"]);
-    told(&other("stories-800k", "stories-3m"), &["source", "stories-260k"]);
-    told(&other("stories-3m", "stories-260k"), &["stories-260k"]);
+    assert_contains(&other("stories-260k", "stories-800k"), &["target", "stories-3m"]);
+    assert_contains(&other("stories-800k", "stories-3m"), &["source", "stories-260k"]);
+    assert_contains(&other("stories-3m", "stories-260k"), &["stories-260k"]);
 
     // A step that never ends, or no grid: never a panic, never a default in its place.
     for alphas in ["relative:0.2:-0.2:0.1", "-20:20:0", "relative:-0.1:0.1:x", "1:nan:1"] {
-        told(&refused(folder, &mut quick_alphas(folder, alphas)), &["alphas"]);
+        assert_contains(&refused(folder, &mut quick_alphas(folder, alphas)), &["alphas"]);
     }
     let nowhere = folder.join("nowhere.toml");
     let error = refused(folder, &mut eval(folder, &nowhere, "stories-260k", "stories-3m", &[]));
-    told(&error, &["nowhere.toml"]);
+    assert_contains(&error, &["nowhere.toml"]);
     std::fs::remove_file(folder.join("text.jsonl")).unwrap();
-    told(&refused(folder, &mut quick(folder, &[])), &["text.jsonl"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["text.jsonl"]);
 }
 
 fn quick_alphas(folder: &Path, alphas: &str) -> Command {
@@ -323,9 +323,9 @@ fn a_task_that_fails_is_told_of_and_the_rest_goes_on() {
     let names: Vec<&str> = found.tasks.iter().map(|task| task.name.as_str()).collect();
     assert_eq!(names, ["mood"]);
     assert_eq!(found.failed.len(), 1);
-    told(&found.failed[0].reason, &["does not separate the sides"]);
+    assert_contains(&found.failed[0].reason, &["does not separate the sides"]);
     let page = std::fs::read_to_string(folder.join("report/report.html")).unwrap();
-    told(&page, &["tense", "does not separate the sides"]);
+    assert_contains(&page, &["tense", "does not separate the sides"]);
 
     // The report is drawn again from its numbers.
     std::fs::remove_file(folder.join("report/report.html")).unwrap();
@@ -337,7 +337,7 @@ fn a_task_that_fails_is_told_of_and_the_rest_goes_on() {
     );
     std::fs::write(folder.join("report/report.json"), "{\"format\": \"steermap-eval/9\"}").unwrap();
     let error = error_of(&steermap_tests::run::run("mapper", &["report", out.to_str().unwrap()]));
-    told(&error, &["report.json", "steermap-eval/9", "steermap-eval/2"]);
+    assert_contains(&error, &["report.json", "steermap-eval/9", "steermap-eval/2"]);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn the_default_layers_are_the_middle_of_the_target() {
     prepare(folder);
     // The map reaches layer 7 of 8.
     let error = refused(folder, &mut quick(folder, &["--layers", "band"]));
-    told(&error, &["layers", "7", "2 to 5", "--layers all"]);
+    assert_contains(&error, &["layers", "7", "2 to 5", "--layers all"]);
     // Text of which the fit may have seen all: no document that it would have held out.
     let documents = (0..).map(|number| format!("This is document {number}."));
     let seen: Vec<String> = documents
@@ -357,5 +357,5 @@ fn the_default_layers_are_the_middle_of_the_target() {
     write_text(&folder.join("text.jsonl"), &seen);
     let map = project(MAP).canonicalize().unwrap();
     let mut command = eval(folder, &map, "stories-260k", "stories-3m", &["--layers", "7"]);
-    told(&refused(folder, &mut command), &["text.jsonl", "--unseen-text"]);
+    assert_contains(&refused(folder, &mut command), &["text.jsonl", "--unseen-text"]);
 }

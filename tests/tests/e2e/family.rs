@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use steermap_examples::family;
-use steermap_examples::slopes::{Bench, Probe};
+use steermap_examples::slopes::{DirectionProbe, SlopeBench};
 use steermap_examples::stories::{Concept, Story};
 use steermap_fit::stats::Precision;
 use steermap_fit::{RankChoice, RidgeChoice};
@@ -180,7 +180,7 @@ async fn a_small_models_vector_steers_a_larger_one_and_a_broken_map_does_not() {
         let task = tasks::read(&in_project(&family::items(concept))).unwrap();
         let (items, skipped) = Choices::of(&target, &task.measuring).await.unwrap();
         assert!(skipped.is_empty() && items.len() == 30);
-        let bench = Bench {
+        let bench = SlopeBench {
             session: &target,
             items: &items,
         };
@@ -194,7 +194,7 @@ async fn a_small_models_vector_steers_a_larger_one_and_a_broken_map_does_not() {
             bias,
         });
         let broken = broken.linear(found);
-        let probe = |direction| Probe {
+        let probe = |direction| DirectionProbe {
             layer: 5,
             mean_norm: pair.fit.target_mean_norm,
             direction,

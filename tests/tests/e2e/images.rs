@@ -19,13 +19,13 @@ const LONGER: &str = "What is it? A pond?";
 const SOFT: u32 = 263;
 const IM_END: u32 = 260;
 
-struct Tested {
+struct TestServer {
     server: Server,
     model: String,
     _folder: TempDir,
 }
 
-impl Tested {
+impl TestServer {
     fn start(prefix_cache: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         save_reference_vector(MODEL, folder.path());
@@ -168,7 +168,7 @@ fn position(reference: &Reference, scenario: &str) -> i64 {
 #[test]
 fn positions_are_those_of_the_expanded_prompt() {
     let reference = Reference::load(MODEL);
-    let tested = Tested::start(false);
+    let tested = TestServer::start(false);
     for images in ["a", "b", "ab"] {
         let reply = tested.reply(&prompt(images), 1);
         assert_eq!(answers(&reply), [expected(&reference, images)], "unsteered, {images}");
@@ -210,7 +210,7 @@ fn positions_are_those_of_the_expanded_prompt() {
 #[test]
 fn cached_prefixes_of_prompts_with_images_are_shared_as_far_as_they_mean_the_same() {
     let reference = Reference::load(MODEL);
-    let (cached, uncached) = (Tested::start(true), Tested::start(false));
+    let (cached, uncached) = (TestServer::start(true), TestServer::start(false));
     let asked = [
         prompt("a").at(-1),
         // Where -1 is depends on the text's length.
@@ -260,7 +260,7 @@ fn cached_prefixes_of_prompts_with_images_are_shared_as_far_as_they_mean_the_sam
 #[test]
 fn an_image_behind_a_cached_prefix_is_seen() {
     let reference = Reference::load(MODEL);
-    let (cached, uncached) = (Tested::start(true), Tested::start(false));
+    let (cached, uncached) = (TestServer::start(true), TestServer::start(false));
     let within = prompt("a").at(position(&reference, "image"));
     assert_eq!(cached.answer(&prompt("a")), expected(&reference, "a"));
     assert_eq!(
@@ -289,7 +289,7 @@ fn an_image_behind_a_cached_prefix_is_seen() {
     assert_eq!(cached.answer(&prompt("a")), expected(&reference, "a"), "again");
 
     // The states of the image's tokens before the steered one depend on the steering too.
-    let cached = Tested::start(true);
+    let cached = TestServer::start(true);
     assert_eq!(cached.answer(&within), expected(&reference, "a.image"));
     assert_eq!(
         cached.answer(&prompt("a")),
@@ -301,7 +301,7 @@ fn an_image_behind_a_cached_prefix_is_seen() {
 #[test]
 fn prompts_of_equal_length_with_images_run_in_one_batch() {
     let reference = Reference::load(MODEL);
-    let tested = Tested::start(false);
+    let tested = TestServer::start(false);
     // The choices of a request are taken up together.
     let (plain, last) = (expected(&reference, "a"), expected(&reference, "a.last"));
     assert_eq!(answers(&tested.reply(&prompt("a"), 2)), [plain.clone(), plain]);

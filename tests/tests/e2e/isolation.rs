@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use steermap_examples::server::Server;
-use steermap_examples::traffic::client::{Answer, Ask, Client, Outcome};
+use steermap_examples::traffic::client::{Answer, Client, CompletionRequest, Outcome};
 use steermap_examples::traffic::exchanges::STORIES_SEED;
 use steermap_examples::traffic::isolation::{Plan, run};
 use steermap_examples::traffic::prefix_cache::hits;
@@ -45,7 +45,7 @@ fn a_thousand_requests_get_what_they_get_alone() {
 }
 
 /// Two servers of one configuration, of which one keeps prefixes.
-struct Both {
+struct ServerPair {
     plain: Server,
     cached: Server,
     model: String,
@@ -53,7 +53,7 @@ struct Both {
     _folders: [tempfile::TempDir; 2],
 }
 
-impl Both {
+impl ServerPair {
     fn start() -> Self {
         let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let served = folders
@@ -77,7 +77,7 @@ impl Both {
 
     /// Asks both servers and compares the answers.
     fn ask(&mut self, prompt: &str, steering: &Value) -> Answer {
-        let ask = Ask {
+        let ask = CompletionRequest {
             turns: Vec::new(),
             model: self.model.clone(),
             prompt: prompt.into(),
@@ -128,7 +128,7 @@ impl Both {
 
 #[test]
 fn a_cached_prefix_is_shared_by_equal_states_alone() {
-    let mut both = Both::start();
+    let mut both = ServerPair::start();
     let folder = project("examples/family/stories-3m");
     let cut = |length| prompts(&folder, STORIES_SEED, length, 8).unwrap();
     // Of the same stories: each short one is the beginning of a long one.

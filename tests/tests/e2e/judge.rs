@@ -295,9 +295,10 @@ fn a_judge_that_refuses_ends_the_run_and_nothing_is_lost() {
         if question["prompt"] == "With the bucket in her bag, Emma" && refused.is_none() {
             *refused = Some(question["text"].clone());
         }
-        match refused.as_ref() == Some(&question["text"]) {
-            true => (413, "too long".to_string()),
-            false => scores(1),
+        if refused.as_ref() == Some(&question["text"]) {
+            (413, "too long".to_string())
+        } else {
+            scores(1)
         }
     });
     printed(&judged(dir.path(), &other.url).output().unwrap());

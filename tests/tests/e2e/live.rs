@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 
 use serde_json::{Value, json};
-use steermap_examples::traffic::client::{Ask, Client, Outcome, Reply};
+use steermap_examples::traffic::client::{Client, CompletionRequest, Outcome, Reply};
 use steermap_maps::VectorFile;
 use steermap_tests::maps::printed;
 use steermap_tests::project;
 use steermap_tests::run::{error_of, run};
 
-use super::operator::{Tested, start, start_with_default};
+use super::operator::{TestServer, start, start_with_default};
 
 const ADMIN: &str = "open_on_loopback = true\nuploads = true";
 
@@ -174,8 +174,8 @@ fn a_vector_found_on_a_source_is_the_mappers_to_the_last_bit() {
     assert_eq!(refused.unwrap().status, 404);
 }
 
-fn ask(model: &str, prompt: &str, steering: Option<Value>) -> Ask {
-    Ask {
+fn ask(model: &str, prompt: &str, steering: Option<Value>) -> CompletionRequest {
+    CompletionRequest {
         turns: Vec::new(),
         model: model.to_string(),
         prompt: prompt.to_string(),
@@ -189,7 +189,7 @@ fn ask(model: &str, prompt: &str, steering: Option<Value>) -> Ask {
     }
 }
 
-fn text(client: &Client, ask: &Ask) -> (String, Option<String>) {
+fn text(client: &Client, ask: &CompletionRequest) -> (String, Option<String>) {
     match client.complete(ask).unwrap() {
         Outcome::Whole(answer) => (answer.first.text, answer.fingerprint),
         other => panic!("{other:?}"),
@@ -199,7 +199,7 @@ fn text(client: &Client, ask: &Ask) -> (String, Option<String>) {
 #[test]
 fn a_served_model_is_read_beside_its_requests_and_without_its_default() {
     let tested = start_with_default(60.0, Some(ADMIN), &source(""));
-    let Tested { model, .. } = &tested;
+    let TestServer { model, .. } = &tested;
     let client = Client::new(tested.server.url());
     let folder = tempfile::tempdir().unwrap();
     let pairs = &pairs_of("topic")[..24];

@@ -12,13 +12,13 @@ use tempfile::TempDir;
 use crate::operator::CONTROL;
 
 /// A server of stories-3m with its vectors, and the name of the model.
-struct Tested {
+struct TestServer {
     server: Server,
     model: String,
     _folder: TempDir,
 }
 
-impl Tested {
+impl TestServer {
     fn start(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let served = Served::prepare(&project(""), folder.path()).unwrap();
@@ -56,7 +56,7 @@ impl Tested {
 }
 
 /// Asks all at the same time, and gives the answers in their order.
-fn together(tested: &Tested, bodies: Vec<Value>) -> Vec<(u16, String)> {
+fn together(tested: &TestServer, bodies: Vec<Value>) -> Vec<(u16, String)> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = bodies
             .into_iter()
@@ -79,7 +79,7 @@ fn prompts() -> Vec<String> {
 
 #[test]
 fn a_row_that_fails_is_answered_alone_and_nothing_of_it_is_cached() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     let prompts = prompts();
     let alone: Vec<String> = prompts.iter().map(|prompt| tested.text(prompt, 40)).collect();
     let body = |prompt: &String| json!({"prompt": prompt, "max_tokens": 40, "temperature": 0});
@@ -113,7 +113,7 @@ fn a_row_that_fails_is_answered_alone_and_nothing_of_it_is_cached() {
         }
     }
     // What goes on from those texts goes on as on a server that never saw them.
-    let clean = Tested::start("");
+    let clean = TestServer::start("");
     for (prompt, answer) in prompts.iter().zip(&alone) {
         let longer = format!("{prompt}{answer} Then they");
         assert_eq!(tested.text(&longer, 24), clean.text(&longer, 24));
@@ -123,7 +123,7 @@ fn a_row_that_fails_is_answered_alone_and_nothing_of_it_is_cached() {
 
 #[test]
 fn steering_that_the_model_cannot_hold_is_refused_before_it_runs() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     for (vector, field) in [
         (json!({"vector": "one", "op": "ablate", "scale": 3e38}), "scale"),
         (json!({"vector": "one", "scale": 3e30}), "scale"),
@@ -141,7 +141,7 @@ fn steering_that_the_model_cannot_hold_is_refused_before_it_runs() {
 
 #[test]
 fn stop_strings_are_found_in_bytes_that_are_no_text() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     let stops = ["q", "é", "z"];
     let body = |seed: usize| {
         let stop = stops[seed % 3];
@@ -187,7 +187,7 @@ fn streamed(events: &str) -> String {
 
 #[test]
 fn a_stop_string_never_leaks_into_a_stream() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     let prompt = "One day Tim went to the park. He saw a big dog.";
     let whole = tested.text(prompt, 40);
     // Every piece of the answer as a stop string: streamed and whole are the same, and end before it.
@@ -206,7 +206,7 @@ fn a_stop_string_never_leaks_into_a_stream() {
 
 #[test]
 fn several_choices_stream_to_their_end() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     for seed in 0..6 {
         let body = json!({
             "prompt": format!("Story {seed}:"), "max_tokens": 30, "temperature": 1.5, "n": 3, "stream": true,
@@ -233,7 +233,7 @@ fn several_choices_stream_to_their_end() {
 
 #[test]
 fn a_generation_ends_with_the_context() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     // The context is 512 tokens.
     let prompt = "The big dog ran. ".repeat(60);
     let body = json!({"prompt": prompt, "max_tokens": 2000, "temperature": 0});
@@ -246,7 +246,7 @@ fn a_generation_ends_with_the_context() {
 
 #[test]
 fn memory_does_not_grow_with_what_one_request_asks_for() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     let prompt = "The big dog ran to the red ball and sat. ".repeat(30);
     let mut state = 7u64;
     let mut random = move |below: u64| {
@@ -285,7 +285,7 @@ fn memory_does_not_grow_with_what_one_request_asks_for() {
 
 #[test]
 fn what_costs_too_much_is_refused_at_once() {
-    let tested = Tested::start("[steering.limits]\nchoices = 8\n");
+    let tested = TestServer::start("[steering.limits]\nchoices = 8\n");
     let begin = Instant::now();
     let (status, answer) = tested.ask(json!({"prompt": "One day", "max_tokens": 4, "n": 400}));
     assert_eq!(
@@ -319,7 +319,7 @@ fn what_costs_too_much_is_refused_at_once() {
 
 #[test]
 fn a_long_prompt_that_is_tokenised_holds_nobody_up() {
-    let tested = Tested::start("[steering.limits]\nprompt_bytes = 40000000\n");
+    let tested = TestServer::start("[steering.limits]\nprompt_bytes = 40000000\n");
     tested.text("One day", 4);
     let url = tested.server.url().to_string();
     for (route, key) in [("/v1/completions", "prompt"), ("/v1/chat/completions", "messages")] {
@@ -360,7 +360,7 @@ fn a_long_prompt_that_is_tokenised_holds_nobody_up() {
 
 #[test]
 fn a_grammar_that_the_model_cannot_write_is_the_requests_mistake() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     // The vocabulary of stories-3m has no braces.
     for body in [
         json!({"prompt": "One day", "max_tokens": 8, "grammar": {"type": "regex", "value": "\\{+"}}),
@@ -381,7 +381,7 @@ fn a_grammar_that_the_model_cannot_write_is_the_requests_mistake() {
 #[test]
 fn nobody_takes_the_model_away() {
     // Web pages may not, whatever is open to programs on this machine.
-    let tested = Tested::start("[steering.admin]\nopen_on_loopback = true\n");
+    let tested = TestServer::start("[steering.admin]\nopen_on_loopback = true\n");
     let model = json!({"model_id": tested.model});
     for route in CONTROL {
         let origin = [("origin", "http://example.org")];

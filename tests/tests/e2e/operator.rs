@@ -25,14 +25,14 @@ pub const CONTROL: [&str; 6] = [
 ];
 
 /// A server of stories-3m, and the folder of its configuration.
-pub struct Tested {
+pub struct TestServer {
     pub server: Server,
     pub model: String,
     pub folder: tempfile::TempDir,
 }
 
 /// Starts it with the lines `admin` of `[steering.admin]` and `more` at the end of its configuration.
-pub fn start(admin: Option<&str>, more: &str, environment: &[(&str, &str)]) -> Tested {
+pub fn start(admin: Option<&str>, more: &str, environment: &[(&str, &str)]) -> TestServer {
     let settings = Settings {
         admin: admin.map(str::to_string),
         ..Settings::default()
@@ -41,7 +41,7 @@ pub fn start(admin: Option<&str>, more: &str, environment: &[(&str, &str)]) -> T
 }
 
 /// The same with a default spec.
-pub fn start_with_default(scale: f64, admin: Option<&str>, more: &str) -> Tested {
+pub fn start_with_default(scale: f64, admin: Option<&str>, more: &str) -> TestServer {
     let settings = Settings {
         admin: admin.map(str::to_string),
         default_scale: Some(scale),
@@ -51,11 +51,11 @@ pub fn start_with_default(scale: f64, admin: Option<&str>, more: &str) -> Tested
 }
 
 /// Starts it with these settings, and `more` at the end of its configuration.
-pub fn start_as(settings: &Settings, more: &str, environment: &[(&str, &str)]) -> Tested {
+pub fn start_as(settings: &Settings, more: &str, environment: &[(&str, &str)]) -> TestServer {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::prepare(&project(""), folder.path()).unwrap();
     let config = format!("{}{more}", served.config(settings));
-    Tested {
+    TestServer {
         server: Server::start_with(folder.path(), &config, environment).unwrap(),
         model: served.model,
         folder,
@@ -63,20 +63,20 @@ pub fn start_as(settings: &Settings, more: &str, environment: &[(&str, &str)]) -
 }
 
 /// A server of a model whose context takes minutes to fill.
-fn start_slow(more: &str) -> Tested {
+fn start_slow(more: &str) -> TestServer {
     let folder = tempfile::tempdir().unwrap();
     let model = project("models/smollm2-135m").display().to_string();
     let config = format!(
         "[[models]]\nkind = \"text\"\nmodel_id = \"{model}\"\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n{more}"
     );
-    Tested {
+    TestServer {
         server: Server::start(folder.path(), &config).unwrap(),
         model,
         folder,
     }
 }
 
-impl Tested {
+impl TestServer {
     /// Begins a stream that takes longer than any of these tests, and gives it with its first event read.
     fn long_stream(&self) -> BufReader<impl Read + use<>> {
         // (Neither of the tokens that end a text.)

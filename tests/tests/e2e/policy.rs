@@ -7,11 +7,11 @@ use steermap_examples::traffic::client::{Client, Reply};
 use steermap_maps::VectorFile;
 use steermap_tests::run::{error_of, run};
 
-use super::operator::{Tested, start, start_with_default};
+use super::operator::{TestServer, start, start_with_default};
 
 const BOUND: &str = "[[steering.bounds]]\nmax_relative_scale = 0.5\n";
 
-fn ask(tested: &Tested, steering: Option<&Value>) -> Reply {
+fn ask(tested: &TestServer, steering: Option<&Value>) -> Reply {
     let mut body = json!({"model": tested.model, "prompt": "Once upon a time", "max_tokens": 4, "temperature": 0});
     if let Some(steering) = steering {
         body["steering"] = steering.clone();

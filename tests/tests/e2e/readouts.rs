@@ -18,7 +18,7 @@ use steermap_tests::reference::{Reference, assert_close_within, assert_rows_clos
 use steermap_tests::vectors::reference_vector;
 use tokio::task::JoinSet;
 
-use super::operator::{Tested, start, start_with_default};
+use super::operator::{TestServer, start, start_with_default};
 
 /// In units of the largest value of a sequence: transformers' own passes with and without a cache are up to 5e-6 apart there.
 const TOLERANCE: f32 = 3e-5;
@@ -32,9 +32,10 @@ fn all_of(layers: usize, steered: bool) -> RequestSteering {
         ..Readout::projection("test", layer)
     };
     let readouts = (0..layers).flat_map(|layer| [readout(layer, Of::Projection), readout(layer, Of::Cosine)]);
-    let base = match steered {
-        true => RequestSteering::from(VectorUse::new("test", 1.0).unnormalized().at_layers([1])),
-        false => RequestSteering::default(),
+    let base = if steered {
+        RequestSteering::from(VectorUse::new("test", 1.0).unnormalized().at_layers([1]))
+    } else {
+        RequestSteering::default()
     };
     RequestSteering {
         readout: Some(readouts.collect()),
@@ -125,7 +126,7 @@ fn readouts() -> Value {
     ])
 }
 
-fn ask(tested: &Tested, more: &Value) -> Value {
+fn ask(tested: &TestServer, more: &Value) -> Value {
     let body = json!({"model": tested.model, "prompt": PROMPT, "max_tokens": 12, "temperature": 0.0, "seed": 1});
     let reply = Client::new(tested.server.url())
         .post("/v1/completions", &merged(&body, more))
@@ -134,7 +135,7 @@ fn ask(tested: &Tested, more: &Value) -> Value {
 }
 
 /// The events of a streamed answer.
-fn events(tested: &Tested, route: &str, body: &Value) -> Vec<Value> {
+fn events(tested: &TestServer, route: &str, body: &Value) -> Vec<Value> {
     let reply = Client::new(tested.server.url())
         .post(route, &merged(body, &json!({"stream": true})))
         .unwrap();

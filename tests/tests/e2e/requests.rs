@@ -203,9 +203,10 @@ async fn conditions_decide_after_the_prompt() {
             (false, value - 0.01, false),
             (false, value + 0.01, true),
         ] {
-            let test = match above {
-                true => Test::above("test", 1, threshold),
-                false => Test::below("test", 1, threshold),
+            let test = if above {
+                Test::above("test", 1, threshold)
+            } else {
+                Test::below("test", 1, threshold)
             };
             let when = When::from(if of_mean { test.mean() } else { test });
             let steps = answer(at([2]).when(when)).await;

@@ -18,18 +18,18 @@ const SECOND: &str = "One day she met a big dog.";
 const NEAR: f64 = 2e-4;
 
 /// A server of stories-3m.
-struct Tested {
+struct TestServer {
     client: Client,
-    _served: operator::Tested,
+    _served: operator::TestServer,
 }
 
-fn start(prefix_cache: bool, default: &str) -> Tested {
+fn start(prefix_cache: bool, default: &str) -> TestServer {
     let settings = Settings {
         prefix_cache,
         ..Settings::default()
     };
     let served = start_as(&settings, default, &[]);
-    Tested {
+    TestServer {
         client: Client::new(served.server.url()),
         _served: served,
     }
@@ -48,7 +48,7 @@ fn message(role: &str, content: &str) -> Value {
     json!({"role": role, "content": content})
 }
 
-impl Tested {
+impl TestServer {
     fn post(&self, route: &str, more: &Value) -> Reply {
         let body = json!({"model": "default", "max_tokens": 12, "temperature": 0.0, "top_k": 1});
         self.client.post(route, &merged(&body, more)).unwrap()

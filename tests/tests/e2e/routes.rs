@@ -7,7 +7,7 @@ use serde_json::Value;
 use steermap_examples::traffic::client::Client;
 use steermap_tests::project;
 
-use super::operator::{Tested, start};
+use super::operator::{TestServer, start};
 
 const TOKEN: &str = "s3cret";
 
@@ -106,7 +106,7 @@ fn the_documentation_says_which_routes_are_open_to_whom() {
         "",
         &[("STEERMAP_TEST_TOKEN", TOKEN)],
     );
-    let client = |tested: &Tested| Client::new(tested.server.url());
+    let client = |tested: &TestServer| Client::new(tested.server.url());
     let servers = [
         ("nothing configured", client(&closed)),
         ("`open_on_loopback`, from this machine", client(&local)),

@@ -32,12 +32,13 @@ async fn expected(name: &str, chat: bool, spec: Option<SteeringSpec>) -> String 
         library.insert("test", reference_vector(name)).unwrap();
         attach(session.model().inner(), None, &spec, &library).unwrap();
     }
-    let text = match chat {
-        true => Text::Chat(vec![Message {
+    let text = if chat {
+        Text::Chat(vec![Message {
             role: "user".into(),
             content: PROMPT.into(),
-        }]),
-        false => Text::Plain(PROMPT.into()),
+        }])
+    } else {
+        Text::Plain(PROMPT.into())
     };
     let tokens = session.tokenize(&text).await.unwrap();
     session.generate(&tokens, 12).await.unwrap().0

@@ -15,7 +15,7 @@ use steermap_plugin::state::{Saved, StateFolder};
 use steermap_tests::project;
 use steermap_tests::run::{error_of, run};
 
-use super::operator::{PATIENCE, Tested, start};
+use super::operator::{PATIENCE, TestServer, start};
 
 const ADMIN: &str = "open_on_loopback = true\nuploads = true\nstate = \"state\"";
 
@@ -55,15 +55,15 @@ fn ask(client: &Client, steering: Option<&Value>) -> (u16, Option<String>) {
 }
 
 /// The same server once more, after the first was killed.
-fn again(tested: Tested) -> Tested {
-    let Tested { server, model, folder } = tested;
+fn again(tested: TestServer) -> TestServer {
+    let TestServer { server, model, folder } = tested;
     drop(server);
     let config = std::fs::read_to_string(folder.path().join("mistralrs.toml")).unwrap();
     // Without what `Server` writes around it.
     let config = config.trim_start_matches("command = \"serve\"\n");
     let (config, _) = config.split_once("\n[server]").unwrap();
     let server = Server::start(folder.path(), config).unwrap();
-    Tested { server, model, folder }
+    TestServer { server, model, folder }
 }
 
 #[test]

@@ -35,7 +35,7 @@ struct Windows {
 /// What is asked for: the first `start` tokens of the text and the first `given` of their continuation as a prompt, and
 /// `count` more tokens as the answer.
 #[derive(Clone, Copy, Debug)]
-struct Ask {
+struct ContinuationRequest {
     start: usize,
     given: usize,
     count: usize,
@@ -57,27 +57,27 @@ impl Windows {
     }
 
     /// A beginning of the text, with its whole continuation as the answer.
-    fn whole(&self, start: usize) -> Ask {
-        Ask {
+    fn whole(&self, start: usize) -> ContinuationRequest {
+        ContinuationRequest {
             start,
             given: 0,
             count: self.generated,
         }
     }
 
-    fn prompt(&self, ask: Ask) -> Vec<u32> {
+    fn prompt(&self, ask: ContinuationRequest) -> Vec<u32> {
         let continuation = self.reference.tokens(&format!("gen.{}.tokens", ask.start));
         [&self.text[..ask.start], &continuation[..ask.given]].concat()
     }
 
-    fn answer(&self, ask: Ask) -> String {
+    fn answer(&self, ask: ContinuationRequest) -> String {
         let continuation = self.reference.tokens(&format!("gen.{}.tokens", ask.start));
         let text = string(&continuation[ask.given..ask.given + ask.count]);
         // The engine trims what it answers.
         text.trim_start().to_string()
     }
 
-    fn check(&self, ask: Ask, (text, steps): &(String, Vec<Vec<f32>>)) {
+    fn check(&self, ask: ContinuationRequest, (text, steps): &(String, Vec<Vec<f32>>)) {
         let what = format!("{} {ask:?}", self.model);
         let logits = self.reference.rows(&format!("gen.{}.logits", ask.start));
         let expected = &logits[ask.given..ask.given + ask.count];
@@ -86,8 +86,8 @@ impl Windows {
     }
 
     /// Prompts that extend, shorten and repeat those before, on both sides of the window and across it.
-    fn asks(&self) -> Vec<Ask> {
-        let ask = |start, given, count| Ask { start, given, count };
+    fn asks(&self) -> Vec<ContinuationRequest> {
+        let ask = |start, given, count| ContinuationRequest { start, given, count };
         let starts = || self.starts.iter().copied();
         let mut asks = Vec::new();
         // Each prompt goes on where the cached one before ends: after one token, nothing but the prompt is cached.
@@ -205,7 +205,7 @@ async fn in_batches(model: &'static str) {
     let mut groups = vec![windows.starts.iter().map(|&start| windows.whole(start)).collect()];
     for &length in &windows.starts {
         let begun = windows.starts.iter().filter(|&&start| start <= length);
-        let ask = |&start: &usize| Ask {
+        let ask = |&start: &usize| ContinuationRequest {
             start,
             given: length - start,
             count: (windows.generated + start).saturating_sub(length),
@@ -272,7 +272,7 @@ fn through_the_server(model: &'static str) {
          [[models]]\nkind = \"{kind}\"\nmodel_id = \"{folder}\"\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n"
     );
     let server = Server::start(dir.path(), &config).unwrap();
-    let check = |ask: Ask| {
+    let check = |ask: ContinuationRequest| {
         let prompt = string(&windows.prompt(ask));
         let text = server.complete(&folder, &prompt, ask.count).unwrap();
         assert_eq!(text, windows.answer(ask), "{model} {ask:?}");

@@ -10,7 +10,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 
-use super::vocabulary::{Kind, Vocabulary};
+use super::vocabulary::{TokenType, Vocabulary};
 
 /// A byte-level BPE vocabulary whose consistency has been checked.
 pub struct ByteLevelBpe {
@@ -23,7 +23,12 @@ pub struct ByteLevelBpe {
 impl ByteLevelBpe {
     /// Puts tokens, their types and the merges (two tokens with a space between) together.
     pub fn new(tokens: &[&str], kinds: &[i32], merges: &[&str]) -> Result<Self> {
-        let allowed = [Kind::Normal, Kind::Unused, Kind::Control, Kind::UserDefined];
+        let allowed = [
+            TokenType::Normal,
+            TokenType::Unused,
+            TokenType::Control,
+            TokenType::UserDefined,
+        ];
         let texts = tokens.iter().map(|&token| token.to_owned()).collect();
         let vocabulary = Vocabulary::new(texts, kinds, &allowed, "byte-level BPE")?;
 

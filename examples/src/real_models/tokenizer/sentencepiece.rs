@@ -17,7 +17,7 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::Replace;
 use tokenizers::processors::template::{SpecialToken, TemplateProcessing};
 
-use super::vocabulary::{Kind, Vocabulary};
+use super::vocabulary::{TokenType, Vocabulary};
 
 /// What SentencePiece writes for a space.
 const SPACE: &str = "\u{2581}";
@@ -35,11 +35,11 @@ impl SentencePieceBpe {
     /// Puts tokens, their types and their scores together.
     pub fn new(tokens: &[&str], kinds: &[i32], scores: &[f32]) -> Result<Self> {
         let allowed = [
-            Kind::Normal,
-            Kind::Unknown,
-            Kind::Control,
-            Kind::UserDefined,
-            Kind::Byte,
+            TokenType::Normal,
+            TokenType::Unknown,
+            TokenType::Control,
+            TokenType::UserDefined,
+            TokenType::Byte,
         ];
         // llama.cpp looks for user-defined tokens in plain text, and so stores plain spaces in them.
         let texts = tokens.iter().map(|token| token.replace(' ', SPACE)).collect();
@@ -105,7 +105,7 @@ fn before_every_text(token: &str, id: u32) -> tokenizers::Result<TemplateProcess
 
 /// Every byte has to have its token, or some text would have none.
 fn check_bytes(vocabulary: &Vocabulary) -> Result<()> {
-    let of_kind = vocabulary.iter().filter(|(_, _, kind)| *kind == Kind::Byte);
+    let of_kind = vocabulary.iter().filter(|(_, _, kind)| *kind == TokenType::Byte);
     let found: HashSet<&str> = of_kind.map(|(_, text, _)| text).collect();
     for byte in 0..=u8::MAX {
         let name = format!("<0x{byte:02X}>");
@@ -124,7 +124,7 @@ fn check_bytes(vocabulary: &Vocabulary) -> Result<()> {
 fn merges_of_spaces(vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
     let mut lengths = Vec::new();
     for (id, text, kind) in vocabulary.iter() {
-        if kind == Kind::UserDefined && text.contains(SPACE) {
+        if kind == TokenType::UserDefined && text.contains(SPACE) {
             let rest = text.replace(SPACE, "");
             ensure!(
                 rest.is_empty(),
@@ -147,7 +147,7 @@ fn merges_by_score(vocabulary: &Vocabulary, scores: &[f32]) -> Result<Vec<(Strin
     let mut normal: Vec<(u32, &str, f32)> = Vec::new();
     for ((id, text, kind), &score) in vocabulary.iter().zip(scores) {
         ensure!(score.is_finite(), "token {id} ({text:?}) has the score {score}");
-        if kind == Kind::Normal {
+        if kind == TokenType::Normal {
             normal.push((id, text, score));
         }
     }

@@ -10,7 +10,7 @@ use super::super::gguf::Gguf;
 
 /// What a token is for: `llama_token_type` of llama.cpp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenType {
     /// Made from text by the tokenizer's algorithm.
     Normal,
     /// Stands for text that no token spells.
@@ -29,12 +29,12 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Vocabulary {
     texts: Vec<String>,
-    kinds: Vec<Kind>,
+    kinds: Vec<TokenType>,
 }
 
 impl Vocabulary {
     /// Puts tokens and their types, as numbers, together. `algorithm` is for messages.
-    pub fn new(texts: Vec<String>, kinds: &[i32], allowed: &[Kind], algorithm: &str) -> Result<Self> {
+    pub fn new(texts: Vec<String>, kinds: &[i32], allowed: &[TokenType], algorithm: &str) -> Result<Self> {
         ensure!(
             texts.len() == kinds.len(),
             "{} tokens, but {} token types",
@@ -50,7 +50,7 @@ impl Vocabulary {
         );
         let mut known = Vec::with_capacity(kinds.len());
         for (id, (text, &number)) in texts.iter().zip(kinds).enumerate() {
-            match Kind::from_number(number).filter(|kind| allowed.contains(kind)) {
+            match TokenType::from_number(number).filter(|kind| allowed.contains(kind)) {
                 Some(kind) => known.push(kind),
                 None => bail!("token {id} ({text:?}) has type {number}, unknown in {algorithm}"),
             }
@@ -64,7 +64,7 @@ impl Vocabulary {
     }
 
     /// Every token with its id and its kind.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &str, Kind)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &str, TokenType)> {
         let both = self.texts.iter().zip(&self.kinds);
         (0..).zip(both).map(|(id, (text, &kind))| (id, text.as_str(), kind))
     }
@@ -92,19 +92,19 @@ impl Vocabulary {
 
     /// Lets `tokenizer` find the tokens that are found before its algorithm runs.
     pub fn add_to(&self, tokenizer: &mut Tokenizer) {
-        let of_kind = |wanted: &[Kind]| -> Vec<AddedToken> {
-            let special = !wanted.contains(&Kind::UserDefined);
+        let of_kind = |wanted: &[TokenType]| -> Vec<AddedToken> {
+            let special = !wanted.contains(&TokenType::UserDefined);
             self.iter()
                 .filter(|(_, _, kind)| wanted.contains(kind))
                 .map(|(_, text, _)| AddedToken::from(text, special).normalized(false))
                 .collect()
         };
-        tokenizer.add_special_tokens(&of_kind(&[Kind::Control, Kind::Unknown]));
-        tokenizer.add_tokens(&of_kind(&[Kind::UserDefined]));
+        tokenizer.add_special_tokens(&of_kind(&[TokenType::Control, TokenType::Unknown]));
+        tokenizer.add_tokens(&of_kind(&[TokenType::UserDefined]));
     }
 }
 
-impl Kind {
+impl TokenType {
     fn from_number(number: i32) -> Option<Self> {
         Some(match number {
             1 => Self::Normal,

@@ -17,7 +17,7 @@ const MAX_TOLD: usize = 5;
 
 /// What became of the hostile requests of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Tally {
+pub struct HostileTally {
     /// How many were sent.
     pub sent: usize,
     /// How many came back with each status.
@@ -48,7 +48,7 @@ pub struct Report {
     /// Ordinary requests that were not answered, in the storm and afterwards.
     pub unanswered: Vec<String>,
     /// The hostile requests, by kind.
-    pub hostile: BTreeMap<&'static str, Tally>,
+    pub hostile: BTreeMap<&'static str, HostileTally>,
     /// Lines of the server's log that it must never have.
     pub alarms: Vec<String>,
     /// The share of sequences that found a part of themselves in the prefix cache, as far as the engine logged it.
@@ -57,7 +57,7 @@ pub struct Report {
     pub memory: Vec<f64>,
 }
 
-impl Tally {
+impl HostileTally {
     /// Counts one that came back with this status, or whose client hung up, or that failed.
     pub(super) fn add(&mut self, outcome: Result<Option<u16>, String>) {
         self.sent += 1;
@@ -191,7 +191,7 @@ mod tests {
             memory: vec![100.0; 9],
             ..Report::default()
         };
-        let mut tally = Tally::default();
+        let mut tally = HostileTally::default();
         tally.add(Ok(Some(422)));
         tally.add(Ok(Some(422)));
         tally.add(Ok(None));

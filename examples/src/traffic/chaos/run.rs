@@ -13,8 +13,8 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::report::{Report, Tally};
-use super::{Length, Plan};
+use super::report::{HostileTally, Report};
+use super::{Plan, StormLength};
 use crate::server::Server;
 use crate::traffic::client::{Answer, Client};
 use crate::traffic::compare::Comparison;
@@ -24,7 +24,7 @@ use crate::traffic::hostile::send::{PATIENCE, Sender};
 use crate::traffic::hostile::{Hostile, HostileRequest};
 use crate::traffic::served::{Served, Settings};
 use crate::traffic::storm::alone;
-use crate::traffic::watch::Watch;
+use crate::traffic::watch::ServerWatch;
 
 /// Sequences whose prefixes are kept: about as many as run at once, so that what one leaves is soon met by others.
 const CACHED_SEQUENCES: usize = 64;
@@ -58,7 +58,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
         url: server.url(),
         plan,
         known: &known,
-        drawn: Mutex::new(Drawn::new(
+        drawn: Mutex::new(RequestDraw::new(
             plan,
             known.len(),
             Hostile::new(&served, plan.dtype, prompts, plan.seed.wrapping_add(3))?,
@@ -67,7 +67,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
         last_answered: known.iter().map(|_| AtomicUsize::new(0)).collect(),
         found: Mutex::default(),
     };
-    let mut watch = Watch::new(&server);
+    let mut watch = ServerWatch::new(&server);
     let start = Instant::now();
     storm.rage(&mut watch, &bar)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -133,32 +133,32 @@ struct Storm<'a> {
     plan: &'a Plan,
     /// Ordinary requests and their answers alone.
     known: &'a [(Exchange, Answer)],
-    drawn: Mutex<Drawn>,
+    drawn: Mutex<RequestDraw>,
     /// How many ordinary requests were answered so far.
     answered: AtomicUsize,
     /// By ordinary request, how many had been answered when it was last; 0 for none.
     last_answered: Vec<AtomicUsize>,
-    found: Mutex<Found>,
+    found: Mutex<StormFindings>,
 }
 
 /// What was found so far.
 #[derive(Default)]
-struct Found {
+struct StormFindings {
     ordinary: Comparison,
     continuations: Comparison,
     unanswered: Vec<String>,
-    hostile: BTreeMap<&'static str, Tally>,
+    hostile: BTreeMap<&'static str, HostileTally>,
 }
 
 /// What is asked next.
-enum Next {
+enum NextRequest {
     /// The ordinary request of this number.
     Ordinary(usize),
     Hostile(HostileRequest),
 }
 
 /// Draws what is asked next.
-struct Drawn {
+struct RequestDraw {
     rng: ChaCha8Rng,
     hostile: Hostile,
     known: usize,
@@ -169,11 +169,11 @@ struct Drawn {
     left: usize,
 }
 
-impl Drawn {
+impl RequestDraw {
     fn new(plan: &Plan, known: usize, hostile: Hostile) -> Self {
         let (end, left) = match plan.length {
-            Length::Time(time) => (Some(Instant::now() + time), usize::MAX),
-            Length::Requests(count) => (None, count),
+            StormLength::Time(time) => (Some(Instant::now() + time), usize::MAX),
+            StormLength::Requests(count) => (None, count),
         };
         Self {
             rng: ChaCha8Rng::seed_from_u64(plan.seed.wrapping_add(5)),
@@ -186,31 +186,31 @@ impl Drawn {
     }
 
     /// `None` when the storm is over.
-    fn next(&mut self) -> Option<Next> {
+    fn next(&mut self) -> Option<NextRequest> {
         if self.left == 0 || self.end.is_some_and(|end| Instant::now() >= end) {
             return None;
         }
         self.left -= 1;
         if !self.rng.random_bool(ORDINARY) {
-            return Some(Next::Hostile(self.hostile.request()));
+            return Some(NextRequest::Hostile(self.hostile.request()));
         }
         if self.order.is_empty() {
             self.order = (0..self.known).collect();
             self.order.shuffle(&mut self.rng);
         }
-        self.order.pop().map(Next::Ordinary)
+        self.order.pop().map(NextRequest::Ordinary)
     }
 }
 
 impl Storm<'_> {
     /// Asks at `plan.at_once` connections until the storm is over, and watches the server meanwhile.
-    fn rage(&self, watch: &mut Watch, bar: &ProgressBar) -> Result<()> {
+    fn rage(&self, watch: &mut ServerWatch, bar: &ProgressBar) -> Result<()> {
         let start = Instant::now();
         begin(
             bar,
             match self.plan.length {
-                Length::Time(time) => time.as_secs(),
-                Length::Requests(count) => count as u64,
+                StormLength::Time(time) => time.as_secs(),
+                StormLength::Requests(count) => count as u64,
             },
         );
         std::thread::scope(|scope| {
@@ -227,7 +227,7 @@ impl Storm<'_> {
             drop(done);
             loop {
                 match answers.recv_timeout(watch.left().max(Duration::from_millis(1))) {
-                    Ok(()) if matches!(self.plan.length, Length::Requests(_)) => bar.inc(1),
+                    Ok(()) if matches!(self.plan.length, StormLength::Requests(_)) => bar.inc(1),
                     Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
@@ -236,7 +236,7 @@ impl Storm<'_> {
                     lock(&self.drawn).left = 0;
                     return Err(gone);
                 }
-                if matches!(self.plan.length, Length::Time(_)) {
+                if matches!(self.plan.length, StormLength::Time(_)) {
                     bar.set_position(start.elapsed().as_secs());
                 }
             }
@@ -252,8 +252,8 @@ impl Storm<'_> {
             // The lock is held while drawing alone.
             let next = lock(&self.drawn).next();
             match next {
-                Some(Next::Ordinary(index)) => self.ordinary(&client, index),
-                Some(Next::Hostile(request)) => {
+                Some(NextRequest::Ordinary(index)) => self.ordinary(&client, index),
+                Some(NextRequest::Hostile(request)) => {
                     let outcome = sender.send(&request).and_then(|status| {
                         status.map_or(Ok(()), |status| request.accepts(status))?;
                         Ok(status)

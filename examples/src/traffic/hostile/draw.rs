@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::Conduct;
+use super::ClientConduct;
 use crate::stories::Story;
 use crate::traffic::client::merged;
 use crate::traffic::models::ServedModel;
@@ -22,7 +22,7 @@ const STORIES_SEED: u64 = 72;
 const MAX_TOKENS: u64 = 10;
 
 /// What a request says.
-pub enum Content {
+pub enum HostileBody {
     /// A completion with these fields beside the usual ones, or in their place.
     Completion(Value),
     /// A chat completion with these fields.
@@ -32,14 +32,14 @@ pub enum Content {
 }
 
 /// Draws what differs from request to request.
-pub struct Draw {
+pub struct HostileDraw {
     name: String,
     model: &'static ServedModel,
     prompts: Vec<String>,
     rng: ChaCha8Rng,
 }
 
-impl Draw {
+impl HostileDraw {
     /// For a served model.
     ///
     /// # Errors
@@ -109,11 +109,11 @@ impl Draw {
     }
 
     /// How a client behaves: nine in ten wait.
-    pub fn conduct(&mut self) -> Conduct {
+    pub fn conduct(&mut self) -> ClientConduct {
         match self.rng.random_range(0..40) {
-            0 => Conduct::StopsHalfway,
-            1..4 => Conduct::HangsUp,
-            _ => Conduct::Waits,
+            0 => ClientConduct::StopsHalfway,
+            1..4 => ClientConduct::HangsUp,
+            _ => ClientConduct::Waits,
         }
     }
 
@@ -124,18 +124,18 @@ impl Draw {
     }
 
     /// The route and the body.
-    pub fn put_together(&mut self, content: Content) -> (&'static str, Vec<u8>) {
+    pub fn put_together(&mut self, content: HostileBody) -> (&'static str, Vec<u8>) {
         match content {
-            Content::Completion(fields) => {
+            HostileBody::Completion(fields) => {
                 let body = merged(&self.completion(), &fields);
                 (COMPLETIONS, body.to_string().into_bytes())
             }
-            Content::Chat(fields) => {
+            HostileBody::Chat(fields) => {
                 let messages = json!([{"role": "user", "content": self.prompt()}]);
                 let body = merged(&json!({"messages": messages}), &self.usual());
                 (CHAT, merged(&body, &fields).to_string().into_bytes())
             }
-            Content::Raw(route, body) => (route, body),
+            HostileBody::Raw(route, body) => (route, body),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Allowed, Conduct, HostileRequest};
+use super::{AllowedReply, ClientConduct, HostileRequest};
 
 /// How long an answer is waited for. Some write to the end of the model's context, beside all others.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -41,9 +41,9 @@ impl Sender {
     /// without its end.
     pub fn send(&self, request: &HostileRequest) -> Result<Option<u16>> {
         match request.conduct {
-            Conduct::Waits => self.ask(request).map(Some),
-            Conduct::HangsUp => self.hang_up(request, request.body.len()),
-            Conduct::StopsHalfway => self.hang_up(request, request.body.len() / 2),
+            ClientConduct::Waits => self.ask(request).map(Some),
+            ClientConduct::HangsUp => self.hang_up(request, request.body.len()),
+            ClientConduct::StopsHalfway => self.hang_up(request, request.body.len() / 2),
         }
     }
 
@@ -96,7 +96,7 @@ impl HostileRequest {
     ///
     /// Another one was due.
     pub fn accepts(&self, status: u16) -> Result<()> {
-        if self.allowed == Allowed::Refusal {
+        if self.allowed == AllowedReply::Refusal {
             ensure!((400..500).contains(&status), "status {status}, where 4xx was due");
         }
         Ok(())
@@ -119,11 +119,11 @@ mod tests {
             route: "/",
             body: Vec::new(),
             allowed,
-            conduct: Conduct::Waits,
+            conduct: ClientConduct::Waits,
         };
-        assert!(request(Allowed::Refusal).accepts(422).is_ok());
-        assert!(request(Allowed::Refusal).accepts(200).is_err());
-        assert!(request(Allowed::Refusal).accepts(500).is_err());
-        assert!(request(Allowed::Answer).accepts(500).is_ok());
+        assert!(request(AllowedReply::Refusal).accepts(422).is_ok());
+        assert!(request(AllowedReply::Refusal).accepts(200).is_err());
+        assert!(request(AllowedReply::Refusal).accepts(500).is_err());
+        assert!(request(AllowedReply::Answer).accepts(500).is_ok());
     }
 }
