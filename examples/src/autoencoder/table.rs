@@ -1,4 +1,4 @@
-//! The page that says what was measured.
+//! The page with the results, in Markdown.
 
 use std::fmt::Write;
 
@@ -8,32 +8,32 @@ use steermap_report::result::Estimate;
 use super::measure::{ConceptResult, ControlRetention, Protocol};
 use super::{Quality, Training};
 
-/// Of the adjusted p-values.
+/// Significance level of the adjusted p-values.
 const LEVEL: f64 = 0.05;
-/// Characters of a line of text.
+/// Most characters in a line of text.
 const LINE_WIDTH: usize = 120;
 
-/// All that the page says.
+/// Everything that the page reports.
 pub struct FeatureReport<'a> {
     /// The source and the target.
     pub models: [&'a str; 2],
-    /// Stories, and their seed.
+    /// Number of stories, and their seed.
     pub stories: (usize, u64),
     /// How the autoencoder was trained.
     pub training: &'a Training,
-    /// States that it was trained on.
+    /// Number of states that it was trained on.
     pub trained_on: usize,
-    /// How it fares on held-out states.
+    /// Its quality on held-out states.
     pub quality: &'a Quality,
-    /// R² of the map from features to states, and of the other map, on the same held-out states.
+    /// R² of the map from features to states, and of the map between states, on the same held-out states.
     pub r2: [f64; 2],
     /// How steering was measured.
     pub protocol: &'a Protocol,
-    /// Area under the ROC curve on held-out pairs from which a feature counts as one of its concept.
+    /// Least area under the ROC curve on held-out pairs at which a feature counts as one of its concept.
     pub least_auroc: f64,
-    /// The concepts that have a feature.
+    /// Results of the concepts that have a feature.
     pub measured: &'a [ConceptResult],
-    /// Those that have none: name, and area of the best feature on held-out pairs.
+    /// Concepts without a feature: name, and area of the best feature on held-out pairs.
     pub without: &'a [(String, f64)],
 }
 
@@ -198,14 +198,14 @@ impl FeatureReport<'_> {
     }
 }
 
-/// The head of a table.
+/// The header of a table.
 fn header(columns: &[&str]) -> String {
     let rule = columns.iter().map(|_| "---");
     let rule = rule.collect::<Vec<_>>().join(" | ");
     format!("| {} |\n| {rule} |", columns.join(" | "))
 }
 
-/// Text in lines of at most [`LINE_WIDTH`] characters, ended by a line break.
+/// Breaks text into lines of at most [`LINE_WIDTH`] characters, ending with a line break.
 fn paragraph(text: &str) -> String {
     let (mut lines, mut length) = (String::new(), 0);
     for word in text.split(' ') {
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_broken_into_lines() {
+    fn paragraphs_are_wrapped() {
         let text = paragraph(&["word"; 60].join(" "));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.iter().map(|line| line.len()).collect::<Vec<_>>(), [119, 119, 59]);
