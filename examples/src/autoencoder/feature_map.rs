@@ -47,7 +47,10 @@ impl FeatureMap {
             (part(&source.held_out), part(&target.held_out))
         });
         let unit = sums.gram.trace() / autoencoder.features() as f64;
-        ensure!(unit > 0.0, "features: found none that is active in any train state, expected some");
+        ensure!(
+            unit > 0.0,
+            "features: found none that is active in any train state, expected some"
+        );
         let mut best: Option<Self> = None;
         for penalty in PENALTIES {
             let mut map = sums.solve(penalty * unit)?;

@@ -70,7 +70,7 @@ impl Rows {
 
 impl Split {
     /// Reads the states at `layer` of a folder of activations. The first position of each window is left out, as a fit
-    /// does, since its state is an outlier in most models.
+    /// does, since its state differs from all others in most models.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! Steering at its limits: 64 requests at once on a running server, with 1 to 64 different steerings among them, at one layer
-//! and at all, through a map and without one, the same at each round and ever new ones; beside the same requests unsteered.
-//! Run by `cargo xtask bench limits`.
+//! Steering at its limits: 64 concurrent requests on a running server, with 1 to 64 different steerings among them, at
+//! one layer and at all layers, with and without a map, with the same and with new steerings in each round, compared
+//! with the same requests unsteered. Run by `cargo xtask bench limits`.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -20,18 +20,18 @@ use steermap_examples::server::Server;
 use steermap_mapper::statistics::{quantile, quantiles};
 use steermap_maps::{ModelInfo, fingerprint_folder};
 
-/// Different vectors, and requests at once.
+/// Number of different vectors, and of concurrent requests.
 const REQUESTS: usize = 64;
-/// Different steerings among the requests.
+/// Numbers of different steerings among the requests.
 const DISTINCT: [usize; 4] = [1, 8, 32, 64];
 
 #[derive(Parser)]
-#[command(about = "Measure 64 requests at once that are steered in up to 64 ways")]
+#[command(about = "Measure 64 concurrent requests with up to 64 different steerings")]
 struct Args {
     /// The model's folder
     #[arg(long, default_value = "models/smollm2-135m")]
     model: PathBuf,
-    /// Rounds, each of every kind in another order; one more warms up
+    /// Rounds, each of all cases in another order; one more warms up
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Tokens of each answer
@@ -45,11 +45,11 @@ struct Args {
 /// How the requests of a round are steered.
 #[derive(Clone, Copy, PartialEq, Serialize)]
 struct SteeringCase {
-    /// Different steerings; 0 for none at all.
+    /// Number of different steerings; 0 for none.
     distinct: usize,
     all_layers: bool,
     mapped: bool,
-    /// Whether each request's steering was never asked for before.
+    /// Whether each request has a steering that no earlier request had.
     fresh: bool,
 }
 
@@ -61,7 +61,7 @@ const UNSTEERED: SteeringCase = SteeringCase {
 };
 
 impl SteeringCase {
-    /// Unsteered, unsteered again, and all others.
+    /// All cases: unsteered, unsteered again, and all steered ones.
     fn all() -> Vec<Self> {
         let mut all = vec![UNSTEERED; 2];
         for mapped in [false, true] {
@@ -73,7 +73,7 @@ impl SteeringCase {
                     fresh,
                 };
                 all.extend(DISTINCT.map(|distinct| kind(distinct, false)));
-                // A steering of its own for each request, as it is only then that each can be new.
+                // New steerings need as many steerings as requests.
                 all.push(kind(REQUESTS, true));
             }
         }
@@ -90,7 +90,7 @@ impl SteeringCase {
         format!("{}, {layers}{map}{fresh}", self.distinct)
     }
 
-    /// What request number `index` asks for. Scales are small, so that the text stays ordinary.
+    /// The steering of request number `index`. Scales are small, so that the text stays ordinary.
     fn steering(self, index: usize, new: &mut usize) -> Value {
         if self.distinct == 0 {
             return json!({"mode": "off"});
@@ -111,21 +111,21 @@ impl SteeringCase {
     }
 }
 
-/// What one round of a kind took.
+/// Times of one round of a case.
 struct RoundTimes {
     tokens_per_second: f64,
-    /// By request, from its sending to its first token, in seconds.
+    /// Seconds from sending each request to its first token.
     first: Vec<f64>,
-    /// From each token to the next.
+    /// Seconds between successive tokens.
     between: Vec<f64>,
 }
 
-/// What is reported of a kind.
+/// The reported figures of a case.
 #[derive(Serialize)]
 struct Figures {
     kind: SteeringCase,
     tokens_per_second: f64,
-    /// To the unsteered of the same round: first quartile, median, third quartile.
+    /// Ratio to the unsteered case of the same round: first quartile, median, third quartile.
     ratio: [f64; 3],
     /// Milliseconds: the median and the 99th percentile.
     first_token: [f64; 2],
@@ -135,12 +135,18 @@ struct Figures {
 fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(args.rounds > 0, "--rounds: at least 1");
-    ensure!(args.tokens > 1, "--tokens: at least 2, for the time between two");
+    ensure!(
+        args.tokens > 1,
+        "--tokens: found {}, expected at least 2 to measure the time between them",
+        args.tokens
+    );
     let folder = tempfile::tempdir()?;
-    let model = args
-        .model
-        .canonicalize()
-        .with_context(|| format!("{}: fetched by `cargo xtask models smollm2-135m`", args.model.display()))?;
+    let model = args.model.canonicalize().with_context(|| {
+        format!(
+            "{}: run `cargo xtask models smollm2-135m` to fetch the model",
+            args.model.display()
+        )
+    })?;
     let config = write_files(folder.path(), &model)?;
     let server = Server::start(folder.path(), &config)?;
     let kinds = SteeringCase::all();
@@ -215,7 +221,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The answers to all of `asked` at once.
+/// Sends all of `asked` concurrently and measures the answers.
 fn together(url: &str, model: &Path, asked: Vec<Value>, tokens: usize, round: usize) -> Result<RoundTimes> {
     let start = Barrier::new(asked.len());
     let began = Instant::now();
@@ -249,7 +255,7 @@ fn together(url: &str, model: &Path, asked: Vec<Value>, tokens: usize, round: us
     })
 }
 
-/// 16 words that are tokens of their own for SmolLM2, in an order that depends on `seed`.
+/// A request whose prompt is 16 words, each one token of SmolLM2, in an order that depends on `seed`.
 fn body(model: &Path, steering: Value, tokens: usize, seed: usize) -> Value {
     const WORDS: [&str; 8] = [
         " house", " water", " time", " people", " work", " year", " world", " school",
@@ -261,7 +267,7 @@ fn body(model: &Path, steering: Value, tokens: usize, seed: usize) -> Value {
     })
 }
 
-/// The seconds after which each token came.
+/// Seconds after which each token arrived.
 fn answer(url: &str, body: &Value) -> Result<Vec<f64>> {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let sent = Instant::now();
@@ -275,7 +281,7 @@ fn answer(url: &str, body: &Value) -> Result<Vec<f64>> {
             times.push(sent.elapsed().as_secs_f64());
         }
     }
-    ensure!(!times.is_empty(), "an answer without a token to {body}");
+    ensure!(!times.is_empty(), "found no token in the answer to {body}");
     Ok(times)
 }
 
@@ -299,7 +305,7 @@ fn write_files(folder: &Path, model: &Path) -> Result<String> {
         }
     }
     let layers = (0..info.num_layers).map(|layer| (layer, layer));
-    // Such weights leave a vector about as long as it was.
+    // With such weights the map about preserves a vector's norm.
     let largest = (3.0 / info.hidden_size as f32).sqrt();
     random_files::map(&info, &info, layers, largest, 1.0, &mut rng)?.save(&folder.join("turned.toml"))?;
     Ok(format!(

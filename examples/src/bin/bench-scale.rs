@@ -1,7 +1,9 @@
-//! What fits of real sizes take: memory at peak against the plan, seconds a row, file sizes. Run by `cargo xtask bench scale`.
+//! Costs of fits of real sizes: peak memory against the plan, seconds per row, file sizes. Run by `cargo xtask bench
+//! scale`.
 //!
-//! Synthetic streams go through the statistics and the fit as states of models do; each case runs in a process of its own,
-//! whose peak the system counts. Then the plan of a case that no machine here can run, from what was measured.
+//! Synthetic streams go through the statistics and the fit as states of models do. Each case runs in a separate
+//! process, whose peak memory the system counts. The last output is the plan of a case that is too large to run,
+//! estimated from the measurements.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +22,7 @@ const BATCH: usize = 128;
 /// Rows of the paper's corpus.
 const PAPER_ROWS: f64 = 1e7;
 
-// As the mapper has it.
+// The allocator that the mapper uses.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -32,7 +34,7 @@ struct Args {
     /// Blocks of train rows of each case
     #[arg(long, default_value_t = 2)]
     blocks: usize,
-    /// Only cases whose name has this in it
+    /// Run only cases whose name contains this
     #[arg(long)]
     only: Option<String>,
 }
@@ -47,7 +49,7 @@ enum Worker {
     },
 }
 
-/// Widths of two streams, and pairs of layers, each with layers of its own.
+/// Widths of two streams, and a number of pairs of layers, no two of which share a layer.
 #[derive(Clone, Copy)]
 struct Case {
     source: usize,
@@ -95,7 +97,7 @@ impl Case {
         format!("{source} -> {target}, {pairs} pair{plural}, {}", precision.name())
     }
 
-    /// Pairs of which `sources` layers of the source take turns.
+    /// Pairs that use `sources` layers of the source in turn.
     fn layout(self, sources: usize) -> Layout {
         let pair = |target_layer: usize| PairSpec {
             source_layers: vec![target_layer * sources / self.pairs],
@@ -109,11 +111,11 @@ impl Case {
     }
 }
 
-/// What a worker tells.
+/// Result of a worker.
 #[derive(Serialize, Deserialize)]
 struct WorkerReport {
     train_rows: usize,
-    /// Of adding the train rows.
+    /// Seconds of adding the train rows.
     seconds: f64,
     saving: f64,
     fitting: f64,
@@ -129,11 +131,11 @@ fn main() -> Result<()> {
         let case = CASES
             .into_iter()
             .find(|other| other.name() == case)
-            .context("no such case")?;
+            .context("worker: found no case of this name")?;
         println!("{}", serde_json::to_string(&work(case, &folder, blocks)?)?);
         return Ok(());
     }
-    ensure!(args.blocks > 0, "blocks: found 0, expected 1 at least");
+    ensure!(args.blocks > 0, "--blocks: found 0, expected at least 1");
     let folder = tempfile::tempdir()?;
     let mut per_row = None;
     for case in CASES {
@@ -160,7 +162,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Multiplications of a row.
+/// Multiplications per row.
 fn products(layout: &Layout) -> f64 {
     let inputs = layout.inputs().len() as f64 * (layout.source_hidden as f64).powi(2) / 2.0;
     inputs + layout.pairs.len() as f64 * layout.source_hidden as f64 * layout.target_hidden as f64
@@ -205,7 +207,7 @@ fn report(case: Case, told: &WorkerReport) {
     );
 }
 
-/// 32 layers of 4096 to 80 of 8192.
+/// Plan for 32 layers of 4096 to 80 of 8192.
 fn on_paper(precision: Precision, seconds: f64) {
     let case = Case {
         source: 4096,
@@ -275,7 +277,7 @@ fn work(case: Case, folder: &Path, blocks: usize) -> Result<WorkerReport> {
         fitted += 1;
         Ok::<_, FitError>(())
     })?;
-    ensure!(fitted == case.pairs, "every pair has a map");
+    ensure!(fitted == case.pairs, "expected a map for every pair");
     Ok(WorkerReport {
         train_rows,
         seconds,
@@ -288,7 +290,7 @@ fn work(case: Case, folder: &Path, blocks: usize) -> Result<WorkerReport> {
     })
 }
 
-/// Rows of pseudo-random states, those of the target near those of the source.
+/// Pseudo-random states; those of the target are near those of the source.
 struct Synthetic {
     state: u64,
     sources: usize,
@@ -350,9 +352,9 @@ impl Synthetic {
     }
 }
 
-/// Most bytes that this process has had in memory so far.
+/// Peak memory of this process so far, in bytes.
 fn peak() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("the system does not tell the peak")?;
+    let status = std::fs::read_to_string("/proc/self/status").context("the system does not report the peak")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib: u64 = line
         .and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())

@@ -1,4 +1,5 @@
-//! Whether hostile requests harm others: a storm of both, of two models in two dtypes. Run by `cargo xtask chaos`.
+//! Checks that hostile requests harm no others: storms of hostile and ordinary requests, on two models in two dtypes.
+//! Run by `cargo xtask chaos`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,26 +12,26 @@ use steermap_examples::traffic::chaos::{Plan, StormLength, run};
 use steermap_examples::traffic::models::{STORIES, ServedModel, WINDOW};
 use steermap_examples::traffic::served::Dtype;
 
-/// Different ordinary requests of each run.
+/// Number of different ordinary requests per run.
 const ORDINARY: usize = 120;
-/// Texts that go on after each run.
+/// Number of texts that are continued after each run.
 const CONTINUATIONS: usize = 200;
 
 #[derive(Parser)]
 struct Args {
-    /// How long all storms are together, in minutes
+    /// Total length of the storms, in minutes
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Number of requests under way at once
+    /// Number of concurrent requests
     #[arg(long, default_value_t = 64)]
     at_once: usize,
-    /// Seed of all that is random
+    /// Seed of all random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The model; absent, both in turn
+    /// The model; both in turn if absent
     #[arg(long, value_enum)]
     model: Option<Model>,
-    /// What it runs in; absent, both in turn
+    /// The dtype; both in turn if absent
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
     /// Where to write the figures, as JSON
@@ -42,7 +43,7 @@ struct Args {
 enum Model {
     /// The family's stories-3m
     Stories,
-    /// One with a sliding window
+    /// A model with a sliding window
     Window,
 }
 

@@ -1,9 +1,9 @@
 //! A small model steers a large one on real English: `cargo xtask demo --real`.
 //!
-//! SmolLM2-135M-Instruct finds three concepts, the map in maps/ carries them over, and Gemma-3-270M, of another family and with
-//! another tokenizer, is steered by them: its propensities are measured, and it goes on with the same texts unsteered, with
-//! a random vector of the small model that goes through the same map, and with each concept. A fourth concept is found while
-//! it serves, from pairs that the request brings along.
+//! Three concepts are found on SmolLM2-135M-Instruct, carried through the map in maps/, and steer Gemma-3-270M, which
+//! is of another family and has another tokenizer. Its propensities are measured, and it continues the same texts
+//! unsteered, with a random vector of the small model through the same map, and with each concept. A fourth concept is
+//! found while it serves, from pairs in the request.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -25,7 +25,7 @@ use steermap_mapper::tasks::{self, Task};
 use steermap_maps::{LayerVector, MapFile, OffsetRule, VectorFile};
 
 #[derive(Parser)]
-#[command(about = "SmolLM2-135M-Instruct finds concepts, a map carries them, Gemma-3-270M is steered by them")]
+#[command(about = "Find concepts on SmolLM2-135M-Instruct and steer Gemma-3-270M with them through a map")]
 struct Args {
     /// Folder of the small model (`cargo xtask models smollm2-135m` makes it)
     #[arg(long, default_value = "models/smollm2-135m")]
@@ -44,12 +44,12 @@ struct Args {
     end: bool,
 }
 
-/// A concept that is found beforehand, and where it is asked for.
+/// A concept that is found before serving, and its strength.
 struct DemoConcept {
-    /// The task in [`TASKS`] that has its pairs and its items.
+    /// Name of the task in [`TASKS`] with its pairs and items.
     name: &'static str,
-    /// Length of the offset, in units of the stream's mean norm: the strength that examples/real-models/README.md found best, or
-    /// next to it.
+    /// Length of the offset, in units of the stream's mean norm: the best strength of examples/real-models/README.md,
+    /// or one next to it.
     strength: f64,
 }
 
@@ -68,17 +68,17 @@ const CONCEPTS: [DemoConcept; 3] = [
         strength: 0.04,
     },
 ];
-/// The concept that is found while the model serves, from this many of its pairs.
+/// The concept that is found while the model serves, from [`LIVE_PAIRS`] of its pairs.
 const LIVE: DemoConcept = DemoConcept {
     name: "capitals",
     strength: 0.08,
 };
 const LIVE_PAIRS: usize = 16;
-/// Where the large model is steered: the middle of its depth, the layer of the report in examples/real-models.
+/// The layer at which the large model is steered: the middle of its depth, as in the report in examples/real-models.
 const TARGET_LAYER: usize = 9;
-/// Random vectors of the small model whose propensities are compared.
+/// Number of random vectors of the small model for comparison.
 const RANDOM: u64 = 8;
-/// Of a task's texts to continue, those that the large model is asked for.
+/// How many of a task's texts the large model continues.
 const PROMPTS: usize = 2;
 const MAX_TOKENS: usize = 36;
 /// Names in the configuration file.
@@ -164,7 +164,7 @@ fn find(args: &Args, concept: &'static DemoConcept, layers: &[usize]) -> Result<
 fn mapped(map: &MapFile, vector: &VectorFile) -> Result<LayerVector> {
     let mapped = map.apply(vector, OffsetRule::Linear, true)?;
     let layer = mapped.layers.into_iter().find(|mapped| mapped.layer == TARGET_LAYER);
-    layer.context("the map carried nothing over")
+    layer.context("the map made no direction for the layer")
 }
 
 /// Prints how far each concept, its opposite and random vectors move the propensity of the large model.
@@ -196,7 +196,7 @@ async fn measure(args: &Args, map: &MapFile, found: &[FoundConcept]) -> Result<(
             random.push(mapped(map, &random_files::like(vector, seed)?)?.direction);
         }
         let offset = |direction: &[f32], alpha: f64| {
-            let unit = unit(direction).context("a vector without direction")?;
+            let unit = unit(direction).context("the vector has no direction")?;
             Ok(Some(LayerOffset::new(TARGET_LAYER, &unit, alpha)))
         };
         let mut offsets = vec![
@@ -223,7 +223,7 @@ async fn measure(args: &Args, map: &MapFile, found: &[FoundConcept]) -> Result<(
     Ok(())
 }
 
-/// Serves the large model, with the small one beside it, and prints how it goes on with texts.
+/// Serves the large model with the small one as a source, and prints its continuations.
 fn serve(args: &Args, found: &[FoundConcept]) -> Result<()> {
     random_files::like(&found[0].vector, 1)?.save(&args.out.join(format!("{RANDOM_VECTOR}.toml")))?;
     let vectors: String = CONCEPTS
@@ -298,7 +298,7 @@ fn prompts(task: &Task) -> Result<Vec<String>> {
     Ok(plain.take(PROMPTS).collect())
 }
 
-/// The greedy continuations of one text under several settings, asked for at once.
+/// The greedy continuations of one text under several settings, requested concurrently.
 fn answers(server: &Server, model: &str, prompt: &str, settings: &[Value]) -> Result<Vec<String>> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = settings
@@ -312,7 +312,7 @@ fn answers(server: &Server, model: &str, prompt: &str, settings: &[Value]) -> Re
     })
 }
 
-/// Has a concept found by requests that bring its pairs along, and says how long the first of them takes.
+/// Finds a concept through requests that contain its pairs, and prints how long the first of them takes.
 fn live(server: &Server, model: &str, steered: &impl Fn(Value, f64) -> Value) -> Result<()> {
     let task = task(LIVE.name)?;
     let pairs: Vec<_> = task.pairs().into_iter().take(LIVE_PAIRS).collect();
@@ -336,6 +336,6 @@ fn live(server: &Server, model: &str, steered: &impl Fn(Value, f64) -> Value) ->
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         print!("{}", columns(&["unsteered", &task.positive], &texts, 48));
     }
-    println!("\n   The second request found the vector in the cache.");
+    println!("\n   The second request got the vector from the cache.");
     Ok(())
 }

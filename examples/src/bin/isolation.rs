@@ -1,5 +1,5 @@
-//! Whether a request's steering ever touches another's answer: a thousand requests, alone and in storms. Run by
-//! `cargo xtask isolation`.
+//! Checks that no request's steering affects another's answer: a thousand requests, alone and in storms. Run by `cargo
+//! xtask isolation`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,10 +14,10 @@ struct Args {
     /// Number of requests
     #[arg(long, default_value_t = 1000)]
     requests: usize,
-    /// Number of requests under way at once
+    /// Number of concurrent requests
     #[arg(long, default_value_t = 64)]
     at_once: usize,
-    /// Seed of all that is random
+    /// Seed of all random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where to write the figures, as JSON
@@ -43,7 +43,7 @@ fn isolation(args: &Args) -> Result<()> {
     }
     ensure!(
         report.is_right(),
-        "an answer is not the one that its request gets alone"
+        "an answer differs from the one that its request gets alone"
     );
     Ok(())
 }

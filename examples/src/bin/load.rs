@@ -1,4 +1,4 @@
-//! Minutes of mixed traffic with reloads, uploads and deletions: what failed, and what the memory did. Run by
+//! Minutes of mixed traffic with reloads, uploads and deletions; reports failures and the server's memory. Run by
 //! `cargo xtask load`.
 
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use steermap_examples::traffic::load::{Plan, run};
 
 #[derive(Parser)]
 struct Args {
-    /// How long, in minutes
+    /// Duration in minutes
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
-    /// Number of requests under way at once
+    /// Number of concurrent requests
     #[arg(long, default_value_t = 16)]
     at_once: usize,
-    /// Seed of all that is random
+    /// Seed of all random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Keep computed prefixes; then only requests from a fixed set are asked
+    /// Enable the prefix cache; then only requests from a fixed set are sent
     #[arg(long)]
     prefix_cache: bool,
     /// Where to write the figures, as JSON
@@ -49,6 +49,9 @@ fn load(args: &Args) -> Result<()> {
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
     }
-    ensure!(report.is_right(), "something failed that had not to");
+    ensure!(
+        report.is_right(),
+        "a request, reload, upload or deletion failed unexpectedly"
+    );
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! What steering keeps through maps between the embedded models: `cargo xtask transfer`.
+//! Retention of steering through maps between the embedded models: `cargo xtask transfer`.
 //!
-//! For each ordered pair of models a map is fitted on stories that no model was trained on, and evaluated as `mapper eval`
-//! does it, on all concepts. The table has a line per concept; the evaluation of two real models may be given, for a table too.
+//! For each ordered pair of models, a map is fitted on stories that no model was trained on, and evaluated on all
+//! concepts as `mapper eval` does. The table has a row per concept. The evaluation of two real models can be added as
+//! another table.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ struct Args {
     /// Folder for the corpus, the maps and the evaluations
     #[arg(long, default_value = "target/transfer")]
     work: PathBuf,
-    /// The folder of an evaluation of real models, as `mapper eval` wrote it, for a table of its own
+    /// The folder of an evaluation of real models by `mapper eval`, to add as another table
     #[arg(long)]
     real: Option<PathBuf>,
     /// Stories to fit on
@@ -68,7 +69,7 @@ async fn run(args: Args) -> Result<()> {
     for source in &args.models {
         for target in args.models.iter().filter(|target| *target != source) {
             let map = args.work.join(format!("{source}--{target}.toml"));
-            // Between the layers of the same relative depth.
+            // Pairs of layers at the same relative depth.
             let pairs = PairSelection::RelativeDepth;
             family::fit(&corpus, (source, target), pairs, "transfer", true, &map).await?;
             let evaluation = evaluate(&args, &corpus, source, target, map).await?;
@@ -116,7 +117,7 @@ async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: P
         resamples: 2000,
         items: None,
         positions: 2000,
-        // The table has neither perplexity nor texts.
+        // The table shows neither perplexity nor texts.
         perplexity_tokens: 1,
         perplexity_budget: 1.1,
         texts: TextDraws {

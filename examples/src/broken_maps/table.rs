@@ -1,4 +1,4 @@
-//! What the evaluations found, as a table, and whether each says of its map what it has to.
+//! The evaluations as a table, and the check of each verdict.
 
 use steermap_mapper::statistics::mean;
 use steermap_report::result::{
@@ -7,23 +7,23 @@ use steermap_report::result::{
 
 use super::Variant;
 
-/// How the verdict of a map begins that does not predict the documents that its fit held out.
+/// Beginning of the verdict on a map that does not predict the documents held out from its fit.
 const BROKEN: &str = "This map is broken";
-/// So it says of a map that predicts nothing, and whose file says so.
+/// Part of the verdict on a map that predicts nothing, if its file states so.
 const AS_STATED: &str = ", as its file states: ";
-/// How other verdicts of a map begin, mostly.
+/// Beginning of most other verdicts.
 const MAP: &str = "This map";
 
 /// A map and what its evaluation found.
 pub struct EvaluatedVariant {
-    /// Which map.
+    /// The map.
     pub variant: Variant,
-    /// What was found.
+    /// Its evaluation.
     pub evaluation: Evaluation,
 }
 
 impl EvaluatedVariant {
-    /// What is not as it has to be, if anything is.
+    /// The first unexpected result, if there is one.
     pub fn wrong(&self) -> Option<String> {
         let evaluation = &self.evaluation;
         wrong(
@@ -57,8 +57,8 @@ impl EvaluatedVariant {
     }
 }
 
-/// The page: how the maps were made and evaluated, the table, and each verdict in full. `fitted` says what the first of
-/// `maps`, the intact one, was fitted on.
+/// The page: how the maps were made and evaluated, the table, and each verdict in full. `fitted` is the text that the
+/// first of `maps`, the intact one, was fitted on.
 pub fn page(maps: &[EvaluatedVariant], fitted: &str) -> String {
     let mut text = "# Does an evaluation see that a map is broken?\n\n".to_string();
     if let Some(intact) = maps.first() {
@@ -136,7 +136,7 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Mean R² of the pairs that vectors go through at the layers that count: stated, measured.
+/// Mean R², stated and measured, of the pairs used by vectors at the layers that count.
 fn r2(layers: &[LayerResult], pairs: &[PairResult]) -> [f64; 2] {
     let used = |pair: &&PairResult| {
         let mut counting = layers.iter().filter(|layer| layer.in_band);
@@ -147,7 +147,7 @@ fn r2(layers: &[LayerResult], pairs: &[PairResult]) -> [f64; 2] {
     [over(|pair| pair.stated_r2), over(|pair| pair.r2)]
 }
 
-/// What the representation says of the map, by the evaluation's own words.
+/// The judgement on the representation, taken from the verdict's sentence.
 fn representation(verdict: &Verdict) -> &'static str {
     if verdict.sentence.starts_with(BROKEN) && verdict.sentence.contains(AS_STATED) {
         "broken: no better than the mean state, as the file states"
@@ -158,7 +158,7 @@ fn representation(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// A verdict's sentence without its figures; of a map that is called broken, with what steering through it shows.
+/// A verdict's sentence without its figures. For a broken map, with the result of steering through it.
 fn short(sentence: &str) -> String {
     let clause = |text: &str| {
         let end = text.find([':', '(']).unwrap_or(text.len());
@@ -179,7 +179,8 @@ fn percents(of: &Estimate) -> String {
     format!("{value} ({low} to {high})")
 }
 
-/// The least and the most that other tasks' vectors have of the effect of a task's own, over the tasks whose own steers.
+/// The least and the largest effect of other tasks' vectors relative to that of a task's own, over the tasks whose own
+/// vector steers.
 fn other_tasks(tasks: &[TaskResult]) -> Option<[f64; 2]> {
     let steered = tasks.iter().filter(|task| task.native_steers.steers);
     let controls = steered.flat_map(|task| &task.controls);
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_shortened_before_their_figures() {
+    fn verdicts_are_cut_before_their_figures() {
         for (sentence, expected) in [
             (
                 "This map carries 6 of the 6 tasks that say something (7 measured, 6 with an own vector that steers): mean \
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_map_has_to_be_told_and_an_intact_one_to_carry() {
+    fn a_broken_map_must_be_reported_and_an_intact_one_must_carry() {
         let carried = verdict(Outcome::Carried, "This map carries 6 of the 6 tasks");
         let not = verdict(Outcome::NotCarried, "This map is broken: at layers 2 -> 4");
         let nothing = verdict(Outcome::SaysNothing, "These are too few to speak for the map.");
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn r2_is_of_the_pairs_that_vectors_go_through() {
+    fn r2_is_the_mean_over_the_pairs_that_vectors_use() {
         let estimate = Estimate {
             value: 1.0,
             low: 0.5,
