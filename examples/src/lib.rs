@@ -16,7 +16,7 @@ pub mod stories;
 pub mod traffic;
 pub mod worker_process;
 
-/// How a program ends: an error is printed with its causes.
+/// The exit code of a program. An error is printed with its causes.
 pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

