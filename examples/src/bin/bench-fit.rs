@@ -135,7 +135,9 @@ fn main() -> Result<()> {
             let sizes = args.sizes;
             ensure!(
                 sizes.source > 0 && sizes.target > 0,
-                "--source, --target: expected at least 1"
+                "--source, --target: found {} and {}, expected at least 1",
+                sizes.source,
+                sizes.target
             );
             ensure!(
                 sizes.rows >= 2 && sizes.held_out >= 2 && args.rounds > 0 && args.fits > 0 && args.blocks > 0,

@@ -38,7 +38,7 @@ fn every_choice_has_a_form_for_every_labelling_and_no_two_choices_read_alike() {
 }
 
 #[test]
-fn every_label_of_a_slot_changes_its_form() {
+fn labels_choose_the_form_alone_and_together() {
     let weeps = &SLOTS[slot_index("weeps")];
     let read = |labels| form(weeps, 0, labels);
     let none = Labels::default();

@@ -1,6 +1,6 @@
-//! Hostile requests beside ordinary ones. Every ordinary answer must be the one that its request gets alone; afterwards
-//! texts that were asked for go on as on a server that never met them; the server never panics and holds no more and more
-//! memory.
+//! Hostile requests beside ordinary ones. Every ordinary answer must equal the one that its request gets alone.
+//! Afterwards, texts that were requested continue as on a server that never saw them. The server must never panic, and
+//! its memory must not keep growing.
 
 mod report;
 mod run;
@@ -13,30 +13,30 @@ pub use run::run;
 use super::models::ServedModel;
 use super::served::Dtype;
 
-/// How much, and of which model.
+/// Settings of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The model.
     pub model: &'static ServedModel,
-    /// What it runs in.
+    /// The dtype that it runs in.
     pub dtype: Dtype,
-    /// How long the storm is.
+    /// Length of the storm.
     pub length: StormLength,
-    /// Number of requests under way at once.
+    /// Number of concurrent requests.
     pub at_once: usize,
-    /// Number of different ordinary requests, each of which is asked again and again.
+    /// Number of different ordinary requests, each of which is sent repeatedly.
     pub ordinary: usize,
-    /// Number of texts that go on afterwards.
+    /// Number of texts that are continued afterwards.
     pub continuations: usize,
-    /// Seed of all that is random.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
-/// How long a storm is.
+/// Length of a storm.
 #[derive(Clone, Copy, Debug)]
 pub enum StormLength {
-    /// So long.
+    /// A duration.
     Time(Duration),
-    /// So many requests.
+    /// A number of requests.
     Requests(usize),
 }

@@ -1,8 +1,9 @@
-//! An answer in the storm against the one that the request gets alone.
+//! Comparison of an answer in the storm with the one that its request gets alone.
 //!
 //! Batching itself changes the last bits of a logit, since sums are taken in another order. So two greedy answers may
-//! part where the best two tokens are nearly equally good, and only there. How far apart log probabilities come is measured on
-//! every token that both have, for unsteered requests too, which nothing of ours touches: it is what batching does.
+//! diverge where the best two tokens are nearly equally likely, and only there. The difference of log probabilities is
+//! measured on every token that both have. For unsteered requests, which the plugin does not change, it shows the
+//! effect of batching.
 
 use serde::Serialize;
 
@@ -12,46 +13,46 @@ use super::exchanges::Exchange;
 /// How near two tokens' log probabilities must be for batching to be allowed to swap them, in float32.
 pub const NEAR_TIE: f64 = 1e-4;
 
-/// How far readouts may be apart, in units of the largest of the answer, where that is more than 1: rounding of float32, carried
-/// through the blocks.
+/// Largest allowed difference of readouts, relative to the largest readout of the answer if that is more than 1:
+/// float32 rounding, carried through the blocks.
 pub const MOST_APART: f64 = 1e-3;
 
-/// What was found of one kind of requests.
+/// Results of comparing the answers to unsteered or to steered requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct AnswerTally {
-    /// Whole answers that were compared.
+    /// Number of whole answers compared.
     pub whole: usize,
-    /// Answers that were given up with at least a token, of which that much was compared.
+    /// Number of cancelled answers with at least one token, of which the received part was compared.
     pub cut: usize,
-    /// Answers that were given up before anything came.
+    /// Number of answers cancelled before any token.
     pub nothing: usize,
-    /// Tokens that were compared.
+    /// Number of tokens compared.
     pub tokens: usize,
-    /// Answers that part from the solo one where two tokens were nearly equally good.
+    /// Number of answers that diverge from the solo one where two tokens were nearly equally likely.
     pub near_ties: usize,
-    /// The largest difference between a token's log probability in the storm and alone, before any parting.
+    /// The largest difference between a token's log probability in the storm and alone, before answers diverge.
     pub largest_deviation: f64,
-    /// Readouts that were compared: tokens of prompts and of generations.
+    /// Number of tokens, of prompts and generations, whose readouts were compared.
     pub readings: usize,
-    /// The largest difference between a readout in the storm and alone, before any parting.
+    /// The largest difference between a readout in the storm and alone, before answers diverge.
     pub largest_reading_deviation: f64,
-    /// Answers without the same fingerprint as the solo one in the header, or with none.
+    /// Answers whose header has another fingerprint than the solo one's, or none.
     pub fingerprints: Vec<String>,
-    /// Answers that part elsewhere, or were refused: what was asked, and where.
+    /// Answers that diverge elsewhere, or were refused: the request, and where.
     pub wrong: Vec<String>,
 }
 
-/// Both kinds of requests in one run.
+/// Comparison of all requests of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Those that nothing of ours touches.
+    /// Requests that the plugin does not change.
     pub unsteered: AnswerTally,
-    /// The others.
+    /// All other requests.
     pub steered: AnswerTally,
 }
 
-/// Compares a storm's outcomes with the answers that the requests get alone. Answers may part where the best two tokens
-/// are within `near_tie` of each other.
+/// Compares a storm's outcomes with the answers that the requests get alone. Answers may diverge where the best two
+/// tokens are within `near_tie` of each other.
 pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome], near_tie: f64) -> Comparison {
     let mut comparison = Comparison::default();
     for (index, ((exchange, alone), outcome)) in exchanges.iter().zip(alone).zip(outcomes).enumerate() {
@@ -77,7 +78,7 @@ impl Comparison {
                 return;
             }
         };
-        // One that is given up early may not have got as far as the header.
+        // A request cancelled early may have no header.
         let told = answer.fingerprint.is_some() || whole;
         if told && (answer.fingerprint.is_none() || answer.fingerprint != alone.fingerprint) {
             let both = format!("{:?}, alone {:?}", answer.fingerprint, alone.fingerprint);
@@ -112,13 +113,13 @@ impl Comparison {
 
 /// How a choice differs from the one that its request gets alone.
 enum ChoiceDifference {
-    /// Where two tokens are nearly equally good.
+    /// The answers diverge where two tokens are nearly equally likely.
     NearTie,
-    /// Elsewhere, and where.
+    /// The answers diverge elsewhere, with a description.
     Wrong(String),
 }
 
-/// How a choice differs from the one that its request gets alone. What they have in common is added to `kind`.
+/// How a choice differs from the one that its request gets alone. The common part is counted in `kind`.
 fn difference(
     alone: &Choice,
     choice: &Choice,
@@ -147,8 +148,8 @@ fn difference(
     }
 }
 
-/// How an answer's readouts differ from those of the solo one, at tokens that both have read; `whole` says whether they must be as
-/// many. What was compared is added to `kind`.
+/// How an answer's readouts differ from the solo one's, at tokens that both have. `whole` says whether their numbers
+/// must be equal. The compared readouts are counted in `kind`.
 fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut AnswerTally) -> Option<String> {
     if whole && alone.readout.len() != choice.readout.len() {
         let (found, expected) = (choice.readout.len(), alone.readout.len());
@@ -162,7 +163,7 @@ fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut AnswerTally)
         .fold(1.0, |most: f64, x| most.max(x.abs()));
     for (alone, found) in alone.readout.iter().zip(&choice.readout) {
         if (alone.position, &alone.token) != (found.position, &found.token) {
-            // Its texts part before, which is told.
+            // The texts diverge before, which is reported.
             return whole.then(|| format!("has a readout of {found:?}, alone {alone:?}"));
         }
         kind.readings += 1;
@@ -182,7 +183,7 @@ fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut AnswerTally)
     None
 }
 
-/// Where an answer parts from the solo one. What they have in common is added to `kind`.
+/// The first token at which an answer diverges from the solo one. The common part is counted in `kind`.
 fn parting(alone: &[Token], answer: &[Token], whole: bool, kind: &mut AnswerTally) -> Option<usize> {
     for (at, (alone, token)) in alone.iter().zip(answer).enumerate() {
         if alone.text != token.text {
@@ -195,7 +196,7 @@ fn parting(alone: &[Token], answer: &[Token], whole: bool, kind: &mut AnswerTall
     ends_wrongly.then(|| alone.len().min(answer.len()))
 }
 
-/// Whether the best two tokens at this one's place are within `near_tie` of each other, so that batching may swap them.
+/// Whether the best two tokens at this position are within `near_tie` of each other, so that batching may swap them.
 pub fn is_near_tie(token: &Token, near_tie: f64) -> bool {
     // (A grammar may have ruled out the better one.)
     token
@@ -204,15 +205,15 @@ pub fn is_near_tie(token: &Token, near_tie: f64) -> bool {
 }
 
 impl AnswerTally {
-    /// Whether no answer differs from the solo one but by near ties.
+    /// Whether all answers equal the solo ones up to near ties.
     pub fn is_right(&self) -> bool {
         self.wrong.is_empty() && self.fingerprints.is_empty()
     }
 
-    /// One line for people.
+    /// A readable summary in one line.
     pub fn describe(&self) -> String {
         format!(
-            "{} whole and {} cut answers ({} given up before anything came), {} tokens: {} wrong, {} parted at a near tie, \
+            "{} whole and {} cut answers ({} cancelled before any token), {} tokens: {} wrong, {} diverged at a near tie, \
              {} fingerprints wrong; log probabilities at most {:.1e} apart; readouts of {} tokens at most {:.1e}",
             self.whole,
             self.cut,
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn other_answers_are_wrong_unless_two_tokens_were_equally_good() {
+    fn other_answers_are_wrong_unless_two_tokens_are_equally_likely() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.7, -0.70001)];
         let wrong = [
             Outcome::Whole(answer(&[token(7, -0.2, -6.0), token(2, -0.2, -6.0)], "f")),
@@ -313,7 +314,7 @@ mod tests {
             Outcome::Refused(500, "no".into()),
         ];
         for (index, outcome) in wrong.into_iter().enumerate() {
-            // The second one ends where two tokens are equally good.
+            // The second answer ends where two tokens are equally likely.
             let expected = index == 1;
             assert_eq!(compared(&alone, outcome.clone()).is_right(), expected, "{outcome:?}");
         }
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn readouts_are_those_of_the_request_alone() {
+    fn readouts_must_equal_those_of_the_request_alone() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
         let reading = |position: usize, value: Option<f64>| Reading {
             position,
@@ -360,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn all_choices_are_the_same() {
+    fn all_choices_must_be_equal() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
         let expected = Answer {
             others: vec![choice(&alone)],

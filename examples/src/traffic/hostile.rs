@@ -1,16 +1,16 @@
-//! Requests that try to harm the server or the others on it. They share prompts with ordinary requests, so that what they
-//! would leave behind is met by those.
+//! Requests that try to harm the server or other requests. They share prompts with ordinary requests, so that ordinary
+//! requests would meet anything that they leave behind.
 //!
 //! | module | role |
 //! | --- | --- |
 //! | `sampling` | numbers that make logits infinite, or leave nothing to sample from |
 //! | `size` | more answers, tokens and text than fit |
-//! | `structure` | grammars, schemas and tools, right and broken |
+//! | `structure` | grammars, schemas and tools, valid and broken |
 //! | `chat` | messages, images, and routes for other models |
-//! | `malformed` | bodies that are no JSON, values of other types, odd characters |
-//! | `steering` | specs that overflow, and ones that are never the same twice |
-//! | `draw` | what requests are put together from |
-//! | [`send`] | sending one, and hanging up on it |
+//! | `malformed` | bodies that are not JSON, values of other types, odd characters |
+//! | `steering` | specs that overflow, and specs that never repeat |
+//! | `draw` | the parts of requests |
+//! | [`send`] | sending a request, and hanging up |
 
 mod chat;
 mod draw;
@@ -27,51 +27,51 @@ use rand::seq::SliceRandom;
 use super::served::{Dtype, Served};
 use draw::{HostileBody, HostileDraw};
 
-/// What may come back.
+/// The allowed replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllowedReply {
     /// Any HTTP answer.
     Answer,
     /// A status from 400 to 499.
     Refusal,
-    /// The latter of a model that runs in float16, the former of another.
+    /// A status from 400 to 499 in float16, any HTTP answer in other dtypes.
     RefusalInF16,
 }
 
-/// What its client does.
+/// How its client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientConduct {
     /// Waits for the answer.
     Waits,
-    /// Hangs up as soon as the request is sent.
+    /// Hangs up after sending the request.
     HangsUp,
-    /// Hangs up with half of the body sent.
+    /// Hangs up after sending half of the body.
     StopsHalfway,
 }
 
 /// A request to be sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostileRequest {
-    /// What is hostile about it.
+    /// What is hostile about it, as its kind's name.
     pub name: &'static str,
-    /// Where it goes.
+    /// Its route.
     pub route: &'static str,
-    /// What is sent, not always JSON.
+    /// Its body, not always JSON.
     pub body: Vec<u8>,
-    /// What may come back.
+    /// The allowed replies.
     pub allowed: AllowedReply,
-    /// What its client does.
+    /// How its client behaves.
     pub conduct: ClientConduct,
 }
 
-/// One way to be hostile.
+/// One kind of hostile request.
 struct HostileKind {
     name: &'static str,
     allowed: AllowedReply,
     content: fn(&mut HostileDraw) -> HostileBody,
 }
 
-/// All ways.
+/// All kinds of hostile requests.
 const KINDS: [&[HostileKind]; 6] = [
     sampling::KINDS,
     size::KINDS,
@@ -81,8 +81,8 @@ const KINDS: [&[HostileKind]; 6] = [
     steering::KINDS,
 ];
 
-/// Makes hostile requests, the same ones for the same seed and prompts: every kind once, in an order of its own, before any
-/// comes again.
+/// Makes hostile requests, determined by the seed and the prompts: every kind once, in random order, before any is
+/// repeated.
 pub struct Hostile {
     draw: HostileDraw,
     dtype: Dtype,
@@ -94,7 +94,7 @@ impl Hostile {
     ///
     /// # Errors
     ///
-    /// No prompts.
+    /// If there are no prompts.
     pub fn new(served: &Served, dtype: Dtype, prompts: Vec<String>, seed: u64) -> Result<Self> {
         Ok(Self {
             draw: HostileDraw::new(served, prompts, seed)?,
@@ -103,7 +103,7 @@ impl Hostile {
         })
     }
 
-    /// The next one.
+    /// The next request.
     pub fn request(&mut self) -> HostileRequest {
         if self.left.is_empty() {
             self.left = KINDS.iter().copied().flatten().collect();
@@ -137,7 +137,7 @@ mod tests {
     use crate::traffic::models::WINDOW;
 
     #[test]
-    fn every_kind_comes_again_and_again_and_in_all_ways() {
+    fn every_kind_is_repeated_with_all_variations() {
         let dir = tempfile::tempdir().unwrap();
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let served = Served::prepare_model(&WINDOW, &checkout, dir.path()).unwrap();

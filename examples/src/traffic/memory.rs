@@ -1,16 +1,16 @@
-//! What a process holds in memory.
+//! Memory of a process.
 
 use anyhow::{Context, Result};
 
-/// Resident memory of the process `pid` now, in MiB. Linux alone tells it.
+/// Current resident memory of the process `pid`, in MiB. Works on Linux only.
 ///
 /// # Errors
 ///
-/// A process that is not there, or a system without `/proc`.
+/// If there is no such process, or the system has no `/proc`.
 pub fn resident(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).context(path)?;
-    parse(&status).context("no VmRSS in the process's status")
+    parse(&status).context("the process's status has no VmRSS")
 }
 
 fn parse(status: &str) -> Option<f64> {

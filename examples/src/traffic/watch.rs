@@ -1,4 +1,4 @@
-//! A running server, looked at from outside: what it holds in memory, and what its log must never say.
+//! Watches a running server from outside: its memory, and lines that its log must not have.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +8,19 @@ use super::memory::resident;
 use super::prefix_cache;
 use crate::server::Server;
 
-/// Time between two looks.
+/// Time between two measurements.
 const EVERY: Duration = Duration::from_secs(1);
-/// Parts of lines that tell of a panic, or of an engine that was started again.
+/// Parts of lines that report a panic or a restarted engine.
 const ALARMS: [&str; 4] = [
     "panicked",
     "is dead, rebooting",
     "rebooted engine",
     "memory allocation of",
 ];
-/// Alarms whose text is kept.
+/// Number of alarms whose text is kept.
 const MAX_TOLD: usize = 20;
 
-/// What was seen of a server so far.
+/// Observations of a server so far.
 pub struct ServerWatch<'a> {
     server: &'a Server,
     /// The first line of the log that was not read yet.
@@ -28,9 +28,9 @@ pub struct ServerWatch<'a> {
     next: Instant,
     /// Resident memory, in MiB, once a second.
     pub memory: Vec<f64>,
-    /// Lines of the log that it must never have; the first of them.
+    /// The first lines of the log that report a panic or a restart.
     pub alarms: Vec<String>,
-    /// The share of sequences that found a part of themselves in the prefix cache, as the engine logged it last.
+    /// Share of sequences with a hit in the prefix cache, as the engine logged it last.
     pub hit_rate: Option<f64>,
 }
 
@@ -47,16 +47,16 @@ impl<'a> ServerWatch<'a> {
         }
     }
 
-    /// How long there is until the next look.
+    /// Time until the next measurement.
     pub fn left(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
 
-    /// Looks, if it is time to.
+    /// Measures the memory and reads the log, if it is time to.
     ///
     /// # Errors
     ///
-    /// A server that is no longer there.
+    /// If the server has ended.
     pub fn look(&mut self) -> Result<()> {
         if self.left().is_zero() {
             self.next = Instant::now() + EVERY;
@@ -67,7 +67,7 @@ impl<'a> ServerWatch<'a> {
         Ok(())
     }
 
-    /// Reads what the log says by now.
+    /// Reads the log so far.
     pub fn read_log(&mut self) {
         let (end, lines) = self.server.log_since(self.line);
         self.line = end;

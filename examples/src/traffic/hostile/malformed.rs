@@ -1,4 +1,4 @@
-//! Bodies that are no JSON, values of other types, odd characters.
+//! Bodies that are not JSON, values of other types, odd characters.
 
 use serde_json::json;
 
@@ -26,7 +26,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         content: |_| HostileBody::Raw(COMPLETIONS, "[".repeat(100_000).into_bytes()),
     },
     HostileKind {
-        name: "bytes that are no UTF-8",
+        name: "bytes that are not UTF-8",
         allowed: AllowedReply::Refusal,
         content: |draw| with_prompt(draw, b"\"One \xff\xfe day\""),
     },
@@ -63,7 +63,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         },
     },
     HostileKind {
-        name: "numbers that no double holds",
+        name: "numbers beyond a double",
         allowed: AllowedReply::Refusal,
         content: |draw| {
             let number = draw.one_of(&[json!("1e999"), json!("-1e999"), json!("9".repeat(10_000)), json!("NaN")]);
@@ -104,7 +104,7 @@ pub(super) const KINDS: &[HostileKind] = &[
     },
 ];
 
-/// A completion whose prompt is written so.
+/// A completion whose prompt has these raw bytes.
 fn with_prompt(draw: &mut HostileDraw, written: &[u8]) -> HostileBody {
     let mut fields = draw.completion();
     if let Some(fields) = fields.as_object_mut() {

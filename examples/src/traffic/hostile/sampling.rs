@@ -59,7 +59,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         content: |draw| HostileBody::Completion(dry(draw)),
     },
     HostileKind {
-        name: "all of sampling at once",
+        name: "all sampling parameters at once",
         allowed: AllowedReply::Answer,
         content: |draw| {
             let fields = json!({
@@ -71,7 +71,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         },
     },
     HostileKind {
-        name: "logprobs of all that is ruled out",
+        name: "logprobs of tokens that are ruled out",
         allowed: AllowedReply::Answer,
         content: |draw| {
             let logprobs = draw.one_of(&[json!(0), json!(20)]);
@@ -105,7 +105,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         },
     },
     HostileKind {
-        name: "stop_token_ids that no model has",
+        name: "unknown stop_token_ids",
         allowed: AllowedReply::Answer,
         content: |_| HostileBody::Completion(json!({"stop_token_ids": [999_999_999, 0]})),
     },

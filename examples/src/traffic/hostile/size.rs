@@ -47,7 +47,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         content: |_| HostileBody::Completion(json!({"prompt": vec!["One day"; 100]})),
     },
     HostileKind {
-        name: "tokens that no model has",
+        name: "unknown token ids",
         allowed: AllowedReply::Refusal,
         content: |draw| {
             let prompt = draw.one_of(&[json!([1_000_000]), json!([[1, 2], [4_294_967_295u32]])]);
@@ -128,7 +128,7 @@ pub(super) const KINDS: &[HostileKind] = &[
     },
 ];
 
-/// A prompt of several times the context, which is not too long to be tokenised.
+/// A prompt of several times the context, short enough to be tokenized.
 fn beyond(draw: &mut HostileDraw) -> String {
     draw.text(5 * draw.context())
 }

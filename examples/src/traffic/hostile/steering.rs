@@ -1,4 +1,4 @@
-//! Specs that overflow, and ones that are never the same twice.
+//! Specs that overflow, and specs that never repeat.
 
 use rand::Rng;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::draw::{HostileBody, HostileDraw};
 use super::{AllowedReply, HostileKind};
 
-/// Tokens of the prompt that a large spec acts on, more or less.
+/// Approximate number of prompt tokens that a large spec acts on.
 const PROMPT_TOKENS: usize = 400;
 /// Positions that every such prompt has.
 const POSITIONS: i64 = 250;
@@ -67,7 +67,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         },
     },
     HostileKind {
-        name: "everything read of a long prompt",
+        name: "all readouts of a long prompt",
         allowed: AllowedReply::Answer,
         content: |draw| {
             let readouts: Vec<Value> = (0..32).map(|_| readout(draw)).collect();
@@ -85,7 +85,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         },
     },
     HostileKind {
-        name: "states that the operator keeps",
+        name: "states that the operator does not allow",
         allowed: AllowedReply::Refusal,
         content: |_| {
             let states = json!({"layers": [0, 1, 2, 3, 4], "positions": "all"});
@@ -103,7 +103,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         content: |draw| conditional(draw, 65),
     },
     HostileKind {
-        name: "conditions in conditions",
+        name: "nested conditions",
         allowed: AllowedReply::Refusal,
         content: |draw| {
             let mut when = test(draw);
@@ -155,7 +155,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         content: |draw| steered(draw, &json!({"scale": 1, "apply": {"prompt": {"roles": ["user"]}}})),
     },
     HostileKind {
-        name: "a change of nobody's vector",
+        name: "a change of an unused vector",
         allowed: AllowedReply::Refusal,
         content: |_| {
             let change = json!([{"vector": "nobody", "scale": 1}]);
@@ -173,7 +173,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         content: |_| HostileBody::Completion(json!({"steering": {"vectors": [{"vector": "nobody", "scale": 1}]}})),
     },
     HostileKind {
-        name: "steering that is none",
+        name: "steering of another type",
         allowed: AllowedReply::Refusal,
         content: |draw| {
             let steering = draw.one_of(&[
@@ -188,7 +188,7 @@ pub(super) const KINDS: &[HostileKind] = &[
     },
 ];
 
-/// A completion steered with one of the vectors, used so.
+/// A completion steered with one of the vectors, with these fields.
 fn steered(draw: &mut HostileDraw, with: &Value) -> HostileBody {
     let (vector, _) = draw.vector();
     let mut used = with.clone();
@@ -196,7 +196,7 @@ fn steered(draw: &mut HostileDraw, with: &Value) -> HostileBody {
     HostileBody::Completion(json!({"steering": {"vectors": [used]}}))
 }
 
-/// What is read at one of a vector's layers.
+/// A readout at one of a vector's layers.
 fn readout(draw: &mut HostileDraw) -> Value {
     let (vector, layers) = draw.vector();
     let of = draw.one_of(&[json!("projection"), json!("cosine")]);
@@ -212,7 +212,7 @@ fn test(draw: &mut HostileDraw) -> Value {
     json!({"vector": vector, "layer": first, "above": above, "each": "token", "window": 4096, "release": above - 1.0})
 }
 
-/// A vector under so many conditions. (It acts at its last layer, which is after all of theirs or one of them.)
+/// A vector under this many conditions. It acts at its last layer, which is not before any of theirs.
 fn conditional(draw: &mut HostileDraw, count: usize) -> HostileBody {
     let tests: Vec<Value> = (0..count).map(|_| test(draw)).collect();
     let (vector, layers) = draw.vector();
@@ -221,7 +221,7 @@ fn conditional(draw: &mut HostileDraw, count: usize) -> HostileBody {
     HostileBody::Completion(json!({"steering": {"vectors": [used]}}))
 }
 
-/// The same at one of its layers, with a rule for the stream's norm.
+/// A completion steered at one layer, with a rule for the stream's norm.
 fn at_one_layer(draw: &mut HostileDraw, with: &Value, norm: &str) -> HostileBody {
     let (vector, layers) = draw.vector();
     let layer = layers[draw.rng().random_range(0..layers.len())];

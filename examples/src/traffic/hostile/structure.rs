@@ -1,4 +1,4 @@
-//! Grammars, schemas and tools, right and broken.
+//! Grammars, schemas and tools, valid and broken.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ pub(super) const KINDS: &[HostileKind] = &[
         },
     },
     HostileKind {
-        name: "response_format of no type",
+        name: "response_format of unknown type",
         allowed: AllowedReply::Refusal,
         content: |_| HostileBody::Chat(json!({"response_format": {"type": "poem"}})),
     },
