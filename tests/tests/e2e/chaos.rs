@@ -33,7 +33,7 @@ fn ordinary_requests_get_what_they_get_alone(model: &'static ServedModel) {
     );
     let sent: usize = report.hostile.values().map(|tally| tally.sent).sum();
     assert!(sent > 80 && report.hostile.len() > 60, "{text}");
-    // Were near ties the rule, they would prove nothing.
+    // If most answers diverged at near ties, the comparison would prove nothing.
     let ties = [ordinary, continued].map(|answers| answers.unsteered.near_ties + answers.steered.near_ties);
     assert!(compared(ties) <= 3, "{text}");
 }

@@ -1,4 +1,4 @@
-//! One request never harms another: each fault that one could do, done through the real server beside ordinary requests.
+//! No request harms another: each known way to do so is tried on the real server, beside ordinary requests.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ impl TestServer {
     }
 }
 
-/// Asks all at the same time, and gives the answers in their order.
+/// Sends all requests concurrently, and returns the answers in their order.
 fn together(tested: &TestServer, bodies: Vec<Value>) -> Vec<(u16, String)> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = bodies
@@ -78,7 +78,7 @@ fn prompts() -> Vec<String> {
 }
 
 #[test]
-fn a_row_that_fails_is_answered_alone_and_nothing_of_it_is_cached() {
+fn a_failing_row_fails_alone_and_leaves_nothing_in_the_cache() {
     let tested = TestServer::start("");
     let prompts = prompts();
     let alone: Vec<String> = prompts.iter().map(|prompt| tested.text(prompt, 40)).collect();
@@ -112,7 +112,7 @@ fn a_row_that_fails_is_answered_alone_and_nothing_of_it_is_cached() {
             );
         }
     }
-    // What goes on from those texts goes on as on a server that never saw them.
+    // Continuations of those texts equal those on a server that never saw them.
     let clean = TestServer::start("");
     for (prompt, answer) in prompts.iter().zip(&alone) {
         let longer = format!("{prompt}{answer} Then they");
@@ -140,7 +140,7 @@ fn steering_that_the_model_cannot_hold_is_refused_before_it_runs() {
 }
 
 #[test]
-fn stop_strings_are_found_in_bytes_that_are_no_text() {
+fn stop_strings_are_found_in_invalid_utf8() {
     let tested = TestServer::start("");
     let stops = ["q", "é", "z"];
     let body = |seed: usize| {
@@ -168,7 +168,7 @@ fn stop_strings_are_found_in_bytes_that_are_no_text() {
     assert!(!tested.panicked());
 }
 
-/// The text of a streamed completion, which must have come to its end.
+/// The text of a streamed completion, which must be complete.
 fn streamed(events: &str) -> String {
     let data: Vec<&str> = events.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
     assert_eq!(data.last(), Some(&"[DONE]"), "{events}");
@@ -190,7 +190,7 @@ fn a_stop_string_never_leaks_into_a_stream() {
     let tested = TestServer::start("");
     let prompt = "One day Tim went to the park. He saw a big dog.";
     let whole = tested.text(prompt, 40);
-    // Every piece of the answer as a stop string: streamed and whole are the same, and end before it.
+    // Each piece of the answer as a stop string: streamed and whole answers are equal and end before it.
     let words: Vec<&str> = whole.split_whitespace().collect();
     for pair in words.windows(2).take(12) {
         let stop = format!("{} {}", pair[0], pair[1]);
@@ -272,7 +272,7 @@ fn memory_does_not_grow_with_what_one_request_asks_for() {
         let (status, answer) = tested.ask(body);
         assert_eq!(status, 200, "{answer}");
     };
-    // The first fill what is kept for all, and the allocator's arenas.
+    // The first requests fill the shared caches and the allocator's arenas.
     (0..24).for_each(&mut ask);
     let before = resident(tested.server.pid()).unwrap();
     (24..64).for_each(&mut ask);
@@ -284,7 +284,7 @@ fn memory_does_not_grow_with_what_one_request_asks_for() {
 }
 
 #[test]
-fn what_costs_too_much_is_refused_at_once() {
+fn requests_that_cost_too_much_are_refused_at_once() {
     let tested = TestServer::start("[steering.limits]\nchoices = 8\n");
     let begin = Instant::now();
     let (status, answer) = tested.ask(json!({"prompt": "One day", "max_tokens": 4, "n": 400}));
@@ -300,12 +300,12 @@ fn what_costs_too_much_is_refused_at_once() {
         "{answer}"
     );
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
-    // A grammar that nests as deep as its compiler's stack is answered, and the engine is still there.
+    // A grammar that nests beyond its compiler's stack is answered, and the engine keeps running.
     let chain: String = (0..900).map(|i| format!("r{i}: r{}\n", i + 1)).collect();
     let grammar = format!("start: r0\n{chain}r900: \"a\"\n");
     let body = json!({"prompt": "One day", "max_tokens": 4, "grammar": {"type": "lark", "value": grammar}});
     let (status, answer) = tested.ask(body);
-    // (Its tokens all begin with a space, so that none of them may come to be an error of this request.)
+    // (All words begin with a space, so that none of them causes an error of this request.)
     assert!([200, 400, 500].contains(&status), "{status} {answer}");
     let large = "a".repeat(300 << 10);
     let body = json!({"prompt": "One day", "max_tokens": 4, "grammar": {"type": "regex", "value": large}});
@@ -318,12 +318,12 @@ fn what_costs_too_much_is_refused_at_once() {
 }
 
 #[test]
-fn a_long_prompt_that_is_tokenised_holds_nobody_up() {
+fn tokenizing_a_long_prompt_delays_no_other_request() {
     let tested = TestServer::start("[steering.limits]\nprompt_bytes = 40000000\n");
     tested.text("One day", 4);
     let url = tested.server.url().to_string();
     for (route, key) in [("/v1/completions", "prompt"), ("/v1/chat/completions", "messages")] {
-        // 10 MB; it is too long for the model, which is known once it has been tokenised.
+        // 10 MB. It is too long for the model, which is detected after tokenizing.
         let text = "Once upon a time there was a ship. ".repeat(300_000);
         let value = match key {
             "prompt" => json!(text),
@@ -359,7 +359,7 @@ fn a_long_prompt_that_is_tokenised_holds_nobody_up() {
 }
 
 #[test]
-fn a_grammar_that_the_model_cannot_write_is_the_requests_mistake() {
+fn a_grammar_that_the_model_cannot_write_is_a_request_error() {
     let tested = TestServer::start("");
     // The vocabulary of stories-3m has no braces.
     for body in [
@@ -379,8 +379,8 @@ fn a_grammar_that_the_model_cannot_write_is_the_requests_mistake() {
 }
 
 #[test]
-fn nobody_takes_the_model_away() {
-    // Web pages may not, whatever is open to programs on this machine.
+fn no_request_can_unload_the_model() {
+    // Web pages may not use these routes, even if programs on this machine may.
     let tested = TestServer::start("[steering.admin]\nopen_on_loopback = true\n");
     let model = json!({"model_id": tested.model});
     for route in CONTROL {
@@ -388,7 +388,7 @@ fn nobody_takes_the_model_away() {
         let (status, answer) = post_with(&tested.server, route, &model, &origin);
         assert_eq!(status, 403, "{route}: {answer}");
     }
-    // Who may use them is told that this model can't be loaded again, and it stays.
+    // Authorized clients are told that this model cannot be loaded again, and it stays.
     let (_, answer) = tested.server.post("/v1/models/unload", &model).unwrap();
     assert!(answer.contains("no_loader_config"), "{answer}");
     tested.text("One day", 4);

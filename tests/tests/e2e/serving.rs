@@ -19,7 +19,7 @@ fn model(name: &str) -> String {
     )
 }
 
-/// What `name` answers to [`PROMPT`] in this process, as text or as a user's message, steered with `spec`.
+/// The answer of `name` to [`PROMPT`] in this process, as text or as a user's message, steered with `spec`.
 async fn expected(name: &str, chat: bool, spec: Option<SteeringSpec>) -> String {
     let source = ModelSource {
         dtype: mistralrs::ModelDType::F32,
@@ -66,14 +66,14 @@ async fn the_default_spec_steers_every_request_of_its_model_and_of_no_other() {
     let steered_chat = expected("tiny-llama", true, Some(spec)).await;
     let gemma_chat = expected("tiny-gemma2", true, None).await;
     assert_ne!(steered, expected("tiny-llama", false, None).await);
-    // Twice: the second time with the first's prefix in the cache.
+    // Twice, the second time with a cached prefix.
     for _ in 0..2 {
         assert_eq!(server.complete(llama, PROMPT, 12).unwrap(), steered);
         assert_eq!(server.chat(llama, PROMPT, 12).unwrap(), steered_chat);
         assert_eq!(server.chat(gemma, PROMPT, 12).unwrap(), gemma_chat);
     }
 
-    // The chat route, streaming and not, says the same.
+    // The chat route gives the same text, streamed or not.
     let chat = |stream: bool| {
         json!({
             "model": llama, "messages": [{"role": "user", "content": "hi"}],
@@ -92,7 +92,7 @@ async fn the_default_spec_steers_every_request_of_its_model_and_of_no_other() {
         .collect();
     assert_eq!(whole["choices"][0]["message"]["content"].as_str().unwrap(), streamed);
 
-    // mistral.rs's other routes are there.
+    // mistral.rs's other routes work.
     let (status, models) = server.get("/v1/models").unwrap();
     assert!(
         status == 200 && models.contains("tiny-llama") && models.contains("tiny-gemma2"),
