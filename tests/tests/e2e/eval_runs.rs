@@ -301,7 +301,7 @@ fn ctrl_c_keeps_measurements_and_the_same_command_continues() {
     let found: [Evaluation; 2] = [&whole, &stopped].map(|folder| report(folder).unwrap());
     let [a, b] = found.map(|report| serde_json::to_value(report).unwrap());
     alike(&a, &b, "");
-    // The journal is removed.
+    // Nothing is left of the interrupted run.
     assert_eq!(files(&whole.join("report")), files(&stopped.join("report")));
 }
 

@@ -164,7 +164,7 @@ fn a_large_element_costs_the_others_little_precision() -> Result<()> {
 
 /// A state that overflowed is not rounded to a valid one.
 #[test]
-fn nan_and_infinity_stay_so_with_quantized_weights() -> Result<()> {
+fn non_finite_inputs_give_nan_with_quantized_weights() -> Result<()> {
     let w = quantized(32, 64, GgmlDType::Q8_0)?;
     for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut x = numbers(64, 1);

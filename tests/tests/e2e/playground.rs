@@ -110,7 +110,7 @@ fn the_page_is_open_and_its_state_is_protected() {
     ] {
         assert_eq!(ask("/playground/state", &headers).0, 403, "{headers:?}");
     }
-    // Browsers are redirected to it; programs get mistral.rs's answer.
+    // Browsers get a page with a link to it; programs get mistral.rs's answer.
     let (status, front) = ask("/", &[("accept", "text/html,*/*")]);
     assert!(status == 200 && front.contains("href=\"/playground\""), "{front}");
     assert!(!ask("/", &[]).1.contains("playground"));
