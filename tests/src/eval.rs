@@ -27,9 +27,9 @@ pub struct EvalReference {
     pub alphas: Vec<f64>,
     /// Documents of neutral text.
     pub documents: Vec<String>,
-    /// Of the documents.
+    /// Quality of the map on the documents.
     pub representation: RepresentationReference,
-    /// Of the documents.
+    /// Perplexity of the documents.
     pub perplexity: PerplexityReference,
     /// Random directions of norm 1.
     pub random_directions: Vec<Vec<f32>>,
@@ -52,7 +52,7 @@ pub struct RepresentationReference {
     pub r2_wrong_layer: f64,
     /// Quantiles of the R² of single dimensions.
     pub r2_quantiles: [f64; 5],
-    /// Mean.
+    /// Mean cosine of predicted and true states.
     pub cosine: f64,
     /// `[source layer][target layer]`
     pub cka: Vec<Vec<f64>>,
@@ -96,7 +96,7 @@ pub struct TaskReference {
     pub curves: BTreeMap<String, CurveReference>,
     /// Mean propensities of the finding half.
     pub finding: TwoCurves,
-    /// Ratio of slopes.
+    /// Ratio of the slopes.
     pub retention: f64,
     /// By item.
     pub pearson: ItemsReference,
@@ -108,7 +108,7 @@ pub struct TaskReference {
     pub mse_probability: ItemsReference,
     /// By random direction.
     pub random_slopes: Vec<f64>,
-    /// Of the documents.
+    /// Perplexity of the documents.
     pub perplexity: TwoCurves,
     /// Propensities of the other task's measuring half.
     pub other: TwoGrids,
@@ -117,9 +117,9 @@ pub struct TaskReference {
 /// Propensities against alpha.
 #[derive(Deserialize)]
 pub struct CurveReference {
-    /// Of the means.
+    /// Slope of the means.
     pub slope: f64,
-    /// By alpha.
+    /// Mean by alpha.
     pub mean: Vec<f64>,
     /// `[alpha][item]`
     pub items: Vec<Vec<f64>>,
@@ -188,7 +188,7 @@ pub struct BrokenReference {
 pub struct MappedSteering {
     /// Ratio of slopes.
     pub retention: f64,
-    /// With the native vector.
+    /// Cosine with the native vector.
     pub cosine: f64,
 }
 
