@@ -137,17 +137,19 @@ async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: P
 
 fn introduction(args: &Args) -> String {
     format!(
-        "# Does it transfer?\n\nMade by `cargo xtask transfer`. Maps between the embedded models were fitted on {} stories (seed {}), \
-         ridge,\nlambda chosen on held-out stories, and evaluated as `mapper eval` does it: {}, of the target stream's mean norm, at\n\
-         the layers of the middle half of the target's depth. Layers whose effect goes mostly straight to the logits are left out.\n\n\
-         `band`: mean retention over these layers; `retention`: at the one in their middle, fixed beforehand. Both are slopes of the\n\
-         mean propensity against alpha with the mapped vector over that with the native one, on the measuring half, with 95%\nintervals \
-         over clusters of items and over the vectors' own uncertainty; `mapped random`: where 95% of mapped random\ndirections are, and \
-         the mapped vector's rank among them after Holm's correction; `own / others`: its effect on its own\ntask over that on the \
-         others. Pearson and MSE are the paper's, between native and mapped steering: the\ncorrelation over items at each alpha, mean \u{b1} standard \
-         deviation over alphas; MSE of logits, and of the probability of\nthe positive answer.\n\nThe paper (arXiv 2506.00653) has Pearson \
-         correlations of 0.73 to 0.98 and mean squared errors of 0.005 to 0.096 for its pairs:\nof propensities, which it defines as \
-         differences of logits; on what scale isn't said.\n",
+        "# Does it transfer?\n\nMade by `cargo xtask transfer`. Maps between the embedded models were fitted on {} stories (seed {}) by \
+         ridge\nregression, with lambda chosen on held-out stories, and evaluated as by `mapper eval`: {}, in units of the\ntarget \
+         stream's mean norm, at the layers of the middle half of the target's depth. Layers whose effect goes mostly straight \
+         to\nthe logits are left out.\n\n\
+         `band`: mean retention over these layers. `retention`: retention at the one in their middle, fixed beforehand. Both \
+         are\nslopes of the mean propensity against alpha with the mapped vector over that with the native one, on the measuring \
+         half,\nwith 95% intervals over clusters of items and over the vectors' own uncertainty. `mapped random`: the central 95% \
+         of\nmapped random directions, and the p-value of the mapped vector's rank among them after Holm's correction. `own / \
+         others`:\nratio of its effect on its own task to that on the others. Pearson and MSE are the paper's, between native and \
+         mapped\nsteering: the correlation over items at each alpha, mean \u{b1} standard deviation over alphas; MSE of logits, and of \
+         the\nprobability of the positive answer.\n\nThe paper (arXiv 2506.00653) reports Pearson correlations of 0.73 to 0.98 and \
+         mean squared errors of 0.005 to 0.096 for its\npairs, of propensities, which it defines as differences of logits; it does \
+         not state their scale.\n",
         args.stories, args.seed, args.alphas
     )
 }

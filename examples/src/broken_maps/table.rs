@@ -74,8 +74,8 @@ pub fn page(maps: &[EvaluatedVariant], fitted: &str) -> String {
     );
     if let Some([least, most]) = maps.first().and_then(|intact| other_tasks(&intact.evaluation.tasks)) {
         text += &format!(
-            "\nThe intact map's own evaluation has other tasks' vectors too, as a control: of the effect of a task's own vector \
-             they have {least:+.2} to {most:+.2}.\n"
+            "\nThe intact map's evaluation also has other tasks' vectors as a control. Relative to a task's own vector, their \
+             effect is {least:+.2} to {most:+.2}.\n"
         );
     }
     text += "\n## What `mapper eval` says\n\n";
@@ -96,11 +96,12 @@ fn introduction(evaluation: &Evaluation, fitted: &str) -> String {
     format!(
         "Made by `cargo xtask broken`. The map from {} to {} was fitted on {fitted} and broken in five ways, and `mapper eval`\n\
          evaluated each, with {} draws of the decisive control on {} items and the text of the fit. Steered layers: {}, the middle \
-         half\nof the target's depth. They are named, so that layers count too where most of the effect goes straight to the \
-         logits: too few\ntasks would be left to judge a map by.\n\n\
-         R² is of the pairs of layers that vectors go through, mean over these layers: as the map's file states it, and on the\n\
-         documents that the fit held out. Cosine: of mapped and native vector at layer {}, mean over tasks. Tasks: whose own vector\n\
-         steers / that say something / that are carried. Retention: mean over the tasks whose own vector steers, 95% interval.\n\n",
+         half\nof the target's depth. They are given explicitly, so that layers count even if most of the effect goes straight to \
+         the\nlogits; otherwise too few tasks would be left to judge a map by.\n\n\
+         R² is the mean over these layers, for the pairs of layers that vectors use: as stated in the map's file, and measured on \
+         the\ndocuments that the fit held out. Cosine: between mapped and native vector at layer {}, mean over tasks. Tasks: number \
+         whose\nown vector steers / that say something / that are carried. Retention: mean over the tasks whose own vector steers, \
+         95% interval.\n\n",
         run.source.model,
         run.target.model,
         protocol.control_draws,

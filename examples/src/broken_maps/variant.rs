@@ -66,21 +66,21 @@ impl Variant {
     pub fn description(self) -> &'static str {
         match self {
             Self::Intact => "the map as `mapper fit` writes it",
-            Self::PermutedRows => "the rows of each matrix in another order; the biases stay",
+            Self::PermutedRows => "the rows of each matrix are permuted; the biases are unchanged",
             Self::ShuffledPairing => {
-                "the map that `mapper fit --shuffle-control` fits on pairings drawn anew; it states its own R²"
+                "the map that `mapper fit --shuffle-control` fits on shuffled pairings; it states its own R²"
             }
             Self::RandomWeights => {
-                "Gaussian numbers in place of each matrix, as large as it in Frobenius norm; the biases stay"
+                "each matrix is replaced by Gaussian numbers of the same Frobenius norm; the biases are unchanged"
             }
             Self::OtherLayer => {
-                "each pair of layers has weights and bias of the pair half of the file further on, which are of another layer of \
+                "each pair of layers has the weights and bias of the pair half the file further on, which are of another layer of \
                  the source"
             }
             Self::OtherConcept => {
-                "each matrix is multiplied by one that takes each task's vector on the source for the next task's and leaves \
-                 alone what is at right angles to all of them: the mapped vector of a task is the next task's, through the \
-                 intact map"
+                "each matrix is multiplied by one that takes each task's vector on the source to the next task's and is the \
+                 identity on the orthogonal complement of all of them: the mapped vector of a task is the next task's, through \
+                 the intact map"
             }
         }
     }
