@@ -32,7 +32,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
         let target = to.join(&file);
         let folder = target.parent().unwrap_or(to);
         fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
-        // Read and written, not fs::copy: the registry's files are read-only on some machines.
+        // Read and written instead of fs::copy, since the registry's files are read-only on some machines.
         let bytes = fs::read(from.join(&file)).with_context(|| format!("{}", file.display()))?;
         fs::write(&target, bytes).with_context(|| format!("{}", target.display()))?;
     }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_hashes_the_same_and_a_change_differently() {
+    fn a_copy_has_the_same_hash_and_a_change_another() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
         fs::create_dir_all(a.join("src")).unwrap();
