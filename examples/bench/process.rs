@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 use steermap_examples::worker_process::WorkerProcess;
-use steermap_mapper::statistics::quantiles;
 
 /// The processes of one launch: two of the published engine, and this program's own worker.
 pub struct Launch {
@@ -62,9 +61,4 @@ impl Launch {
 fn quiet(mut command: Command) -> Result<WorkerProcess> {
     command.stderr(Stdio::null());
     WorkerProcess::start(command).map(|(worker, _)| worker)
-}
-
-/// First quartile, median and third quartile; NaN of nothing.
-pub fn quartiles(values: &[f64]) -> [f64; 3] {
-    quantiles(values, [0.25, 0.5, 0.75]).unwrap_or([f64::NAN; 3])
 }

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 pub mod autoencoder;
 pub mod broken_maps;
 pub mod family;
+pub mod figures;
+pub mod memory;
 pub mod random_files;
 pub mod real_models;
 pub mod server;

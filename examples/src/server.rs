@@ -303,7 +303,8 @@ fn keep(mut output: impl BufRead + Send + 'static, log: Arc<Log>) -> JoinHandle<
     })
 }
 
-fn agent() -> ureq::Agent {
+/// An HTTP client for which an error status is an answer, not an error.
+pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).build().into()
 }
 

@@ -1,6 +1,7 @@
 //! Labels of features: which feature separates the two sides of a concept.
 
 use steermap_extract::statistics::auroc;
+use steermap_mapper::statistics::mean;
 
 use super::model::{Autoencoder, Scratch};
 
@@ -117,10 +118,6 @@ impl Separation {
         let ranked = |of: &Self| ((of.auroc - 0.5).abs(), of.difference.abs());
         ranked(self) > ranked(other)
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 #[cfg(test)]

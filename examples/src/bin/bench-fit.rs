@@ -18,6 +18,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
+use steermap_examples::memory;
 use steermap_fit::stats::{Layout, PairSpec, Precision, Rows, Split, Statistics};
 use steermap_fit::{FittedWeight, RankChoice, RidgeChoice, fit_pairs};
 use steermap_mapper::statistics::median;
@@ -357,7 +358,7 @@ fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> R
         other => bail!("precision: found {other:?}, expected f64 or f32"),
     };
     let mut files = [open(folder, "source")?, open(folder, "target")?];
-    let before = resident("VmRSS");
+    let before = memory::own_resident().unwrap_or(0);
     let mut accumulate = 0.0;
     let start = Instant::now();
     let mut statistics = Statistics::new(sizes.layout(), precision)?;
@@ -380,7 +381,7 @@ fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> R
     let start = Instant::now();
     let fitted = fit_pairs(&statistics, choice, RankChoice::Full, |_| ())?.remove(0);
     let solve = start.elapsed().as_secs_f64();
-    let peak = resident("VmHWM");
+    let peak = memory::own_peak().unwrap_or(0);
     let FittedWeight::Full(weight) = &fitted.weight else {
         bail!("expected a map with a full matrix")
     };
@@ -455,7 +456,7 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
                 println!(
                     "  scikit-learn {dtype} {:>6.2}                    {}   version {}",
                     of(&|told| told.seconds),
-                    memory(grown as u64, peak as u64),
+                    spell_memory(grown as u64, peak as u64),
                     first.version
                 );
                 let pairs = given.iter().zip(&theirs);
@@ -504,7 +505,7 @@ fn line(name: &str, told: &FitReport) {
         told.seconds(),
         told.accumulate,
         told.solve,
-        memory(told.grown, told.peak),
+        spell_memory(told.grown, told.peak),
         told.lambda,
         told.r2
     );
@@ -579,23 +580,12 @@ fn parse<T: serde::de::DeserializeOwned>(who: &str, output: &std::process::Outpu
     serde_json::from_slice(&output.stdout).with_context(|| format!("{who}: unexpected output {:?}", output.stdout))
 }
 
-fn memory(grown: u64, peak: u64) -> String {
+fn spell_memory(grown: u64, peak: u64) -> String {
     format!(
         "{:>5.2}, {:>5.2} GiB",
         grown as f64 / f64::from(1 << 30),
         peak as f64 / f64::from(1 << 30)
     )
-}
-
-/// Resident size of this process in bytes: `VmRSS` now, `VmHWM` at its peak; 0 if the system does not report it (Linux
-/// does).
-fn resident(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-    kibibytes.map_or(0, |kibibytes| kibibytes * 1024)
 }
 
 fn open(folder: &Path, name: &str) -> Result<BufReader<File>> {

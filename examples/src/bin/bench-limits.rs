@@ -15,8 +15,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::{Value, json};
+use steermap_examples::figures::write_json;
 use steermap_examples::random_files;
-use steermap_examples::server::Server;
+use steermap_examples::server::{Server, agent};
 use steermap_mapper::statistics::{quantile, quantiles};
 use steermap_maps::{ModelInfo, fingerprint_folder};
 
@@ -214,10 +215,7 @@ fn main() -> Result<()> {
         );
         figures.push(of);
     }
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&figures)? + "\n")
-            .with_context(|| path.display().to_string())?;
-    }
+    write_json(args.json.as_deref(), &figures)?;
     Ok(())
 }
 
@@ -269,7 +267,7 @@ fn body(model: &Path, steering: Value, tokens: usize, seed: usize) -> Value {
 
 /// Seconds after which each token arrived.
 fn answer(url: &str, body: &Value) -> Result<Vec<f64>> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent = agent();
     let sent = Instant::now();
     let mut reply = agent.post(format!("{url}/v1/completions")).send_json(body)?;
     if reply.status() != 200 {

@@ -10,8 +10,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde::Serialize;
 use serde_json::{Value, json};
-use steermap_examples::server::Server;
-use steermap_mapper::statistics::quantiles;
+use steermap_examples::figures::{quartiles, write_json};
+use steermap_examples::server::{Server, agent};
+use steermap_mapper::pairs::{Pair, read_pairs};
 
 #[derive(Parser)]
 #[command(about = "Measure requests that contain the pairs of their vector")]
@@ -69,7 +70,7 @@ struct Figures {
 /// A client, and the pairs that its requests contain.
 struct LiveClient {
     url: String,
-    pairs: Vec<Value>,
+    pairs: Vec<Pair>,
     /// Seed that makes a request new: it is part of the vector's key, although the method draws nothing.
     seed: AtomicUsize,
     prompt: String,
@@ -120,12 +121,8 @@ fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(args.rounds > 0, "--rounds: found 0, expected at least 1");
     ensure!(args.tokens > 1, "--tokens: found {}, expected at least 2", args.tokens);
-    let text = std::fs::read_to_string(&args.pairs).with_context(|| args.pairs.display().to_string())?;
-    let pairs: Vec<Value> = text
-        .lines()
-        .take(args.count)
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?;
+    let mut pairs = read_pairs(&args.pairs)?;
+    pairs.truncate(args.count);
     ensure!(
         pairs.len() == args.count,
         "{}: found {} pairs, expected at least {}",
@@ -142,7 +139,7 @@ fn main() -> Result<()> {
         prompt: "Now, Mia goes to".to_string(),
         bias: no_end(&args.model)?,
     };
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent = agent();
     let mut kinds = [const { Vec::new() }; 7];
     for round in 0..=args.rounds {
         let seed = asking.new_seed();
@@ -165,8 +162,8 @@ fn main() -> Result<()> {
         let row = [unsteered, found, again, alone, beside, beside / alone, vectors];
         kinds.iter_mut().zip(row).for_each(|(kind, value)| kind.push(value));
     }
-    let quartiles = |values: &Vec<f64>| quantiles(values, [0.25, 0.5, 0.75]).unwrap_or([f64::NAN; 3]);
-    let [unsteered, found, found_again, alone, beside, ratio, vectors_per_second] = kinds.each_ref().map(quartiles);
+    let [unsteered, found, found_again, alone, beside, ratio, vectors_per_second] =
+        kinds.each_ref().map(|values| quartiles(values));
     let figures = Figures {
         unsteered,
         found,
@@ -177,10 +174,7 @@ fn main() -> Result<()> {
         vectors_per_second,
     };
     print(&args, &figures);
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
-    }
-    Ok(())
+    write_json(args.json.as_deref(), &figures)
 }
 
 /// Speed of a stream while two clients request vectors without a pause, and the number of vectors found per second.

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use indicatif::{HumanBytes, HumanDuration};
 use serde::{Deserialize, Serialize};
+use steermap_examples::memory::own_peak;
 use steermap_fit::stats::memory::{Memory, file_bytes, fitting_bytes, map_bytes};
 use steermap_fit::stats::{Layout, PairSpec, Precision, Rows, Split, Statistics};
 use steermap_fit::{FitError, RankChoice, RidgeChoice, fit_each};
@@ -236,7 +237,7 @@ fn on_paper(precision: Precision, seconds: f64) {
 
 fn work(case: Case, folder: &Path, blocks: usize) -> Result<WorkerReport> {
     let layout = case.layout(case.pairs);
-    let before = peak()?;
+    let before = own_peak()?;
     let mut statistics = Statistics::new(layout.clone(), case.precision)?;
     let held_out = layout.held_out_rows();
     let train_rows = blocks * statistics.block_rows();
@@ -263,7 +264,7 @@ fn work(case: Case, folder: &Path, blocks: usize) -> Result<WorkerReport> {
             }
         }
     }
-    let peak_reading = peak()?;
+    let peak_reading = own_peak()?;
     statistics.flush();
     let path = folder.join("scale.stats");
     let start = Instant::now();
@@ -286,7 +287,7 @@ fn work(case: Case, folder: &Path, blocks: usize) -> Result<WorkerReport> {
         file,
         before,
         peak_reading,
-        peak_fitting: peak()?,
+        peak_fitting: own_peak()?,
     })
 }
 
@@ -350,14 +351,4 @@ impl Synthetic {
         }
         Batch { keys, source, target }
     }
-}
-
-/// Peak memory of this process so far, in bytes.
-fn peak() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("the system does not report the peak")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: u64 = line
-        .and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())
-        .context("/proc/self/status has no VmHWM")?;
-    Ok(kib << 10)
 }

@@ -9,9 +9,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 use residual_hooks::{BatchView, ResidualHook};
+use steermap_examples::figures::quartiles;
 use steermap_plugin::{Program, SteeringHook};
 
-use process::{Launch, quartiles};
+use process::Launch;
 
 #[path = "../../bench/model.rs"]
 mod model;

@@ -10,11 +10,12 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::json;
+use steermap_examples::figures::{quartiles, write_json};
 use steermap_examples::random_files;
 use steermap_maps::ModelInfo;
 use steermap_plugin::{Library, RequestSteering, SteeredRequest, Steering};
 
-use process::{Launch, quartiles};
+use process::Launch;
 use serve_worker::{Sending, Traffic};
 
 #[path = "../../bench/model.rs"]
@@ -242,8 +243,6 @@ fn measure(args: &Args) -> Result<()> {
             });
         }
     }
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&speeds)? + "\n")?;
-    }
+    write_json(args.json.as_deref(), &speeds)?;
     Ok(())
 }

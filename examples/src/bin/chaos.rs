@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use steermap_examples::exit_code;
+use steermap_examples::figures::write_json;
 use steermap_examples::traffic::chaos::{Plan, StormLength, run};
 use steermap_examples::traffic::models::{STORIES, ServedModel, WINDOW};
 use steermap_examples::traffic::served::Dtype;
@@ -87,9 +88,7 @@ fn chaos(args: &Args) -> Result<()> {
         print!("{}", report.describe());
         reports.push(report);
     }
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&reports)? + "\n")?;
-    }
+    write_json(args.json.as_deref(), &reports)?;
     let wrong: Vec<_> = reports.iter().flat_map(|report| report.verdicts()).collect();
     ensure!(wrong.is_empty(), "hostile requests did harm: {}", wrong.join("; "));
     Ok(())

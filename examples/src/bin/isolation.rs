@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use steermap_examples::exit_code;
+use steermap_examples::figures::write_json;
 use steermap_examples::traffic::isolation::{Plan, run};
 
 #[derive(Parser)]
@@ -38,9 +39,7 @@ fn isolation(args: &Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let report = run(&plan, Path::new("."), folder.path())?;
     print!("{}", report.describe());
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
-    }
+    write_json(args.json.as_deref(), &report)?;
     ensure!(
         report.is_right(),
         "an answer differs from the one that its request gets alone"

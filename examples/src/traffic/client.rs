@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
+use crate::server::agent;
+
 /// The header with the fingerprint of an answer's steering: 64 hexadecimal digits, or `none`.
 pub const FINGERPRINT_HEADER: &str = "x-steering-fingerprint";
 
@@ -194,9 +196,8 @@ pub enum Outcome {
 impl Client {
     /// A connection to the server at `url`.
     pub fn new(url: &str) -> Self {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         Self {
-            agent,
+            agent: agent(),
             url: url.to_string(),
             token: None,
             patience: None,

@@ -10,9 +10,6 @@ use serde::Serialize;
 use super::client::{Answer, Choice, Outcome, Reading, Token};
 use super::exchanges::Exchange;
 
-/// How near two tokens' log probabilities must be for batching to be allowed to swap them, in float32.
-pub const NEAR_TIE: f64 = 1e-4;
-
 /// Largest allowed difference of readouts, relative to the largest readout of the answer if that is more than 1:
 /// float32 rounding, carried through the blocks.
 pub const MOST_APART: f64 = 1e-3;
@@ -233,6 +230,7 @@ impl AnswerTally {
 mod tests {
     use super::*;
     use crate::traffic::client::CompletionRequest;
+    use crate::traffic::served::NEAR_TIE;
 
     fn token(id: u64, logprob: f64, second: f64) -> Token {
         Token {

@@ -14,6 +14,7 @@
 
 mod chat;
 mod draw;
+mod kind;
 mod malformed;
 mod sampling;
 pub mod send;
@@ -21,33 +22,15 @@ mod size;
 mod steering;
 mod structure;
 
+pub use draw::ClientConduct;
+pub use kind::AllowedReply;
+
 use anyhow::Result;
 use rand::seq::SliceRandom;
 
 use super::served::{Dtype, Served};
-use draw::{HostileBody, HostileDraw};
-
-/// The allowed replies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AllowedReply {
-    /// Any HTTP answer.
-    Answer,
-    /// A status from 400 to 499.
-    Refusal,
-    /// A status from 400 to 499 in float16, any HTTP answer in other dtypes.
-    RefusalInF16,
-}
-
-/// How its client behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientConduct {
-    /// Waits for the answer.
-    Waits,
-    /// Hangs up after sending the request.
-    HangsUp,
-    /// Hangs up after sending half of the body.
-    StopsHalfway,
-}
+use draw::HostileDraw;
+use kind::HostileKind;
 
 /// A request to be sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,13 +45,6 @@ pub struct HostileRequest {
     pub allowed: AllowedReply,
     /// How its client behaves.
     pub conduct: ClientConduct,
-}
-
-/// One kind of hostile request.
-struct HostileKind {
-    name: &'static str,
-    allowed: AllowedReply,
-    content: fn(&mut HostileDraw) -> HostileBody,
 }
 
 /// All kinds of hostile requests.

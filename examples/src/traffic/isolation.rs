@@ -11,10 +11,10 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::client::Answer;
-use super::compare::{Comparison, NEAR_TIE, compare};
+use super::compare::{Comparison, compare};
 use super::exchanges::{Exchange, Exchanges};
 use super::prefix_cache::{self, Figures};
-use super::served::{Served, Settings};
+use super::served::{NEAR_TIE, Served, Settings};
 use super::storm::{alone, storm};
 use crate::server::Server;
 

@@ -12,12 +12,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::client::{Answer, Choice, Client, CompletionRequest, Outcome};
-use super::compare::{NEAR_TIE, is_near_tie};
+use super::compare::is_near_tie;
 use super::exchanges::{Exchange, Exchanges};
-use super::memory::{resident, thirds};
 use super::models::STORIES;
-use super::served::{Served, Settings};
+use super::served::{NEAR_TIE, Served, Settings};
 use super::storm::alone;
+use crate::memory;
 use crate::server::{Server, serve_config};
 
 /// Settings of a run.
@@ -93,14 +93,7 @@ impl Report {
             text += &format!("    {failure}\n");
         }
         if let (Some(middle), Some(last), Some(growth)) = (self.middle, self.last, self.growth()) {
-            text += &format!(
-                "  resident memory: {:.1} ± {:.1} MiB in the middle third, {:.1} ± {:.1} MiB in the last: {:+.2}%\n",
-                middle.0,
-                middle.1,
-                last.0,
-                last.1,
-                100.0 * growth
-            );
+            text += &memory::describe([middle, last], growth);
         }
         text
     }
@@ -175,7 +168,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) 
         // Measures the memory once a second.
         while start.elapsed() < plan.time {
             std::thread::sleep(SECOND);
-            if let (Ok(memory), Ok(mut report)) = (resident(server.pid()), load.report.lock()) {
+            if let (Ok(memory), Ok(mut report)) = (memory::resident(server.pid()), load.report.lock()) {
                 report.memory.push(memory);
             }
             tick();
@@ -185,7 +178,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) 
     let mut report = load.report.into_inner().map_err(|_| anyhow!("a thread panicked"))?;
     report.seconds = start.elapsed().as_secs_f64();
     report.prefix_cache = plan.prefix_cache;
-    if let Some([middle, last]) = thirds(&report.memory) {
+    if let Some([middle, last]) = memory::thirds(&report.memory) {
         (report.middle, report.last) = (Some(middle), Some(last));
     }
     Ok(report)

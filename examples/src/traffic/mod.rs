@@ -16,7 +16,7 @@
 //! | [`continuations`] | prompts that continue from answers to others |
 //! | [`hostile`] | requests that try to harm the server or other requests |
 //! | [`chaos`], [`watch`] | hostile requests beside ordinary ones, and the server's log and memory meanwhile |
-//! | [`load`], [`memory`] | minutes of mixed load, and the server's memory meanwhile |
+//! | [`load`] | minutes of mixed load, and the server's memory meanwhile |
 
 pub mod chaos;
 pub mod client;
@@ -26,7 +26,6 @@ pub mod exchanges;
 pub mod hostile;
 pub mod isolation;
 pub mod load;
-pub mod memory;
 pub mod models;
 pub mod prefix_cache;
 pub mod prompts;

@@ -6,8 +6,10 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::compare::NEAR_TIE;
 use super::models::{STORIES, ServedModel};
+
+/// How near two tokens' log probabilities must be for batching to be allowed to swap them, in float32.
+pub const NEAR_TIE: f64 = 1e-4;
 
 /// The dtype that a model runs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::memory::resident;
 use super::prefix_cache;
+use crate::memory::resident;
 use crate::server::Server;
 
 /// Time between two measurements.

@@ -6,6 +6,7 @@ use std::sync::Barrier;
 
 use serde_json::{Value, json};
 use steermap_examples::traffic::client::{Client, CompletionRequest, Outcome, Reply};
+use steermap_mapper::pairs::read_pairs;
 use steermap_maps::VectorFile;
 use steermap_tests::maps::printed;
 use steermap_tests::project;
@@ -23,8 +24,8 @@ fn source(more: &str) -> String {
 
 fn pairs_of(concept: &str) -> Vec<Value> {
     let path = project(&format!("examples/family/concepts/{concept}.pairs.jsonl"));
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let pairs = read_pairs(&path).unwrap();
+    pairs.iter().map(|pair| serde_json::to_value(pair).unwrap()).collect()
 }
 
 fn find(client: &Client, body: &Value) -> Value {

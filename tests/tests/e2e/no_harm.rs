@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use steermap_examples::server::Server;
-use steermap_examples::traffic::memory::resident;
+use steermap_examples::memory::resident;
+use steermap_examples::server::{Server, agent};
 use steermap_examples::traffic::served::{Served, Settings};
 use steermap_tests::{fixture, project};
 use tempfile::TempDir;
@@ -334,7 +334,7 @@ fn tokenizing_a_long_prompt_delays_no_other_request() {
         let url = url.clone();
         let begin = Instant::now();
         let long = std::thread::spawn(move || {
-            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let agent = agent();
             let status = agent.post(format!("{url}{route}")).send_json(&body).unwrap().status();
             answered.send((status.as_u16(), begin.elapsed())).unwrap();
         });
@@ -395,7 +395,7 @@ fn no_request_can_unload_the_model() {
 }
 
 fn post_with(server: &Server, route: &str, body: &Value, headers: &[(&str, &str)]) -> (u16, String) {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent = agent();
     let mut request = agent.post(format!("{}{route}", server.url()));
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::memory;
 use crate::traffic::compare::Comparison;
-use crate::traffic::memory::thirds;
 use crate::traffic::served::Dtype;
 
 /// Largest allowed growth of the memory from the middle third to the last third of a run that is long enough, as a
@@ -86,7 +86,7 @@ impl HostileTally {
 impl Report {
     /// Growth of the memory from the middle to the last third, as a share of the former.
     pub fn growth(&self) -> Option<f64> {
-        let [(middle, _), (last, _)] = thirds(&self.memory)?;
+        let [(middle, _), (last, _)] = memory::thirds(&self.memory)?;
         Some((last - middle) / middle)
     }
 
@@ -160,15 +160,8 @@ impl Report {
         for alarm in &self.alarms {
             text += &format!("    log: {alarm}\n");
         }
-        if let (Some([middle, last]), Some(growth)) = (thirds(&self.memory), self.growth()) {
-            text += &format!(
-                "  resident memory: {:.1} ± {:.1} MiB in the middle third, {:.1} ± {:.1} MiB in the last: {:+.2}%\n",
-                middle.0,
-                middle.1,
-                last.0,
-                last.1,
-                100.0 * growth
-            );
+        if let (Some([middle, last]), Some(growth)) = (memory::thirds(&self.memory), self.growth()) {
+            text += &memory::describe([middle, last], growth);
         }
         let verdicts = self.verdicts();
         if verdicts.is_empty() {

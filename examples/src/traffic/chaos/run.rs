@@ -13,8 +13,8 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::plan::{Plan, StormLength};
 use super::report::{HostileTally, Report};
-use super::{Plan, StormLength};
 use crate::server::Server;
 use crate::traffic::client::{Answer, Client};
 use crate::traffic::compare::Comparison;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::draw::{HostileBody, HostileDraw};
-use super::{AllowedReply, HostileKind};
+use super::kind::{AllowedReply, HostileKind};
 
 /// One white pixel.
 const PIXEL: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";

@@ -6,7 +6,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::ClientConduct;
 use crate::stories::Story;
 use crate::traffic::client::merged;
 use crate::traffic::models::ServedModel;
@@ -20,6 +19,17 @@ pub const CHAT: &str = "/v1/chat/completions";
 const STORIES_SEED: u64 = 72;
 /// The most tokens that a request asks for, unless their number is what is hostile.
 const MAX_TOKENS: u64 = 10;
+
+/// How the client of a request behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientConduct {
+    /// Waits for the answer.
+    Waits,
+    /// Hangs up after sending the request.
+    HangsUp,
+    /// Hangs up after sending half of the body.
+    StopsHalfway,
+}
 
 /// The content of a request.
 pub enum HostileBody {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::draw::{COMPLETIONS, HostileBody, HostileDraw};
-use super::{AllowedReply, HostileKind};
+use super::kind::{AllowedReply, HostileKind};
 
 pub(super) const KINDS: &[HostileKind] = &[
     HostileKind {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::draw::{HostileBody, HostileDraw};
-use super::{AllowedReply, HostileKind};
+use super::kind::{AllowedReply, HostileKind};
 use crate::traffic::client::merged;
 
 pub(super) const KINDS: &[HostileKind] = &[

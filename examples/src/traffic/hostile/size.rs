@@ -4,7 +4,7 @@ use rand::Rng;
 use serde_json::json;
 
 use super::draw::{HostileBody, HostileDraw};
-use super::{AllowedReply, HostileKind};
+use super::kind::{AllowedReply, HostileKind};
 
 pub(super) const KINDS: &[HostileKind] = &[
     HostileKind {

@@ -4,7 +4,7 @@ use rand::Rng;
 use serde_json::{Value, json};
 
 use super::draw::{HostileBody, HostileDraw};
-use super::{AllowedReply, HostileKind};
+use super::kind::{AllowedReply, HostileKind};
 
 /// Approximate number of prompt tokens that a large spec acts on.
 const PROMPT_TOKENS: usize = 400;
