@@ -128,8 +128,8 @@ fn main() -> Result<()> {
             sizes,
         }) => {
             let choice = lambda.map_or(RidgeChoice::Auto, RidgeChoice::Fixed);
-            let told = run_worker(&folder, &precision, choice, sizes)?;
-            println!("{}", serde_json::to_string(&told)?);
+            let result = run_worker(&folder, &precision, choice, sizes)?;
+            println!("{}", serde_json::to_string(&result)?);
             Ok(())
         }
         None => {
@@ -440,10 +440,10 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
         }
         let of = |get: &dyn Fn(&FitReport) -> f64| median(&given.iter().map(get).collect::<Vec<_>>());
         let given_median = FitReport {
-            accumulate: of(&|told| told.accumulate),
-            solve: of(&|told| told.solve),
-            grown: of(&|told| told.grown as f64) as u64,
-            peak: of(&|told| told.peak as f64) as u64,
+            accumulate: of(&|result| result.accumulate),
+            solve: of(&|result| result.solve),
+            grown: of(&|result| result.grown as f64) as u64,
+            peak: of(&|result| result.peak as f64) as u64,
             ..given[0]
         };
         line(&format!("steermap {precision}"), &given_median);
@@ -452,10 +452,10 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
             (Ok(_), None) => {}
             (Ok(_), Some(first)) => {
                 let of = |get: &dyn Fn(&SklearnReport) -> f64| median(&theirs.iter().map(get).collect::<Vec<_>>());
-                let (grown, peak) = (of(&|told| told.grown as f64), of(&|told| told.peak as f64));
+                let (grown, peak) = (of(&|result| result.grown as f64), of(&|result| result.peak as f64));
                 println!(
                     "  scikit-learn {dtype} {:>6.2}                    {}   version {}",
-                    of(&|told| told.seconds),
+                    of(&|result| result.seconds),
                     spell_memory(grown as u64, peak as u64),
                     first.version
                 );
@@ -499,15 +499,15 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
 }
 
 /// Prints the result of a fit by steermap.
-fn line(name: &str, told: &FitReport) {
+fn line(name: &str, result: &FitReport) {
     println!(
         "  {name:<20} {:>6.2}  ({:.2} + {:.2})    {}   lambda {:.2e}, R2 {:.4}",
-        told.seconds(),
-        told.accumulate,
-        told.solve,
-        spell_memory(told.grown, told.peak),
-        told.lambda,
-        told.r2
+        result.seconds(),
+        result.accumulate,
+        result.solve,
+        spell_memory(result.grown, result.peak),
+        result.lambda,
+        result.r2
     );
 }
 

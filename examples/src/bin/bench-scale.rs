@@ -151,10 +151,10 @@ fn main() -> Result<()> {
         if !output.status.success() {
             bail!("{}: {}", case.name(), String::from_utf8_lossy(&output.stderr));
         }
-        let told: WorkerReport = serde_json::from_slice(&output.stdout)?;
-        report(case, &told);
+        let result: WorkerReport = serde_json::from_slice(&output.stdout)?;
+        report(case, &result);
         let layout = case.layout(case.pairs);
-        let seconds = told.seconds / told.train_rows as f64;
+        let seconds = result.seconds / result.train_rows as f64;
         per_row = Some((case.precision, seconds / products(&layout)));
     }
     if let Some((precision, seconds)) = per_row {
@@ -169,14 +169,14 @@ fn products(layout: &Layout) -> f64 {
     inputs + layout.pairs.len() as f64 * layout.source_hidden as f64 * layout.target_hidden as f64
 }
 
-fn report(case: Case, told: &WorkerReport) {
+fn report(case: Case, result: &WorkerReport) {
     let layout = case.layout(case.pairs);
     let rows = layout.held_out_rows();
     let memory = Memory::of(&layout, case.precision, rows);
     let fitting = memory.sums + memory.held_out + fitting_bytes(&layout, rows, RankChoice::Full);
     println!("{}", case.name());
     let line = |what: &str, peak: u64, planned: u64| {
-        let taken = peak.saturating_sub(told.before);
+        let taken = peak.saturating_sub(result.before);
         println!(
             "  {what:<9} peak {:>11}, planned {:>11}, ratio {:.2}",
             HumanBytes(taken).to_string(),
@@ -184,26 +184,26 @@ fn report(case: Case, told: &WorkerReport) {
             taken as f64 / planned as f64
         );
     };
-    line("reading", told.peak_reading, memory.total());
+    line("reading", result.peak_reading, memory.total());
     line(
         "fitting",
-        told.peak_fitting.max(told.peak_reading),
+        result.peak_fitting.max(result.peak_reading),
         memory.total().max(fitting),
     );
-    let speed = told.train_rows as f64 / told.seconds;
+    let speed = result.train_rows as f64 / result.seconds;
     let flops = 2.0 * products(&layout) * speed / 1e9;
     println!(
         "  {} train rows at {speed:.0} a second ({flops:.0} GFLOP/s): 10 million in {}",
-        told.train_rows,
+        result.train_rows,
         HumanDuration(std::time::Duration::from_secs_f64(0.8 * PAPER_ROWS / speed))
     );
     println!(
         "  statistics {} (planned {}) written in {:.1} s; {} pairs fitted in {:.1} s; map {}",
-        HumanBytes(told.file),
+        HumanBytes(result.file),
         HumanBytes(file_bytes(&layout, rows)),
-        told.saving,
+        result.saving,
         case.pairs,
-        told.fitting,
+        result.fitting,
         HumanBytes(map_bytes(&layout))
     );
 }

@@ -122,14 +122,14 @@ fn wrong(variant: Variant, held_out: bool, verdict: &Verdict) -> Option<String> 
     (verdict.outcome != expected).then(|| {
         format!(
             "{name}: summary.verdict: found {} ({}), expected {}",
-            word(verdict.outcome),
+            outcome_name(verdict.outcome),
             verdict.sentence,
-            word(expected)
+            outcome_name(expected)
         )
     })
 }
 
-fn word(outcome: Outcome) -> &'static str {
+fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Carried => "carried",
         Outcome::NotCarried => "not carried",

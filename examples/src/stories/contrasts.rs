@@ -42,7 +42,7 @@ pub enum Cut {
 }
 
 /// How many words must have revealed the label before a pair's end.
-const TOLD: usize = 3;
+const MIN_REVEALED: usize = 3;
 
 /// Least number of words in an item's prompt.
 const PROMPT_WORDS: usize = 3;
@@ -57,7 +57,7 @@ pub fn pairs(concept: Concept, cut: Cut, count: usize, seed: u64) -> Vec<Pair> {
 fn pair(concept: Concept, cut: Cut, seed: u64, index: u64, rng: &mut ChaCha8Rng) -> Option<Pair> {
     let (positive, negative) = tellings(concept, seed, index);
     let tells = |piece: &Piece| piece.tells.contains(concept);
-    let told_before = |end: usize| positive.pieces[..end].iter().filter(|piece| tells(piece)).count();
+    let revealed_before = |end: usize| positive.pieces[..end].iter().filter(|piece| tells(piece)).count();
     let length = positive.pieces.len();
     let allowed = |&end: &usize| match cut {
         Cut::Word => {
@@ -71,7 +71,7 @@ fn pair(concept: Concept, cut: Cut, seed: u64, index: u64, rng: &mut ChaCha8Rng)
     };
     let ends: Vec<usize> = (1..=length)
         .filter(allowed)
-        .filter(|&end| told_before(end) >= TOLD)
+        .filter(|&end| revealed_before(end) >= MIN_REVEALED)
         .collect();
     if ends.is_empty() {
         return None;

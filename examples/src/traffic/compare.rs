@@ -61,7 +61,7 @@ pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome], n
 impl Comparison {
     /// Compares the outcome of request number `index` with the answer that it gets alone; see [`compare`].
     pub fn add(&mut self, index: usize, exchange: &Exchange, alone: &Answer, outcome: &Outcome, near_tie: f64) {
-        let kind = if exchange.steered {
+        let tally = if exchange.steered {
             &mut self.steered
         } else {
             &mut self.unsteered
@@ -71,7 +71,7 @@ impl Comparison {
             Outcome::Whole(answer) => (answer, true),
             Outcome::Cut(answer) => (answer, false),
             Outcome::Refused(status, message) => {
-                kind.wrong.push(format!("{}: status {status}: {message}", asked()));
+                tally.wrong.push(format!("{}: status {status}: {message}", asked()));
                 return;
             }
         };
@@ -79,32 +79,33 @@ impl Comparison {
         let told = answer.fingerprint.is_some() || whole;
         if told && (answer.fingerprint.is_none() || answer.fingerprint != alone.fingerprint) {
             let both = format!("{:?}, alone {:?}", answer.fingerprint, alone.fingerprint);
-            kind.fingerprints.push(format!("{}: {both}", asked()));
+            tally.fingerprints.push(format!("{}: {both}", asked()));
         }
         let something = answer.choices().any(|choice| !choice.tokens.is_empty());
         match (whole, something) {
-            (true, _) => kind.whole += 1,
-            (false, true) => kind.cut += 1,
+            (true, _) => tally.whole += 1,
+            (false, true) => tally.cut += 1,
             (false, false) => {
-                kind.nothing += 1;
+                tally.nothing += 1;
                 return;
             }
         }
         let (asked_for, came) = (alone.choices().count(), answer.choices().count());
         if whole && asked_for != came {
-            kind.wrong
+            tally
+                .wrong
                 .push(format!("{}: {came} choices, alone {asked_for}", asked()));
         }
         // All choices are greedy, so all are the same.
         let mut parted = false;
         for choice in answer.choices() {
-            match difference(&alone.first, choice, whole, near_tie, kind) {
+            match difference(&alone.first, choice, whole, near_tie, tally) {
                 None => {}
                 Some(ChoiceDifference::NearTie) => parted = true,
-                Some(ChoiceDifference::Wrong(told)) => kind.wrong.push(format!("{} {told}", asked())),
+                Some(ChoiceDifference::Wrong(told)) => tally.wrong.push(format!("{} {told}", asked())),
             }
         }
-        kind.near_ties += usize::from(parted);
+        tally.near_ties += usize::from(parted);
     }
 }
 
@@ -116,16 +117,16 @@ enum ChoiceDifference {
     Wrong(String),
 }
 
-/// How a choice differs from the one that its request gets alone. The common part is counted in `kind`.
+/// How a choice differs from the one that its request gets alone. The common part is counted in `tally`.
 fn difference(
     alone: &Choice,
     choice: &Choice,
     whole: bool,
     near_tie: f64,
-    kind: &mut AnswerTally,
+    tally: &mut AnswerTally,
 ) -> Option<ChoiceDifference> {
-    let parts = parting(&alone.tokens, &choice.tokens, whole, kind);
-    if let Some(told) = misread(alone, choice, whole && parts.is_none(), kind) {
+    let parts = first_difference(&alone.tokens, &choice.tokens, whole, tally);
+    if let Some(told) = readout_difference(alone, choice, whole && parts.is_none(), tally) {
         return Some(ChoiceDifference::Wrong(told));
     }
     match parts {
@@ -146,8 +147,8 @@ fn difference(
 }
 
 /// How an answer's readouts differ from the solo one's, at tokens that both have. `whole` says whether their numbers
-/// must be equal. The compared readouts are counted in `kind`.
-fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut AnswerTally) -> Option<String> {
+/// must be equal. The compared readouts are counted in `tally`.
+fn readout_difference(alone: &Choice, choice: &Choice, whole: bool, tally: &mut AnswerTally) -> Option<String> {
     if whole && alone.readout.len() != choice.readout.len() {
         let (found, expected) = (choice.readout.len(), alone.readout.len());
         return Some(format!("has readouts of {found} tokens, alone {expected}"));
@@ -163,7 +164,7 @@ fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut AnswerTally)
             // The texts diverge before, which is reported.
             return whole.then(|| format!("has a readout of {found:?}, alone {alone:?}"));
         }
-        kind.readings += 1;
+        tally.readings += 1;
         let pairs = alone.values.iter().zip(&found.values);
         for (alone_value, value) in pairs {
             let apart = match (alone_value, value) {
@@ -171,7 +172,7 @@ fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut AnswerTally)
                 (None, None) => continue,
                 _ => f64::INFINITY,
             };
-            kind.largest_reading_deviation = kind.largest_reading_deviation.max(apart);
+            tally.largest_reading_deviation = tally.largest_reading_deviation.max(apart);
             if apart > MOST_APART * largest {
                 return Some(format!("has a readout of {found:?}, alone {alone:?}"));
             }
@@ -180,14 +181,14 @@ fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut AnswerTally)
     None
 }
 
-/// The first token at which an answer diverges from the solo one. The common part is counted in `kind`.
-fn parting(alone: &[Token], answer: &[Token], whole: bool, kind: &mut AnswerTally) -> Option<usize> {
+/// The first token at which an answer diverges from the solo one. The common part is counted in `tally`.
+fn first_difference(alone: &[Token], answer: &[Token], whole: bool, tally: &mut AnswerTally) -> Option<usize> {
     for (at, (alone, token)) in alone.iter().zip(answer).enumerate() {
         if alone.text != token.text {
             return Some(at);
         }
-        kind.largest_deviation = kind.largest_deviation.max((token.logprob - alone.logprob).abs());
-        kind.tokens += 1;
+        tally.largest_deviation = tally.largest_deviation.max((token.logprob - alone.logprob).abs());
+        tally.tokens += 1;
     }
     let ends_wrongly = answer.len() > alone.len() || (whole && answer.len() < alone.len());
     ends_wrongly.then(|| alone.len().min(answer.len()))
@@ -285,12 +286,12 @@ mod tests {
     #[test]
     fn equal_answers_are_right_and_their_deviation_is_measured() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
-        let kind = compared(
+        let tally = compared(
             &alone,
             Outcome::Whole(answer(&[token(1, -0.2, -6.0), token(2, -0.202, -6.0)], "f")),
         );
-        assert!(kind.is_right() && kind.whole == 1 && kind.tokens == 2, "{kind:?}");
-        assert!((kind.largest_deviation - 2e-3).abs() < 1e-9, "{kind:?}");
+        assert!(tally.is_right() && tally.whole == 1 && tally.tokens == 2, "{tally:?}");
+        assert!((tally.largest_deviation - 2e-3).abs() < 1e-9, "{tally:?}");
         let cut = compared(&alone, Outcome::Cut(answer(&alone[..1], "f")));
         assert!(
             cut.is_right() && (cut.whole, cut.cut, cut.tokens) == (0, 1, 1),
@@ -379,7 +380,7 @@ mod tests {
             finish: Some("stop".into()),
             ..choice(&alone)
         };
-        let kind = with(Some(ended));
-        assert!(kind.wrong[0].contains("stop") && kind.whole == 1, "{kind:?}");
+        let tally = with(Some(ended));
+        assert!(tally.wrong[0].contains("stop") && tally.whole == 1, "{tally:?}");
     }
 }

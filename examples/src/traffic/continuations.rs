@@ -14,7 +14,7 @@ use super::exchanges::Exchange;
 use super::served::Served;
 
 /// Texts after an answer, or in its place.
-const MORE: [&str; 8] = [
+const CONTINUATIONS: [&str; 8] = [
     " Then",
     " and the",
     ". The soft whisper",
@@ -27,7 +27,7 @@ const MORE: [&str; 8] = [
 /// The most tokens that are requested.
 const MAX_TOKENS: usize = 16;
 /// Number of attempts to find a new text before giving up.
-const TRIES: usize = 50;
+const MAX_ATTEMPTS: usize = 50;
 
 /// Makes prompts that continue from answered ones, determined by the answers and the seed.
 pub struct Continuations {
@@ -69,7 +69,7 @@ impl Continuations {
             "answered: found none whose steering fits every prompt, expected some"
         );
         let (mut made, mut seen) = (Vec::new(), HashSet::new());
-        for (exchange, answer) in usable.iter().cycle().take(usable.len() * TRIES) {
+        for (exchange, answer) in usable.iter().cycle().take(usable.len() * MAX_ATTEMPTS) {
             if made.len() == count {
                 break;
             }
@@ -98,7 +98,7 @@ impl Continuations {
         if !said.is_empty() {
             prompt = format!("{prompt} {said}");
         }
-        prompt += MORE.choose(&mut self.rng).expect("there are some");
+        prompt += CONTINUATIONS.choose(&mut self.rng).expect("there are some");
         let tokens = self.tokenizer.encode(prompt.as_str(), true);
         let tokens = tokens.map_err(|error| anyhow!("{prompt:?} cannot be tokenized: {error}"))?;
         Ok(Exchange {

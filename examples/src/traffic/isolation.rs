@@ -92,7 +92,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
 }
 
 /// The most repetitions until the engine has logged that it ran several sequences together.
-const MOST_STORMS: usize = 8;
+const MAX_STORMS: usize = 8;
 
 fn one_storm(
     plan: &Plan,
@@ -115,7 +115,7 @@ fn one_storm(
         again += 1;
         // The engine logs its figures every five seconds; a fast machine may finish sooner.
         let seen = logged.iter().any(|figures| figures.running > 1);
-        if answers.unsteered.is_right() && answers.steered.is_right() && !seen && again < MOST_STORMS {
+        if answers.unsteered.is_right() && answers.steered.is_right() && !seen && again < MAX_STORMS {
             continue;
         }
         return Ok(Storm {

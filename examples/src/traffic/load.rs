@@ -34,20 +34,20 @@ pub struct Plan {
 }
 
 /// Number of requests with known answers, sent repeatedly.
-const KNOWN: usize = 60;
+const KNOWN_REQUESTS: usize = 60;
 /// One in this many requests is new. With a prefix cache none is, since mistral.rs never evicts from it on the CPU, so
 /// it would grow with the texts.
-const FRESH: usize = 4;
+const NEW_ONE_IN: usize = 4;
 /// The two scales of the default spec, between which reloads alternate.
 const SCALES: [f64; 2] = [136.0, -136.0];
 /// One in this many reloads has a configuration that must be refused.
-const BROKEN: usize = 10;
+const BROKEN_ONE_IN: usize = 10;
 /// Number of names that uploads use in turn.
-const UPLOADS: usize = 3;
+const UPLOAD_NAMES: usize = 3;
 /// Time between two reloads, and between two measurements of the memory.
 const SECOND: Duration = Duration::from_secs(1);
 /// Number of failures of each kind whose text is kept.
-const MAX_TOLD: usize = 10;
+const MAX_FAILURES: usize = 10;
 
 /// The report of a run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -120,7 +120,7 @@ struct Load<'a> {
 /// If the server does not start, or a known request is refused when it is sent alone.
 pub fn run(plan: &Plan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) -> Result<Report> {
     let served = Served::prepare(checkout, folder)?;
-    let known: Vec<Exchange> = Exchanges::new(&served, plan.seed)?.take(KNOWN).collect();
+    let known: Vec<Exchange> = Exchanges::new(&served, plan.seed)?.take(KNOWN_REQUESTS).collect();
     let config = |scale| {
         served.config(&Settings {
             prefix_cache: plan.prefix_cache,
@@ -206,7 +206,7 @@ impl Load<'_> {
                 report.done.entry(kind).or_default();
                 let failed = report.failed.entry(kind).or_default();
                 *failed += 1;
-                if *failed <= MAX_TOLD {
+                if *failed <= MAX_FAILURES {
                     report.failures.push(format!("{kind}: {error:#}"));
                 }
             }
@@ -216,7 +216,7 @@ impl Load<'_> {
     /// Sends a request whose answer is known, or a new one.
     fn request(&self, client: &Client) -> Result<()> {
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        if !self.prefix_cache && number.is_multiple_of(FRESH) {
+        if !self.prefix_cache && number.is_multiple_of(NEW_ONE_IN) {
             let fresh = self.fresh.lock().map_err(|_| anyhow!("a thread panicked"))?.next();
             let fresh = fresh.context("the series is endless")?;
             let kind = if fresh.ask.cancel.is_some() {
@@ -227,7 +227,7 @@ impl Load<'_> {
             self.count(kind, accepted(client.complete(&fresh.ask)).map(drop));
             return Ok(());
         }
-        let index = number % KNOWN;
+        let index = number % KNOWN_REQUESTS;
         let ask = &self.known[index].ask;
         let kind = match (ask.cancel, ask.stream) {
             (Some(_), _) => "known requests, cancelled",
@@ -246,7 +246,7 @@ impl Load<'_> {
     fn reload(&self, client: &Client, turn: usize, config: &impl Fn(f64) -> String) -> Result<()> {
         std::thread::sleep(SECOND);
         let port = self.server.port();
-        if turn % BROKEN == BROKEN - 1 {
+        if turn % BROKEN_ONE_IN == BROKEN_ONE_IN - 1 {
             let broken = config(SCALES[0]).replace("\"three.toml\"", "\"no-such-file.toml\"");
             write_config(self.served, &serve_config(&broken, port))?;
             let before = client.get("/v1/steering")?.success()?;
@@ -269,11 +269,11 @@ impl Load<'_> {
 
     /// Uploads, uses and deletes a vector.
     fn upload(&self, client: &Client, turn: usize, checkout: &Path) -> Result<()> {
-        let name = format!("uploaded-{}", turn % UPLOADS);
+        let name = format!("uploaded-{}", turn % UPLOAD_NAMES);
         let folder = tempfile::tempdir()?;
         let path = folder.path().join(format!("{name}.toml"));
         STORIES
-            .random_vector(checkout, (turn % UPLOADS) as u64 + 100, &[3, 4])?
+            .random_vector(checkout, (turn % UPLOAD_NAMES) as u64 + 100, &[3, 4])?
             .save(&path)?;
         let (toml, tensors) = (std::fs::read(&path)?, tensors(folder.path())?);
         let fields: [(&str, &[u8]); 3] = [("name", name.as_bytes()), ("toml", &toml), ("safetensors", &tensors)];
@@ -283,7 +283,7 @@ impl Load<'_> {
             steering: Some(json!({"vectors": [{"vector": name, "scale": 20.0}]})),
             stream: false,
             cancel: None,
-            ..self.known[turn % KNOWN].ask.clone()
+            ..self.known[turn % KNOWN_REQUESTS].ask.clone()
         };
         self.count(
             "requests with an uploaded vector",
@@ -320,7 +320,7 @@ impl Load<'_> {
             steering: Some(steering),
             stream: turn.is_multiple_of(2),
             cancel: None,
-            ..self.known[turn % KNOWN].ask.clone()
+            ..self.known[turn % KNOWN_REQUESTS].ask.clone()
         };
         let outcome = client.complete(&ask)?;
         let right = matches!(&outcome, Outcome::Refused(status, message) if (400..500).contains(status) && message.contains(field));

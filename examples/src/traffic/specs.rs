@@ -14,7 +14,7 @@ use super::models::{ServedModel, Steerable};
 use super::prompts::Prompt;
 
 /// Number of shared specs that fit every prompt, so that requests with equal specs meet.
-const SHARED: usize = 12;
+const SHARED_SPECS: usize = 12;
 
 /// Makes fields, determined by the model, the seed and the prompts.
 pub struct Specs {
@@ -64,7 +64,7 @@ impl Specs {
             shared: Vec::new(),
             messages: 0,
         };
-        specs.shared = (0..SHARED).map(|_| specs.spec(None)).collect();
+        specs.shared = (0..SHARED_SPECS).map(|_| specs.spec(None)).collect();
         specs
     }
 

@@ -9,7 +9,7 @@ use crate::memory::resident;
 use crate::server::Server;
 
 /// Time between two measurements.
-const EVERY: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 /// Parts of lines that report a panic or a restarted engine.
 const ALARMS: [&str; 4] = [
     "panicked",
@@ -18,7 +18,7 @@ const ALARMS: [&str; 4] = [
     "memory allocation of",
 ];
 /// Number of alarms whose text is kept.
-const MAX_TOLD: usize = 20;
+const MAX_ALARMS: usize = 20;
 
 /// Observations of a server so far.
 pub struct ServerWatch<'a> {
@@ -57,9 +57,9 @@ impl<'a> ServerWatch<'a> {
     /// # Errors
     ///
     /// If the server has ended.
-    pub fn look(&mut self) -> Result<()> {
+    pub fn observe(&mut self) -> Result<()> {
         if self.left().is_zero() {
-            self.next = Instant::now() + EVERY;
+            self.next = Instant::now() + INTERVAL;
             let memory = resident(self.server.pid()).context("the server has ended")?;
             self.memory.push(memory);
             self.read_log();
@@ -75,7 +75,7 @@ impl<'a> ServerWatch<'a> {
             if let Some(figures) = prefix_cache::parse(&line) {
                 self.hit_rate = Some(figures.hit_rate);
             }
-            if is_alarm(&line) && self.alarms.len() < MAX_TOLD {
+            if is_alarm(&line) && self.alarms.len() < MAX_ALARMS {
                 self.alarms.push(line.trim_end().to_string());
             }
         }

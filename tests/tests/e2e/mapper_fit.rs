@@ -381,8 +381,12 @@ fn finished_statistics_continue_for_more_tokens_or_a_longer_text() {
     assert_eq!(rows(&more), rows(&afresh));
     // A text that grew and whose last line was completed.
     let (last, others) = (text.lines().count() - 1, text.lines());
-    let mended: String = others.take(last).map(|line| line.to_string() + "\n").collect();
-    std::fs::write(&corpus, mended + "{\"text\": \"the end\"}\n{\"text\": \"and more\"}\n").unwrap();
+    let completed: String = others.take(last).map(|line| line.to_string() + "\n").collect();
+    std::fs::write(
+        &corpus,
+        completed + "{\"text\": \"the end\"}\n{\"text\": \"and more\"}\n",
+    )
+    .unwrap();
     let grown = printed(&stats("some.stats", &[]));
     assert!(grown.contains("301 documents"), "{grown}");
     // A text with another beginning.

@@ -14,7 +14,7 @@ const MAX_GROWTH: f64 = 0.1;
 /// Least length, in seconds, of a run whose memory is judged; a shorter one is all warm-up.
 const LONG_ENOUGH: f64 = 60.0;
 /// Number of failures of each kind whose text is kept.
-const MAX_TOLD: usize = 5;
+const MAX_FAILURES: usize = 5;
 
 /// Results of the hostile requests of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -67,7 +67,7 @@ impl HostileTally {
             Ok(None) => self.hung_up += 1,
             Err(failure) => {
                 self.failed += 1;
-                if self.failures.len() < MAX_TOLD {
+                if self.failures.len() < MAX_FAILURES {
                     self.failures.push(failure);
                 }
             }
@@ -143,12 +143,12 @@ impl Report {
             let kinds = [("unsteered", &comparison.unsteered), ("steered", &comparison.steered)];
             for (name, kind) in kinds {
                 text += &format!("  {what:<12}{name:<10}{}\n", kind.describe());
-                for wrong in kind.wrong.iter().chain(&kind.fingerprints).take(MAX_TOLD) {
+                for wrong in kind.wrong.iter().chain(&kind.fingerprints).take(MAX_FAILURES) {
                     text += &format!("    {wrong}\n");
                 }
             }
         }
-        for failure in self.unanswered.iter().take(MAX_TOLD) {
+        for failure in self.unanswered.iter().take(MAX_FAILURES) {
             text += &format!("    not answered: {failure}\n");
         }
         for (name, tally) in &self.hostile {

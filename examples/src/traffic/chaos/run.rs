@@ -30,7 +30,7 @@ use crate::traffic::watch::ServerWatch;
 /// leaves.
 const CACHED_SEQUENCES: usize = 64;
 /// One in this many ordinary requests continues from another's answer.
-const GOES_ON: usize = 3;
+const CONTINUED_ONE_IN: usize = 3;
 /// The share of ordinary requests in the storm.
 const ORDINARY: f64 = 0.5;
 
@@ -116,13 +116,13 @@ fn begin(bar: &ProgressBar, length: u64) {
 
 /// The ordinary requests, some of which continue from answers to others, with the answers that they get alone.
 fn known(plan: &Plan, served: &Served, clean: &Server, bar: &ProgressBar) -> Result<Vec<(Exchange, Answer)>> {
-    let going_on = plan.ordinary / GOES_ON;
+    let continued = plan.ordinary / CONTINUED_ONE_IN;
     let first: Vec<Exchange> = Exchanges::new(served, plan.seed)?
-        .take(plan.ordinary - going_on)
+        .take(plan.ordinary - continued)
         .collect();
     let answers = alone(clean.url(), &first, || bar.inc(1))?;
     let answered: Vec<_> = first.iter().zip(&answers).collect();
-    let second = Continuations::new(served, plan.seed.wrapping_add(2))?.after(&answered, going_on)?;
+    let second = Continuations::new(served, plan.seed.wrapping_add(2))?.after(&answered, continued)?;
     let more = alone(clean.url(), &second, || bar.inc(1))?;
     let exchanges = first.into_iter().chain(second);
     Ok(exchanges.zip(answers.into_iter().chain(more)).collect())
@@ -232,7 +232,7 @@ impl Storm<'_> {
                     Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
-                if let Err(gone) = watch.look() {
+                if let Err(gone) = watch.observe() {
                     // No connection needs to continue.
                     lock(&self.drawn).left = 0;
                     return Err(gone);
