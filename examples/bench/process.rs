@@ -1,4 +1,4 @@
-//! Worker processes and what is said of their times.
+//! Worker processes of a benchmark.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -42,7 +42,7 @@ impl Launch {
     /// Seconds that `request` takes: the published engine, that engine again, then the patched one in each of `modes`.
     pub fn round<const N: usize>(&mut self, modes: &[&str], request: &str, turn: usize) -> Result<[f64; N]> {
         let mut seconds = [0.0; N];
-        // Another order each time, so that none always follows the same other.
+        // The order changes each time, so that none always follows the same other.
         for i in 0..N {
             let who = (turn + i) % N;
             seconds[who] = match who {
@@ -57,7 +57,7 @@ impl Launch {
     }
 }
 
-/// A worker that has nothing to say but its answers.
+/// Starts a worker without its standard error.
 fn quiet(mut command: Command) -> Result<WorkerProcess> {
     command.stderr(Stdio::null());
     WorkerProcess::start(command).map(|(worker, _)| worker)
