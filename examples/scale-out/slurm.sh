@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A map from many machines: `bash slurm.sh` submits an array of 16 shards and a job that merges them once all have
-# ended. SOURCE, TARGET: model folders or ids. CORPUS: files of text. WORK: a folder shared by all nodes.
+# A map from many machines: `bash slurm.sh` submits an array of 16 shards and a job that merges them when all have ended.
+# SOURCE, TARGET: model folders or ids. CORPUS: files of text. WORK: a folder shared by all nodes.
 set -euo pipefail
 
 : "${SOURCE:?}" "${TARGET:?}" "${CORPUS:?}" "${WORK:?}"
