@@ -324,7 +324,7 @@ impl<T: ComplexField + Copy> BareProducts<T> {
 
 /// Result of a worker.
 #[derive(Clone, Serialize, Deserialize)]
-struct FitReport {
+struct FitFigures {
     accumulate: f64,
     solve: f64,
     /// Peak memory of the process in bytes, and its increase over the memory before; 0 if the system does not report
@@ -335,7 +335,7 @@ struct FitReport {
     r2: f64,
 }
 
-impl FitReport {
+impl FitFigures {
     fn seconds(&self) -> f64 {
         self.accumulate + self.solve
     }
@@ -351,7 +351,7 @@ struct SklearnReport {
 }
 
 /// A whole fit from files, in a separate process so that its memory can be measured.
-fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> Result<FitReport> {
+fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> Result<FitFigures> {
     let precision = match name {
         "f64" => Precision::F64,
         "f32" => Precision::F32,
@@ -388,7 +388,7 @@ fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> R
     let weight = weight.transpose();
     let path = folder.join(format!("steermap-{name}.f32"));
     write(&mut BufWriter::new(File::create(path)?), weight.as_slice())?;
-    Ok(FitReport {
+    Ok(FitFigures {
         accumulate,
         solve,
         grown: peak.saturating_sub(before),
@@ -438,8 +438,8 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
                 one()?;
             }
         }
-        let of = |get: &dyn Fn(&FitReport) -> f64| median(&given.iter().map(get).collect::<Vec<_>>());
-        let given_median = FitReport {
+        let of = |get: &dyn Fn(&FitFigures) -> f64| median(&given.iter().map(get).collect::<Vec<_>>());
+        let given_median = FitFigures {
             accumulate: of(&|result| result.accumulate),
             solve: of(&|result| result.solve),
             grown: of(&|result| result.grown as f64) as u64,
@@ -499,7 +499,7 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
 }
 
 /// Prints the result of a fit by steermap.
-fn line(name: &str, result: &FitReport) {
+fn line(name: &str, result: &FitFigures) {
     println!(
         "  {name:<20} {:>6.2}  ({:.2} + {:.2})    {}   lambda {:.2e}, R2 {:.4}",
         result.seconds(),
@@ -528,7 +528,7 @@ fn write_streams(folder: &Path, sizes: Sizes) -> Result<()> {
 }
 
 /// One fit by steermap in a separate process; lambda is chosen if none is given.
-fn ours(folder: &Path, sizes: Sizes, precision: &str, lambda: Option<f64>) -> Result<FitReport> {
+fn ours(folder: &Path, sizes: Sizes, precision: &str, lambda: Option<f64>) -> Result<FitFigures> {
     let lambda = lambda.map(|lambda| format!("--lambda={lambda:e}"));
     let output = Command::new(std::env::current_exe()?)
         .args(["worker".as_ref(), folder.as_os_str(), precision.as_ref()])
