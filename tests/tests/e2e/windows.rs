@@ -35,7 +35,7 @@ struct Windows {
 /// A request: the prompt is the first `start` tokens of the text and the first `given` tokens of their continuation,
 /// and the answer is `count` more tokens.
 #[derive(Clone, Copy, Debug)]
-struct ContinuationRequest {
+struct WindowRequest {
     start: usize,
     given: usize,
     count: usize,
@@ -57,27 +57,27 @@ impl Windows {
     }
 
     /// A beginning of the text, with its whole continuation as the answer.
-    fn whole(&self, start: usize) -> ContinuationRequest {
-        ContinuationRequest {
+    fn whole(&self, start: usize) -> WindowRequest {
+        WindowRequest {
             start,
             given: 0,
             count: self.generated,
         }
     }
 
-    fn prompt(&self, ask: ContinuationRequest) -> Vec<u32> {
+    fn prompt(&self, ask: WindowRequest) -> Vec<u32> {
         let continuation = self.reference.tokens(&format!("gen.{}.tokens", ask.start));
         [&self.text[..ask.start], &continuation[..ask.given]].concat()
     }
 
-    fn answer(&self, ask: ContinuationRequest) -> String {
+    fn answer(&self, ask: WindowRequest) -> String {
         let continuation = self.reference.tokens(&format!("gen.{}.tokens", ask.start));
         let text = string(&continuation[ask.given..ask.given + ask.count]);
         // The engine trims its answers.
         text.trim_start().to_string()
     }
 
-    fn check(&self, ask: ContinuationRequest, (text, steps): &(String, Vec<Vec<f32>>)) {
+    fn check(&self, ask: WindowRequest, (text, steps): &(String, Vec<Vec<f32>>)) {
         let what = format!("{} {ask:?}", self.model);
         let logits = self.reference.rows(&format!("gen.{}.logits", ask.start));
         let expected = &logits[ask.given..ask.given + ask.count];
@@ -86,8 +86,8 @@ impl Windows {
     }
 
     /// Prompts that extend, shorten and repeat earlier ones, on both sides of the window and across it.
-    fn asks(&self) -> Vec<ContinuationRequest> {
-        let ask = |start, given, count| ContinuationRequest { start, given, count };
+    fn asks(&self) -> Vec<WindowRequest> {
+        let ask = |start, given, count| WindowRequest { start, given, count };
         let starts = || self.starts.iter().copied();
         let mut asks = Vec::new();
         // Each prompt continues the cached one before; after one generated token only the prompt is cached.
@@ -205,7 +205,7 @@ async fn in_batches(model: &'static str) {
     let mut groups = vec![windows.starts.iter().map(|&start| windows.whole(start)).collect()];
     for &length in &windows.starts {
         let begun = windows.starts.iter().filter(|&&start| start <= length);
-        let ask = |&start: &usize| ContinuationRequest {
+        let ask = |&start: &usize| WindowRequest {
             start,
             given: length - start,
             count: (windows.generated + start).saturating_sub(length),
@@ -272,7 +272,7 @@ fn through_the_server(model: &'static str) {
          [[models]]\nkind = \"{kind}\"\nmodel_id = \"{folder}\"\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n"
     );
     let server = Server::start(dir.path(), &config).unwrap();
-    let check = |ask: ContinuationRequest| {
+    let check = |ask: WindowRequest| {
         let prompt = string(&windows.prompt(ask));
         let text = server.complete(&folder, &prompt, ask.count).unwrap();
         assert_eq!(text, windows.answer(ask), "{model} {ask:?}");
