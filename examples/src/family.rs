@@ -120,8 +120,17 @@ pub async fn fit(
 ///
 /// If the file cannot be written.
 pub fn write_corpus(path: &Path, count: usize, seed: u64) -> Result<()> {
-    let lines: Vec<String> = (0..count as u64)
-        .map(|index| serde_json::json!({"text": Story::generate(seed, index).text()}).to_string() + "\n")
-        .collect();
-    Ok(std::fs::write(path, lines.concat())?)
+    write_documents(path, (0..count as u64).map(|index| Story::generate(seed, index).text()))
+}
+
+/// Writes documents to `path` as JSON lines.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_documents(path: &Path, texts: impl IntoIterator<Item = String>) -> Result<()> {
+    let lines = texts
+        .into_iter()
+        .map(|text| serde_json::json!({"text": text}).to_string() + "\n");
+    std::fs::write(path, lines.collect::<String>()).with_context(|| path.display().to_string())
 }

@@ -303,6 +303,11 @@ fn keep(mut output: impl BufRead + Send + 'static, log: Arc<Log>) -> JoinHandle<
     })
 }
 
+/// The data of the events of a streamed answer.
+pub fn event_data(stream: &str) -> impl Iterator<Item = &str> {
+    stream.lines().filter_map(|line| line.strip_prefix("data: "))
+}
+
 /// An HTTP client for which an error status is an answer, not an error.
 pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).build().into()

@@ -1,4 +1,4 @@
-//! Output of programs: texts in columns on a terminal, and a server's playground.
+//! Output of programs: texts in columns on a terminal, a server's playground, and names in generated pages.
 
 use std::io::IsTerminal;
 
@@ -6,8 +6,18 @@ use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+use steermap_report::result::Outcome;
 
 use crate::server::Server;
+
+/// The name of an outcome in the generated pages.
+pub fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Carried => "carried",
+        Outcome::NotCarried => "not carried",
+        Outcome::SaysNothing => "says nothing",
+    }
+}
 
 /// Whether standard input and output are a terminal, so that a person can respond.
 pub fn is_watched() -> bool {

@@ -220,8 +220,7 @@ pub fn write_task(folder: &Path, name: &str, more: &str) {
 
 /// Writes documents as JSON lines.
 pub fn write_text(path: &Path, documents: &[String]) {
-    let line = |text: &String| serde_json::json!({"text": text}).to_string() + "\n";
-    std::fs::write(path, documents.iter().map(line).collect::<String>()).expect("the folder can be written");
+    family::write_documents(path, documents.iter().cloned()).expect("the folder can be written");
 }
 
 /// `mapper eval` of `folder/tasks` and `folder/text.jsonl` into `folder/report`, in float32 on the CPU, run from `folder`.

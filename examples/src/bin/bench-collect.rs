@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use mistralrs::ModelDType;
 use steermap_examples::exit_code;
+use steermap_examples::family::write_documents;
 use steermap_examples::stories::Story;
 use steermap_examples::worker_process::WorkerProcess;
 use steermap_fit::stats::Precision;
@@ -71,17 +72,15 @@ async fn run(args: Args) -> Result<()> {
         Some(path) => {
             let lines = Corpus::open(std::slice::from_ref(path), &TextOptions::default())?;
             let documents = lines.documents().take(args.documents);
-            let text: Result<String> = documents
-                .map(|document| Ok(serde_json::json!({"text": document?.text}).to_string() + "\n"))
-                .collect();
-            std::fs::write(&corpus, text?)?;
+            let texts: Result<Vec<String>> = documents.map(|document| Ok(document?.text)).collect();
+            write_documents(&corpus, texts?)?;
         }
         None => {
             let document = |document: usize| {
                 let stories = (0..STORIES).map(|i| Story::generate(7, (document * STORIES + i) as u64).text());
-                serde_json::json!({"text": stories.collect::<Vec<_>>().join("\n")}).to_string() + "\n"
+                stories.collect::<Vec<_>>().join("\n")
             };
-            std::fs::write(&corpus, (0..args.documents).map(document).collect::<String>())?;
+            write_documents(&corpus, (0..args.documents).map(document))?;
         }
     }
     let source = |model: &str| ModelSource {

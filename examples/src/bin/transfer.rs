@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use steermap_examples::exit_code;
 use steermap_examples::family;
+use steermap_examples::show::outcome_name;
 use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::eval::{Alphas, Draws, EvalJob, SteeredLayers, TextDraws};
 use steermap_mapper::layer_pairs::PairSelection;
@@ -20,7 +21,7 @@ use steermap_mapper::tasks::Form;
 use steermap_mapper::vector::Method;
 use steermap_maps::OffsetRule;
 use steermap_maps::map::spell_source_layers;
-use steermap_report::result::{Estimate, Evaluation, Outcome, Spread, TaskResult};
+use steermap_report::result::{Estimate, Evaluation, Spread, TaskResult};
 
 #[derive(Parser)]
 #[command(about = "Evaluate the maps between all ordered pairs of the embedded models, and write the table")]
@@ -188,11 +189,7 @@ fn row(evaluation: &Evaluation, task: &TaskResult) -> String {
         let p = control.p_adjusted.unwrap_or(control.p_value);
         format!("{low:+.2} to {high:+.2}, p {p:.3}")
     });
-    let outcome = match task.verdict.outcome {
-        Outcome::Carried => "carried",
-        Outcome::NotCarried => "not carried",
-        Outcome::SaysNothing => "says nothing",
-    };
+    let outcome = outcome_name(task.verdict.outcome);
     format!(
         "| {} | {outcome} | {} | {} -> {} | {r2} | {:.3} | {} | {random} | {} | {:.3} ± {:.3} | {} | {} |",
         task.name,

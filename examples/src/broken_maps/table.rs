@@ -6,6 +6,7 @@ use steermap_report::result::{
 };
 
 use super::Variant;
+use crate::show::outcome_name;
 
 /// Beginning of the verdict on a map that does not predict the documents held out from its fit.
 const BROKEN: &str = "This map is broken";
@@ -127,14 +128,6 @@ fn wrong(variant: Variant, held_out: bool, verdict: &Verdict) -> Option<String> 
             outcome_name(expected)
         )
     })
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Carried => "carried",
-        Outcome::NotCarried => "not carried",
-        Outcome::SaysNothing => "says nothing",
-    }
 }
 
 /// Mean R², stated and measured, of the pairs used by vectors at the layers that count.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use steermap_examples::memory::resident;
-use steermap_examples::server::{Server, agent};
+use steermap_examples::server::{Server, agent, event_data};
 use steermap_examples::traffic::served::{Served, Settings};
 use steermap_tests::{fixture, project};
 use tempfile::TempDir;
@@ -170,7 +170,7 @@ fn stop_strings_are_found_in_invalid_utf8() {
 
 /// The text of a streamed completion, which must be complete.
 fn streamed(events: &str) -> String {
-    let data: Vec<&str> = events.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    let data: Vec<&str> = event_data(events).collect();
     assert_eq!(data.last(), Some(&"[DONE]"), "{events}");
     let chunks: Vec<Value> = data[..data.len() - 1]
         .iter()
@@ -213,7 +213,7 @@ fn several_choices_stream_to_their_end() {
         });
         let (status, events) = tested.ask(body);
         assert_eq!(status, 200, "{events}");
-        let data: Vec<&str> = events.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        let data: Vec<&str> = event_data(&events).collect();
         assert_eq!(data.last(), Some(&"[DONE]"), "{events}");
         let mut ended: Vec<u64> = Vec::new();
         for chunk in &data[..data.len() - 1] {

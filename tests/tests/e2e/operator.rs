@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mistralrs::{ModelBuilder, ModelDType};
 use serde_json::{Value, json};
-use steermap_examples::server::{Server, serve_config};
+use steermap_examples::server::{Server, event_data, serve_config};
 use steermap_examples::traffic::served::{Served, Settings};
 use steermap_plugin::serve::unwell;
 use steermap_tests::run::{error_of, run};
@@ -114,7 +114,7 @@ fn streams_end_with_an_event_when_time_is_up() {
     tested.server.signal("TERM");
     let mut rest = String::new();
     events.read_to_string(&mut rest).unwrap();
-    let last: Vec<&str> = rest.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    let last: Vec<&str> = event_data(&rest).collect();
     let [.., error, done] = last.as_slice() else {
         panic!("{rest}");
     };

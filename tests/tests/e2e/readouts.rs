@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use half::f16;
 use mistralrs::ModelDType;
 use serde_json::{Value, json};
+use steermap_examples::server::event_data;
 use steermap_examples::traffic::client::{Client, merged};
 use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
@@ -142,8 +143,7 @@ fn events(tested: &TestServer, route: &str, body: &Value) -> Vec<Value> {
         .post(route, &merged(body, &json!({"stream": true})))
         .unwrap();
     assert_eq!(reply.status, 200, "{}", reply.body);
-    let lines = reply.body.lines().filter_map(|line| line.strip_prefix("data: "));
-    lines
+    event_data(&reply.body)
         .filter(|data| *data != "[DONE]")
         .map(|data| serde_json::from_str(data).unwrap())
         .collect()

@@ -1,7 +1,7 @@
 //! The server over HTTP.
 
 use serde_json::{Value, json};
-use steermap_examples::server::Server;
+use steermap_examples::server::{Server, event_data};
 use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::pairs::{Message, Text};
 use steermap_mapper::session::{ModelSource, Session};
@@ -85,9 +85,8 @@ async fn the_default_spec_steers_every_request_of_its_model_and_of_no_other() {
     let whole: Value = serde_json::from_str(&whole).unwrap();
     let (status, stream) = server.post("/v1/chat/completions", &chat(true)).unwrap();
     assert_eq!(status, 200);
-    let streamed: String = stream
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
+    let streamed: String = event_data(&stream)
+        .filter_map(|data| serde_json::from_str::<Value>(data).ok())
         .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_string))
         .collect();
     assert_eq!(whole["choices"][0]["message"]["content"].as_str().unwrap(), streamed);
