@@ -1,15 +1,15 @@
-// Opens reports of `mapper eval` in headless Chromium and checks what only a browser can tell: no message on the console, no
-// request to the network, every figure there with a size and readable text, no sideways scrolling of the page, readable
-// contrast; at desktop and phone width, light and dark.
+// Opens reports of `mapper eval` in headless Chromium and checks what only a browser can show: no message on the
+// console, no request to the network, every figure present with a size and readable text, no horizontal scrolling of
+// the page, readable contrast; at desktop and phone width, light and dark.
 //
 //     STEERMAP_CHROME=/path/to/chromium node tests/report_in_chromium.mjs [--screenshots FOLDER] REPORT.html...
 //
-// STEERMAP_CHROME names the binary (Chromium, Chrome or chrome-headless-shell); without it the usual names are tried. Needs
-// Node 20 or later and no package: it speaks the DevTools protocol over a pipe. Sample reports to look at are written by
+// STEERMAP_CHROME names the binary (Chromium, Chrome or chrome-headless-shell); without it the usual names are tried.
+// Needs Node 20 or later and no package: it speaks the DevTools protocol over a pipe. Sample reports are written by
 //
 //     STEERMAP_SAMPLES=FOLDER cargo test -p steermap-report write_samples -- --ignored
 //
-// Prints a line a view, and what is wrong with it; exits with 1 if anything is.
+// Prints a line per view with its errors; exits with 1 if there are any.
 
 import { spawn } from "node:child_process";
 import { accessSync, constants, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -43,7 +43,7 @@ function findChrome() {
         accessSync(join(folder, name), constants.X_OK);
         return join(folder, name);
       } catch {
-        // Not here: on to the next.
+        // Not found; try the next.
       }
     }
   }
@@ -65,7 +65,7 @@ class Browser {
       "--disable-background-networking",
       "--hide-scrollbars",
     ];
-    // Chromium's sandbox doesn't run as root.
+    // Chromium's sandbox does not run as root.
     if (process.getuid?.() === 0) flags.push("--no-sandbox", "--no-zygote");
     this.child = spawn(binary, flags, { stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"] });
     this.waiting = new Map();
@@ -168,7 +168,7 @@ function inspect(leastLetters) {
     }
   }
 
-  // Contrast of texts outside figures (WCAG 2 AA; large text isn't told apart).
+  // Contrast of texts outside figures (WCAG 2 AA, without the exception for large text).
   const parse = (colour) => colour.match(/[\d.]+/g).map(Number);
   const luminance = (colour) => {
     const [r, g, b] = colour.slice(0, 3).map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));

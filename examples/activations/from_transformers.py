@@ -20,13 +20,13 @@ name, corpus, out, fingerprint = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(name)
 model = AutoModelForCausalLM.from_pretrained(name, torch_dtype=torch.float32)
 count, width = model.config.num_hidden_layers, model.config.hidden_size
-# transformers hands out the last block's stream behind the final norm alone, so that layer is left out.
+# transformers provides the last block's stream only after the final norm, so that layer is left out.
 layers = list(range(count - 1))
 
 documents, starts, offsets, tokens, ends, states = [], [], [0], [], [], {layer: [] for layer in layers}
 for line in open(corpus, encoding="utf-8"):
     text = json.loads(line)["text"]
-    # A window has no white space at its ends, and begins behind what was there.
+    # A window has no white space at its ends, so its position is searched after the previous one.
     start = len(text[: len(text) - len(text.lstrip())].encode())
     # Offsets count characters; ends count bytes of the document in UTF-8.
     encoded, body = tokenizer(text.strip(), return_offsets_mapping=True, return_tensors="pt"), text.strip()

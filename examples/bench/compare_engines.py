@@ -1,4 +1,4 @@
-"""The engines that peers.py compares, each behind the same methods.
+"""The engines that peers.py compares, with the same methods.
 
 `steer(on)` switches the vector on or off, `prepare(sequences, longest, tokens)` makes ready what need not be measured,
 `generate(prompts, tokens)` answers all prompts at once, greedily, and `close()` ends it. Prompts are lists of token ids; so
@@ -72,7 +72,7 @@ class Transformers:
 
 
 class LlamaServer:
-    """llama.cpp's HTTP server. A control vector is a matter of its command line, so there are two: without and with it."""
+    """llama.cpp's HTTP server. Its command line sets the control vector, so there are two servers: without and with it."""
 
     def __init__(self, name, binary, model, work, cache="f16"):
         self.name, self.binary, self.model, self.vector = name, binary, model, work / "control-vector.gguf"
@@ -86,8 +86,8 @@ class LlamaServer:
     def start(self, sequences, longest, tokens, steered):
         port = free_port()
         context = (longest + tokens + 63) // 64 * 64
-        # llama.cpp's cache is in float16 by default; in float32 it is half as fast at 8 sequences. Every sequence has a place of
-        # its own.
+        # llama.cpp's cache is in float16 by default; in float32 it is half as fast at 8 sequences. Every sequence has
+        # its own slot.
         command = [self.binary, "--model", self.model, "--host", "127.0.0.1", "--port", port, "--parallel", sequences,
                    "--ctx-size", sequences * context, "--batch-size", 2048, "--ubatch-size", 2048,
                    "--threads", THREADS, "--threads-batch", THREADS, "--cache-ram", 0, "--no-cache-prompt",
@@ -122,7 +122,7 @@ class LlamaServer:
 
 
 class OurServer:
-    """`mistralrs-steered` over HTTP, asked as llama.cpp's server is, the vector named in each request.
+    """`mistralrs-steered` over HTTP, with the same requests as llama.cpp's server plus the vector's name.
 
     It takes prompts as text, so those are of as many words as the others' have tokens, each word one token.
     """

@@ -29,7 +29,7 @@ def batches(texts):
         yield ids, torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in part])
 
 
-# The blocks of a causal model: loaded by themselves, some families' weights are not found.
+# The blocks of a causal model, since some families' weights are not found when the blocks are loaded alone.
 models = [transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().model for folder in (source, target)]
 with open(path) as file:
     work = [(model, list(batches(texts))) for model, texts in zip(models, json.load(file))]

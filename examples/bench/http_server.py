@@ -1,4 +1,4 @@
-"""A server as a child process, asked over HTTP: llama.cpp's, or ours."""
+"""A server as a child process, used over HTTP: llama.cpp's, or ours."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ def free_port():
 
 
 class HttpServer:
-    """Started with a command that listens on `port`; ready once GET /health is answered with 200; ended by `close`."""
+    """A process started by a command that listens on `port`; ready once GET /health returns 200; ended by `close`."""
 
     def __init__(self, command, port, patience=120):
         self.port = port
@@ -48,14 +48,14 @@ class HttpServer:
             connection.close()
 
     def post(self, path, body):
-        """The JSON that POST is answered with."""
+        """The JSON answer to a POST."""
         status, text = self.request("POST", path, body)
         if status != 200:
             raise RuntimeError(f"{path} was answered with {status}: {text}\n{self.log_end()}")
         return json.loads(text)
 
     def post_at_once(self, path, bodies):
-        """The answers to all bodies, each sent on a connection of its own at the same time."""
+        """The answers to all bodies, sent concurrently on separate connections."""
         with ThreadPoolExecutor(len(bodies)) as threads:
             return list(threads.map(lambda body: self.post(path, body), bodies))
 

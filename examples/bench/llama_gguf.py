@@ -1,10 +1,10 @@
-"""What llama.cpp reads: control vectors. Needs the package gguf."""
+"""Control vectors for llama.cpp. Needs the package gguf."""
 
 import numpy
 
 
 def write_control_vector(path, architecture, directions):
-    """Writes a control vector as repeng does it. `directions`: float32, [hidden], by layer, 1 at least."""
+    """Writes a control vector as repeng does it. `directions`: float32, [hidden], by layer, from 1 on."""
     import gguf
 
     writer = gguf.GGUFWriter(str(path), "controlvector")

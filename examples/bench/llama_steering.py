@@ -1,4 +1,4 @@
-"""Whether llama.cpp, given what `mapper convert` writes, steers as transformers does with the same vectors added by hooks.
+"""Checks that llama.cpp, with files by `mapper convert`, steers as transformers does with the same vectors added by hooks.
 
 Usage:
     llama_steering.py --llama-server PATH --gguf FILE [--model models/smollm2-135m] [--steermap target/release]
@@ -77,7 +77,8 @@ class Transformers:
         def last(text):
             with torch.inference_mode():
                 out = self.body(torch.tensor([self.tokenizer.encode(text)]), output_hidden_states=True)
-            # The last of them is after the norm, so the last block gets the direction of the one before it.
+            # The last of the hidden states is after the norm, so the last block gets the direction of the one before
+            # it.
             states = [state[0, -1].numpy() for state in out.hidden_states[1:-1]]
             return numpy.stack([*states, states[-1]])
 
@@ -125,7 +126,7 @@ def cosines(found, expected):
 
 
 def compare(found, expected):
-    """Over prompts: what is reported of the changes in the states."""
+    """The reported figures of the changes in the states, over prompts."""
     both = [cosines(a, b) for a, b in zip(found, expected)]
     lengths = [float(numpy.linalg.norm(a) / numpy.linalg.norm(b)) for a, b in zip(found, expected)]
     return {"cosine_mean": float(numpy.mean([whole for _, whole in both])), "cosine_least": min(whole for _, whole in both),

@@ -1,4 +1,4 @@
-//! What all benchmark workers have in common: the model, and prompts that are the same in every process.
+//! Shared by all benchmark workers: the model, and prompts that are equal in every process.
 
 use mistralrs::{Model, ModelBuilder, ModelDType};
 

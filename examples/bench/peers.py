@@ -55,7 +55,7 @@ def prompt(seed, length):
 
 
 def asked(work, turn):
-    """The prompts of one round, and how many tokens each is answered with."""
+    """The prompts of one round, and the number of tokens of each answer."""
     if work == PREFILL:
         return [prompt(turn, 256)], 1
     count, _, mixed = WORK[work]
@@ -70,7 +70,7 @@ def measure(engines, work, rounds, most):
         if turn > rounds and unresolved(speeds) <= RESOLVED:
             break
         prompts, tokens = asked(work, turn)
-        # Another order each time, so that none always follows the same other.
+        # The order changes each time, so that none always follows the same other.
         for engine in engines[turn % len(engines):] + engines[: turn % len(engines)]:
             engine.steer(steered)
             engine.prepare(len(prompts), max(map(len, prompts)), tokens)
@@ -80,7 +80,7 @@ def measure(engines, work, rounds, most):
             made = sum(len(answer) if isinstance(answer, list) else answer for answer in answers)
             assert made > 0, (engine.name, answers)
             if turn > 0:
-                # An answer that ends early counts as long as it is.
+                # An answer that ends early counts with its actual length.
                 speeds[engine.name].append((sum(map(len, prompts)) if work == PREFILL else made) / seconds)
         print(".", end="", file=sys.stderr, flush=True)
     print(f" {work}", file=sys.stderr)
@@ -102,7 +102,7 @@ def interval(values):
 
 
 def unresolved(speeds):
-    """How far from 1 the 95% interval of ours against itself reaches."""
+    """The largest distance from 1 of the 95% interval of ours against itself."""
     low, high = interval(ratios(speeds[AGAIN], speeds[OURS]))
     return max(high - 1, 1 - low)
 
@@ -140,7 +140,7 @@ def processor():
 
 
 def table(report):
-    """What was measured, as Markdown."""
+    """The results, as Markdown."""
     lines = ["| work | ours, tokens/s | beside llama.cpp's server | beside transformers | rounds | ours against itself |",
              "| --- | --- | --- | --- | --- | --- |"]
     for row in report["rows"]:

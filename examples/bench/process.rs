@@ -1,11 +1,10 @@
-//! Worker processes and what is said of their times.
+//! Worker processes of a benchmark.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Result;
 use steermap_examples::worker_process::WorkerProcess;
-use steermap_mapper::statistics::quantiles;
 
 /// The processes of one launch: two of the published engine, and this program's own worker.
 pub struct Launch {
@@ -43,7 +42,7 @@ impl Launch {
     /// Seconds that `request` takes: the published engine, that engine again, then the patched one in each of `modes`.
     pub fn round<const N: usize>(&mut self, modes: &[&str], request: &str, turn: usize) -> Result<[f64; N]> {
         let mut seconds = [0.0; N];
-        // Another order each time, so that none always follows the same other.
+        // The order changes each time, so that none always follows the same other.
         for i in 0..N {
             let who = (turn + i) % N;
             seconds[who] = match who {
@@ -58,13 +57,8 @@ impl Launch {
     }
 }
 
-/// A worker that has nothing to say but its answers.
+/// Starts a worker without its standard error.
 fn quiet(mut command: Command) -> Result<WorkerProcess> {
     command.stderr(Stdio::null());
     WorkerProcess::start(command).map(|(worker, _)| worker)
-}
-
-/// First quartile, median and third quartile; NaN of nothing.
-pub fn quartiles(values: &[f64]) -> [f64; 3] {
-    quantiles(values, [0.25, 0.5, 0.75]).unwrap_or([f64::NAN; 3])
 }

@@ -1,4 +1,4 @@
-"""Greedy texts of quantised weights: what rounding the activations does to them.
+"""Greedy texts of quantised weights: the effect of rounding the activations on them.
 
 Usage:
     target/peers/python/bin/python examples/bench/quantized_texts.py [--formats q8_0 q4_k_m] [--prompts 20] [--tokens 24]

@@ -24,7 +24,7 @@ def read(name, width):
 
 
 def resident(field):
-    """VmRSS (now) or VmHWM (the peak) in bytes; 0 where the system doesn't tell (Linux does). Not getrusage's peak, which
+    """VmRSS (now) or VmHWM (the peak) in bytes; 0 if the system does not report it (Linux does). Not getrusage's peak, which
     starts at that of the process that started this one."""
     try:
         with open("/proc/self/status") as status:

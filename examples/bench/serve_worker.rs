@@ -1,7 +1,7 @@
-//! Answers many requests at once on demand: one line on stdin, one result a line on stdout.
+//! Answers many requests at once on demand: one command per line on stdin, one result per line on stdout.
 //!
 //! The same file is built against the patched engine (`bench-serve`) and against the published one (xtask/stock), so
-//! that the two differ in nothing but the engine and what [`Traffic`] does.
+//! that the two differ only in the engine and in [`Traffic`].
 
 use std::future::Future;
 use std::io::{BufRead, Write};
@@ -16,9 +16,9 @@ use mistralrs::{
 
 use crate::model::{number, prompt};
 
-/// Tokens of every prompt.
+/// Number of tokens of every prompt.
 const PROMPT: usize = 16;
-/// The special tokens of SmolLM2. None is generated, so that every answer has its length.
+/// The special tokens of SmolLM2. None is generated, so that every answer has its full length.
 const BANNED: [usize; 3] = [0, 1, 2];
 
 /// A request on its way to the engine.
@@ -26,13 +26,13 @@ pub type Sending<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// How requests are sent.
 pub trait Traffic {
-    /// From now on as `mode` says.
+    /// Sets the mode for the following requests.
     fn mode(&mut self, mode: &str);
 
-    /// Prepares `count` requests. Its time is measured too.
+    /// Prepares `count` requests; included in the measured time.
     fn begin(&mut self, count: usize);
 
-    /// Request number `index`; awaiting `send` hands it to the engine.
+    /// Sends request number `index`; awaiting `send` passes it to the engine.
     fn send<'a>(&'a self, index: usize, send: Sending<'a>) -> Sending<'a>;
 }
 
@@ -92,7 +92,7 @@ async fn together(model: &Model, traffic: &mut impl Traffic, count: usize, token
     start.elapsed().as_secs_f64()
 }
 
-/// Leaves the special tokens no chance.
+/// Excludes the special tokens from sampling.
 fn no_special_token() -> Arc<dyn CustomLogitsProcessor> {
     Arc::new(|logits: &Tensor, _: &[u32]| {
         let size = logits.elem_count();

@@ -1,7 +1,7 @@
-//! Runs prefill and decode on demand: one request a line on stdin, one result a line on stdout.
+//! Runs prefill and decode on demand: one request per line on stdin, one result per line on stdout.
 //!
 //! The same file is built against the patched engine (`bench-seam`) and against the published one (xtask/stock), so
-//! that the two differ in nothing but the engine.
+//! that the two differ only in the engine.
 
 use std::io::{BufRead, Write};
 use std::time::Instant;
@@ -11,7 +11,7 @@ use mistralrs::{Model, NormalRequest, Request, Response, SamplingParams};
 
 use crate::model::{number, prompt};
 
-/// Answers lines of `prefill TOKENS SEED` and `decode TOKENS SEED` with the seconds they took; any other line is given
+/// Answers lines of `prefill TOKENS SEED` and `decode TOKENS SEED` with the seconds they took; any other line is passed
 /// to `other`, and answered when that returns.
 pub async fn serve(model: &Model, mut other: impl FnMut(&str)) {
     println!("ready");

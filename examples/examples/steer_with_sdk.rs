@@ -32,7 +32,7 @@ async fn main() -> Result<()> {
         steering.request(None, Some(&happy.into()))?,
         steering.request(None, Some(&RequestSteering::off()))?,
     );
-    // Both at once, in one batch where they can be.
+    // Both at once, in one batch if possible.
     let (happy, plain) = tokio::try_join!(
         steered.scope(model.send_chat_request(messages())),
         unsteered.scope(model.send_chat_request(messages())),

@@ -7,7 +7,7 @@
 
 Made with Python 3, torch 2.8.0, tokenizers 0.23.3 and safetensors; seeded, but floating-point sums depend on the
 machine and the number of threads, so another machine's weights agree in quality, not bit by bit.
-A run goes on from WORK/NAME.checkpoint.pt if that is there. Each story is one row: BOS (tokenizer A only), text, EOS.
+A run continues from WORK/NAME.checkpoint.pt if that exists. Each story is one row: BOS (tokenizer A only), text, EOS.
 """
 
 import argparse, json, math, os, time
@@ -53,7 +53,7 @@ def train_tokenizers(args):
         vocab_size=VOCABULARY["a"], special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False))
     a.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", BOS)])
-    # B learns its merges first; the 256 byte tokens of the fallback are put in after the special tokens.
+    # B learns its merges first; the 256 byte tokens of the fallback are inserted after the special tokens.
     b = Tokenizer(models.BPE(unk_token=None))
     metaspace = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     b.pre_tokenizer = metaspace
@@ -147,7 +147,7 @@ class Llama(nn.Module):
         return F.linear(self.norm(x), self.embed_tokens.weight)
 
     def hugging_face(self):
-        """The weights by the names that Hugging Face gives them, in half precision."""
+        """The weights by their Hugging Face names, in half precision."""
         place = {**{n: "self_attn." for n in ("q_proj", "k_proj", "v_proj", "o_proj")},
                  **{n: "mlp." for n in ("gate_proj", "up_proj", "down_proj")}}
         out = {}
@@ -160,7 +160,7 @@ class Llama(nn.Module):
 
 
 def cooccurrence_embeddings(rows, vocabulary, width, rms, generator):
-    """Embeddings to start from: latent semantic analysis of the training text, in a random basis.
+    """Initial embeddings: latent semantic analysis of the training text, in a random basis.
 
     Tokens are described by the tokens they share stories with, and by those right before and right after them
     (pointwise mutual information); the description is reduced to `width` dimensions. So words that are told together
@@ -191,7 +191,7 @@ def cooccurrence_embeddings(rows, vocabulary, width, rms, generator):
 
 
 def newton_schulz(g):
-    """The nearest (semi-)orthogonal matrices, roughly: the step of the Muon optimizer."""
+    """Approximately nearest (semi-)orthogonal matrices: the step of the Muon optimizer."""
     x = g / (g.norm(dim=(1, 2), keepdim=True) + 1e-7)
     wide = x.shape[1] <= x.shape[2]
     x = x if wide else x.mT
@@ -225,7 +225,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def batches(rows, size, generator):
-    """Batches of stories of about the same length, in random order, for ever."""
+    """Batches of stories of about the same length, in random order, endlessly."""
     while True:
         order = torch.randperm(len(rows), generator=generator).tolist()
         chunk = size * 50

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes down what Hugging Face transformers generates from a prepared model folder.
+"""Writes what Hugging Face transformers generates from a prepared model folder.
 
     python make_expected.py MODEL_DIR OUT.json
 
@@ -24,20 +24,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MAX_NEW_TOKENS = 40
 
-# Two engines never round alike. Where the two best tokens are nearly tied, another one may rightly
-# pick the other, so a prompt that leads to such a place is no test. Differences between engines in
-# float32 are about 1e-4 in the logits.
+# Two engines round differently. If the two best tokens are nearly tied, another engine may correctly pick the other
+# one, so prompts that lead to a tie are not used. Differences between engines in float32 are about 1e-4 in the logits.
 MIN_GAP = 0.02
 
-# What each model is asked. "completions" are plain text, without the chat template; "chats" are one
-# user turn each, through the chat template, for a model that has one.
+# The prompts of each model. "completions" are plain text, without the chat template; "chats" are one user turn each,
+# through the chat template, for a model that has one.
 PROMPTS = {
     "smollm2-135m": {
         "completions": [
             "The sun rises in the",
             "def add(a, b):\n    return",
         ],
-        # The first two end by themselves.
+        # The first two answers end by themselves.
         "chats": [
             "What is the capital of France?",
             "Explain what a computer is in one sentence.",
@@ -45,7 +44,7 @@ PROMPTS = {
             "List the days of the week.",
         ],
     },
-    # The base model: it was not taught to answer, and has no chat template.
+    # The base model: it is not trained on chats, and has no chat template.
     "gemma3-270m": {
         "completions": [
             "The sun rises in the east and",
@@ -53,15 +52,15 @@ PROMPTS = {
             "The three primary colours are",
             "My favourite food is",
             "def add(a, b):\n    return",
-            # Longer than the window of 512 tokens that most of its blocks see.
+            # Longer than the window of 512 tokens of most of its blocks.
             "".join(f"{number}, " for number in range(1, 161)).rstrip(),
         ],
         "chats": [],
     },
 }
 
-# Text on which tokenizers go wrong: runs of digits, spaces at the start, at the end and in between,
-# line breaks, contractions, letters outside ASCII, emoji of several code points, control tokens.
+# Text that is difficult for tokenizers: runs of digits, spaces at the start, at the end and in between, line breaks,
+# contractions, letters outside ASCII, emoji of several code points, control tokens.
 TRICKY_TEXTS = [
     "12345 apples cost $67.89, or 3\u00bd per 10\u00b2 m\u00b2",
     "  two leading spaces, a tab\there, trailing spaces   ",
@@ -74,8 +73,8 @@ TRICKY_TEXTS = [
     "",
 ]
 
-# The same for single models: their control tokens, what they know as whole tokens (runs of spaces,
-# tabs and line breaks, HTML) beyond its longest, and characters that they spell in bytes.
+# The same for single models: their control tokens, runs longer than their longest special tokens (runs of spaces, tabs
+# and line breaks, HTML), and characters that they spell in bytes.
 TRICKY_TEXTS_OF = {
     "smollm2-135m": [],
     "gemma3-270m": [
@@ -89,7 +88,7 @@ TRICKY_TEXTS_OF = {
 
 
 def generate(model, prompt_ids):
-    """Returns the greedily generated ids and the smallest lead of the best logit on the way."""
+    """Returns the greedily generated ids and the smallest lead of the best logit over all steps."""
     result = model.generate(
         torch.tensor([prompt_ids]),
         attention_mask=torch.ones(1, len(prompt_ids), dtype=torch.long),
@@ -106,7 +105,7 @@ def generate(model, prompt_ids):
 
 
 def make_case(model, tokenizer, kind, prompt):
-    """Generates from one prompt and describes what came out."""
+    """Generates from one prompt and describes the result."""
     if kind == "chat":
         messages = [{"role": "user", "content": prompt}]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
@@ -119,7 +118,7 @@ def make_case(model, tokenizer, kind, prompt):
     return {
         "kind": kind,
         "prompt": prompt,
-        # What the model reads: the prompt, for a chat inside its template.
+        # The model's input: the prompt, for a chat inside its template.
         "prompt_text": text,
         "prompt_ids": prompt_ids,
         # Ends with the end-of-sequence token if the model stopped by itself.
@@ -131,9 +130,9 @@ def make_case(model, tokenizer, kind, prompt):
 
 
 def make_tokenizer_case(tokenizer, text):
-    """Tokenises one text and makes sure that the tokens spell it."""
+    """Tokenises one text and checks that the tokens decode to it."""
     ids = tokenizer(text).input_ids
-    # Some tokenizers put a token before every text.
+    # Some tokenizers insert a token before every text.
     first = tokenizer("").input_ids
     if ids[: len(first)] != first:
         raise SystemExit(f"{text!r} does not begin with the tokens {first}, as the empty text does")
@@ -164,7 +163,7 @@ def main():
         # Other weights or another tokenizer would give other text.
         "sha256": {name: hashes[name] for name in ("model.safetensors", "tokenizer.json")},
         "made_with": {
-            # Names only: where the folders lie on the machine at hand matters to nobody.
+            # Names only, without the paths of this machine.
             "command": f"python make_expected.py {args.model_dir.name} {args.out.name}",
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -181,7 +180,7 @@ def main():
         "tokenizer_cases": [make_tokenizer_case(tokenizer, text) for text in texts],
     }
     text = json.dumps(expected, indent=1, ensure_ascii=True)
-    # A list of ids goes on one line. (Inside a JSON string no line break follows a bracket.)
+    # Each list of ids is on one line. (Inside a JSON string no line break follows a bracket.)
     text = re.sub(r"\[\n([\d,\s]+)\n\s*\]", lambda ids: f"[{' '.join(ids[1].split())}]", text)
     args.out.write_text(text + "\n", encoding="utf-8")
     for case in cases:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A map from many machines: `bash slurm.sh` submits an array of 16 shards and a job that merges them once all have ended.
-# SOURCE, TARGET: model folders or ids. CORPUS: files of text. WORK: a folder that all nodes see.
+# A map from many machines: `bash slurm.sh` submits an array of 16 shards and a job that merges them when all have ended.
+# SOURCE, TARGET: model folders or ids. CORPUS: files of text. WORK: a folder shared by all nodes.
 set -euo pipefail
 
 : "${SOURCE:?}" "${TARGET:?}" "${CORPUS:?}" "${WORK:?}"
@@ -12,7 +12,7 @@ export SOURCE TARGET CORPUS WORK SHARDS PAIRS MAPPER
 case "${1:-submit}" in
 submit)
     mkdir -p "$WORK"
-    # --mem: both models, and what `mapper stats --plan` prints. --requeue: a preempted shard is started again by Slurm and goes on from its checkpoint.
+    # --mem: both models, plus the memory printed by `mapper stats --plan`. --requeue: Slurm starts a preempted shard again, and it continues from its checkpoint.
     array=$(sbatch --parsable --requeue --array="0-$((SHARDS - 1))" --gres=gpu:1 --cpus-per-task=8 --mem=64G \
         --time=04:00:00 --output="$WORK/%x-%a.log" --job-name=stats "$0" shard)
     sbatch --dependency="afterok:$array" --cpus-per-task=8 --mem=64G --time=01:00:00 \

@@ -1,4 +1,4 @@
-//! The embedded models and their concepts: where they are.
+//! Paths of the embedded models and their concepts.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -21,13 +21,13 @@ use steermap_maps::MapFile;
 
 use crate::stories::{Cut, Story};
 
-/// Folder of the family, seen from the top of the checkout.
+/// Folder of the family, relative to the top of the checkout.
 pub const FOLDER: &str = "examples/family";
 
 /// The models that share a tokenizer, by size.
 pub const SIZES: [&str; 3] = ["stories-260k", "stories-800k", "stories-3m"];
 
-/// The model with a tokenizer of its own.
+/// The model with a different tokenizer.
 pub const OTHER_TOKENIZER: &str = "stories-400k-b";
 
 /// The concepts.
@@ -50,17 +50,17 @@ pub fn tasks() -> PathBuf {
     Path::new(FOLDER).join("concepts")
 }
 
-/// Pairs of a concept: what its vector is found from.
+/// Pairs of a concept, from which its vector is found.
 pub fn pairs(concept: &str) -> PathBuf {
     Path::new(FOLDER).join(format!("concepts/{concept}.pairs.jsonl"))
 }
 
-/// Items of a concept: what its vector's effect is measured on.
+/// Items of a concept, on which its vector's effect is measured.
 pub fn items(concept: &str) -> PathBuf {
     Path::new(FOLDER).join(format!("concepts/{concept}.items.jsonl"))
 }
 
-/// How the family's models run: in float32, on the CPU.
+/// A model of the family as it is loaded: in float32, on the CPU.
 pub fn source(name: &str) -> ModelSource {
     ModelSource {
         dtype: ModelDType::F32,
@@ -70,12 +70,12 @@ pub fn source(name: &str) -> ModelSource {
     }
 }
 
-/// Fits the map from one of these models to another on `corpus`, as `mapper fit` does, and writes it to `out`. `command` is what its
-/// provenance says.
+/// Fits the map from one of these models to another on `corpus`, as `mapper fit` does, and writes it to `out`.
+/// `command` is the command in its provenance.
 ///
 /// # Errors
 ///
-/// What keeps the corpus from being read, the models from running or the map from being written.
+/// If the corpus cannot be read, a model cannot run, or the map cannot be written.
 pub async fn fit(
     corpus: &Path,
     (source_model, target_model): (&str, &str),
@@ -118,10 +118,19 @@ pub async fn fit(
 ///
 /// # Errors
 ///
-/// What the operating system says.
+/// If the file cannot be written.
 pub fn write_corpus(path: &Path, count: usize, seed: u64) -> Result<()> {
-    let lines: Vec<String> = (0..count as u64)
-        .map(|index| serde_json::json!({"text": Story::generate(seed, index).text()}).to_string() + "\n")
-        .collect();
-    Ok(std::fs::write(path, lines.concat())?)
+    write_documents(path, (0..count as u64).map(|index| Story::generate(seed, index).text()))
+}
+
+/// Writes documents to `path` as JSON lines.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_documents(path: &Path, texts: impl IntoIterator<Item = String>) -> Result<()> {
+    let lines = texts
+        .into_iter()
+        .map(|text| serde_json::json!({"text": text}).to_string() + "\n");
+    std::fs::write(path, lines.collect::<String>()).with_context(|| path.display().to_string())
 }

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 pub mod autoencoder;
 pub mod broken_maps;
 pub mod family;
+pub mod figures;
+pub mod memory;
 pub mod random_files;
 pub mod real_models;
 pub mod server;
@@ -16,7 +18,7 @@ pub mod stories;
 pub mod traffic;
 pub mod worker_process;
 
-/// How a program ends: an error is printed with its causes.
+/// The exit code of a program. An error is printed with its causes.
 pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! Vectors and maps of random numbers: for benchmarks, whose costs don't depend on what they do, and to compare with.
+//! Vectors and maps of random numbers, for benchmarks, whose costs do not depend on the values, and for comparisons.
 
 use anyhow::Result;
 use nalgebra::{DMatrix, DVector};
@@ -15,7 +15,7 @@ use steermap_maps::{
 ///
 /// # Errors
 ///
-/// Layers that the model doesn't have.
+/// If the model lacks one of the layers.
 pub fn vector(model: &ModelInfo, layers: impl Iterator<Item = usize>, rng: &mut ChaCha8Rng) -> Result<VectorFile> {
     let header = VectorHeader {
         concept: "random".into(),
@@ -36,11 +36,11 @@ pub fn vector(model: &ModelInfo, layers: impl Iterator<Item = usize>, rng: &mut 
     Ok(VectorFile::new(header, layers.collect())?)
 }
 
-/// A vector file as `vector` is, with a random direction at each layer.
+/// A copy of `vector` with a random direction at each layer.
 ///
 /// # Errors
 ///
-/// None for a vector file that is right.
+/// None if `vector` is valid.
 pub fn like(vector: &VectorFile, seed: u64) -> Result<VectorFile> {
     let mut header = vector.header().clone();
     header.concept = "nothing: a random direction".to_string();
@@ -55,12 +55,12 @@ pub fn like(vector: &VectorFile, seed: u64) -> Result<VectorFile> {
     Ok(VectorFile::new(header, layers.collect())?)
 }
 
-/// A map from `source` to `target` whose weights are random numbers up to `largest`. `pairs` are a layer of the source and
-/// one of the target; `target_mean_norm` is what the map says of the latter.
+/// A map from `source` to `target` whose weights are random numbers up to `largest`. `pairs` are layers of the source
+/// and of the target; `target_mean_norm` is the stated mean norm at the latter.
 ///
 /// # Errors
 ///
-/// Layers that the models don't have.
+/// If a model lacks one of the layers.
 pub fn map(
     source: &ModelInfo,
     target: &ModelInfo,

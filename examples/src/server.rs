@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// A binary of this workspace: beside the running one, or, for a test, in the folder above.
+/// Path of a binary of this workspace: beside the running one or, for a test, in the folder above.
 ///
 /// # Errors
 ///
-/// If it was not built.
+/// If the binary was not built.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let exe = std::env::current_exe().context("this program does not know where it is")?;
+    let exe = std::env::current_exe().context("the path of this program is unknown")?;
     let name = Path::new(name).with_extension(std::env::consts::EXE_EXTENSION);
     let found = exe
         .ancestors()
@@ -33,7 +33,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 ///
 /// # Panics
 ///
-/// Where there is no such program as `kill`.
+/// If there is no program `kill`.
 pub fn send_signal(child: &Child, name: &str) {
     let sent = Command::new("kill")
         .args([format!("-{name}"), child.id().to_string()])
@@ -49,12 +49,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Writes `folder/mistralrs.toml`: `config`, served on a free port of this machine; starts the server with it, and
+    /// Writes `config` to `folder/mistralrs.toml` with a free port of this machine, starts the server with it, and
     /// waits until it listens.
     ///
     /// # Errors
     ///
-    /// A server that ends before it listens; the error holds what it printed.
+    /// If the server ends before it listens; the error contains its output.
     pub fn start(folder: &Path, config: &str) -> Result<Self> {
         Self::start_with(folder, config, &[])
     }
@@ -65,7 +65,7 @@ impl Server {
     ///
     /// As [`start`](Self::start).
     pub fn start_with(folder: &Path, config: &str, environment: &[(&str, &str)]) -> Result<Self> {
-        // A port that was free a moment ago.
+        // The port was free a moment ago; another process could still take it.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let path = folder.join("mistralrs.toml");
         let text = serve_config(config, port);
@@ -81,7 +81,7 @@ impl Server {
             .context("mistralrs-steered could not be started")?;
         let mut output = BufReader::new(child.stdout.take().context("stdout")?);
         let errors = child.stderr.take().context("stderr")?;
-        // Killed with `server` where it does not come to listen.
+        // `server` kills the process when dropped if it does not come to listen.
         let server = Self {
             child,
             url: format!("http://127.0.0.1:{port}"),
@@ -104,7 +104,7 @@ impl Server {
         send_signal(&self.child, name);
     }
 
-    /// How it has ended by itself, waited for at most `patience`.
+    /// The exit status, if the server ends by itself within `patience`.
     pub fn ended(&mut self, patience: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + patience;
         while Instant::now() < end {
@@ -116,7 +116,7 @@ impl Server {
         None
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the server has ended by itself.
     ///
     /// # Errors
     ///
@@ -136,21 +136,21 @@ impl Server {
         port.expect("made of a port")
     }
 
-    /// How many lines it has written: to standard error, where a panic is told, and to standard output since it came to
-    /// listen.
+    /// Number of lines logged so far: on standard error, which has panics, and on standard output since the server
+    /// began to listen.
     pub fn log_lines(&self) -> usize {
         self.log.lock().end()
     }
 
-    /// How many lines it has written, and those of them from number `from` on that are kept.
+    /// Number of lines logged so far, and those kept from number `from` on.
     pub fn log_since(&self, from: usize) -> (usize, Vec<String>) {
         let lines = self.log.lock();
         let skip = from.saturating_sub(lines.first);
         (lines.end(), lines.lines.iter().skip(skip).cloned().collect())
     }
 
-    /// The first logged line from number `from` on that `wanted` makes something of, waited for at most `patience`. The
-    /// last lines alone are kept, see [`MAX_LOG_LINES`].
+    /// The first result of `wanted` on a logged line from number `from` on, within `patience`. Only the last lines are
+    /// kept, see [`MAX_LOG_LINES`].
     pub fn logged<T>(&self, from: usize, patience: Duration, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
         let end = Instant::now() + patience;
         let mut lines = self.log.lock();
@@ -168,7 +168,7 @@ impl Server {
         }
     }
 
-    /// Its address, without a slash at the end.
+    /// The server's address, without a trailing slash.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -177,7 +177,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// A connection that fails; a status that is no success is none.
+    /// If the connection fails. An error status is returned, not an error.
     pub fn get(&self, route: &str) -> Result<(u16, String)> {
         read(agent().get(format!("{}{route}", self.url)).call())
     }
@@ -195,7 +195,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// A status that is no success.
+    /// If the status is not a success.
     pub fn complete(&self, model: &str, prompt: &str, max_tokens: usize) -> Result<String> {
         let body = serde_json::json!({
             "model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0.0, "top_k": 1,
@@ -231,7 +231,10 @@ impl Server {
 
     fn answer(&self, route: &str, body: &Value, at: &str) -> Result<String> {
         let (status, text) = self.post(route, body)?;
-        ensure!(status == 200, "{route} answered with status {status}: {text}");
+        ensure!(
+            status == 200,
+            "{route}: found status {status}, expected a success: {text}"
+        );
         let answer: Value = serde_json::from_str(&text)?;
         let text = answer.pointer(at).and_then(Value::as_str);
         Ok(text
@@ -247,29 +250,29 @@ impl Drop for Server {
     }
 }
 
-/// A whole configuration file: `config`, served on `port` of this machine.
+/// A complete configuration file: `config` with a `[server]` section for `port` of this machine.
 pub fn serve_config(config: &str, port: u16) -> String {
     format!("command = \"serve\"\n{config}\n[server]\nhost = \"127.0.0.1\"\nport = {port}\n")
 }
 
-/// Lines of a server's log that are kept: hours of its figures every few seconds.
+/// Number of log lines kept: hours of the engine's figures, logged every few seconds.
 pub const MAX_LOG_LINES: usize = 10_000;
 
-/// What a server logs.
+/// The log of a server.
 #[derive(Default)]
 struct Log {
-    lines: Mutex<Lines>,
+    lines: Mutex<LogLines>,
     more: Condvar,
 }
 
 #[derive(Default)]
-struct Lines {
+struct LogLines {
     /// The number of the first line that is kept.
     first: usize,
     lines: VecDeque<String>,
 }
 
-impl Lines {
+impl LogLines {
     /// The number of the next line.
     fn end(&self) -> usize {
         self.first + self.lines.len()
@@ -277,12 +280,12 @@ impl Lines {
 }
 
 impl Log {
-    fn lock(&self) -> MutexGuard<'_, Lines> {
+    fn lock(&self) -> MutexGuard<'_, LogLines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads on, so that the server never waits for its log to be read, whatever its bytes.
+/// Keeps reading, whatever the bytes, so that the server never blocks on its log.
 fn keep(mut output: impl BufRead + Send + 'static, log: Arc<Log>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut line = Vec::new();
@@ -300,7 +303,13 @@ fn keep(mut output: impl BufRead + Send + 'static, log: Arc<Log>) -> JoinHandle<
     })
 }
 
-fn agent() -> ureq::Agent {
+/// The data of the events of a streamed answer.
+pub fn event_data(stream: &str) -> impl Iterator<Item = &str> {
+    stream.lines().filter_map(|line| line.strip_prefix("data: "))
+}
+
+/// An HTTP client for which an error status is an answer, not an error.
+pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).build().into()
 }
 

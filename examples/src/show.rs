@@ -1,4 +1,4 @@
-//! What programs show: texts in columns on a terminal, and a server's playground.
+//! Output of programs: texts in columns on a terminal, a server's playground, and names in generated pages.
 
 use std::io::IsTerminal;
 
@@ -6,28 +6,41 @@ use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+use steermap_report::result::Outcome;
 
 use crate::server::Server;
 
-/// Whether a person watches: standard input and output are a terminal.
+/// The name of an outcome in the generated pages.
+pub fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Carried => "carried",
+        Outcome::NotCarried => "not carried",
+        Outcome::SaysNothing => "says nothing",
+    }
+}
+
+/// Whether standard input and output are a terminal, so that a person can respond.
 pub fn is_watched() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
-/// Prints a link to the playground of `server` that opens it with `settings` (plugin/playground/settings.js), and serves on until
-/// Ctrl-C.
+/// Prints a link that opens the playground of `server` with `settings` (plugin/playground/settings.js), and serves
+/// until Ctrl-C.
 ///
 /// # Errors
 ///
-/// What the operating system says.
+/// If the server cannot be waited for.
 pub fn playground(server: Server, settings: &Value) -> Result<()> {
     let fragment = URL_SAFE_NO_PAD.encode(settings.to_string());
-    println!("\nThe playground has the same (Ctrl-C ends the server):\n\n   {}/playground#s={fragment}\n", server.url());
+    println!(
+        "\nThe playground has the same (Ctrl-C ends the server):\n\n   {}/playground#s={fragment}\n",
+        server.url()
+    );
     server.wait()?;
     Ok(())
 }
 
-/// Lays texts out in columns under their titles, each wrapped to `width` characters.
+/// Formats texts in columns under their titles, each wrapped to `width` characters.
 pub fn columns(titles: &[&str], texts: &[&str], width: usize) -> String {
     let wrapped: Vec<Vec<String>> = texts.iter().map(|text| wrap(text, width)).collect();
     let height = wrapped.iter().map(Vec::len).max().unwrap_or(0);

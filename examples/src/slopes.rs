@@ -1,5 +1,5 @@
-//! Slopes of the propensity against alpha at one layer: a mapped vector against the native one, with random directions as the
-//! control. `mapper eval` measures much more.
+//! Slopes of the propensity against alpha at one layer: a mapped vector against the native one, with random directions
+//! as the control. A small part of what `mapper eval` measures.
 
 use anyhow::{Context, Result};
 use steermap_mapper::behaviour::{Choices, cosine, random_direction, unit};
@@ -7,26 +7,25 @@ use steermap_mapper::session::Session;
 use steermap_mapper::statistics::{mean, slope, standard_deviation};
 use steermap_mapper::steerer::{LayerOffset, Steerer};
 
-/// Alphas that slopes are taken over, in units of the layer's mean stream norm: small enough for the propensity to be
-/// nearly a line.
+/// Alphas of the slopes, in units of the layer's mean stream norm: small enough for the propensity to be nearly linear.
 pub const ALPHAS: [f64; 4] = [-0.1, -0.05, 0.05, 0.1];
 
-/// The outer two of [`ALPHAS`]: for random directions, of which there are many.
+/// The outer two of [`ALPHAS`], for random directions, which are many.
 pub const OUTER_ALPHAS: [f64; 2] = [ALPHAS[0], ALPHAS[3]];
 
-/// Random directions of the control.
+/// Number of random directions of the control.
 pub const RANDOM: usize = 24;
 
-/// Where and on what steering is measured.
-pub struct Bench<'a> {
+/// A steered model and the items on which it is measured.
+pub struct SlopeBench<'a> {
     /// The model that is steered.
     pub session: &'a Session,
-    /// The items whose propensities are taken.
+    /// The items whose propensities are measured.
     pub items: &'a Choices,
 }
 
 /// A direction at a layer.
-pub struct Probe<'a> {
+pub struct DirectionProbe<'a> {
     /// The layer that is steered.
     pub layer: usize,
     /// Mean norm of the stream there.
@@ -35,26 +34,26 @@ pub struct Probe<'a> {
     pub direction: &'a [f32],
 }
 
-/// A mapped vector beside the native one, at one layer of one model.
+/// Slopes of a mapped vector, the native one and random directions, at one layer of one model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
+pub struct SlopeComparison {
     /// Slope of the mean propensity against alpha (in units of the mean norm) with the native vector.
     pub native: f64,
-    /// The same with the mapped vector.
+    /// Slope with the mapped vector.
     pub mapped: f64,
-    /// The same with each random direction.
+    /// Slope with each random direction.
     pub random: Vec<f64>,
     /// Cosine of mapped and native vector.
     pub cosine: f64,
 }
 
-impl Bench<'_> {
-    /// For each probe the slope of the mean propensity against alpha, in units of the layer's mean norm.
+impl SlopeBench<'_> {
+    /// The slope of the mean propensity against alpha for each probe, in units of the layer's mean norm.
     ///
     /// # Errors
     ///
-    /// A vector without direction, a layer that can't be steered, or what the engine answers with.
-    pub async fn slopes(&self, probes: &[Probe<'_>], alphas: &[f64]) -> Result<Vec<f64>> {
+    /// If a vector is zero, a layer cannot be steered, or the engine fails.
+    pub async fn slopes(&self, probes: &[DirectionProbe<'_>], alphas: &[f64]) -> Result<Vec<f64>> {
         let mut offsets = Vec::with_capacity(probes.len() * alphas.len());
         for probe in probes {
             let unit = unit(probe.direction).context("the vector has no direction")?;
@@ -65,7 +64,9 @@ impl Bench<'_> {
         let propensities = self.items.propensities_under(&steerer, offsets, || ()).await?;
         let means: Vec<f64> = propensities.iter().map(|items| mean(items)).collect();
         let slopes = means.chunks_exact(alphas.len()).map(|means| slope(alphas, means));
-        slopes.collect::<Option<_>>().context("alphas that are all the same")
+        slopes
+            .collect::<Option<_>>()
+            .context("alphas: found equal ones, expected at least two different ones")
     }
 
     /// Measures a mapped vector against the native one, and random directions, at one layer.
@@ -73,19 +74,25 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// As [`slopes`](Self::slopes).
-    pub async fn measure(&self, layer: usize, mean_norm: f64, native: &[f32], mapped: &[f32]) -> Result<Measured> {
+    pub async fn measure(
+        &self,
+        layer: usize,
+        mean_norm: f64,
+        native: &[f32],
+        mapped: &[f32],
+    ) -> Result<SlopeComparison> {
         let random: Vec<Vec<f32>> = (0..RANDOM as u64)
             .map(|seed| random_direction(native.len(), seed))
             .collect();
-        let probe = |direction| Probe {
+        let probe = |direction| DirectionProbe {
             layer,
             mean_norm,
             direction,
         };
         let slopes = self.slopes(&[native, mapped].map(probe), &ALPHAS).await?;
-        let probes: Vec<Probe<'_>> = random.iter().map(|direction| probe(direction.as_slice())).collect();
+        let probes: Vec<DirectionProbe<'_>> = random.iter().map(|direction| probe(direction.as_slice())).collect();
         let random = self.slopes(&probes, &OUTER_ALPHAS).await?;
-        Ok(Measured {
+        Ok(SlopeComparison {
             native: slopes[0],
             mapped: slopes[1],
             random,
@@ -94,13 +101,13 @@ impl Bench<'_> {
     }
 }
 
-impl Measured {
-    /// Slope with the mapped vector over that with the native one.
+impl SlopeComparison {
+    /// Ratio of the slope with the mapped vector to that with the native one.
     pub fn retention(&self) -> f64 {
         self.mapped / self.native
     }
 
-    /// Mean slope of the random directions over the native slope, and half the width of its 95% interval (normal
+    /// Mean slope of the random directions relative to the native slope, and half the width of its 95% interval (normal
     /// approximation: 1.96 standard errors).
     pub fn random_share(&self) -> (f64, f64) {
         let error = standard_deviation(&self.random).unwrap_or(f64::NAN) / (self.random.len() as f64).sqrt();
@@ -113,8 +120,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_of_the_native_slope() {
-        let measured = Measured {
+    fn shares_are_relative_to_the_native_slope() {
+        let measured = SlopeComparison {
             native: 2.0,
             mapped: 1.5,
             random: vec![-1.0, 1.0, -1.0, 1.0],

@@ -1,4 +1,4 @@
-//! A process that is told lines and answers each with one.
+//! A worker process that answers each line of input with a line of output.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -13,11 +13,11 @@ pub struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts a worker and waits for the line `ready`. Also the last line before it, or nothing.
+    /// Starts a worker and waits for the line `ready`. Also returns the last line before it, which may be empty.
     ///
     /// # Errors
     ///
-    /// A command that can't be started, or that ends first.
+    /// If the command cannot be started, or ends first.
     pub fn start(mut command: Command) -> Result<(Self, String)> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -40,17 +40,17 @@ impl WorkerProcess {
         }
     }
 
-    /// The seconds that a worker answers a line with.
+    /// Sends a line to the worker; returns its answer, a number of seconds.
     ///
     /// # Errors
     ///
-    /// The worker has ended, or its answer is not a number.
+    /// If the worker has ended, or its answer is not a number.
     pub fn ask(&mut self, request: &str) -> Result<f64> {
         writeln!(self.requests, "{request}")?;
         let answer = self.line()?;
         answer
             .parse()
-            .with_context(|| format!("{request:?} was answered with {answer:?}"))
+            .with_context(|| format!("answer to {request:?}: found {answer:?}, expected a number"))
     }
 
     fn line(&mut self) -> Result<String> {

@@ -1,4 +1,4 @@
-"""Reads activations that `mapper capture` wrote, with safetensors' own package, and writes them again as another program
+"""Reads activations that `mapper capture` wrote, with safetensors' own package, and writes them as another program
 might: one shard, int64 numbers, no hashes. docs/fitting.md describes the layout."""
 
 import pathlib

@@ -1,4 +1,4 @@
-"""Control vectors between `mapper convert`, the gguf package, and repeng: what one writes the others read, bit for bit.
+"""Control vectors between `mapper convert`, the gguf package, and repeng: each reads the others' files, bit for bit.
 
 Usage: gguf_interop.py MAPPER MODEL VECTOR FOLDER
 MAPPER is the program, MODEL a model's folder, VECTOR a vector file (.toml) for it with layer 0 and more, FOLDER one to write
@@ -18,7 +18,7 @@ import gguf
 import numpy
 
 try:
-    # repeng 0.4.0 names it, and NumPy 2 has it no more.
+    # repeng 0.4.0 uses it, and NumPy 2 has removed it.
     if not hasattr(numpy, "float_"):
         numpy.float_ = numpy.float64
     import repeng
@@ -62,7 +62,7 @@ def assert_same(found, expected):
 
 
 def ours_is_read(folder):
-    """What `mapper convert` wrote is read by the others, and comes back as it went."""
+    """Files by `mapper convert` are read by the others, and convert back unchanged."""
     ours = folder / "ours.gguf"
     text = convert(VECTOR, ours, "--model", MODEL)
     expected, table = directions_of_toml(VECTOR)
@@ -96,7 +96,7 @@ def ours_is_read(folder):
 
 
 def theirs_is_read(folder, hint):
-    """What the others write is converted, and comes back with the same values."""
+    """Files by the others are converted, and convert back with the same values."""
     random = numpy.random.default_rng(0)
     sizes = directions_of_toml(VECTOR)[1]["model"]
     layers = range(1, sizes["num_layers"])
@@ -128,7 +128,7 @@ def theirs_is_read(folder, hint):
         assert_same(found, expected)
         assert table["concept"] == name and table["model"]["num_layers"] == sizes["num_layers"], table
         assert all(layer["mean_norm"] == 0 for layer in table["layer"]), table
-        # There and back again, with the others' reader.
+        # A round trip, with the others' reader.
         convert(toml, folder / f"{name}-again.gguf", "--model", MODEL)
         assert_same(directions_of_gguf(folder / f"{name}-again.gguf")[0], expected)
 

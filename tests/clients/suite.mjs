@@ -1,7 +1,7 @@
 // Drives a steered server with OpenAI's own Node package, as its users do.
 //
-// Usage: node suite.mjs URL WORDS MODEL VECTOR (see suite.py, which says what they are)
-// Run from the folder that has the package. Prints a line for each check and "ok" at the end; any other end is a failure.
+// Usage: node suite.mjs URL WORDS MODEL VECTOR (described in suite.py) Run from the folder that has the package. Prints
+// a line for each check and "ok" at the end; any other end is a failure.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -26,7 +26,7 @@ async function all(stream) {
   return chunks;
 }
 
-/// The text of each choice, and why it ended.
+/// The text and the finish reason of each choice.
 function texts(chunks) {
   const text = {}, reasons = {};
   for (const { choices } of chunks) {
@@ -38,7 +38,7 @@ function texts(chunks) {
   return { text, reasons };
 }
 
-/// The error that `call` ends with, which must be of `kind` and in OpenAI's shape.
+/// The error of `call`, which must be of `kind` and in OpenAI's form.
 async function refused(kind, call, ...says) {
   try {
     await call();
@@ -60,7 +60,7 @@ const checks = {
     assert.deepEqual(reasons, { 0: whole.choices[0].finish_reason });
     assert.deepEqual(chunks.at(-1).choices, []);
     assert.equal(chunks.at(-1).usage.completion_tokens, whole.usage.completion_tokens);
-    // The package's own reader of streams puts the same together.
+    // The package's own stream reader gives the same.
     const runner = client.chat.completions.stream({
       model, messages: [{ role: "user", content: "Name three colours." }], temperature: 0, max_tokens: 12,
     });
@@ -119,7 +119,7 @@ const checks = {
       required: ["name", "parameters"], additionalProperties: false,
     };
     const tools = [{ type: "function", function: { name: "weather", parameters } }];
-    // A grammar has the model call.
+    // A grammar makes the model call the tool.
     const more = { tools, max_tokens: 60, grammar: { type: "json_schema", value: call } };
     const { finish_reason: reason, message } = (await chat(more)).choices[0];
     assert.equal(reason, "tool_calls");

@@ -38,12 +38,12 @@ class Suite:
 
 
 def refused(kind, function, *says):
-    """The error that `function` raises, which must be of `kind` and in OpenAI's shape."""
+    """The error that `function` raises, which must be of `kind` and in OpenAI's form."""
     try:
         function()
     except openai.APIStatusError as error:
         assert isinstance(error, kind), f"{type(error).__name__} {error.status_code}: {error}"
-        # The package hands out what is in "error".
+        # The package returns the content of "error".
         assert isinstance(error.body, dict) and set(error.body) == {"message", "type", "param", "code"}, error.body
         assert isinstance(error.body["message"], str) and error.body["message"], error.body
         for text in says:
@@ -53,7 +53,7 @@ def refused(kind, function, *says):
 
 
 def texts(chunks):
-    """The text of each choice of a streamed chat, and why it ended."""
+    """The text and finish reason of each choice of a streamed chat."""
     text, reasons = {}, {}
     for chunk in chunks:
         for choice in chunk.choices:
@@ -136,7 +136,7 @@ def logprobs_of_chats(suite):
         assert len(top) == 20 and top == sorted(top, reverse=True) and token.logprob == top[0], token
         assert 0.2 < sum(math.exp(logprob) for logprob in top) <= 1.0001, top
         assert token.token == token.top_logprobs[0].token
-    # What the model says of the first token has nothing to do with how it is drawn.
+    # The reported probability of the first token does not depend on how it is drawn.
     warm = content(temperature=1.7, top_p=0.5, seed=1)[0]
     assert [other.token for other in warm.top_logprobs] == [other.token for other in cold[0].top_logprobs]
     for one, other in zip(warm.top_logprobs, cold[0].top_logprobs):
@@ -171,7 +171,7 @@ def seeds(suite):
 
     assert text(1) == text(1) and text(-5) == text(-5)
     assert len({text(seed) for seed in range(4)}) > 1
-    # Choice i is what seed + i gives alone.
+    # Choice i equals the answer with seed + i alone.
     two = suite.complete(temperature=1.0, seed=1, max_tokens=16, n=2)
     assert {choice.index: choice.text for choice in two.choices} == {0: text(1), 1: text(2)}
 
@@ -179,14 +179,14 @@ def seeds(suite):
 @check
 def logit_biases(suite):
     plain = suite.chat(max_tokens=1, logprobs=True, top_logprobs=2).choices[0]
-    # The id of the likeliest token: what must be forbidden for the answer to change. Found by asking, since a client has no
-    # tokenizer here.
+    # The id of the likeliest token, which must be forbidden for the answer to change. It is found by requests, since
+    # this client has no tokenizer.
     first, second = (other.token for other in plain.logprobs.content[0].top_logprobs)
     ids = [token for token in range(0, 600) if token % 100 == 7]
     forced = suite.chat(max_tokens=3, logit_bias={str(ids[1]): 100}, logprobs=True).choices[0].logprobs.content
     assert len({token.token for token in forced}) == 1, forced
     assert forced[0].token not in (first, second), forced
-    # It is the model's own probability that is told.
+    # The reported probability is the model's own.
     assert forced[0].logprob < -1, forced
     other = suite.chat(max_tokens=1, logit_bias={str(ids[1]): -100}).choices[0].message.content
     assert other == plain.message.content, (other, plain)
@@ -211,7 +211,7 @@ def several_prompts(suite):
     assert tokens.choices[1].text == suite.complete([8, 9]).choices[0].text
     refused(openai.BadRequestError, lambda: suite.complete([10_000_000]), "10000000")
     refused(openai.BadRequestError, lambda: suite.complete([]), "prompt")
-    # With one that is wrong, all are refused.
+    # With an invalid one, all are refused.
     refused(openai.BadRequestError, lambda: suite.complete(["fine", "word " * 3000]), "length")
 
 
@@ -243,7 +243,7 @@ def structured_output(suite):
         temperature=0.0)
     choice = parsed.choices[0]
     assert isinstance(choice.message.parsed, Colour), choice
-    # It ends with its closing brace, not with what is allowed.
+    # It ends with its closing brace, not at the token limit.
     assert choice.finish_reason == "stop" and choice.message.content.rstrip().endswith("}"), choice
     free = suite.chat(ask, response_format={"type": "json_object"}, max_tokens=60)
     if free.choices[0].finish_reason == "stop":
@@ -258,7 +258,7 @@ def structured_output(suite):
 def tools(suite):
     weather = {"type": "function", "function": {"name": "weather", "description": "The weather of a city", "parameters": {
         "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
-    # What a model calls is its own affair; here a grammar has it call.
+    # Whether a model calls a tool is up to the model; here a grammar makes it call.
     call = {"type": "object", "properties": {"name": {"const": "weather"}, "parameters": {
         "type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"],
         "additionalProperties": False}}, "required": ["name", "parameters"], "additionalProperties": False}
@@ -274,7 +274,7 @@ def tools(suite):
     assert [call.function.name for call in calls] == ["weather"], chunks
     assert calls[0].function.arguments == called.function.arguments
     assert texts(chunks)[1] == {0: "tool_calls"}
-    # The answer of the tool goes back.
+    # The answer of the tool is sent back.
     history = [
         {"role": "user", "content": "What is the weather in Rome?"},
         {"role": "assistant", "content": None, "tool_calls": [called.model_dump()]},
@@ -301,7 +301,7 @@ def mistakes_are_the_clients(suite):
     refused(bad, lambda: suite.chat(temperature="warm"))
     refused(bad, lambda: suite.client.chat.completions.create(model=suite.model, messages=[{"content": "no role"}]))
     refused(bad, lambda: suite.complete("word " * 3000), "length")
-    # Before a stream begins, too.
+    # Also before a stream begins.
     refused(bad, lambda: suite.complete("word " * 3000, stream=True), "length")
     refused(bad, lambda: suite.chat(temperature=-1, stream=True), "temperature")
     refused(openai.NotFoundError, lambda: suite.client.get("/no/such/route", cast_to=object), "/no/such/route")
@@ -334,7 +334,7 @@ def both_models_answer(suite):
 def steering_is_in_all_of_it(suite):
     plain, steered = suite.complete(), suite.complete(extra_body={"steering": suite.steering})
     assert plain.choices[0].text != steered.choices[0].text
-    # The package keeps fields that it does not know.
+    # The package keeps unknown fields.
     fingerprint = steered.usage.model_dump()["steering"]["fingerprint"]
     assert len(fingerprint) == 64 and "steering" not in plain.usage.model_dump()
     chunks = list(suite.complete(stream=True, stream_options={"include_usage": True}, extra_body={"steering": suite.steering}))

@@ -1,4 +1,4 @@
-// For all: phones, keyboards, dark rooms, screen readers.
+// Accessibility: phones, keyboards, the dark theme, screen readers.
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -11,7 +11,7 @@ after(close);
 await load("axe-core");
 const axe = pathOf("axe-core");
 
-// All that the page can show at once.
+// Opens everything that the page can show at once.
 async function full(options) {
   const page = await open(options);
   await asCompletion(page);
@@ -28,10 +28,10 @@ async function full(options) {
   return page;
 }
 
-test("a phone needs no sideways scrolling", async () => {
+test("a phone needs no horizontal scrolling", async () => {
   const page = await full({ width: 360, height: 740 });
   assert.equal(await overflow(page), 0);
-  // Nor does anything stick out of the page unseen.
+  // Nothing overflows the page invisibly.
   const wide = await page.evaluate(() =>
     [...document.querySelectorAll("main *")]
       .filter((element) => !element.closest("pre, .table-room, .offscreen, svg"))
@@ -44,7 +44,7 @@ test("a phone needs no sideways scrolling", async () => {
   await shot(page, "phone-cards");
   await page.evaluate(() => document.getElementById("answers").scrollIntoView());
   await shot(page, "phone-answers");
-  // Fingers need room.
+  // Touch targets are large enough.
   const small = await page.locator("button:visible, select:visible, input:visible").evaluateAll((all) =>
     all
       .filter((element) => !["radio", "checkbox"].includes(element.type))
@@ -55,7 +55,7 @@ test("a phone needs no sideways scrolling", async () => {
   await end(page);
 });
 
-test("the keyboard alone gets an answer", async () => {
+test("an answer can be requested with the keyboard alone", async () => {
   const page = await open();
   await page.keyboard.press("Tab");
   const seen = [];
@@ -98,13 +98,13 @@ for (const scheme of ["light", "dark"]) {
   for (const width of [1280, 360]) {
     test(`axe finds nothing serious, ${scheme}, ${width} px wide`, async () => {
       const page = await full({ scheme, width });
-      // An error, and a number at a token.
+      // Show an error, and a number at a token.
       const card = page.locator(".card");
       await card.getByLabel("From factor").fill("3");
       await card.locator(".field-error", { hasText: "found 3" }).waitFor();
       await page.locator("#answer-steered").focus();
       const session = await page.context().newCDPSession(page);
-      // The page's policy keeps scripts out that it does not serve itself.
+      // The page's content security policy blocks scripts that the server does not serve.
       await session.send("Page.setBypassCSP", { enabled: true });
       await page.addScriptTag({ path: axe }).catch(() => {});
       if (!(await page.evaluate(() => "axe" in globalThis))) {
@@ -127,7 +127,7 @@ for (const scheme of ["light", "dark"]) {
   }
 }
 
-test("the dark theme is dark, and nothing moves for those who ask for it", async () => {
+test("the dark theme is dark, and nothing moves with reduced motion", async () => {
   const page = await open({ scheme: "dark" });
   const light = (colour) => {
     const [red, green, blue] = colour.match(/[\d.]+/g).map(Number);

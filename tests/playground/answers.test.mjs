@@ -1,4 +1,4 @@
-// Two answers side by side, stopping them, and what changes them.
+// Two answers side by side: streaming, stopping, and the settings that change them.
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -21,7 +21,7 @@ import {
 
 after(close);
 
-test("the two answers stream side by side, of requests that differ in their steering alone", async () => {
+test("the two answers stream side by side, from requests that differ only in steering", async () => {
   const page = await open();
   await asCompletion(page);
   await onlyCard(page);
@@ -61,7 +61,7 @@ test("the two answers stream side by side, of requests that differ in their stee
   await end(page);
 });
 
-test("stopping ends both, and regenerating begins anew", async () => {
+test("stopping ends both answers, and regenerating starts again", async () => {
   const page = await open();
   await asCompletion(page, { tokens: 60 });
   await onlyCard(page);
@@ -81,7 +81,7 @@ test("stopping ends both, and regenerating begins anew", async () => {
   await end(page);
 });
 
-test("the slider changes the steered answer alone, and the request", async () => {
+test("the slider changes the steered answer and request only", async () => {
   const page = await open();
   await asCompletion(page);
   const card = await onlyCard(page);
@@ -97,13 +97,13 @@ test("the slider changes the steered answer alone, and the request", async () =>
   }
   assert.equal(texts["0.4"][0], texts["-0.4"][0]);
   assert.notEqual(texts["0.4"][1], texts["-0.4"][1]);
-  // What is shown beside it is what the server makes of it.
+  // The description beside it is the server's.
   await card.locator(".dose-note", { hasText: "40%" }).waitFor();
   assert.deepEqual(page.troubles, []);
   await end(page);
 });
 
-test("a chat is answered as a chat, and goes on", async () => {
+test("a chat is answered as a chat and can be continued", async () => {
   const page = await open();
   const chat = page.getByRole("radio", { name: "Chat" });
   assert.ok(await chat.count(), "the model has a template");
@@ -118,7 +118,7 @@ test("a chat is answered as a chat, and goes on", async () => {
     ["user", "assistant"],
   );
   assert.ok((await answer(page, "steered")).length > 3);
-  // The answer becomes a turn, and the next one is written.
+  // The answer becomes a turn of the chat, followed by the next message.
   await page.getByRole("button", { name: "Continue with this answer" }).click();
   await page.keyboard.type("Then");
   await generate(page);
@@ -132,7 +132,7 @@ test("a chat is answered as a chat, and goes on", async () => {
   await end(page);
 });
 
-test("several vectors act in the order of their cards, and what changes can be followed", async () => {
+test("several vectors act in the order of their cards, and changes are visible", async () => {
   const page = await open();
   await asCompletion(page);
   await onlyCard(page);
@@ -183,14 +183,14 @@ test("a link restores all settings", async () => {
   assert.equal(await snippet(other), curl);
   assert.equal(await other.getByLabel("Answer A").inputValue(), "wonderful");
   assert.equal(await other.getByLabel("Temperature").inputValue(), "0");
-  // One that is broken, or brings what it should not, is left alone.
+  // A broken link, or one with invalid settings, is ignored.
   const broken = await open({ hash: "#s=e30" });
   assert.notEqual(await snippet(broken), curl);
   assert.deepEqual([...page.troubles, ...other.troubles, ...broken.troubles], []);
   for (const opened of [page, other, broken]) await end(opened);
 });
 
-test("what goes wrong with the connection is said", async () => {
+test("connection errors are reported", async () => {
   const page = await open();
   await asCompletion(page);
   await page.route("**/v1/completions", (route) => route.abort());

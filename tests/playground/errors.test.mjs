@@ -1,4 +1,4 @@
-// What the server refuses stands beside its control; what it does not allow is said plainly.
+// Errors of the server are shown beside their controls, and its policies are stated.
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -7,7 +7,7 @@ import { asCompletion, close, end, generate, onlyCard, open, requests, snippet }
 
 after(close);
 
-test("an error of the server stands beside the field that it names", async () => {
+test("an error of the server is shown beside the field that it names", async () => {
   const page = await open();
   await asCompletion(page);
   const card = await onlyCard(page);
@@ -18,13 +18,13 @@ test("an error of the server stands beside the field that it names", async () =>
   await field.locator(".field-error", { hasText: "found 3" }).waitFor();
   assert.equal(await card.getByLabel("At least").getAttribute("aria-invalid"), "true");
   assert.equal(await card.getByLabel("At most").getAttribute("aria-invalid"), null);
-  // It goes when it is right.
+  // It disappears when the field is valid.
   await card.getByLabel("At most").fill("5");
   await field.locator(".field-error").waitFor({ state: "detached" });
   await end(page);
 });
 
-test("an error is shown at the card that it is of", async () => {
+test("an error is shown at its card", async () => {
   const page = await open();
   await asCompletion(page);
   await onlyCard(page);
@@ -35,14 +35,14 @@ test("an error is shown at the card that it is of", async () => {
   await second.getByLabel("From factor").fill("3");
   await second.locator(".field-error", { hasText: "found 3" }).waitFor();
   assert.equal(await page.locator(".card").first().locator(".field-error:not(:empty)").count(), 0);
-  // With the first card off, the second is the first of the request.
+  // With the first card off, the second card is the first vector of the request.
   await page.locator(".card").first().getByLabel("Use mood").uncheck();
   await page.waitForTimeout(600);
   assert.equal(await second.locator(".field-error", { hasText: "found 3" }).count(), 1);
   await end(page);
 });
 
-test("a request that is refused says why, beside its field", async () => {
+test("the reason of a refused request is shown beside its field", async () => {
   const page = await open();
   await asCompletion(page);
   await page.route("**/v1/completions", (route) =>
@@ -62,7 +62,7 @@ test("a request that is refused says why, beside its field", async () => {
   await end(page);
 });
 
-test("policies are said, and kept to", async () => {
+test("policies are stated and followed", async () => {
   const policy = (per_request) => (state) => ({ ...state, steering: { ...state.steering, per_request } });
   const extend = await open({ state: policy("extend") });
   await asCompletion(extend);
@@ -83,12 +83,12 @@ test("policies are said, and kept to", async () => {
   }
 });
 
-test("a server without vectors says how to make one", async () => {
+test("without vectors the page says how to make one", async () => {
   const page = await open({
     state: (state) => ({ ...state, steering: { ...state.steering, vectors: [], sources: [], maps: [] } }),
   });
   await page.getByRole("link", { name: "Find a vector" }).waitFor();
-  // The served model can find its own.
+  // The served model can find its own vectors.
   const finder = page.locator("#find").getByLabel("Found by");
   assert.match(await finder.locator("option").first().textContent(), /the served model/);
   assert.ok(await page.getByLabel("See it").isDisabled());
@@ -96,7 +96,7 @@ test("a server without vectors says how to make one", async () => {
   await end(page);
 });
 
-test("a server that is away is said, and tried again", async () => {
+test("an unreachable server is reported and tried again", async () => {
   const page = await open({ signedIn: false });
   await page.route("**/playground/state", (route) => route.abort());
   await page.reload();
@@ -127,14 +127,14 @@ test("several models can be chosen from, with and without chats", async () => {
   await end(page);
 });
 
-test("where vectors can't be downloaded, no card offers it", async () => {
+test("without downloads no card offers one", async () => {
   const page = await open({ state: (state) => ({ ...state, uploads: false, files: false }) });
   await onlyCard(page);
   assert.equal(await page.getByRole("button", { name: "Save as file" }).count(), 0);
   await end(page);
 });
 
-test("a link to a vector that is gone says so", async () => {
+test("a link to a deleted vector is reported", async () => {
   const page = await open();
   await asCompletion(page);
   await onlyCard(page);

@@ -1,4 +1,4 @@
-// A vector is found on the page, steers, and can be taken along.
+// A vector is found on the page, steers, and can be downloaded.
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -58,7 +58,7 @@ test("the served model finds a vector of its own, at every layer", async () => {
   const card = page.locator(".card", { has: page.getByRole("heading", { name }) });
   assert.ok((await card.locator(".layer").count()) >= 8);
   assert.equal(await card.getByLabel("Through the map").count(), 0);
-  // Arrows go from layer to layer, and Space takes one.
+  // Arrow keys move between layers, and Space selects one.
   const pressed = card.locator('.layer[aria-pressed="true"]');
   const before = await pressed.count();
   await pressed.first().focus();
@@ -71,7 +71,7 @@ test("the served model finds a vector of its own, at every layer", async () => {
   await end(page);
 });
 
-test("where nothing may be kept, the examples go with each request", async () => {
+test("without uploads the examples are part of each request", async () => {
   const page = await open({ state: (state) => ({ ...state, uploads: false, requests: { pairs: true } }) });
   await asCompletion(page);
   await form(page).getByLabel("Examples").selectOption("happy");
@@ -88,7 +88,7 @@ test("where nothing may be kept, the examples go with each request", async () =>
   await end(page);
 });
 
-test("what no vector is found from is said beside its field", async () => {
+test("invalid examples are reported beside their field", async () => {
   const page = await open();
   const positive = form(page).getByLabel("With it");
   const negative = form(page).getByLabel("Without it");
@@ -108,7 +108,7 @@ test("what no vector is found from is said beside its field", async () => {
   await form(page).getByLabel("Name").fill("no name");
   await find();
   await error("name").filter({ hasText: "found the name" }).waitFor();
-  // A full queue says when to come again.
+  // A full queue reports when to try again.
   await page.route("**/v1/steering/vectors", (route) =>
     route.fulfill({
       status: 429,

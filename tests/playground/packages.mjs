@@ -1,4 +1,4 @@
-// The packages of package.json. They lie in the working folder (target/clients/playground), not beside this file.
+// The packages of package.json. They are in the working folder (target/clients/playground), not beside this file.
 
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";

@@ -50,7 +50,7 @@ test("tokens have colours and numbers", async () => {
       return current && getComputedStyle(current, "::after").content;
     });
   assert.match(await bubble(), /^"[+-]?\d/);
-  // By keyboard too, and said to screen readers.
+  // It also works by keyboard and with screen readers.
   await page.locator("#answer-steered").focus();
   await page.keyboard.press("Home");
   await page.keyboard.press("ArrowRight");
@@ -65,7 +65,7 @@ test("tokens have colours and numbers", async () => {
   );
   const legend = await page.locator(".legend-numbers").innerText();
   assert.match(legend, /≤ -?\d[\s\S]*≥ -?\d/);
-  // The prompt's tokens come when they are asked for.
+  // The prompt's tokens are shown on request.
   await page.getByLabel("The prompt too").check();
   await generate(page);
   assert.ok((await page.locator("#answer-steered .token.prompt").count()) > 3);
@@ -110,7 +110,7 @@ test("a curve is measured point by point", async () => {
   await end(page);
 });
 
-test("an answer that the model can't write is told", async () => {
+test("an answer that the model can't write is reported", async () => {
   const page = await open();
   await asCompletion(page);
   await onlyCard(page);

@@ -1,7 +1,8 @@
-// A browser, and the playground in it.
+// Opens the playground in a browser.
 //
-// STEERMAP_URL is a running server's, whose admin token STEERMAP_TOKEN is, with uploads, a source model, and a vector `mood` that
-// goes through a map. STEERMAP_CHROME names the browser; STEERMAP_SHOTS a folder for screenshots, if they are wanted.
+// STEERMAP_URL is the URL of a running server with the admin token STEERMAP_TOKEN, uploads, a source model, and a
+// vector `mood` that goes through a map. STEERMAP_CHROME names the browser; STEERMAP_SHOTS, if set, a folder for
+// screenshots.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -21,11 +22,11 @@ const browser = await playwright.chromium.launch({
 
 export const close = () => browser.close();
 
-// A server in a test machine shares its cores.
+// The server shares its cores with other tests, so timeouts are long.
 const PATIENCE_MS = 30_000;
 
-// Opens the playground in a context of its own. `state` changes what GET /playground/state answers. The page's errors are
-// kept in `page.troubles`: a test ends with `assert.deepEqual(page.troubles, [])`, or expects some.
+// Opens the playground in a new browser context. `state` modifies the answer to GET /playground/state. The page's
+// errors are collected in `page.troubles`: a test ends with `assert.deepEqual(page.troubles, [])`, or expects some.
 export async function open({ scheme = "light", width = 1280, height = 900, signedIn = true, hash = "", state } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, acceptDownloads: true });
   const page = await context.newPage();
@@ -50,7 +51,7 @@ export async function open({ scheme = "light", width = 1280, height = 900, signe
 
 export const end = (page) => page.context().close();
 
-// Switches to completion, where the model reads chats too, and asks so that equal requests get equal answers.
+// Switches to completion if the model has chats too, with settings for which equal requests get equal answers.
 export async function asCompletion(page, { prompt = "In the garden, Tom saw the", tokens = 40 } = {}) {
   const kind = page.getByRole("radio", { name: "Completion" });
   if (await kind.count()) await kind.check({ force: true });
@@ -59,7 +60,7 @@ export async function asCompletion(page, { prompt = "In the garden, Tom saw the"
   await page.getByLabel("Max tokens").fill(String(tokens));
 }
 
-// Has one card alone: of the vector `name`.
+// Leaves a single card, for the vector `name`.
 export async function onlyCard(page, name = "mood") {
   const away = page.getByRole("button", { name: /^Remove (?!message)/ });
   while (await away.count()) await away.first().click();
@@ -80,7 +81,7 @@ export const done = (page) => page.locator("#answers-status", { hasText: /comple
 
 export const answer = (page, side) => page.locator(`#answer-${side}`).innerText();
 
-// The bodies of the requests for answers that the page sends from now on.
+// Collects the bodies of the requests for answers that the page sends from now on.
 export function requests(page) {
   const bodies = [];
   page.on("request", (request) => {
@@ -96,10 +97,10 @@ export async function shot(page, name) {
   if (folder) await page.screenshot({ path: join(folder, `${name}.png`) });
 }
 
-// How far the page can be scrolled sideways.
+// How far the page can be scrolled horizontally.
 export const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 
-// Lets answers trickle in, so that there is a time in which they come.
+// Slows answers down, so that the page can be observed while they stream.
 export async function slowly(page, bytesPerSecond) {
   const session = await page.context().newCDPSession(page);
   await session.send("Network.enable");

@@ -7,7 +7,7 @@ import { close, end, generate, open, snippet, token } from "./support.mjs";
 
 after(close);
 
-test("a token is asked for, a wrong one is said, and the right one lasts for the tab", async () => {
+test("a token is asked for, a wrong one is reported, and the right one lasts for the tab", async () => {
   const page = await open({ signedIn: false });
   const dialog = page.getByRole("dialog", { name: "This server needs a token" });
   await dialog.waitFor();
@@ -20,7 +20,7 @@ test("a token is asked for, a wrong one is said, and the right one lasts for the
   await page.locator(".card .slider").first().waitFor();
   assert.equal(await dialog.count(), 0);
   await generate(page);
-  // It is in no snippet, and in no link.
+  // The token is in no snippet and in no link.
   for (const form of ["curl", "Python", "TOML"]) {
     await page.getByRole("radio", { name: form }).check({ force: true });
     assert.ok(!(await snippet(page)).includes(token));
@@ -30,7 +30,7 @@ test("a token is asked for, a wrong one is said, and the right one lasts for the
   await page.reload();
   await page.locator(".card .slider").first().waitFor();
   assert.equal(await dialog.count(), 0);
-  // Another tab has to be told.
+  // Another tab asks for the token again.
   const other = await page.context().newPage();
   await other.goto(page.url());
   await other.getByRole("dialog").waitFor();

@@ -1,4 +1,4 @@
-// The parts without a page, in the browser that will run them.
+// The modules without a page, in the browser that will run them.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -25,7 +25,7 @@ test("events are read however they are cut", async () => {
   assert.deepEqual(found, [JSON.stringify(['{"a": 1}', "one\ntwo", "[DONE]"])]);
 });
 
-test("tokens are laid over the text of the answer", async () => {
+test("tokens are matched to the text of the answer", async () => {
   const aligned = await page.evaluate(async () => {
     const { alignTokens } = await import("/playground/tokens.js");
     const tokens = (...texts) => texts.map((token) => ({ token }));
@@ -46,7 +46,7 @@ test("tokens are laid over the text of the answer", async () => {
   ]);
 });
 
-test("messages of the server find their controls", async () => {
+test("messages of the server are assigned to their controls", async () => {
   const keys = await page.evaluate(async () => {
     const { errorsOf } = await import("/playground/errors.js");
     const settings = {
@@ -79,7 +79,7 @@ test("messages of the server find their controls", async () => {
   ]);
 });
 
-test("a link brings only what settings can be", async () => {
+test("a link restores only valid settings", async () => {
   const read = await page.evaluate(async () => {
     const { defaults, fromFragment, toFragment } = await import("/playground/settings.js");
     const hostile = {
@@ -104,7 +104,7 @@ test("a link brings only what settings can be", async () => {
   assert.deepEqual([card.vector, card.op, card.layers, card.when.layer, more.length], ["mood", "add", [], 0, 0]);
 });
 
-test("snippets quote what they hold", async () => {
+test("snippets quote their contents", async () => {
   const made = await page.evaluate(async () => {
     const { curlOf, pythonOf, tomlOf } = await import("/playground/snippets.js");
     const request = { path: "/v1/completions", body: { prompt: "it's\n", seed: null, steering: { vectors: [] } } };
@@ -160,7 +160,7 @@ test("cards become vectors of a spec", async () => {
   const far = { vector: "far", map: "up", relative_scale: 0.2, layers: [6] };
   assert.deepEqual(specs, [
     own,
-    // Nothing is known that it could be relative to.
+    // There is no norm to which it could be relative.
     { vector: "bare", scale: 1, layers: [2] },
     { vector: "far", map: "up", relative_scale: 0.2 },
     {

@@ -1,5 +1,5 @@
-//! `mapper eval` on the embedded family: tasks made of its concepts, maps that are right or broken, and what an independent
-//! computation found (tests/fixtures/make_eval_reference.py).
+//! `mapper eval` on the embedded family: tasks made from its concepts, intact and broken maps, and the results of an
+//! independent computation (tests/fixtures/make_eval_reference.py).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,56 +18,56 @@ use crate::{fixture, project};
 /// A map from stories-260k, layer 3, to stories-3m, layer 7, its last.
 pub const MAP: &str = "tests/fixtures/stories-260k--stories-3m.toml";
 
-/// What the fixture `eval-reference.json` holds.
+/// The contents of the fixture `eval-reference.json`.
 #[derive(Deserialize)]
 pub struct EvalReference {
-    /// Of the target's stream at the steered layer.
+    /// Mean norm of the target's stream at the steered layer.
     pub mean_norm: f64,
-    /// In units of it.
+    /// Alphas in units of the mean norm.
     pub alphas: Vec<f64>,
-    /// Neutral text.
+    /// Documents of neutral text.
     pub documents: Vec<String>,
-    /// Of the documents.
+    /// Quality of the map on the documents.
     pub representation: RepresentationReference,
-    /// Of the documents.
+    /// Perplexity of the documents.
     pub perplexity: PerplexityReference,
-    /// Of norm 1.
+    /// Random directions of norm 1.
     pub random_directions: Vec<Vec<f32>>,
-    /// By name.
+    /// Results by task name.
     pub tasks: BTreeMap<String, TaskReference>,
     /// Greedy continuations.
     pub generation: GenerationReference,
-    /// Broken maps.
+    /// Results for broken maps.
     pub broken: BrokenReference,
 }
 
-/// How well the map predicts states.
+/// Quality of the map on states.
 #[derive(Deserialize)]
 pub struct RepresentationReference {
-    /// Rows.
+    /// Number of rows.
     pub positions: usize,
-    /// Over all dimensions.
+    /// R² over all dimensions.
     pub r2: f64,
-    /// The same of the map fed with the source's layer 0 in place of 3.
+    /// The same for the map applied to the source's layer 0 instead of 3.
     pub r2_wrong_layer: f64,
-    /// Of the dimensions' own.
+    /// Quantiles of the R² of single dimensions.
     pub r2_quantiles: [f64; 5],
-    /// Mean.
+    /// Mean cosine of predicted and true states.
     pub cosine: f64,
     /// `[source layer][target layer]`
     pub cka: Vec<Vec<f64>>,
 }
 
-/// Without steering.
+/// Perplexity without steering.
 #[derive(Deserialize)]
 pub struct PerplexityReference {
-    /// Predicted tokens.
+    /// Number of predicted tokens.
     pub tokens: usize,
     /// Perplexity.
     pub unsteered: f64,
 }
 
-/// Two lists by alpha.
+/// Values by alpha.
 #[derive(Deserialize)]
 pub struct TwoCurves {
     /// With the native vector.
@@ -76,7 +76,7 @@ pub struct TwoCurves {
     pub mapped: Vec<f64>,
 }
 
-/// Two tables, `[alpha][item]`.
+/// Values `[alpha][item]`.
 #[derive(Deserialize)]
 pub struct TwoGrids {
     /// With the native vector.
@@ -85,10 +85,10 @@ pub struct TwoGrids {
     pub mapped: Vec<Vec<f64>>,
 }
 
-/// One task.
+/// Results of one task.
 #[derive(Deserialize)]
 pub struct TaskReference {
-    /// Of mapped and native vector.
+    /// Cosine of the mapped and the native vector.
     pub cosine: f64,
     /// Mean propensity.
     pub unsteered: f64,
@@ -96,7 +96,7 @@ pub struct TaskReference {
     pub curves: BTreeMap<String, CurveReference>,
     /// Mean propensities of the finding half.
     pub finding: TwoCurves,
-    /// Ratio of slopes.
+    /// Ratio of the slopes.
     pub retention: f64,
     /// By item.
     pub pearson: ItemsReference,
@@ -108,7 +108,7 @@ pub struct TaskReference {
     pub mse_probability: ItemsReference,
     /// By random direction.
     pub random_slopes: Vec<f64>,
-    /// Of the documents.
+    /// Perplexity of the documents.
     pub perplexity: TwoCurves,
     /// Propensities of the other task's measuring half.
     pub other: TwoGrids,
@@ -117,18 +117,18 @@ pub struct TaskReference {
 /// Propensities against alpha.
 #[derive(Deserialize)]
 pub struct CurveReference {
-    /// Of the means.
+    /// Slope of the means.
     pub slope: f64,
-    /// By alpha.
+    /// Mean by alpha.
     pub mean: Vec<f64>,
     /// `[alpha][item]`
     pub items: Vec<Vec<f64>>,
 }
 
-/// A value for each item.
+/// Statistics of a value per item.
 #[derive(Deserialize)]
 pub struct ItemsReference {
-    /// How many.
+    /// Number of items.
     pub count: usize,
     /// Mean.
     pub mean: f64,
@@ -141,28 +141,28 @@ pub struct ItemsReference {
 pub struct GenerationReference {
     /// The task.
     pub task: String,
-    /// What is continued.
+    /// Its prompts.
     pub prompts: Vec<String>,
-    /// By prompt, vector and alpha.
+    /// Texts by prompt, vector and alpha.
     pub texts: Vec<TextReference>,
 }
 
 /// A greedy continuation.
 #[derive(Deserialize)]
 pub struct TextReference {
-    /// Number of the prompt.
+    /// Index of the prompt.
     pub prompt: usize,
-    /// Which vector.
+    /// The vector.
     pub kind: SteeringKind,
     /// 0 if unsteered.
     pub alpha: f64,
-    /// What followed.
+    /// The continuation.
     pub text: String,
-    /// Least distance of the two highest logits at any pick.
+    /// Least difference of the two highest logits at any step.
     pub margin: f64,
-    /// Behind its prompt, without steering.
+    /// Perplexity after its prompt, without steering.
     pub perplexity: f64,
-    /// Share of runs of three tokens.
+    /// Share of repeated runs of three tokens.
     pub repetition: f64,
     /// See docs/evaluation.md.
     pub fluency: f64,
@@ -170,25 +170,25 @@ pub struct TextReference {
     pub answers: f64,
 }
 
-/// The fixture's map beside broken ones, over the alphas -0.1, 0 and 0.1: by task.
+/// The fixture's map and broken ones, over the alphas -0.1, 0 and 0.1, by task.
 #[derive(Deserialize)]
 pub struct BrokenReference {
-    /// The map as it ships.
-    pub whole: BTreeMap<String, Through>,
-    /// With its rows shuffled.
-    pub shuffled: BTreeMap<String, Through>,
-    /// Row `i` of that one is row `shuffled_rows[i]` of the map.
+    /// The intact map.
+    pub whole: BTreeMap<String, MappedSteering>,
+    /// The map with its rows shuffled.
+    pub shuffled: BTreeMap<String, MappedSteering>,
+    /// Row `i` of the shuffled map is row `shuffled_rows[i]` of the intact one.
     pub shuffled_rows: Vec<usize>,
-    /// Fed with the source's layer 0 in place of 3.
-    pub wrong_layer: BTreeMap<String, Through>,
+    /// The map applied to the source's layer 0 instead of 3.
+    pub wrong_layer: BTreeMap<String, MappedSteering>,
 }
 
-/// A vector through a map.
+/// Steering with a vector through a map.
 #[derive(Deserialize)]
-pub struct Through {
+pub struct MappedSteering {
     /// Ratio of slopes.
     pub retention: f64,
-    /// With the native vector.
+    /// Cosine with the native vector.
     pub cosine: f64,
 }
 
@@ -200,7 +200,7 @@ impl EvalReference {
     }
 }
 
-/// Writes the task `name` of a concept into `folder`; `more` is the end of its TOML file.
+/// Writes the task `name` of a concept into `folder`; `more` is appended to its TOML file.
 pub fn write_task(folder: &Path, name: &str, more: &str) {
     let text = format!(
         "format = \"steermap-task/1\"\ndescription = \"the concept {name}\"\npositive = \"positive\"\n\
@@ -220,8 +220,7 @@ pub fn write_task(folder: &Path, name: &str, more: &str) {
 
 /// Writes documents as JSON lines.
 pub fn write_text(path: &Path, documents: &[String]) {
-    let line = |text: &String| serde_json::json!({"text": text}).to_string() + "\n";
-    std::fs::write(path, documents.iter().map(line).collect::<String>()).expect("the folder can be written");
+    family::write_documents(path, documents.iter().cloned()).expect("the folder can be written");
 }
 
 /// `mapper eval` of `folder/tasks` and `folder/text.jsonl` into `folder/report`, in float32 on the CPU, run from `folder`.
@@ -249,13 +248,13 @@ pub fn eval(folder: &Path, map: &Path, source: &str, target: &str, more: &[&str]
     command
 }
 
-/// What [`eval`] wrote; `None` if nothing.
+/// The report that [`eval`] wrote, if any.
 pub fn report(folder: &Path) -> Option<Evaluation> {
     let bytes = std::fs::read(folder.join("report").join("report.json")).ok()?;
     Some(serde_json::from_slice(&bytes).expect("report.json is an evaluation"))
 }
 
-/// The fixture's map with its pair, and the map of it, changed by `change`.
+/// Saves the fixture's map with its pair and the pair's map changed by `change`.
 pub fn changed(path: &Path, change: impl FnOnce(&mut LayerPair, &mut AffineMap)) {
     let map = MapFile::load(&project(MAP)).expect("the map is there");
     let mut pair = map.pairs()[0].clone();
@@ -266,10 +265,10 @@ pub fn changed(path: &Path, change: impl FnOnce(&mut LayerPair, &mut AffineMap))
     map.save(path).expect("the folder can be written");
 }
 
-/// A map from stories-260k to itself at all layers: the identity.
+/// Saves the identity from stories-260k to itself at all layers.
 pub fn identity(path: &Path) {
     const NAME: &str = "stories-260k";
-    // Of the stream after each block, near enough for alphas of the usual size.
+    // Mean norms of the stream after each block, precise enough for alphas of the usual size.
     const MEAN_NORMS: [f64; 4] = [55.0, 75.0, 100.0, 144.0];
     let info = ModelInfo {
         model: NAME.to_string(),
@@ -326,7 +325,7 @@ pub fn identity(path: &Path) {
     map.save(path).expect("the folder can be written");
 }
 
-/// The folder of a model of the family, from the root of the file system: runs have folders of their own.
+/// The absolute path of a model of the family, since runs have other working folders.
 pub fn model(name: &str) -> PathBuf {
     let folder = project(family::model(name).to_str().expect("Unicode"));
     folder.canonicalize().expect("the model is there")

@@ -11,15 +11,15 @@ use residual_hooks::{BatchView, ResidualHook, Row};
 pub struct Recorder {
     num_layers: usize,
     add: BTreeMap<usize, Vec<f32>>,
-    seen: Mutex<Seen>,
+    seen: Mutex<RecordedStates>,
 }
 
-/// What a [`Recorder`] has seen.
+/// What a [`Recorder`] has recorded.
 #[derive(Clone, Default)]
-pub struct Seen {
+pub struct RecordedStates {
     /// By request and layer, then by absolute position.
     pub states: HashMap<(usize, usize), BTreeMap<usize, Vec<f32>>>,
-    /// The rows of every forward pass, as told at layer 0.
+    /// The rows of every forward pass, as given at layer 0.
     pub passes: Vec<Vec<Row>>,
 }
 
@@ -29,7 +29,7 @@ impl Recorder {
         Self::adding(num_layers, BTreeMap::new())
     }
 
-    /// Adds these vectors after their layers, at every position, before it records.
+    /// Adds these vectors after their layers, at every position, before recording.
     pub fn adding(num_layers: usize, add: BTreeMap<usize, Vec<f32>>) -> Arc<Self> {
         Arc::new(Self {
             num_layers,
@@ -38,23 +38,23 @@ impl Recorder {
         })
     }
 
-    /// What was seen since the last call.
-    pub fn take(&self) -> Seen {
+    /// What was recorded since the last call.
+    pub fn take(&self) -> RecordedStates {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 }
 
-impl Seen {
-    /// The latest request that was seen.
+impl RecordedStates {
+    /// The latest recorded request.
     ///
-    /// A request before it may have been seen once more after it was answered: the engine runs a sequence that ends with
-    /// its prompt through one more pass.
+    /// An earlier request may be recorded again after its answer, since the engine runs a sequence that ends with its
+    /// prompt through another pass.
     pub fn last_request(&self) -> usize {
         self.states
             .keys()
             .map(|(request, _)| *request)
             .max()
-            .expect("a request was seen")
+            .expect("a request was recorded")
     }
 
     /// The states of `request` after `layer` at its first `count` positions.
@@ -102,7 +102,8 @@ impl ResidualHook for Recorder {
         for (row, states) in batch.rows().iter().zip(states) {
             let known = seen.states.entry((row.request, layer)).or_default();
             for (t, state) in states.into_iter().take(row.tokens()).enumerate() {
-                // The first is kept: a sequence that ends with its prompt is run once more, from its last token on.
+                // The first value is kept, since a sequence that ends with its prompt runs again from its last token
+                // on.
                 known.entry(row.start + t).or_insert(state);
             }
         }

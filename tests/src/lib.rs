@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: fixtures, references, hooks that look, and runs of the binaries.
+//! Shared by the end-to-end tests: fixtures, references, recording hooks, and runs of the binaries.
 
 pub mod eval;
 pub mod hooks;

@@ -1,4 +1,4 @@
-//! Text to fit on, `mapper fit`'s command line, and how two maps are compared.
+//! Text to fit on, `mapper fit`'s command line, and the comparison of two maps.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -9,7 +9,7 @@ use steermap_maps::MapFile;
 use crate::fixture;
 use crate::run::run;
 
-/// Writes `count` documents of words, seeded, as JSON lines; some of more than one tiny window, some of odd characters.
+/// Writes `count` seeded documents of words as JSON lines, some longer than one tiny window, some with odd characters.
 pub fn write_corpus(folder: &Path, count: usize) -> PathBuf {
     const WORDS: [&str; 16] = [
         "the",
@@ -58,7 +58,7 @@ pub fn mapper_pair(command: &str, source: &str, target: &str, corpus: &Path, out
     run("mapper", &[&args, more].concat())
 }
 
-/// Asserts that a run succeeded; what it printed.
+/// Asserts that a run succeeded; returns its output.
 pub fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).expect("UTF-8")

@@ -1,4 +1,4 @@
-//! Values that Hugging Face transformers computed (tests/fixtures/make_*.py), and how they are compared.
+//! Values computed by Hugging Face transformers (tests/fixtures/make_*.py), and comparisons with them.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Those of `model`, such as `tiny-llama`: a file of tests/fixtures/references, without its ending.
+    /// Loads the references of `model`, such as `tiny-llama`: a file of tests/fixtures/references without its ending.
     pub fn load(model: &str) -> Self {
         let path = fixture(&format!("references/{model}.safetensors"));
         let tensors = candle_core::safetensors::load(path, &Device::Cpu).expect("the references load");
@@ -37,7 +37,9 @@ impl Reference {
 
     /// A tensor as it is.
     pub fn tensor(&self, name: &str) -> &Tensor {
-        self.tensors.get(name).unwrap_or_else(|| panic!("no reference {name}"))
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("there is no reference {name}"))
     }
 
     /// Number of layers.
@@ -53,8 +55,8 @@ impl Reference {
     }
 }
 
-/// How far two engines may be apart in float32, in units of the largest value of the row: sums in another order, carried
-/// through a few blocks (transformers itself differs by 5e-6 between a pass with and one without its cache).
+/// Largest allowed difference between two engines in float32, relative to the largest value of the row: sums in another
+/// order, carried through a few blocks (transformers itself differs by 5e-6 between passes with and without its cache).
 const TOLERANCE: f32 = 1e-5;
 
 /// Asserts that `found` equals `expected` up to float32 rounding.

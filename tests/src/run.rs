@@ -1,4 +1,4 @@
-//! Binaries of this workspace, run to their end.
+//! Runs binaries of this workspace to their end.
 
 use std::process::{Child, Command, Output};
 
@@ -10,7 +10,8 @@ pub fn run(name: &str, args: &[&str]) -> Output {
     Command::new(path).args(args).output().unwrap()
 }
 
-/// Stops a run as Ctrl-C does; what it printed to standard error, once it has ended as a command that was stopped.
+/// Stops a run as Ctrl-C does, checks that it ends with the status of an interrupted command, and returns its standard
+/// error.
 pub fn interrupted(child: Child) -> String {
     send_signal(&child, "INT");
     let output = child.wait_with_output().unwrap();
@@ -19,11 +20,11 @@ pub fn interrupted(child: Child) -> String {
     text
 }
 
-/// What a run that had to fail printed.
+/// The error output of a run that must fail.
 pub fn error_of(output: &Output) -> String {
     assert!(
         !output.status.success(),
-        "an error was expected: {}",
+        "expected an error: {}",
         String::from_utf8_lossy(&output.stdout)
     );
     let text = String::from_utf8_lossy(&output.stderr);
@@ -31,7 +32,7 @@ pub fn error_of(output: &Output) -> String {
     text.trim().to_string()
 }
 
-/// How many tokens of prompts were steered, as a server's metrics say.
+/// Number of steered prompt tokens in a server's metrics.
 pub fn steered_prompt_tokens(metrics: &str) -> u64 {
     let mut lines = metrics.lines();
     let line = lines.find(|line| line.starts_with("steering_tokens_total{phase=\"prompt\"}"));

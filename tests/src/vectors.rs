@@ -1,4 +1,4 @@
-//! Vector files made of reference vectors.
+//! Vector files made from reference vectors.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Other engines, which ours is measured beside: transformers with torch, and llama.cpp's server, built from the source that
-//! llama-cpp-python publishes. Both come from PyPI, in exact versions.
+//! Other engines for comparison: transformers with torch, and llama.cpp's server, built from the source in
+//! llama-cpp-python. Both come from PyPI, in exact versions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use crate::project::{Project, run};
 /// The source distribution that has llama.cpp.
 const LLAMA: &str = "llama-cpp-python==0.3.36";
 
-/// What there is to measure with.
+/// The installed engines.
 pub struct Peers {
     pub python: PathBuf,
     /// llama-server, llama-quantize and convert_hf_to_gguf.py.
     pub llama: PathBuf,
 }
 
-/// Installs both into `target/peers`, unless they are there. llama.cpp takes some minutes to build.
+/// Installs both into `target/peers` unless they are there. Building llama.cpp takes some minutes.
 pub fn install(project: &Project) -> Result<Peers> {
     let list = project.root().join("examples/bench/requirements.txt");
     let target = project.root().join("target/peers");
@@ -38,7 +38,7 @@ pub fn install(project: &Project) -> Result<Peers> {
 
 fn pip(environment: &Path) -> Command {
     let mut command = Command::new(interpreter(environment));
-    // The build back end looks for cmake and ninja, which are of the environment.
+    // The build back end needs cmake and ninja, which are in the environment.
     let path = std::env::var_os("PATH").unwrap_or_default();
     let programs = interpreter(environment)
         .parent()
@@ -66,13 +66,13 @@ fn build_llama(environment: &Path, folder: &Path) -> Result<()> {
     let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let archive = paths
         .find(|path| path.to_string_lossy().ends_with(".tar.gz"))
-        .with_context(|| format!("{}: pip has left no archive", folder.display()))?;
+        .with_context(|| format!("{}: found no archive from pip", folder.display()))?;
     run(Command::new(interpreter(environment))
         .args(["-m", "tarfile", "-e"])
         .args([&archive, folder]))?;
     let unpacked = archive.to_string_lossy().trim_end_matches(".tar.gz").to_string();
     let source = Path::new(&unpacked).join("vendor/llama.cpp");
-    ensure!(source.is_dir(), "{}: not there", source.display());
+    ensure!(source.is_dir(), "{}: does not exist", source.display());
     let build = folder.join("build");
     let cmake = interpreter(environment).with_file_name("cmake");
     let mut configure = Command::new(&cmake);

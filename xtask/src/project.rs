@@ -1,4 +1,4 @@
-//! Where things are, and how cargo is called on the main workspace.
+//! Paths of the project, and calls of cargo on the main workspace.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,13 +34,13 @@ impl Project {
     /// A `cargo` command in the top folder, with the target folder that all commands share.
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        // Set, so that binaries are where `run_bin` looks for them whatever the environment says.
+        // Set, so that binaries are where `run_bin` expects them, whatever the environment.
         cargo
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", self.root.join("target"))
             .arg(subcommand);
-        // What `cargo run` says of xtask itself: build scripts that watch it would run again, and the engine be rebuilt,
-        // whenever cargo is called by hand and through xtask in turns.
+        // Removes the variables that `cargo run` sets for xtask itself. Build scripts that watch them would run again,
+        // and the engine would be rebuilt, whenever cargo is called alternately by hand and through xtask.
         for (name, _) in std::env::vars_os() {
             let own = [
                 "CARGO_PKG_",

@@ -15,7 +15,7 @@ struct Plain;
 
 impl Traffic for Plain {
     fn mode(&mut self, mode: &str) {
-        panic!("{mode:?} is nothing that a worker does")
+        panic!("mode: found {mode:?}, expected none in this worker")
     }
 
     fn begin(&mut self, _: usize) {}
@@ -32,6 +32,6 @@ async fn main() {
     let loaded = model::load(&folder).await;
     match args.next().as_deref() {
         Some("serve") => serve_worker::serve(&loaded, Plain).await,
-        _ => worker::serve(&loaded, |line| panic!("{line:?} is nothing that a worker does")).await,
+        _ => worker::serve(&loaded, |line| panic!("line: found {line:?}, expected prefill or decode")).await,
     }
 }

@@ -1,4 +1,5 @@
-//! A map from a source's features straight to a target's states, as arXiv 2506.00653 fits one beside that of states.
+//! An affine map from a source's features to a target's states, as arXiv 2506.00653 fits one beside its map between
+//! states.
 
 use anyhow::{Context, Result, ensure};
 use nalgebra::{DMatrix, DVector};
@@ -12,27 +13,27 @@ const PENALTIES: [f64; 6] = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 /// An affine map from features to states: `h_T ~ F^T a + p`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureMap {
-    /// `F`, `[features, target width]`: what of the target's stream goes with each feature.
+    /// `F`, `[features, target width]`: the target's stream per unit of each feature.
     pub directions: DMatrix<f64>,
     /// `p`, `[target width]`
     pub bias: DVector<f64>,
     /// The ridge penalty, of `mean ‖h_T - F^T a - p‖² + lambda ‖F‖²`.
     pub lambda: f64,
-    /// Its share of explained variance on the second half of the held-out states; the first half chose lambda.
+    /// Share of variance explained on the second half of the held-out states; lambda is chosen on the first half.
     pub r2: f64,
 }
 
 impl FeatureMap {
-    /// Fits it by ridge regression on the train states of both models, which are of the same positions.
+    /// Fits the map by ridge regression on the train states of both models, which are of the same positions.
     ///
     /// # Errors
     ///
-    /// Numbers of states that differ, or features that are active nowhere.
+    /// If the numbers of states differ, or no feature is active in any state.
     pub fn fit(autoencoder: &Autoencoder, source: &Split, target: &Split) -> Result<Self> {
         let sizes = |split: &Split| (split.train.len(), split.held_out.len());
         ensure!(
             sizes(source) == sizes(target),
-            "found {:?} states of the source and {:?} of the target, expected the same positions of both",
+            "states: found {:?} of the source and {:?} of the target, expected the same positions of both",
             sizes(source),
             sizes(target)
         );
@@ -46,7 +47,10 @@ impl FeatureMap {
             (part(&source.held_out), part(&target.held_out))
         });
         let unit = sums.gram.trace() / autoencoder.features() as f64;
-        ensure!(unit > 0.0, "found features that are active nowhere");
+        ensure!(
+            unit > 0.0,
+            "features: found none that is active in any train state, expected some"
+        );
         let mut best: Option<Self> = None;
         for penalty in PENALTIES {
             let mut map = sums.solve(penalty * unit)?;
@@ -55,16 +59,16 @@ impl FeatureMap {
                 best = Some(map);
             }
         }
-        let mut best = best.context("found no penalty to try")?;
+        let mut best = best.context("PENALTIES: found none, expected at least one")?;
         best.r2 = best.explained(autoencoder, &measuring.0, &measuring.1);
         Ok(best)
     }
 
-    /// What of the target's stream goes with a feature: `[target width]`.
+    /// The target's stream per unit of a feature: `[target width]`.
     ///
     /// # Panics
     ///
-    /// A feature that the autoencoder doesn't have.
+    /// If the autoencoder does not have the feature.
     pub fn direction(&self, feature: usize) -> Vec<f32> {
         self.directions.row(feature).iter().map(|x| *x as f32).collect()
     }
@@ -95,7 +99,7 @@ pub fn explained_variance(predicted: &[f32], states: &Rows) -> f64 {
     1.0 - error / states.variation()
 }
 
-/// The sums that a fit needs, as means over the rows, centred.
+/// The centred second moments that the fit needs, as means over the rows.
 struct Sums {
     /// `[features, features]`
     gram: DMatrix<f64>,
@@ -109,7 +113,7 @@ impl Sums {
     fn of(autoencoder: &Autoencoder, source: &Rows, target: &Rows) -> Self {
         let (features, width) = (autoencoder.features(), target.width);
         let mut gram = DMatrix::<f64>::zeros(features, features);
-        // A column for each feature, so that what is added to lies side by side.
+        // One column per feature, so that each sum is contiguous.
         let mut cross = DMatrix::<f64>::zeros(width, features);
         let mut mean = DVector::<f64>::zeros(features);
         let mut scratch = Scratch::default();
@@ -159,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_that_is_there_is_found() {
+    fn a_planted_map_is_recovered() {
         let (width, features, to) = (4, 6, 3);
         let autoencoder = Autoencoder {
             width,

@@ -8,22 +8,22 @@ use serde_json::json;
 
 use super::model::Autoencoder;
 
-/// Where the states come from that an autoencoder was trained on.
+/// Origin of the states that an autoencoder was trained on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The model's name.
     pub model: String,
-    /// The layer, from 0, after which the stream was read.
+    /// The layer, counted from 0, after which the stream was read.
     pub layer: usize,
 }
 
-/// Writes an autoencoder into a folder, which is made if it isn't there.
+/// Writes an autoencoder into a folder, creating it if necessary.
 ///
-/// The decoder is `W_dec`, `[features, width]`, and the encoder `W_enc`, `[width, features]`: a state is a row there.
+/// `W_dec` is `[features, width]` and `W_enc` is `[width, features]`, since SAELens multiplies states as rows.
 ///
 /// # Errors
 ///
-/// What the operating system says.
+/// If a file cannot be written.
 pub fn save(autoencoder: &Autoencoder, origin: &Origin, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let (features, width) = (autoencoder.features(), autoencoder.width);
@@ -137,7 +137,7 @@ mod tests {
         let shape = |name: &str| tensors.tensor(name).unwrap().shape().to_vec();
         assert_eq!((shape("W_dec"), shape("W_enc")), (vec![3, 4], vec![4, 3]));
         assert_eq!((shape("b_dec"), shape("b_enc")), (vec![4], vec![3]));
-        // The second input's weight in the first feature comes behind the first input's in all.
+        // `W_enc` is transposed: the weights of the first input in all features come before those of the second.
         let encoder = tensors.tensor("W_enc").unwrap();
         assert_eq!(encoder.data()[12..16], autoencoder().encoder[1].to_le_bytes());
     }

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use super::model::{Autoencoder, Scratch, add, dot, row_mut};
 use super::rows::Rows;
 
-/// Parts of a batch, whose gradients are added up in their order: so the result does not depend on the number of threads.
+/// Number of parts of a batch. Their gradients are added in a fixed order, so that the result does not depend on the
+/// number of threads.
 const PARTS: usize = 8;
 
 /// The gradient of half the mean squared error of a batch, `mean ‖x' - x‖² / 2`, in the shapes of [`Autoencoder`].
@@ -31,7 +32,7 @@ impl Gradient {
         }
     }
 
-    /// Of the rows of `rows` that `batch` names. One at least.
+    /// The gradient over the rows with the indices `batch`, of which there must be at least one.
     pub fn of(autoencoder: &Autoencoder, rows: &Rows, batch: &[usize]) -> Self {
         let parts: Vec<Self> = batch
             .par_chunks(batch.len().div_ceil(PARTS).max(1))
@@ -60,7 +61,7 @@ impl Gradient {
             for (error, x) in error.iter_mut().zip(state) {
                 *error = (*error - x) * weight;
             }
-            // Directly, and below through the activations.
+            // The direct contribution to the bias; the one through the activations follows below.
             add(&mut gradient.decoder_bias, 1.0, &error);
             for &(feature, activation) in &scratch.active {
                 let by_activation = dot(&error, autoencoder.direction(feature));
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_that_of_the_loss() {
+    fn the_gradient_matches_finite_differences_of_the_loss() {
         let (width, features) = (5, 7);
         let autoencoder = Autoencoder {
             width,
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_change_nothing() {
+    fn the_gradient_does_not_depend_on_the_number_of_threads() {
         let (width, features) = (6, 9);
         let autoencoder = Autoencoder {
             width,

@@ -1,6 +1,7 @@
-//! What features mean.
+//! Labels of features: which feature separates the two sides of a concept.
 
 use steermap_extract::statistics::auroc;
+use steermap_mapper::statistics::mean;
 
 use super::model::{Autoencoder, Scratch};
 
@@ -9,7 +10,7 @@ use super::model::{Autoencoder, Scratch};
 pub struct Activity(Vec<f64>);
 
 impl Activity {
-    /// Of a text's states, `[positions, width]` row by row. Where there is one position, it counts.
+    /// From a text's states, `[positions, width]` row by row. If there is only one position, it is used.
     pub fn of(autoencoder: &Autoencoder, states: &[f32]) -> Self {
         let mut sums = vec![0f64; autoencoder.features()];
         let positions = states.len() / autoencoder.width;
@@ -32,12 +33,12 @@ impl Activity {
 pub enum Side {
     /// The positive one.
     Positive,
-    /// The negative one: the concept is its direction turned round.
+    /// The negative one: the concept is the feature's direction with the opposite sign.
     Negative,
 }
 
 impl Side {
-    /// What its direction is multiplied by to point to the positive side: 1 or -1.
+    /// Factor that makes the feature's direction point to the positive side: 1 or -1.
     pub fn sign(self) -> f64 {
         match self {
             Self::Positive => 1.0,
@@ -45,7 +46,7 @@ impl Side {
         }
     }
 
-    /// That one of what is said of both sides.
+    /// Chooses the value for this side.
     pub fn of<T>(self, positive: T, negative: T) -> T {
         match self {
             Self::Positive => positive,
@@ -56,21 +57,21 @@ impl Side {
 
 /// The feature that separates a concept's pairs best.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Label {
+pub struct FeatureLabel {
     /// Its number.
     pub feature: usize,
     /// Where it is active.
     pub side: Side,
-    /// Area under the ROC curve on the pairs that chose it, 0.5 to 1. Too high, since it is the best of many.
+    /// Area under the ROC curve on the pairs that chose it, 0.5 to 1. Biased upwards, since it is the best of many.
     pub chosen_by: f64,
-    /// The same of that feature and side on the other pairs: the honest one.
+    /// The same for that feature and side on the other pairs, which is unbiased.
     pub held_out: f64,
 }
 
-/// The feature whose activity tells a concept's sides apart best on the pairs of even groups, and how well it does on those of
-/// odd ones. Pairs of one group share a text, so they are never torn apart. Of features that do equally well, it is the one
-/// whose mean activity differs most between the sides. `None` if either half has no pair, or without features.
-pub fn label(positive: &[Activity], negative: &[Activity], groups: &[usize]) -> Option<Label> {
+/// Finds the feature whose activity separates a concept's sides best on the pairs of even groups, and measures it on
+/// those of odd groups. Pairs of one group share a text and stay in the same half. Ties go to the feature whose mean
+/// activity differs most between the sides. `None` if either half has no pair, or if there are no features.
+pub fn label(positive: &[Activity], negative: &[Activity], groups: &[usize]) -> Option<FeatureLabel> {
     let scores = |texts: &[Activity], feature: usize, odd: bool| -> Vec<f64> {
         let of_half = texts.iter().zip(groups).filter(|(_, group)| (*group % 2 == 1) == odd);
         of_half.map(|(text, _)| text.0[feature]).collect()
@@ -91,7 +92,7 @@ pub fn label(positive: &[Activity], negative: &[Activity], groups: &[usize]) -> 
     }
     let (feature, chosen_by) = best?;
     let (chosen_by, held_out) = (chosen_by.auroc, separation(feature, true)?.auroc);
-    let label = |side, chosen_by, held_out| Label {
+    let label = |side, chosen_by, held_out| FeatureLabel {
         feature,
         side,
         chosen_by,
@@ -106,9 +107,9 @@ pub fn label(positive: &[Activity], negative: &[Activity], groups: &[usize]) -> 
 
 /// How a feature's activity differs between the sides.
 struct Separation {
-    /// Below 0.5 where it is more active on the negative side.
+    /// Area under the ROC curve; below 0.5 if the feature is more active on the negative side.
     auroc: f64,
-    /// Mean on the positive side less that on the negative one.
+    /// Mean activity on the positive side minus that on the negative side.
     difference: f64,
 }
 
@@ -117,10 +118,6 @@ impl Separation {
         let ranked = |of: &Self| ((of.auroc - 0.5).abs(), of.difference.abs());
         ranked(self) > ranked(other)
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 #[cfg(test)]
@@ -132,31 +129,32 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_pairs_chooses_and_the_other_measures() {
-        // On even groups the third feature separates all, on odd ones one couple of four the wrong way round.
+    fn even_groups_choose_the_feature_and_odd_groups_measure_it() {
+        // The third feature separates all pairs of even groups; on odd groups it orders one couple of four the wrong
+        // way round.
         let positive = texts(&[[1.0, 0.0, 0.0], [0.0, 0.0, 2.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.5]]);
         let negative = texts(&[[1.0, 0.0, 3.0], [0.0, 0.0, 3.0], [0.0, 1.0, 4.0], [0.0, 0.0, 1.0]]);
         let found = label(&positive, &negative, &[0, 1, 2, 3]).unwrap();
-        let expected = Label {
+        let expected = FeatureLabel {
             feature: 2,
             side: Side::Negative,
             chosen_by: 1.0,
             held_out: 0.75,
         };
         assert_eq!(found, expected);
-        // Both separate all; the second differs more.
+        // Both features separate all pairs; the second one's means differ more.
         let one = texts(&[[1.0, 4.0, 0.0]; 2]);
         let other = texts(&[[0.0, 1.0, 0.0]; 2]);
         assert_eq!(label(&one, &other, &[0, 1]).unwrap().feature, 1);
         let turned = label(&negative, &positive, &[0, 1, 2, 3]).unwrap();
         assert_eq!((turned.side, turned.held_out), (Side::Positive, 0.75));
-        // All of one group: nothing is held out.
+        // All pairs are of one group, so none is held out.
         assert_eq!(label(&positive, &negative, &[0; 4]), None);
         assert_eq!(label(&[], &[], &[]), None);
     }
 
     #[test]
-    fn activity_is_the_mean_but_for_the_first_position() {
+    fn activity_is_the_mean_without_the_first_position() {
         let autoencoder = Autoencoder {
             width: 1,
             active: 2,

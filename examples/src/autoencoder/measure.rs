@@ -12,7 +12,7 @@ use steermap_mapper::statistics::{Resamples, quantiles, rank_p_value};
 use steermap_mapper::steerer::Steerer;
 use steermap_report::result::Estimate;
 
-use super::{Autoencoder, Label, Quality};
+use super::{Autoencoder, FeatureLabel, Quality};
 
 /// How steering is measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,39 +21,40 @@ pub struct Protocol {
     pub source_layer: usize,
     /// The target's layer that is steered.
     pub target_layer: usize,
-    /// How strongly: every direction at the same lengths. Controls at the first and the last alone.
+    /// Strengths at which every direction is measured. Controls are measured at the first and the last only.
     pub alphas: Alphas,
-    /// Mapped random directions, and other features of the autoencoder, for each concept.
+    /// Number of mapped random directions, and of other features, per concept.
     pub draws: usize,
-    /// Resamples of the bootstrap.
+    /// Number of bootstrap resamples.
     pub resamples: usize,
-    /// Of draws and resamples.
+    /// Seed of draws and resamples.
     pub seed: u64,
 }
 
-/// What directions of a control retain.
+/// Retention of the directions of a control.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Control {
-    /// Slope over the native one, by direction.
+pub struct ControlRetention {
+    /// Ratio of slopes to the native vector's, by direction.
     pub retention: Vec<f64>,
-    /// Where 95% of them are.
+    /// The central 95% of them.
     pub range: [f64; 2],
 }
 
 /// A concept's steering. Retention is the slope of the mean propensity against alpha over that with the native vector.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
+pub struct ConceptResult {
     /// The concept.
     pub concept: String,
-    /// The side that the feature is active on, in a word or two.
+    /// Name of the side on which the feature is active.
     pub side: String,
     /// The feature.
-    pub label: Label,
+    pub label: FeatureLabel,
     /// The share of held-out states in which it is active.
     pub density: f64,
-    /// Cosine of the feature's direction, turned to the positive side, with the source's mean-difference vector.
+    /// Cosine of the feature's direction, signed to point to the positive side, with the source's mean-difference
+    /// vector.
     pub cosine: f64,
-    /// The same of the mapped feature with the target's own mean-difference vector.
+    /// The same for the mapped feature and the target's own mean-difference vector.
     pub mapped_cosine: f64,
     /// Slope with the native mean-difference vector, in logits per mean norm of the stream.
     pub native: Estimate,
@@ -63,47 +64,47 @@ pub struct Measured {
     pub feature: Estimate,
     /// Retention of the feature's direction in a map from features to states.
     pub direct: Estimate,
-    /// Slope with the feature over that with the mean-difference vector: on the source, which knows of no map, and on the target,
-    /// both mapped.
+    /// Ratio of the slope with the feature to that with the mean-difference vector: on the source without a map, and on
+    /// the target with both mapped.
     pub shares: [Estimate; 2],
     /// Mapped random directions.
-    pub random: Control,
+    pub random: ControlRetention,
     /// Other features of the autoencoder, mapped.
-    pub others: Control,
-    /// Ranks among the mapped random directions, as p-values that are not adjusted: of the mapped mean-difference vector, of the
-    /// mapped feature, of its direction in the map from features to states.
+    pub others: ControlRetention,
+    /// Unadjusted p-values from ranks among the mapped random directions: of the mapped mean-difference vector, of the
+    /// mapped feature, and of its direction in the map from features to states.
     pub p_values: [f64; 3],
-    /// Items, and clusters of them that share their deciding words.
+    /// Number of items, and of clusters of items that share their deciding words.
     pub items: (usize, usize),
 }
 
-/// A concept that is ready to be measured.
-pub struct Concept<'a> {
+/// A concept with its labelled feature, ready to be measured.
+pub struct LabelledConcept<'a> {
     /// Its task, with its mean-difference vectors on both models.
     pub task: &'a PreparedTask<'a>,
     /// The measuring half of its items, as the source's tokens.
     pub on_source: Choices,
-    /// The feature that it gave its name to.
-    pub label: Label,
-    /// The feature, mapped: `[target width]`, as it adds to the stream.
+    /// The feature labelled with it.
+    pub label: FeatureLabel,
+    /// The mapped feature: `[target width]`, in the direction in which it adds to the stream.
     pub mapped: Vec<f32>,
     /// The feature's direction in a map from features to states: `[target width]`.
     pub direct: Vec<f32>,
 }
 
-impl Concept<'_> {
+impl LabelledConcept<'_> {
     /// Measures the concept on the source and on the target.
     ///
     /// # Errors
     ///
-    /// A layer that the map doesn't reach, a direction that it makes nothing of, what the engine answers with, a native vector
-    /// that moves nothing.
+    /// If the map does not reach the layer, maps a direction to zero, the engine fails, or the native vector moves no
+    /// propensity.
     pub async fn measure(
         &self,
         [source, target]: [&Steerer<'_>; 2],
         (autoencoder, quality): (&Autoencoder, &Quality),
         protocol: &Protocol,
-    ) -> Result<Measured> {
+    ) -> Result<ConceptResult> {
         let (task, layer, items) = (self.task, protocol.target_layer, &self.task.measuring);
         let (native, mapped) = (task.native(layer)?, task.mapped(layer)?);
         let feature = Direction::of(layer, &self.turned(&self.mapped), native.mean_norm)?;
@@ -116,7 +117,8 @@ impl Concept<'_> {
         let of =
             |numerator: usize, denominator: usize| retention(&slopes[denominator], &slopes[numerator], &resamples, 0.0);
 
-        // Of controls there are many: they are measured at two alphas, and compared with what the others do at these.
+        // Controls are many, so they are measured at two alphas only, and compared with the slopes of the others at the
+        // same two.
         let ends = [alphas[0], alphas[alphas.len() - 1]];
         let at_ends = |all: &Propensities| mean_slope(&ends, &vec![all[0].clone(), all[all.len() - 1].clone()]);
         let own: Vec<f64> = own.iter().map(at_ends).collect::<Result<_>>()?;
@@ -127,17 +129,17 @@ impl Concept<'_> {
             let measured = propensities(target, items, &directions, &ends).await?;
             let slopes: Vec<f64> = measured.iter().map(|of| mean_slope(&ends, of)).collect::<Result<_>>()?;
             let retention: Vec<f64> = slopes.iter().map(|slope| slope / own[0]).collect();
-            let range = quantiles(&retention, [0.025, 0.975]).context("found no direction to compare with")?;
-            controls.push(Control { retention, range });
+            let range = quantiles(&retention, [0.025, 0.975]).context("control: found no directions, expected some")?;
+            controls.push(ControlRetention { retention, range });
         }
         let others = controls.pop().context("no other features")?;
         let random = controls.pop().context("no random directions")?;
         let p_value = |which: usize| {
             let rank = rank_p_value(own[which] / own[0], &random.retention);
-            rank.context("found a native vector that moves no propensity")
+            rank.context("the native vector moves no propensity")
         };
         let (cosine, source_share) = self.on_source(source, autoencoder, protocol).await?;
-        Ok(Measured {
+        Ok(ConceptResult {
             concept: task.task.name.clone(),
             side: self.label.side.of(&task.task.positive, &task.task.negative).clone(),
             label: self.label.clone(),
@@ -156,8 +158,8 @@ impl Concept<'_> {
         })
     }
 
-    /// On the source, which needs no map: the cosine of the feature with the mean-difference vector, and its slope over that
-    /// vector's.
+    /// Measures on the source, without a map: the cosine of the feature with the mean-difference vector, and the ratio
+    /// of their slopes.
     async fn on_source(
         &self,
         source: &Steerer<'_>,
@@ -183,13 +185,13 @@ impl Concept<'_> {
         Ok((cosine, retention(&slopes[0], &slopes[1], &resamples, 0.0)))
     }
 
-    /// A direction of the feature, turned to the concept's positive side.
+    /// A direction of the feature, signed to point to the concept's positive side.
     fn turned(&self, direction: &[f32]) -> Vec<f32> {
         let sign = self.label.side.sign() as f32;
         direction.iter().map(|x| sign * x).collect()
     }
 
-    /// Other features that are active in some state, drawn without replacement, mapped.
+    /// Other features that are active in some state, drawn without replacement and mapped.
     fn others(&self, autoencoder: &Autoencoder, quality: &Quality, protocol: &Protocol) -> Result<Vec<Direction>> {
         let layer = protocol.target_layer;
         let others = (0..autoencoder.features()).filter(|other| *other != self.label.feature);
@@ -208,7 +210,7 @@ impl Concept<'_> {
     }
 }
 
-/// By direction: propensities `[alpha][item]`; alphas in units of the mean norm.
+/// Propensities `[alpha][item]` of each direction; alphas in units of the mean norm.
 async fn propensities(
     steerer: &Steerer<'_>,
     items: &Choices,

@@ -1,20 +1,21 @@
-//! A small sparse autoencoder of a model's residual stream, trained here, whose features are named afterwards.
+//! A small sparse autoencoder of a model's residual stream: training, labelling of its features, and steering with
+//! them.
 //!
 //! | module | role |
 //! | --- | --- |
 //! | `model` | the autoencoder: TopK, encode and decode |
 //! | `rows` | states as rows: from a folder of activations, split for training and measuring |
-//! | `train` | training: Adam, unit decoder rows, dead features begun anew |
+//! | `train` | training: Adam, unit decoder rows, dead features reset |
 //! | `gradient` | the gradient of a batch |
 //! | `quality` | explained variance, active and dead features |
 //! | `label` | which feature separates a concept's pairs, and how well it does on pairs that did not choose it |
-//! | `feature_map` | a map from features straight to the large model's states |
-//! | `file` | the files, as SAELens lays them out |
+//! | `feature_map` | a map from features to the large model's states |
+//! | `file` | the files in SAELens's layout |
 //! | `measure` | what steering by a feature does to the large model, beside the concept's mean-difference vectors |
-//! | `table` | the page that says it |
+//! | `table` | the page with the results |
 //!
-//! Training sees states of stories only. The concepts come in afterwards: a feature gets the name of a concept because of when
-//! it is active, so what a feature means is known without the feature being made from the pairs.
+//! Training uses states of stories only. Features are labelled with concepts afterwards, by when they are active, so a
+//! feature's meaning is known although it was not made from the pairs.
 
 mod feature_map;
 mod file;
@@ -32,10 +33,10 @@ mod testing;
 
 pub use feature_map::{FeatureMap, explained_variance};
 pub use file::{Origin, save};
-pub use label::{Activity, Label, Side, label};
-pub use measure::{Concept, Control, Measured, Protocol};
+pub use label::{Activity, FeatureLabel, Side, label};
+pub use measure::{ConceptResult, ControlRetention, LabelledConcept, Protocol};
 pub use model::Autoencoder;
 pub use quality::Quality;
 pub use rows::{Rows, Split};
-pub use table::Page;
+pub use table::FeatureReport;
 pub use train::Training;

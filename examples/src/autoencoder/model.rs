@@ -13,13 +13,13 @@
 pub struct Autoencoder {
     /// Width of a state.
     pub width: usize,
-    /// Features that are active at a time, at most.
+    /// The most features that are active in a state.
     pub active: usize,
-    /// `[features, width]`, row by row: what each feature looks for.
+    /// Encoder, `[features, width]`, row by row.
     pub encoder: Vec<f32>,
     /// `[features]`
     pub encoder_bias: Vec<f32>,
-    /// `[features, width]`, row by row, each of norm 1: what each feature adds to the stream.
+    /// Decoder, `[features, width]`, row by row, each of norm 1: the direction that each feature adds to the stream.
     pub decoder: Vec<f32>,
     /// `[width]`
     pub decoder_bias: Vec<f32>,
@@ -35,20 +35,20 @@ impl Autoencoder {
     ///
     /// # Panics
     ///
-    /// A feature that it doesn't have.
+    /// If there is no such feature.
     pub fn direction(&self, feature: usize) -> &[f32] {
         row(&self.decoder, self.width, feature)
     }
 
-    /// The features that are active in a state `[width]`, `active` at most, with their activations, which are above 0; in the
-    /// order of their numbers.
+    /// The active features of a state `[width]`, at most `active`, with their activations, which are above 0. Sorted by
+    /// feature.
     pub fn encode(&self, state: &[f32]) -> Vec<(usize, f32)> {
         let mut scratch = Scratch::default();
         self.encode_into(state, &mut scratch);
         scratch.active
     }
 
-    /// As [`encode`](Self::encode), into memory that is used again.
+    /// As [`encode`](Self::encode), with reused buffers.
     pub(super) fn encode_into(&self, state: &[f32], scratch: &mut Scratch) {
         let Scratch {
             centred,
@@ -64,7 +64,7 @@ impl Autoencoder {
         let positive = scores.iter().copied().enumerate().filter(|(_, score)| *score > 0.0);
         active.extend(positive);
         if active.len() > self.active {
-            // Of equals the one with the lower number, so that the result is the same on every machine.
+            // Ties go to the lower index, so that the result is the same on every machine.
             let largest_first = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
             active.select_nth_unstable_by(self.active, largest_first);
             active.truncate(self.active);
@@ -72,7 +72,7 @@ impl Autoencoder {
         }
     }
 
-    /// What active features say the state is, into `state`: `[width]`.
+    /// Reconstructs a state from its active features into `state`: `[width]`.
     pub fn decode_into(&self, active: &[(usize, f32)], state: &mut Vec<f32>) {
         state.clone_from(&self.decoder_bias);
         for &(feature, activation) in active {
@@ -81,7 +81,7 @@ impl Autoencoder {
     }
 }
 
-/// What encoding a state needs; the results are in it.
+/// Buffers for encoding a state, with the result.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scratch {
     /// The state less the decoder's bias: `[width]`.
@@ -97,15 +97,15 @@ pub(super) fn row(matrix: &[f32], width: usize, index: usize) -> &[f32] {
     &matrix[index * width..(index + 1) * width]
 }
 
-/// Row `index` of a matrix, to be written.
+/// Row `index` of a matrix, mutable.
 pub(super) fn row_mut(matrix: &mut [f32], width: usize, index: usize) -> &mut [f32] {
     &mut matrix[index * width..(index + 1) * width]
 }
 
-/// Partial sums that a product keeps: one vector register or two on most CPUs.
+/// Number of partial sums of an inner product: one or two vector registers on most CPUs.
 const LANES: usize = 16;
 
-/// Inner product, always added up in the same order.
+/// Inner product, always summed in the same order.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_state_by_hand() {
-        // Three features of two inputs, one at a time active.
+        // Three features of two inputs, one of which may be active.
         let mut autoencoder = Autoencoder {
             width: 2,
             active: 1,
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(autoencoder.encode(&[3.0, 2.0]), [(0, 2.0)]);
         autoencoder.active = 2;
         assert_eq!(autoencoder.encode(&[3.0, 2.0]), [(0, 2.0), (1, 1.5)]);
-        // More may be active than are.
+        // More features are allowed than are active.
         autoencoder.active = 3;
         assert_eq!(autoencoder.encode(&[3.0, 2.0]), [(0, 2.0), (1, 1.5)]);
         let mut state = Vec::new();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_scores_the_first_are_active() {
+    fn ties_go_to_the_lower_feature() {
         let autoencoder = Autoencoder {
             width: 1,
             active: 2,
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn products_have_no_remainder_left() {
+    fn products_include_the_remainder() {
         let a: Vec<f32> = (0..19).map(|i| i as f32).collect();
         assert_eq!(dot(&a, &a), 2109.0);
         assert_eq!(dot(&[], &[]), 0.0);

@@ -1,21 +1,21 @@
-//! How good an autoencoder is.
+//! Quality of an autoencoder on held-out states.
 
 use rayon::prelude::*;
 
 use super::model::{Autoencoder, Scratch};
 use super::rows::{Rows, squared_distance};
 
-/// How an autoencoder fares on states.
+/// Quality of an autoencoder on given states.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quality {
-    /// `1 - sum ‖x - x'‖² / sum ‖x - mean‖²`: the share of the states' variation about their mean that the reconstruction has.
-    /// Not finite where all states are the same.
+    /// `1 - sum ‖x - x'‖² / sum ‖x - mean‖²`: the share of the states' variance that the reconstruction explains. Not
+    /// finite if all states are equal.
     pub explained_variance: f64,
-    /// Mean number of active features of a state.
+    /// Mean number of active features per state.
     pub mean_active: f64,
     /// By feature: the share of states in which it is active.
     pub density: Vec<f64>,
-    /// States that it was measured on.
+    /// Number of states that it was measured on.
     pub rows: usize,
 }
 
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn quality_by_hand() {
-        // The first feature has all of the first input, the second nothing of the second.
+        // The first feature reconstructs the first input exactly; the second input is not reconstructed.
         let autoencoder = Autoencoder {
             width: 2,
             active: 1,
@@ -72,7 +72,7 @@ mod tests {
             values: vec![4.0, 1.0, 0.0, -1.0],
         };
         let quality = Quality::of(&autoencoder, &rows);
-        // 1 + 1 of the variation 4 + 4 + 1 + 1 is left.
+        // Of the variation 4 + 4 + 1 + 1, 1 + 1 remains unexplained.
         assert!((quality.explained_variance - 0.8).abs() < 1e-12);
         assert_eq!((quality.mean_active, quality.dead(), quality.rows), (0.5, 1, 2));
         assert_eq!(quality.density, [0.5, 0.0]);

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use steermap_maps::activations::{Activations, WindowEntry};
 
-/// Every so many windows of text, one is held out from training.
+/// One in this many windows of text is held out from training.
 const HELD_OUT: usize = 10;
 
 /// States, one row each.
@@ -18,9 +18,9 @@ pub struct Rows {
 /// States to train on, and others of texts that training does not see.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
-    /// Of nine in ten windows of text.
+    /// States of nine in ten windows of text.
     pub train: Rows,
-    /// Of the others.
+    /// States of the other windows.
     pub held_out: Rows,
 }
 
@@ -30,14 +30,14 @@ impl Rows {
         self.values.len().checked_div(self.width).unwrap_or(0)
     }
 
-    /// Whether there is none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
     /// The rows.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
-        // Without rows there may be no width either.
+        // Without rows the width may be 0.
         self.values.chunks_exact(self.width.max(1))
     }
 
@@ -45,7 +45,7 @@ impl Rows {
     ///
     /// # Panics
     ///
-    /// A row that there is not.
+    /// If there is no such row.
     pub fn row(&self, index: usize) -> &[f32] {
         super::model::row(&self.values, self.width, index)
     }
@@ -60,7 +60,7 @@ impl Rows {
         sums.iter().map(|sum| (sum / count) as f32).collect()
     }
 
-    /// The sum of squares of the rows less their mean, in f64: what there is to explain.
+    /// The sum of squared distances of the rows from their mean, in f64.
     pub fn variation(&self) -> f64 {
         let mean = self.mean();
         let squares = self.iter().map(|row| squared_distance(row, &mean));
@@ -69,19 +69,19 @@ impl Rows {
 }
 
 impl Split {
-    /// Reads the states at `layer` of a folder of activations. The first position of each window is left out, as a fit leaves it
-    /// out: its state is another in most models.
+    /// Reads the states at `layer` of a folder of activations. The first position of each window is left out, as a fit
+    /// does, since its state differs from all others in most models.
     ///
     /// # Errors
     ///
-    /// A layer that the folder has no states of, states that are not finite, what the operating system says; too few windows to
-    /// hold any out.
+    /// If the folder has no states of the layer, states are not finite, a file cannot be read, or there are too few
+    /// windows to hold any out.
     pub fn read(activations: &Activations, layer: usize) -> Result<Self> {
         let width = activations.index().header.model.hidden_size;
         let (windows, folder) = (activations.windows(), activations.folder().display());
         ensure!(
             windows.len() >= HELD_OUT,
-            "{folder}: found {} windows of text, expected {HELD_OUT} at least",
+            "{folder}: found {} windows of text, expected at least {HELD_OUT}",
             windows.len()
         );
         let states = |windows: &mut dyn Iterator<Item = &WindowEntry>| -> Result<Rows> {

@@ -1,43 +1,43 @@
-//! The page that says what was measured.
+//! The page with the results, in Markdown.
 
 use std::fmt::Write;
 
 use steermap_mapper::statistics::holm;
 use steermap_report::result::Estimate;
 
-use super::measure::{Control, Measured, Protocol};
+use super::measure::{ConceptResult, ControlRetention, Protocol};
 use super::{Quality, Training};
 
-/// Of the adjusted p-values.
+/// Significance level of the adjusted p-values.
 const LEVEL: f64 = 0.05;
-/// Characters of a line of text.
-const LINE: usize = 120;
+/// Most characters in a line of text.
+const LINE_WIDTH: usize = 120;
 
-/// All that the page says.
-pub struct Page<'a> {
+/// Everything that the page reports.
+pub struct FeatureReport<'a> {
     /// The source and the target.
     pub models: [&'a str; 2],
-    /// Stories, and their seed.
+    /// Number of stories, and their seed.
     pub stories: (usize, u64),
     /// How the autoencoder was trained.
     pub training: &'a Training,
-    /// States that it was trained on.
+    /// Number of states that it was trained on.
     pub trained_on: usize,
-    /// How it fares on held-out states.
+    /// Its quality on held-out states.
     pub quality: &'a Quality,
-    /// R² of the map from features to states, and of the other map, on the same held-out states.
+    /// R² of the map from features to states, and of the map between states, on the same held-out states.
     pub r2: [f64; 2],
     /// How steering was measured.
     pub protocol: &'a Protocol,
-    /// Area under the ROC curve on held-out pairs from which a feature counts as one of its concept.
+    /// Least area under the ROC curve on held-out pairs at which a feature counts as one of its concept.
     pub least_auroc: f64,
-    /// The concepts that have a feature.
-    pub measured: &'a [Measured],
-    /// Those that have none: name, and area of the best feature on held-out pairs.
+    /// Results of the concepts that have a feature.
+    pub measured: &'a [ConceptResult],
+    /// Concepts without a feature: name, and area of the best feature on held-out pairs.
     pub without: &'a [(String, f64)],
 }
 
-impl Page<'_> {
+impl FeatureReport<'_> {
     /// The page, in Markdown.
     pub fn text(&self) -> String {
         let mut text =
@@ -122,16 +122,16 @@ impl Page<'_> {
         let ([source, target], (stories, seed), least_auroc) = (self.models, self.stories, self.least_auroc);
         let trained = format!(
             "A sparse autoencoder was trained on the stream of {source} after layer {source_layer}, over {stories} \
-             stories (seed {seed}). It was told of no concept. Then each concept's pairs were read. On half of them \
-             the feature was chosen whose mean activity in a text separates the two sides best, on either side; on \
-             the other half its area under the ROC curve (AUROC) was measured. A feature counts from {least_auroc} \
-             on. So it is known what the feature means, and it was not made from the pairs."
+             stories (seed {seed}), without any concept labels. Half of each concept's pairs choose the feature whose \
+             mean activity in a text separates the two sides best, in either direction; on the other half its area \
+             under the ROC curve (AUROC) is measured. A feature counts as one of the concept from {least_auroc} on. So \
+             its meaning is known although it was not made from the pairs."
         );
         let steered = format!(
-            "The feature's row of the decoder was read as `mapper sae` reads it, and carried through a map as \
-             `mapper apply` does it (ridge on the same stories, layers {source_layer} -> {target_layer}). It was \
-             added to the stream of {target} after layer {target_layer}, as were the others: {alphas}, of the \
-             stream's mean norm. All directions have the same lengths."
+            "The feature's decoder row was read as by `mapper sae`, and mapped as by `mapper apply` (ridge on the same \
+             stories, layers {source_layer} -> {target_layer}). Like the other directions, it was added to the stream \
+             of {target} after layer {target_layer}: {alphas}, in units of the stream's mean norm. All directions \
+             have the same lengths."
         );
         [trained, steered].map(|text| paragraph(&text)).join("\n")
     }
@@ -151,32 +151,34 @@ impl Page<'_> {
         paragraph(&format!(
             "TopK: {features} features, {active} active at a time. {steps} steps of Adam with {batch} states each, \
              of {trained_on} (seed {seed}). On {rows} held-out states it explains {explained:.1}% of the variance, \
-             with {mean_active:.1} features active in the mean; {dead} features are active in none of them. `cosine, \
-             source`: of the feature's direction with the mean-difference vector of the same concept, on the source; \
-             `cosine, target`: of the mapped feature with the target's own mean-difference vector."
+             with {mean_active:.1} active features on average; {dead} features are active in none of them. `cosine, \
+             source` is between the feature's direction and the mean-difference vector of the same concept, on the \
+             source. `cosine, target` is between the mapped feature and the target's own mean-difference vector."
         ))
     }
 
     fn steering(&self) -> String {
         let (count, draws, [features, states]) = (self.measured.len(), self.protocol.draws, self.r2);
         let columns = format!(
-            "`native slope`: of the mean propensity against alpha with the target's own mean-difference vector, in \
-             logits per mean norm of the stream, on the measuring half of the items. The next columns are retention, \
-             a slope over the native one. `mean difference, mapped`: of the vector found on the source. `feature, \
-             mapped`: of the feature, turned to the concept's positive side. `feature to state`: of the feature's \
-             direction in a map that was fitted from features to the target's states, as arXiv 2506.00653 fits one \
-             (ridge; R² {features:.3}, that of the map from states {states:.3}, on the same held-out states). `p`: \
-             the rank among mapped random directions, after Holm's correction for the concepts."
+            "`native slope`: slope of the mean propensity against alpha with the target's own mean-difference vector, \
+             in logits per mean norm of the stream, on the measuring half of the items. The next columns are \
+             retentions, ratios of a slope to the native one. `mean difference, mapped`: with the vector found on the \
+             source. `feature, mapped`: with the feature, signed to point to the concept's positive side. `feature to \
+             state`: with the feature's direction in a map fitted from features to the target's states, as in arXiv \
+             2506.00653 (ridge; R² {features:.3}, that of the map from states {states:.3}, on the same held-out \
+             states). `p`: p-value from the rank among mapped random directions, after Holm's correction over the \
+             concepts."
         );
         let controls = format!(
-            "`mapped random`: where 95% of {draws} random directions of the source, mapped, are; `other features`: \
-             the same of as many other features of the autoencoder, some of which may be of the concept too. Both \
-             are measured at the first and the last alpha. `share`: the slope with the feature over that with the \
-             source's mean-difference vector, on the source itself, where no map is needed, and on the target, both \
-             mapped. Where the two agree, the map keeps as much of the feature as of the mean-difference vector."
+            "`mapped random`: the central 95% of the retentions of {draws} mapped random directions of the source. \
+             `other features`: the same for as many other features of the autoencoder, some of which may be of the \
+             concept too. Both are measured at the first and the last alpha. `share`: ratio of the slope with the \
+             feature to that with the source's mean-difference vector, on the source without a map, and on the target \
+             with both mapped. If the two are equal, the map keeps as much of the feature as of the mean-difference \
+             vector."
         );
-        let intervals = "95% intervals are over clusters of items that share their deciding words. The uncertainty of the \
-             vectors, of the autoencoder and of the maps is not in them.";
+        let intervals = "95% intervals are over clusters of items that share their deciding words. They do not include the \
+             uncertainty of the vectors, of the autoencoder and of the maps.";
         let conclusion = self.conclusion(count);
         [&conclusion, &columns, &controls, intervals].map(paragraph).join("\n")
     }
@@ -186,31 +188,31 @@ impl Page<'_> {
         let passed = |which: usize| self.adjusted(which).iter().filter(|p| **p <= LEVEL).count();
         let [differences, features, direct] = [0, 1, 2].map(passed);
         format!(
-            "{count} of {all} concepts have a feature. Of these, {features} steer beyond random directions when \
-             mapped (p at most {LEVEL}); {direct} do so by the map from features to states, and {differences} by \
-             their mapped mean-difference vectors."
+            "{count} of {all} concepts have a feature. The mapped feature steers beyond random directions (p at most \
+             {LEVEL}) for {features} of these, its direction in the map from features to states for {direct}, and the \
+             mapped mean-difference vector for {differences}."
         )
     }
 
-    /// The p-values of one kind of vector, as [`Measured::p_values`] orders them, after Holm's correction.
+    /// The p-values of one kind of vector, as [`ConceptResult::p_values`] orders them, after Holm's correction.
     fn adjusted(&self, which: usize) -> Vec<f64> {
         holm(&self.measured.iter().map(|of| of.p_values[which]).collect::<Vec<_>>())
     }
 }
 
-/// The head of a table.
+/// The header of a table.
 fn header(columns: &[&str]) -> String {
     let rule = columns.iter().map(|_| "---");
     let rule = rule.collect::<Vec<_>>().join(" | ");
     format!("| {} |\n| {rule} |", columns.join(" | "))
 }
 
-/// Text in lines of at most [`LINE`] characters, ended by a line break.
+/// Breaks text into lines of at most [`LINE_WIDTH`] characters, ending with a line break.
 fn paragraph(text: &str) -> String {
     let (mut lines, mut length) = (String::new(), 0);
     for word in text.split(' ') {
         let more = word.chars().count();
-        if length > 0 && length + 1 + more > LINE {
+        if length > 0 && length + 1 + more > LINE_WIDTH {
             lines.push('\n');
             length = 0;
         } else if length > 0 {
@@ -227,7 +229,7 @@ fn estimate(of: &Estimate) -> String {
     format!("{:.3} ({:.3} to {:.3})", of.value, of.low, of.high)
 }
 
-fn range(control: &Control) -> String {
+fn range(control: &ControlRetention) -> String {
     let [low, high] = control.range;
     format!("{low:+.2} to {high:+.2}")
 }
@@ -237,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_broken_into_lines() {
+    fn paragraphs_are_wrapped() {
         let text = paragraph(&["word"; 60].join(" "));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.iter().map(|line| line.len()).collect::<Vec<_>>(), [119, 119, 59]);

@@ -1,4 +1,4 @@
-//! Training.
+//! Training with Adam, unit decoder rows and resets of dead features.
 
 use anyhow::{Result, ensure};
 use rand::distr::weighted::WeightedIndex;
@@ -14,19 +14,21 @@ use super::rows::{Rows, squared_distance};
 /// How an autoencoder is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Training {
-    /// Features, one at least.
+    /// Number of features, at least one.
     pub features: usize,
-    /// Features that are active at a time, at most.
+    /// The most features that are active in a state.
     pub active: usize,
-    /// Steps of Adam.
+    /// Number of Adam steps.
     pub steps: usize,
-    /// States in a step.
+    /// Number of states per step.
     pub batch: usize,
-    /// Step size of Adam, for states that are scaled to a mean square of 1 a dimension; it falls to 0 over the last fifth.
+    /// Learning rate of Adam for states scaled to a mean square of 1 per dimension; it falls to 0 over the last fifth
+    /// of the steps.
     pub learning_rate: f32,
-    /// Steps after which features that were not active since the last time are begun anew; not in the last half.
+    /// Number of steps after which features that were not active since the last reset are reset. There is no reset in
+    /// the second half.
     pub revive_every: usize,
-    /// Of the first weights and of the order of the states.
+    /// Seed of the initial weights and of the order of the states.
     pub seed: u64,
 }
 
@@ -44,25 +46,26 @@ impl Default for Training {
     }
 }
 
-/// What of the steps the learning rate falls over, at the end.
+/// Share of the steps, at the end, over which the learning rate falls.
 const DECAY: f32 = 0.2;
-/// States that directions of revived features are drawn from.
+/// Number of states from which directions of reset features are drawn.
 const REVIVE_FROM: usize = 8192;
-/// Length of a revived feature's encoder row beside the mean of the others' (Bricken et al. 2023, "Towards Monosemanticity",
-/// appendix): it comes in gently.
+/// Norm of a reset feature's encoder row relative to the mean of the others (Bricken et al. 2023, "Towards
+/// Monosemanticity", appendix). It is small so that the reset disturbs training little.
 const REVIVED: f32 = 0.2;
 
 impl Training {
-    /// Trains an autoencoder on states: the same for the same seed and states, on any number of threads. `progress` is told, at
-    /// each revival and at the end, the steps done and the features that were not active since the last time.
+    /// Trains an autoencoder on states. The result depends on the seed and the states only, not on the number of
+    /// threads. At each reset and at the end, `progress` gets the number of steps done and of features that were not
+    /// active since the last reset.
     ///
     /// # Errors
     ///
-    /// Sizes of 0, states that are all the same or not finite.
+    /// If a size is 0, or the states are all equal or not finite.
     pub fn run(&self, rows: &Rows, mut progress: impl FnMut(usize, usize)) -> Result<Autoencoder> {
         ensure!(
             self.features > 0 && self.batch > 0 && self.revive_every > 0,
-            "features, batch, revive_every: found {}, {}, {}, expected 1 at least",
+            "features, batch, revive_every: found {}, {}, {}, expected at least 1 each",
             self.features,
             self.batch,
             self.revive_every
@@ -79,15 +82,15 @@ impl Training {
             "found {} states that vary by {variation}, expected states that differ, all finite",
             rows.len()
         );
-        // At a mean square of 1 a dimension one step size suits every stream.
+        // With a mean square of 1 per dimension, one learning rate suits every stream.
         let scale = (variation / rows.values.len() as f64).sqrt() as f32;
         let scaled = Rows {
             width: rows.width,
             values: rows.values.iter().map(|x| x / scale).collect(),
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let mut trained = Trained::begin(self.first(&scaled, &mut rng));
-        let mut order = Order::new(rows.len());
+        let mut trained = TrainingState::begin(self.first(&scaled, &mut rng));
+        let mut order = StateOrder::new(rows.len());
         let mut idle = vec![true; self.features];
         for step in 1..=self.steps {
             let batch = order.next(self.batch, &mut rng);
@@ -104,20 +107,21 @@ impl Training {
                 idle.fill(true);
             }
         }
-        // Activations and biases have the unit of the states; what the encoder and the decoder do to them has none.
+        // Scale back: activations and biases are in units of the states; encoder and decoder weights are dimensionless.
         let mut autoencoder = trained.autoencoder;
         autoencoder.encoder_bias.iter_mut().for_each(|bias| *bias *= scale);
         autoencoder.decoder_bias.iter_mut().for_each(|bias| *bias *= scale);
         Ok(autoencoder)
     }
 
-    /// The step size of step `step`, from 1.
+    /// The learning rate of step `step`, counted from 1.
     fn rate(&self, step: usize) -> f32 {
         let left = (self.steps - step) as f32 / (self.steps as f32 * DECAY);
         self.learning_rate * left.min(1.0)
     }
 
-    /// The bias is the mean, directions are random, and the encoder is the decoder transposed (Gao et al. 2024, 2.4).
+    /// The initial autoencoder: the bias is the mean, directions are random, and the encoder is the transposed decoder
+    /// (Gao et al. 2024, 2.4).
     fn first(&self, rows: &Rows, rng: &mut ChaCha8Rng) -> Autoencoder {
         let mut decoder: Vec<f32> = rng
             .sample_iter(StandardNormal)
@@ -135,13 +139,13 @@ impl Training {
     }
 }
 
-/// Goes through the states in an order that is drawn anew each time.
-struct Order {
+/// Order of the states, shuffled again for each epoch.
+struct StateOrder {
     order: Vec<usize>,
     next: usize,
 }
 
-impl Order {
+impl StateOrder {
     fn new(rows: usize) -> Self {
         Self {
             order: (0..rows).collect(),
@@ -165,8 +169,8 @@ impl Order {
     }
 }
 
-/// An autoencoder in training, with what Adam knows of each of its numbers.
-struct Trained {
+/// An autoencoder in training, with Adam's moments of each parameter.
+struct TrainingState {
     autoencoder: Autoencoder,
     encoder: Adam,
     encoder_bias: Adam,
@@ -175,7 +179,7 @@ struct Trained {
     steps: i32,
 }
 
-impl Trained {
+impl TrainingState {
     fn begin(autoencoder: Autoencoder) -> Self {
         Self {
             encoder: Adam::new(autoencoder.encoder.len()),
@@ -190,7 +194,7 @@ impl Trained {
     fn step(&mut self, mut gradient: Gradient, rate: f32) {
         self.steps += 1;
         let of = &mut self.autoencoder;
-        // The decoder's rows stay at norm 1: what would change their length is no part of the step.
+        // The decoder's rows stay at norm 1, so the component of the gradient along them is removed.
         let rows = gradient.decoder.chunks_exact_mut(of.width);
         for (gradient, direction) in rows.zip(of.decoder.chunks_exact(of.width)) {
             let along = dot(gradient, direction);
@@ -205,8 +209,8 @@ impl Trained {
         of.decoder.chunks_exact_mut(of.width).for_each(normalize);
     }
 
-    /// Begins `dead` features anew, each with the direction of an error that the reconstruction makes, drawn in proportion to the
-    /// error's square (Bricken et al. 2023, "Towards Monosemanticity", appendix).
+    /// Resets the `dead` features. Each gets the direction of a reconstruction error, drawn with probability
+    /// proportional to the squared error (Bricken et al. 2023, "Towards Monosemanticity", appendix).
     fn revive(&mut self, dead: &[usize], rows: &Rows, rng: &mut ChaCha8Rng) {
         let of = &mut self.autoencoder;
         let width = of.width;
@@ -223,7 +227,7 @@ impl Trained {
             .collect();
         let nothing = vec![0.0; width];
         let weights = errors.iter().map(|error| squared_distance(error, &nothing));
-        // Without an error there is nothing that a feature could add.
+        // Without any error there is no direction to draw.
         let Ok(drawn) = WeightedIndex::new(weights) else {
             return;
         };
@@ -244,7 +248,7 @@ impl Trained {
     }
 }
 
-/// Adam (Kingma & Ba 2015, arXiv 1412.6980) of a slice of numbers.
+/// Adam (Kingma & Ba 2015, arXiv 1412.6980) for a slice of parameters.
 struct Adam {
     mean: Vec<f32>,
     square: Vec<f32>,
@@ -261,7 +265,7 @@ impl Adam {
         }
     }
 
-    /// Step `step`, from 1.
+    /// Does step `step`, counted from 1.
     fn step(&mut self, values: &mut [f32], gradient: &[f32], step: i32, rate: f32) {
         let [by_mean, by_square] = Self::BETA.map(|beta| 1.0 - beta.powi(step));
         let moments = self.mean.iter_mut().zip(&mut self.square);
@@ -272,7 +276,7 @@ impl Adam {
         }
     }
 
-    /// Forgets what is known of `count` numbers from `start` on.
+    /// Resets the moments of `count` parameters from `start` on.
     fn forget(&mut self, start: usize, count: usize) {
         self.mean[start..start + count].fill(0.0);
         self.square[start..start + count].fill(0.0);
@@ -283,7 +287,7 @@ fn norm(row: &[f32]) -> f32 {
     dot(row, row).sqrt()
 }
 
-/// Brings a row to norm 1; one of zeros stays.
+/// Scales a row to norm 1; a row of zeros is left unchanged.
 fn normalize(row: &mut [f32]) {
     let norm = norm(row);
     if norm > 0.0 {
@@ -300,7 +304,7 @@ mod tests {
     const WIDTH: usize = 24;
     const PLANTED: usize = 32;
 
-    /// States that are sums of three of 32 directions, with a mean far from 0; and these directions.
+    /// States that are sums of three of 32 directions, with a mean far from 0, and these directions.
     fn planted(rows: usize) -> (Rows, Vec<f32>) {
         let mut directions = numbers(PLANTED * WIDTH, 1);
         directions.chunks_exact_mut(WIDTH).for_each(normalize);
@@ -330,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn planted_features_are_found() {
+    fn planted_features_are_recovered() {
         let (rows, directions) = planted(8000);
         let autoencoder = training().run(&rows, |_, _| ()).unwrap();
         let best = |direction: &[f32]| {
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides() {
+    fn the_seed_determines_the_result() {
         let (rows, _) = planted(500);
         let short = |seed| Training {
             steps: 60,
@@ -370,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn invalid_settings_and_states_are_errors() {
         let (rows, _) = planted(10);
         let error = |training: Training, rows: &Rows| training.run(rows, |_, _| ()).unwrap_err().to_string();
         let many = Training {

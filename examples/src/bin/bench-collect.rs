@@ -1,8 +1,8 @@
-//! What taking statistics costs beside the forward passes themselves: `cargo xtask bench collect`.
+//! Cost of taking statistics relative to the forward passes themselves: `cargo xtask bench collect`.
 //!
-//! The same texts, in the same batches, go through both models bare (the engine's prefill, no hook) and through
-//! `mapper fit`'s collecting, in turns; the ratio of the two is taken round by round. Where `STEERMAP_PYTHON` names an
-//! interpreter that has transformers (`cargo xtask bench peers` makes one), its forward passes take turns with them.
+//! The same texts, in the same batches, go through both models without statistics (the engine's prefill, no hook) and
+//! through `mapper fit`'s collecting, in turns; the ratio is taken per round. If `STEERMAP_PYTHON` names an interpreter
+//! with transformers (`cargo xtask bench peers` makes one), its forward passes are measured in turn with them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use mistralrs::ModelDType;
 use steermap_examples::exit_code;
+use steermap_examples::family::write_documents;
 use steermap_examples::stories::Story;
 use steermap_examples::worker_process::WorkerProcess;
 use steermap_fit::stats::Precision;
@@ -28,10 +29,10 @@ use steermap_mapper::session::{ModelSource, Session};
 use steermap_mapper::statistics::quantiles;
 use steermap_mapper::windows::WINDOW_BYTES;
 
-/// Stories of a document: three windows of 256 tokens.
+/// Stories per document: three windows of 256 tokens.
 const STORIES: usize = 12;
 
-// As the mapper has it.
+// The allocator that the mapper uses.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -50,7 +51,7 @@ struct Args {
     /// Layer pairs, as for `mapper fit`
     #[arg(long, default_value = "relative-depth")]
     pairs: PairSelection,
-    /// Documents of the corpus, or of some stories each
+    /// Documents of the corpus; without one, documents of twelve stories each
     #[arg(long, default_value_t = 16)]
     documents: usize,
     /// Rounds
@@ -72,17 +73,15 @@ async fn run(args: Args) -> Result<()> {
         Some(path) => {
             let lines = Corpus::open(std::slice::from_ref(path), &TextOptions::default())?;
             let documents = lines.documents().take(args.documents);
-            let text: Result<String> = documents
-                .map(|document| Ok(serde_json::json!({"text": document?.text}).to_string() + "\n"))
-                .collect();
-            std::fs::write(&corpus, text?)?;
+            let texts: Result<Vec<String>> = documents.map(|document| Ok(document?.text)).collect();
+            write_documents(&corpus, texts?)?;
         }
         None => {
             let document = |document: usize| {
                 let stories = (0..STORIES).map(|i| Story::generate(7, (document * STORIES + i) as u64).text());
-                serde_json::json!({"text": stories.collect::<Vec<_>>().join("\n")}).to_string() + "\n"
+                stories.collect::<Vec<_>>().join("\n")
             };
-            std::fs::write(&corpus, (0..args.documents).map(document).collect::<String>())?;
+            write_documents(&corpus, (0..args.documents).map(document))?;
         }
     }
     let source = |model: &str| ModelSource {
@@ -119,12 +118,12 @@ async fn run(args: Args) -> Result<()> {
         progress: false,
     };
     let jobs = [Precision::F64, Precision::F32].map(job);
-    // By round: the bare passes, statistics in float64 and in float32, transformers, and the bare passes once more.
+    // Seconds by round: the bare passes, statistics in float64 and in float32, transformers, and the bare passes again.
     let mut rounds: Vec<[Option<f64>; 5]> = Vec::new();
     for round in 0..=args.rounds {
         let mut seconds = [None; 5];
         for turn in 0..seconds.len() {
-            // Another order each time, so that none always follows the same other.
+            // The order changes each time, so that none always follows the same other.
             let turn = (turn + round) % seconds.len();
             let start = Instant::now();
             match turn {
@@ -176,7 +175,7 @@ async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Takes the statistics and forgets them.
+/// Takes the statistics and deletes them.
 async fn collect(job: &CollectJob, sessions: &[Session; 2]) -> Result<()> {
     let CollectOutcome::Whole(_) = job.run_on(&sessions[0], &sessions[1], &AtomicBool::new(false)).await? else {
         bail!("the run was stopped");
@@ -187,7 +186,7 @@ async fn collect(job: &CollectJob, sessions: &[Session; 2]) -> Result<()> {
 /// Texts as tokens of both models.
 type Group = [Vec<Vec<u32>>; 2];
 
-/// All texts, cut, grouped and ordered as [`CollectJob`] does it where neither memory nor a model's context asks for less.
+/// All texts, cut, grouped and ordered as [`CollectJob`] does if neither memory nor a model's context limits it.
 fn groups(sessions: &[Session; 2], corpus: &PathBuf) -> Result<Vec<Group>> {
     let corpus = Corpus::open(std::slice::from_ref(corpus), &TextOptions::default())?;
     let (a, b) = (sessions[0].tokenizer()?, sessions[1].tokenizer()?);
@@ -224,7 +223,7 @@ async fn prefill(sessions: &[Session; 2], groups: &[Group]) -> Result<()> {
     Ok(())
 }
 
-/// transformers in a process of its own, and its version.
+/// Starts transformers in a separate process, and returns its version.
 fn transformers(python: &str, args: &Args, groups: &[Group], folder: &Path) -> Result<(WorkerProcess, String)> {
     let tokens = folder.join("tokens.json");
     let of = |model: usize| groups.iter().flat_map(|group| &group[model]).collect::<Vec<_>>();
@@ -235,5 +234,5 @@ fn transformers(python: &str, args: &Args, groups: &[Group], folder: &Path) -> R
         .args([&args.source, &args.target])
         .arg(&tokens)
         .arg(std::thread::available_parallelism()?.to_string());
-    WorkerProcess::start(command).context("STEERMAP_PYTHON, which has to have transformers")
+    WorkerProcess::start(command).context("STEERMAP_PYTHON: expected an interpreter with transformers")
 }

@@ -1,8 +1,8 @@
-//! What compiling specs costs the requests beside it: ordinary requests to a served model, alone and while specs with ever
-//! new scales are compiled for a large one.
+//! Cost of compiling specs for concurrent requests: ordinary requests to a served model, alone and while specs with new
+//! scales are compiled for a large model.
 //!
-//! The large model is there by its sizes alone: vectors of width 4096 go through a map to 8192, which is what compiling
-//! costs; nothing of it is ever run.
+//! Of the large model only the sizes exist: vectors of width 4096 go through a map to 8192, which is the cost of
+//! compiling. The model is never run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,24 +27,24 @@ use tokio::time::{MissedTickBehavior, interval};
 const SERVED: &str = "examples/family/stories-3m";
 
 #[derive(Parser)]
-#[command(about = "Measure what compiling specs costs the requests beside it")]
+#[command(about = "Measure what compiling specs costs concurrent requests")]
 struct Args {
-    /// New specs a second
+    /// New specs per second
     #[arg(long, default_value_t = 64.0)]
     specs: f64,
-    /// Vectors that they take turns with
+    /// Number of vectors that the specs use in turn
     #[arg(long, default_value_t = 16)]
     vectors: usize,
-    /// Layers that each is mapped to
+    /// Number of layers that each vector is mapped to
     #[arg(long, default_value_t = 4)]
     layers: usize,
     /// Width of the model that vectors were found on
     #[arg(long, default_value_t = 4096)]
     source: usize,
-    /// Width of the model that they are carried to
+    /// Width of the model that they are mapped to
     #[arg(long, default_value_t = 8192)]
     target: usize,
-    /// Ordinary requests at the same time
+    /// Concurrent ordinary requests
     #[arg(long, default_value_t = 8)]
     at_once: usize,
     /// Rounds, each without and with specs, in turns
@@ -128,7 +128,7 @@ async fn main() -> Result<()> {
     let mut scale = 1e4;
     for round in 0..=args.rounds {
         let mut halves = [Vec::new(), Vec::new()];
-        // In turns, so that neither half always comes first.
+        // The halves alternate, so that neither always comes first.
         for half in [round % 2, 1 - round % 2] {
             let stop = Arc::new(AtomicBool::new(false));
             let specs = (half == 1)
@@ -176,7 +176,7 @@ fn field(vector: usize, scale: f64) -> RequestSteering {
     VectorUse::new(format!("v{vector}"), scale).through("across").into()
 }
 
-/// Compiles specs at that rate until it is stopped; how many it was.
+/// Compiles specs at that rate until it is stopped; returns their number.
 async fn compile(steering: Steering, rate: f64, vectors: usize, from: f64, stop: Arc<AtomicBool>) -> Result<u32> {
     let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -192,7 +192,7 @@ async fn compile(steering: Steering, rate: f64, vectors: usize, from: f64, stop:
     Ok(count)
 }
 
-/// The seconds that requests took, `at_once` at a time, for that long.
+/// Runs `at_once` concurrent requests for that long; returns the seconds that each took.
 async fn traffic(model: &Arc<mistralrs::Model>, at_once: usize, time: Duration) -> Result<Vec<f64>> {
     let end = Instant::now() + time;
     let mut workers = JoinSet::new();
@@ -222,7 +222,7 @@ async fn traffic(model: &Arc<mistralrs::Model>, at_once: usize, time: Duration) 
     Ok(all)
 }
 
-/// The steering of a large model that is not there, and the bytes of the map's weights.
+/// The steering of a large model that does not exist, and the size of the map's weights in bytes.
 fn steering(args: &Args) -> Result<(Steering, usize)> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let source = info("small", args.source, 32);

@@ -1,5 +1,5 @@
-//! How fast maps are fitted: the sums against faer's own products, the whole fit against scikit-learn. Run by
-//! `cargo xtask bench fit`.
+//! Speed of fitting maps: the sums against faer's own products, the whole fit against scikit-learn. Run by `cargo xtask
+//! bench fit`.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -18,13 +18,14 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
+use steermap_examples::memory;
 use steermap_fit::stats::{Layout, PairSpec, Precision, Rows, Split, Statistics};
 use steermap_fit::{FittedWeight, RankChoice, RidgeChoice, fit_pairs};
 use steermap_mapper::statistics::median;
 
-/// Directions that the synthetic streams share.
+/// Number of directions that the synthetic streams share.
 const RANK: usize = 256;
-/// Rows that are made, and read, at a time: as a model gives them.
+/// Rows that are made, and read, at a time, as a model would produce them.
 const BATCH: usize = 512;
 /// Rows of the corpus of arXiv 2506.00653, and its minutes of AdamW on a Grace Hopper node.
 const PAPER: (f64, f64) = (1e7, 200.0);
@@ -71,7 +72,7 @@ enum Worker {
     Worker {
         folder: PathBuf,
         precision: String,
-        /// To be chosen, if there is none
+        /// Chosen by validation if absent
         #[arg(long)]
         lambda: Option<f64>,
         #[command(flatten)]
@@ -99,7 +100,7 @@ impl Sizes {
         ]
     }
 
-    /// Multiplications and additions per row, the Gram matrix counted whole although only a triangle is computed.
+    /// Floating-point operations per row. The whole Gram matrix is counted although only a triangle is computed.
     fn flops(self) -> f64 {
         2.0 * self.source as f64 * (self.source + self.target) as f64
     }
@@ -128,16 +129,21 @@ fn main() -> Result<()> {
             sizes,
         }) => {
             let choice = lambda.map_or(RidgeChoice::Auto, RidgeChoice::Fixed);
-            let told = run_worker(&folder, &precision, choice, sizes)?;
-            println!("{}", serde_json::to_string(&told)?);
+            let result = run_worker(&folder, &precision, choice, sizes)?;
+            println!("{}", serde_json::to_string(&result)?);
             Ok(())
         }
         None => {
             let sizes = args.sizes;
-            ensure!(sizes.source > 0 && sizes.target > 0, "widths of 1 at least");
+            ensure!(
+                sizes.source > 0 && sizes.target > 0,
+                "--source, --target: found {} and {}, expected at least 1",
+                sizes.source,
+                sizes.target
+            );
             ensure!(
                 sizes.rows >= 2 && sizes.held_out >= 2 && args.rounds > 0 && args.fits > 0 && args.blocks > 0,
-                "2 rows of each split, 1 round of each kind and 1 block at least"
+                "expected at least 2 rows of each split, 1 round of each kind and 1 block"
             );
             let cores = std::thread::available_parallelism()?;
             println!("{} -> {}, {cores} cores", sizes.source, sizes.target);
@@ -147,8 +153,8 @@ fn main() -> Result<()> {
     }
 }
 
-/// Synthetic streams: both are linear in the same few hidden directions, of which each weighs less than the one before,
-/// plus noise and a mean.
+/// Synthetic streams: both are linear in the same few hidden directions, with decreasing weights, plus noise and a
+/// mean.
 struct Streams {
     rng: ChaCha8Rng,
     source: Mat<f32>,
@@ -175,7 +181,7 @@ impl Streams {
         }
     }
 
-    /// The next rows of both, row by row.
+    /// The next rows of both streams, row by row.
     fn next(&mut self, rows: usize) -> [Vec<f32>; 2] {
         let rng = &mut self.rng;
         let hidden = Mat::from_fn(RANK, rows, |_, _| rng.sample::<f32, _>(StandardNormal));
@@ -195,7 +201,7 @@ impl Streams {
 
 fn add(statistics: &mut Statistics, split: Split, first: usize, [source, target]: &[Vec<f32>; 2]) -> Result<()> {
     let rows = source.len() / statistics.layout().source_hidden;
-    // Odd multiples of a golden-ratio constant: distinct, and scattered over the 64 bits.
+    // Odd multiples of a golden-ratio constant are distinct and spread over the 64 bits.
     let key = |row: usize| (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let keys: Vec<u64> = (first..first + rows).map(key).collect();
     let rows = Rows {
@@ -206,7 +212,7 @@ fn add(statistics: &mut Statistics, split: Split, first: usize, [source, target]
     Ok(statistics.add(split, &rows)?)
 }
 
-/// Sums of rows against faer's own products of matrices that are ready, in turns.
+/// Compares sums of rows with faer's own products of prepared matrices, in turns.
 fn sums(args: &Args) -> Result<()> {
     let sizes = args.sizes;
     println!(
@@ -221,22 +227,22 @@ fn sums(args: &Args) -> Result<()> {
     };
     let rows = block * args.blocks;
     let states = Streams::new(sizes).next(rows);
-    let mut doubles = Ready::new(
+    let mut doubles = BareProducts::new(
         sizes,
         states.each_ref().map(|s| s.iter().copied().map(f64::from).collect()),
         block,
     );
-    let mut floats = Ready::new(sizes, states.clone(), block);
+    let mut floats = BareProducts::new(sizes, states.clone(), block);
     let mut seconds: [[Vec<f64>; 2]; 2] = Default::default();
     let bar = ProgressBar::new(args.rounds as u64 + 1);
     for round in 0..=args.rounds {
         for (index, statistics) in statistics.iter_mut().enumerate() {
             let Ok(statistics) = statistics else {
-                bail!("the sums don't fit in memory")
+                bail!("the sums do not fit in memory")
             };
             let mut ours = || -> Result<f64> {
                 let start = Instant::now();
-                // Whole blocks: all of them are multiplied now.
+                // Blocks are complete, so all of them are multiplied now.
                 add(statistics, Split::Train, round * rows, &states)?;
                 Ok(start.elapsed().as_secs_f64())
             };
@@ -248,7 +254,7 @@ fn sums(args: &Args) -> Result<()> {
                 }
                 start.elapsed().as_secs_f64()
             };
-            // Each is first in every other round.
+            // The order alternates between rounds.
             let two = if round % 2 == 0 {
                 let first = ours()?;
                 [first, faers()]
@@ -280,8 +286,8 @@ fn sums(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// States as faer multiplies them, and what it adds to.
-struct Ready<T> {
+/// States as matrices for faer, and the products that it accumulates.
+struct BareProducts<T> {
     sizes: Sizes,
     states: [Vec<T>; 2],
     block: usize,
@@ -289,7 +295,7 @@ struct Ready<T> {
     cross: Mat<T>,
 }
 
-impl<T: ComplexField + Copy> Ready<T> {
+impl<T: ComplexField + Copy> BareProducts<T> {
     fn new(sizes: Sizes, states: [Vec<T>; 2], block: usize) -> Self {
         Self {
             sizes,
@@ -300,7 +306,7 @@ impl<T: ComplexField + Copy> Ready<T> {
         }
     }
 
-    /// All products, in the blocks that the sums are made in.
+    /// Computes all products, in the same blocks as the sums.
     fn multiply(&mut self, one: T) {
         let (all, half) = (BlockStructure::Rectangular, BlockStructure::TriangularLower);
         let Sizes { source, target, .. } = self.sizes;
@@ -317,42 +323,43 @@ impl<T: ComplexField + Copy> Ready<T> {
     }
 }
 
-/// What a worker tells.
+/// Result of a worker.
 #[derive(Clone, Serialize, Deserialize)]
-struct Told {
+struct FitFigures {
     accumulate: f64,
     solve: f64,
-    /// Bytes of the process's peak, and by how much that is more than it had before; 0 where the system doesn't tell.
+    /// Peak memory of the process in bytes, and its increase over the memory before; 0 if the system does not report
+    /// it.
     grown: u64,
     peak: u64,
     lambda: f64,
     r2: f64,
 }
 
-impl Told {
+impl FitFigures {
     fn seconds(&self) -> f64 {
         self.accumulate + self.solve
     }
 }
 
-/// What scikit-learn's script tells.
+/// Result of scikit-learn's script.
 #[derive(Clone, Deserialize)]
-struct Sklearn {
+struct SklearnReport {
     version: String,
     seconds: f64,
     grown: u64,
     peak: u64,
 }
 
-/// A whole fit from files, in a process of its own so that its memory can be told.
-fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> Result<Told> {
+/// A whole fit from files, in a separate process so that its memory can be measured.
+fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> Result<FitFigures> {
     let precision = match name {
         "f64" => Precision::F64,
         "f32" => Precision::F32,
         other => bail!("precision: found {other:?}, expected f64 or f32"),
     };
     let mut files = [open(folder, "source")?, open(folder, "target")?];
-    let before = resident("VmRSS");
+    let before = memory::own_resident().unwrap_or(0);
     let mut accumulate = 0.0;
     let start = Instant::now();
     let mut statistics = Statistics::new(sizes.layout(), precision)?;
@@ -375,14 +382,14 @@ fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> R
     let start = Instant::now();
     let fitted = fit_pairs(&statistics, choice, RankChoice::Full, |_| ())?.remove(0);
     let solve = start.elapsed().as_secs_f64();
-    let peak = resident("VmHWM");
+    let peak = memory::own_peak().unwrap_or(0);
     let FittedWeight::Full(weight) = &fitted.weight else {
-        bail!("a full fit has a whole matrix")
+        bail!("expected a map with a full matrix")
     };
     let weight = weight.transpose();
     let path = folder.join(format!("steermap-{name}.f32"));
     write(&mut BufWriter::new(File::create(path)?), weight.as_slice())?;
-    Ok(Told {
+    Ok(FitFigures {
         accumulate,
         solve,
         grown: peak.saturating_sub(before),
@@ -392,7 +399,7 @@ fn run_worker(folder: &Path, name: &str, choice: RidgeChoice, sizes: Sizes) -> R
     })
 }
 
-/// The whole fit in both precisions, and scikit-learn's in the same.
+/// Measures the whole fit in both precisions, and scikit-learn's in the same.
 fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
@@ -402,7 +409,7 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
         "\nwhole fit: {train} train rows; steermap also sums {validation} validation and {test} test rows and measures on the \
          latter"
     );
-    // Chosen in f64, and the same for all after that.
+    // Lambda is chosen in f64 and the same for all later fits.
     let chosen = ours(folder, sizes, "f64", None)?;
     let lambda = chosen.lambda;
     let chosen = [chosen, ours(folder, sizes, "f32", None)?];
@@ -423,7 +430,7 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
                 }
                 Ok(())
             };
-            // Each is first in every other round.
+            // The order alternates between rounds.
             if round % 2 == 0 {
                 one()?;
                 other()?;
@@ -432,12 +439,12 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
                 one()?;
             }
         }
-        let of = |get: &dyn Fn(&Told) -> f64| median(&given.iter().map(get).collect::<Vec<_>>());
-        let given_median = Told {
-            accumulate: of(&|told| told.accumulate),
-            solve: of(&|told| told.solve),
-            grown: of(&|told| told.grown as f64) as u64,
-            peak: of(&|told| told.peak as f64) as u64,
+        let of = |get: &dyn Fn(&FitFigures) -> f64| median(&given.iter().map(get).collect::<Vec<_>>());
+        let given_median = FitFigures {
+            accumulate: of(&|result| result.accumulate),
+            solve: of(&|result| result.solve),
+            grown: of(&|result| result.grown as f64) as u64,
+            peak: of(&|result| result.peak as f64) as u64,
             ..given[0]
         };
         line(&format!("steermap {precision}"), &given_median);
@@ -445,12 +452,12 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
             (Err(why), _) => println!("  scikit-learn         skipped: {why}"),
             (Ok(_), None) => {}
             (Ok(_), Some(first)) => {
-                let of = |get: &dyn Fn(&Sklearn) -> f64| median(&theirs.iter().map(get).collect::<Vec<_>>());
-                let (grown, peak) = (of(&|told| told.grown as f64), of(&|told| told.peak as f64));
+                let of = |get: &dyn Fn(&SklearnReport) -> f64| median(&theirs.iter().map(get).collect::<Vec<_>>());
+                let (grown, peak) = (of(&|result| result.grown as f64), of(&|result| result.peak as f64));
                 println!(
                     "  scikit-learn {dtype} {:>6.2}                    {}   version {}",
-                    of(&|told| told.seconds),
-                    memory(grown as u64, peak as u64),
+                    of(&|result| result.seconds),
+                    spell_memory(grown as u64, peak as u64),
                     first.version
                 );
                 let pairs = given.iter().zip(&theirs);
@@ -492,16 +499,16 @@ fn whole_fits(sizes: Sizes, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// Prints a fit of steermap.
-fn line(name: &str, told: &Told) {
+/// Prints the result of a fit by steermap.
+fn line(name: &str, result: &FitFigures) {
     println!(
         "  {name:<20} {:>6.2}  ({:.2} + {:.2})    {}   lambda {:.2e}, R2 {:.4}",
-        told.seconds(),
-        told.accumulate,
-        told.solve,
-        memory(told.grown, told.peak),
-        told.lambda,
-        told.r2
+        result.seconds(),
+        result.accumulate,
+        result.solve,
+        spell_memory(result.grown, result.peak),
+        result.lambda,
+        result.r2
     );
 }
 
@@ -521,8 +528,8 @@ fn write_streams(folder: &Path, sizes: Sizes) -> Result<()> {
     Ok(())
 }
 
-/// One fit of steermap, in a process of its own; lambda is chosen if none is given.
-fn ours(folder: &Path, sizes: Sizes, precision: &str, lambda: Option<f64>) -> Result<Told> {
+/// One fit by steermap in a separate process; lambda is chosen if none is given.
+fn ours(folder: &Path, sizes: Sizes, precision: &str, lambda: Option<f64>) -> Result<FitFigures> {
     let lambda = lambda.map(|lambda| format!("--lambda={lambda:e}"));
     let output = Command::new(std::env::current_exe()?)
         .args(["worker".as_ref(), folder.as_os_str(), precision.as_ref()])
@@ -532,8 +539,8 @@ fn ours(folder: &Path, sizes: Sizes, precision: &str, lambda: Option<f64>) -> Re
     parse("the worker", &output)
 }
 
-/// One fit of scikit-learn, in a process of its own.
-fn sklearn(folder: &Path, sizes: Sizes, python: &str, lambda: f64, dtype: &str) -> Result<Sklearn> {
+/// One fit by scikit-learn in a separate process.
+fn sklearn(folder: &Path, sizes: Sizes, python: &str, lambda: f64, dtype: &str) -> Result<SklearnReport> {
     let alpha = lambda * sizes.rows as f64;
     let output = Command::new(python)
         .args(["-c", include_str!("../../bench/ridge_sklearn.py")])
@@ -544,7 +551,7 @@ fn sklearn(folder: &Path, sizes: Sizes, python: &str, lambda: f64, dtype: &str) 
     parse("scikit-learn", &output)
 }
 
-/// Norm of the difference of two fits' weights over that of the second's.
+/// Norm of the difference of two fits' weights relative to that of the second's weights.
 fn difference(folder: &Path, sizes: Sizes, one: &str, other: &str) -> Result<f64> {
     let weights = |name: &str| read(&mut open(folder, name)?, sizes.source * sizes.target);
     let (one, other) = (weights(one)?, weights(other)?);
@@ -571,25 +578,15 @@ fn python() -> Result<String, String> {
 fn parse<T: serde::de::DeserializeOwned>(who: &str, output: &std::process::Output) -> Result<T> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{who} failed: {said}");
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{who} said {:?}", output.stdout))
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{who}: unexpected output {:?}", output.stdout))
 }
 
-fn memory(grown: u64, peak: u64) -> String {
+fn spell_memory(grown: u64, peak: u64) -> String {
     format!(
         "{:>5.2}, {:>5.2} GiB",
         grown as f64 / f64::from(1 << 30),
         peak as f64 / f64::from(1 << 30)
     )
-}
-
-/// This process's resident size in bytes: `VmRSS` now, `VmHWM` at its peak; 0 where the system doesn't tell (Linux does).
-fn resident(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-    kibibytes.map_or(0, |kibibytes| kibibytes * 1024)
 }
 
 fn open(folder: &Path, name: &str) -> Result<BufReader<File>> {

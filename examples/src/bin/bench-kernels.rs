@@ -1,5 +1,6 @@
-//! What the patch's products bring on a CPU: `mistralrs_quant::cpu::linear` and `quantized_linear` against candle's own products, in
-//! turns, on the weights of one layer in as many copies as no cache holds. Run by `cargo xtask bench kernels`.
+//! Speed of the patch's products on a CPU: `mistralrs_quant::cpu::linear` and `quantized_linear` against candle's own
+//! products, in turns, on the weights of one layer in more copies than any cache holds. Run by `cargo xtask bench
+//! kernels`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use steermap_mapper::statistics::median;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Bytes of weights that are read in turn, so that each product finds its own in memory alone.
+/// Bytes of weights that are read in turn, so that no product finds its weights in a cache.
 const WEIGHTS: usize = 128 << 20;
 
 #[derive(Parser)]
@@ -36,7 +37,7 @@ struct Args {
 fn main() -> Result<()> {
     steermap_cpu::check();
     let args = Args::parse();
-    ensure!(args.rounds > 0, "--rounds: at least 1");
+    ensure!(args.rounds > 0, "--rounds: found 0, expected at least 1");
     println!(
         "{} threads, medians of {} rounds",
         rayon::current_num_threads(),
@@ -53,15 +54,15 @@ fn main() -> Result<()> {
                 .split_once('x')
                 .and_then(|(n, k)| Some((n.parse().ok()?, k.parse().ok()?)));
             let Some((n, k)) = sizes.filter(|(n, k)| *n > 0 && *k > 0) else {
-                bail!("--layers: expected NxK with whole numbers above 0, found {layer:?}");
+                bail!("--layers: found {layer:?}, expected NxK with whole numbers above 0");
             };
             if format.is_some_and(|format| k % format.block_size() != 0) {
                 println!("{name:>8}{layer:>14}    none: its blocks do not divide a row");
                 continue;
             }
             for &m in &args.rows {
-                ensure!(m > 0, "--rows: at least 1");
-                // As the engine's forward pass runs: inside the pool.
+                ensure!(m > 0, "--rows: found 0, expected at least 1");
+                // Inside the pool, as in the engine's forward pass.
                 let [theirs, own, bytes] = rayon::scope(|_| match format {
                     None => float(m, n, k, args.rounds),
                     Some(format) => quantized(format, m, n, k, args.rounds),
@@ -80,7 +81,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A format as llama.cpp calls it; `None` for float32.
+/// Parses llama.cpp's name of a format; `None` for float32.
 fn format(name: &str) -> Result<Option<GgmlDType>> {
     use GgmlDType::*;
     Ok(Some(match name {
@@ -97,19 +98,19 @@ fn format(name: &str) -> Result<Option<GgmlDType>> {
     }))
 }
 
-/// Seconds of candle's product and of ours, and the bytes of its weights.
+/// Seconds of candle's product and of ours, and the bytes of the weights.
 fn float(m: usize, n: usize, k: usize, rounds: usize) -> Result<[f64; 3]> {
     let copies = (WEIGHTS / (4 * n * k)).max(2);
     let weights = (0..copies).map(|_| Tensor::rand(-1f32, 1f32, (n, k), &Device::Cpu));
     let weights = weights.collect::<candle_core::Result<Vec<_>>>()?;
     let x = Tensor::rand(-1f32, 1f32, (m, k), &Device::Cpu)?;
     let candle = |w: &Tensor| Ok(x.matmul(&w.t()?)?);
-    let ours = |w: &Tensor| linear(&x, w, None)?.context("the kernel takes float32 on a CPU");
+    let ours = |w: &Tensor| linear(&x, w, None)?.context("no kernel for float32 on this machine");
     let [theirs, own] = in_turns(&weights, candle, ours, rounds)?;
     Ok([theirs, own, 4.0 * (n * k) as f64])
 }
 
-/// As [`float`], with weights of that format.
+/// As [`float`], with quantized weights.
 fn quantized(format: GgmlDType, m: usize, n: usize, k: usize, rounds: usize) -> Result<[f64; 3]> {
     let weights = QTensor::quantize(&Tensor::rand(-1f32, 1f32, (n, k), &Device::Cpu)?, format)?;
     let bytes = weights.storage_size_in_bytes();
@@ -129,7 +130,7 @@ fn quantized(format: GgmlDType, m: usize, n: usize, k: usize, rounds: usize) -> 
     Ok([theirs, own, bytes as f64])
 }
 
-/// Median seconds of either product with one of the weights.
+/// Median seconds of each product with one copy of the weights.
 fn in_turns<W>(
     weights: &[W],
     theirs: impl Fn(&W) -> Result<Tensor>,
@@ -153,7 +154,7 @@ fn in_turns<W>(
     Ok([median(&a), median(&b)])
 }
 
-/// Seconds a product, over all weights.
+/// Seconds per product, over all weights.
 fn seconds<W>(weights: &[W], product: &impl Fn(&W) -> Result<Tensor>) -> Result<f64> {
     let start = Instant::now();
     for w in weights {

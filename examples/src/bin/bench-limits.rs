@@ -1,6 +1,6 @@
-//! Steering at its limits: 64 requests at once on a running server, with 1 to 64 different steerings among them, at one layer
-//! and at all, through a map and without one, the same at each round and ever new ones; beside the same requests unsteered.
-//! Run by `cargo xtask bench limits`.
+//! Steering at its limits: 64 concurrent requests on a running server, with 1 to 64 different steerings among them, at
+//! one layer and at all layers, with and without a map, with the same and with new steerings in each round, compared
+//! with the same requests unsteered. Run by `cargo xtask bench limits`.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,23 +15,24 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::{Value, json};
+use steermap_examples::figures::write_json;
 use steermap_examples::random_files;
-use steermap_examples::server::Server;
+use steermap_examples::server::{Server, agent};
 use steermap_mapper::statistics::{quantile, quantiles};
 use steermap_maps::{ModelInfo, fingerprint_folder};
 
-/// Different vectors, and requests at once.
+/// Number of different vectors, and of concurrent requests.
 const REQUESTS: usize = 64;
-/// Different steerings among the requests.
+/// Numbers of different steerings among the requests.
 const DISTINCT: [usize; 4] = [1, 8, 32, 64];
 
 #[derive(Parser)]
-#[command(about = "Measure 64 requests at once that are steered in up to 64 ways")]
+#[command(about = "Measure 64 concurrent requests with up to 64 different steerings")]
 struct Args {
     /// The model's folder
     #[arg(long, default_value = "models/smollm2-135m")]
     model: PathBuf,
-    /// Rounds, each of every kind in another order; one more warms up
+    /// Rounds, each of all cases in another order; one more warms up
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Tokens of each answer
@@ -44,24 +45,24 @@ struct Args {
 
 /// How the requests of a round are steered.
 #[derive(Clone, Copy, PartialEq, Serialize)]
-struct Kind {
-    /// Different steerings; 0 for none at all.
+struct SteeringCase {
+    /// Number of different steerings; 0 for none.
     distinct: usize,
     all_layers: bool,
     mapped: bool,
-    /// Whether each request's steering was never asked for before.
+    /// Whether each request has a steering that no earlier request had.
     fresh: bool,
 }
 
-const UNSTEERED: Kind = Kind {
+const UNSTEERED: SteeringCase = SteeringCase {
     distinct: 0,
     all_layers: false,
     mapped: false,
     fresh: false,
 };
 
-impl Kind {
-    /// Unsteered, unsteered again, and all others.
+impl SteeringCase {
+    /// All cases: unsteered, unsteered again, and all steered ones.
     fn all() -> Vec<Self> {
         let mut all = vec![UNSTEERED; 2];
         for mapped in [false, true] {
@@ -73,7 +74,7 @@ impl Kind {
                     fresh,
                 };
                 all.extend(DISTINCT.map(|distinct| kind(distinct, false)));
-                // A steering of its own for each request, as it is only then that each can be new.
+                // New steerings need as many steerings as requests.
                 all.push(kind(REQUESTS, true));
             }
         }
@@ -90,7 +91,7 @@ impl Kind {
         format!("{}, {layers}{map}{fresh}", self.distinct)
     }
 
-    /// What request number `index` asks for. Scales are small, so that the text stays ordinary.
+    /// The steering of request number `index`. Scales are small, so that the text stays ordinary.
     fn steering(self, index: usize, new: &mut usize) -> Value {
         if self.distinct == 0 {
             return json!({"mode": "off"});
@@ -111,21 +112,21 @@ impl Kind {
     }
 }
 
-/// What one round of a kind took.
-struct Round {
+/// Times of one round of a case.
+struct RoundTimes {
     tokens_per_second: f64,
-    /// By request, from its sending to its first token, in seconds.
+    /// Seconds from sending each request to its first token.
     first: Vec<f64>,
-    /// From each token to the next.
+    /// Seconds between successive tokens.
     between: Vec<f64>,
 }
 
-/// What is reported of a kind.
+/// The reported figures of a case.
 #[derive(Serialize)]
 struct Figures {
-    kind: Kind,
+    kind: SteeringCase,
     tokens_per_second: f64,
-    /// To the unsteered of the same round: first quartile, median, third quartile.
+    /// Ratio to the unsteered case of the same round: first quartile, median, third quartile.
     ratio: [f64; 3],
     /// Milliseconds: the median and the 99th percentile.
     first_token: [f64; 2],
@@ -136,16 +137,22 @@ fn main() -> Result<()> {
     steermap_cpu::check();
     let args = Args::parse();
     ensure!(args.rounds > 0, "--rounds: at least 1");
-    ensure!(args.tokens > 1, "--tokens: at least 2, for the time between two");
+    ensure!(
+        args.tokens > 1,
+        "--tokens: found {}, expected at least 2 to measure the time between them",
+        args.tokens
+    );
     let folder = tempfile::tempdir()?;
-    let model = args
-        .model
-        .canonicalize()
-        .with_context(|| format!("{}: fetched by `cargo xtask models smollm2-135m`", args.model.display()))?;
+    let model = args.model.canonicalize().with_context(|| {
+        format!(
+            "{}: run `cargo xtask models smollm2-135m` to fetch the model",
+            args.model.display()
+        )
+    })?;
     let config = write_files(folder.path(), &model)?;
     let server = Server::start(folder.path(), &config)?;
-    let kinds = Kind::all();
-    let mut rounds: Vec<Vec<Round>> = kinds.iter().map(|_| Vec::new()).collect();
+    let kinds = SteeringCase::all();
+    let mut rounds: Vec<Vec<RoundTimes>> = kinds.iter().map(|_| Vec::new()).collect();
     let mut order: Vec<usize> = (0..kinds.len()).collect();
     let (mut rng, mut new) = (ChaCha8Rng::seed_from_u64(1), 0);
     let bar = ProgressBar::new(((args.rounds + 1) * kinds.len()) as u64);
@@ -180,7 +187,7 @@ fn main() -> Result<()> {
     );
     let mut figures = Vec::new();
     for (kind, measured) in kinds.iter().zip(&rounds) {
-        let speed = |round: &Round| round.tokens_per_second;
+        let speed = |round: &RoundTimes| round.tokens_per_second;
         let ratios: Vec<f64> = measured
             .iter()
             .zip(&rounds[0])
@@ -209,15 +216,12 @@ fn main() -> Result<()> {
         );
         figures.push(of);
     }
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&figures)? + "\n")
-            .with_context(|| path.display().to_string())?;
-    }
+    write_json(args.json.as_deref(), &figures)?;
     Ok(())
 }
 
-/// The answers to all of `asked` at once.
-fn together(url: &str, model: &Path, asked: Vec<Value>, tokens: usize, round: usize) -> Result<Round> {
+/// Sends all of `asked` concurrently and measures the answers.
+fn together(url: &str, model: &Path, asked: Vec<Value>, tokens: usize, round: usize) -> Result<RoundTimes> {
     let start = Barrier::new(asked.len());
     let began = Instant::now();
     let answers: Vec<Result<Vec<f64>>> = std::thread::scope(|scope| {
@@ -240,7 +244,7 @@ fn together(url: &str, model: &Path, asked: Vec<Value>, tokens: usize, round: us
     let seconds = began.elapsed().as_secs_f64();
     let answers: Vec<Vec<f64>> = answers.into_iter().collect::<Result<_>>()?;
     let count: usize = answers.iter().map(Vec::len).sum();
-    Ok(Round {
+    Ok(RoundTimes {
         tokens_per_second: count as f64 / seconds,
         first: answers.iter().map(|times| times[0]).collect(),
         between: answers
@@ -250,7 +254,7 @@ fn together(url: &str, model: &Path, asked: Vec<Value>, tokens: usize, round: us
     })
 }
 
-/// 16 words that are tokens of their own for SmolLM2, in an order that depends on `seed`.
+/// A request whose prompt is 16 words, each one token of SmolLM2, in an order that depends on `seed`.
 fn body(model: &Path, steering: Value, tokens: usize, seed: usize) -> Value {
     const WORDS: [&str; 8] = [
         " house", " water", " time", " people", " work", " year", " world", " school",
@@ -262,9 +266,9 @@ fn body(model: &Path, steering: Value, tokens: usize, seed: usize) -> Value {
     })
 }
 
-/// The seconds after which each token came.
+/// Seconds after which each token arrived.
 fn answer(url: &str, body: &Value) -> Result<Vec<f64>> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent = agent();
     let sent = Instant::now();
     let mut reply = agent.post(format!("{url}/v1/completions")).send_json(body)?;
     if reply.status() != 200 {
@@ -276,7 +280,7 @@ fn answer(url: &str, body: &Value) -> Result<Vec<f64>> {
             times.push(sent.elapsed().as_secs_f64());
         }
     }
-    ensure!(!times.is_empty(), "an answer without a token to {body}");
+    ensure!(!times.is_empty(), "found no token in the answer to {body}");
     Ok(times)
 }
 
@@ -300,7 +304,7 @@ fn write_files(folder: &Path, model: &Path) -> Result<String> {
         }
     }
     let layers = (0..info.num_layers).map(|layer| (layer, layer));
-    // Such weights leave a vector about as long as it was.
+    // With such weights the map about preserves a vector's norm.
     let largest = (3.0 / info.hidden_size as f32).sqrt();
     random_files::map(&info, &info, layers, largest, 1.0, &mut rng)?.save(&folder.join("turned.toml"))?;
     Ok(format!(

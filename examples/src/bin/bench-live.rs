@@ -1,5 +1,5 @@
-//! Vectors found from pairs while a server runs: how soon a request that brings its own pairs has its first token, and what a stream
-//! that runs meanwhile loses. Run by `cargo xtask bench live`.
+//! Vectors found from pairs while a server runs: time to the first token of a request with pairs of its own, and the
+//! slowdown of a concurrent stream. Run by `cargo xtask bench live`.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,31 +10,32 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde::Serialize;
 use serde_json::{Value, json};
-use steermap_examples::server::Server;
-use steermap_mapper::statistics::quantiles;
+use steermap_examples::figures::{quartiles, write_json};
+use steermap_examples::server::{Server, agent};
+use steermap_mapper::pairs::{Pair, read_pairs};
 
 #[derive(Parser)]
-#[command(about = "Measure requests that bring the pairs of their vector along")]
+#[command(about = "Measure requests that contain the pairs of their vector")]
 struct Args {
     /// The served model's folder
     #[arg(long, default_value = "examples/family/stories-3m")]
     model: PathBuf,
-    /// What kind of model mistral.rs has it as
+    /// The kind of the model in mistral.rs's configuration
     #[arg(long, default_value = "text")]
     kind: String,
     /// The model that vectors are found on
     #[arg(long, default_value = "examples/family/stories-260k")]
     source: PathBuf,
-    /// The map from the one to the other
+    /// The map from the latter to the former
     #[arg(long, default_value = "maps/stories-260k--stories-3m.toml")]
     map: PathBuf,
     /// Contrastive pairs, JSON lines
     #[arg(long, default_value = "examples/family/concepts/mood.pairs.jsonl")]
     pairs: PathBuf,
-    /// Pairs of a request
+    /// Pairs per request
     #[arg(long, default_value_t = 16)]
     count: usize,
-    /// Rounds, each of every kind; one more warms up
+    /// Rounds, each of all measurements; one more warms up
     #[arg(long, default_value_t = 15)]
     rounds: usize,
     /// Tokens of the stream
@@ -53,31 +54,31 @@ type Quartiles = [f64; 3];
 
 #[derive(Serialize)]
 struct Figures {
-    /// Milliseconds to the first token: unsteered; with pairs that were never seen; with the same pairs again.
+    /// Milliseconds to the first token: unsteered, with new pairs, with the same pairs again.
     unsteered: Quartiles,
     found: Quartiles,
     found_again: Quartiles,
-    /// Tokens a second of a stream by itself, and while vectors are found without a pause.
+    /// Tokens per second of a stream alone, and while vectors are found without a pause.
     alone: Quartiles,
     beside: Quartiles,
-    /// The latter over the former of the same round.
+    /// Ratio of the latter to the former in the same round.
     ratio: Quartiles,
-    /// Vectors found a second meanwhile.
+    /// Vectors found per second meanwhile.
     vectors_per_second: Quartiles,
 }
 
-/// What requests ask for.
-struct Asking {
+/// A client, and the pairs that its requests contain.
+struct LiveClient {
     url: String,
-    pairs: Vec<Value>,
-    /// Makes pairs new: it is part of what is asked for, and the method draws nothing.
+    pairs: Vec<Pair>,
+    /// Seed that makes a request new: it is part of the vector's key, although the method draws nothing.
     seed: AtomicUsize,
     prompt: String,
-    /// Keeps the model from ending its text.
+    /// Logit bias that keeps the model from ending its text.
     bias: Value,
 }
 
-impl Asking {
+impl LiveClient {
     fn steering(&self, seed: usize) -> Value {
         let vector = json!({"model": "small", "pairs": self.pairs, "position": "mean", "seed": seed});
         json!({"vectors": [{"vector": vector, "map": "map", "relative_scale": 0.1}]})
@@ -87,7 +88,7 @@ impl Asking {
         self.seed.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// When each token of a stream came, in seconds.
+    /// Seconds after which each token of a stream arrived.
     fn stream(&self, agent: &ureq::Agent, tokens: usize, steering: Option<Value>) -> Result<Vec<f64>> {
         let mut body = json!({"model": "default", "prompt": self.prompt, "max_tokens": tokens, "stream": true,
             "temperature": 0.0, "logit_bias": self.bias});
@@ -96,7 +97,11 @@ impl Asking {
         }
         let start = Instant::now();
         let reply = agent.post(format!("{}/v1/completions", self.url)).send_json(&body)?;
-        ensure!(reply.status() == 200, "the server answered {}", reply.status());
+        ensure!(
+            reply.status() == 200,
+            "the server answered with status {}",
+            reply.status()
+        );
         let mut times = Vec::with_capacity(tokens);
         for line in BufReader::new(reply.into_body().into_reader()).lines() {
             if line?.contains("\"text\"") {
@@ -105,7 +110,7 @@ impl Asking {
         }
         ensure!(
             times.len() == tokens,
-            "the stream had {} tokens, expected {tokens}",
+            "stream: found {} tokens, expected {tokens}",
             times.len()
         );
         Ok(times)
@@ -115,31 +120,27 @@ impl Asking {
 fn main() -> Result<()> {
     steermap_cpu::check();
     let args = Args::parse();
-    ensure!(args.rounds > 0, "--rounds: at least 1");
-    ensure!(args.tokens > 1, "--tokens: at least 2");
-    let text = std::fs::read_to_string(&args.pairs).with_context(|| args.pairs.display().to_string())?;
-    let pairs: Vec<Value> = text
-        .lines()
-        .take(args.count)
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?;
+    ensure!(args.rounds > 0, "--rounds: found 0, expected at least 1");
+    ensure!(args.tokens > 1, "--tokens: found {}, expected at least 2", args.tokens);
+    let mut pairs = read_pairs(&args.pairs)?;
+    pairs.truncate(args.count);
     ensure!(
         pairs.len() == args.count,
-        "{}: found {} pairs, expected {} at least",
+        "{}: found {} pairs, expected at least {}",
         args.pairs.display(),
         pairs.len(),
         args.count
     );
     let folder = tempfile::tempdir()?;
     let server = Server::start(folder.path(), &config(&args)?)?;
-    let asking = Asking {
+    let asking = LiveClient {
         url: server.url().to_string(),
         pairs,
         seed: AtomicUsize::new(0),
         prompt: "Now, Mia goes to".to_string(),
         bias: no_end(&args.model)?,
     };
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent = agent();
     let mut kinds = [const { Vec::new() }; 7];
     for round in 0..=args.rounds {
         let seed = asking.new_seed();
@@ -147,7 +148,7 @@ fn main() -> Result<()> {
         let unsteered = first(None)?;
         let found = first(Some(asking.steering(seed)))?;
         let again = first(Some(asking.steering(seed)))?;
-        // Either first, by turns.
+        // The order alternates.
         let (alone, beside) = if round % 2 == 0 {
             let alone = speed(&asking.stream(&agent, args.tokens, None)?);
             (alone, disturbed(&asking, &agent, args.tokens)?)
@@ -162,8 +163,8 @@ fn main() -> Result<()> {
         let row = [unsteered, found, again, alone, beside, beside / alone, vectors];
         kinds.iter_mut().zip(row).for_each(|(kind, value)| kind.push(value));
     }
-    let quartiles = |values: &Vec<f64>| quantiles(values, [0.25, 0.5, 0.75]).unwrap_or([f64::NAN; 3]);
-    let [unsteered, found, found_again, alone, beside, ratio, vectors_per_second] = kinds.each_ref().map(quartiles);
+    let [unsteered, found, found_again, alone, beside, ratio, vectors_per_second] =
+        kinds.each_ref().map(|values| quartiles(values));
     let figures = Figures {
         unsteered,
         found,
@@ -174,14 +175,11 @@ fn main() -> Result<()> {
         vectors_per_second,
     };
     print(&args, &figures);
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
-    }
-    Ok(())
+    write_json(args.json.as_deref(), &figures)
 }
 
-/// A stream's speed while two clients have vectors found all the time, and how many are found a second.
-fn disturbed(asking: &Asking, agent: &ureq::Agent, tokens: usize) -> Result<(f64, f64)> {
+/// Speed of a stream while two clients request vectors without a pause, and the number of vectors found per second.
+fn disturbed(asking: &LiveClient, agent: &ureq::Agent, tokens: usize) -> Result<(f64, f64)> {
     let (stop, found) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let clients: Vec<_> =
@@ -192,7 +190,7 @@ fn disturbed(asking: &Asking, agent: &ureq::Agent, tokens: usize) -> Result<(f64
                         let body = json!({"name": "found", "model": "small", "pairs": asking.pairs, "position": "mean",
                             "seed": asking.new_seed()});
                         let reply = agent.post(format!("{}/v1/steering/vectors", asking.url)).send_json(&body)?;
-                        ensure!(reply.status() == 200, "the server answered {}", reply.status());
+                        ensure!(reply.status() == 200, "the server answered with status {}", reply.status());
                         found.fetch_add(1, Ordering::Relaxed);
                     }
                     Ok(())
@@ -231,7 +229,7 @@ fn no_end(model: &Path) -> Result<Value> {
     Ok(bias.into())
 }
 
-/// Tokens a second behind the first.
+/// Tokens per second after the first.
 fn speed(times: &[f64]) -> f64 {
     (times.len() - 1) as f64 / (times[times.len() - 1] - times[0])
 }

@@ -1,7 +1,9 @@
-//! What fits of real sizes take: memory at peak against the plan, seconds a row, file sizes. Run by `cargo xtask bench scale`.
+//! Costs of fits of real sizes: peak memory against the plan, seconds per row, file sizes. Run by `cargo xtask bench
+//! scale`.
 //!
-//! Synthetic streams go through the statistics and the fit as states of models do; each case runs in a process of its own,
-//! whose peak the system counts. Then the plan of a case that no machine here can run, from what was measured.
+//! Synthetic streams go through the statistics and the fit as states of models do. Each case runs in a separate
+//! process, whose peak memory the system counts. The last output is the plan of a case that is too large to run,
+//! estimated from the measurements.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use indicatif::{HumanBytes, HumanDuration};
 use serde::{Deserialize, Serialize};
+use steermap_examples::memory::own_peak;
 use steermap_fit::stats::memory::{Memory, file_bytes, fitting_bytes, map_bytes};
 use steermap_fit::stats::{Layout, PairSpec, Precision, Rows, Split, Statistics};
 use steermap_fit::{FitError, RankChoice, RidgeChoice, fit_each};
@@ -20,7 +23,7 @@ const BATCH: usize = 128;
 /// Rows of the paper's corpus.
 const PAPER_ROWS: f64 = 1e7;
 
-// As the mapper has it.
+// The allocator that the mapper uses.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -32,7 +35,7 @@ struct Args {
     /// Blocks of train rows of each case
     #[arg(long, default_value_t = 2)]
     blocks: usize,
-    /// Only cases whose name has this in it
+    /// Run only cases whose name contains this
     #[arg(long)]
     only: Option<String>,
 }
@@ -47,7 +50,7 @@ enum Worker {
     },
 }
 
-/// Widths of two streams, and pairs of layers, each with layers of its own.
+/// Widths of two streams, and a number of pairs of layers, no two of which share a layer.
 #[derive(Clone, Copy)]
 struct Case {
     source: usize,
@@ -95,7 +98,7 @@ impl Case {
         format!("{source} -> {target}, {pairs} pair{plural}, {}", precision.name())
     }
 
-    /// Pairs of which `sources` layers of the source take turns.
+    /// Pairs that use `sources` layers of the source in turn.
     fn layout(self, sources: usize) -> Layout {
         let pair = |target_layer: usize| PairSpec {
             source_layers: vec![target_layer * sources / self.pairs],
@@ -109,11 +112,11 @@ impl Case {
     }
 }
 
-/// What a worker tells.
+/// Result of a worker.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct WorkerReport {
     train_rows: usize,
-    /// Of adding the train rows.
+    /// Seconds of adding the train rows.
     seconds: f64,
     saving: f64,
     fitting: f64,
@@ -130,11 +133,11 @@ fn main() -> Result<()> {
         let case = CASES
             .into_iter()
             .find(|other| other.name() == case)
-            .context("no such case")?;
+            .context("worker: found no case of this name")?;
         println!("{}", serde_json::to_string(&work(case, &folder, blocks)?)?);
         return Ok(());
     }
-    ensure!(args.blocks > 0, "blocks: found 0, expected 1 at least");
+    ensure!(args.blocks > 0, "--blocks: found 0, expected at least 1");
     let folder = tempfile::tempdir()?;
     let mut per_row = None;
     for case in CASES {
@@ -149,10 +152,10 @@ fn main() -> Result<()> {
         if !output.status.success() {
             bail!("{}: {}", case.name(), String::from_utf8_lossy(&output.stderr));
         }
-        let told: Told = serde_json::from_slice(&output.stdout)?;
-        report(case, &told);
+        let result: WorkerReport = serde_json::from_slice(&output.stdout)?;
+        report(case, &result);
         let layout = case.layout(case.pairs);
-        let seconds = told.seconds / told.train_rows as f64;
+        let seconds = result.seconds / result.train_rows as f64;
         per_row = Some((case.precision, seconds / products(&layout)));
     }
     if let Some((precision, seconds)) = per_row {
@@ -161,20 +164,20 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Multiplications of a row.
+/// Multiplications per row.
 fn products(layout: &Layout) -> f64 {
     let inputs = layout.inputs().len() as f64 * (layout.source_hidden as f64).powi(2) / 2.0;
     inputs + layout.pairs.len() as f64 * layout.source_hidden as f64 * layout.target_hidden as f64
 }
 
-fn report(case: Case, told: &Told) {
+fn report(case: Case, result: &WorkerReport) {
     let layout = case.layout(case.pairs);
     let rows = layout.held_out_rows();
     let memory = Memory::of(&layout, case.precision, rows);
     let fitting = memory.sums + memory.held_out + fitting_bytes(&layout, rows, RankChoice::Full);
     println!("{}", case.name());
     let line = |what: &str, peak: u64, planned: u64| {
-        let taken = peak.saturating_sub(told.before);
+        let taken = peak.saturating_sub(result.before);
         println!(
             "  {what:<9} peak {:>11}, planned {:>11}, ratio {:.2}",
             HumanBytes(taken).to_string(),
@@ -182,31 +185,31 @@ fn report(case: Case, told: &Told) {
             taken as f64 / planned as f64
         );
     };
-    line("reading", told.peak_reading, memory.total());
+    line("reading", result.peak_reading, memory.total());
     line(
         "fitting",
-        told.peak_fitting.max(told.peak_reading),
+        result.peak_fitting.max(result.peak_reading),
         memory.total().max(fitting),
     );
-    let speed = told.train_rows as f64 / told.seconds;
+    let speed = result.train_rows as f64 / result.seconds;
     let flops = 2.0 * products(&layout) * speed / 1e9;
     println!(
         "  {} train rows at {speed:.0} a second ({flops:.0} GFLOP/s): 10 million in {}",
-        told.train_rows,
+        result.train_rows,
         HumanDuration(std::time::Duration::from_secs_f64(0.8 * PAPER_ROWS / speed))
     );
     println!(
         "  statistics {} (planned {}) written in {:.1} s; {} pairs fitted in {:.1} s; map {}",
-        HumanBytes(told.file),
+        HumanBytes(result.file),
         HumanBytes(file_bytes(&layout, rows)),
-        told.saving,
+        result.saving,
         case.pairs,
-        told.fitting,
+        result.fitting,
         HumanBytes(map_bytes(&layout))
     );
 }
 
-/// 32 layers of 4096 to 80 of 8192.
+/// Plan for 32 layers of 4096 to 80 of 8192.
 fn on_paper(precision: Precision, seconds: f64) {
     let case = Case {
         source: 4096,
@@ -233,9 +236,9 @@ fn on_paper(precision: Precision, seconds: f64) {
     );
 }
 
-fn work(case: Case, folder: &Path, blocks: usize) -> Result<Told> {
+fn work(case: Case, folder: &Path, blocks: usize) -> Result<WorkerReport> {
     let layout = case.layout(case.pairs);
-    let before = peak()?;
+    let before = own_peak()?;
     let mut statistics = Statistics::new(layout.clone(), case.precision)?;
     let held_out = layout.held_out_rows();
     let train_rows = blocks * statistics.block_rows();
@@ -262,7 +265,7 @@ fn work(case: Case, folder: &Path, blocks: usize) -> Result<Told> {
             }
         }
     }
-    let peak_reading = peak()?;
+    let peak_reading = own_peak()?;
     statistics.flush();
     let path = folder.join("scale.stats");
     let start = Instant::now();
@@ -276,8 +279,8 @@ fn work(case: Case, folder: &Path, blocks: usize) -> Result<Told> {
         fitted += 1;
         Ok::<_, FitError>(())
     })?;
-    ensure!(fitted == case.pairs, "every pair has a map");
-    Ok(Told {
+    ensure!(fitted == case.pairs, "expected a map for every pair");
+    Ok(WorkerReport {
         train_rows,
         seconds,
         saving,
@@ -285,11 +288,11 @@ fn work(case: Case, folder: &Path, blocks: usize) -> Result<Told> {
         file,
         before,
         peak_reading,
-        peak_fitting: peak()?,
+        peak_fitting: own_peak()?,
     })
 }
 
-/// Rows of pseudo-random states, those of the target near those of the source.
+/// Pseudo-random states; those of the target are near those of the source.
 struct Synthetic {
     state: u64,
     sources: usize,
@@ -349,14 +352,4 @@ impl Synthetic {
         }
         Batch { keys, source, target }
     }
-}
-
-/// Most bytes that this process has had in memory so far.
-fn peak() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("the system does not tell the peak")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: u64 = line
-        .and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())
-        .context("/proc/self/status has no VmHWM")?;
-    Ok(kib << 10)
 }

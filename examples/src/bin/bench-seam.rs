@@ -1,5 +1,5 @@
-//! What the seam costs: the published engine against the patched one without a hook, with a hook that wants nothing,
-//! and with an addition at every layer. Run by `cargo xtask bench seam`.
+//! Cost of the seam: the published engine against the patched one without a hook, with a hook that wants no layer, and
+//! with an addition at every layer. Run by `cargo xtask bench seam`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,9 +9,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 use residual_hooks::{BatchView, ResidualHook};
+use steermap_examples::figures::quartiles;
 use steermap_plugin::{Program, SteeringHook};
 
-use process::{Launch, quartiles};
+use process::Launch;
 
 #[path = "../../bench/model.rs"]
 mod model;
@@ -30,11 +31,11 @@ struct Args {
     /// The model's folder
     #[arg(long, default_value = "models/smollm2-135m")]
     model: String,
-    /// How often all processes are started anew: where one's memory comes to lie makes it several per cent faster or
-    /// slower for its whole life
+    /// How often all processes are started anew: throughput differs between launches of the same binary by several per
+    /// cent
     #[arg(long, default_value_t = 6)]
     launches: usize,
-    /// Paired rounds of each launch
+    /// Paired rounds per launch
     #[arg(long, default_value_t = 4)]
     rounds: usize,
     /// Tokens of a prompt
@@ -51,7 +52,7 @@ enum Worker {
     Worker { model: String },
 }
 
-/// The patched engine's modes, as the worker is told.
+/// The patched engine's modes, by the names that the worker expects.
 const MODES: [&str; 3] = [
     "without a hook",
     "a hook that wants nothing",
@@ -93,19 +94,19 @@ async fn run_worker(folder: &str) -> Result<()> {
         Some(0) => slot.remove(),
         Some(1) => slot.install(Arc::new(WantsNothing)).expect("the model can be hooked"),
         Some(2) => {
-            // Small, so that the model goes on generating text.
+            // The addition is small, so that the model keeps generating text.
             let offset = vec![1e-3; stream.hidden_size];
             let layers: BTreeMap<_, _> = (0..stream.num_layers).map(|layer| (layer, offset.clone())).collect();
             let hook = SteeringHook::fixed(Program::adding(layers));
             slot.install(Arc::new(hook)).expect("the model can be hooked");
         }
-        _ => panic!("{mode:?} is nothing that a worker does"),
+        _ => panic!("mode: found {mode:?}, expected one of {MODES:?}"),
     })
     .await;
     Ok(())
 }
 
-/// What is measured: the published engine, that engine once more, in a second process, which shows the noise; then the
+/// Number of measured modes: the published engine, the same engine in a second process to show the noise, and the
 /// patched engine's modes.
 const MEASURED: usize = 2 + MODES.len();
 
@@ -117,7 +118,7 @@ fn measure(args: &Args) -> Result<()> {
         let mut processes = Launch::start(&args.stock, &[&args.model], &args.model, launch % 2 == 1)?;
         for round in 0..=args.rounds {
             for (kind, (what, tokens)) in kinds.iter().enumerate() {
-                // The same prompts in every launch: with these the model generates as long as it is asked to.
+                // The same prompts in every launch; with these the model generates all tokens that are requested.
                 let request = format!("{what} {tokens} {}", 1000 + round);
                 let seconds = processes.round(&MODES, &request, launch + round)?;
                 // The first round of a launch warms up.

@@ -1,5 +1,5 @@
-//! What steering costs while it serves: tokens per second at 1, 8 and 32 concurrent requests, on the published engine and
-//! with requests steered in every way, as ratios. Run by `cargo xtask bench serve`.
+//! Cost of steering while serving: tokens per second at 1, 8 and 32 concurrent requests with requests steered in all
+//! ways, relative to the published engine. Run by `cargo xtask bench serve`.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,12 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::json;
+use steermap_examples::figures::{quartiles, write_json};
 use steermap_examples::random_files;
 use steermap_maps::ModelInfo;
 use steermap_plugin::{Library, RequestSteering, SteeredRequest, Steering};
 
-use process::{Launch, quartiles};
+use process::Launch;
 use serve_worker::{Sending, Traffic};
 
 #[path = "../../bench/model.rs"]
@@ -34,11 +35,11 @@ struct Args {
     /// The model's folder
     #[arg(long, default_value = "models/smollm2-135m")]
     model: String,
-    /// How often all processes are started anew: where one's memory comes to lie makes it several per cent faster or
-    /// slower for its whole life
+    /// How often all processes are started anew: throughput differs between launches of the same binary by several per
+    /// cent
     #[arg(long, default_value_t = 4)]
     launches: usize,
-    /// Paired rounds of each launch
+    /// Paired rounds per launch
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Concurrent requests
@@ -58,7 +59,7 @@ enum Worker {
     Worker { model: String },
 }
 
-/// The plugin's modes, as the worker is told.
+/// The plugin's modes, by the names that the worker expects.
 const MODES: [&str; 10] = [
     "plugin idle",
     "all steered alike",
@@ -72,26 +73,26 @@ const MODES: [&str; 10] = [
     "all three",
 ];
 
-/// What is measured: the published engine, that engine once more, in a second process, which shows the noise; then the
+/// Number of measured modes: the published engine, the same engine in a second process to show the noise, and the
 /// plugin's modes.
 const MEASURED: usize = 2 + MODES.len();
 
-/// Which of them is the plugin with nothing to do.
+/// Index of the idle plugin among them.
 const IDLE: usize = 2;
 
 /// Random vectors, each at every layer.
 const VECTORS: usize = 8;
 
-/// Sends requests as the mode says.
-struct Steered {
+/// Sends requests steered as the mode requires.
+struct SteeredTraffic {
     steering: Steering,
     mode: String,
     requests: Vec<Option<SteeredRequest>>,
 }
 
-impl Traffic for Steered {
+impl Traffic for SteeredTraffic {
     fn mode(&mut self, mode: &str) {
-        assert!(MODES.contains(&mode), "{mode:?} is nothing that a worker does");
+        assert!(MODES.contains(&mode), "mode: found {mode:?}, expected one of {MODES:?}");
         self.mode = mode.to_string();
     }
 
@@ -115,7 +116,7 @@ impl Traffic for Steered {
     }
 }
 
-/// What request number `index` asks for. The scales are small, so that the text stays ordinary.
+/// The steering of request number `index`. The scales are small, so that the text stays ordinary.
 fn asked(mode: &str, index: usize) -> Option<RequestSteering> {
     let readouts: Vec<_> = (4..8)
         .map(|v| json!({"vector": format!("v{v}"), "layer": 3 * v}))
@@ -176,7 +177,7 @@ async fn run_worker(folder: &str) -> Result<()> {
             random_files::vector(&info, 0..info.num_layers, &mut rng)?,
         )?;
     }
-    let traffic = Steered {
+    let traffic = SteeredTraffic {
         steering: Steering::new(loaded.inner(), library)?,
         mode: MODES[0].to_string(),
         requests: Vec::new(),
@@ -187,13 +188,13 @@ async fn run_worker(folder: &str) -> Result<()> {
 
 /// The speed of one mode.
 #[derive(Serialize)]
-struct Speed {
+struct ModeSpeed {
     mode: &'static str,
     at_once: usize,
     tokens_per_second: f64,
     /// First quartile, median and third quartile of the paired ratios to the published engine.
     ratio: [f64; 3],
-    /// The same to the plugin's engine with nothing to do.
+    /// The same relative to the idle plugin.
     of_idle: [f64; 3],
 }
 
@@ -234,7 +235,7 @@ fn measure(args: &Args) -> Result<()> {
                 spell(ratio),
                 spell(of_idle)
             );
-            speeds.push(Speed {
+            speeds.push(ModeSpeed {
                 mode,
                 at_once,
                 tokens_per_second,
@@ -243,8 +244,6 @@ fn measure(args: &Args) -> Result<()> {
             });
         }
     }
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&speeds)? + "\n")?;
-    }
+    write_json(args.json.as_deref(), &speeds)?;
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! Whether an evaluation sees that a map is broken: `cargo xtask broken`.
+//! Checks that an evaluation reports broken maps as broken: `cargo xtask broken`.
 //!
-//! Fits a map between two of the embedded models, breaks it in five ways, runs `mapper eval` on each, and writes the table. Ends
-//! with an error, and writes nothing, if a broken map is not said to be one, or the intact map not to carry steering.
+//! Fits a map between two of the embedded models, breaks it in five ways, runs `mapper eval` on each, and writes the
+//! table. Fails without writing anything if a broken map is not reported as broken, or the intact map as carrying
+//! steering.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use steermap_examples::broken_maps::{Evaluated, Variant, page};
+use steermap_examples::broken_maps::{EvaluatedVariant, Variant, page};
 use steermap_examples::exit_code;
 use steermap_examples::family;
 use steermap_examples::server::binary;
@@ -39,9 +40,10 @@ struct Args {
 const SOURCE: &str = family::SIZES[0];
 const TARGET: &str = family::SIZES[2];
 
-/// How each map is evaluated. The layers are the middle half of the target's eight: named, since by the rule for layers whose
-/// effect goes straight to the logits one task would be left. The draws of the decisive control are those of the protocol. Less
-/// is measured of what the table does not have: fewer alphas and items of controls, no texts, no perplexity.
+/// How each map is evaluated. The layers are the middle half of the target's eight. They are given explicitly, since
+/// the rule for layers whose effect goes straight to the logits would leave one task. The decisive control has the
+/// protocol's draws. Results that the table does not show are reduced: fewer alphas and control items, no texts, no
+/// perplexity.
 const EVALUATION: [&str; 6] = [
     "--layers=2-5",
     "--alphas=relative:-0.2:0.2:0.1",
@@ -72,7 +74,7 @@ fn run(args: &Args) -> Result<()> {
     }
     let text = page(&maps, &format!("{} stories (seed {})", args.stories, args.seed));
     print!("\n{text}");
-    let wrong: Vec<String> = maps.iter().filter_map(Evaluated::wrong).collect();
+    let wrong: Vec<String> = maps.iter().filter_map(EvaluatedVariant::wrong).collect();
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     let path = args.out.join("BROKEN.md");
     std::fs::write(&path, text).with_context(|| path.display().to_string())?;
@@ -91,17 +93,17 @@ fn fit(stories: &Path, out: &Path) -> Result<MapFile> {
     Ok(MapFile::load(out)?)
 }
 
-fn evaluate(args: &Args, stories: &Path, variant: Variant) -> Result<Evaluated> {
+fn evaluate(args: &Args, stories: &Path, variant: Variant) -> Result<EvaluatedVariant> {
     println!("evaluating: {}", variant.title());
     let out = args.work.join(variant.name());
-    // What a run that was stopped has measured was of maps that are fitted anew now.
+    // An interrupted run measured maps that are fitted again now, so its journal is discarded.
     forget(&out.join("eval.journal"))?;
     let mut eval = mapper("eval")?;
     eval.args(EVALUATION);
     eval.arg("--text").arg(stories).arg("--tasks").arg(family::tasks());
     eval.arg("--map").arg(variant.path(&args.work)).arg("--out").arg(&out);
     run_to_its_end(&mut eval)?;
-    Ok(Evaluated {
+    Ok(EvaluatedVariant {
         variant,
         evaluation: steermap_report::read(&out)?,
     })
@@ -122,7 +124,7 @@ fn mapper(command: &str) -> Result<Command> {
     mapper.arg(command).args(["--cpu", "--dtype", "f32", "--batch", "64"]);
     mapper.arg("--source").arg(family::model(SOURCE));
     mapper.arg("--target").arg(family::model(TARGET));
-    // What it prints is in its files too; how far it is, it says on the other stream.
+    // Its output is in its files too; progress goes to standard error.
     mapper.stdout(Stdio::null());
     Ok(mapper)
 }
@@ -135,7 +137,7 @@ fn run_to_its_end(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Removes a file that may be there.
+/// Removes a file if it exists.
 fn forget(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| path.display().to_string()),

@@ -1,4 +1,5 @@
-//! Whether hostile requests harm others: a storm of both, of two models in two dtypes. Run by `cargo xtask chaos`.
+//! Checks that hostile requests harm no others: storms of hostile and ordinary requests, on two models in two dtypes.
+//! Run by `cargo xtask chaos`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,30 +8,31 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use steermap_examples::exit_code;
-use steermap_examples::traffic::chaos::{Length, Plan, run};
+use steermap_examples::figures::write_json;
+use steermap_examples::traffic::chaos::{Plan, StormLength, run};
 use steermap_examples::traffic::models::{STORIES, ServedModel, WINDOW};
 use steermap_examples::traffic::served::Dtype;
 
-/// Different ordinary requests of each run.
+/// Number of different ordinary requests per run.
 const ORDINARY: usize = 120;
-/// Texts that go on after each run.
+/// Number of texts that are continued after each run.
 const CONTINUATIONS: usize = 200;
 
 #[derive(Parser)]
 struct Args {
-    /// How long all storms are together, in minutes
+    /// Total length of the storms, in minutes
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Number of requests under way at once
+    /// Number of concurrent requests
     #[arg(long, default_value_t = 64)]
     at_once: usize,
-    /// Seed of all that is random
+    /// Seed of all random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The model; absent, both in turn
+    /// The model; both in turn if absent
     #[arg(long, value_enum)]
     model: Option<Model>,
-    /// What it runs in; absent, both in turn
+    /// The dtype; both in turn if absent
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
     /// Where to write the figures, as JSON
@@ -42,7 +44,7 @@ struct Args {
 enum Model {
     /// The family's stories-3m
     Stories,
-    /// One with a sliding window
+    /// A model with a sliding window
     Window,
 }
 
@@ -75,7 +77,7 @@ fn chaos(args: &Args) -> Result<()> {
         let plan = Plan {
             model,
             dtype,
-            length: Length::Time(time),
+            length: StormLength::Time(time),
             at_once: args.at_once,
             ordinary: ORDINARY,
             continuations: CONTINUATIONS,
@@ -87,9 +89,7 @@ fn chaos(args: &Args) -> Result<()> {
         print!("{}", report.describe());
         reports.push(report);
     }
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&reports)? + "\n")?;
-    }
+    write_json(args.json.as_deref(), &reports)?;
     let wrong: Vec<_> = reports.iter().flat_map(|report| report.verdicts()).collect();
     ensure!(wrong.is_empty(), "hostile requests did harm: {}", wrong.join("; "));
     Ok(())

@@ -1,9 +1,9 @@
 //! A small model steers a large one on real English: `cargo xtask demo --real`.
 //!
-//! SmolLM2-135M-Instruct finds three concepts, the map in maps/ carries them over, and Gemma-3-270M, of another family and with
-//! another tokenizer, is steered by them: its propensities are measured, and it goes on with the same texts unsteered, with
-//! a random vector of the small model that goes through the same map, and with each concept. A fourth concept is found while
-//! it serves, from pairs that the request brings along.
+//! Three concepts are found on SmolLM2-135M-Instruct, carried through the map in maps/, and steer Gemma-3-270M, which
+//! is of another family and has another tokenizer. Its propensities are measured, and it continues the same texts
+//! unsteered, with a random vector of the small model through the same map, and with each concept. A fourth concept is
+//! found while it serves, from pairs in the request.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -25,7 +25,7 @@ use steermap_mapper::tasks::{self, Task};
 use steermap_maps::{LayerVector, MapFile, OffsetRule, VectorFile};
 
 #[derive(Parser)]
-#[command(about = "SmolLM2-135M-Instruct finds concepts, a map carries them, Gemma-3-270M is steered by them")]
+#[command(about = "Find concepts on SmolLM2-135M-Instruct and steer Gemma-3-270M with them through a map")]
 struct Args {
     /// Folder of the small model (`cargo xtask models smollm2-135m` makes it)
     #[arg(long, default_value = "models/smollm2-135m")]
@@ -44,41 +44,41 @@ struct Args {
     end: bool,
 }
 
-/// A concept that is found beforehand, and where it is asked for.
-struct Concept {
-    /// The task in [`TASKS`] that has its pairs and its items.
+/// A concept that is found before serving, and its strength.
+struct DemoConcept {
+    /// Name of the task in [`TASKS`] with its pairs and items.
     name: &'static str,
-    /// Length of the offset, in units of the stream's mean norm: the strength that examples/real-models/README.md found best, or
-    /// next to it.
+    /// Length of the offset, in units of the stream's mean norm: the best strength of examples/real-models/README.md,
+    /// or one next to it.
     strength: f64,
 }
 
 const TASKS: &str = "examples/tasks";
-const CONCEPTS: [Concept; 3] = [
-    Concept {
+const CONCEPTS: [DemoConcept; 3] = [
+    DemoConcept {
         name: "mood",
         strength: 0.06,
     },
-    Concept {
+    DemoConcept {
         name: "topic",
         strength: 0.04,
     },
-    Concept {
+    DemoConcept {
         name: "tense",
         strength: 0.04,
     },
 ];
-/// The concept that is found while the model serves, from this many of its pairs.
-const LIVE: Concept = Concept {
+/// The concept that is found while the model serves, from [`LIVE_PAIRS`] of its pairs.
+const LIVE: DemoConcept = DemoConcept {
     name: "capitals",
     strength: 0.08,
 };
 const LIVE_PAIRS: usize = 16;
-/// Where the large model is steered: the middle of its depth, the layer of the report in examples/real-models.
+/// The layer at which the large model is steered: the middle of its depth, as in the report in examples/real-models.
 const TARGET_LAYER: usize = 9;
-/// Random vectors of the small model whose propensities are compared.
+/// Number of random vectors of the small model for comparison.
 const RANDOM: u64 = 8;
-/// Of a task's texts to continue, those that the large model is asked for.
+/// How many of a task's texts the large model continues.
 const PROMPTS: usize = 2;
 const MAX_TOKENS: usize = 36;
 /// Names in the configuration file.
@@ -86,8 +86,8 @@ const MAP: &str = "small-to-large";
 const RANDOM_VECTOR: &str = "random";
 
 /// A concept with its vector.
-struct Found {
-    concept: &'static Concept,
+struct FoundConcept {
+    concept: &'static DemoConcept,
     task: Task,
     vector: VectorFile,
 }
@@ -127,7 +127,7 @@ fn task(name: &str) -> Result<Task> {
 }
 
 /// Runs `mapper vector` on the small model, as a user would, with the half of a task's items that is for finding.
-fn find(args: &Args, concept: &'static Concept, layers: &[usize]) -> Result<Found> {
+fn find(args: &Args, concept: &'static DemoConcept, layers: &[usize]) -> Result<FoundConcept> {
     let task = task(concept.name)?;
     let lines: Result<Vec<String>, _> = task.pairs().iter().map(serde_json::to_string).collect();
     let pairs = args.out.join(format!("{}.pairs.jsonl", concept.name));
@@ -135,7 +135,16 @@ fn find(args: &Args, concept: &'static Concept, layers: &[usize]) -> Result<Foun
     let out = args.out.join(format!("{}.toml", concept.name));
     let layers: Vec<String> = layers.iter().map(usize::to_string).collect();
     let status = Command::new(binary("mapper")?)
-        .args(["vector", "--cpu", "--dtype", "f32", "--batch", "32", "--concept", &task.positive])
+        .args([
+            "vector",
+            "--cpu",
+            "--dtype",
+            "f32",
+            "--batch",
+            "32",
+            "--concept",
+            &task.positive,
+        ])
         .args(["--position", task.position.as_str(), "--layers", &layers.join(",")])
         .arg("--pairs")
         .arg(&pairs)
@@ -145,7 +154,7 @@ fn find(args: &Args, concept: &'static Concept, layers: &[usize]) -> Result<Foun
         .arg(&out)
         .status()?;
     ensure!(status.success(), "mapper vector ended with {status}");
-    Ok(Found {
+    Ok(FoundConcept {
         concept,
         task,
         vector: VectorFile::load(&out)?,
@@ -156,11 +165,11 @@ fn find(args: &Args, concept: &'static Concept, layers: &[usize]) -> Result<Foun
 fn mapped(map: &MapFile, vector: &VectorFile) -> Result<LayerVector> {
     let mapped = map.apply(vector, OffsetRule::Linear, true)?;
     let layer = mapped.layers.into_iter().find(|mapped| mapped.layer == TARGET_LAYER);
-    layer.context("the map carried nothing over")
+    layer.context("the map made no direction for the layer")
 }
 
 /// Prints how far each concept, its opposite and random vectors move the propensity of the large model.
-async fn measure(args: &Args, map: &MapFile, found: &[Found]) -> Result<()> {
+async fn measure(args: &Args, map: &MapFile, found: &[FoundConcept]) -> Result<()> {
     let path = args.target.to_str().context("the model's path is not Unicode")?;
     let session = Session::load(ModelSource {
         dtype: ModelDType::F32,
@@ -175,8 +184,11 @@ async fn measure(args: &Args, map: &MapFile, found: &[Found]) -> Result<()> {
         args.target.display()
     );
     let title = "concept (and its opposite)";
-    println!("   {title:<32} {:>9} {:>9} {:>9}   random", "opposite", "unsteered", "concept");
-    for Found { concept, task, vector } in found {
+    println!(
+        "   {title:<32} {:>9} {:>9} {:>9}   random",
+        "opposite", "unsteered", "concept"
+    );
+    for FoundConcept { concept, task, vector } in found {
         let (items, _) = Choices::of(&session, &task.measuring).await?;
         let direction = mapped(map, vector)?;
         let alpha = concept.strength * direction.mean_norm;
@@ -185,7 +197,7 @@ async fn measure(args: &Args, map: &MapFile, found: &[Found]) -> Result<()> {
             random.push(mapped(map, &random_files::like(vector, seed)?)?.direction);
         }
         let offset = |direction: &[f32], alpha: f64| {
-            let unit = unit(direction).context("a vector without direction")?;
+            let unit = unit(direction).context("the vector has no direction")?;
             Ok(Some(LayerOffset::new(TARGET_LAYER, &unit, alpha)))
         };
         let mut offsets = vec![
@@ -198,9 +210,9 @@ async fn measure(args: &Args, map: &MapFile, found: &[Found]) -> Result<()> {
         }
         let propensities = items.propensities_under(&steerer, offsets, || ()).await?;
         let means: Vec<f64> = propensities.iter().map(|items| mean(items)).collect();
-        let (low, high) = means[3..]
-            .iter()
-            .fold((f64::MAX, f64::MIN), |(low, high), &mean| (low.min(mean), high.max(mean)));
+        let (low, high) = means[3..].iter().fold((f64::MAX, f64::MIN), |(low, high), &mean| {
+            (low.min(mean), high.max(mean))
+        });
         println!(
             "   {:<32} {:>+9.2} {:>+9.2} {:>+9.2}   {low:+.2} to {high:+.2}",
             format!("{}: {} ({})", concept.name, task.positive, task.negative),
@@ -212,8 +224,8 @@ async fn measure(args: &Args, map: &MapFile, found: &[Found]) -> Result<()> {
     Ok(())
 }
 
-/// Serves the large model, with the small one beside it, and prints how it goes on with texts.
-fn serve(args: &Args, found: &[Found]) -> Result<()> {
+/// Serves the large model with the small one as a source, and prints its continuations.
+fn serve(args: &Args, found: &[FoundConcept]) -> Result<()> {
     random_files::like(&found[0].vector, 1)?.save(&args.out.join(format!("{RANDOM_VECTOR}.toml")))?;
     let vectors: String = CONCEPTS
         .iter()
@@ -227,17 +239,18 @@ fn serve(args: &Args, found: &[Found]) -> Result<()> {
         "[steering.vectors]\n{vectors}\n[steering.maps]\n{MAP} = {map:?}\n\n[steering.sources.small]\nmodel = {source:?}\n\
          dtype = \"f32\"\ndevice = \"cpu\"\n\n[steering.admin]\nopen_on_loopback = true\nuploads = true\n"
     );
-    println!("\n3. Serving {} over HTTP, the small model beside it, with\n", args.target.display());
+    println!(
+        "\n3. Serving {} over HTTP, the small model beside it, with\n",
+        args.target.display()
+    );
     steering.lines().for_each(|line| println!("       {line}"));
     let config = format!(
         "[[models]]\nkind = \"text\"\nmodel_id = {target:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n\n{steering}"
     );
     let server = Server::start(&args.out, &config)?;
-    let steered = |vector: Value, strength: f64| {
-        json!({"vectors": [{"vector": vector, "map": MAP, "layers": [TARGET_LAYER], "relative_scale": strength}]})
-    };
+    let steered = |vector: Value, strength: f64| json!({"vectors": [{"vector": vector, "map": MAP, "layers": [TARGET_LAYER], "relative_scale": strength}]});
 
-    for Found { concept, task, .. } in found {
+    for FoundConcept { concept, task, .. } in found {
         println!("\n   {}, {} of the stream's mean norm", task.positive, concept.strength);
         for prompt in prompts(task)? {
             let settings = [
@@ -254,7 +267,10 @@ fn serve(args: &Args, found: &[Found]) -> Result<()> {
     }
     live(&server, &target, &steered)?;
 
-    println!("\nThe vectors and the configuration file are in {}.", args.out.display());
+    println!(
+        "\nThe vectors and the configuration file are in {}.",
+        args.out.display()
+    );
     if args.end || !is_watched() {
         return Ok(());
     }
@@ -283,7 +299,7 @@ fn prompts(task: &Task) -> Result<Vec<String>> {
     Ok(plain.take(PROMPTS).collect())
 }
 
-/// The greedy continuations of one text under several settings, asked for at once.
+/// The greedy continuations of one text under several settings, requested concurrently.
 fn answers(server: &Server, model: &str, prompt: &str, settings: &[Value]) -> Result<Vec<String>> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = settings
@@ -297,7 +313,7 @@ fn answers(server: &Server, model: &str, prompt: &str, settings: &[Value]) -> Re
     })
 }
 
-/// Has a concept found by requests that bring its pairs along, and says how long the first of them takes.
+/// Finds a concept through requests that contain its pairs, and prints how long the first of them takes.
 fn live(server: &Server, model: &str, steered: &impl Fn(Value, f64) -> Value) -> Result<()> {
     let task = task(LIVE.name)?;
     let pairs: Vec<_> = task.pairs().into_iter().take(LIVE_PAIRS).collect();
@@ -321,6 +337,6 @@ fn live(server: &Server, model: &str, steered: &impl Fn(Value, f64) -> Value) ->
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         print!("{}", columns(&["unsteered", &task.positive], &texts, 48));
     }
-    println!("\n   The second request found the vector in the cache.");
+    println!("\n   The second request got the vector from the cache.");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A small model steers a large one: `cargo xtask demo`.
 //!
 //! With the embedded models only: fits the map from the small to the large one, finds the vector of a mood on the small
-//! one, measures how it moves the large one, then serves the large one over HTTP and asks it to go on with stories:
+//! one, measures how it moves the large one, then serves the large one over HTTP and requests continuations of stories:
 //! unsteered, with the mapped vector, with its own native vector, and with a random direction.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use clap::Parser;
 use serde_json::json;
 use steermap_examples::server::{Server, binary};
 use steermap_examples::show::{columns, is_watched, playground};
-use steermap_examples::slopes::{ALPHAS, Bench, RANDOM};
+use steermap_examples::slopes::{ALPHAS, RANDOM, SlopeBench};
 use steermap_examples::{exit_code, family, random_files};
 use steermap_mapper::behaviour::Choices;
 use steermap_mapper::session::Session;
@@ -41,12 +41,13 @@ struct Args {
 const SOURCE: &str = family::SIZES[0];
 const TARGET: &str = family::SIZES[2];
 const CONCEPT: &str = "mood";
-/// Where the vector is found on the source, and where it steers the target: in the middle of both, where what it does goes
-/// through half of the blocks and mostly not straight to the logits (examples/family/report).
+/// The layer at which the vector is found on the source, and the one at which it steers the target. Both are in the
+/// middle, where its effect passes half of the blocks and mostly does not go straight to the logits
+/// (examples/family/report).
 const SOURCE_LAYER: usize = 2;
 const TARGET_LAYER: usize = 4;
 const STRENGTH: f64 = 0.3;
-/// Names of the files that are made. The first two also ship in maps/.
+/// Names of the written files. The first two also ship in maps/.
 const MAP: &str = "stories-260k--stories-3m.toml";
 const VECTOR: &str = "stories-260k-mood.toml";
 const NATIVE: &str = "stories-3m-mood.toml";
@@ -54,7 +55,7 @@ const RANDOM_VECTOR: &str = "random.toml";
 /// Seed of the stories that the map is fitted on: no model was trained on them.
 const SEED: u64 = 7;
 
-/// What the served model goes on with.
+/// Prompts that the served model continues.
 const PROMPTS: [&str; 3] = [
     "In the garden, Tom saw the",
     "Her coat was blue, and her",
@@ -126,7 +127,10 @@ async fn run(args: Args) -> Result<()> {
     let map = MapFile::load(&map)?;
     let native = VectorFile::load(&native)?;
     let mapped = map.apply(&VectorFile::load(&vector)?, OffsetRule::Linear, true)?;
-    let mapped = mapped.layers.first().context("the map carried nothing over")?;
+    let mapped = mapped
+        .layers
+        .first()
+        .context("the map made no direction for the layer")?;
     let mean_norm = mapped.mean_norm;
     measure(&native, &mapped.direction, mean_norm).await?;
 
@@ -142,7 +146,7 @@ async fn run(args: Args) -> Result<()> {
     show(&args)
 }
 
-/// Serves the target once more, with the source beside it and the vectors for requests to name, for the playground.
+/// Serves the target again for the playground, with the source model and with the vectors available by name.
 fn show(args: &Args) -> Result<()> {
     let models = model_table()?;
     let source = std::path::absolute(family::model(SOURCE))?.display().to_string();
@@ -165,14 +169,16 @@ fn show(args: &Args) -> Result<()> {
 /// The `[[models]]` table that serves the target.
 fn model_table() -> Result<String> {
     let model = std::path::absolute(family::model(TARGET))?.display().to_string();
-    Ok(format!("[[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n"))
+    Ok(format!(
+        "[[models]]\nkind = \"text\"\nmodel_id = {model:?}\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n"
+    ))
 }
 
 /// Prints how far the mapped vector, the native one and random directions move the propensity.
 async fn measure(native: &VectorFile, mapped: &[f32], mean_norm: f64) -> Result<()> {
     let session = Session::load(family::source(TARGET)).await?;
     let path = family::items(CONCEPT);
-    // The measuring half: the other served to choose the layers.
+    // The measuring half; the other half was used to choose the layers.
     let (items, _) = Choices::of(&session, &tasks::read(&path)?.measuring).await?;
     println!(
         "\n3. Propensity on {TARGET}: logit of the happy word less that of the sad one, mean over {} items of\n   {}; \
@@ -180,7 +186,7 @@ async fn measure(native: &VectorFile, mapped: &[f32], mean_norm: f64) -> Result<
         items.len(),
         path.display()
     );
-    let bench = Bench {
+    let bench = SlopeBench {
         session: &session,
         items: &items,
     };
@@ -202,7 +208,7 @@ async fn measure(native: &VectorFile, mapped: &[f32], mean_norm: f64) -> Result<
         ("mapped vector", mapped, measured.mapped),
         ("native vector", native, measured.native),
     ] {
-        let unit = steermap_mapper::behaviour::unit(direction).context("a vector without direction")?;
+        let unit = steermap_mapper::behaviour::unit(direction).context("the vector has no direction")?;
         let curve = items.curve(&session, TARGET_LAYER, &unit, &alphas).await?;
         println!(
             "   {name:<20} {:>+12.3} {:>+12.3} {:>+12.3} {slope:>+10.3}",
@@ -221,7 +227,7 @@ async fn measure(native: &VectorFile, mapped: &[f32], mean_norm: f64) -> Result<
     Ok(())
 }
 
-/// Serves the target four times and prints how it goes on with the prompts.
+/// Serves the target four times and prints its continuations of the prompts.
 fn serve(out: &Path, scale: f64) -> Result<()> {
     let model = std::path::absolute(family::model(TARGET))?.display().to_string();
     let models = model_table()?;
@@ -270,5 +276,5 @@ fn mapper(args: &[&str]) -> Result<()> {
 }
 
 fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a path that is not Unicode")
+    path.to_str().context("the path is not Unicode")
 }

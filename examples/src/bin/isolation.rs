@@ -1,5 +1,5 @@
-//! Whether a request's steering ever touches another's answer: a thousand requests, alone and in storms. Run by
-//! `cargo xtask isolation`.
+//! Checks that no request's steering affects another's answer: a thousand requests, alone and in storms. Run by `cargo
+//! xtask isolation`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use steermap_examples::exit_code;
+use steermap_examples::figures::write_json;
 use steermap_examples::traffic::isolation::{Plan, run};
 
 #[derive(Parser)]
@@ -14,10 +15,10 @@ struct Args {
     /// Number of requests
     #[arg(long, default_value_t = 1000)]
     requests: usize,
-    /// Number of requests under way at once
+    /// Number of concurrent requests
     #[arg(long, default_value_t = 64)]
     at_once: usize,
-    /// Seed of all that is random
+    /// Seed of all random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where to write the figures, as JSON
@@ -39,12 +40,10 @@ fn isolation(args: &Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let report = run(&plan, Path::new("."), folder.path())?;
     print!("{}", report.describe());
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
-    }
+    write_json(args.json.as_deref(), &report)?;
     ensure!(
         report.is_right(),
-        "an answer is not the one that its request gets alone"
+        "an answer differs from the one that its request gets alone"
     );
     Ok(())
 }

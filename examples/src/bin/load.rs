@@ -1,4 +1,4 @@
-//! Minutes of mixed traffic with reloads, uploads and deletions: what failed, and what the memory did. Run by
+//! Minutes of mixed traffic with reloads, uploads and deletions; reports failures and the server's memory. Run by
 //! `cargo xtask load`.
 
 use std::path::{Path, PathBuf};
@@ -9,20 +9,21 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use indicatif::ProgressBar;
 use steermap_examples::exit_code;
+use steermap_examples::figures::write_json;
 use steermap_examples::traffic::load::{Plan, run};
 
 #[derive(Parser)]
 struct Args {
-    /// How long, in minutes
+    /// Duration in minutes
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
-    /// Number of requests under way at once
+    /// Number of concurrent requests
     #[arg(long, default_value_t = 16)]
     at_once: usize,
-    /// Seed of all that is random
+    /// Seed of all random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Keep computed prefixes; then only requests from a fixed set are asked
+    /// Enable the prefix cache; then only requests from a fixed set are sent
     #[arg(long)]
     prefix_cache: bool,
     /// Where to write the figures, as JSON
@@ -47,9 +48,10 @@ fn load(args: &Args) -> Result<()> {
     let report = run(&plan, Path::new("."), folder.path(), || bar.inc(1))?;
     bar.finish_and_clear();
     print!("{}", report.describe());
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
-    }
-    ensure!(report.is_right(), "something failed that had not to");
+    write_json(args.json.as_deref(), &report)?;
+    ensure!(
+        report.is_right(),
+        "a request, reload, upload or deletion failed unexpectedly"
+    );
     Ok(())
 }

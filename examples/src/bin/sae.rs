@@ -1,8 +1,9 @@
-//! Whether features of a sparse autoencoder of the small embedded model steer the large one through a map: `cargo xtask sae`.
+//! Measures whether features of a sparse autoencoder of the small embedded model steer the large one through a map:
+//! `cargo xtask sae`.
 //!
-//! Trains the autoencoder on stories, finds for each concept the feature that separates its pairs, fits a map, and measures
-//! steering with the mapped feature beside the native and the mapped mean-difference vectors and mapped random directions. A map
-//! from features straight to states is fitted and measured, too.
+//! Trains the autoencoder on stories, finds for each concept the feature that separates its pairs, fits a map, and
+//! measures steering with the mapped feature beside the native and the mapped mean-difference vectors and mapped random
+//! directions. A map from features to states is fitted and measured as well.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,8 +13,8 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use steermap_examples::autoencoder::{
-    Activity, Autoencoder, Concept, FeatureMap, Label, Origin, Page, Protocol, Quality, Rows, Split, Training,
-    explained_variance, label, save,
+    Activity, Autoencoder, FeatureLabel, FeatureMap, FeatureReport, LabelledConcept, Origin, Protocol, Quality, Rows,
+    Split, Training, explained_variance, label, save,
 };
 use steermap_examples::exit_code;
 use steermap_examples::family;
@@ -59,7 +60,7 @@ struct Args {
     /// Features of the autoencoder
     #[arg(long, default_value_t = Training::default().features)]
     features: usize,
-    /// Features that are active at a time, at most
+    /// The most features that are active in a state
     #[arg(long, default_value_t = Training::default().active)]
     active: usize,
     /// Steps of training
@@ -75,15 +76,15 @@ struct Args {
 
 const SOURCE: &str = family::SIZES[0];
 const TARGET: &str = family::SIZES[2];
-/// In the middle of both models, as `cargo xtask transfer` has it: fixed before anything was measured.
+/// Middle layer of the source, as in `cargo xtask transfer`; fixed before anything was measured.
 const SOURCE_LAYER: usize = 2;
-/// See [`SOURCE_LAYER`].
+/// Middle layer of the target; see [`SOURCE_LAYER`].
 const TARGET_LAYER: usize = 4;
-/// Half way between chance and a perfect separation, on pairs that did not choose the feature.
+/// Halfway between chance and perfect separation, on pairs that did not choose the feature.
 const LEAST_AUROC: f64 = 0.75;
-/// Random directions for each concept at least.
+/// Least number of random directions per concept.
 const LEAST_DRAWS: usize = 99;
-/// Of the p-values after correction.
+/// Significance level of the corrected p-values.
 const LEVEL: f64 = 0.05;
 const RESAMPLES: usize = 2000;
 const OFFSET: OffsetRule = OffsetRule::Linear;
@@ -186,7 +187,7 @@ async fn run(args: Args) -> Result<()> {
     let steerers = [&Steerer::new(&source)?, &Steerer::new(&target)?];
     let mut measured = Vec::with_capacity(prepared.len());
     for (task, on_source, label, mapped, direct) in prepared {
-        let concept = Concept {
+        let concept = LabelledConcept {
             task: &task,
             on_source,
             label,
@@ -201,7 +202,7 @@ async fn run(args: Args) -> Result<()> {
         );
         measured.push(of);
     }
-    let page = Page {
+    let page = FeatureReport {
         models: [SOURCE, TARGET],
         stories: (args.stories, args.stories_seed),
         training: &training,
@@ -218,14 +219,15 @@ async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// A model's states after a layer over the corpus, as `mapper capture` writes them.
+/// Captures a model's states after a layer over the corpus, as `mapper capture` does.
 async fn capture(corpus: &Path, model: &str, layer: usize, out: &Path) -> Result<Activations> {
-    // An earlier run may have had another corpus.
+    // Activations of an earlier run may be of another corpus.
     if out.exists() {
         std::fs::remove_dir_all(out).with_context(|| out.display().to_string())?;
     }
     let job = CaptureJob {
-        // The bits of a text's states depend on which others share its pass, and what training ends with on every bit.
+        // The last bits of a text's states depend on the other texts in its pass, and the result of training depends on
+        // every bit.
         model: ModelSource {
             batch: 1,
             ..family::source(model)
@@ -249,7 +251,7 @@ async fn capture(corpus: &Path, model: &str, layer: usize, out: &Path) -> Result
     Ok(Activations::open(out)?)
 }
 
-/// Whether two models' states are of the same positions: these models share their tokenizer.
+/// Checks that two models' states are of the same positions; these models share a tokenizer.
 fn check_same_positions(source: &Activations, target: &Activations) -> Result<()> {
     let positions = |of: &Activations| -> Vec<([u8; 32], u64, u64)> {
         let windows = of.windows().iter();
@@ -259,15 +261,15 @@ fn check_same_positions(source: &Activations, target: &Activations) -> Result<()
     };
     ensure!(
         positions(source) == positions(target),
-        "{}, {}: found other windows or other numbers of tokens in them",
+        "{}, {}: found different windows or token counts, expected the same",
         source.folder().display(),
         target.folder().display()
     );
     Ok(())
 }
 
-/// Explained variance of the target's held-out states by the map from states, on the half that the map from features is
-/// measured on.
+/// Variance of the target's held-out states explained by the map between states, on the half on which the map from
+/// features is measured.
 fn r2_of(pair: &LayerPair, source: &Split, target: &Split) -> Result<f64> {
     let half = source.held_out.len() / 2;
     let measured = |rows: &Rows| Rows {
@@ -278,21 +280,21 @@ fn r2_of(pair: &LayerPair, source: &Split, target: &Split) -> Result<f64> {
     Ok(explained_variance(&predicted, &measured(&target.held_out)))
 }
 
-/// The feature that separates a task's pairs best.
-async fn find_feature(session: &Session, task: &Task, autoencoder: &Autoencoder) -> Result<Label> {
+/// Finds the feature that separates a task's pairs best.
+async fn find_feature(session: &Session, task: &Task, autoencoder: &Autoencoder) -> Result<FeatureLabel> {
     let pairs = DistinctPairs::new(&task.pairs());
     let activities = activities(session, &pairs.pairs, autoencoder).await?;
     let (positive, negative): (Vec<_>, Vec<_>) = activities.into_iter().unzip();
     let found = label(&positive, &negative, &pairs.groups);
     found.with_context(|| {
         format!(
-            "{}: found pairs that all share texts, expected two groups at least",
+            "{}: found pairs that all share texts, expected at least two groups",
             task.name
         )
     })
 }
 
-/// How active the features are in each pair's positive and negative text.
+/// Activities of the features in each pair's positive and negative text.
 async fn activities(session: &Session, pairs: &[Pair], autoencoder: &Autoencoder) -> Result<Vec<(Activity, Activity)>> {
     let mut texts = Vec::with_capacity(2 * pairs.len());
     for pair in pairs {
@@ -309,8 +311,8 @@ async fn activities(session: &Session, pairs: &[Pair], autoencoder: &Autoencoder
     Ok(std::iter::from_fn(|| activities.next().zip(activities.next())).collect())
 }
 
-/// Reads the feature as `mapper sae` does, keeps its vector, and carries it over as `mapper apply` does.
-fn carry(session: &Session, map: &MapFile, work: &Path, task: &Task, label: &Label) -> Result<Vec<f32>> {
+/// Reads the feature as `mapper sae` does, saves its vector, and maps it as `mapper apply` does.
+fn carry(session: &Session, map: &MapFile, work: &Path, task: &Task, label: &FeatureLabel) -> Result<Vec<f32>> {
     let feature = sae::Feature {
         index: label.feature,
         layer: None,
@@ -326,7 +328,7 @@ fn carry(session: &Session, map: &MapFile, work: &Path, task: &Task, label: &Lab
     Ok(layer.context("the map does not reach the layer")?.direction)
 }
 
-/// Finds a task's mean-difference vectors on both models, as `mapper eval` does it.
+/// Finds a task's mean-difference vectors on both models, as `mapper eval` does.
 async fn prepare<'a>(
     [source, target]: [&Session; 2],
     map: &'a MapFile,

@@ -18,11 +18,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Whole stories, one a line.
+    /// Whole stories, one per line.
     Corpus {
         #[command(flatten)]
         series: Series,
-        /// Give each story's labels and the negative log-probability of its text, too.
+        /// Also print each story's labels and the negative log-probability of its text.
         #[arg(long)]
         labels: bool,
     },
@@ -45,7 +45,7 @@ enum Command {
         #[command(flatten)]
         series: Series,
     },
-    /// The concept as a task for `mapper eval`, which names its files of pairs and items: TOML.
+    /// The concept as a TOML task for `mapper eval`, which names its files of pairs and items.
     Task {
         /// The concept.
         #[arg(long)]
@@ -60,16 +60,16 @@ enum Command {
 
 #[derive(Args)]
 struct Series {
-    /// How many.
+    /// Number of stories, pairs or items.
     #[arg(long)]
     count: usize,
-    /// Which series of stories to take them from.
+    /// Seed of the series of stories.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
 #[derive(Serialize)]
-struct Line {
+struct StoryLine {
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<Labels>,
@@ -99,7 +99,7 @@ fn main() -> Result<()> {
                 let (text, told) = (story.text(), labels.then_some(story.labels));
                 write_line(
                     &mut out,
-                    &Line {
+                    &StoryLine {
                         text,
                         labels: told,
                         nats: labels.then_some(story.nats),

@@ -1,7 +1,8 @@
-//! What steering keeps through maps between the embedded models: `cargo xtask transfer`.
+//! Retention of steering through maps between the embedded models: `cargo xtask transfer`.
 //!
-//! For each ordered pair of models a map is fitted on stories that no model was trained on, and evaluated as `mapper eval`
-//! does it, on all concepts. The table has a line per concept; the evaluation of two real models may be given, for a table too.
+//! For each ordered pair of models, a map is fitted on stories that no model was trained on, and evaluated on all
+//! concepts as `mapper eval` does. The table has a row per concept. The evaluation of two real models can be added as
+//! another table.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use steermap_examples::exit_code;
 use steermap_examples::family;
+use steermap_examples::show::outcome_name;
 use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::eval::{Alphas, Draws, EvalJob, SteeredLayers, TextDraws};
 use steermap_mapper::layer_pairs::PairSelection;
@@ -19,7 +21,7 @@ use steermap_mapper::tasks::Form;
 use steermap_mapper::vector::Method;
 use steermap_maps::OffsetRule;
 use steermap_maps::map::spell_source_layers;
-use steermap_report::result::{Estimate, Evaluation, Outcome, Spread, TaskResult};
+use steermap_report::result::{Estimate, Evaluation, Spread, TaskResult};
 
 #[derive(Parser)]
 #[command(about = "Evaluate the maps between all ordered pairs of the embedded models, and write the table")]
@@ -30,7 +32,7 @@ struct Args {
     /// Folder for the corpus, the maps and the evaluations
     #[arg(long, default_value = "target/transfer")]
     work: PathBuf,
-    /// The folder of an evaluation of real models, as `mapper eval` wrote it, for a table of its own
+    /// The folder of an evaluation of real models by `mapper eval`, to add as another table
     #[arg(long)]
     real: Option<PathBuf>,
     /// Stories to fit on
@@ -69,7 +71,7 @@ async fn run(args: Args) -> Result<()> {
     for source in &args.models {
         for target in args.models.iter().filter(|target| *target != source) {
             let map = args.work.join(format!("{source}--{target}.toml"));
-            // Between the layers of the same relative depth.
+            // Pairs of layers at the same relative depth.
             let pairs = PairSelection::RelativeDepth;
             family::fit(&corpus, (source, target), pairs, "transfer", true, &map).await?;
             let evaluation = evaluate(&args, &corpus, source, target, map).await?;
@@ -117,7 +119,7 @@ async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: P
         resamples: 2000,
         items: None,
         positions: 2000,
-        // The table has neither perplexity nor texts.
+        // The table shows neither perplexity nor texts.
         perplexity_tokens: 1,
         perplexity_budget: 1.1,
         texts: TextDraws {
@@ -137,17 +139,19 @@ async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: P
 
 fn introduction(args: &Args) -> String {
     format!(
-        "# Does it transfer?\n\nMade by `cargo xtask transfer`. Maps between the embedded models were fitted on {} stories (seed {}), \
-         ridge,\nlambda chosen on held-out stories, and evaluated as `mapper eval` does it: {}, of the target stream's mean norm, at\n\
-         the layers of the middle half of the target's depth. Layers whose effect goes mostly straight to the logits are left out.\n\n\
-         `band`: mean retention over these layers; `retention`: at the one in their middle, fixed beforehand. Both are slopes of the\n\
-         mean propensity against alpha with the mapped vector over that with the native one, on the measuring half, with 95%\nintervals \
-         over clusters of items and over the vectors' own uncertainty; `mapped random`: where 95% of mapped random\ndirections are, and \
-         the mapped vector's rank among them after Holm's correction; `own / others`: its effect on its own\ntask over that on the \
-         others. Pearson and MSE are the paper's, between native and mapped steering: the\ncorrelation over items at each alpha, mean \u{b1} standard \
-         deviation over alphas; MSE of logits, and of the probability of\nthe positive answer.\n\nThe paper (arXiv 2506.00653) has Pearson \
-         correlations of 0.73 to 0.98 and mean squared errors of 0.005 to 0.096 for its pairs:\nof propensities, which it defines as \
-         differences of logits; on what scale isn't said.\n",
+        "# Does it transfer?\n\nMade by `cargo xtask transfer`. Maps between the embedded models were fitted on {} stories (seed {}) by \
+         ridge\nregression, with lambda chosen on held-out stories, and evaluated as by `mapper eval`: {}, in units of the\ntarget \
+         stream's mean norm, at the layers of the middle half of the target's depth. Layers whose effect goes mostly straight \
+         to\nthe logits are left out.\n\n\
+         `band`: mean retention over these layers. `retention`: retention at the one in their middle, fixed beforehand. Both \
+         are\nslopes of the mean propensity against alpha with the mapped vector over that with the native one, on the measuring \
+         half,\nwith 95% intervals over clusters of items and over the vectors' own uncertainty. `mapped random`: the central 95% \
+         of\nmapped random directions, and the p-value of the mapped vector's rank among them after Holm's correction. `own / \
+         others`:\nratio of its effect on its own task to that on the others. Pearson and MSE are the paper's, between native and \
+         mapped\nsteering: the correlation over items at each alpha, mean \u{b1} standard deviation over alphas; MSE of logits, and of \
+         the\nprobability of the positive answer.\n\nThe paper (arXiv 2506.00653) reports Pearson correlations of 0.73 to 0.98 and \
+         mean squared errors of 0.005 to 0.096 for its\npairs, of propensities, which it defines as differences of logits; it does \
+         not state their scale.\n",
         args.stories, args.seed, args.alphas
     )
 }
@@ -186,11 +190,7 @@ fn row(evaluation: &Evaluation, task: &TaskResult) -> String {
         let p = control.p_adjusted.unwrap_or(control.p_value);
         format!("{low:+.2} to {high:+.2}, p {p:.3}")
     });
-    let outcome = match task.verdict.outcome {
-        Outcome::Carried => "carried",
-        Outcome::NotCarried => "not carried",
-        Outcome::SaysNothing => "says nothing",
-    };
+    let outcome = outcome_name(task.verdict.outcome);
     format!(
         "| {} | {outcome} | {} | {} -> {} | {r2} | {:.3} | {} | {random} | {} | {:.3} ± {:.3} | {} | {} |",
         task.name,

@@ -1,8 +1,7 @@
-//! A map that takes each concept for the next: the fitted one behind a matrix that exchanges the concepts' vectors.
+//! A map that exchanges concepts: the fitted map after a matrix that permutes the concepts' vectors.
 //!
-//! Tasks have no way to steer with another task's vector, and need none: through this map the vector of each task comes out as
-//! the next task's comes out of the fitted map, so that an ordinary evaluation measures "another concept's vector" with all
-//! of its controls.
+//! A task cannot steer with another task's vector. Through this map the vector of each task becomes what the fitted map
+//! makes of the next task's vector, so an ordinary evaluation measures "another concept's vector" with all controls.
 
 use anyhow::{Context, Result, ensure};
 use nalgebra::{DMatrix, DVector};
@@ -11,15 +10,16 @@ use steermap_maps::{LayerPair, MapFile, VectorFile};
 
 use super::weights::reweighted;
 
-/// `map` with each of its matrices multiplied by one that exchanges `vectors`, which are of the source.
+/// `map` with each matrix multiplied by one that permutes `vectors`, which are the source's.
 ///
 /// # Errors
 ///
-/// Fewer than two vectors, a vector that lacks a layer that the map reads, vectors that depend on each other.
+/// If there are fewer than two vectors, a vector lacks a layer that the map reads, or the vectors are linearly
+/// dependent.
 pub(super) fn exchanged(map: &MapFile, vectors: &[VectorFile]) -> Result<MapFile> {
     ensure!(
         vectors.len() > 1,
-        "vectors: found {}, expected two at least, so that each has another",
+        "vectors: found {}, expected at least two, so that each can be exchanged with another",
         vectors.len()
     );
     reweighted(map, |_, pair, weight| {
@@ -33,7 +33,7 @@ pub(super) fn exchanged(map: &MapFile, vectors: &[VectorFile]) -> Result<MapFile
     })
 }
 
-/// A vector at the layers that a pair reads, one behind the other, at norm 1.
+/// A vector at the layers that a pair reads, concatenated and scaled to norm 1.
 fn column(pair: &LayerPair, vector: &VectorFile) -> Result<DVector<f64>> {
     let concept = &vector.header().concept;
     let mut joined = Vec::new();
@@ -43,17 +43,21 @@ fn column(pair: &LayerPair, vector: &VectorFile) -> Result<DVector<f64>> {
             .with_context(|| format!("vector {concept:?}: found no layer {layer}, which the map reads"))?;
         joined.extend_from_slice(direction);
     }
-    let unit = unit(&joined).with_context(|| format!("vector {concept:?}: found no direction"))?;
+    let unit =
+        unit(&joined).with_context(|| format!("vector {concept:?}: found a direction of zeros, expected another"))?;
     Ok(DVector::from_iterator(unit.len(), unit.into_iter().map(f64::from)))
 }
 
-/// The matrix that takes each column to the next and the last to the first, and leaves alone what is at right angles to all.
+/// The matrix that takes each column to the next and the last to the first, and is the identity on the orthogonal
+/// complement.
 fn exchange(columns: &DMatrix<f64>) -> Result<DMatrix<f64>> {
     let (size, count) = columns.shape();
     let next = DMatrix::from_fn(size, count, |row, column| columns[(row, (column + 1) % count)]);
     let gram = columns.transpose() * columns;
-    let inverse = gram.try_inverse().context("found vectors that depend on each other")?;
-    // How much of each column there is in a state.
+    let inverse = gram
+        .try_inverse()
+        .context("vectors: found linearly dependent ones, expected independent ones")?;
+    // Coefficients of a state in terms of the columns.
     let shares = inverse * columns.transpose();
     Ok(DMatrix::<f64>::identity(size, size) + (next - columns) * shares)
 }
@@ -68,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_exchanged_and_the_rest_stays() {
+    fn columns_are_exchanged_and_the_complement_is_unchanged() {
         let columns = dmatrix![1.0, 0.6, 0.0; 0.0, 0.8, 0.6; 0.0, 0.0, 0.8; 0.0, 0.0, 0.0];
         let exchange = exchange(&columns).unwrap();
         for column in 0..3 {
@@ -80,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_comes_out_as_the_next_does() {
+    fn a_vector_is_mapped_as_the_next_one_was() {
         let (map, vector) = (testing::map(), testing::vector());
         let layers = vector.layers().iter().map(|layer| LayerVector {
             direction: random_direction(layer.direction.len(), 1),
@@ -97,6 +101,6 @@ mod tests {
             assert!(cosine > 0.9999, "{cosine}");
         }
         let error = exchanged(&map, &[vector]).unwrap_err().to_string();
-        assert!(error.contains("found 1, expected two"), "{error}");
+        assert!(error.contains("found 1, expected at least two"), "{error}");
     }
 }

@@ -1,18 +1,18 @@
-//! Maps that are broken in known ways, made from one that is right, and what `mapper eval` finds of them: `cargo xtask broken`.
+//! Maps broken in known ways, made from an intact one, and their evaluations by `mapper eval`: `cargo xtask broken`.
 //!
 //! | module | role |
 //! | --- | --- |
-//! | `variant` | the ways, how each is made, where its file is |
-//! | `weights` | maps with other weights: rows in another order, random numbers, those of another layer |
-//! | `concepts` | a map that takes each concept for the next |
-//! | `table` | the evaluations as a table, and whether each verdict is what it has to be |
+//! | `variant` | the variants, how each is made, where its file is |
+//! | `weights` | maps with other weights: permuted rows, random numbers, another layer's weights |
+//! | `concepts` | a map that exchanges concepts |
+//! | `table` | the evaluations as a table, and the check of each verdict |
 
 mod concepts;
 mod table;
 mod variant;
 mod weights;
 
-pub use table::{Evaluated, page};
+pub use table::{EvaluatedVariant, page};
 pub use variant::Variant;
 
 #[cfg(test)]
@@ -25,12 +25,12 @@ mod testing {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../maps").join(name)
     }
 
-    /// The map that ships: of one pair of layers.
+    /// The shipped map, of one pair of layers.
     pub fn map() -> MapFile {
         MapFile::load(&shipped("stories-260k--stories-3m.toml")).expect("the map is there")
     }
 
-    /// The vector that ships, at the layer that the map reads.
+    /// The shipped vector, at the layer that the map reads.
     pub fn vector() -> VectorFile {
         VectorFile::load(&shipped("stories-260k-mood.toml")).expect("the vector is there")
     }

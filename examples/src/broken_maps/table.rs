@@ -1,4 +1,4 @@
-//! What the evaluations found, as a table, and whether each says of its map what it has to.
+//! The evaluations as a table, and the check of each verdict.
 
 use steermap_mapper::statistics::mean;
 use steermap_report::result::{
@@ -6,24 +6,25 @@ use steermap_report::result::{
 };
 
 use super::Variant;
+use crate::show::outcome_name;
 
-/// How the verdict of a map begins that does not predict the documents that its fit held out.
+/// Beginning of the verdict on a map that does not predict the documents held out from its fit.
 const BROKEN: &str = "This map is broken";
-/// So it says of a map that predicts nothing, and whose file says so.
+/// Part of the verdict on a map that predicts nothing, if its file states so.
 const AS_STATED: &str = ", as its file states: ";
-/// How other verdicts of a map begin, mostly.
+/// Beginning of most other verdicts.
 const MAP: &str = "This map";
 
 /// A map and what its evaluation found.
-pub struct Evaluated {
-    /// Which map.
+pub struct EvaluatedVariant {
+    /// The map.
     pub variant: Variant,
-    /// What was found.
+    /// Its evaluation.
     pub evaluation: Evaluation,
 }
 
-impl Evaluated {
-    /// What is not as it has to be, if anything is.
+impl EvaluatedVariant {
+    /// The first unexpected result, if there is one.
     pub fn wrong(&self) -> Option<String> {
         let evaluation = &self.evaluation;
         wrong(
@@ -57,25 +58,25 @@ impl Evaluated {
     }
 }
 
-/// The page: how the maps were made and evaluated, the table, and each verdict in full. `fitted` says what the first of
-/// `maps`, the intact one, was fitted on.
-pub fn page(maps: &[Evaluated], fitted: &str) -> String {
+/// The page: how the maps were made and evaluated, the table, and each verdict in full. `fitted` is the text that the
+/// first of `maps`, the intact one, was fitted on.
+pub fn page(maps: &[EvaluatedVariant], fitted: &str) -> String {
     let mut text = "# Does an evaluation see that a map is broken?\n\n".to_string();
     if let Some(intact) = maps.first() {
         text += &introduction(&intact.evaluation, fitted);
     }
     text += "| map | R², stated | R², measured | representation | cosine | tasks | retention | verdict |\n";
     text += "| --- | ---: | ---: | --- | ---: | --- | --- | --- |\n";
-    text.extend(maps.iter().map(Evaluated::row));
+    text.extend(maps.iter().map(EvaluatedVariant::row));
     text += "\n## The maps\n\n";
     text.extend(
         maps.iter()
-            .map(|map| format!("* {}: {}.\n", map.variant.title(), map.variant.told())),
+            .map(|map| format!("* {}: {}.\n", map.variant.title(), map.variant.description())),
     );
     if let Some([least, most]) = maps.first().and_then(|intact| other_tasks(&intact.evaluation.tasks)) {
         text += &format!(
-            "\nThe intact map's own evaluation has other tasks' vectors too, as a control: of the effect of a task's own vector \
-             they have {least:+.2} to {most:+.2}.\n"
+            "\nThe intact map's evaluation also has other tasks' vectors as a control. Relative to a task's own vector, their \
+             effect is {least:+.2} to {most:+.2}.\n"
         );
     }
     text += "\n## What `mapper eval` says\n\n";
@@ -96,11 +97,12 @@ fn introduction(evaluation: &Evaluation, fitted: &str) -> String {
     format!(
         "Made by `cargo xtask broken`. The map from {} to {} was fitted on {fitted} and broken in five ways, and `mapper eval`\n\
          evaluated each, with {} draws of the decisive control on {} items and the text of the fit. Steered layers: {}, the middle \
-         half\nof the target's depth. They are named, so that layers count too where most of the effect goes straight to the \
-         logits: too few\ntasks would be left to judge a map by.\n\n\
-         R² is of the pairs of layers that vectors go through, mean over these layers: as the map's file states it, and on the\n\
-         documents that the fit held out. Cosine: of mapped and native vector at layer {}, mean over tasks. Tasks: whose own vector\n\
-         steers / that say something / that are carried. Retention: mean over the tasks whose own vector steers, 95% interval.\n\n",
+         half\nof the target's depth. They are given explicitly, so that layers count even if most of the effect goes straight to \
+         the\nlogits; otherwise too few tasks would be left to judge a map by.\n\n\
+         R² is the mean over these layers, for the pairs of layers that vectors use: as stated in the map's file, and measured on \
+         the\ndocuments that the fit held out. Cosine: between mapped and native vector at layer {}, mean over tasks. Tasks: number \
+         whose\nown vector steers / that say something / that are carried. Retention: mean over the tasks whose own vector steers, \
+         95% interval.\n\n",
         run.source.model,
         run.target.model,
         protocol.control_draws,
@@ -121,22 +123,14 @@ fn wrong(variant: Variant, held_out: bool, verdict: &Verdict) -> Option<String> 
     (verdict.outcome != expected).then(|| {
         format!(
             "{name}: summary.verdict: found {} ({}), expected {}",
-            word(verdict.outcome),
+            outcome_name(verdict.outcome),
             verdict.sentence,
-            word(expected)
+            outcome_name(expected)
         )
     })
 }
 
-fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Carried => "carried",
-        Outcome::NotCarried => "not carried",
-        Outcome::SaysNothing => "says nothing",
-    }
-}
-
-/// Mean R² of the pairs that vectors go through at the layers that count: stated, measured.
+/// Mean R², stated and measured, of the pairs used by vectors at the layers that count.
 fn r2(layers: &[LayerResult], pairs: &[PairResult]) -> [f64; 2] {
     let used = |pair: &&PairResult| {
         let mut counting = layers.iter().filter(|layer| layer.in_band);
@@ -147,7 +141,7 @@ fn r2(layers: &[LayerResult], pairs: &[PairResult]) -> [f64; 2] {
     [over(|pair| pair.stated_r2), over(|pair| pair.r2)]
 }
 
-/// What the representation says of the map, by the evaluation's own words.
+/// The judgement on the representation, taken from the verdict's sentence.
 fn representation(verdict: &Verdict) -> &'static str {
     if verdict.sentence.starts_with(BROKEN) && verdict.sentence.contains(AS_STATED) {
         "broken: no better than the mean state, as the file states"
@@ -158,7 +152,7 @@ fn representation(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// A verdict's sentence without its figures; of a map that is called broken, with what steering through it shows.
+/// A verdict's sentence without its figures. For a broken map, with the result of steering through it.
 fn short(sentence: &str) -> String {
     let clause = |text: &str| {
         let end = text.find([':', '(']).unwrap_or(text.len());
@@ -179,7 +173,8 @@ fn percents(of: &Estimate) -> String {
     format!("{value} ({low} to {high})")
 }
 
-/// The least and the most that other tasks' vectors have of the effect of a task's own, over the tasks whose own steers.
+/// The least and the largest effect of other tasks' vectors relative to that of a task's own, over the tasks whose own
+/// vector steers.
 fn other_tasks(tasks: &[TaskResult]) -> Option<[f64; 2]> {
     let steered = tasks.iter().filter(|task| task.native_steers.steers);
     let controls = steered.flat_map(|task| &task.controls);
@@ -202,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_shortened_before_their_figures() {
+    fn verdicts_are_cut_before_their_figures() {
         for (sentence, expected) in [
             (
                 "This map carries 6 of the 6 tasks that say something (7 measured, 6 with an own vector that steers): mean \
@@ -226,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_map_has_to_be_told_and_an_intact_one_to_carry() {
+    fn a_broken_map_must_be_reported_and_an_intact_one_must_carry() {
         let carried = verdict(Outcome::Carried, "This map carries 6 of the 6 tasks");
         let not = verdict(Outcome::NotCarried, "This map is broken: at layers 2 -> 4");
         let nothing = verdict(Outcome::SaysNothing, "These are too few to speak for the map.");
@@ -252,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn r2_is_of_the_pairs_that_vectors_go_through() {
+    fn r2_is_the_mean_over_the_pairs_that_vectors_use() {
         let estimate = Estimate {
             value: 1.0,
             low: 0.5,

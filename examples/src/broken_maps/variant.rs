@@ -1,4 +1,4 @@
-//! The ways in which a map is broken.
+//! The variants of a map: intact, and broken in five ways.
 
 use std::path::{Path, PathBuf};
 
@@ -8,28 +8,28 @@ use steermap_report::result::Outcome;
 
 use super::{concepts, weights};
 
-/// Of permutations and random weights.
+/// Seed of permutations and random weights.
 const SEED: u64 = 1;
 
-/// A map beside the one that was fitted, or that one itself.
+/// A variant of the fitted map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// As it was fitted.
+    /// The map as fitted.
     Intact,
-    /// The rows of each matrix in another order.
+    /// The rows of each matrix permuted.
     PermutedRows,
     /// Fitted on shuffled pairings.
     ShuffledPairing,
-    /// Random numbers in place of each matrix.
+    /// Random numbers in each matrix.
     RandomWeights,
-    /// Each pair of layers with the weights of another.
+    /// Each pair of layers with the weights of another pair.
     OtherLayer,
-    /// Each concept taken for the next.
+    /// Each concept exchanged for the next.
     OtherConcept,
 }
 
 impl Variant {
-    /// All but the one that is right.
+    /// All variants except the intact one.
     pub const BROKEN: [Self; 5] = [
         Self::PermutedRows,
         Self::ShuffledPairing,
@@ -38,7 +38,7 @@ impl Variant {
         Self::OtherConcept,
     ];
 
-    /// The name of its folder.
+    /// Name of the variant's folder.
     pub fn name(self) -> &'static str {
         match self {
             Self::Intact => "intact",
@@ -50,7 +50,7 @@ impl Variant {
         }
     }
 
-    /// What the table calls it.
+    /// Name of the variant in the table.
     pub fn title(self) -> &'static str {
         match self {
             Self::Intact => "intact",
@@ -62,30 +62,30 @@ impl Variant {
         }
     }
 
-    /// How it is made.
-    pub fn told(self) -> &'static str {
+    /// How the variant is made.
+    pub fn description(self) -> &'static str {
         match self {
             Self::Intact => "the map as `mapper fit` writes it",
-            Self::PermutedRows => "the rows of each matrix in another order; the biases stay",
+            Self::PermutedRows => "the rows of each matrix are permuted; the biases are unchanged",
             Self::ShuffledPairing => {
-                "the map that `mapper fit --shuffle-control` fits on pairings drawn anew; it states its own R²"
+                "the map that `mapper fit --shuffle-control` fits on shuffled pairings; it states its own R²"
             }
             Self::RandomWeights => {
-                "Gaussian numbers in place of each matrix, as large as it in Frobenius norm; the biases stay"
+                "each matrix is replaced by Gaussian numbers of the same Frobenius norm; the biases are unchanged"
             }
             Self::OtherLayer => {
-                "each pair of layers has weights and bias of the pair half of the file further on, which are of another layer of \
+                "each pair of layers has the weights and bias of the pair half the file further on, which are of another layer of \
                  the source"
             }
             Self::OtherConcept => {
-                "each matrix is multiplied by one that takes each task's vector on the source for the next task's and leaves \
-                 alone what is at right angles to all of them: the mapped vector of a task is the next task's, through the \
-                 intact map"
+                "each matrix is multiplied by one that takes each task's vector on the source to the next task's and is the \
+                 identity on the orthogonal complement of all of them: the mapped vector of a task is the next task's, through \
+                 the intact map"
             }
         }
     }
 
-    /// What its evaluation has to say of the map.
+    /// The outcome that its evaluation must report.
     pub fn expected(self) -> Outcome {
         match self {
             Self::Intact => Outcome::Carried,
@@ -93,8 +93,8 @@ impl Variant {
         }
     }
 
-    /// Its file in the folder of the maps. `mapper fit --shuffle-control` writes those of [`Intact`](Self::Intact) and of
-    /// [`ShuffledPairing`](Self::ShuffledPairing).
+    /// The variant's file in the folder of the maps. `mapper fit --shuffle-control` writes the files of
+    /// [`Intact`](Self::Intact) and [`ShuffledPairing`](Self::ShuffledPairing).
     pub fn path(self, folder: &Path) -> PathBuf {
         match self {
             Self::ShuffledPairing => folder.join("intact.shuffled.toml"),
@@ -102,12 +102,13 @@ impl Variant {
         }
     }
 
-    /// The map, made from the fitted one and, if it takes concepts for each other, their vectors on the source. `None` of the
-    /// two that are fitted. It says that it was fitted on the same text and as well, so that an evaluation takes it at its word.
+    /// Makes the map from the fitted one and, to exchange concepts, from their vectors on the source. `None` for the
+    /// two variants that are fitted. The file states the same text and the same quality as the fitted map's, so an
+    /// evaluation has to detect that it is broken.
     ///
     /// # Errors
     ///
-    /// Weights that can't be read, too few pairs of layers, vectors that lack a layer or do not differ.
+    /// If weights cannot be read, there are too few pairs of layers, or the vectors lack a layer or do not differ.
     pub fn of(self, fitted: &MapFile, vectors: &[VectorFile]) -> Result<Option<MapFile>> {
         let map = match self {
             Self::Intact | Self::ShuffledPairing => return Ok(None),
@@ -117,7 +118,7 @@ impl Variant {
             Self::OtherConcept => concepts::exchanged(fitted, vectors)?,
         };
         let mut header = map.header().clone();
-        header.provenance.command += &format!("; then `cargo xtask broken`: {}", self.told());
+        header.provenance.command += &format!("; then `cargo xtask broken`: {}", self.description());
         if matches!(self, Self::PermutedRows | Self::RandomWeights) {
             header.provenance.seed = Some(SEED);
         }
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broken_map_says_how_it_was_made_and_keeps_the_text_of_its_fit() {
+    fn a_broken_map_states_how_it_was_made_and_the_text_of_its_fit() {
         let fitted = testing::map();
         let dir = tempfile::tempdir().unwrap();
         for variant in [Variant::PermutedRows, Variant::RandomWeights] {
@@ -140,7 +141,7 @@ mod tests {
             let map = MapFile::load(&path).unwrap();
             let (made, of) = (&map.header().provenance, &fitted.header().provenance);
             assert_eq!(made.corpus_sha256, of.corpus_sha256);
-            assert!(made.command.ends_with(variant.told()), "{}", made.command);
+            assert!(made.command.ends_with(variant.description()), "{}", made.command);
             assert_eq!(map.pairs()[0].fit, fitted.pairs()[0].fit);
         }
         assert!(Variant::Intact.of(&fitted, &[]).unwrap().is_none());

@@ -1,4 +1,5 @@
-//! Maps with other weights than those that were fitted. All else stays, what the file states of its quality too.
+//! Maps with other weights than the fitted ones. Everything else is unchanged, including the quality that the file
+//! states.
 
 use anyhow::{Result, ensure};
 use nalgebra::DMatrix;
@@ -8,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use steermap_mapper::behaviour::random_direction;
 use steermap_maps::{AffineMap, LayerPair, MapFile};
 
-/// `map` with what `change` makes of each pair's matrix, which it gets with the pair and its number.
+/// `map` with each pair's matrix replaced by the result of `change`, which gets the matrix, the pair and its number.
 pub(super) fn reweighted(
     map: &MapFile,
     change: impl Fn(usize, &LayerPair, &DMatrix<f32>) -> Result<DMatrix<f32>>,
@@ -25,7 +26,7 @@ pub(super) fn reweighted(
     Ok(MapFile::new(map.header().clone(), pairs)?)
 }
 
-/// The rows of each matrix in an order drawn for it.
+/// Permutes the rows of each matrix, each in an order of its own.
 pub(super) fn with_permuted_rows(map: &MapFile, seed: u64) -> Result<MapFile> {
     reweighted(map, |number, _, weight| {
         let mut order: Vec<usize> = (0..weight.nrows()).collect();
@@ -36,7 +37,7 @@ pub(super) fn with_permuted_rows(map: &MapFile, seed: u64) -> Result<MapFile> {
     })
 }
 
-/// Gaussian numbers in place of each matrix, as large as it in Frobenius norm.
+/// Replaces each matrix by Gaussian numbers of the same Frobenius norm.
 pub(super) fn with_random_weights(map: &MapFile, seed: u64) -> Result<MapFile> {
     reweighted(map, |number, _, weight| {
         let numbers = random_direction(weight.len(), seed + number as u64);
@@ -44,11 +45,11 @@ pub(super) fn with_random_weights(map: &MapFile, seed: u64) -> Result<MapFile> {
     })
 }
 
-/// Each pair with weights and bias of the pair half of the file further on.
+/// Gives each pair the weights and bias of the pair half the file further on.
 ///
 /// # Errors
 ///
-/// A pair that would get weights of the same layers of the source, or of another number of them.
+/// If a pair would get weights of the same source layers, or of a different number of them.
 pub(super) fn with_other_layers(map: &MapFile) -> Result<MapFile> {
     let fitted = map.pairs();
     let mut pairs = Vec::with_capacity(fitted.len());
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_all_there_in_another_order() {
+    fn rows_are_permuted() {
         let map = testing::map();
         let rows = |map: &MapFile| -> Vec<Vec<u32>> {
             let weight = weight(map, 0);
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn random_weights_are_as_large() {
+    fn random_weights_keep_the_norm() {
         let map = testing::map();
         let changed = with_random_weights(&map, 1).unwrap();
         let (before, after) = (weight(&map, 0), weight(&changed, 0));

@@ -1,4 +1,4 @@
-//! The architectures that can be converted, behind one face.
+//! The architectures that can be converted, behind one interface.
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use super::gguf::Gguf;
 use super::llama::LlamaConfig;
 use super::plan::TensorPlan;
 
-/// `config.json`, and through it all that conversion needs to know of a model.
+/// `config.json`, and everything else that the conversion needs to know about a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Config {
@@ -31,7 +31,7 @@ impl Config {
         }
     }
 
-    /// What the architecture is called in messages.
+    /// The architecture's name for messages.
     pub fn architecture(&self) -> &'static str {
         match self {
             Self::Llama(_) => "llama",
@@ -55,42 +55,11 @@ impl Config {
         }
     }
 
-    /// Every tensor that the model consists of.
+    /// All tensors of the model.
     pub fn tensors(&self) -> Vec<TensorPlan> {
         match self {
             Self::Llama(config) => config.tensors(),
             Self::Gemma3(config) => config.tensors(),
         }
-    }
-}
-
-/// `generation_config.json`: the ids that generation needs. It names no sampling settings, so who
-/// loads the folder decides about them. `config.json` repeats the ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct GenerationConfig {
-    /// What a text begins with.
-    pub bos_token_id: Option<u32>,
-    /// What a text ends with.
-    pub eos_token_id: u32,
-    /// What shorter sequences of a batch are filled up with.
-    pub pad_token_id: Option<u32>,
-}
-
-impl GenerationConfig {
-    /// Takes the ids from a GGUF file's metadata.
-    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        Ok(Self {
-            bos_token_id: gguf.id_if_any("tokenizer.ggml.bos_token_id")?,
-            eos_token_id: gguf.id("tokenizer.ggml.eos_token_id")?,
-            pad_token_id: gguf.id_if_any("tokenizer.ggml.padding_token_id")?,
-        })
-    }
-}
-
-/// Refuses a model with any of these metadata keys, which we would otherwise ignore.
-pub fn refuse(gguf: &Gguf, keys: &[&str]) -> Result<()> {
-    match keys.iter().find(|key| gguf.has(key)) {
-        Some(key) => bail!("GGUF metadata {key} is not supported"),
-        None => Ok(()),
     }
 }

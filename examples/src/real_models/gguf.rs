@@ -36,18 +36,18 @@ impl Gguf {
         Ok(self.typed(key, Value::to_string)?)
     }
 
-    /// A string of the metadata that need not be there.
+    /// A string of the metadata, if present.
     pub fn string_if_any(&self, key: &str) -> Result<Option<&str>> {
         self.if_any(key, |key| self.string(key))
     }
 
-    /// A count of the metadata, whatever its integer type.
+    /// A count of the metadata, of any integer type.
     pub fn count(&self, key: &str) -> Result<usize> {
         let value = self.typed(key, Value::to_u64)?;
         usize::try_from(value).with_context(|| format!("GGUF metadata {key} is too large"))
     }
 
-    /// A count of the metadata that need not be there.
+    /// A count of the metadata, if present.
     pub fn count_if_any(&self, key: &str) -> Result<Option<usize>> {
         self.if_any(key, |key| self.count(key))
     }
@@ -57,7 +57,7 @@ impl Gguf {
         self.typed(key, Value::to_u32)
     }
 
-    /// A token id of the metadata that need not be there.
+    /// A token id of the metadata, if present.
     pub fn id_if_any(&self, key: &str) -> Result<Option<u32>> {
         self.if_any(key, |key| self.id(key))
     }
@@ -67,12 +67,12 @@ impl Gguf {
         self.typed(key, Value::to_f32)
     }
 
-    /// A number of the metadata that need not be there.
+    /// A number of the metadata, if present.
     pub fn float_if_any(&self, key: &str) -> Result<Option<f32>> {
         self.if_any(key, |key| self.float(key))
     }
 
-    /// A yes or no of the metadata that need not be there.
+    /// A boolean of the metadata, if present.
     pub fn flag_if_any(&self, key: &str) -> Result<Option<bool>> {
         self.if_any(key, |key| self.typed(key, Value::to_bool))
     }
@@ -109,13 +109,12 @@ impl Gguf {
 
     /// Reads and dequantises some rows of a tensor, a vector counting as one row.
     ///
-    /// Rows, and not the whole, because one tensor can be most of a model: the embeddings of a
-    /// large vocabulary.
+    /// It reads rows because one tensor, such as the embeddings of a large vocabulary, can be most of a model.
     pub fn rows(&mut self, name: &str, rows: Range<usize>) -> Result<Vec<f32>> {
         let whole = self.info(name)?;
         let kind = whole.ggml_dtype;
         let row = whole.shape.dims().last().copied().unwrap_or(1);
-        // llama.cpp writes no other files.
+        // llama.cpp only writes such files.
         ensure!(
             row.is_multiple_of(kind.block_size()),
             "GGUF tensor {name} has rows of {row} values in blocks of {}",

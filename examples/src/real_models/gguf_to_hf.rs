@@ -12,16 +12,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 use serde::Serialize;
 
-use super::architecture::{Config, GenerationConfig};
+use super::architecture::Config;
 use super::gguf::Gguf;
+use super::metadata::GenerationConfig;
 use super::plan::TensorPlan;
 use super::tokenizer::TokenizerFiles;
 
-/// The version of what [`convert`] writes. Raise it whenever the same GGUF file would give other
-/// files, so that folders of an earlier version are made again.
+/// Version of the output of [`convert`]. Increase it whenever the output for the same GGUF file changes, so that older
+/// folders are converted again.
 pub const CONVERTER_VERSION: u32 = 1;
 
-/// About how many values are dequantised at once: few enough that their f32 take 16 MiB.
+/// About how many values are dequantised at once: 16 MiB of f32.
 const VALUES_AT_ONCE: usize = 1 << 22;
 
 /// Converts the GGUF file at `gguf` into the existing, empty folder `out`.
@@ -46,9 +47,9 @@ pub fn convert(gguf: &Path, out: &Path) -> Result<()> {
     write_tensors(gguf, &plans, &out.join("model.safetensors"))
 }
 
-/// Refuses a file whose tensors are not the planned ones.
+/// Returns an error if the file's tensors are not the planned ones.
 fn check(gguf: &Gguf, plans: &[TensorPlan], architecture: &str) -> Result<()> {
-    // A tensor that we would leave out (a bias, say) means a model that we do not understand.
+    // An additional tensor (such as a bias) means that the model is not supported.
     let planned: HashSet<&str> = plans.iter().map(|plan| plan.gguf.as_str()).collect();
     if let Some(name) = gguf.tensor_names().find(|name| !planned.contains(name)) {
         bail!("GGUF tensor {name} is not part of a plain {architecture} model");
@@ -65,20 +66,20 @@ fn check(gguf: &Gguf, plans: &[TensorPlan], architecture: &str) -> Result<()> {
     Ok(())
 }
 
-/// Converts the planned tensors, which are in the file, one after the other.
+/// Converts the planned tensors, which are known to be in the file, one by one.
 fn write_tensors(gguf: Gguf, plans: &[TensorPlan], to: &Path) -> Result<()> {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} tensors")?;
     let bar = ProgressBar::new(plans.len() as u64).with_style(style);
     bar.set_message("converting");
-    let source = RefCell::new(Source { gguf, bar, error: None });
+    let source = RefCell::new(TensorSource { gguf, bar, error: None });
     let views = plans.iter().map(|plan| {
         let source = &source;
         (plan.hf.as_str(), ConvertedWhenWritten { plan, source })
     });
-    // transformers refuses a file that does not say what it was made for.
+    // transformers requires this metadata.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let written = serialize_to_file(views, Some(metadata), to);
-    let Source { bar, error, .. } = source.into_inner();
+    let TensorSource { bar, error, .. } = source.into_inner();
     bar.finish_and_clear();
     match error {
         Some(error) => Err(error),
@@ -86,18 +87,18 @@ fn write_tensors(gguf: Gguf, plans: &[TensorPlan], to: &Path) -> Result<()> {
     }
 }
 
-/// What tensors are converted from, as they are written.
-struct Source {
+/// The GGUF file that tensors are read from while they are written.
+struct TensorSource {
     gguf: Gguf,
     bar: ProgressBar,
-    /// Why a tensor could not be converted; there is nothing after it then.
+    /// The error if a tensor could not be converted; later tensors are then empty.
     error: Option<Error>,
 }
 
-/// A tensor that is read only when it is written, so that no two are in memory together.
+/// A tensor that is read when it is written, so that only one is in memory.
 struct ConvertedWhenWritten<'a> {
     plan: &'a TensorPlan,
-    source: &'a RefCell<Source>,
+    source: &'a RefCell<TensorSource>,
 }
 
 impl View for ConvertedWhenWritten<'_> {
@@ -229,9 +230,9 @@ mod tests {
 
         let bytes = fs::read(folder.path().join("model.safetensors")).expect("written");
         let file = SafeTensors::deserialize(&bytes).expect("safetensors");
-        assert_eq!(file.len(), 11, "no lm_head: the embeddings are tied");
+        assert_eq!(file.len(), 11, "no lm_head, since the embeddings are tied");
         let counted = |row: usize| -> Vec<f32> { (0..HIDDEN).map(|column| (row * HIDDEN + column) as f32).collect() };
-        // Values keep their places, but for the rows of q and k: each head's rows were 0 2 1 3.
+        // Values keep their places except for the rows of q and k: each head's rows were 0 2 1 3.
         let (q, v) = (
             "model.layers.0.self_attn.q_proj.weight",
             "model.layers.0.self_attn.v_proj.weight",
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn models_that_are_not_understood_are_refused() {
+    fn unsupported_models_are_refused() {
         let refused = |metadata: &[(&str, Value)], tensors: &[(String, QTensor)]| {
             let error = converted(metadata, tensors).expect_err("refused");
             format!("{error:#}")
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_gguf_is_refused() {
+    fn a_file_that_is_not_gguf_is_refused() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("no.gguf");
         fs::write(&path, "plain text").expect("writable");

@@ -1,14 +1,14 @@
-//! SHA-256 of files, and of data on its way into a file.
+//! SHA-256 of files, and of data while it is copied to a file.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+use steermap_maps::digest::hex;
 
-/// How much is read at once: large enough that system calls do not matter.
+/// Bytes read at once: enough that the cost of system calls does not matter.
 const CHUNK: usize = 1 << 20;
 
 /// The size and the SHA-256 of some bytes.
@@ -26,7 +26,7 @@ pub fn hash_file(path: &Path) -> Result<Hashed> {
     hash().with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Copies all of `sources`, one after the other, to `to`, and hashes what passes.
+/// Copies all of `sources` to `to` one after the other, and hashes the bytes.
 pub fn copy_hashed<R: Read>(sources: &mut [R], to: &mut impl Write) -> io::Result<Hashed> {
     let mut hasher = Sha256::new();
     let mut bytes = 0u64;
@@ -44,12 +44,10 @@ pub fn copy_hashed<R: Read>(sources: &mut [R], to: &mut impl Write) -> io::Resul
             bytes += n as u64;
         }
     }
-    let mut sha256 = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        // Writing to a String cannot fail.
-        let _ = write!(sha256, "{byte:02x}");
-    }
-    Ok(Hashed { bytes, sha256 })
+    Ok(Hashed {
+        bytes,
+        sha256: hex(&hasher.finalize()),
+    })
 }
 
 #[cfg(test)]

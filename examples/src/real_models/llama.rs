@@ -1,17 +1,17 @@
-//! What is particular to llama models: the names of their tensors, their config, and the order
-//! that llama.cpp gives the rows of the query and key projections.
+//! Llama models: names of their tensors, their config, and llama.cpp's order of the rows of the query and key
+//! projections.
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::architecture::{GenerationConfig, refuse};
 use super::gguf::Gguf;
+use super::metadata::{GenerationConfig, refuse};
 use super::plan::{Change, TensorPlan};
 
 /// `config.json` of a llama model, as transformers and mistral.rs read it.
 ///
-/// The numbers that GGUF stores as f32 stay f32 here, so that they are written as they
-/// were meant (0.00001) and not with all the digits of an f64 (0.000009999999747378752).
+/// Numbers that GGUF stores as f32 are f32 here, so that they are written as 0.00001 and not with the digits of an f64
+/// (0.000009999999747378752).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LlamaConfig {
     architectures: [&'static str; 1],
@@ -42,7 +42,7 @@ pub struct LlamaConfig {
 impl LlamaConfig {
     /// Takes the config from a GGUF file's metadata.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        // Models with stretched rotary embeddings would need `rope_scaling`.
+        // Models with scaled rotary embeddings would need `rope_scaling`.
         refuse(gguf, &["llama.rope.scaling.type", "llama.rope.scaling.factor"])?;
 
         let hidden_size = gguf.count("llama.embedding_length")?;
@@ -51,10 +51,10 @@ impl LlamaConfig {
         ensure!(
             heads > 0 && key_value_heads > 0 && hidden_size.is_multiple_of(heads),
             "a hidden size of {hidden_size} with {heads} heads and {key_value_heads} \
-             key-value heads makes no sense"
+             key-value heads is not consistent"
         );
         let head_dim = hidden_size / heads;
-        // Rotary pairs that cover a part of a head only would be ordered in another way.
+        // Rotary pairs that cover only a part of a head would have another order.
         let rotary = gguf.count_if_any("llama.rope.dimension_count")?;
         ensure!(
             rotary.is_none_or(|n| n == head_dim) && head_dim.is_multiple_of(2),
@@ -87,7 +87,7 @@ impl LlamaConfig {
             rms_norm_eps: gguf.float("llama.attention.layer_norm_rms_epsilon")?,
             rope_scaling: None,
             rope_theta: gguf.float("llama.rope.freq_base")?,
-            // A llama without an output matrix of its own multiplies by the embeddings.
+            // Without an output matrix, the model multiplies by the embeddings.
             tie_word_embeddings: !gguf.has_tensor("output.weight"),
             torch_dtype: "bfloat16",
             use_cache: true,
@@ -105,7 +105,7 @@ impl LlamaConfig {
         self.vocab_size
     }
 
-    /// Every tensor that the model consists of.
+    /// All tensors of the model.
     pub fn tensors(&self) -> Vec<TensorPlan> {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);

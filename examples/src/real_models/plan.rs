@@ -1,8 +1,8 @@
-//! What becomes of each tensor on its way from a GGUF file to a Hugging Face folder.
+//! The conversion of each tensor from a GGUF file to a Hugging Face folder.
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// One tensor of the model: what it is called on both sides, and what to do with it.
+/// One tensor of the model: its names on both sides, and its conversion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorPlan {
     /// Its name in the GGUF file.
@@ -11,7 +11,7 @@ pub struct TensorPlan {
     pub hf: String,
     /// The shape it must have (the same on both sides).
     pub shape: Vec<usize>,
-    /// How its values are to be changed.
+    /// How its values are converted.
     pub change: Change,
 }
 
@@ -48,7 +48,7 @@ impl TensorPlan {
 }
 
 impl Change {
-    /// How many of a tensor's rows have to be changed together.
+    /// Number of a tensor's rows that must be converted together.
     ///
     /// # Errors
     ///
@@ -67,9 +67,9 @@ impl Change {
         Ok(rows / heads)
     }
 
-    /// Changes values as they are in a GGUF file to what Hugging Face has in their place.
+    /// Converts values of a GGUF file to Hugging Face's.
     ///
-    /// They are one or more whole groups of [`Change::rows_together`] rows of a tensor of `shape`.
+    /// `values` are one or more complete groups of [`Change::rows_together`] rows of a tensor of `shape`.
     pub fn to_hf(self, mut values: Vec<f32>, shape: &[usize]) -> Result<Vec<f32>> {
         match self {
             Self::None => Ok(values),
@@ -85,11 +85,11 @@ impl Change {
     }
 }
 
-/// Puts the rows of whole heads, of `rows` rows each, into Hugging Face's order.
+/// Reorders the rows of complete heads, of `rows` rows each, to Hugging Face's order.
 ///
-/// Rotary embeddings turn a head's dimensions in pairs. Hugging Face pairs dimension `i` with
-/// `i + half`, llama.cpp `2 i` with `2 i + 1`; so llama.cpp stores the rows of each head as
-/// 0, half, 1, half + 1, ... This takes them back to 0, 1, 2, ...
+/// Rotary embeddings rotate a head's dimensions in pairs. Hugging Face pairs dimension `i` with `i + half`, llama.cpp
+/// `2 i` with `2 i + 1`; so llama.cpp stores the rows of each head as 0, half, 1, half + 1, ... This takes them back to
+/// 0, 1, 2, ...
 fn halves_from_pairs(values: &[f32], rows: usize, columns: usize) -> Result<Vec<f32>> {
     ensure!(
         values.len().is_multiple_of(rows * columns),
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn rows_in_pairs_go_back_to_halves() {
-        // One column; a row's value is its number in Hugging Face's order. Two heads of six.
+        // One column. A row's value is its index in Hugging Face's order. Two heads of six.
         let stored = [0., 3., 1., 4., 2., 5., 6., 9., 7., 10., 8., 11.];
         let pairs = Change::RotaryPairs { heads: 2 };
         let ordered = pairs.to_hf(stored.to_vec(), &[12, 1]).expect("it fits");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn one_plus_is_taken_away_again() {
+    fn one_plus_is_subtracted() {
         let values = Change::OnePlus.to_hf(vec![1.0, 0.5, 17.25], &[3]).expect("any shape");
         assert_eq!(values, [0.0, -0.5, 16.25]);
         assert_eq!(Change::OnePlus.rows_together(&[3]).expect("any shape"), 1);

@@ -1,4 +1,4 @@
-//! Small GGUF files for the tests of what is made of them.
+//! Small GGUF files for tests of the conversion.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -29,7 +29,7 @@ pub fn counting(name: &str, shape: &[usize]) -> (String, QTensor) {
     (format!("{name}.weight"), values)
 }
 
-/// Writes a GGUF file and converts it into the folder that is returned.
+/// Writes a GGUF file, converts it, and returns the folder.
 pub fn converted(metadata: &[(&str, Value)], tensors: &[(String, QTensor)]) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("tiny.gguf");

@@ -13,7 +13,7 @@ use self::sentencepiece::SentencePieceBpe;
 use self::vocabulary::Vocabulary;
 use super::gguf::Gguf;
 
-/// The tokenizer's part of a Hugging Face folder.
+/// The tokenizer files of a Hugging Face folder.
 pub struct TokenizerFiles {
     /// `tokenizer.json`, as text.
     pub tokenizer_json: String,
@@ -53,7 +53,7 @@ pub struct SpecialTokens {
 impl TokenizerFiles {
     /// Takes the tokenizer from a GGUF file's metadata.
     pub fn from_gguf(gguf: &Gguf, context_length: usize) -> Result<Self> {
-        // How text is cut before the merges apply is not in the file: only its name is.
+        // The file only has the name of the rule that cuts text before the merges apply.
         let model = gguf.string("tokenizer.ggml.model")?;
         let pre = gguf.string("tokenizer.ggml.pre")?;
         match (model, pre) {
@@ -77,14 +77,14 @@ impl TokenizerFiles {
             &gguf.strings("tokenizer.ggml.merges")?,
         )?;
         let mut config = TokenizerConfig::from_gguf(gguf, &bpe.vocabulary, context_length)?;
-        // Under this name transformers reads tokenizer.json and makes no token type ids,
-        // which a llama model would not take.
+        // With this class, transformers reads tokenizer.json and makes no token type ids, which a llama model does not
+        // accept.
         config.tokenizer_class = "GPT2Tokenizer";
         Self::new(bpe.vocabulary.len(), config, &bpe.into_tokenizer()?)
     }
 
     fn sentencepiece(gguf: &Gguf, context_length: usize) -> Result<Self> {
-        // What Gemma's does. The other possibilities would need other normalizers and templates.
+        // Gemma's settings. Others would need other normalizers and templates.
         for (key, needed) in [
             ("tokenizer.ggml.add_bos_token", true),
             ("tokenizer.ggml.add_space_prefix", false),
@@ -133,7 +133,7 @@ impl TokenizerFiles {
 }
 
 impl TokenizerConfig {
-    /// What is the same for all kinds of tokenizers.
+    /// The settings common to all kinds of tokenizers.
     fn from_gguf(gguf: &Gguf, vocabulary: &Vocabulary, context_length: usize) -> Result<Self> {
         Ok(Self {
             tokenizer_class: "PreTrainedTokenizerFast",

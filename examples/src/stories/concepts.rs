@@ -57,7 +57,7 @@ impl Labels {
         self.0 >> concept as u8 & 1 == 1
     }
 
-    /// The same labels with `concept` turned over.
+    /// The same labels with `concept` flipped.
     pub fn flipped(self, concept: Concept) -> Self {
         Self(self.0 ^ (1 << concept as u8))
     }
@@ -67,12 +67,12 @@ impl Labels {
         Self(self.0 | (1 << concept as u8))
     }
 
-    /// Everything in either set.
+    /// The union of the sets.
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// How many concepts are in the set.
+    /// Number of concepts in the set.
     pub fn len(self) -> u32 {
         self.0.count_ones()
     }

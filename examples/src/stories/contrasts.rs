@@ -1,4 +1,4 @@
-//! What is made from stories to find a steering vector and to measure it: contrast pairs and two-choice items.
+//! Contrast pairs and two-choice items made from stories, to find a steering vector and to measure it.
 
 use std::collections::HashSet;
 
@@ -13,13 +13,13 @@ use super::story::{Piece, Story};
 /// One story told twice, with one label flipped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Pair {
-    /// The telling whose label is true.
+    /// The version whose label is true.
     pub positive: String,
-    /// The telling whose label is false.
+    /// The version whose label is false.
     pub negative: String,
 }
 
-/// A beginning of a story that says nothing about a concept, and the next word under each of its labels.
+/// The beginning of a story that does not reveal a concept's label, and the next word under each label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Item {
     /// The text so far.
@@ -33,7 +33,7 @@ pub struct Item {
 /// Where the two sides of a pair end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Cut {
-    /// In the middle of a sentence, where the next word will tell the concept.
+    /// In the middle of a sentence, before a word that reveals the label.
     Word,
     /// At the end of a sentence.
     Sentence,
@@ -41,10 +41,10 @@ pub enum Cut {
     Story,
 }
 
-/// How often the concept must have been told before a pair's end.
-const TOLD: usize = 3;
+/// How many words must have revealed the label before a pair's end.
+const MIN_REVEALED: usize = 3;
 
-/// The fewest words of an item's prompt.
+/// Least number of words in an item's prompt.
 const PROMPT_WORDS: usize = 3;
 
 /// `count` different pairs for `concept` from the series of stories that belongs to `seed`.
@@ -57,7 +57,7 @@ pub fn pairs(concept: Concept, cut: Cut, count: usize, seed: u64) -> Vec<Pair> {
 fn pair(concept: Concept, cut: Cut, seed: u64, index: u64, rng: &mut ChaCha8Rng) -> Option<Pair> {
     let (positive, negative) = tellings(concept, seed, index);
     let tells = |piece: &Piece| piece.tells.contains(concept);
-    let told_before = |end: usize| positive.pieces[..end].iter().filter(|piece| tells(piece)).count();
+    let revealed_before = |end: usize| positive.pieces[..end].iter().filter(|piece| tells(piece)).count();
     let length = positive.pieces.len();
     let allowed = |&end: &usize| match cut {
         Cut::Word => {
@@ -71,7 +71,7 @@ fn pair(concept: Concept, cut: Cut, seed: u64, index: u64, rng: &mut ChaCha8Rng)
     };
     let ends: Vec<usize> = (1..=length)
         .filter(allowed)
-        .filter(|&end| told_before(end) >= TOLD)
+        .filter(|&end| revealed_before(end) >= MIN_REVEALED)
         .collect();
     if ends.is_empty() {
         return None;
@@ -127,7 +127,7 @@ fn tellings(concept: Concept, seed: u64, index: u64) -> (Story, Story) {
     }
 }
 
-/// Words with different initials differ in their first token, whatever the tokenizer.
+/// Words with different initials differ in their first token in any tokenizer.
 fn initial(word: &str) -> Option<char> {
     word.chars().next().map(|first| first.to_ascii_lowercase())
 }

@@ -1,4 +1,4 @@
-//! A story: labels, choices, and the text they make, with the probability of it all.
+//! A story: labels, choices, the resulting text, and its probability.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -7,14 +7,14 @@ use super::concepts::{Concept, Labels};
 use super::templates::{LENGTHS, OPENINGS, SENTENCES};
 use super::words::{SLOTS, Slot};
 
-/// One fixed word or punctuation mark, or what one choice put there (which may be more than one word).
+/// A fixed word or punctuation mark, or the result of one choice (which may be several words).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// The text, without the space before it.
     pub text: String,
     /// Whether a space stands before it.
     pub spaced: bool,
-    /// The concepts that this piece tells: flipping one of them would have made it read differently.
+    /// The concepts that this piece reveals: it would read differently with one of them flipped.
     pub tells: Labels,
     /// Whether a sentence ends with it.
     pub ends_sentence: bool,
@@ -23,21 +23,21 @@ pub struct Piece {
 /// A generated story.
 #[derive(Clone, Debug)]
 pub struct Story {
-    /// What the story is about.
+    /// The story's labels.
     pub labels: Labels,
-    /// Its text in pieces. With a label flipped, a story has as many pieces.
+    /// Its text in pieces. Flipping a label does not change their number.
     pub pieces: Vec<Piece>,
     /// The negative log-probability of the text, in nats.
     pub nats: f64,
 }
 
 impl Story {
-    /// Story number `index` of the endless series that belongs to `seed`.
+    /// Story number `index` of the endless series of `seed`.
     pub fn generate(seed: u64, index: u64) -> Self {
         Self::derive(seed, index, None)
     }
 
-    /// The same story, the same choices made everywhere, but with the label of `concept` turned over.
+    /// The same story with the same choices, but with the label of `concept` flipped.
     pub fn generate_flipped(seed: u64, index: u64, concept: Concept) -> Self {
         Self::derive(seed, index, Some(concept))
     }
@@ -56,7 +56,7 @@ impl Story {
             let template = templates[teller.choose(templates.len())];
             teller.tell(template);
         }
-        // A label that nothing tells did not cost anything: both of its values give this text.
+        // A label that no word reveals adds nothing, since both of its values give this text.
         let told = teller
             .pieces
             .iter()
@@ -86,7 +86,7 @@ impl Story {
         text
     }
 
-    /// How many words the text has, as separated by spaces.
+    /// Number of words in the text, separated by spaces.
     pub fn words(&self) -> usize {
         self.text().split_whitespace().count()
     }
@@ -97,10 +97,10 @@ pub(super) fn slot_index(name: &str) -> usize {
     SLOTS
         .iter()
         .position(|slot| slot.name == name)
-        .unwrap_or_else(|| panic!("no slot is called {name}"))
+        .unwrap_or_else(|| panic!("there is no slot {name:?}"))
 }
 
-/// How choice number `choice` of `slot` reads under `labels`.
+/// The form of choice number `choice` of `slot` under `labels`.
 pub(super) fn form(slot: &Slot, choice: usize, labels: Labels) -> &'static str {
     let bits = slot
         .by
@@ -113,7 +113,7 @@ pub(super) fn form(slot: &Slot, choice: usize, labels: Labels) -> &'static str {
         .expect("every choice has a form for every labelling")
 }
 
-/// Writes sentences and keeps account of what was chosen.
+/// Writes sentences and records the choices.
 struct Teller {
     rng: ChaCha8Rng,
     labels: Labels,
@@ -138,7 +138,7 @@ impl Teller {
         }
     }
 
-    /// One of `count` equally likely choices. What is drawn never depends on the labels.
+    /// One of `count` equally likely choices. The draw never depends on the labels.
     fn choose(&mut self, count: usize) -> usize {
         self.nats += (count as f64).ln();
         self.rng.random_range(0..count as u32) as usize

@@ -1,4 +1,5 @@
-//! A concept as a task that `mapper eval` reads: what its sides are called, texts to continue, and the words that tell them.
+//! A concept as a task for `mapper eval`: names of its sides, texts to continue, and the words that distinguish the
+//! sides.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use super::words::SLOTS;
 /// Texts to continue.
 const PROMPTS: usize = 6;
 
-/// Series of stories that they come from: not that of the committed items.
+/// Seed of the stories that they come from; the committed items have another.
 const SEED: u64 = 5;
 
 /// A task file, in the format that the mapper's `tasks` reads.
@@ -76,7 +77,7 @@ pub fn task(concept: Concept) -> Task {
     }
 }
 
-/// The words that stand in stories with this value of the label, and in none with the other.
+/// The words that occur in stories with this value of the label, and in none with the other.
 fn words(concept: Concept, value: bool) -> BTreeSet<String> {
     let told = |value: bool| -> BTreeSet<String> {
         let slots = SLOTS.iter().filter_map(|slot| {
@@ -113,7 +114,7 @@ mod tests {
         assert!(
             words(Concept::Tense, true).contains("obtained") && words(Concept::Register, true).contains("obtained")
         );
-        // A form that both tenses share tells neither.
+        // A form that both tenses share belongs to neither.
         assert!(!words(Concept::Tense, true).contains("her"));
     }
 }

@@ -1,7 +1,7 @@
 //! The sentences: templates of fixed words and slots, one set for a story's first sentence, one for all others.
 //!
-//! `{slot}` is filled from the slot of that name in `words.rs`. Three slots are references that depend on what the
-//! story has said: `{who}` is the hero, `{they}` and `{them}` the animals. `<<` and `>>` are quotation marks.
+//! `{slot}` is filled from the slot of that name in `words.rs`. Three slots are references that depend on the story so
+//! far: `{who}` is the hero, `{they}` and `{them}` are the animals. `<<` and `>>` are quotation marks.
 
 /// First sentences.
 pub(super) const OPENINGS: &[&str] = &[
@@ -49,5 +49,5 @@ pub(super) const SENTENCES: &[&str] = &[
     "{today} , the {person} {whispers} {sadly} , and {his} {friend} {sees} the {sun} .",
 ];
 
-/// The numbers of sentences a story can have, equally likely.
+/// The possible numbers of sentences in a story, equally likely.
 pub(super) const LENGTHS: &[usize] = &[3, 4, 5, 6];

@@ -38,7 +38,7 @@ fn every_choice_has_a_form_for_every_labelling_and_no_two_choices_read_alike() {
 }
 
 #[test]
-fn every_label_alone_or_with_others_chooses_the_form() {
+fn labels_choose_the_form_alone_and_together() {
     let weeps = &SLOTS[slot_index("weeps")];
     let read = |labels| form(weeps, 0, labels);
     let none = Labels::default();
@@ -84,7 +84,7 @@ fn labels_are_balanced_and_independent() {
 }
 
 #[test]
-fn a_flipped_label_changes_only_the_words_that_tell_it() {
+fn a_flipped_label_changes_only_the_words_that_reveal_it() {
     for concept in Concept::ALL {
         for index in 0..200 {
             let (story, flipped) = (Story::generate(2, index), Story::generate_flipped(2, index, concept));
@@ -101,7 +101,7 @@ fn a_flipped_label_changes_only_the_words_that_tell_it() {
             }
             assert!(
                 (story.nats - flipped.nats).abs() < 3.0,
-                "only labels told by one telling alone may differ"
+                "only labels that one version alone reveals may differ"
             );
         }
     }
@@ -109,7 +109,7 @@ fn a_flipped_label_changes_only_the_words_that_tell_it() {
 
 #[test]
 fn different_derivations_make_different_texts() {
-    // Two tellings whose text agrees must agree in the probability they claim, too.
+    // Two versions with the same text must also have the same probability.
     let mut seen: HashMap<String, f64> = HashMap::new();
     for index in 0..20_000 {
         let story = Story::generate(3, index);
@@ -119,7 +119,7 @@ fn different_derivations_make_different_texts() {
 }
 
 #[test]
-fn a_story_tells_nearly_all_its_labels_with_several_hundred_words() {
+fn a_story_reveals_nearly_all_labels_and_stories_have_several_hundred_words() {
     let mut words = HashSet::new();
     let mut told = 0;
     for index in 0..3_000 {
@@ -137,7 +137,7 @@ fn a_story_tells_nearly_all_its_labels_with_several_hundred_words() {
 }
 
 #[test]
-fn pairs_differ_and_end_where_they_should() {
+fn pairs_differ_and_end_at_the_cut() {
     for concept in Concept::ALL {
         for pair in pairs(concept, Cut::Sentence, 40, 5) {
             assert_ne!(pair.positive, pair.negative);

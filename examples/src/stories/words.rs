@@ -1,18 +1,18 @@
-//! The words: for each slot of a sentence the choices it has and how each choice reads under each labelling.
+//! The words: the choices of each slot of a sentence, and the form of each choice under each labelling.
 //!
-//! A choice lists its forms, separated by `|`. With no concept there is one form; with one concept the first form is
-//! that of the false label, the second that of the true one; with two, the first concept of `by` varies fastest.
-//! Every label gives a slot the same number of choices, so a derivation can keep its choices while a label is flipped.
+//! A choice lists its forms, separated by `|`. Without a concept there is one form. With one concept, the first form is
+//! for the false label, the second for the true one. With two, the first concept of `by` varies fastest. Every label
+//! gives a slot the same number of choices, so a derivation can keep its choices while a label is flipped.
 
 use super::concepts::Concept::{self, Gender, Mood, Register, Tense, Time, Topic, Voice};
 
-/// A place in a sentence and what can stand there, all choices being equally likely.
+/// A place in a sentence and its possible contents, all equally likely.
 pub(super) struct Slot {
-    /// What sentence templates call it.
+    /// Its name in sentence templates.
     pub name: &'static str,
     /// The concepts its forms depend on.
     pub by: &'static [Concept],
-    /// Whether the choice is made once and then kept for the whole story.
+    /// Whether the choice is made once for the whole story.
     pub kept: bool,
     /// The choices, each with its forms.
     pub choices: &'static [&'static str],
@@ -98,7 +98,7 @@ pub(super) const SLOTS: &[Slot] = &[
     fresh("softly", &[Voice], &["softly|loudly", "gently|noisily", "calmly|boldly", "quietly|wildly"]),
     fresh("soft", &[Voice], &["soft|loud", "gentle|noisy", "hushed|booming", "mild|rough"]),
     fresh("whisper", &[Voice], &["whisper|shout", "murmur|roar", "hush|din", "silence|noise"]),
-    // Words that say nothing about any concept.
+    // Words that reveal no concept.
     fresh("some", &[], &["some", "many", "several", "three"]),
     fresh("little", &[], &["little", "big", "brown", "white", "young", "clever"]),
     fresh("cousin", &[], &["cousin", "neighbour", "teacher", "parent"]),

@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-/// The header that says what an answer was steered with: 64 hexadecimal digits, or `none`.
+use crate::server::agent;
+
+/// The header with the fingerprint of an answer's steering: 64 hexadecimal digits, or `none`.
 pub const FINGERPRINT_HEADER: &str = "x-steering-fingerprint";
 
-/// A connection to a server, kept between requests.
+/// A client with a connection to a server, kept between requests.
 pub struct Client {
     agent: ureq::Agent,
     url: String,
@@ -17,7 +19,7 @@ pub struct Client {
     patience: Option<Duration>,
 }
 
-/// What came back.
+/// A server's reply.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The HTTP status.
@@ -35,16 +37,16 @@ impl Reply {
     ///
     /// # Errors
     ///
-    /// A body that is none.
+    /// If the body is not JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.body).with_context(|| format!("status {}: {}", self.status, self.body))
     }
 
-    /// The JSON body of a success.
+    /// The JSON body, if the status is a success.
     ///
     /// # Errors
     ///
-    /// Another status, or a body that is no JSON.
+    /// If the status is not a success, or the body is not JSON.
     pub fn success(&self) -> Result<Value> {
         ensure!(
             (200..300).contains(&self.status),
@@ -55,7 +57,7 @@ impl Reply {
         self.json()
     }
 
-    /// What an error says: its `message`, or its whole body.
+    /// The message of an error: its `message` field, or the whole body.
     pub fn message(&self) -> String {
         let body: Option<Value> = serde_json::from_str(&self.body).ok();
         let message = body.as_ref().and_then(|body| body.pointer("/error/message")?.as_str());
@@ -63,41 +65,41 @@ impl Reply {
     }
 }
 
-/// When a client gives an answer up.
+/// When a client cancels a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cancel {
-    /// After so many events of a stream.
+    /// After this number of events of a stream.
     AfterEvents(usize),
-    /// After this time, whatever came until then.
+    /// After this time.
     After(Duration),
 }
 
-/// A greedy completion that is asked for with the log probabilities of its tokens.
+/// A request for a greedy completion with the log probabilities of its tokens.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ask {
+pub struct CompletionRequest {
     /// The served model.
     pub model: String,
-    /// The text to go on with.
+    /// The text to continue.
     pub prompt: String,
-    /// The same as messages of a chat, roles and texts; without any it is asked for as a completion.
+    /// The text as messages of a chat, roles and texts. If empty, a completion is requested.
     pub turns: Vec<(&'static str, String)>,
     /// The most tokens to generate.
     pub max_tokens: usize,
-    /// The field `steering`; absent, the server's default applies.
+    /// The field `steering`. Without it the server's default applies.
     pub steering: Option<Value>,
-    /// Whether the answer is to come token by token.
+    /// Whether the answer is streamed.
     pub stream: bool,
-    /// Whether it is given up midway.
+    /// When the request is cancelled, if it is.
     pub cancel: Option<Cancel>,
-    /// How many answers.
+    /// Number of answers.
     pub choices: usize,
     /// Texts that end an answer.
     pub stop: Vec<String>,
-    /// A regular expression that answers are written by.
+    /// A regular expression that answers must match.
     pub grammar: Option<String>,
 }
 
-impl Ask {
+impl CompletionRequest {
     fn body(&self) -> Value {
         let mut body = json!({"model": self.model, "max_tokens": self.max_tokens, "temperature": 0.0});
         let fields = body.as_object_mut().expect("made as an object");
@@ -133,83 +135,82 @@ impl Ask {
 /// A generated token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
-    /// What it adds to the text.
+    /// The text that it adds.
     pub text: String,
     /// The natural logarithm of its probability.
     pub logprob: f64,
-    /// That of the second best token.
+    /// The same of the second best token.
     pub second: Option<f64>,
 }
 
-/// One text of a completion, or as much of it as came.
+/// One text of a completion, or its received part.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Choice {
     /// The text, without the white space that it starts with: the engine leaves that out of answers that are not streamed.
     pub text: String,
-    /// The tokens. A streamed token without a text of its own (half of a character) has no event, so it is missing here.
+    /// The tokens. A streamed token without text (half of a character) has no event, so it is missing here.
     pub tokens: Vec<Token>,
-    /// Why it ended, such as `stop`.
+    /// The finish reason, such as `stop`.
     pub finish: Option<String>,
-    /// What was read of the stream, token by token, where that was asked for.
+    /// Readouts of the stream, token by token, if requested.
     pub readout: Vec<Reading>,
 }
 
-/// What was read of the stream at one token.
+/// Readouts of the stream at one token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
     /// The token's position in the sequence.
     pub position: usize,
     /// Its text.
     pub token: String,
-    /// By readout; none where it is not read.
+    /// Value by readout; `None` where it is not read.
     pub values: Vec<Option<f64>>,
 }
 
-/// A completion, or as much of it as came.
+/// A completion, or its received part.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// The text; of several, the first.
+    /// The first text.
     pub first: Choice,
-    /// The others, where several were asked for.
+    /// The other texts, if several were requested.
     pub others: Vec<Choice>,
-    /// Tokens of the prompt, as far as the engine states it: not for a streamed completion.
+    /// Tokens of the prompt, if the engine states them; it does not for a streamed completion.
     pub prompt_tokens: Option<usize>,
     /// The header [`FINGERPRINT_HEADER`].
     pub fingerprint: Option<String>,
-    /// `usage.steering.fingerprint`, where there is a `usage`.
+    /// `usage.steering.fingerprint`, if there is a `usage`.
     pub usage_fingerprint: Option<String>,
 }
 
-/// How an [`Ask`] ended.
+/// How an [`CompletionRequest`] ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// With the whole answer.
+    /// The whole answer.
     Whole(Answer),
-    /// Given up with this much of it.
+    /// Cancelled, with the part that was received.
     Cut(Answer),
-    /// With a status that is no success, and its message.
+    /// An error status and its message.
     Refused(u16, String),
 }
 
 impl Client {
     /// A connection to the server at `url`.
     pub fn new(url: &str) -> Self {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         Self {
-            agent,
+            agent: agent(),
             url: url.to_string(),
             token: None,
             patience: None,
         }
     }
 
-    /// The same with a limit to how long a completion is waited for; beyond it is an error.
+    /// Sets a limit to the time of a completion; exceeding it is an error.
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
         self
     }
 
-    /// The same with a bearer token.
+    /// Sets a bearer token.
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(token.to_string());
         self
@@ -219,7 +220,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// A connection that fails; a status that is no success is none. So with all methods here.
+    /// If the connection fails. An error status is returned, not an error, by all methods here.
     pub fn get(&self, route: &str) -> Result<Reply> {
         self.bare("GET", route)
     }
@@ -278,11 +279,11 @@ impl Client {
         read(request.send(body))
     }
 
-    /// A GET of a file: its name, where the answer states one, and its bytes.
+    /// A GET of a file: its name, if the answer states one, and its bytes.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), and another status than 200.
+    /// As [`get`](Self::get), and if the status is not 200.
     pub fn download(&self, route: &str) -> Result<(Option<String>, Vec<u8>)> {
         let mut request = self.agent.get(self.at(route));
         if let Some(token) = &self.token {
@@ -312,15 +313,16 @@ impl Client {
         format!("{}{route}", self.url)
     }
 
-    /// Asks for a completion.
+    /// Requests a completion.
     ///
     /// # Errors
     ///
-    /// A connection that fails without having been given up, or an answer that is not what a completion looks like.
-    pub fn complete(&self, ask: &Ask) -> Result<Outcome> {
-        let request = self.agent.post(self.at(match ask.turns.is_empty() {
-            true => "/v1/completions",
-            false => "/v1/chat/completions",
+    /// If the connection fails without having been cancelled, or the answer is not a valid completion.
+    pub fn complete(&self, ask: &CompletionRequest) -> Result<Outcome> {
+        let request = self.agent.post(self.at(if ask.turns.is_empty() {
+            "/v1/completions"
+        } else {
+            "/v1/chat/completions"
         }));
         let limit = match ask.cancel {
             Some(Cancel::After(time)) => Some(time),
@@ -381,11 +383,11 @@ fn whole(body: &Value, fingerprint: Option<String>) -> Result<Answer> {
     for entry in entries {
         let tokens = entry.get("logprobs").and_then(tokens);
         let choice = number(entry, "/index").and_then(|index| choices.get_mut(index));
-        *choice.context("a choice that was not asked for")? = Choice {
+        *choice.context("a choice that was not requested")? = Choice {
             text: text(entry).context("no text")?.to_string(),
-            tokens: tokens.context("no logprobs, or a token without its best two")?,
+            tokens: tokens.context("no logprobs, or a token without the best two tokens")?,
             finish: finish(entry),
-            readout: readout(entry).context("a readout of another form")?,
+            readout: readout(entry).context("a malformed readout")?,
         };
     }
     Ok(Answer {
@@ -396,8 +398,8 @@ fn whole(body: &Value, fingerprint: Option<String>) -> Result<Answer> {
     })
 }
 
-/// Reads a stream of events to its end, or until it is given up.
-fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) -> Result<Outcome> {
+/// Reads a stream of events to its end, or until it is cancelled.
+fn streamed(mut events: impl BufRead, ask: &CompletionRequest, fingerprint: Option<String>) -> Result<Outcome> {
     let mut choices = vec![Choice::default(); ask.choices];
     let (mut line, mut count) = (String::new(), 0);
     let mut usage = None;
@@ -419,20 +421,18 @@ fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) ->
             break true;
         }
         let Ok(chunk) = serde_json::from_str::<Value>(data) else {
-            bail!("an event that is no JSON: {data}");
+            bail!("an event that is not JSON: {data}");
         };
         count += 1;
         for entry in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
             let choice = choices.get_mut(number(entry, "/index").unwrap_or(0));
-            let choice = choice.context("a choice that was not asked for")?;
+            let choice = choice.context("a choice that was not requested")?;
             choice.text += text(entry).unwrap_or_default();
             choice
                 .tokens
                 .extend(entry.get("logprobs").and_then(tokens).into_iter().flatten());
             choice.finish = choice.finish.take().or_else(|| finish(entry));
-            choice
-                .readout
-                .extend(readout(entry).context("a readout of another form")?);
+            choice.readout.extend(readout(entry).context("a malformed readout")?);
         }
         usage = usage.or_else(|| usage_fingerprint(&chunk));
     };
@@ -448,7 +448,7 @@ fn streamed(mut events: impl BufRead, ask: &Ask, fingerprint: Option<String>) ->
     })
 }
 
-/// The text of a completion, of an answer in a chat, or of a part of it. An answer without a text has none.
+/// The text of a completion, of an answer in a chat, or of a part of it; empty for an answer without text.
 fn text(entry: &Value) -> Option<&str> {
     let message = entry.get("message").or_else(|| entry.get("delta"));
     match message {
@@ -459,7 +459,7 @@ fn text(entry: &Value) -> Option<&str> {
     }
 }
 
-/// The tokens of an answer, each with the second best in its place.
+/// The tokens of an answer, each with the second best one.
 fn tokens(logprobs: &Value) -> Option<Vec<Token>> {
     if let Some(tokens) = logprobs.get("content") {
         return tokens.as_array()?.iter().map(chat_token).collect();
@@ -493,7 +493,7 @@ fn chat_token(token: &Value) -> Option<Token> {
     })
 }
 
-/// What a choice says of the stream, empty if nothing; `None` if it is not what it should be.
+/// The readouts of a choice, empty if there are none; `None` if they are malformed.
 fn readout(entry: &Value) -> Option<Vec<Reading>> {
     let Some(tokens) = entry.pointer("/readout/tokens") else {
         return Some(Vec::new());
@@ -540,7 +540,7 @@ fn read(reply: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<
     })
 }
 
-/// A form's content type and body. A field is sent as a file if its bytes are more than a name's.
+/// A form's content type and body. The fields `toml`, `safetensors` and `gguf` are sent as files.
 pub fn form(fields: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     const BOUNDARY: &str = "steermap-form-boundary-7d1e0c5b";
     let mut body = Vec::new();
@@ -559,7 +559,7 @@ pub fn form(fields: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     (format!("multipart/form-data; boundary={BOUNDARY}"), body)
 }
 
-/// A JSON object with the fields of both, `more`'s where both have one.
+/// A JSON object with the fields of both; those of `more` take precedence.
 pub fn merged(base: &Value, more: &Value) -> Value {
     let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
     Value::Object(fields(base).into_iter().chain(fields(more)).collect::<Map<_, _>>())
@@ -569,7 +569,7 @@ pub fn merged(base: &Value, more: &Value) -> Value {
 mod tests {
     use super::*;
 
-    /// A choice of a chunk, of these tokens.
+    /// A choice of a chunk with these tokens.
     fn entry(index: usize, tokens: &[&str]) -> Value {
         let top: Vec<_> = tokens
             .iter()
@@ -583,8 +583,8 @@ mod tests {
         format!("data: {}\n\n", json!({"choices": choices}))
     }
 
-    fn ask(cancel: Option<Cancel>, choices: usize) -> Ask {
-        Ask {
+    fn ask(cancel: Option<Cancel>, choices: usize) -> CompletionRequest {
+        CompletionRequest {
             turns: Vec::new(),
             model: "m".into(),
             prompt: "p".into(),
@@ -603,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_put_together_and_may_be_given_up() {
+    fn a_stream_is_joined_and_may_be_cancelled() {
         let events = format!(
             "{}: keep-alive\n\n{}data: [DONE]\n\n",
             event(&[entry(0, &[" one"])]),
@@ -625,7 +625,7 @@ mod tests {
     }
 
     #[test]
-    fn several_answers_are_told_apart() {
+    fn several_answers_are_distinguished() {
         let mut last = [entry(1, &[" d"]), entry(0, &[])];
         last[0]["finish_reason"] = "length".into();
         last[1]["finish_reason"] = "stop".into();
@@ -652,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_as_browsers_send_it() {
+    fn a_form_is_encoded_as_by_browsers() {
         let (content_type, body) = form(&[("name", b"v"), ("toml", b"a = 1")]);
         let boundary = content_type.split_once("boundary=").unwrap().1;
         let text = String::from_utf8(body).unwrap();

@@ -1,57 +1,55 @@
-//! An answer in the storm against the one that the request gets alone.
+//! Comparison of an answer in the storm with the one that its request gets alone.
 //!
 //! Batching itself changes the last bits of a logit, since sums are taken in another order. So two greedy answers may
-//! part where the best two tokens are nearly equally good, and only there. How far apart log probabilities come is measured on
-//! every token that both have, for unsteered requests too, which nothing of ours touches: it is what batching does.
+//! diverge where the best two tokens are nearly equally likely, and only there. The difference of log probabilities is
+//! measured on every token that both have. For unsteered requests, which the plugin does not change, it shows the
+//! effect of batching.
 
 use serde::Serialize;
 
 use super::client::{Answer, Choice, Outcome, Reading, Token};
 use super::exchanges::Exchange;
 
-/// How near two tokens' log probabilities must be for batching to be allowed to swap them, in float32.
-pub const NEAR_TIE: f64 = 1e-4;
-
-/// How far readouts may be apart, in units of the largest of the answer, where that is more than 1: rounding of float32, carried
-/// through the blocks.
+/// Largest allowed difference of readouts, relative to the largest readout of the answer if that is more than 1:
+/// float32 rounding, carried through the blocks.
 pub const MOST_APART: f64 = 1e-3;
 
-/// What was found of one kind of requests.
+/// Results of comparing the answers to unsteered or to steered requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Kind {
-    /// Whole answers that were compared.
+pub struct AnswerTally {
+    /// Number of whole answers compared.
     pub whole: usize,
-    /// Answers that were given up with at least a token, of which that much was compared.
+    /// Number of cancelled answers with at least one token, of which the received part was compared.
     pub cut: usize,
-    /// Answers that were given up before anything came.
+    /// Number of answers cancelled before any token.
     pub nothing: usize,
-    /// Tokens that were compared.
+    /// Number of tokens compared.
     pub tokens: usize,
-    /// Answers that part from the solo one where two tokens were nearly equally good.
+    /// Number of answers that diverge from the solo one where two tokens were nearly equally likely.
     pub near_ties: usize,
-    /// The largest difference between a token's log probability in the storm and alone, before any parting.
+    /// The largest difference between a token's log probability in the storm and alone, before answers diverge.
     pub largest_deviation: f64,
-    /// Readouts that were compared: tokens of prompts and of generations.
+    /// Number of tokens, of prompts and generations, whose readouts were compared.
     pub readings: usize,
-    /// The largest difference between a readout in the storm and alone, before any parting.
+    /// The largest difference between a readout in the storm and alone, before answers diverge.
     pub largest_reading_deviation: f64,
-    /// Answers without the same fingerprint as the solo one in the header, or with none.
+    /// Answers whose header has another fingerprint than the solo one's, or none.
     pub fingerprints: Vec<String>,
-    /// Answers that part elsewhere, or were refused: what was asked, and where.
+    /// Answers that diverge elsewhere, or were refused: the request, and where.
     pub wrong: Vec<String>,
 }
 
-/// Both kinds of requests in one run.
+/// Comparison of all requests of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Those that nothing of ours touches.
-    pub unsteered: Kind,
-    /// The others.
-    pub steered: Kind,
+    /// Requests that the plugin does not change.
+    pub unsteered: AnswerTally,
+    /// All other requests.
+    pub steered: AnswerTally,
 }
 
-/// Compares a storm's outcomes with the answers that the requests get alone. Answers may part where the best two tokens
-/// are within `near_tie` of each other.
+/// Compares a storm's outcomes with the answers that the requests get alone. Answers may diverge where the best two
+/// tokens are within `near_tie` of each other.
 pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome], near_tie: f64) -> Comparison {
     let mut comparison = Comparison::default();
     for (index, ((exchange, alone), outcome)) in exchanges.iter().zip(alone).zip(outcomes).enumerate() {
@@ -63,7 +61,7 @@ pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome], n
 impl Comparison {
     /// Compares the outcome of request number `index` with the answer that it gets alone; see [`compare`].
     pub fn add(&mut self, index: usize, exchange: &Exchange, alone: &Answer, outcome: &Outcome, near_tie: f64) {
-        let kind = if exchange.steered {
+        let tally = if exchange.steered {
             &mut self.steered
         } else {
             &mut self.unsteered
@@ -73,75 +71,84 @@ impl Comparison {
             Outcome::Whole(answer) => (answer, true),
             Outcome::Cut(answer) => (answer, false),
             Outcome::Refused(status, message) => {
-                kind.wrong.push(format!("{}: status {status}: {message}", asked()));
+                tally.wrong.push(format!("{}: status {status}: {message}", asked()));
                 return;
             }
         };
-        // One that is given up early may not have got as far as the header.
+        // A request cancelled early may have no header.
         let told = answer.fingerprint.is_some() || whole;
         if told && (answer.fingerprint.is_none() || answer.fingerprint != alone.fingerprint) {
             let both = format!("{:?}, alone {:?}", answer.fingerprint, alone.fingerprint);
-            kind.fingerprints.push(format!("{}: {both}", asked()));
+            tally.fingerprints.push(format!("{}: {both}", asked()));
         }
         let something = answer.choices().any(|choice| !choice.tokens.is_empty());
         match (whole, something) {
-            (true, _) => kind.whole += 1,
-            (false, true) => kind.cut += 1,
+            (true, _) => tally.whole += 1,
+            (false, true) => tally.cut += 1,
             (false, false) => {
-                kind.nothing += 1;
+                tally.nothing += 1;
                 return;
             }
         }
         let (asked_for, came) = (alone.choices().count(), answer.choices().count());
         if whole && asked_for != came {
-            kind.wrong
+            tally
+                .wrong
                 .push(format!("{}: {came} choices, alone {asked_for}", asked()));
         }
         // All choices are greedy, so all are the same.
         let mut parted = false;
         for choice in answer.choices() {
-            match difference(&alone.first, choice, whole, near_tie, kind) {
+            match difference(&alone.first, choice, whole, near_tie, tally) {
                 None => {}
-                Some(Difference::NearTie) => parted = true,
-                Some(Difference::Wrong(told)) => kind.wrong.push(format!("{} {told}", asked())),
+                Some(ChoiceDifference::NearTie) => parted = true,
+                Some(ChoiceDifference::Wrong(told)) => tally.wrong.push(format!("{} {told}", asked())),
             }
         }
-        kind.near_ties += usize::from(parted);
+        tally.near_ties += usize::from(parted);
     }
 }
 
 /// How a choice differs from the one that its request gets alone.
-enum Difference {
-    /// Where two tokens are nearly equally good.
+enum ChoiceDifference {
+    /// The answers diverge where two tokens are nearly equally likely.
     NearTie,
-    /// Elsewhere, and where.
+    /// The answers diverge elsewhere, with a description.
     Wrong(String),
 }
 
-/// How a choice differs from the one that its request gets alone. What they have in common is added to `kind`.
-fn difference(alone: &Choice, choice: &Choice, whole: bool, near_tie: f64, kind: &mut Kind) -> Option<Difference> {
-    let parts = parting(&alone.tokens, &choice.tokens, whole, kind);
-    if let Some(told) = misread(alone, choice, whole && parts.is_none(), kind) {
-        return Some(Difference::Wrong(told));
+/// How a choice differs from the one that its request gets alone. The common part is counted in `tally`.
+fn difference(
+    alone: &Choice,
+    choice: &Choice,
+    whole: bool,
+    near_tie: f64,
+    tally: &mut AnswerTally,
+) -> Option<ChoiceDifference> {
+    let parts = first_difference(&alone.tokens, &choice.tokens, whole, tally);
+    if let Some(told) = readout_difference(alone, choice, whole && parts.is_none(), tally) {
+        return Some(ChoiceDifference::Wrong(told));
     }
     match parts {
         // With equal tokens the texts are equal but for tokens that a stream has no event for.
         None if whole && (&alone.text, &alone.finish) != (&choice.text, &choice.finish) => {
             let [found, expected] = [choice, alone].map(|choice| format!("{:?} ({:?})", choice.text, choice.finish));
-            Some(Difference::Wrong(format!("is {found}, alone {expected}")))
+            Some(ChoiceDifference::Wrong(format!("is {found}, alone {expected}")))
         }
         None => None,
-        Some(at) if alone.tokens.get(at).is_some_and(|token| is_near_tie(token, near_tie)) => Some(Difference::NearTie),
+        Some(at) if alone.tokens.get(at).is_some_and(|token| is_near_tie(token, near_tie)) => {
+            Some(ChoiceDifference::NearTie)
+        }
         Some(at) => {
             let tokens = format!("{:?}, alone {:?}", choice.tokens.get(at), alone.tokens.get(at));
-            Some(Difference::Wrong(format!("differs at token {at}: {tokens}")))
+            Some(ChoiceDifference::Wrong(format!("differs at token {at}: {tokens}")))
         }
     }
 }
 
-/// How an answer's readouts differ from those of the solo one, at tokens that both have read; `whole` says whether they must be as
-/// many. What was compared is added to `kind`.
-fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut Kind) -> Option<String> {
+/// How an answer's readouts differ from the solo one's, at tokens that both have. `whole` says whether their numbers
+/// must be equal. The compared readouts are counted in `tally`.
+fn readout_difference(alone: &Choice, choice: &Choice, whole: bool, tally: &mut AnswerTally) -> Option<String> {
     if whole && alone.readout.len() != choice.readout.len() {
         let (found, expected) = (choice.readout.len(), alone.readout.len());
         return Some(format!("has readouts of {found} tokens, alone {expected}"));
@@ -154,10 +161,10 @@ fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut Kind) -> Opt
         .fold(1.0, |most: f64, x| most.max(x.abs()));
     for (alone, found) in alone.readout.iter().zip(&choice.readout) {
         if (alone.position, &alone.token) != (found.position, &found.token) {
-            // Its texts part before, which is told.
+            // The texts diverge before, which is reported.
             return whole.then(|| format!("has a readout of {found:?}, alone {alone:?}"));
         }
-        kind.readings += 1;
+        tally.readings += 1;
         let pairs = alone.values.iter().zip(&found.values);
         for (alone_value, value) in pairs {
             let apart = match (alone_value, value) {
@@ -165,7 +172,7 @@ fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut Kind) -> Opt
                 (None, None) => continue,
                 _ => f64::INFINITY,
             };
-            kind.largest_reading_deviation = kind.largest_reading_deviation.max(apart);
+            tally.largest_reading_deviation = tally.largest_reading_deviation.max(apart);
             if apart > MOST_APART * largest {
                 return Some(format!("has a readout of {found:?}, alone {alone:?}"));
             }
@@ -174,20 +181,20 @@ fn misread(alone: &Choice, choice: &Choice, whole: bool, kind: &mut Kind) -> Opt
     None
 }
 
-/// Where an answer parts from the solo one. What they have in common is added to `kind`.
-fn parting(alone: &[Token], answer: &[Token], whole: bool, kind: &mut Kind) -> Option<usize> {
+/// The first token at which an answer diverges from the solo one. The common part is counted in `tally`.
+fn first_difference(alone: &[Token], answer: &[Token], whole: bool, tally: &mut AnswerTally) -> Option<usize> {
     for (at, (alone, token)) in alone.iter().zip(answer).enumerate() {
         if alone.text != token.text {
             return Some(at);
         }
-        kind.largest_deviation = kind.largest_deviation.max((token.logprob - alone.logprob).abs());
-        kind.tokens += 1;
+        tally.largest_deviation = tally.largest_deviation.max((token.logprob - alone.logprob).abs());
+        tally.tokens += 1;
     }
     let ends_wrongly = answer.len() > alone.len() || (whole && answer.len() < alone.len());
     ends_wrongly.then(|| alone.len().min(answer.len()))
 }
 
-/// Whether the best two tokens at this one's place are within `near_tie` of each other, so that batching may swap them.
+/// Whether the best two tokens at this position are within `near_tie` of each other, so that batching may swap them.
 pub fn is_near_tie(token: &Token, near_tie: f64) -> bool {
     // (A grammar may have ruled out the better one.)
     token
@@ -195,16 +202,16 @@ pub fn is_near_tie(token: &Token, near_tie: f64) -> bool {
         .is_some_and(|second| (token.logprob - second).abs() <= near_tie)
 }
 
-impl Kind {
-    /// Whether no answer differs from the solo one but by near ties.
+impl AnswerTally {
+    /// Whether all answers equal the solo ones up to near ties.
     pub fn is_right(&self) -> bool {
         self.wrong.is_empty() && self.fingerprints.is_empty()
     }
 
-    /// One line for people.
+    /// A readable summary in one line.
     pub fn describe(&self) -> String {
         format!(
-            "{} whole and {} cut answers ({} given up before anything came), {} tokens: {} wrong, {} parted at a near tie, \
+            "{} whole and {} cut answers ({} cancelled before any token), {} tokens: {} wrong, {} diverged at a near tie, \
              {} fingerprints wrong; log probabilities at most {:.1e} apart; readouts of {} tokens at most {:.1e}",
             self.whole,
             self.cut,
@@ -223,7 +230,8 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::client::Ask;
+    use crate::traffic::client::CompletionRequest;
+    use crate::traffic::served::NEAR_TIE;
 
     fn token(id: u64, logprob: f64, second: f64) -> Token {
         Token {
@@ -251,7 +259,7 @@ mod tests {
 
     fn exchange() -> Exchange {
         Exchange {
-            ask: Ask {
+            ask: CompletionRequest {
                 turns: Vec::new(),
                 model: "m".into(),
                 prompt: "p".into(),
@@ -269,21 +277,21 @@ mod tests {
         }
     }
 
-    fn compared(alone: &[Token], outcome: Outcome) -> Kind {
+    fn compared(alone: &[Token], outcome: Outcome) -> AnswerTally {
         let comparison = compare(&[exchange()], &[answer(alone, "f")], &[outcome], NEAR_TIE);
-        assert_eq!(comparison.unsteered, Kind::default());
+        assert_eq!(comparison.unsteered, AnswerTally::default());
         comparison.steered
     }
 
     #[test]
     fn equal_answers_are_right_and_their_deviation_is_measured() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
-        let kind = compared(
+        let tally = compared(
             &alone,
             Outcome::Whole(answer(&[token(1, -0.2, -6.0), token(2, -0.202, -6.0)], "f")),
         );
-        assert!(kind.is_right() && kind.whole == 1 && kind.tokens == 2, "{kind:?}");
-        assert!((kind.largest_deviation - 2e-3).abs() < 1e-9, "{kind:?}");
+        assert!(tally.is_right() && tally.whole == 1 && tally.tokens == 2, "{tally:?}");
+        assert!((tally.largest_deviation - 2e-3).abs() < 1e-9, "{tally:?}");
         let cut = compared(&alone, Outcome::Cut(answer(&alone[..1], "f")));
         assert!(
             cut.is_right() && (cut.whole, cut.cut, cut.tokens) == (0, 1, 1),
@@ -294,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn other_answers_are_wrong_unless_two_tokens_were_equally_good() {
+    fn other_answers_are_wrong_unless_two_tokens_are_equally_likely() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.7, -0.70001)];
         let wrong = [
             Outcome::Whole(answer(&[token(7, -0.2, -6.0), token(2, -0.2, -6.0)], "f")),
@@ -305,7 +313,7 @@ mod tests {
             Outcome::Refused(500, "no".into()),
         ];
         for (index, outcome) in wrong.into_iter().enumerate() {
-            // The second one ends where two tokens are equally good.
+            // The second answer ends where two tokens are equally likely.
             let expected = index == 1;
             assert_eq!(compared(&alone, outcome.clone()).is_right(), expected, "{outcome:?}");
         }
@@ -317,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn readouts_are_those_of_the_request_alone() {
+    fn readouts_must_equal_those_of_the_request_alone() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
         let reading = |position: usize, value: Option<f64>| Reading {
             position,
@@ -352,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn all_choices_are_the_same() {
+    fn all_choices_must_be_equal() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
         let expected = Answer {
             others: vec![choice(&alone)],
@@ -372,7 +380,7 @@ mod tests {
             finish: Some("stop".into()),
             ..choice(&alone)
         };
-        let kind = with(Some(ended));
-        assert!(kind.wrong[0].contains("stop") && kind.whole == 1, "{kind:?}");
+        let tally = with(Some(ended));
+        assert!(tally.wrong[0].contains("stop") && tally.whole == 1, "{tally:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Prompts that go on from the answers to others, as conversations do: a prefix cache has met what they begin with.
+//! Prompts that continue from answers to others, as conversations do, so that a prefix cache has their beginnings.
 
 use std::collections::HashSet;
 
@@ -9,12 +9,12 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::client::{Answer, Ask};
+use super::client::{Answer, CompletionRequest};
 use super::exchanges::Exchange;
 use super::served::Served;
 
-/// What is said after an answer, or in its place.
-const MORE: [&str; 8] = [
+/// Texts after an answer, or in its place.
+const CONTINUATIONS: [&str; 8] = [
     " Then",
     " and the",
     ". The soft whisper",
@@ -24,12 +24,12 @@ const MORE: [&str; 8] = [
     " << Look at the sun",
     " By the lake, the little boy sees the boat and goes home",
 ];
-/// The most tokens that are asked for.
+/// The most tokens that are requested.
 const MAX_TOKENS: usize = 16;
-/// How often a new text is looked for before there are taken to be no more.
-const TRIES: usize = 50;
+/// Number of attempts to find a new text before giving up.
+const MAX_ATTEMPTS: usize = 50;
 
-/// Makes prompts that go on from answered ones, the same ones for the same answers and seed.
+/// Makes prompts that continue from answered ones, determined by the answers and the seed.
 pub struct Continuations {
     tokenizer: Tokenizer,
     context: usize,
@@ -41,7 +41,7 @@ impl Continuations {
     ///
     /// # Errors
     ///
-    /// A model without a tokenizer.
+    /// If the model has no tokenizer.
     pub fn new(served: &Served, seed: u64) -> Result<Self> {
         let path = served.model_folder().join("tokenizer.json");
         let tokenizer = Tokenizer::from_file(&path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
@@ -52,21 +52,24 @@ impl Continuations {
         })
     }
 
-    /// `count` different requests that go on from these, one after the other in their order: from the whole answer, from its
-    /// first half, or from the prompt. They are steered as the request was that they go on from, so only those are taken
-    /// whose steering fits every prompt.
+    /// `count` different requests that continue from these, in their order: from the whole answer, from its first half,
+    /// or from the prompt. Each is steered as the request that it continues from, so only requests whose steering fits
+    /// every prompt are used.
     ///
     /// # Errors
     ///
-    /// Too few answers.
+    /// If there are too few answers.
     pub fn after(&mut self, answered: &[(&Exchange, &Answer)], count: usize) -> Result<Vec<Exchange>> {
         let usable: Vec<_> = answered
             .iter()
             .filter(|(exchange, answer)| fits_every_prompt(&exchange.ask) && !answer.first.text.is_empty())
             .collect();
-        ensure!(!usable.is_empty(), "there is no answer to go on from");
+        ensure!(
+            !usable.is_empty(),
+            "answered: found none whose steering fits every prompt, expected some"
+        );
         let (mut made, mut seen) = (Vec::new(), HashSet::new());
-        for (exchange, answer) in usable.iter().cycle().take(usable.len() * TRIES) {
+        for (exchange, answer) in usable.iter().cycle().take(usable.len() * MAX_ATTEMPTS) {
             if made.len() == count {
                 break;
             }
@@ -78,7 +81,7 @@ impl Continuations {
         }
         ensure!(
             made.len() == count,
-            "{} answers have {} continuations, not {count}",
+            "{} answers: found {} continuations, expected {count}",
             usable.len(),
             made.len()
         );
@@ -95,11 +98,11 @@ impl Continuations {
         if !said.is_empty() {
             prompt = format!("{prompt} {said}");
         }
-        prompt += MORE.choose(&mut self.rng).expect("there are some");
+        prompt += CONTINUATIONS.choose(&mut self.rng).expect("there are some");
         let tokens = self.tokenizer.encode(prompt.as_str(), true);
-        let tokens = tokens.map_err(|error| anyhow!("{prompt:?} has no tokens: {error}"))?;
+        let tokens = tokens.map_err(|error| anyhow!("{prompt:?} cannot be tokenized: {error}"))?;
         Ok(Exchange {
-            ask: Ask {
+            ask: CompletionRequest {
                 turns: Vec::new(),
                 prompt,
                 max_tokens: self.rng.random_range(1..=MAX_TOKENS),
@@ -117,8 +120,8 @@ impl Continuations {
     }
 }
 
-/// Whether a request's steering selects no positions, windows or tokens of its prompt, which another prompt may lack.
-fn fits_every_prompt(ask: &Ask) -> bool {
+/// Whether a request's steering selects no positions, windows or tokens of its prompt, which other prompts may lack.
+fn fits_every_prompt(ask: &CompletionRequest) -> bool {
     let vectors = ask.steering.as_ref().and_then(|steering| steering.get("vectors"));
     let mut vectors = vectors.and_then(Value::as_array).into_iter().flatten();
     vectors.all(|used| !used.pointer("/apply/prompt").is_some_and(Value::is_object))
@@ -142,7 +145,7 @@ mod tests {
 
     fn exchange(steering: Option<Value>) -> Exchange {
         Exchange {
-            ask: Ask {
+            ask: CompletionRequest {
                 turns: Vec::new(),
                 model: "m".into(),
                 prompt: "One day".into(),
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_go_on_from_answers_whose_steering_fits() {
+    fn texts_continue_answers_whose_steering_fits() {
         let dir = tempfile::tempdir().unwrap();
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let served = Served::prepare_model(&WINDOW, &checkout, dir.path()).unwrap();

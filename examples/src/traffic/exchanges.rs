@@ -1,4 +1,4 @@
-//! What is asked: prompts, specs, lengths, ways to ask and arrival times, all from one seed.
+//! The ordinary requests: prompts, specs, lengths, ways of sending and arrival times, all from one seed.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::client::{Ask, Cancel};
+use super::client::{Cancel, CompletionRequest};
 use super::prompts::{Prompt, prompts};
 use super::served::Served;
 use super::specs::Specs;
 
-/// Stories that the prompts begin. Few, so that many requests have a beginning in common.
+/// Number of stories that prompts are beginnings of. It is small, so that many requests have a common beginning.
 const STORIES: usize = 12;
 /// Seed of the stories.
 pub const STORIES_SEED: u64 = 71;
-/// The most tokens that are asked for.
+/// The most tokens that are requested.
 pub const MAX_TOKENS: usize = 24;
-/// What ends some of the answers: within a word, at a word, over two tokens, and not at all.
+/// Stop strings of some requests: within a word, at a word, across two tokens, and one that never occurs.
 const STOPS: [&str; 6] = [".", "e", " the", "o t", "oo", "no such text"];
-/// What some of the answers are written by: words in lower case alone, and few of them.
+/// Grammars of some requests: lower-case words only, and few words.
 const GRAMMARS: [&str; 2] = ["[ a-z]*", "( ?[a-z]+){1,6}"];
-/// The longest that a request comes after the one before it on its connection was answered.
+/// The longest pause between an answer and the next request on its connection.
 const LONGEST_PAUSE: Duration = Duration::from_millis(12);
 
-/// A request, and what there is to know about it.
+/// A request, and its properties.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// The request.
-    pub ask: Ask,
+    pub ask: CompletionRequest,
     /// Whether it is steered, by its field or by the default.
     pub steered: bool,
     /// Tokens of its prompt.
     pub prompt_tokens: usize,
-    /// How long its connection waits before it sends it.
+    /// How long the connection waits before sending it.
     pub pause: Duration,
 }
 
-/// Makes exchanges, the same ones for the same seed.
+/// Makes exchanges, determined by the seed.
 pub struct Exchanges {
     model: String,
     joins_messages: bool,
@@ -52,7 +52,7 @@ impl Exchanges {
     ///
     /// # Errors
     ///
-    /// A model without a tokenizer.
+    /// If the model has no tokenizer.
     pub fn new(served: &Served, seed: u64) -> Result<Self> {
         let folder = served.model_folder();
         let lengths = served.base.prompt_lengths;
@@ -72,9 +72,10 @@ impl Exchanges {
     fn exchange(&mut self) -> Exchange {
         let rng = &mut self.rng;
         let prompt = self.prompts.choose(rng).expect("there are prompts");
-        let turns = match self.joins_messages && rng.random_bool(0.2) {
-            true => turns(&prompt.text, rng),
-            false => Vec::new(),
+        let turns = if self.joins_messages && rng.random_bool(0.2) {
+            turns(&prompt.text, rng)
+        } else {
+            Vec::new()
         };
         let steering = self.specs.steering(prompt, turns.len());
         let stream = rng.random_bool(0.4);
@@ -99,7 +100,7 @@ impl Exchanges {
             .random_bool(0.1)
             .then(|| *GRAMMARS.choose(rng).expect("there are some"));
         Exchange {
-            ask: Ask {
+            ask: CompletionRequest {
                 turns,
                 model: self.model.clone(),
                 prompt: prompt.text.clone(),
@@ -118,7 +119,7 @@ impl Exchanges {
     }
 }
 
-/// A text as the messages of a chat, at most five of them, by a user and an assistant in turn.
+/// A text as the messages of a chat, at most five, alternately by a user and an assistant.
 fn turns(text: &str, rng: &mut ChaCha8Rng) -> Vec<(&'static str, String)> {
     let words: Vec<&str> = text.split(' ').collect();
     let most = words.len().min(5);

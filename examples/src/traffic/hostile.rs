@@ -1,19 +1,20 @@
-//! Requests that try to harm the server or the others on it. They share prompts with ordinary requests, so that what they
-//! would leave behind is met by those.
+//! Requests that try to harm the server or other requests. They share prompts with ordinary requests, so that ordinary
+//! requests would meet anything that they leave behind.
 //!
 //! | module | role |
 //! | --- | --- |
 //! | `sampling` | numbers that make logits infinite, or leave nothing to sample from |
 //! | `size` | more answers, tokens and text than fit |
-//! | `structure` | grammars, schemas and tools, right and broken |
+//! | `structure` | grammars, schemas and tools, valid and broken |
 //! | `chat` | messages, images, and routes for other models |
-//! | `malformed` | bodies that are no JSON, values of other types, odd characters |
-//! | `steering` | specs that overflow, and ones that are never the same twice |
-//! | `draw` | what requests are put together from |
-//! | [`send`] | sending one, and hanging up on it |
+//! | `malformed` | bodies that are not JSON, values of other types, odd characters |
+//! | `steering` | specs that overflow, and specs that never repeat |
+//! | `draw` | the parts of requests |
+//! | [`send`] | sending a request, and hanging up |
 
 mod chat;
 mod draw;
+mod kind;
 mod malformed;
 mod sampling;
 pub mod send;
@@ -21,58 +22,33 @@ mod size;
 mod steering;
 mod structure;
 
+pub use draw::ClientConduct;
+pub use kind::AllowedReply;
+
 use anyhow::Result;
 use rand::seq::SliceRandom;
 
 use super::served::{Dtype, Served};
-use draw::{Content, Draw};
-
-/// What may come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allowed {
-    /// Any HTTP answer.
-    Answer,
-    /// A status from 400 to 499.
-    Refusal,
-    /// The latter of a model that runs in float16, the former of another.
-    RefusalInF16,
-}
-
-/// What its client does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conduct {
-    /// Waits for the answer.
-    Waits,
-    /// Hangs up as soon as the request is sent.
-    HangsUp,
-    /// Hangs up with half of the body sent.
-    StopsHalfway,
-}
+use draw::HostileDraw;
+use kind::HostileKind;
 
 /// A request to be sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostileRequest {
-    /// What is hostile about it.
+    /// What is hostile about it, as its kind's name.
     pub name: &'static str,
-    /// Where it goes.
+    /// Its route.
     pub route: &'static str,
-    /// What is sent, not always JSON.
+    /// Its body, not always JSON.
     pub body: Vec<u8>,
-    /// What may come back.
-    pub allowed: Allowed,
-    /// What its client does.
-    pub conduct: Conduct,
+    /// The allowed replies.
+    pub allowed: AllowedReply,
+    /// How its client behaves.
+    pub conduct: ClientConduct,
 }
 
-/// One way to be hostile.
-struct Kind {
-    name: &'static str,
-    allowed: Allowed,
-    content: fn(&mut Draw) -> Content,
-}
-
-/// All ways.
-const KINDS: [&[Kind]; 6] = [
+/// All kinds of hostile requests.
+const KINDS: [&[HostileKind]; 6] = [
     sampling::KINDS,
     size::KINDS,
     structure::KINDS,
@@ -81,12 +57,12 @@ const KINDS: [&[Kind]; 6] = [
     steering::KINDS,
 ];
 
-/// Makes hostile requests, the same ones for the same seed and prompts: every kind once, in an order of its own, before any
-/// comes again.
+/// Makes hostile requests, determined by the seed and the prompts: every kind once, in random order, before any is
+/// repeated.
 pub struct Hostile {
-    draw: Draw,
+    draw: HostileDraw,
     dtype: Dtype,
-    left: Vec<&'static Kind>,
+    left: Vec<&'static HostileKind>,
 }
 
 impl Hostile {
@@ -94,16 +70,16 @@ impl Hostile {
     ///
     /// # Errors
     ///
-    /// No prompts.
+    /// If there are no prompts.
     pub fn new(served: &Served, dtype: Dtype, prompts: Vec<String>, seed: u64) -> Result<Self> {
         Ok(Self {
-            draw: Draw::new(served, prompts, seed)?,
+            draw: HostileDraw::new(served, prompts, seed)?,
             dtype,
             left: Vec::new(),
         })
     }
 
-    /// The next one.
+    /// The next request.
     pub fn request(&mut self) -> HostileRequest {
         if self.left.is_empty() {
             self.left = KINDS.iter().copied().flatten().collect();
@@ -117,8 +93,8 @@ impl Hostile {
             route,
             body,
             allowed: match (kind.allowed, self.dtype) {
-                (Allowed::RefusalInF16, Dtype::F16) => Allowed::Refusal,
-                (Allowed::RefusalInF16, Dtype::F32) => Allowed::Answer,
+                (AllowedReply::RefusalInF16, Dtype::F16) => AllowedReply::Refusal,
+                (AllowedReply::RefusalInF16, Dtype::F32) => AllowedReply::Answer,
                 (allowed, _) => allowed,
             },
             conduct: self.draw.conduct(),
@@ -137,7 +113,7 @@ mod tests {
     use crate::traffic::models::WINDOW;
 
     #[test]
-    fn every_kind_comes_again_and_again_and_in_all_ways() {
+    fn every_kind_is_repeated_with_all_variations() {
         let dir = tempfile::tempdir().unwrap();
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let served = Served::prepare_model(&WINDOW, &checkout, dir.path()).unwrap();
@@ -155,7 +131,11 @@ mod tests {
         }
         assert_eq!(counts.len(), kinds, "names are unique");
         assert!(counts.values().all(|count| *count == 6));
-        for conduct in [Conduct::Waits, Conduct::HangsUp, Conduct::StopsHalfway] {
+        for conduct in [
+            ClientConduct::Waits,
+            ClientConduct::HangsUp,
+            ClientConduct::StopsHalfway,
+        ] {
             assert!(made.iter().any(|request| request.conduct == conduct), "{conduct:?}");
         }
         let streamed = made.iter().filter(|request| {
@@ -164,12 +144,12 @@ mod tests {
         });
         assert!(streamed.count() > kinds);
         let refused = |made: &[HostileRequest]| -> BTreeSet<_> {
-            let refused = made.iter().filter(|request| request.allowed == Allowed::Refusal);
+            let refused = made.iter().filter(|request| request.allowed == AllowedReply::Refusal);
             refused.map(|request| request.name).collect()
         };
         let in_f16 = refused(&series(Dtype::F16, 1));
         assert!(in_f16.len() > refused(&made).len());
-        assert!(made.iter().all(|request| request.allowed != Allowed::RefusalInF16));
+        assert!(made.iter().all(|request| request.allowed != AllowedReply::RefusalInF16));
         assert!(Hostile::new(&served, Dtype::F32, Vec::new(), 1).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Whether a request's steering ever touches another's answer: all requests one at a time, then in storms, without a
-//! prefix cache, with an empty one, and with one that the requests have filled already.
+//! Checks that no request's steering affects another's answer: all requests are sent one at a time, then in storms
+//! without a prefix cache, with an empty one, and with one that the requests have filled.
 
 use std::path::Path;
 
@@ -11,57 +11,57 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::client::Answer;
-use super::compare::{Comparison, NEAR_TIE, compare};
+use super::compare::{Comparison, compare};
 use super::exchanges::{Exchange, Exchanges};
 use super::prefix_cache::{self, Figures};
-use super::served::{Served, Settings};
+use super::served::{NEAR_TIE, Served, Settings};
 use super::storm::{alone, storm};
 use crate::server::Server;
 
-/// How much is asked.
+/// Settings of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Number of requests.
     pub requests: usize,
-    /// Number of requests under way at once.
+    /// Number of concurrent requests.
     pub at_once: usize,
-    /// Seed of all that is random.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
-/// What was found.
+/// The report of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Number of requests of each storm.
+    /// Number of requests per storm.
     pub requests: usize,
-    /// Number of requests under way at once.
+    /// Number of concurrent requests.
     pub at_once: usize,
-    /// Seed of all that is random.
+    /// Seed of all random choices.
     pub seed: u64,
-    /// The storms.
+    /// Results of the storms.
     pub storms: Vec<Storm>,
 }
 
-/// One storm.
+/// Results of one storm.
 #[derive(Clone, Debug, Serialize)]
 pub struct Storm {
-    /// What the prefix cache held.
+    /// State of the prefix cache.
     pub prefix_cache: &'static str,
     /// Seconds from the first request to the last answer.
     pub seconds: f64,
-    /// The share of sequences that found a part of themselves in the prefix cache, as far as the engine logged it.
+    /// Share of sequences with a hit in the prefix cache, if the engine logged it.
     pub hit_rate: Option<f64>,
-    /// The most sequences that the engine ran together whenever it logged it.
+    /// The most sequences that ran together, among the engine's log lines.
     pub largest_batch: usize,
-    /// Against the answers of the requests alone.
+    /// Comparison with the answers of the requests alone.
     pub answers: Comparison,
 }
 
-/// Asks all of it. `checkout` is the top of this project's, `folder` an empty one.
+/// Runs the plan. `checkout` is the top folder of this project's checkout, `folder` an empty one.
 ///
 /// # Errors
 ///
-/// A server that does not start, a connection that fails, a request that is refused when it is asked alone.
+/// If a server does not start, a connection fails, or a request is refused when it is sent alone.
 pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
     let served = Served::prepare(checkout, folder)?;
     let exchanges: Vec<Exchange> = Exchanges::new(&served, plan.seed)?.take(plan.requests).collect();
@@ -91,8 +91,8 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
     })
 }
 
-/// How often all is asked until the engine has logged that it ran several sequences together.
-const MOST_STORMS: usize = 8;
+/// The most repetitions until the engine has logged that it ran several sequences together.
+const MAX_STORMS: usize = 8;
 
 fn one_storm(
     plan: &Plan,
@@ -105,7 +105,7 @@ fn one_storm(
     let from = server.log_lines();
     let mut again = 0;
     loop {
-        // Another order each time, so that others meet.
+        // The order changes each time, so that other requests run together.
         let seed = plan.seed.wrapping_add((turn + 3 * again) as u64);
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         let start = std::time::Instant::now();
@@ -113,9 +113,9 @@ fn one_storm(
         let answers = compare(exchanges, answers, &outcomes, NEAR_TIE);
         let logged = logged(server, from);
         again += 1;
-        // The engine logs its figures every five seconds, and a fast machine is done sooner, or nearly.
+        // The engine logs its figures every five seconds; a fast machine may finish sooner.
         let seen = logged.iter().any(|figures| figures.running > 1);
-        if answers.unsteered.is_right() && answers.steered.is_right() && !seen && again < MOST_STORMS {
+        if answers.unsteered.is_right() && answers.steered.is_right() && !seen && again < MAX_STORMS {
             continue;
         }
         return Ok(Storm {
@@ -128,7 +128,7 @@ fn one_storm(
     }
 }
 
-/// All figures that the server has logged since line `from`.
+/// All figures logged since line `from`.
 fn logged(server: &Server, from: usize) -> Vec<Figures> {
     let all = std::cell::RefCell::new(Vec::new());
     server.logged(from, std::time::Duration::ZERO, |line| {
@@ -139,7 +139,7 @@ fn logged(server: &Server, from: usize) -> Vec<Figures> {
 }
 
 impl Report {
-    /// Whether every answer is the one that its request gets alone.
+    /// Whether every answer equals the one that its request gets alone.
     pub fn is_right(&self) -> bool {
         let mut kinds = self
             .storms
@@ -148,7 +148,7 @@ impl Report {
         kinds.all(|kind| kind.is_right())
     }
 
-    /// For people.
+    /// A readable summary.
     pub fn describe(&self) -> String {
         let mut text = format!(
             "{} requests, {} at once, against their answers alone\n",

@@ -1,5 +1,5 @@
-//! Minutes of everything at once: requests of every kind, a reload of the configuration every second, uploads and
-//! deletions of vectors, and requests that must fail. What failed that should not have, and what the server's memory did.
+//! Minutes of mixed load: requests of every kind, a reload of the configuration every second, uploads and deletions of
+//! vectors, and requests that must fail. Reports unexpected failures and the server's memory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,56 +11,56 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use serde_json::json;
 
-use super::client::{Answer, Ask, Choice, Client, Outcome};
-use super::compare::{NEAR_TIE, is_near_tie};
+use super::client::{Answer, Choice, Client, CompletionRequest, Outcome};
+use super::compare::is_near_tie;
 use super::exchanges::{Exchange, Exchanges};
-use super::memory::{resident, thirds};
 use super::models::STORIES;
-use super::served::{Served, Settings};
+use super::served::{NEAR_TIE, Served, Settings};
 use super::storm::alone;
+use crate::memory;
 use crate::server::{Server, serve_config};
 
-/// How much.
+/// Settings of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How long.
+    /// Duration.
     pub time: Duration,
-    /// Number of requests under way at once.
+    /// Number of concurrent requests.
     pub at_once: usize,
-    /// Seed of all that is random.
+    /// Seed of all random choices.
     pub seed: u64,
-    /// Whether computed prefixes are kept.
+    /// Whether the prefix cache is on.
     pub prefix_cache: bool,
 }
 
-/// Requests whose answers are known, and asked again and again.
-const KNOWN: usize = 60;
-/// Every so many-th request is one that was never asked before. With a prefix cache none is, since mistral.rs never
-/// evicts from it on the CPU: it would grow with the texts.
-const FRESH: usize = 4;
-/// The two scales of the default spec, between which the reloads go back and forth.
+/// Number of requests with known answers, sent repeatedly.
+const KNOWN_REQUESTS: usize = 60;
+/// One in this many requests is new. With a prefix cache none is, since mistral.rs never evicts from it on the CPU, so
+/// it would grow with the texts.
+const NEW_ONE_IN: usize = 4;
+/// The two scales of the default spec, between which reloads alternate.
 const SCALES: [f64; 2] = [136.0, -136.0];
-/// Every so many-th reload finds a configuration that must be refused.
-const BROKEN: usize = 10;
-/// Names that uploads use in turns.
-const UPLOADS: usize = 3;
-/// Time between two reloads, and between two looks at the memory.
+/// One in this many reloads has a configuration that must be refused.
+const BROKEN_ONE_IN: usize = 10;
+/// Number of names that uploads use in turn.
+const UPLOAD_NAMES: usize = 3;
+/// Time between two reloads, and between two measurements of the memory.
 const SECOND: Duration = Duration::from_secs(1);
-/// Failures whose text is kept, of each kind.
-const MAX_TOLD: usize = 10;
+/// Number of failures of each kind whose text is kept.
+const MAX_FAILURES: usize = 10;
 
-/// What was found.
+/// The report of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// How long, in seconds.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// Whether computed prefixes were kept.
+    /// Whether the prefix cache was on.
     pub prefix_cache: bool,
-    /// How often each kind of thing was done, and went as it had to.
+    /// Number of operations of each kind with the expected result.
     pub done: BTreeMap<&'static str, usize>,
-    /// How often it did not.
+    /// Number of operations with another result.
     pub failed: BTreeMap<&'static str, usize>,
-    /// What the first failures of each kind were.
+    /// The first failures of each kind.
     pub failures: Vec<String>,
     /// Resident memory of the server, in MiB, once a second.
     pub memory: Vec<f64>,
@@ -71,47 +71,40 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing failed but what had to.
+    /// Whether all results were as expected.
     pub fn is_right(&self) -> bool {
         self.failed.is_empty()
     }
 
-    /// By how much the memory grew from the middle to the last third, as a share of the former.
+    /// Growth of the memory from the middle to the last third, as a share of the former.
     pub fn growth(&self) -> Option<f64> {
         Some((self.last?.0 - self.middle?.0) / self.middle?.0)
     }
 
-    /// For people.
+    /// A readable summary.
     pub fn describe(&self) -> String {
         let cache = if self.prefix_cache { "on" } else { "off" };
         let mut text = format!("{:.0} s, prefix cache {cache}\n", self.seconds);
         for (kind, count) in &self.done {
             let failed = self.failed.get(kind).copied().unwrap_or(0);
-            text += &format!("  {kind:<34}{count:>8} as they had to, {failed} not\n");
+            text += &format!("  {kind:<34}{count:>8} as expected, {failed} not\n");
         }
         for failure in &self.failures {
             text += &format!("    {failure}\n");
         }
         if let (Some(middle), Some(last), Some(growth)) = (self.middle, self.last, self.growth()) {
-            text += &format!(
-                "  resident memory: {:.1} ± {:.1} MiB in the middle third, {:.1} ± {:.1} MiB in the last: {:+.2}%\n",
-                middle.0,
-                middle.1,
-                last.0,
-                last.1,
-                100.0 * growth
-            );
+            text += &memory::describe([middle, last], growth);
         }
         text
     }
 }
 
-/// What all threads share.
+/// State shared by all threads.
 struct Load<'a> {
     server: &'a Server,
     served: &'a Served,
     known: &'a [Exchange],
-    /// Of each known request: its answers under each of the two defaults.
+    /// The answers to each known request under each of the two defaults.
     answers: &'a [Vec<Answer>; 2],
     fresh: Mutex<Exchanges>,
     prefix_cache: bool,
@@ -120,14 +113,14 @@ struct Load<'a> {
     report: Mutex<Report>,
 }
 
-/// Runs it. `checkout` is the top of this project's, `folder` an empty one.
+/// Runs the plan. `checkout` is the top folder of this project's checkout, `folder` an empty one.
 ///
 /// # Errors
 ///
-/// A server that does not start, a known request that is refused when it is asked alone.
+/// If the server does not start, or a known request is refused when it is sent alone.
 pub fn run(plan: &Plan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) -> Result<Report> {
     let served = Served::prepare(checkout, folder)?;
-    let known: Vec<Exchange> = Exchanges::new(&served, plan.seed)?.take(KNOWN).collect();
+    let known: Vec<Exchange> = Exchanges::new(&served, plan.seed)?.take(KNOWN_REQUESTS).collect();
     let config = |scale| {
         served.config(&Settings {
             prefix_cache: plan.prefix_cache,
@@ -172,10 +165,10 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) 
             })
         });
         scope.spawn(|| load.until_over("the thread of refusals", |client, turn| load.refused(client, turn)));
-        // The clock of the measurement: one look a second.
+        // Measures the memory once a second.
         while start.elapsed() < plan.time {
             std::thread::sleep(SECOND);
-            if let (Ok(memory), Ok(mut report)) = (resident(server.pid()), load.report.lock()) {
+            if let (Ok(memory), Ok(mut report)) = (memory::resident(server.pid()), load.report.lock()) {
                 report.memory.push(memory);
             }
             tick();
@@ -185,14 +178,14 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) 
     let mut report = load.report.into_inner().map_err(|_| anyhow!("a thread panicked"))?;
     report.seconds = start.elapsed().as_secs_f64();
     report.prefix_cache = plan.prefix_cache;
-    if let Some([middle, last]) = thirds(&report.memory) {
+    if let Some([middle, last]) = memory::thirds(&report.memory) {
         (report.middle, report.last) = (Some(middle), Some(last));
     }
     Ok(report)
 }
 
 impl Load<'_> {
-    /// Does `one` thing after another, with a connection of its own.
+    /// Repeats `one` on a separate connection.
     fn until_over(&self, what: &'static str, mut one: impl FnMut(&Client, usize) -> Result<()>) {
         let client = Client::new(self.server.url());
         for turn in 0.. {
@@ -213,31 +206,31 @@ impl Load<'_> {
                 report.done.entry(kind).or_default();
                 let failed = report.failed.entry(kind).or_default();
                 *failed += 1;
-                if *failed <= MAX_TOLD {
+                if *failed <= MAX_FAILURES {
                     report.failures.push(format!("{kind}: {error:#}"));
                 }
             }
         }
     }
 
-    /// A request whose answer is known, or a new one.
+    /// Sends a request whose answer is known, or a new one.
     fn request(&self, client: &Client) -> Result<()> {
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        if !self.prefix_cache && number.is_multiple_of(FRESH) {
+        if !self.prefix_cache && number.is_multiple_of(NEW_ONE_IN) {
             let fresh = self.fresh.lock().map_err(|_| anyhow!("a thread panicked"))?.next();
             let fresh = fresh.context("the series is endless")?;
             let kind = if fresh.ask.cancel.is_some() {
-                "new requests, some given up"
+                "new requests, some cancelled"
             } else {
                 "new requests"
             };
             self.count(kind, accepted(client.complete(&fresh.ask)).map(drop));
             return Ok(());
         }
-        let index = number % KNOWN;
+        let index = number % KNOWN_REQUESTS;
         let ask = &self.known[index].ask;
         let kind = match (ask.cancel, ask.stream) {
-            (Some(_), _) => "known requests given up",
+            (Some(_), _) => "known requests, cancelled",
             (None, true) => "known requests, streamed",
             (None, false) => "known requests",
         };
@@ -249,11 +242,11 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Another configuration, and a reload of it; now and then one that must be refused and change nothing.
+    /// Writes another configuration and reloads it; sometimes one that must be refused and change nothing.
     fn reload(&self, client: &Client, turn: usize, config: &impl Fn(f64) -> String) -> Result<()> {
         std::thread::sleep(SECOND);
         let port = self.server.port();
-        if turn % BROKEN == BROKEN - 1 {
+        if turn % BROKEN_ONE_IN == BROKEN_ONE_IN - 1 {
             let broken = config(SCALES[0]).replace("\"three.toml\"", "\"no-such-file.toml\"");
             write_config(self.served, &serve_config(&broken, port))?;
             let before = client.get("/v1/steering")?.success()?;
@@ -261,7 +254,7 @@ impl Load<'_> {
             let unchanged = client.get("/v1/steering")?.success()?["defaults"] == before["defaults"];
             let right = (400..500).contains(&reply.status) && reply.message().contains("no-such-file") && unchanged;
             self.count(
-                "reloads that had to be refused",
+                "reloads that must be refused",
                 right
                     .then_some(())
                     .with_context(|| format!("{reply:?}, defaults unchanged: {unchanged}")),
@@ -274,23 +267,23 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// A vector is uploaded, used, and deleted.
+    /// Uploads, uses and deletes a vector.
     fn upload(&self, client: &Client, turn: usize, checkout: &Path) -> Result<()> {
-        let name = format!("uploaded-{}", turn % UPLOADS);
+        let name = format!("uploaded-{}", turn % UPLOAD_NAMES);
         let folder = tempfile::tempdir()?;
         let path = folder.path().join(format!("{name}.toml"));
         STORIES
-            .random_vector(checkout, (turn % UPLOADS) as u64 + 100, &[3, 4])?
+            .random_vector(checkout, (turn % UPLOAD_NAMES) as u64 + 100, &[3, 4])?
             .save(&path)?;
         let (toml, tensors) = (std::fs::read(&path)?, tensors(folder.path())?);
         let fields: [(&str, &[u8]); 3] = [("name", name.as_bytes()), ("toml", &toml), ("safetensors", &tensors)];
         let reply = client.post_form("/v1/steering/vectors", &fields)?;
         self.count("uploads", reply.success().map(drop));
-        let ask = Ask {
+        let ask = CompletionRequest {
             steering: Some(json!({"vectors": [{"vector": name, "scale": 20.0}]})),
             stream: false,
             cancel: None,
-            ..self.known[turn % KNOWN].ask.clone()
+            ..self.known[turn % KNOWN_REQUESTS].ask.clone()
         };
         self.count(
             "requests with an uploaded vector",
@@ -307,7 +300,7 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Requests that must be refused.
+    /// Sends requests that must be refused.
     fn refused(&self, client: &Client, turn: usize) -> Result<()> {
         std::thread::sleep(SECOND / 4);
         let (steering, field) = [
@@ -323,16 +316,16 @@ impl Load<'_> {
             (json!({"vectors": "one"}), "vectors"),
         ][turn % 4]
             .clone();
-        let ask = Ask {
+        let ask = CompletionRequest {
             steering: Some(steering),
             stream: turn.is_multiple_of(2),
             cancel: None,
-            ..self.known[turn % KNOWN].ask.clone()
+            ..self.known[turn % KNOWN_REQUESTS].ask.clone()
         };
         let outcome = client.complete(&ask)?;
         let right = matches!(&outcome, Outcome::Refused(status, message) if (400..500).contains(status) && message.contains(field));
         self.count(
-            "requests that had to be refused",
+            "requests that must be refused",
             right.then_some(()).with_context(|| format!("{field}: {outcome:?}")),
         );
         Ok(())
@@ -348,7 +341,7 @@ fn tensors(folder: &Path) -> Result<Vec<u8>> {
     Ok(std::fs::read(path.context("no tensors")?)?)
 }
 
-/// Puts a configuration in the place of the server's, whole.
+/// Replaces the server's configuration atomically.
 fn write_config(served: &Served, text: &str) -> Result<()> {
     let (new, path) = (
         served.folder.join("mistralrs.toml.new"),
@@ -364,8 +357,8 @@ fn accepted(outcome: Result<Outcome>) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Whether an answer is one of those, or parts from one of them where two tokens are nearly equally good.
-fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &Ask) -> Result<()> {
+/// Checks that an answer is one of those, or diverges from one of them where two tokens are nearly equally likely.
+fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &CompletionRequest) -> Result<()> {
     let (answer, whole) = match outcome {
         Outcome::Whole(answer) => (answer, true),
         Outcome::Cut(answer) => (answer, false),
@@ -392,7 +385,7 @@ fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &Ask) -> Result<()> {
         let of = |choice: &Choice| choice.tokens.iter().map(|token| token.text.clone()).collect::<Vec<_>>();
         let texts = |answer: &Answer| answer.choices().map(of).collect::<Vec<_>>();
         let expected: Vec<_> = expected.iter().map(|answer| texts(answer)).collect();
-        format!("{:?} is none of {expected:?}: {ask:?}", texts(answer))
+        format!("found {:?}, expected one of {expected:?}: {ask:?}", texts(answer))
     })
 }
 
@@ -401,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_report_tells_failures_and_growth() {
+    fn the_report_lists_failures_and_growth() {
         let report = Report {
             seconds: 9.0,
             done: BTreeMap::from([("reloads", 8)]),
@@ -414,7 +407,7 @@ mod tests {
         assert!(!report.is_right());
         let text = report.describe();
         assert!(
-            text.contains("8 as they had to, 1 not") && text.contains("+2.00%"),
+            text.contains("8 as expected, 1 not") && text.contains("+2.00%"),
             "{text}"
         );
         assert!(Report::default().is_right() && Report::default().growth().is_none());

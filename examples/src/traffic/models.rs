@@ -1,4 +1,4 @@
-//! The models that traffic is made for, each with vectors of its own: what requests may name, and how much of it.
+//! The models that traffic is made for, with their vectors, maps and bounds for requests.
 
 use std::path::Path;
 
@@ -15,22 +15,22 @@ use steermap_maps::{
 pub struct Steerable {
     /// Its name.
     pub name: &'static str,
-    /// The map it goes through, if any.
+    /// The map that it goes through, if any.
     pub map: Option<&'static str>,
     /// The layers of the served model that it reaches.
     pub layers: &'static [usize],
 }
 
-/// A model to be served. Files are seen from the top of the checkout.
+/// A model to be served. Paths are relative to the top of the checkout.
 #[derive(Debug, PartialEq)]
 pub struct ServedModel {
-    /// What people call it.
+    /// Its name in reports.
     pub name: &'static str,
     /// Its folder.
     pub folder: &'static str,
-    /// What mistral.rs's configuration calls its kind.
+    /// Its kind in mistral.rs's configuration.
     pub kind: &'static str,
-    /// The vectors of the configuration: those without a map are random ones of the model itself.
+    /// The vectors of the configuration. Those without a map are random vectors of the model itself.
     pub vectors: &'static [Steerable],
     /// The vectors that go through maps: name and file.
     pub shipped: &'static [(&'static str, &'static str)],
@@ -40,19 +40,20 @@ pub struct ServedModel {
     pub default: Steerable,
     /// A scale at which it changes answers.
     pub default_scale: f64,
-    /// The largest scale that ordinary requests ask for, either way.
+    /// The largest scale, of either sign, that ordinary requests ask for.
     pub scale: f64,
-    /// What a relative scale of 1 means for the random vectors: about what the stream's norm is.
+    /// The mean norm that the random vectors state: about the stream's norm.
     pub mean_norm: f64,
-    /// Token ids below this are all there.
+    /// All token ids below this exist.
     pub vocabulary: u32,
     /// Tokens that fit its context.
     pub context: usize,
-    /// About how many bytes of a story are a token.
+    /// Approximate number of bytes of a story per token.
     pub token_bytes: usize,
-    /// Whether its chat template joins the texts of messages with spaces, and does nothing else: then a prompt may come as a chat.
+    /// Whether its chat template only joins the texts of messages with spaces, so that a prompt may be sent as a chat.
     pub joins_messages: bool,
-    /// Tokens of the prompts: few different numbers, since the engine's scheduler batches prompts of equal length alone.
+    /// Lengths of the prompts in tokens: few different ones, since the engine's scheduler batches only prompts of equal
+    /// length.
     pub prompt_lengths: &'static [usize],
 }
 
@@ -62,7 +63,7 @@ const MOOD: Steerable = Steerable {
     layers: &[4],
 };
 
-/// The family's stories-3m, with three random vectors and the mood that comes through the map that ships.
+/// The family's stories-3m, with three random vectors and the mood vector through the shipped map.
 pub static STORIES: ServedModel = ServedModel {
     name: "stories-3m",
     folder: "examples/family/stories-3m",
@@ -104,12 +105,12 @@ const TWO_OF_SIX: Steerable = Steerable {
     layers: &[1, 3, 4],
 };
 
-/// A Gemma 3 with random weights and a token per byte, of whose six blocks five see 64 tokens alone. Prompts end below that
-/// window, just before it and far beyond it, so that many answers cross it.
+/// A Gemma 3 with random weights and a token per byte. Five of its six blocks attend to 64 tokens. Prompts end well
+/// below that window, just before its end and far beyond it, so that many answers cross it.
 pub static WINDOW: ServedModel = ServedModel {
     name: "tiny-gemma3",
     folder: "tests/fixtures/tiny-gemma3",
-    // Of Gemma 3 there is one loader, that of models that see.
+    // mistral.rs loads all Gemma 3 models as multimodal ones.
     kind: "multimodal",
     vectors: &[
         Steerable {
@@ -142,7 +143,7 @@ impl ServedModel {
     ///
     /// # Errors
     ///
-    /// A checkout without the model, or a layer that it lacks.
+    /// If the checkout lacks the model, or the model lacks a layer.
     pub fn random_vector(&self, checkout: &Path, seed: u64, layers: &[usize]) -> Result<VectorFile> {
         let model = self.info(&checkout.join(self.folder))?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -176,7 +177,7 @@ impl ServedModel {
         Ok(VectorFile::new(header, layers)?)
     }
 
-    /// What vector files say of the model in `folder`.
+    /// The description of the model in `folder` for vector files.
     fn info(&self, folder: &Path) -> Result<ModelInfo> {
         let path = folder.join("config.json");
         let config = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_model_is_what_is_said_of_it() {
+    fn each_model_matches_its_description() {
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for model in [&STORIES, &WINDOW] {
             let info = model.info(&checkout.join(model.folder)).unwrap();

@@ -1,4 +1,4 @@
-//! The engine's own figures of its prefix cache. It logs them every few seconds in which it generated something.
+//! The engine's figures of its prefix cache. It logs them every few seconds in which it generated tokens.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use anyhow::{Context, Result};
 
 use crate::server::Server;
 
-/// How long the figures are waited for: the engine logs every five seconds.
+/// How long to wait for the figures; the engine logs every five seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One line of figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
-    /// Sequences that found a part of themselves in the cache, as a share of all since the server started.
+    /// Share of all sequences since the server started that had a hit in the cache.
     pub hit_rate: f64,
-    /// Sequences that ran together when the line was written.
+    /// Number of sequences running when the line was written.
     pub running: usize,
-    /// Sequences that waited then.
+    /// Number of sequences waiting then.
     pub waiting: usize,
 }
 
-/// What a line of the log says.
+/// Parses a line of the log.
 pub fn parse(line: &str) -> Option<Figures> {
     let after = |mark: &str| line.split_once(mark).map(|(_, rest)| rest);
     let before = |mark: &str| {
@@ -35,13 +35,13 @@ pub fn parse(line: &str) -> Option<Figures> {
     })
 }
 
-/// How many of the server's `sent` requests so far hit the prefix cache. Nothing may be under way. `nudge` sends one
-/// request more that generates something and can't hit, so that the engine has something to log, and is called until
-/// there is a line that counts it.
+/// Number of the server's `sent` requests so far that hit the prefix cache. No request may be in progress. `nudge`
+/// sends another request that generates tokens and cannot hit, so that the engine logs its figures. It is called until
+/// a line counts it.
 ///
 /// # Errors
 ///
-/// What `nudge` says; a server that logs no figures.
+/// If `nudge` fails, or the server logs no figures.
 pub fn hits(server: &Server, sent: usize, mut nudge: impl FnMut(usize) -> Result<()>) -> Result<usize> {
     for nudges in 1..=4 {
         let from = server.log_lines();
@@ -49,14 +49,14 @@ pub fn hits(server: &Server, sent: usize, mut nudge: impl FnMut(usize) -> Result
         let figures = server
             .logged(from, PATIENCE, parse)
             .context("the server logs no figures")?;
-        // A line that was written before the last request was counted has another denominator.
+        // A line written before the last request was counted has another denominator.
         let hits = figures.hit_rate * (sent + nudges) as f64;
         // The rate is written with four digits after the point.
         if (hits - hits.round()).abs() <= 0.51e-4 * (sent + nudges) as f64 {
             return Ok(hits.round() as usize);
         }
     }
-    anyhow::bail!("the server's figures don't add up to {sent} requests")
+    anyhow::bail!("the server's figures do not match {sent} requests")
 }
 
 #[cfg(test)]

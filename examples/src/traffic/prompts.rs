@@ -1,4 +1,4 @@
-//! Prompts cut out of the family's stories, with the tokens that the engine makes of them.
+//! Prompts cut from the family's stories, with their tokens.
 
 use std::path::Path;
 
@@ -12,18 +12,18 @@ use crate::stories::Story;
 pub struct Prompt {
     /// The text.
     pub text: String,
-    /// Its tokens, the special one at the start included.
+    /// Its tokens, including the special one at the start.
     pub tokens: Vec<u32>,
-    /// Those of its tokens, each once, that a text of its own stands for: token id and that text.
+    /// Those of its tokens, each once, that a text alone encodes to: token id and text.
     pub spelled: Vec<(u32, String)>,
 }
 
 /// `count` beginnings of `length` tokens each, from the stories of `seed`. Equal seeds give beginnings of the same
-/// stories in the same order, so that a short one is the start of the long one as a rule.
+/// stories in the same order, so that a short one is usually the start of a long one.
 ///
 /// # Errors
 ///
-/// A model folder without a tokenizer, or stories that are too short for the length.
+/// If the model's folder has no tokenizer, or the stories are too short.
 pub fn prompts(model: &Path, seed: u64, length: usize, count: usize) -> Result<Vec<Prompt>> {
     let path = model.join("tokenizer.json");
     let tokenizer = Tokenizer::from_file(&path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
@@ -33,13 +33,13 @@ pub fn prompts(model: &Path, seed: u64, length: usize, count: usize) -> Result<V
         .collect();
     ensure!(
         found.len() == count,
-        "{} of {count} stories have {length} tokens",
+        "stories: found {} with {length} tokens, expected {count}",
         found.len()
     );
     Ok(found)
 }
 
-/// The first `length` tokens of a text, if they are what the tokenizer makes of them by themselves.
+/// The first `length` tokens of a text, if the tokenizer makes the same tokens from their text alone.
 fn cut(tokenizer: &Tokenizer, text: &str, length: usize) -> Option<Prompt> {
     let whole = tokenizer.encode(text, true).ok()?;
     let end = whole.get_offsets().get(length.checked_sub(1)?)?.1;

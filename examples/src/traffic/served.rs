@@ -1,4 +1,4 @@
-//! The server that the traffic is for: one of the [models](super::models), its vectors, and its configuration.
+//! The server for the traffic: one of the [models](super::models), its vectors, and its configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,12 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::compare::NEAR_TIE;
 use super::models::{STORIES, ServedModel};
 
-/// The numbers that a model runs in.
+/// How near two tokens' log probabilities must be for batching to be allowed to swap them, in float32.
+pub const NEAR_TIE: f64 = 1e-4;
+
+/// The dtype that a model runs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -21,7 +23,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// As configurations spell it.
+    /// Its name in configurations.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -29,8 +31,8 @@ impl Dtype {
         }
     }
 
-    /// How near two tokens' log probabilities must be for batching to be allowed to swap them. A float16 has three digits, and
-    /// every block rounds to it.
+    /// How near two tokens' log probabilities must be for batching to be allowed to swap them. float16 has three
+    /// digits, and every block rounds to it.
     pub fn near_tie(self) -> f64 {
         match self {
             Self::F32 => NEAR_TIE,
@@ -39,47 +41,47 @@ impl Dtype {
     }
 }
 
-/// What a configuration says beside model, vectors and map.
+/// Settings of a configuration besides model, vectors and maps.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Whether computed prefixes are kept.
+    /// Whether the prefix cache is on.
     pub prefix_cache: bool,
-    /// Of how many sequences they are kept; absent, of 16.
+    /// Number of sequences whose prefixes are cached; 16 if absent.
     pub cached_sequences: Option<usize>,
-    /// The scale of the vector in the model's default spec; absent, there is none.
+    /// The scale of the vector in the model's default spec; without it there is no default.
     pub default_scale: Option<f64>,
     /// Lines of `[steering.admin]`, if there is one.
     pub admin: Option<String>,
-    /// What the model runs in.
+    /// The dtype that the model runs in.
     pub dtype: Dtype,
 }
 
-/// Sequences whose computed prefixes are kept where nothing else is said.
+/// Default number of sequences whose prefixes are cached.
 const CACHED_SEQUENCES: usize = 16;
 
 /// The folder and the model of a server.
 #[derive(Clone, Debug)]
 pub struct Served {
-    /// Where the configuration and the vectors are.
+    /// Folder of the configuration and the vectors.
     pub folder: PathBuf,
-    /// What requests call the model.
+    /// The model's name in requests.
     pub model: String,
-    /// Which model it is.
+    /// The model.
     pub base: &'static ServedModel,
     checkout: PathBuf,
 }
 
 impl Served {
-    /// Writes the vectors of [`STORIES`] to `folder`. `checkout` is the top of this project's.
+    /// Writes the vectors of [`STORIES`] to `folder`. `checkout` is the top folder of this project's checkout.
     ///
     /// # Errors
     ///
-    /// Files of the checkout that are not there, or a folder that can't be written.
+    /// If the checkout lacks files, or the folder cannot be written.
     pub fn prepare(checkout: &Path, folder: &Path) -> Result<Self> {
         Self::prepare_model(&STORIES, checkout, folder)
     }
 
-    /// The same of any model.
+    /// As [`prepare`](Self::prepare), for any model.
     ///
     /// # Errors
     ///
@@ -159,7 +161,7 @@ mod tests {
     use crate::traffic::models::WINDOW;
 
     #[test]
-    fn the_vectors_are_what_requests_may_expect() {
+    fn the_vectors_and_the_configuration_match_the_model() {
         let dir = tempfile::tempdir().unwrap();
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let served = Served::prepare(&checkout, dir.path()).unwrap();
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn another_model_has_its_own() {
+    fn another_model_has_its_own_files() {
         let dir = tempfile::tempdir().unwrap();
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let served = Served::prepare_model(&WINDOW, &checkout, dir.path()).unwrap();

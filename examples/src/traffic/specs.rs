@@ -1,7 +1,7 @@
 //! Random values of the field `steering` that a server must accept: all operations, selectors, conditions, norms and
 //! conflicts, alone and combined.
 //!
-//! A selector of the prompt is made for one prompt, since a clause that selects none of its positions is an error.
+//! A selector of prompt positions is made for one prompt, since a clause that selects no position is an error.
 
 use std::collections::BTreeSet;
 
@@ -13,26 +13,26 @@ use serde_json::{Map, Value, json};
 use super::models::{ServedModel, Steerable};
 use super::prompts::Prompt;
 
-/// Specs that fit every prompt, so that requests with equal ones meet.
-const SHARED: usize = 12;
+/// Number of shared specs that fit every prompt, so that requests with equal specs meet.
+const SHARED_SPECS: usize = 12;
 
-/// Makes fields, the same ones for the same model, seed and prompts.
+/// Makes fields, determined by the model, the seed and the prompts.
 pub struct Specs {
     model: &'static ServedModel,
     rng: ChaCha8Rng,
     shared: Vec<Value>,
-    /// Messages of the prompt that a spec is made for.
+    /// Number of messages of the prompt that a spec is made for.
     messages: usize,
 }
 
-/// What a request is steered with.
+/// How a request is steered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Steering {
-    /// By the server's default: no field.
+    /// By the server's default, without the field.
     Default,
     /// Not at all: `{"mode": "off"}`.
     Off,
-    /// Not at all, and the stream is read: `{"mode": "off", "readout": ..}`.
+    /// Not at all, with readouts: `{"mode": "off", "readout": ..}`.
     Reading(Value),
     /// By a field that replaces or extends the default.
     Field(Value),
@@ -49,7 +49,7 @@ impl Steering {
         }
     }
 
-    /// Whether anything is done to the stream.
+    /// Whether the stream is changed.
     pub fn steers(&self) -> bool {
         matches!(self, Self::Default | Self::Field(_))
     }
@@ -64,12 +64,12 @@ impl Specs {
             shared: Vec::new(),
             messages: 0,
         };
-        specs.shared = (0..SHARED).map(|_| specs.spec(None)).collect();
+        specs.shared = (0..SHARED_SPECS).map(|_| specs.spec(None)).collect();
         specs
     }
 
-    /// What a request with this prompt, which comes as so many messages of a chat, is steered with: four in ten not at all or by the default, three by a spec that
-    /// others have too, three by one of its own.
+    /// Steering for a request with this prompt, sent as `messages` messages of a chat: four in ten are unsteered or use
+    /// the default, three use a shared spec, three a new one.
     pub fn steering(&mut self, prompt: &Prompt, messages: usize) -> Steering {
         self.messages = messages;
         match self.rng.random_range(0..10) {
@@ -81,7 +81,7 @@ impl Specs {
         }
     }
 
-    /// A field for this prompt; without one, for all prompts.
+    /// A field for this prompt, or for all prompts.
     fn spec(&mut self, prompt: Option<&Prompt>) -> Value {
         let mut field = Map::new();
         match self.rng.random_range(0..4) {
@@ -101,7 +101,7 @@ impl Specs {
             0 => {
                 field.insert("conflict".into(), "first".into());
             }
-            // Two vectors might act at one place, and the default's is one already.
+            // Two vectors may act at one place, and the default already has one.
             1 if !extends => {
                 vectors.truncate(1);
                 field.insert("conflict".into(), "error".into());
@@ -122,7 +122,7 @@ impl Specs {
         field.into()
     }
 
-    /// Readouts of one to three vectors, of all tokens or of generated ones.
+    /// Readouts of one to three vectors, at all tokens or at generated ones.
     fn readouts(&mut self) -> Value {
         let phases = ["both", "both", "generation", "prompt"];
         (0..self.rng.random_range(1..=3))
@@ -144,7 +144,7 @@ impl Specs {
             .collect()
     }
 
-    /// Factors of `least` to 1 over generated tokens, from the first on or from a token that may come.
+    /// A schedule of factors from `least` to 1 over generated tokens, from the first on or from a trigger token.
     fn schedule(&mut self, least: f64) -> Value {
         let mut schedule = match self.rng.random_range(0..3) {
             0 => {
@@ -225,13 +225,13 @@ impl Specs {
             }
         }
         if self.rng.random_bool(0.25) {
-            // What removes a component is not turned round.
+            // Operations that remove a component have no negative factors.
             let least = if used.contains_key("op") { 0.0 } else { -1.0 };
             let schedule = self.schedule(least);
             used.insert("schedule".into(), schedule);
         }
         if self.rng.random_bool(0.15) {
-            // Known from its layer on, which is before all that are steered.
+            // The condition is decided at its layer, which is before all steered ones.
             let layers = vector.layers;
             let first = layers.iter().min().copied().unwrap_or(0);
             used.remove("layers");
@@ -263,7 +263,7 @@ impl Specs {
         *self.model.vectors.choose(&mut self.rng).expect("there are some")
     }
 
-    /// A condition on one of the vectors, which holds for some prompts and not for others: one test, or two combined.
+    /// A condition that holds for some prompts and not for others: one test, or two combined.
     fn when(&mut self) -> Value {
         let first = self.test(false, usize::MAX);
         if self.rng.random_bool(0.7) {
@@ -317,7 +317,7 @@ impl Specs {
         }
     }
 
-    /// Where a vector acts in the prompt: somewhere.
+    /// Where a vector acts in the prompt.
     fn prompt_phase(&mut self, prompt: Option<&Prompt>) -> Value {
         let Some(prompt) = prompt.filter(|_| self.rng.random_bool(0.8)) else {
             return "all".into();
@@ -333,7 +333,7 @@ impl Specs {
         }
     }
 
-    /// A selector of a chat by whose messages its tokens are in: there is a user's, and often an assistant's.
+    /// A selector of tokens by the role of their message. A chat has a user's message, and often an assistant's.
     fn roles(&mut self) -> Value {
         match self.rng.random_range(0..4) {
             0 => json!({"roles": ["user"], "required": true}),
@@ -343,7 +343,7 @@ impl Specs {
         }
     }
 
-    /// A selector and the positions of the prompt that it selects. Every clause that includes selects some.
+    /// A selector and the positions of the prompt that it selects. Every including clause selects some.
     fn prompt_selector(&mut self, prompt: &Prompt) -> (Value, BTreeSet<usize>) {
         let length = prompt.tokens.len();
         let (mut table, mut included, mut excluded) = (Map::new(), BTreeSet::new(), BTreeSet::new());
@@ -380,7 +380,7 @@ impl Specs {
         (0..count).map(|_| self.rng.random_range(-length..length)).collect()
     }
 
-    /// A window in one of its spellings, and what it is in a prompt of that length.
+    /// A window in one of its notations, and its range in a prompt of that length.
     fn window(&mut self, length: usize) -> (Vec<i64>, usize, usize) {
         let start = self.rng.random_range(0..length);
         let end = self.rng.random_range(start + 1..=length);
@@ -388,13 +388,13 @@ impl Specs {
         match self.rng.random_range(0..4) {
             0 => (vec![start as i64], start, length),
             1 => (vec![from_end(start)], start, length),
-            // Counted from the end, the end itself has no number.
+            // The end has no index when counting from the end.
             2 if end < length => (vec![from_end(start), from_end(end)], start, end),
             _ => (vec![start as i64, end as i64], start, end),
         }
     }
 
-    /// Some of the prompt's tokens, each by its number or spelled out, and their ids.
+    /// Some of the prompt's tokens, each by its id or its text, and their ids.
     fn tokens(&mut self, prompt: &Prompt) -> (Value, BTreeSet<u32>) {
         let mut ids = BTreeSet::new();
         let count = self.rng.random_range(1..=3);
@@ -412,7 +412,7 @@ impl Specs {
         (tokens.collect(), ids)
     }
 
-    /// Where a vector acts on generated tokens: somewhere, if they are enough.
+    /// Where a vector acts on generated tokens, if there are enough.
     fn generation(&mut self) -> Value {
         match self.rng.random_range(0..6) {
             0 => {
@@ -448,7 +448,7 @@ impl Specs {
         some
     }
 
-    /// A number with two digits after the point that is not 0.
+    /// A number with two decimals other than 0.
     fn number(&mut self, low: f64, high: f64) -> f64 {
         let number = (self.rng.random_range(low..high) * 100.0).round() / 100.0;
         if number == 0.0 { high } else { number }
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_has_everything_and_can_be_made_again() {
+    fn a_series_has_all_features_and_is_reproducible() {
         let make = || {
             let mut specs = Specs::new(&STORIES, 3);
             (0..400).map(|_| specs.steering(&prompt(), 3)).collect::<Vec<_>>()
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_names_what_its_model_has() {
+    fn a_series_uses_the_vectors_of_its_model() {
         let mut specs = Specs::new(&WINDOW, 5);
         let made = (0..200).map(|_| specs.steering(&prompt(), 3)).collect::<Vec<_>>();
         let text = format!("{}", made.iter().filter_map(Steering::field).collect::<Value>());
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompts_selector_selects_some_of_it() {
+    fn a_selector_selects_positions_of_its_prompt() {
         let mut specs = Specs::new(&STORIES, 4);
         for _ in 0..500 {
             let (start, _, end) = specs.window(5);

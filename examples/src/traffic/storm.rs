@@ -1,22 +1,22 @@
-//! Asking one at a time, and many at once.
+//! Sending requests one at a time, and many at once.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use super::client::{Answer, Ask, Client, Outcome};
+use super::client::{Answer, Client, CompletionRequest, Outcome};
 use super::exchanges::Exchange;
 
-/// What each request gets when nothing else is asked meanwhile. None is given up.
+/// The answer to each request when it is sent alone. None is cancelled.
 ///
 /// # Errors
 ///
-/// A request that is refused, or whose prompt has other tokens than it was made of.
+/// If a request is refused, or its prompt has another number of tokens than expected.
 pub fn alone(url: &str, exchanges: &[Exchange], mut done: impl FnMut()) -> Result<Vec<Answer>> {
     let client = Client::new(url);
     let answers = exchanges.iter().enumerate().map(|(index, exchange)| {
-        let ask = Ask {
+        let ask = CompletionRequest {
             cancel: None,
             ..exchange.ask.clone()
         };
@@ -25,13 +25,13 @@ pub fn alone(url: &str, exchanges: &[Exchange], mut done: impl FnMut()) -> Resul
             .with_context(|| format!("request {index}: {ask:?}"))?
         {
             Outcome::Whole(answer) => answer,
-            other => bail!("request {index} was answered with {other:?}: {ask:?}"),
+            other => bail!("request {index}: found {other:?}, expected a whole answer: {ask:?}"),
         };
         if let Some(tokens) = answer.prompt_tokens {
             let expected = exchange.prompt_tokens;
             ensure!(
                 tokens == expected,
-                "request {index} has {tokens} prompt tokens, not {expected}: {ask:?}"
+                "request {index}: found {tokens} prompt tokens, expected {expected}: {ask:?}"
             );
         }
         done();
@@ -40,12 +40,12 @@ pub fn alone(url: &str, exchanges: &[Exchange], mut done: impl FnMut()) -> Resul
     answers.collect()
 }
 
-/// What the requests get when `at_once` connections ask them, each the next one that nobody has asked, in the order that
-/// `order` says. The outcomes come in the order of `exchanges`.
+/// The outcomes when `at_once` connections send the requests, each taking the next one in `order` that is not sent yet.
+/// The outcomes are in the order of `exchanges`.
 ///
 /// # Errors
 ///
-/// A connection that fails.
+/// If a connection fails.
 pub fn storm(url: &str, exchanges: &[Exchange], order: &[usize], at_once: usize) -> Result<Vec<Outcome>> {
     let next = AtomicUsize::new(0);
     let outcomes: Vec<Mutex<Option<Outcome>>> = exchanges.iter().map(|_| Mutex::default()).collect();
@@ -56,7 +56,7 @@ pub fn storm(url: &str, exchanges: &[Exchange], order: &[usize], at_once: usize)
                     let client = Client::new(url);
                     while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let exchange = &exchanges[index];
-                        // The arrival times of the traffic: nothing is waited for.
+                        // The pause only spreads the arrival times; it waits for nothing.
                         std::thread::sleep(exchange.pause);
                         let outcome = client.complete(&exchange.ask);
                         let outcome = outcome.with_context(|| format!("request {index}: {:?}", exchange.ask))?;
@@ -72,7 +72,7 @@ pub fn storm(url: &str, exchanges: &[Exchange], order: &[usize], at_once: usize)
     })?;
     let outcomes = outcomes.into_iter().map(|outcome| {
         let outcome = outcome.into_inner().map_err(|_| anyhow!("a connection panicked"))?;
-        outcome.context("a request was not asked")
+        outcome.context("a request was not sent")
     });
     outcomes.collect()
 }

@@ -1,40 +1,40 @@
-//! A running server, looked at from outside: what it holds in memory, and what its log must never say.
+//! Watches a running server from outside: its memory, and lines that its log must not have.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::memory::resident;
 use super::prefix_cache;
+use crate::memory::resident;
 use crate::server::Server;
 
-/// Time between two looks.
-const EVERY: Duration = Duration::from_secs(1);
-/// Parts of lines that tell of a panic, or of an engine that was started again.
+/// Time between two measurements.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Parts of lines that report a panic or a restarted engine.
 const ALARMS: [&str; 4] = [
     "panicked",
     "is dead, rebooting",
     "rebooted engine",
     "memory allocation of",
 ];
-/// Alarms whose text is kept.
-const MAX_TOLD: usize = 20;
+/// Number of alarms whose text is kept.
+const MAX_ALARMS: usize = 20;
 
-/// What was seen of a server so far.
-pub struct Watch<'a> {
+/// Observations of a server so far.
+pub struct ServerWatch<'a> {
     server: &'a Server,
     /// The first line of the log that was not read yet.
     line: usize,
     next: Instant,
     /// Resident memory, in MiB, once a second.
     pub memory: Vec<f64>,
-    /// Lines of the log that it must never have; the first of them.
+    /// The first lines of the log that report a panic or a restart.
     pub alarms: Vec<String>,
-    /// The share of sequences that found a part of themselves in the prefix cache, as the engine logged it last.
+    /// Share of sequences with a hit in the prefix cache, as the engine logged it last.
     pub hit_rate: Option<f64>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> ServerWatch<'a> {
     /// Watches `server` from now on.
     pub fn new(server: &'a Server) -> Self {
         Self {
@@ -47,19 +47,19 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// How long there is until the next look.
+    /// Time until the next measurement.
     pub fn left(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
 
-    /// Looks, if it is time to.
+    /// Measures the memory and reads the log, if it is time to.
     ///
     /// # Errors
     ///
-    /// A server that is no longer there.
-    pub fn look(&mut self) -> Result<()> {
+    /// If the server has ended.
+    pub fn observe(&mut self) -> Result<()> {
         if self.left().is_zero() {
-            self.next = Instant::now() + EVERY;
+            self.next = Instant::now() + INTERVAL;
             let memory = resident(self.server.pid()).context("the server has ended")?;
             self.memory.push(memory);
             self.read_log();
@@ -67,7 +67,7 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Reads what the log says by now.
+    /// Reads the log so far.
     pub fn read_log(&mut self) {
         let (end, lines) = self.server.log_since(self.line);
         self.line = end;
@@ -75,7 +75,7 @@ impl<'a> Watch<'a> {
             if let Some(figures) = prefix_cache::parse(&line) {
                 self.hit_rate = Some(figures.hit_rate);
             }
-            if is_alarm(&line) && self.alarms.len() < MAX_TOLD {
+            if is_alarm(&line) && self.alarms.len() < MAX_ALARMS {
                 self.alarms.push(line.trim_end().to_string());
             }
         }

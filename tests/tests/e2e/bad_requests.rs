@@ -1,5 +1,5 @@
-//! Requests that are wrong in every way we could think of, over HTTP: each is answered with a status of its kind and a
-//! message that names what is wrong, and the server goes on.
+//! Wrong requests of all kinds over HTTP: each is answered with the right status and a message that names what is
+//! wrong, and the server keeps working.
 
 use serde_json::{Value, json};
 use steermap_examples::server::Server;
@@ -11,7 +11,7 @@ use steermap_tests::project;
 const TOKEN: &str = "a-token-for-the-admin-routes";
 const PROMPT: &str = "In the garden, Tom saw the";
 
-struct Tested {
+struct TestServer {
     server: Server,
     model: String,
     folder: tempfile::TempDir,
@@ -19,7 +19,7 @@ struct Tested {
     cases: usize,
 }
 
-impl Tested {
+impl TestServer {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let served = Served::prepare(&project(""), folder.path()).unwrap();
@@ -52,7 +52,7 @@ impl Tested {
         merged(&body, more)
     }
 
-    /// What a good request is answered with.
+    /// The answer to a valid request.
     fn good(&self) -> String {
         let body = self.body(&json!({"steering": {"vectors": [{"vector": "one", "scale": 30.0}]}}));
         let reply = self.open().post("/v1/completions", &body).unwrap();
@@ -62,7 +62,7 @@ impl Tested {
             .to_string()
     }
 
-    /// Notes whether a reply is one of these statuses and its message has `says` in it.
+    /// Records whether a reply has one of these statuses and a message containing `says`.
     fn check(&mut self, what: &str, reply: &Reply, statuses: &[u16], says: &str) {
         self.cases += 1;
         let says_it = reply.body.to_lowercase().contains(&says.to_lowercase());
@@ -73,7 +73,7 @@ impl Tested {
             );
             self.failures.push(told);
         }
-        // One more wrong request, or the server's end, must not change what the next one gets.
+        // A wrong request must neither change the answer to the next one nor end the server.
         if self.cases.is_multiple_of(5) {
             let good = self.good();
             assert!(!good.is_empty(), "after {what}");
@@ -112,8 +112,8 @@ impl Tested {
 }
 
 #[test]
-fn wrong_steering_is_refused_by_name() {
-    let mut tested = Tested::start();
+fn wrong_steering_is_refused_with_the_field_named() {
+    let mut tested = TestServer::start();
     let good = tested.good();
 
     // The field itself.
@@ -160,7 +160,7 @@ fn wrong_steering_is_refused_by_name() {
         "offset",
     );
 
-    // How much.
+    // Scales.
     tested.vector(&json!({"vector": "one"}), "scale");
     tested.one(&json!({"scale": "4"}), "scale");
     tested.one(&json!({"scale": [4]}), "scale");
@@ -181,7 +181,7 @@ fn wrong_steering_is_refused_by_name() {
     tested.one(&json!({"normalize": "yes"}), "normalize");
     tested.one(&json!({"scales": 1.0}), "scales");
 
-    // At which layers.
+    // Layers.
     for layers in [
         json!([]),
         json!([8]),
@@ -196,7 +196,7 @@ fn wrong_steering_is_refused_by_name() {
     }
     tested.vector(&json!({"vector": "three", "scale": 1.0, "layers": [0]}), "layers");
 
-    // Where.
+    // Selectors.
     tested.one(&json!({"apply": "all"}), "apply");
     tested.one(&json!({"apply": {}}), "apply");
     tested.one(&json!({"apply": {"prompt": "none", "generation": "none"}}), "apply");
@@ -244,7 +244,7 @@ fn wrong_steering_is_refused_by_name() {
         "generation.exclude_roles",
     );
 
-    // When.
+    // Conditions.
     let when = |more: &Value| merged(&json!({"vector": "one", "layer": 1, "above": 0.0}), more);
     tested.one(&json!({"when": "always"}), "when");
     tested.one(&json!({"when": {"vector": "one", "layer": 1}}), "above");
@@ -256,7 +256,7 @@ fn wrong_steering_is_refused_by_name() {
     tested.one(&json!({"when": when(&json!({"above": 1e300}))}), "above");
     tested.one(&json!({"when": when(&json!({})), "apply": {"prompt": "all"}}), "prompt");
 
-    // On the other routes, streamed, and where steering can't be.
+    // Other routes, streams, and routes that cannot be steered.
     let unknown = json!({"vectors": [{"vector": "nobody", "scale": 1.0}]});
     let chat = json!({"messages": [{"role": "user", "content": PROMPT}], "input": PROMPT, "steering": unknown});
     for route in ["/v1/chat/completions", "/v1/responses"] {
@@ -294,10 +294,10 @@ fn wrong_steering_is_refused_by_name() {
     tested.finish(90);
 }
 
-/// What conditions, schedules, changes and readouts are refused for: each a 422 with the path of the field.
+/// Wrong conditions, schedules, changes and readouts: each is a 422 with the path of the field.
 #[test]
 fn each_field_is_refused_with_its_path() {
-    let mut tested = Tested::start();
+    let mut tested = TestServer::start();
     let good = tested.good();
     let test = |more: &Value| {
         merged(
@@ -473,17 +473,17 @@ fn each_field_is_refused_with_its_path() {
 
 #[test]
 fn broken_bodies_are_refused() {
-    let mut tested = Tested::start();
+    let mut tested = TestServer::start();
     let good = tested.good();
     let route = "/v1/completions";
     let whole = tested
         .body(&json!({"steering": {"vectors": [{"vector": "one", "scale": 1.0}]}}))
         .to_string();
-    let send = |tested: &Tested, body: &[u8]| tested.open().send("POST", route, "application/json", body).unwrap();
+    let send = |tested: &TestServer, body: &[u8]| tested.open().send("POST", route, "application/json", body).unwrap();
     for (what, body, says) in [
         ("NaN", whole.replace("1.0", "NaN").into_bytes(), ""),
         (
-            "a number that is no f64",
+            "a number beyond a double",
             whole.replace("1.0", "1e999").into_bytes(),
             "",
         ),
@@ -535,13 +535,13 @@ fn broken_bodies_are_refused() {
 }
 
 #[test]
-fn the_admin_routes_refuse_what_is_wrong() {
-    let mut tested = Tested::start();
+fn the_admin_routes_refuse_wrong_requests() {
+    let mut tested = TestServer::start();
     let good = tested.good();
     let vectors = "/v1/steering/vectors";
     let default = json!({"spec": {"vectors": [{"vector": "one", "scale": 1.0}]}});
 
-    // Without the token, or with another.
+    // Without the token, or with a wrong one.
     for (who, client) in [
         ("nobody", tested.open()),
         ("another", tested.open().with_token("another")),
@@ -619,7 +619,7 @@ fn the_admin_routes_refuse_what_is_wrong() {
         ("without a name", whole(b"x")[1..].to_vec(), &[400, 422], "name"),
         ("a path as a name", whole(b"../one"), &[400, 422], "name"),
         ("an empty name", whole(b""), &[400, 422], "name"),
-        ("a name that is no UTF-8", whole(b"\xff\xfe"), &[400, 422], "name"),
+        ("a name that is not UTF-8", whole(b"\xff\xfe"), &[400, 422], "name"),
         (
             "a name twice",
             [whole(b"x"), vec![("name", b"y" as &[u8])]].concat(),
@@ -646,19 +646,19 @@ fn the_admin_routes_refuse_what_is_wrong() {
             "gguf",
         ),
         (
-            "GGUF that is none",
+            "invalid GGUF",
             vec![("name", b"x"), ("gguf", b"GGUF\x03\0\0\0")],
             &[400, 422],
             "",
         ),
         (
-            "TOML that is none",
+            "invalid TOML",
             vec![("name", b"x"), ("toml", b"= ="), ("safetensors", &tensors)],
             &[400, 422],
             "",
         ),
         (
-            "TOML that is no UTF-8",
+            "TOML that is not UTF-8",
             vec![("name", b"x"), ("toml", b"\xff"), ("safetensors", &tensors)],
             &[400, 422],
             "",
@@ -696,12 +696,7 @@ fn the_admin_routes_refuse_what_is_wrong() {
     let reply = tested.admin().post(vectors, &json!({"name": "x"})).unwrap();
     tested.check("JSON without a model", &reply, &[422], "body: found no key `model`");
     let reply = tested.admin().send("POST", vectors, "text/plain", b"{}").unwrap();
-    tested.check(
-        "text where a form belongs",
-        &reply,
-        &[415],
-        "expected multipart/form-data",
-    );
+    tested.check("text instead of a form", &reply, &[415], "expected multipart/form-data");
     let (content_type, body) = form(&whole(b"x"));
     let reply = tested
         .admin()
@@ -709,13 +704,13 @@ fn the_admin_routes_refuse_what_is_wrong() {
         .unwrap();
     tested.check("a form that ends early", &reply, &[400, 422], "");
 
-    // More than there may be: the configuration has four, and two more fit.
+    // Too many vectors: the configuration has four, and two more fit.
     for name in [b"five", b"six_"] {
         let fields = [("name", name as &[u8]), ("toml", &toml), ("safetensors", &tensors)];
         tested.admin().post_form(vectors, &fields).unwrap().success().unwrap();
     }
     let reply = tested.admin().post_form(vectors, &whole(b"seven")).unwrap();
-    tested.check("a vector too many", &reply, &[409, 413, 422], "6");
+    tested.check("one vector too many", &reply, &[409, 413, 422], "6");
 
     // Deletions.
     for (name, statuses) in [
@@ -727,7 +722,7 @@ fn the_admin_routes_refuse_what_is_wrong() {
         tested.check(&format!("delete {name}"), &reply, statuses, "");
     }
 
-    // A configuration that can't be loaded changes nothing.
+    // A configuration that cannot be loaded changes nothing.
     let config = tested.folder.path().join("mistralrs.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     for (from, to, says) in [

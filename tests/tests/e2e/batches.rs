@@ -14,7 +14,7 @@ use steermap_tests::hooks::Recorder;
 use steermap_tests::reference::{Reference, assert_rows_close};
 use steermap_tests::{fixture, project};
 
-/// One forward pass over unequal prompts, padded on the right, as the engine's paged attention batches them.
+/// One forward pass over prompts of unequal length, padded on the right, as the engine's paged attention batches them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_padded_batch_of_unequal_prompts() {
     let reference = Reference::load("tiny-llama");
@@ -87,7 +87,8 @@ async fn a_padded_batch_of_unequal_prompts() {
     }
 }
 
-/// Many requests at once: the engine batches prompts of equal length; every state is the one of the prompt alone.
+/// Many concurrent requests: the engine batches prompts of equal length, and every state equals that of the prompt
+/// alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_at_once_keep_their_own_states() {
     let reference = Reference::load("tiny-llama");
@@ -100,7 +101,7 @@ async fn requests_at_once_keep_their_own_states() {
     let session = Session::load(source).await.unwrap();
     let recorder = Recorder::new(layers);
     session.slot().install(recorder.clone()).unwrap();
-    // Each prompt five times: in turns, and in a row.
+    // Each prompt five times: alternating, and in a row.
     let prompts = reference.prompts();
     let which: Vec<usize> = (0..15).map(|i| i % 3).chain((0..15).map(|i| i / 5)).collect();
     let mixed: Vec<&[u32]> = which.iter().map(|&i| prompts[i].as_slice()).collect();
@@ -117,11 +118,11 @@ async fn requests_at_once_keep_their_own_states() {
     }
     assert!(
         seen.passes.iter().any(|rows| rows.len() > 1),
-        "the engine never batched"
+        "the engine never ran a batch"
     );
 }
 
-/// A burst that finds the engine idle is no reason to run more sequences at once than allowed.
+/// A burst of requests to an idle engine must not run more sequences at once than allowed.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_sequences_at_once_than_allowed() {
     let reference = Reference::load("tiny-llama");
@@ -158,7 +159,7 @@ async fn stories(isq: Option<&str>) -> Arc<Session> {
     Arc::new(Session::load(source).await.unwrap())
 }
 
-/// The greedy texts of all prompts, asked for at once.
+/// The greedy texts of all prompts, requested concurrently.
 async fn together(session: &Arc<Session>, prompts: &[Vec<u32>], tokens: usize) -> Vec<String> {
     let asked: Vec<_> = prompts
         .iter()
@@ -174,10 +175,10 @@ async fn together(session: &Arc<Session>, prompts: &[Vec<u32>], tokens: usize) -
     texts
 }
 
-/// Prompts of about one length run in one forward pass, the shorter ones padded; each has the states and the continuation
-/// that it has alone, to the bit.
+/// Prompts of similar length run in one forward pass, the shorter ones padded. Each has bitwise the same states and
+/// continuation as alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn prompts_of_about_one_length_share_a_pass() {
+async fn prompts_of_similar_length_share_a_pass() {
     let session = stories(None).await;
     let layers = session.slot().stream().unwrap().num_layers;
     let recorder = Recorder::new(layers);
@@ -213,7 +214,8 @@ async fn prompts_of_about_one_length_share_a_pass() {
     }
 }
 
-/// Quantised in place: the text that each prompt has alone, whatever runs with it; and hardly another than in float32.
+/// Quantised in place: each prompt has the same text as alone, whatever runs with it, and nearly the same as in
+/// float32.
 #[tokio::test(flavor = "multi_thread")]
 async fn quantized_models_answer_in_a_batch_as_alone() {
     let prompts: Vec<Vec<u32>> = (0..9u32)

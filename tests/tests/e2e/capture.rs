@@ -1,4 +1,4 @@
-//! `mapper capture`, and maps from what it wrote: the same as from the models themselves.
+//! `mapper capture`, and maps from its activations: the same as from the models themselves.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ fn capture(model: &str, corpus: &Path, out: &Path, more: &[&str]) -> Output {
     command(model, corpus, out, more).output().unwrap()
 }
 
-/// Fits with these options in place of models.
+/// Fits with these options instead of models.
 fn fit(out: &Path, more: &[&str]) -> MapFile {
     let out_text = out.to_str().unwrap();
     printed(&run(
@@ -72,7 +72,7 @@ fn maps_from_disk_are_those_of_one_pass() {
         assert_eq!(found.header().source.fingerprint, whole.header().source.fingerprint);
     };
 
-    // Both sides captured whole; shards of one window or two.
+    // Both sides captured completely; shards of one or two windows.
     let (a, b) = (path("a"), path("b"));
     let printed_text = printed(&capture(SOURCE, &corpus, &a, &["--states", "f32", "--shard-mib", "1"]));
     assert!(
@@ -92,7 +92,7 @@ fn maps_from_disk_are_those_of_one_pass() {
     );
     same(&both, 1e-6);
 
-    // One side running.
+    // One side captured, the other run.
     let (source, target) = (text(&fixture(SOURCE)), text(&fixture(TARGET)));
     let corpus_text = text(&corpus);
     let running = ["--target", &target, "--corpus", &corpus_text];
@@ -106,7 +106,7 @@ fn maps_from_disk_are_those_of_one_pass() {
         1e-6,
     );
 
-    // Three parts.
+    // Three shards.
     let parts: Vec<String> = (0..3)
         .map(|index| {
             let (out, shard) = (path(&format!("part-{index}")), format!("{index}/3"));
@@ -120,7 +120,7 @@ fn maps_from_disk_are_those_of_one_pass() {
         .collect();
     same(&from(&parts, &["--target-activations", &b_text], "parts.toml"), 1e-6);
 
-    // Half precision is near.
+    // Half precision gives nearly the same map.
     for (dtype, tolerance) in [("f16", 5e-3), ("bf16", 4e-2)] {
         let out = path(dtype);
         printed(&capture(SOURCE, &corpus, &out, &["--states", dtype]));
@@ -134,7 +134,7 @@ fn maps_from_disk_are_those_of_one_pass() {
         );
     }
 
-    // Written from Python, in another arrangement.
+    // Written from Python, in another layout.
     let written = path("python");
     let output = Command::new(python())
         .arg(project("tests/clients/activations.py"))
@@ -161,8 +161,8 @@ fn maps_from_disk_are_those_of_one_pass() {
 fn killed_twenty_times_a_capture_ends_with_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let corpus = write_corpus(dir.path(), 2500);
-    // Small windows and small shards, so that there are many; one text at a time, since which ones share a pass depends on
-    // the moment, and the last bit on that.
+    // Small windows and small shards, so that there are many. One text at a time, since the last bits depend on the
+    // texts that share a pass, which depends on timing.
     let more = ["--states", "f32", "--window", "64", "--shard-mib", "1", "--batch", "1"];
     let start = |out: &Path| -> Child {
         let mut command = command(SOURCE, &corpus, out, &more);
@@ -187,7 +187,7 @@ fn killed_twenty_times_a_capture_ends_with_the_same_bytes() {
         }
         child.kill().ok();
         child.wait().unwrap();
-        // What is there is whole.
+        // All files that exist are complete.
         if killed.join(INDEX).exists() {
             Activations::open(&killed).unwrap().verify(|_| ()).unwrap();
         }
@@ -199,7 +199,7 @@ fn killed_twenty_times_a_capture_ends_with_the_same_bytes() {
     let expected = contents(&whole);
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (name, bytes) in &expected {
-        // The index has the command line, which names the folder.
+        // The index differs, since it has the command line, which names the folder.
         if name != Path::new(INDEX) {
             assert!(found[name] == *bytes, "{}", name.display());
         }
@@ -227,7 +227,7 @@ fn ctrl_c_keeps_what_was_captured() {
     assert!(errors.contains("run the same command to continue"), "{errors}");
     let kept = Activations::open(&out).unwrap();
     assert!(!kept.index().complete && !kept.windows().is_empty());
-    // Unfinished activations are not fitted from.
+    // Unfinished activations are refused by a fit.
     let fit = [
         "fit",
         "--source-activations",
@@ -242,7 +242,7 @@ fn ctrl_c_keeps_what_was_captured() {
     let whole = printed(&capture(SOURCE, &corpus, &out, &more));
     let windows = Activations::open(&out).unwrap().windows().len();
     assert!(windows > kept.windows().len() && whole.contains("windows"), "{whole}");
-    // Nothing twice: each document is there once.
+    // Each document is there once.
     let mut ids: Vec<_> = Activations::open(&out)
         .unwrap()
         .windows()
@@ -258,7 +258,7 @@ fn ctrl_c_keeps_what_was_captured() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn invalid_input_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let corpus = write_corpus(dir.path(), 30);
     let path = |name: &str| dir.path().join(name);
@@ -310,9 +310,9 @@ fn mistakes_are_told() {
     assert!(inspected.contains("shard-00000.safetensors"), "{inspected}");
 }
 
-/// A tokenizer with a token that the model has no row for: the engine fails when it comes.
+/// A tokenizer with a token that has no row in the model: the engine fails at that token.
 #[test]
-fn what_was_captured_before_the_engine_failed_is_kept() {
+fn states_captured_before_the_engine_failed_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let model = copy_of(&fixture(SOURCE), dir.path());
     change_json(&model.join("tokenizer.json"), |tokenizer| {
@@ -324,7 +324,7 @@ fn what_was_captured_before_the_engine_failed_is_kept() {
         );
     });
     let corpus = dir.path().join("corpus.jsonl");
-    // More than one group of windows before it.
+    // There is more than one group of windows before it.
     let line = |text: &str| serde_json::json!({"text": text}).to_string() + "\n";
     let before = line(&"the cat sat on the mat. ".repeat(20)).repeat(120);
     std::fs::write(&corpus, before.clone() + &line("a <unknown-row> here")).unwrap();
@@ -341,7 +341,7 @@ fn what_was_captured_before_the_engine_failed_is_kept() {
     let kept = Activations::open(&out).unwrap();
     let windows = kept.windows().len();
     assert!(windows > 0 && !kept.index().complete, "{windows} windows: {error}");
-    // With the input corrected, the same command continues.
+    // With the text corrected, the same command continues.
     std::fs::write(&corpus, before + &line("a cat here")).unwrap();
     printed(&run(&corpus));
     let whole = Activations::open(&out).unwrap();

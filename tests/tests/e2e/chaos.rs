@@ -1,6 +1,6 @@
 //! Hostile requests beside ordinary ones, in the short form of `cargo xtask chaos`.
 
-use steermap_examples::traffic::chaos::{Length, Plan, run};
+use steermap_examples::traffic::chaos::{Plan, StormLength, run};
 use steermap_examples::traffic::models::{STORIES, ServedModel, WINDOW};
 use steermap_examples::traffic::served::Dtype;
 use steermap_tests::project;
@@ -10,7 +10,7 @@ fn ordinary_requests_get_what_they_get_alone(model: &'static ServedModel) {
     let plan = Plan {
         model,
         dtype: Dtype::F32,
-        length: Length::Requests(250),
+        length: StormLength::Requests(250),
         at_once: 32,
         ordinary: 60,
         continuations: 60,
@@ -33,7 +33,7 @@ fn ordinary_requests_get_what_they_get_alone(model: &'static ServedModel) {
     );
     let sent: usize = report.hostile.values().map(|tally| tally.sent).sum();
     assert!(sent > 80 && report.hostile.len() > 60, "{text}");
-    // Were near ties the rule, they would prove nothing.
+    // If most answers diverged at near ties, the comparison would prove nothing.
     let ties = [ordinary, continued].map(|answers| answers.unsteered.near_ties + answers.steered.near_ties);
     assert!(compared(ties) <= 3, "{text}");
 }

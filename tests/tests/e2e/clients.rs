@@ -7,15 +7,15 @@ use steermap_examples::server::Server;
 use steermap_examples::traffic::served::{Served, Settings};
 use steermap_tests::project;
 
-/// A model that reads chats and writes any text.
+/// A model with a chat template that can write any text.
 const CHATS: &str = "models/smollm2-135m";
 
-/// Where `cargo xtask test` has put the packages of one kind.
+/// Folder in which `cargo xtask test` installs packages of one kind.
 pub fn installed(kind: &str) -> PathBuf {
     let folder = project("target/clients").join(kind);
     assert!(
         folder.join("installed").exists(),
-        "{} is not there: `cargo xtask test` installs it",
+        "{} does not exist: `cargo xtask test` installs it",
         folder.display()
     );
     folder
@@ -32,7 +32,7 @@ pub fn python() -> PathBuf {
 }
 
 #[test]
-fn the_official_clients_get_what_they_expect() {
+fn the_official_clients_work() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::prepare(&project(""), dir.path()).unwrap();
     let chats = project(CHATS).display().to_string();

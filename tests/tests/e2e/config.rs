@@ -7,7 +7,7 @@ use steermap_tests::run::{error_of, run};
 use steermap_tests::vectors::save_reference_vector;
 use steermap_tests::{copy_of, fixture};
 
-/// A configuration that is right: tiny-llama, steered at layer 1 with `test.toml` beside the file.
+/// A valid configuration: tiny-llama, steered at layer 1 with `test.toml` beside the file.
 fn good() -> String {
     let model = fixture("tiny-llama");
     format!(
@@ -25,7 +25,7 @@ fn check(folder: &Path, config: &str) -> std::process::Output {
     run("mistralrs-steered", &["check", "--config", path.to_str().unwrap()])
 }
 
-/// What `check` says of the good configuration after `spoil` has changed the folder, and the configuration.
+/// The error of `check` after `spoil` has changed the folder and the valid configuration.
 fn error(spoil: impl FnOnce(&Path, String) -> String) -> String {
     let dir = tempfile::tempdir().unwrap();
     save_reference_vector("tiny-llama", dir.path());
@@ -47,7 +47,7 @@ fn tensors(folder: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_good_configuration_is_told_to_be_so() {
+fn a_valid_configuration_is_described() {
     let dir = tempfile::tempdir().unwrap();
     save_reference_vector("tiny-llama", dir.path());
     let output = check(dir.path(), &good());
@@ -64,7 +64,7 @@ fn a_stray_adapter_is_not_part_of_the_model() {
     let copy = copy_of(&fixture("tiny-llama"), dir.path());
     let config = good().replace(fixture("tiny-llama").to_str().unwrap(), copy.to_str().unwrap());
     let config = config.strip_prefix("command = \"serve\"\n").unwrap();
-    // Another tensor of a name that the model has: whoever loads it answers otherwise.
+    // A different tensor with a name of the model's: loading it would change the answers.
     let adapter = copy.join("adapter_model.safetensors");
     let answer = || {
         let server = Server::start(dir.path(), config).unwrap();
@@ -82,7 +82,7 @@ fn a_stray_adapter_is_not_part_of_the_model() {
 }
 
 #[test]
-fn a_fingerprint_that_is_another_names_file_and_flag() {
+fn a_wrong_fingerprint_is_refused_with_file_and_flag() {
     let dir = tempfile::tempdir().unwrap();
     let vector = save_reference_vector("tiny-llama", dir.path());
     let copy = copy_of(&fixture("tiny-llama"), dir.path());
@@ -141,7 +141,7 @@ fn wrong_files_are_named() {
     assert!(error_of(&config).contains("nowhere.toml"));
 }
 
-/// Replaces the tensors of the vector in `dir` by `bytes` and makes the hash in the TOML fit again.
+/// Changes the tensors of the vector in `dir` and updates the hash in the TOML.
 fn forge(dir: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let path = tensors(dir);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -213,7 +213,7 @@ fn a_vector_of_another_model_is_refused() {
 }
 
 #[test]
-fn a_vector_of_other_weights_is_used_only_on_demand() {
+fn a_vector_of_other_weights_needs_a_flag() {
     let dir = tempfile::tempdir().unwrap();
     // Same sizes, other weights.
     save_reference_vector("tiny-gemma2", dir.path());

@@ -1,10 +1,10 @@
-//! `mapper eval` through the real engine: its numbers against an independent computation, and what it says of maps that are
-//! right and maps that are broken.
+//! `mapper eval` through the real engine: its numbers against an independent computation, and its verdicts on intact
+//! and broken maps.
 //!
-//! How far the engine may be off: both sides compute in float32, and the fixture's own check (`rounding`: transformers in
-//! float32 against numpy in float64) finds propensities 1.3e-5 apart at most. Other kernels sum in another order and take
-//! other approximations, and `family.rs` allows a batch 1e-3 against the same rows alone: so is it here. What is computed
-//! from propensities follows from that.
+//! Tolerances: both sides compute in float32, and the fixture's own check (`rounding`: transformers in float32 against
+//! numpy in float64) finds propensities 1.3e-5 apart at most. Other kernels sum in another order and use other
+//! approximations. `family.rs` allows 1e-3 between a batch and the same rows alone, and so do these tests. Tolerances
+//! of values computed from propensities follow from that.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,8 +19,8 @@ use steermap_report::result::{
     Control, ControlKind, Curve, Estimate, Evaluation, Outcome, Spread, SteeringKind, TaskResult,
 };
 use steermap_tests::eval::{
-    EvalReference, ItemsReference, MAP, TaskReference, Through, changed, eval, identity, model, report, write_task,
-    write_text,
+    EvalReference, ItemsReference, MAP, MappedSteering, TaskReference, changed, eval, identity, model, report,
+    write_task, write_text,
 };
 use steermap_tests::maps::printed;
 use steermap_tests::project;
@@ -29,17 +29,17 @@ use steermap_tests::project;
 const PROPENSITY: f64 = 1e-3;
 /// Of a slope, relative: propensities move by about 4 over the alphas, and the errors of many average out.
 const SLOPE: f64 = 1e-3;
-/// Of the mean squared difference of native and mapped propensities: these are 0.04 apart (root of the largest mean), which
-/// makes it 2 * 0.04 * 1e-3; with probabilities, whose derivative is 1/4 at most, a sixteenth.
+/// Of the mean squared difference of native and mapped propensities: they differ by 0.04 (root of the largest mean),
+/// which gives 2 * 0.04 * 1e-3. For probabilities, whose derivative is at most 1/4, it is a sixteenth.
 const MSE: [f64; 2] = [1e-4, 1e-5];
 /// Of R², cosines, correlations and CKA of layers.
 const SHARE: f64 = 1e-3;
-/// Of perplexity, relative: that of the mean loss, absolute.
+/// Of perplexity, relative; equal to the absolute tolerance of the mean loss.
 const PERPLEXITY: f64 = 1e-3;
 
-/// The first of a measuring half that controls and side effects are of.
+/// Number of items of the measuring half, from the first on, used for controls and side effects.
 const CONTROL_ITEMS: usize = 16;
-/// Half of the largest alpha: slopes between it and its negative are what layers, controls and side effects are of.
+/// Half of the largest alpha. Slopes of layers, controls and side effects are between it and its negative.
 const STEP: f64 = 0.1;
 
 fn close(found: f64, expected: f64, tolerance: f64, what: &str) {
@@ -57,7 +57,7 @@ fn close_all(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     }
 }
 
-/// The value, and that its interval is one around it.
+/// Checks the value, and that its interval contains it.
 fn estimated(found: &Estimate, expected: f64, tolerance: f64, what: &str) {
     close(found.value, expected, tolerance, what);
     assert!(
@@ -77,7 +77,7 @@ fn spread(found: &Spread, expected: &ItemsReference, tolerance: f64, what: &str)
     assert!(found.range[0] <= found.range[1], "{what}: {found:?}");
 }
 
-/// Where `alpha` is among `alphas`, which were counted up in steps.
+/// Index of `alpha` in `alphas`, which were computed in steps.
 fn place(alphas: &[f64], alpha: f64) -> usize {
     let place = alphas.iter().position(|&a| (a - alpha).abs() < 1e-9);
     place.unwrap_or_else(|| panic!("no alpha {alpha} in {alphas:?}"))
@@ -149,8 +149,8 @@ fn the_numbers_are_those_of_an_independent_computation() {
     let means = |of: fn(&TaskReference) -> f64| mean(&reference.tasks.values().map(of).collect::<Vec<f64>>());
     let summary = &found.summary;
     let count = reference.tasks.len();
-    // The measured items of tense part at three pairs of words, which is too few to say that its vector steers; so whether mood
-    // is specific can't be said either.
+    // The measured items of tense differ at only three pairs of words, too few to conclude that its vector steers, so
+    // specificity of mood cannot be determined either.
     assert_eq!((summary.measured, summary.steered), (count, 1));
     assert_eq!((summary.judged, summary.carried), (0, 0));
     let between = reference.tasks.values().map(|task| {
@@ -167,7 +167,7 @@ fn the_numbers_are_those_of_an_independent_computation() {
     let mood = found.tasks.iter().find(|task| task.name == "mood").unwrap();
     let (of_layer, of_mood) = (summary.layers[0].retention.unwrap(), mood.layers[0].retention);
     close(of_layer.value, of_mood.value, 1e-12, "retention of the layer");
-    // It is the last one: all of the effect goes straight to the logits.
+    // It is the last layer, so all of the effect goes straight to the logits.
     close(summary.layers[0].direct_share.unwrap(), 1.0, SLOPE, "direct share");
     estimated(
         &summary.all.pearson.unwrap(),
@@ -234,7 +234,7 @@ fn steers(found: &TaskResult, expected: &TaskReference, reference: &EvalReferenc
         &format!("{name}: unsteered"),
     );
 
-    // Sizes differ, so nothing is steered with an unmapped vector.
+    // Widths differ, so there is no control with an unmapped vector.
     assert_eq!(found.curves.len(), 2, "{name}");
     for (kind, label) in [(SteeringKind::Native, "native"), (SteeringKind::Mapped, "mapped")] {
         let (found, expected) = (curve(found, kind), &expected.curves[label]);
@@ -273,7 +273,7 @@ fn steers(found: &TaskResult, expected: &TaskReference, reference: &EvalReferenc
         (20, 20),
         "{name}"
     );
-    // Over the alphas that random directions were measured at.
+    // Over the alphas at which random directions were measured.
     let native = curve(found, SteeringKind::Native);
     let at = |alpha: &f64| native.mean[place(&found.alphas, *alpha)];
     let means: Vec<f64> = found.random.alphas.iter().map(at).collect();
@@ -284,7 +284,8 @@ fn steers(found: &TaskResult, expected: &TaskReference, reference: &EvalReferenc
         1e-9,
         "random retention",
     );
-    // Other directions than the reference's three, but of the same kind: none comes near the native slope.
+    // The directions differ from the reference's three, but are of the same distribution: none comes near the native
+    // slope.
     let most = found
         .random
         .slopes
@@ -390,7 +391,7 @@ fn controls(found: &TaskResult, expected: &TaskReference, reference: &EvalRefere
         SLOPE,
         &format!("{name}: half samples"),
     );
-    // One of the two steers, so there are no two to tell apart.
+    // Only one of the two tasks' vectors steers, so there are no two to distinguish.
     assert_eq!(found.native_steers.steers, name == "mood");
     assert!(found.specificity.is_none(), "{name}: {:?}", found.specificity);
 }
@@ -415,7 +416,7 @@ fn side_effects_and_proposal(found: &TaskResult, expected: &TaskReference, refer
             );
         }
     }
-    // None where the native vector does not steer.
+    // There is none if the native vector does not steer.
     assert_eq!(found.proposal.is_some(), found.native_steers.steers, "{name}");
     let Some(proposal) = &found.proposal else { return };
     let gain = expected.finding.mapped[at(proposal.alpha)] - expected.finding.mapped[at(0.0)];
@@ -430,14 +431,15 @@ fn side_effects_and_proposal(found: &TaskResult, expected: &TaskReference, refer
     assert_eq!(proposal.target_layer, 7, "{name}");
 }
 
-/// Greedy texts, where no pick of the reference's was closer than logits are. Either may be cut earlier.
+/// Compares greedy texts for which every step of the reference was decided by more than the tolerance of logits. Either
+/// may be cut earlier.
 fn continues(found: &Evaluation, reference: &EvalReference) {
     let expected = &reference.generation;
     let task = found.tasks.iter().find(|task| task.name == expected.task).unwrap();
     let generation = task.generation.as_ref().expect("the task has prompts");
     let mut compared = 0;
     for text in &generation.texts {
-        // What is sampled has no reference but its scores' parts.
+        // Sampled texts have no reference, except for the parts of their scores.
         let parts = [f64::from(u8::from(text.concept)), text.fluency, text.answers];
         let score = if parts.contains(&0.0) {
             0.0
@@ -522,7 +524,7 @@ async fn random_directions_move_propensities_as_far_as_the_independent_computati
             let propensities = items.propensities_under(&steerer, reference.alphas.iter().map(offset), || ());
             let propensities = propensities.await.unwrap();
             let means: Vec<f64> = propensities.iter().map(|items| mean(items)).collect();
-            // Absolute: a slope near zero has the error of any other, and native slopes are about 10.
+            // Absolute, since a slope near zero has the same error as others; native slopes are about 10.
             close(slope(&reference.alphas, &means).unwrap(), expected, 10.0 * SLOPE, name);
         }
     }
@@ -556,7 +558,7 @@ fn all_concepts(folder: &Path) -> EvalReference {
     reference
 }
 
-fn through(found: &Evaluation, expected: &BTreeMap<String, Through>) {
+fn through(found: &Evaluation, expected: &BTreeMap<String, MappedSteering>) {
     assert_eq!(found.tasks.len(), expected.len());
     for task in &found.tasks {
         let expected = &expected[&task.name];
@@ -566,7 +568,7 @@ fn through(found: &Evaluation, expected: &BTreeMap<String, Through>) {
 }
 
 #[test]
-fn a_broken_map_is_seen_as_broken() {
+fn a_broken_map_is_reported_as_broken() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     let reference = all_concepts(folder);
@@ -574,7 +576,7 @@ fn a_broken_map_is_seen_as_broken() {
     through(&whole, &reference.broken.whole);
     let verdict = &whole.summary.verdict;
     assert_eq!(verdict.outcome, Outcome::Carried, "{}", verdict.sentence);
-    // All that say something: tense and gender have few deciding words.
+    // All tasks with enough items: tense and gender have few deciding words.
     let (judged, carried) = (whole.summary.judged, whole.summary.carried);
     assert!(
         carried == judged && carried >= 5,
@@ -601,7 +603,7 @@ fn a_broken_map_is_seen_as_broken() {
         let found = coarse(folder, map, UNSEEN);
         let what = map.display();
         let retention = found.summary.all.retention.unwrap();
-        // The fixture has 500 maps with shuffled rows: their means over these tasks have a deviation of 0.033.
+        // The fixture has 500 maps with shuffled rows, whose means over these tasks have a standard deviation of 0.033.
         assert!(retention.value.abs() < 0.1, "{what}: {retention:?}");
         assert!(retention.low <= 0.0 && retention.high >= 0.0, "{what}: {retention:?}");
         let verdict = &found.summary.verdict;
@@ -618,10 +620,10 @@ fn a_broken_map_is_seen_as_broken() {
     }
 }
 
-/// Steering alone does not show a wrong layer here: all blocks of a model write into one stream, so a concept's direction
-/// in it is much the same after each. The representation shows it.
+/// Steering alone does not reveal a wrong layer here: all blocks of a model write into one stream, so a concept's
+/// direction is similar after each. The representation reveals it.
 #[test]
-fn a_wrong_layer_is_seen_in_the_representation() {
+fn a_wrong_layer_shows_in_the_representation() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     let reference = all_concepts(folder);
@@ -634,7 +636,7 @@ fn a_wrong_layer_is_seen_in_the_representation() {
     close(pair.r2, expected, SHARE * expected.abs().max(1.0), "R²");
     assert!(pair.r2 < pair.stated_r2 - 0.5, "{} of {}", pair.r2, pair.stated_r2);
 
-    // On the text of the fit nothing else can be the reason. The demo made the map from these stories.
+    // On the text of the fit there is no other reason. The demo made the map from these stories.
     let folder = &folder.join("same-text");
     write_task(&folder.join("tasks"), "mood", "");
     write_task(&folder.join("tasks"), "topic", "");
@@ -683,7 +685,7 @@ fn a_map_from_a_model_to_itself_retains_everything() {
     for task in &found.tasks {
         let name = &task.name;
         assert_eq!(task.candidates.len(), 4, "{name}");
-        // Only rows of other batches are between the two.
+        // The two differ only by the rows in their batches.
         for candidate in &task.candidates {
             close(candidate.mapped_slope, candidate.native_slope, PROPENSITY, name);
         }
@@ -692,7 +694,7 @@ fn a_map_from_a_model_to_itself_retains_everything() {
         assert!(task.pearson.count > 0, "{name}");
         close(task.pearson.mean, 1.0, SHARE, name);
         close(task.mse.mean, 0.0, PROPENSITY, name);
-        // Sizes agree, so the unmapped vector is measured too: here it is the same one.
+        // Widths agree, so the unmapped vector is measured too; here it is the same.
         let (mapped, unmapped) = (curve(task, SteeringKind::Mapped), curve(task, SteeringKind::Unmapped));
         close_all(&unmapped.mean, &mapped.mean, PROPENSITY, name);
         assert_eq!(
@@ -701,7 +703,7 @@ fn a_map_from_a_model_to_itself_retains_everything() {
             "{name}: {}",
             task.verdict.sentence
         );
-        // After the last block nothing but the logits follows; before it, something does.
+        // After the last block all of the effect goes straight to the logits; before it, not all.
         let shares: Vec<f64> = task.layers.iter().map(|layer| layer.direct_share.unwrap()).collect();
         close(shares[3], 1.0, SLOPE, name);
         assert!((shares[0] - 1.0).abs() > 0.1, "{name}: {shares:?}");

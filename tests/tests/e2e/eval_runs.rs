@@ -1,4 +1,4 @@
-//! `mapper eval` with wrong input, and stopped in the middle.
+//! `mapper eval` with wrong input, and interrupted.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -29,7 +29,7 @@ fn quick(folder: &Path, more: &[&str]) -> Command {
     eval(folder, &map, "stories-260k", "stories-3m", &[&few, more].concat())
 }
 
-/// The error of a run that had to fail; nothing is reported then.
+/// The error of a run that must fail and write no report.
 fn refused(folder: &Path, command: &mut Command) -> String {
     let error = error_of(&command.output().unwrap());
     assert!(report(folder).is_none(), "{error}");
@@ -44,14 +44,14 @@ fn edit(folder: &Path, change: impl Fn(usize, Value) -> String) {
     std::fs::write(&path, text.lines().enumerate().map(line).collect::<String>()).unwrap();
 }
 
-fn told(text: &str, words: &[&str]) {
+fn assert_contains(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "no {word:?} in {text:?}");
     }
 }
 
 #[test]
-fn wrong_input_is_told() {
+fn wrong_input_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
 
@@ -63,7 +63,7 @@ fn wrong_input_is_told() {
             line.to_string()
         }
     });
-    told(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl, line 3"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl, line 3"]);
 
     prepare(folder);
     edit(folder, |index, mut line| {
@@ -72,12 +72,12 @@ fn wrong_input_is_told() {
         }
         line.to_string()
     });
-    told(
+    assert_contains(
         &refused(folder, &mut quick(folder, &[])),
         &["mood.jsonl, line 5", "positve"],
     );
 
-    // A half without items, by its lines and by their number.
+    // A half without items: by its lines, and by their number.
     for half in ["find", "measure"] {
         prepare(folder);
         edit(folder, |_, mut line| {
@@ -85,7 +85,7 @@ fn wrong_input_is_told() {
             line.to_string()
         });
         let other = if half == "find" { "measuring" } else { "finding" };
-        told(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl", other]);
+        assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl", other]);
     }
     prepare(folder);
     edit(folder, |index, mut line| {
@@ -94,41 +94,41 @@ fn wrong_input_is_told() {
         }
         line.to_string()
     });
-    told(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl", "half"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl", "half"]);
 
     prepare(folder);
     std::fs::write(folder.join("tasks/mood.jsonl"), "").unwrap();
-    told(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl"]);
 
     prepare(folder);
     std::fs::remove_file(folder.join("tasks/mood.jsonl")).unwrap();
-    told(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.jsonl"]);
 
     prepare(folder);
     let toml = folder.join("tasks/mood.toml");
     let text = std::fs::read_to_string(&toml).unwrap();
     std::fs::write(&toml, text.clone() + "colour = \"red\"\n").unwrap();
-    told(&refused(folder, &mut quick(folder, &[])), &["mood.toml", "colour"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood.toml", "colour"]);
     std::fs::write(&toml, text.replace("steermap-task/1", "steermap-task/9")).unwrap();
-    told(
+    assert_contains(
         &refused(folder, &mut quick(folder, &[])),
         &["mood.toml", "steermap-task/9"],
     );
 
     std::fs::remove_dir_all(folder.join("tasks")).unwrap();
     std::fs::create_dir(folder.join("tasks")).unwrap();
-    told(&refused(folder, &mut quick(folder, &[])), &["tasks"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["tasks"]);
 }
 
 #[test]
-fn answers_that_tokenize_alike_are_never_measured_in_silence() {
+fn answers_that_tokenize_alike_are_never_measured_silently() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     let alike = |mut line: Value| {
         line["negative"] = line["positive"].clone();
         line.to_string()
     };
-    // One of the measuring half.
+    // An item of the measuring half.
     prepare(folder);
     edit(
         folder,
@@ -148,12 +148,12 @@ fn answers_that_tokenize_alike_are_never_measured_in_silence() {
         );
         std::fs::remove_dir_all(folder.join("report")).unwrap();
     } else {
-        told(&error_of(&output), &["41"]);
+        assert_contains(&error_of(&output), &["41"]);
     }
-    // All of them: nothing is left to measure, in a run of one task; beside another it may be skipped.
+    // All items: nothing is left to measure in a run of one task; beside another task it may be skipped.
     prepare(folder);
     edit(folder, |_, line| alike(line));
-    told(&refused(folder, &mut quick(folder, &[])), &["mood"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["mood"]);
     write_task(&folder.join("tasks"), "tense", "");
     let output = quick(folder, &[]).output().unwrap();
     if output.status.success() {
@@ -166,21 +166,21 @@ fn answers_that_tokenize_alike_are_never_measured_in_silence() {
             found.failed
         );
     } else {
-        told(&error_of(&output), &["mood"]);
+        assert_contains(&error_of(&output), &["mood"]);
     }
 }
 
 #[test]
-fn arguments_that_do_not_fit_are_told() {
+fn arguments_that_do_not_fit_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     prepare(folder);
-    told(
+    assert_contains(
         &refused(folder, &mut quick(folder, &["--layers", "99"])),
         &["layers", "99"],
     );
-    // A layer that the model has and the map doesn't.
-    told(
+    // A layer that the model has but the map does not reach.
+    assert_contains(
         &refused(folder, &mut quick(folder, &["--layers", "5"])),
         &["layers", "5"],
     );
@@ -188,19 +188,19 @@ fn arguments_that_do_not_fit_are_told() {
     let map = project(MAP).canonicalize().unwrap();
     let other =
         |source: &str, target: &str| refused(folder, &mut eval(folder, &map, source, target, &["--unseen-text"]));
-    told(&other("stories-260k", "stories-800k"), &["target", "stories-3m"]);
-    told(&other("stories-800k", "stories-3m"), &["source", "stories-260k"]);
-    told(&other("stories-3m", "stories-260k"), &["stories-260k"]);
+    assert_contains(&other("stories-260k", "stories-800k"), &["target", "stories-3m"]);
+    assert_contains(&other("stories-800k", "stories-3m"), &["source", "stories-260k"]);
+    assert_contains(&other("stories-3m", "stories-260k"), &["stories-260k"]);
 
-    // A step that never ends, or no grid: never a panic, never a default in its place.
+    // A grid that never ends, or no grid: neither a panic nor a default.
     for alphas in ["relative:0.2:-0.2:0.1", "-20:20:0", "relative:-0.1:0.1:x", "1:nan:1"] {
-        told(&refused(folder, &mut quick_alphas(folder, alphas)), &["alphas"]);
+        assert_contains(&refused(folder, &mut quick_alphas(folder, alphas)), &["alphas"]);
     }
     let nowhere = folder.join("nowhere.toml");
     let error = refused(folder, &mut eval(folder, &nowhere, "stories-260k", "stories-3m", &[]));
-    told(&error, &["nowhere.toml"]);
+    assert_contains(&error, &["nowhere.toml"]);
     std::fs::remove_file(folder.join("text.jsonl")).unwrap();
-    told(&refused(folder, &mut quick(folder, &[])), &["text.jsonl"]);
+    assert_contains(&refused(folder, &mut quick(folder, &[])), &["text.jsonl"]);
 }
 
 fn quick_alphas(folder: &Path, alphas: &str) -> Command {
@@ -215,8 +215,8 @@ fn quick_alphas(folder: &Path, alphas: &str) -> Command {
     )
 }
 
-/// Values alike but for rounding (batches fall together by chance, so sums are taken in another order); what says when and
-/// how long is left out.
+/// Asserts that values are equal up to rounding (batches are formed by chance, so sums are taken in another order).
+/// Dates and durations are left out.
 fn alike(a: &Value, b: &Value, at: &str) {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {
@@ -242,7 +242,7 @@ fn alike(a: &Value, b: &Value, at: &str) {
                 }
             }
         }
-        // Sentences have rounded numbers.
+        // Numbers in sentences are rounded.
         (Value::String(a), Value::String(b)) => {
             let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
             assert_eq!(words(a), words(b), "{at}");
@@ -263,7 +263,7 @@ fn files(folder: &Path) -> Vec<String> {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on() {
+fn ctrl_c_keeps_measurements_and_the_same_command_continues() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
     for folder in [&whole, &stopped] {
@@ -272,7 +272,7 @@ fn ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on() {
         }
         write_text(&folder.join("text.jsonl"), &EvalReference::load().documents);
     }
-    // The same words in both folders, so that the reports name the same command.
+    // The same arguments in both folders, so that the reports name the same command.
     let command = |folder: &Path| {
         let map = project(MAP).canonicalize().unwrap();
         let more = ["--layers", "7", "--unseen-text", "--alphas", "relative:-0.2:0.2:0.02"];
@@ -285,7 +285,7 @@ fn ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Once the first unit of work is in the journal, behind its head, the second of three tasks is far away.
+    // When the first unit of work is in the journal, after its header, the second of three tasks has not begun.
     let journal = stopped.join("report/eval.journal");
     let deadline = Instant::now() + Duration::from_secs(300);
     let units = || std::fs::read_to_string(&journal).map_or(0, |text| text.matches('\n').count().saturating_sub(1));
@@ -301,18 +301,18 @@ fn ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on() {
     let found: [Evaluation; 2] = [&whole, &stopped].map(|folder| report(folder).unwrap());
     let [a, b] = found.map(|report| serde_json::to_value(report).unwrap());
     alike(&a, &b, "");
-    // The state has done its work.
+    // Nothing is left of the interrupted run.
     assert_eq!(files(&whole.join("report")), files(&stopped.join("report")));
 }
 
-/// One task's failure is that task's.
+/// A failing task does not fail the others.
 #[test]
-fn a_task_that_fails_is_told_of_and_the_rest_goes_on() {
+fn a_failing_task_is_reported_and_the_others_continue() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     prepare(folder);
     write_task(&folder.join("tasks"), "tense", "");
-    // Each side is the other's, so there is nothing to steer towards.
+    // The sides are exchanged between pairs, so there is no direction.
     let pair =
         |positive: &str, negative: &str| format!("{{\"positive\": \"{positive}\", \"negative\": \"{negative}\"}}\n");
     let pairs = pair("a cat", "a dog") + &pair("a dog", "a cat");
@@ -323,9 +323,9 @@ fn a_task_that_fails_is_told_of_and_the_rest_goes_on() {
     let names: Vec<&str> = found.tasks.iter().map(|task| task.name.as_str()).collect();
     assert_eq!(names, ["mood"]);
     assert_eq!(found.failed.len(), 1);
-    told(&found.failed[0].reason, &["does not separate the sides"]);
+    assert_contains(&found.failed[0].reason, &["does not separate the sides"]);
     let page = std::fs::read_to_string(folder.join("report/report.html")).unwrap();
-    told(&page, &["tense", "does not separate the sides"]);
+    assert_contains(&page, &["tense", "does not separate the sides"]);
 
     // The report is drawn again from its numbers.
     std::fs::remove_file(folder.join("report/report.html")).unwrap();
@@ -337,7 +337,7 @@ fn a_task_that_fails_is_told_of_and_the_rest_goes_on() {
     );
     std::fs::write(folder.join("report/report.json"), "{\"format\": \"steermap-eval/9\"}").unwrap();
     let error = error_of(&steermap_tests::run::run("mapper", &["report", out.to_str().unwrap()]));
-    told(&error, &["report.json", "steermap-eval/9", "steermap-eval/2"]);
+    assert_contains(&error, &["report.json", "steermap-eval/9", "steermap-eval/2"]);
 }
 
 #[test]
@@ -347,8 +347,8 @@ fn the_default_layers_are_the_middle_of_the_target() {
     prepare(folder);
     // The map reaches layer 7 of 8.
     let error = refused(folder, &mut quick(folder, &["--layers", "band"]));
-    told(&error, &["layers", "7", "2 to 5", "--layers all"]);
-    // Text of which the fit may have seen all: no document that it would have held out.
+    assert_contains(&error, &["layers", "7", "2 to 5", "--layers all"]);
+    // Text without any document that the fit would have held out.
     let documents = (0..).map(|number| format!("This is document {number}."));
     let seen: Vec<String> = documents
         .filter(|text| Split::of(&Sha256::digest(text.as_bytes()).into()) != Split::Test)
@@ -357,5 +357,5 @@ fn the_default_layers_are_the_middle_of_the_target() {
     write_text(&folder.join("text.jsonl"), &seen);
     let map = project(MAP).canonicalize().unwrap();
     let mut command = eval(folder, &map, "stories-260k", "stories-3m", &["--layers", "7"]);
-    told(&refused(folder, &mut command), &["text.jsonl", "--unseen-text"]);
+    assert_contains(&refused(folder, &mut command), &["text.jsonl", "--unseen-text"]);
 }

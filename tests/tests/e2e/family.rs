@@ -1,4 +1,4 @@
-//! The embedded family: its data are what the generator makes, and a small model's vector steers a larger one.
+//! The embedded family: its data equal the generator's output, and a small model's vector steers a larger one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use steermap_examples::family;
-use steermap_examples::slopes::{Bench, Probe};
+use steermap_examples::slopes::{DirectionProbe, SlopeBench};
 use steermap_examples::stories::{Concept, Story};
 use steermap_fit::stats::Precision;
 use steermap_fit::{RankChoice, RidgeChoice};
@@ -76,9 +76,9 @@ async fn fit(source: &Session, target: &Session, stories: usize, pairs: PairSele
     (map, dir)
 }
 
-/// Nothing that has run is thrown away, and nothing counts twice.
+/// No computed rows are lost, and none counts twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_asked_to_stop_keeps_the_texts_that_ran() {
+async fn an_interrupted_run_keeps_the_texts_that_ran() {
     let model = session(family::SIZES[0]).await;
     let dir = tempfile::tempdir().unwrap();
     let job = job(&model, &model, 200, PairSelection::RelativeDepth, dir.path());
@@ -119,7 +119,7 @@ async fn vector(session: &Session, concept: &str) -> VectorFile {
 }
 
 #[test]
-fn pairs_items_and_tasks_are_the_generators() {
+fn pairs_items_and_tasks_equal_the_generators_output() {
     for concept in Concept::ALL {
         let read = |path: PathBuf| std::fs::read_to_string(in_project(&path)).unwrap();
         let pairs = steermap_examples::stories::pairs(concept, family::CUT, family::PAIRS.0, family::PAIRS.1);
@@ -140,7 +140,7 @@ fn pairs_items_and_tasks_are_the_generators() {
     }
 }
 
-/// The embedded models know their language: the loss that the engine measures is near the generator's own entropy.
+/// The loss of the embedded models, measured through the engine, is near the generator's entropy.
 #[tokio::test(flavor = "multi_thread")]
 async fn losses_are_near_the_generators_entropy() {
     for name in family::SIZES.into_iter().chain([family::OTHER_TOKENIZER]) {
@@ -150,7 +150,8 @@ async fn losses_are_near_the_generators_entropy() {
         for index in 0..20 {
             let story = Story::generate(2, index);
             let tokens = tokenizer.encode(story.text(), true).unwrap().get_ids().to_vec();
-            // From the prompts that end before each token: raw logits of many requests in a row upset the engine.
+            // Measured on the prompts that end before each token, since the engine fails on raw logits of many requests
+            // in a row.
             let prompts: Vec<&[u32]> = (1..tokens.len()).map(|end| &tokens[..end]).collect();
             let logits = session.next_token(&prompts, |_| None, |_, logits| Ok(logits.to_vec()));
             let logits = logits.await.unwrap();
@@ -180,13 +181,13 @@ async fn a_small_models_vector_steers_a_larger_one_and_a_broken_map_does_not() {
         let task = tasks::read(&in_project(&family::items(concept))).unwrap();
         let (items, skipped) = Choices::of(&target, &task.measuring).await.unwrap();
         assert!(skipped.is_empty() && items.len() == 30);
-        let bench = Bench {
+        let bench = SlopeBench {
             session: &target,
             items: &items,
         };
         let map = pair.map.load().unwrap();
         let mapped = map.linear(found);
-        // The same map with its rows turned over by one: what it keeps is no direction of the target's.
+        // The same map with its rows rotated by one maps to no meaningful direction of the target.
         let AffineMap { weight, bias } = map.to_affine();
         let rows = weight.nrows();
         let broken = LinearMap::from(AffineMap {
@@ -194,7 +195,7 @@ async fn a_small_models_vector_steers_a_larger_one_and_a_broken_map_does_not() {
             bias,
         });
         let broken = broken.linear(found);
-        let probe = |direction| Probe {
+        let probe = |direction| DirectionProbe {
             layer: 5,
             mean_norm: pair.fit.target_mean_norm,
             direction,
@@ -206,7 +207,7 @@ async fn a_small_models_vector_steers_a_larger_one_and_a_broken_map_does_not() {
         assert!(cosine(native, &mapped) > 0.8, "{concept}: {}", cosine(native, &mapped));
         assert!(share.abs() < 0.6, "{concept}: {share}");
 
-        // Rows of one batch with other offsets are what the plugin's own hook makes of each alone.
+        // Rows of one batch with different offsets equal what the plugin's hook makes of each alone.
         let alpha = 0.1 * pair.fit.target_mean_norm;
         let offset = LayerOffset::new(5, &steermap_mapper::behaviour::unit(&mapped).unwrap(), alpha);
         let steerer = Steerer::new(&target).unwrap();
@@ -231,7 +232,7 @@ async fn other_tokenizers_pair_where_their_tokens_end() {
     let (source, target) = (session(family::SIZES[0]).await, session(family::OTHER_TOKENIZER).await);
     let (map, _dir) = fit(&source, &target, 300, PairSelection::RelativeDepth).await;
     let positions = map.header().positions.clone().unwrap();
-    // Words are one token on the left, often several on the right; the left has a BOS.
+    // Words are one token on the left and often several on the right; the left has a BOS.
     assert!(positions.unmatched_target > positions.unmatched_source, "{positions:?}");
     assert_eq!(positions.special, 300);
     assert!(positions.paired > 5000, "{positions:?}");
@@ -241,7 +242,7 @@ async fn other_tokenizers_pair_where_their_tokens_end() {
 }
 
 #[test]
-fn the_map_and_the_vector_that_ship_are_of_the_embedded_models() {
+fn the_shipped_map_and_vector_are_of_the_embedded_models() {
     let map = MapFile::load(&project("maps/stories-260k--stories-3m.toml")).unwrap();
     let vector = VectorFile::load(&project("maps/stories-260k-mood.toml")).unwrap();
     let fingerprint = |name: &str| fingerprint_folder(&in_project(&family::model(name))).unwrap();

@@ -1,4 +1,4 @@
-//! Vectors that other programs wrote, and features of sparse autoencoders: `mapper convert`, `mapper sae`, and the
+//! Vectors written by other programs, and features of sparse autoencoders: `mapper convert`, `mapper sae`, and the
 //! configuration.
 
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ fn mapper(args: &[&str]) -> std::process::Output {
 }
 
 #[test]
-fn names_of_tensors_say_their_layers() {
+fn layers_are_read_from_tensor_names() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
     for (number, (pattern, more)) in [
@@ -63,7 +63,7 @@ fn names_of_tensors_say_their_layers() {
                 .all(|layer| vector.direction(layer) == Some(&direction(layer)[..]))
         );
     }
-    // Of names that say nothing, and what they are for.
+    // Names without a layer, and the option that gives it.
     let from = at("0.safetensors");
     save(Path::new(&from), &[("probe", direction(2), vec![32])]);
     let unsaid = error_of(&mapper(&["convert", &from, &at("new.toml")]));
@@ -79,7 +79,7 @@ fn names_of_tensors_say_their_layers() {
 }
 
 #[test]
-fn a_pickle_is_not_run_and_other_files_are_refused_by_what_they_are() {
+fn a_pickle_is_not_run_and_other_files_are_refused_with_their_kind() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("new.toml").to_str().unwrap().to_string();
     let theirs = |name: &str| {
@@ -126,7 +126,7 @@ fn a_feature_of_an_autoencoder_is_a_vector() {
         let [file, out] = [&folder, &out].map(|path| path.to_str().unwrap());
         mapper(&["sae", "--file", file, "--feature", feature, "--out", out])
     };
-    // The stream before block 2 is the one after block 1.
+    // The stream before block 2 is that after block 1.
     for (hook, layer) in [("blocks.2.hook_resid_post", 2), ("blocks.2.hook_resid_pre", 1)] {
         config(hook);
         printed(&sae("2"));
@@ -177,7 +177,7 @@ fn a_configuration_reads_them_as_vector_files() {
         assert_eq!(found["choices"], expected["choices"], "{name}");
     }
     drop(server);
-    // A layer that can't be told is a mistake of the configuration.
+    // A layer that cannot be determined is a configuration error.
     let wrong = config.replace(", layer = 1", "");
     let path = dir.path().join("wrong.toml");
     std::fs::write(&path, serve_config(&wrong, 1)).unwrap();

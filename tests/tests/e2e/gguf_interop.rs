@@ -1,5 +1,5 @@
-//! GGUF control vectors: `mapper convert` against the gguf package, and repeng where it is installed, and what it
-//! refuses; and the configuration's.
+//! GGUF control vectors: `mapper convert` against the gguf package, and against repeng if it is installed; what it
+//! refuses; and control vectors in the configuration.
 
 use std::path::Path;
 use std::process::Command;
@@ -46,7 +46,7 @@ fn gguf_and_repeng_read_and_write_the_same_vectors() {
 }
 
 #[test]
-fn a_vector_comes_back_from_gguf_as_it_went() {
+fn a_vector_survives_a_round_trip_through_gguf() {
     let dir = tempfile::tempdir().unwrap();
     let model = fixture("tiny-gemma3");
     let model = ["--model", model.to_str().unwrap()];
@@ -126,12 +126,12 @@ fn a_control_vector_of_the_configuration_steers_as_the_vector_file_does() {
             &["check", "--config", path.to_str().unwrap()],
         ));
         assert!(error.contains(expected), "{error}");
-        assert_eq!(error.matches("wrong.toml").count(), 1, "said once: {error}");
+        assert_eq!(error.matches("wrong.toml").count(), 1, "reported once: {error}");
     }
 }
 
 #[test]
-fn mistakes_change_nothing_and_say_why() {
+fn refused_conversions_change_nothing_and_give_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let (own, other) = (fixture("tiny-llama"), fixture("tiny-gemma3"));
     let (own, other) = (["--model", own.to_str().unwrap()], ["--model", other.to_str().unwrap()]);

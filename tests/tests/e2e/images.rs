@@ -1,5 +1,5 @@
-//! Prompts with images, over HTTP: steering and the prefix cache go by the expanded prompt, in which every image has
-//! its tokens. tests/fixtures/make_vision.py made the model, and what transformers answers to the same prompts.
+//! Prompts with images over HTTP: steering and the prefix cache use the expanded prompt, which contains the tokens of
+//! every image. tests/fixtures/make_vision.py made the model and transformers' answers to the same prompts.
 
 use serde_json::{Value, json};
 use steermap_examples::server::Server;
@@ -10,22 +10,22 @@ use steermap_tests::vectors::save_reference_vector;
 use tempfile::TempDir;
 
 const MODEL: &str = "tiny-gemma3-vision";
-/// What the references' prompts say behind their images, and the layer that is steered in them.
+/// The text after the images in the references' prompts, and the layer that is steered in them.
 const TEXT: &str = "What is it?";
 const LAYER: usize = 1;
-/// Goes on from [`TEXT`]; with it and an answer a prompt still fits the model's sliding window of 64.
+/// A continuation of [`TEXT`]. A prompt with it and an answer still fits the model's sliding window of 64.
 const LONGER: &str = "What is it? A pond?";
 /// Ids of the tokens that stand for an image, and of the one that ends a message.
 const SOFT: u32 = 263;
 const IM_END: u32 = 260;
 
-struct Tested {
+struct TestServer {
     server: Server,
     model: String,
     _folder: TempDir,
 }
 
-impl Tested {
+impl TestServer {
     fn start(prefix_cache: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         save_reference_vector(MODEL, folder.path());
@@ -67,14 +67,14 @@ impl Tested {
         answers(&self.reply(prompt, 1)).remove(0)
     }
 
-    /// The message that `prompt` is refused with.
+    /// The message with which `prompt` is refused.
     fn refusal(&self, prompt: &Prompt) -> String {
         let (status, text) = self.post(prompt, 1);
         assert_eq!(status, 422, "{prompt:?}: {text}");
         text
     }
 
-    /// How many tokens of prompts were steered so far: those that were computed.
+    /// Number of prompt tokens steered so far, which are those that were computed.
     fn steered_prompt_tokens(&self) -> u64 {
         let (status, text) = self.server.get("/metrics").unwrap();
         assert_eq!(status, 200, "{text}");
@@ -82,11 +82,11 @@ impl Tested {
     }
 }
 
-/// A user's message with images, and how it is steered.
+/// A user's message with images, and its steering.
 #[derive(Clone, Debug)]
 struct Prompt {
     system: Option<&'static str>,
-    /// Their names, one letter each.
+    /// Names of the images, one letter each.
     images: &'static str,
     text: &'static str,
     apply: Option<Value>,
@@ -152,7 +152,7 @@ fn answers(reply: &Value) -> Vec<String> {
     choices.iter().map(text).collect()
 }
 
-/// How transformers goes on; a token is a byte.
+/// The continuation by transformers; a token is a byte.
 fn expected(reference: &Reference, name: &str) -> String {
     let tokens = reference.tokens(&format!("{name}.gen.tokens"));
     tokens
@@ -168,7 +168,7 @@ fn position(reference: &Reference, scenario: &str) -> i64 {
 #[test]
 fn positions_are_those_of_the_expanded_prompt() {
     let reference = Reference::load(MODEL);
-    let tested = Tested::start(false);
+    let tested = TestServer::start(false);
     for images in ["a", "b", "ab"] {
         let reply = tested.reply(&prompt(images), 1);
         assert_eq!(answers(&reply), [expected(&reference, images)], "unsteered, {images}");
@@ -208,17 +208,17 @@ fn positions_are_those_of_the_expanded_prompt() {
 }
 
 #[test]
-fn cached_prefixes_of_prompts_with_images_are_shared_as_far_as_they_mean_the_same() {
+fn cached_prefixes_with_images_are_shared_as_far_as_states_are_equal() {
     let reference = Reference::load(MODEL);
-    let (cached, uncached) = (Tested::start(true), Tested::start(false));
+    let (cached, uncached) = (TestServer::start(true), TestServer::start(false));
     let asked = [
         prompt("a").at(-1),
-        // Where -1 is depends on the text's length.
+        // The position of -1 depends on the text's length.
         prompt("a").saying(LONGER).at(-1),
         prompt("a").at(-1),
         prompt("a"),
         prompt("a"),
-        // Another image behind the same tokens.
+        // Another image with the same tokens.
         prompt("b"),
         prompt("b"),
         prompt("b").at(-1),
@@ -237,7 +237,7 @@ fn cached_prefixes_of_prompts_with_images_are_shared_as_far_as_they_mean_the_sam
     assert_eq!(cached.answer(&prompt("a").at(-1)), expected(&reference, "a.last"));
     assert_eq!(cached.answer(&prompt("b")), expected(&reference, "b"));
 
-    // How much was computed is seen where all of it is steered.
+    // With every token steered, the steered tokens are those that were computed.
     let computed = |prompt: &Prompt| {
         let before = cached.steered_prompt_tokens();
         assert_eq!(cached.answer(prompt), uncached.answer(prompt), "{prompt:?}");
@@ -247,10 +247,10 @@ fn cached_prefixes_of_prompts_with_images_are_shared_as_far_as_they_mean_the_sam
     let index = |id: u32| tokens.iter().position(|&token| token == id).unwrap() as u64;
     let (length, more) = (tokens.len() as u64, (LONGER.len() - TEXT.len()) as u64);
     assert_eq!(computed(&prompt("a").everywhere()), length);
-    // Up to the end of the shorter text all is shared, the image's states with it.
+    // Everything is shared up to the end of the shorter text, including the image's states.
     let rest = length + more - index(IM_END);
     assert_eq!(computed(&prompt("a").saying(LONGER).everywhere()), rest);
-    // Of another image nothing is.
+    // With another image nothing is shared.
     assert!(computed(&prompt("b").everywhere()) >= length - index(SOFT));
     assert_eq!(cached.answer(&prompt("a").everywhere()), expected(&reference, "a.all"));
 }
@@ -258,9 +258,9 @@ fn cached_prefixes_of_prompts_with_images_are_shared_as_far_as_they_mean_the_sam
 /// Prefixes that end before an image or within one. The tokens of an image attend to each other both ways, so it is
 /// computed as a whole or not at all.
 #[test]
-fn an_image_behind_a_cached_prefix_is_seen() {
+fn an_image_after_a_cached_prefix_is_computed() {
     let reference = Reference::load(MODEL);
-    let (cached, uncached) = (Tested::start(true), Tested::start(false));
+    let (cached, uncached) = (TestServer::start(true), TestServer::start(false));
     let within = prompt("a").at(position(&reference, "image"));
     assert_eq!(cached.answer(&prompt("a")), expected(&reference, "a"));
     assert_eq!(
@@ -288,8 +288,8 @@ fn an_image_behind_a_cached_prefix_is_seen() {
     }
     assert_eq!(cached.answer(&prompt("a")), expected(&reference, "a"), "again");
 
-    // The states of the image's tokens before the steered one depend on the steering too.
-    let cached = Tested::start(true);
+    // The states of the image's tokens before the steered one depend on the steering as well.
+    let cached = TestServer::start(true);
     assert_eq!(cached.answer(&within), expected(&reference, "a.image"));
     assert_eq!(
         cached.answer(&prompt("a")),
@@ -301,8 +301,8 @@ fn an_image_behind_a_cached_prefix_is_seen() {
 #[test]
 fn prompts_of_equal_length_with_images_run_in_one_batch() {
     let reference = Reference::load(MODEL);
-    let tested = Tested::start(false);
-    // The choices of a request are taken up together.
+    let tested = TestServer::start(false);
+    // The choices of a request start together.
     let (plain, last) = (expected(&reference, "a"), expected(&reference, "a.last"));
     assert_eq!(answers(&tested.reply(&prompt("a"), 2)), [plain.clone(), plain]);
     assert_eq!(answers(&tested.reply(&prompt("a").at(-1), 2)), [last.clone(), last]);

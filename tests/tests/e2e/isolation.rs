@@ -1,8 +1,8 @@
-//! No request's steering touches another's answer, and the prefix cache shares what may be shared and nothing else.
+//! No request's steering affects another's answer, and the prefix cache shares exactly what may be shared.
 
 use serde_json::{Value, json};
 use steermap_examples::server::Server;
-use steermap_examples::traffic::client::{Answer, Ask, Client, Outcome};
+use steermap_examples::traffic::client::{Answer, Client, CompletionRequest, Outcome};
 use steermap_examples::traffic::exchanges::STORIES_SEED;
 use steermap_examples::traffic::isolation::{Plan, run};
 use steermap_examples::traffic::prefix_cache::hits;
@@ -10,8 +10,8 @@ use steermap_examples::traffic::prompts::prompts;
 use steermap_examples::traffic::served::{Served, Settings};
 use steermap_tests::project;
 
-/// How far batching and cached prefixes may move a log probability: they change the order of float32 sums. The
-/// report prints the largest that there was, for unsteered requests too.
+/// Largest allowed change of a log probability by batching and cached prefixes, which change the order of float32 sums.
+/// The report prints the largest observed change, for unsteered requests too.
 const DEVIATION: f64 = 1e-3;
 
 #[test]
@@ -36,7 +36,7 @@ fn a_thousand_requests_get_what_they_get_alone() {
         assert!(storm.largest_batch > 1, "{text}");
         for kind in [unsteered, steered] {
             assert!(kind.largest_deviation <= DEVIATION, "{text}");
-            // Were near ties the rule, they would prove nothing.
+            // If most answers diverged at near ties, the comparison would prove nothing.
             assert!(kind.near_ties * 100 <= kind.whole, "{text}");
         }
         let cached = storm.prefix_cache != "off";
@@ -44,8 +44,8 @@ fn a_thousand_requests_get_what_they_get_alone() {
     }
 }
 
-/// Two servers of one configuration, of which one keeps prefixes.
-struct Both {
+/// Two servers with the same configuration, except that one has a prefix cache.
+struct ServerPair {
     plain: Server,
     cached: Server,
     model: String,
@@ -53,7 +53,7 @@ struct Both {
     _folders: [tempfile::TempDir; 2],
 }
 
-impl Both {
+impl ServerPair {
     fn start() -> Self {
         let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let served = folders
@@ -75,9 +75,9 @@ impl Both {
         }
     }
 
-    /// Asks both servers and compares the answers.
+    /// Sends a request to both servers and compares the answers.
     fn ask(&mut self, prompt: &str, steering: &Value) -> Answer {
-        let ask = Ask {
+        let ask = CompletionRequest {
             turns: Vec::new(),
             model: self.model.clone(),
             prompt: prompt.into(),
@@ -108,11 +108,11 @@ impl Both {
         cached
     }
 
-    /// How many requests have hit the cache so far.
+    /// Number of requests that have hit the cache so far.
     fn hits(&mut self) -> usize {
         let (model, client) = (&self.model, Client::new(self.cached.url()));
         let mut nudges = 0;
-        // A spec of its own each, so that it finds nothing.
+        // A different spec each time, so that it hits nothing.
         let hits = hits(&self.cached, self.sent, |nudge| {
             nudges = nudge;
             let scale = 1000 + self.sent + nudge;
@@ -128,10 +128,10 @@ impl Both {
 
 #[test]
 fn a_cached_prefix_is_shared_by_equal_states_alone() {
-    let mut both = Both::start();
+    let mut both = ServerPair::start();
     let folder = project("examples/family/stories-3m");
     let cut = |length| prompts(&folder, STORIES_SEED, length, 8).unwrap();
-    // Of the same stories: each short one is the beginning of a long one.
+    // The prompts are of the same stories: each short one is the beginning of a long one.
     let (short, long) = (cut(12), cut(36));
     let stories: Vec<(&str, &str)> = short
         .iter()
@@ -159,14 +159,14 @@ fn a_cached_prefix_is_shared_by_equal_states_alone() {
     let touched = both.ask(a.1, &steered);
     both.ask(b.0, &otherwise);
     assert_eq!(both.hits(), 1);
-    // What is steered at its last position alone shares all that lies before it with whoever: the special token with an
-    // unsteered prompt, and with itself, where another position is the last, all but that one.
+    // A prompt steered only at its last position shares everything before it: the special token with an unsteered
+    // prompt, and with itself, for another last position, everything before that one.
     both.ask(c.0, &last);
     both.ask(c.1, &last);
     assert_eq!(both.hits(), 1 + 2);
 
-    // Unsteered after unsteered, though a steered request has had that very text; an equal spec, however it is written;
-    // what acts on generated tokens alone after unsteered, and the other way round.
+    // Unsteered after unsteered, although a steered request had the same text; an equal spec in another notation;
+    // steering of generated tokens only after unsteered, and the reverse.
     assert_ne!(both.ask(a.1, &off).first.tokens, touched.first.tokens);
     let first = both.ask(b.0, &steered);
     both.ask(b.1, &spelled_out);
@@ -174,10 +174,11 @@ fn a_cached_prefix_is_shared_by_equal_states_alone() {
     both.ask(d.1, &off);
     both.ask(e.0, &off);
     both.ask(e.1, &generated);
-    // A conversation that goes on from an answer, whose last token the engine has not read yet.
+    // A conversation that continues an answer, whose last token the engine has not computed yet.
     both.ask(&format!("{} {} Then", b.0, first.first.text), &steered);
     both.ask(&format!("{} {} Then", a.0, unsteered.first.text), &off);
-    // Every one: all prompts have at least the special token at their start in common. (None is the beginning of a longer
-    // one asked before under the same spec: mistral.rs finds nothing for a prompt that is cached whole.)
+    // Every request hits, since all prompts have at least the special token at their start in common. (None is the
+    // beginning of a longer earlier one under the same spec: mistral.rs finds nothing for a prompt that is cached
+    // completely.)
     assert_eq!(both.hits(), 1 + 2 + 9);
 }

@@ -1,4 +1,4 @@
-//! `mapper eval --judge`: what a server is asked and how its answers are taken, through real HTTP.
+//! `mapper eval --judge`: the requests to a judge and the handling of its answers, over real HTTP.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,14 +13,15 @@ use steermap_tests::eval::{MAP, eval, report, write_task, write_text};
 use steermap_tests::maps::printed;
 use steermap_tests::project;
 
-/// A request as it came.
+/// A received request.
 struct Received {
     route: String,
     key: Option<String>,
     body: Value,
 }
 
-/// A server that answers each request with the status and the body that a function makes of it and of its number, from 0.
+/// A server that answers each request with the status and body returned by a function of its index, from 0, and of the
+/// request.
 struct Server {
     url: String,
     received: Arc<Mutex<Vec<Received>>>,
@@ -57,7 +58,7 @@ fn serve(
         }
         lines.push(line.trim_end().to_string());
     }
-    // A connection that was opened and given up.
+    // A connection that was opened and closed without a request.
     if lines.is_empty() {
         return;
     }
@@ -82,7 +83,7 @@ fn serve(
         all.push(request);
         answered
     };
-    // The client may be gone by now, where the test stopped it.
+    // The client may be gone if the test stopped it.
     let _ = write!(
         stream,
         "HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\nretry-after: 0\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -100,7 +101,7 @@ fn scores(concept: u8) -> (u16, String) {
     says(&json!({"concept": concept, "fluency": 1, "answers": 2}).to_string())
 }
 
-/// What the judge is asked about.
+/// The question in a request to the judge.
 fn question(request: &Received) -> Value {
     let content = request.body["messages"][1]["content"].as_str().unwrap();
     serde_json::from_str(content).unwrap()
@@ -148,7 +149,8 @@ fn generation(evaluation: &Evaluation) -> &Generation {
     evaluation.tasks[0].generation.as_ref().unwrap()
 }
 
-/// Unsteered, asked in the prompt, native, mapped and control vectors at one strength: two texts of two prompts.
+/// Number of texts: unsteered, asked for in the prompt, native, mapped and control vectors at one strength, with two
+/// texts for each of two prompts.
 const TEXTS: usize = 5 * 2 * 2;
 
 #[test]
@@ -188,7 +190,7 @@ fn a_judge_scores_every_text_by_the_rubric() {
         let judged = text.judged.unwrap();
         let concept = 2 * u8::from(text.text.len().is_multiple_of(2));
         assert_eq!((judged.concept, judged.fluency, judged.answers), (concept, 1, 2));
-        // 3 / (1 / 1 + 1 / 0.5 + 1 / 1), over halves of 2.
+        // 3 / (1 / 1 + 1 / 0.5 + 1 / 1), with scores of 0 to 2 halved.
         let expected = if concept == 0 { 0.0 } else { 0.75 };
         assert!((judged.score - expected).abs() < 1e-12);
     }
@@ -222,10 +224,10 @@ fn a_judge_scores_every_text_by_the_rubric() {
 }
 
 #[test]
-fn a_judge_that_is_busy_or_says_other_things_is_asked_again() {
+fn a_judge_that_is_busy_or_answers_otherwise_is_asked_again() {
     let dir = folder();
-    // Knows no response_format; is busy and then down when a text comes first; answers those of one prompt with a talk, those of the
-    // other with nothing else ever.
+    // The judge does not support response_format, and is busy and then down at the first request for a text. It wraps
+    // the scores for one prompt in prose, and never gives scores for the other.
     let asked = Mutex::new(HashMap::new());
     let server = Server::start(move |_, request| {
         if request.body.get("response_format").is_some() {
@@ -287,8 +289,8 @@ fn a_judge_that_refuses_ends_the_run_and_nothing_is_lost() {
     let journal = dir.path().join("report").join("eval.journal");
     let before = std::fs::read_to_string(&journal).unwrap();
     assert!(before.contains("mood/texts/1/nats"), "{before}");
-    // The rest was measured before the judge was asked, and another one is asked of the same texts.
-    // It refuses one of them, with a format and without, when it has answered others.
+    // The rest was measured before the judge was asked, and another judge gets the same texts. It refuses one of them,
+    // with a format and without, after it has answered others.
     let refused = Mutex::new(None);
     let other = Server::start(move |_, request| {
         let question = question(request);
@@ -296,9 +298,10 @@ fn a_judge_that_refuses_ends_the_run_and_nothing_is_lost() {
         if question["prompt"] == "With the bucket in her bag, Emma" && refused.is_none() {
             *refused = Some(question["text"].clone());
         }
-        match refused.as_ref() == Some(&question["text"]) {
-            true => (413, "too long".to_string()),
-            false => scores(1),
+        if refused.as_ref() == Some(&question["text"]) {
+            (413, "too long".to_string())
+        } else {
+            scores(1)
         }
     });
     printed(&judged(dir.path(), &other.url).output().unwrap());
@@ -315,7 +318,7 @@ fn a_judge_that_refuses_ends_the_run_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_judge_that_is_not_there_is_told() {
+fn a_missing_or_incomplete_judge_is_refused() {
     let dir = folder();
     for (url, words) in [
         (
@@ -331,7 +334,7 @@ fn a_judge_that_is_not_there_is_told() {
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && told.contains(words), "{url}: {told}");
     }
-    // One without the other.
+    // One option without the other.
     let map = project(MAP).canonicalize().unwrap();
     let output = eval(
         dir.path(),

@@ -1,4 +1,4 @@
-//! The patch's own kernels for CPUs (mistralrs_quant::cpu), against the same in float64.
+//! The patch's kernels for CPUs (mistralrs_quant::cpu) against float64.
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
@@ -18,7 +18,7 @@ fn tensor(data: &[f32], shape: &[usize]) -> Tensor {
     Tensor::from_slice(data, shape, &Device::Cpu).unwrap()
 }
 
-/// Each `y` is the product of a row of `x` with one of `w`, plus `b`, up to `tolerance`.
+/// Asserts that each `y` is the product of a row of `x` with one of `w`, plus `b`, up to `tolerance`.
 fn assert_products(y: &[Vec<f32>], x: &[f32], w: &[&[f32]], b: &[f32], tolerance: f64, what: &str) {
     assert_eq!((y.len(), y[0].len()), (x.len() / w[0].len(), w.len()), "{what}");
     for (r, (y, x)) in y.iter().zip(x.chunks_exact(w[0].len())).enumerate() {
@@ -31,7 +31,7 @@ fn assert_products(y: &[Vec<f32>], x: &[f32], w: &[&[f32]], b: &[f32], tolerance
     }
 }
 
-/// Each remainder of rows, of columns and of lanes, and rows that are multiplied in several parts.
+/// All remainders of rows, columns and lanes, and rows that are multiplied in several parts.
 #[test]
 fn linear_agrees_with_float64() -> Result<()> {
     for (m, n, k) in [
@@ -53,7 +53,7 @@ fn linear_agrees_with_float64() -> Result<()> {
     Ok(())
 }
 
-/// What a request is answered must not depend on what else is in its batch.
+/// The answer to a request must not depend on the other rows of its batch.
 #[test]
 fn a_row_has_the_same_bits_in_any_batch() -> Result<()> {
     let (n, k) = (101, 1700);
@@ -83,11 +83,11 @@ fn quantized(n: usize, k: usize, format: GgmlDType) -> Result<QTensor> {
     QTensor::quantize(&tensor(&numbers(n * k, 2), &[n, k]), format)
 }
 
-/// The weights as candle unpacks them; the input is rounded to 16 bits.
+/// Weights as unpacked by candle; the input is rounded to 16 bits.
 #[test]
 fn products_with_quantized_weights_agree_with_float64() -> Result<()> {
     for format in FORMATS {
-        // The last is multiplied in two parts; of small blocks there are some more than whole ones of 256.
+        // The last is multiplied in two parts; formats with small blocks have more than a multiple of 256.
         let rest = if format.block_size() == 32 { 96 } else { 0 };
         for (m, n, k) in [(1, 3, 256), (2, 40, 512), (15, 33, 768), (11, 35, 1280)] {
             let k = k + rest;
@@ -121,7 +121,7 @@ fn a_row_has_the_same_bits_in_any_batch_with_quantized_weights() -> Result<()> {
     Ok(())
 }
 
-/// What a text becomes must not depend on the processor's extensions.
+/// An answer must not depend on the processor's extensions.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn all_kernels_of_quantized_weights_give_the_same_bits() -> Result<()> {
@@ -143,10 +143,10 @@ fn all_kernels_of_quantized_weights_give_the_same_bits() -> Result<()> {
     Ok(())
 }
 
-/// Streams have a few elements that are thousands of times the others. The others are then rounded more coarsely, by a 65,536th of
-/// the largest of 256.
+/// Streams have a few elements that are thousands of times larger than the others. The others are then rounded more
+/// coarsely, by a 65,536th of the largest of 256 elements.
 #[test]
-fn an_element_that_is_large_costs_the_others_little() -> Result<()> {
+fn a_large_element_costs_the_others_little_precision() -> Result<()> {
     for format in FORMATS {
         let w = quantized(9, 512, format)?;
         let mut x = numbers(512, 1);
@@ -156,15 +156,15 @@ fn an_element_that_is_large_costs_the_others_little() -> Result<()> {
         };
         let (y, w) = (y.to_vec2::<f32>()?, w.dequantize(&Device::Cpu)?.to_vec2::<f32>()?);
         let w: Vec<&[f32]> = w.iter().map(Vec::as_slice).collect();
-        // Of a product of about 300: that of 256 errors of up to half a step, with weights of up to a half.
+        // Tolerance for a product of about 300: 256 errors of up to half a step, with weights of up to a half.
         assert_products(&y, &x, &w, &[0.0; 9], 0.2, &format!("{format:?}"));
     }
     Ok(())
 }
 
-/// A state that overflowed is not rounded to one that looks sound.
+/// A state that overflowed is not rounded to a valid one.
 #[test]
-fn what_is_no_number_stays_none_with_quantized_weights() -> Result<()> {
+fn non_finite_inputs_give_nan_with_quantized_weights() -> Result<()> {
     let w = quantized(32, 64, GgmlDType::Q8_0)?;
     for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut x = numbers(64, 1);
@@ -174,7 +174,7 @@ fn what_is_no_number_stays_none_with_quantized_weights() -> Result<()> {
         };
         assert!(y.to_vec2::<f32>()?[0].iter().all(|y| y.is_nan()), "{odd}");
     }
-    // Neither is one that is zero, or as large as float32 can be.
+    // Zero and the largest float32 are valid inputs too.
     for (size, expected) in [(0.0, 0.0), (1e38, 1e38)] {
         let ones = QTensor::quantize(&tensor(&[1.0; 32], &[1, 32]), GgmlDType::Q8_0)?;
         let mut x = [0.0; 32];
@@ -189,7 +189,7 @@ fn what_is_no_number_stays_none_with_quantized_weights() -> Result<()> {
 }
 
 #[test]
-fn other_shapes_and_dtypes_are_left_to_others() -> Result<()> {
+fn other_shapes_and_dtypes_are_left_to_candle() -> Result<()> {
     let w = quantized(4, 64, GgmlDType::Q8_0)?;
     assert!(quantized_linear(&Tensor::zeros((2, 64), DType::F16, &Device::Cpu)?, &w)?.is_none());
     assert!(quantized_linear(&Tensor::zeros((2, 32), DType::F32, &Device::Cpu)?, &w)?.is_none());
@@ -200,7 +200,7 @@ fn other_shapes_and_dtypes_are_left_to_others() -> Result<()> {
 }
 
 #[test]
-fn what_is_not_float32_is_left_to_others() -> Result<()> {
+fn other_dtypes_are_left_to_candle() -> Result<()> {
     let half = Tensor::zeros((2, 8), DType::F16, &Device::Cpu)?;
     assert!(linear(&half, &half, None)?.is_none());
     let x = Tensor::zeros((2, 8), DType::F32, &Device::Cpu)?;
@@ -237,7 +237,7 @@ fn gated_activations_agree_with_float64() {
         (GluActivationType::Relu, |x| x.max(0.0)),
     ];
     for (activation, expected) in activations {
-        // Few enough for one thread, and enough for several.
+        // Sizes for one thread, and for several.
         for len in [100, a.len()] {
             for ((found, a), b) in glu(&a[..len], &b[..len], activation).iter().zip(&a).zip(&b) {
                 let expected = expected(f64::from(*a)) * f64::from(*b);

@@ -1,21 +1,22 @@
-//! Vectors found from pairs while the server runs: the same that `mapper vector` finds, beside requests that go on.
+//! Vectors found from pairs while the server runs: the same as `mapper vector` finds, while other requests continue.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 
 use serde_json::{Value, json};
-use steermap_examples::traffic::client::{Ask, Client, Outcome, Reply};
+use steermap_examples::traffic::client::{Client, CompletionRequest, Outcome, Reply};
+use steermap_mapper::pairs::read_pairs;
 use steermap_maps::VectorFile;
 use steermap_tests::maps::printed;
 use steermap_tests::project;
 use steermap_tests::run::{error_of, run};
 
-use super::operator::{Tested, start, start_with_default};
+use super::operator::{TestServer, start, start_with_default};
 
 const ADMIN: &str = "open_on_loopback = true\nuploads = true";
 
-/// A configuration's sources: the smallest model of the family, and how it is reached.
+/// The sources of a configuration: the smallest model of the family; `more` is appended.
 fn source(more: &str) -> String {
     let model = project("examples/family/stories-260k").display().to_string();
     format!("\n[steering.sources.small]\nmodel = {model:?}\ndtype = \"f32\"\ndevice = \"cpu\"\n{more}")
@@ -23,8 +24,8 @@ fn source(more: &str) -> String {
 
 fn pairs_of(concept: &str) -> Vec<Value> {
     let path = project(&format!("examples/family/concepts/{concept}.pairs.jsonl"));
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let pairs = read_pairs(&path).unwrap();
+    pairs.iter().map(|pair| serde_json::to_value(pair).unwrap()).collect()
 }
 
 fn find(client: &Client, body: &Value) -> Value {
@@ -33,7 +34,7 @@ fn find(client: &Client, body: &Value) -> Value {
     reply.json().unwrap()
 }
 
-/// A vector's two files, as the server gives them.
+/// A vector's two files, downloaded from the server.
 fn downloaded(client: &Client, name: &str, folder: &Path) -> (VectorFile, PathBuf, Vec<u8>) {
     let (file, toml) = client.download(&format!("/v1/steering/vectors/{name}")).unwrap();
     let path = folder.join(file.unwrap());
@@ -75,10 +76,10 @@ fn mapper(model: &str, pairs: &[Value], more: &[&str], folder: &Path) -> (Vector
 }
 
 #[test]
-fn a_vector_found_on_a_source_is_the_mappers_to_the_last_bit() {
+fn a_vector_found_on_a_source_equals_the_mappers_bitwise() {
     let tested = start(Some(ADMIN), &source(""), &[]);
     let client = Client::new(tested.server.url());
-    // One pair is there twice.
+    // One pair occurs twice.
     let mut pairs = pairs_of("mood")[..40].to_vec();
     pairs.push(pairs[3].clone());
     for (number, (more, keys)) in [
@@ -139,7 +140,7 @@ fn a_vector_found_on_a_source_is_the_mappers_to_the_last_bit() {
             (&a.concept, &a.method, a.token_position, a.pairs, &a.model, &a.numerics),
             (&b.concept, &b.method, b.token_position, b.pairs, &b.model, &b.numerics)
         );
-        // The answer says what the mapper prints.
+        // The answer has the figures that the mapper prints.
         let told = &answer["found"];
         assert_eq!((&told["pairs"], &told["repeats"]), (&json!(40), &json!(1)), "{told}");
         for (layer, line) in told["layers"].as_array().unwrap().iter().zip(table.lines().skip(2)) {
@@ -164,7 +165,7 @@ fn a_vector_found_on_a_source_is_the_mappers_to_the_last_bit() {
     }
     let described = client.get("/v1/steering").unwrap().success().unwrap();
     assert_eq!(described["sources"][0]["source"], "small", "{described}");
-    // It is no model that answers.
+    // A source does not answer requests.
     let models = client.get("/v1/models").unwrap().success().unwrap();
     assert!(!models.to_string().contains("260k"), "{models}");
     let refused = client.post(
@@ -174,8 +175,8 @@ fn a_vector_found_on_a_source_is_the_mappers_to_the_last_bit() {
     assert_eq!(refused.unwrap().status, 404);
 }
 
-fn ask(model: &str, prompt: &str, steering: Option<Value>) -> Ask {
-    Ask {
+fn ask(model: &str, prompt: &str, steering: Option<Value>) -> CompletionRequest {
+    CompletionRequest {
         turns: Vec::new(),
         model: model.to_string(),
         prompt: prompt.to_string(),
@@ -189,7 +190,7 @@ fn ask(model: &str, prompt: &str, steering: Option<Value>) -> Ask {
     }
 }
 
-fn text(client: &Client, ask: &Ask) -> (String, Option<String>) {
+fn text(client: &Client, ask: &CompletionRequest) -> (String, Option<String>) {
     match client.complete(ask).unwrap() {
         Outcome::Whole(answer) => (answer.first.text, answer.fingerprint),
         other => panic!("{other:?}"),
@@ -199,7 +200,7 @@ fn text(client: &Client, ask: &Ask) -> (String, Option<String>) {
 #[test]
 fn a_served_model_is_read_beside_its_requests_and_without_its_default() {
     let tested = start_with_default(60.0, Some(ADMIN), &source(""));
-    let Tested { model, .. } = &tested;
+    let TestServer { model, .. } = &tested;
     let client = Client::new(tested.server.url());
     let folder = tempfile::tempdir().unwrap();
     let pairs = &pairs_of("topic")[..24];
@@ -242,7 +243,7 @@ fn a_served_model_is_read_beside_its_requests_and_without_its_default() {
         );
         assert!((found.mean_norm / expected.mean_norm - 1.0).abs() < 1e-5);
     }
-    // The cache of prefixes holds nothing that a request could tell.
+    // The prefix cache has nothing that changes an answer.
     assert_eq!(asks.iter().map(|ask| text(&client, ask)).collect::<Vec<_>>(), alone);
 }
 
@@ -265,7 +266,7 @@ fn pairs_in_a_request_steer_as_the_vector_that_they_find() {
         text(&client, &ask(&tested.model, "Now, Mia", Some(used(json!("glad"))))),
         live
     );
-    // Found once for all that ask for the same, however they ask.
+    // Found once for all equal requests, whatever their notation.
     for _ in 0..3 {
         let steering = Some(used(inline.clone()));
         assert_eq!(text(&client, &ask(&tested.model, "Now, Mia", steering)), live);
@@ -281,7 +282,7 @@ fn pairs_in_a_request_steer_as_the_vector_that_they_find() {
             "{line} is not in\n{metrics}"
         );
     }
-    // Natively, on the served model.
+    // Found natively on the served model.
     let own = json!({"model": tested.model, "pairs": pairs, "position": "mean"});
     let own = json!({"vectors": [{"vector": own, "relative_scale": 0.4, "layers": [4]}]});
     let native = text(&client, &ask(&tested.model, "Now, Mia", Some(own)));
@@ -322,7 +323,7 @@ fn a_full_queue_says_when_to_come_again_and_requests_go_on() {
 }
 
 #[test]
-fn what_no_vector_is_found_from_is_refused() {
+fn invalid_pairs_and_options_are_refused() {
     let more = "[steering.live]\nrequest_bytes = 4000\nrequest_tokens = 800\n";
     let tested = start(Some(ADMIN), &source(more), &[]);
     let client = Client::new(tested.server.url());
@@ -488,7 +489,7 @@ fn what_no_vector_is_found_from_is_refused() {
         let found = reply.message();
         assert!(found.starts_with(&message), "found {found:?}, expected {message:?}");
     }
-    // What can be known to be wrong is told before anything is found.
+    // Errors that can be detected beforehand are reported before a vector is found.
     let found = || {
         client
             .get("/metrics")
@@ -532,7 +533,7 @@ fn what_no_vector_is_found_from_is_refused() {
         );
     }
     assert_eq!(found(), before);
-    // Not as a default, which would be found anew at each start.
+    // Pairs are refused in a default, since it would be found again at each start.
     let spec =
         json!({"spec": {"vectors": [{"vector": {"model": "small", "pairs": pairs}, "map": "across", "scale": 1.0}]}});
     let reply = client.put("/v1/steering/default", &spec).unwrap();
@@ -553,7 +554,7 @@ fn what_no_vector_is_found_from_is_refused() {
 }
 
 #[test]
-fn what_the_operator_does_not_allow_is_not_found() {
+fn vectors_that_the_operator_does_not_allow_are_not_found() {
     let pairs = &pairs_of("mood")[..2];
     let inline = json!({"model": "default", "prompt": "Once", "max_tokens": 1,
         "steering": {"vectors": [{"vector": {"model": "small", "pairs": pairs}, "map": "across", "scale": 1.0}]}});
@@ -572,14 +573,14 @@ fn what_the_operator_does_not_allow_is_not_found() {
     );
     let body = json!({"name": "x", "model": "small", "pairs": pairs});
     assert_eq!(client.post("/v1/steering/vectors", &body).unwrap().status, 403);
-    // Without a source, requests may not either, unless it is said.
+    // Without a source, requests are refused too, unless the configuration allows them.
     let none = start(Some(ADMIN), "", &[]);
     let client = Client::new(none.server.url());
     assert_eq!(client.post("/v1/completions", &inline).unwrap().status, 403);
-    // A served model will do for who may upload.
+    // Clients that may upload can use a served model.
     let body = json!({"name": "x", "model": none.model, "pairs": pairs});
     assert_eq!(client.post("/v1/steering/vectors", &body).unwrap().status, 200);
-    // A source that is not there is found before anything is loaded.
+    // A missing source is reported before anything is loaded.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mistralrs.toml");
     let model = project("examples/family/stories-3m").display().to_string();
@@ -598,8 +599,8 @@ fn what_the_operator_does_not_allow_is_not_found() {
 }
 
 #[test]
-fn a_bound_goes_by_the_operators_norms() {
-    // The vectors of the configuration state a mean norm of 100 after each block; that of any pairs is larger.
+fn a_bound_uses_the_operators_norms() {
+    // The vectors of the configuration state a mean norm of 100 after each block; the norm measured on pairs is larger.
     let bound = "[[steering.bounds]]\nmax_relative_scale = 0.5\n";
     let tested = start(Some(ADMIN), &source(bound), &[]);
     let client = Client::new(tested.server.url());
@@ -619,7 +620,7 @@ fn a_bound_goes_by_the_operators_norms() {
 }
 
 #[test]
-fn a_dry_run_says_what_a_request_would_do() {
+fn a_dry_run_reports_what_a_request_would_do() {
     let tested = start_with_default(60.0, None, &source(""));
     let client = Client::new(tested.server.url());
     let check = |body: Value| client.post("/v1/steering/check", &body).unwrap();
@@ -630,7 +631,7 @@ fn a_dry_run_says_what_a_request_would_do() {
         .success()
         .unwrap();
     assert_eq!(told["layers"], json!([3, 4, 6]), "{told}");
-    // The default's vector is not told.
+    // The default's vector is not reported.
     assert_eq!(told["vectors"].as_array().unwrap().len(), 1, "{told}");
     let vector = &told["vectors"][0];
     assert_eq!(
@@ -650,7 +651,7 @@ fn a_dry_run_says_what_a_request_would_do() {
         ask("Now, Mia goes").fingerprint.as_deref(),
         told["fingerprint"].as_str()
     );
-    // What a request is refused for, it is refused for too; what lies in the prompt is told.
+    // It is refused for the same reasons as a request; reasons that lie in the prompt are reported.
     let bad = check(json!({"steering": {"vectors": [{"vector": "none", "scale": 1}]}}));
     assert_eq!(
         (bad.status, bad.message().as_str()),

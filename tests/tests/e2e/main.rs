@@ -1,4 +1,4 @@
-//! The whole, through the real engine. One binary, since each links all of mistral.rs.
+//! End-to-end tests through the real engine. One binary, since each links all of mistral.rs.
 
 mod bad_requests;
 mod batches;

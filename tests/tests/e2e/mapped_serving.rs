@@ -65,7 +65,7 @@ async fn a_mapped_vector_steers_as_its_offset_does() {
         library.insert_map("across", map.clone()).unwrap();
         let used = VectorUse::new("test", 9.0).through("across").offset(rule);
         let program = attach(session.model().inner(), None, &SteeringSpec::from(used), &library).unwrap();
-        // By hand: the pair's product with the vector, at length 9.
+        // Computed by hand: the pair's product with the vector, scaled to length 9.
         assert_eq!(program.layers(), [2, 3]);
         for pair in map.pairs() {
             let v = nalgebra::DVector::from_column_slice(vector.direction(pair.source_layers[0]).unwrap());
@@ -94,7 +94,7 @@ async fn a_mapped_vector_steers_as_its_offset_does() {
 }
 
 #[test]
-fn check_says_what_is_mapped_and_how() {
+fn check_reports_mapped_vectors() {
     let dir = folder();
     let text = printed(&check(dir.path(), &config("tiny-gemma2", "map = \"across\"")));
     assert!(
@@ -113,7 +113,7 @@ fn check_says_what_is_mapped_and_how() {
 }
 
 #[test]
-fn mistakes_name_file_and_field() {
+fn errors_name_file_and_field() {
     let dir = folder();
     let error = |model: &str, used: &str| error_of(&check(dir.path(), &config(model, used)));
     let at = "mistralrs.toml: steering.defaults[0].vectors[0].";
@@ -140,7 +140,7 @@ fn mistakes_name_file_and_field() {
     let alone = error("tiny-gemma2", "offset = \"affine\"");
     assert!(alone.contains("offset: found \"affine\" without a map"), "{alone}");
 
-    // A vector whose layers the map does not cover: told with what it covers.
+    // A vector whose layers the map does not cover: the error lists those that it covers.
     let map = MapFile::load(&dir.path().join("map.toml")).unwrap();
     let vector = reference_vector("tiny-llama");
     let only: Vec<_> = vector
@@ -155,7 +155,7 @@ fn mistakes_name_file_and_field() {
     assert!(covered.contains("1->2, 3->3") && covered.contains('2'), "{covered}");
     assert_eq!(map.pairs().len(), 2);
 
-    // A map that was half written, or whose tensors are another's.
+    // A truncated map, or one with another map's tensors.
     let path = dir.path().join("map.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, &text[..text.len() / 2]).unwrap();

@@ -1,4 +1,4 @@
-//! The mapper's commands on files: what they refuse to write to, and what they do when nobody reads their output.
+//! The mapper's commands on files: outputs that they refuse, and their behaviour when their output is not read.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -10,7 +10,7 @@ use steermap_tests::run::{error_of, run};
 use steermap_tests::vectors::{reference_vector, save_reference_vector};
 use steermap_tests::{fixture, project};
 
-/// Runs the mapper with the names of files in `folder` made paths: those that begin with `@`.
+/// Runs the mapper. Arguments that begin with `@` are names of files in `folder`.
 fn mapper(folder: &Path, args: &[&str]) -> Output {
     let path = |arg: &&str| match arg.strip_prefix('@') {
         Some(name) => folder.join(name).to_str().unwrap().to_string(),
@@ -21,7 +21,7 @@ fn mapper(folder: &Path, args: &[&str]) -> Output {
     run("mapper", &args)
 }
 
-/// All files of a folder, and what is in them.
+/// All files of a folder with their contents.
 fn content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = entries
@@ -33,7 +33,7 @@ fn content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn what_is_read_is_never_written_to() {
+fn inputs_are_never_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     save_reference_vector("tiny-llama", folder);
@@ -97,14 +97,14 @@ fn what_is_read_is_never_written_to() {
         );
         assert!(content(folder) == before, "{command:?} changed a file");
     }
-    // What is not read may be replaced.
+    // A file that is not an input may be replaced.
     printed(&mapper(folder, &["combine", "@test.toml", "--out", "@other.toml"]));
     VectorFile::load(&folder.join("other.toml")).unwrap();
     VectorFile::load(&folder.join("test.toml")).unwrap();
 }
 
 #[test]
-fn where_nothing_can_be_written_is_found_before_the_work() {
+fn unwritable_outputs_are_detected_before_the_work() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     save_reference_vector("tiny-llama", folder);
@@ -119,7 +119,7 @@ fn where_nothing_can_be_written_is_found_before_the_work() {
     assert!(combine("@folder.toml").contains("which is a folder"));
     assert_eq!(std::fs::read_to_string(&read_only).unwrap(), "kept");
     if cfg!(target_os = "linux") {
-        // Not even root makes files there. The model is never looked for.
+        // Not even root can create files there. The model is never loaded.
         let find = [
             "vector",
             "--model",
@@ -139,14 +139,14 @@ fn where_nothing_can_be_written_is_found_before_the_work() {
             );
         }
     }
-    // Nothing is left of the tries.
+    // The attempts leave no files.
     let files: Vec<_> = content(folder).into_iter().map(|(path, _)| path).collect();
     assert_eq!(files.len(), 3, "{files:?}");
 }
 
 #[cfg(unix)]
 #[test]
-fn a_closed_pipe_ends_it_quietly() {
+fn a_closed_pipe_ends_the_mapper_silently() {
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
 
@@ -156,7 +156,7 @@ fn a_closed_pipe_ends_it_quietly() {
     let mapper = binary("mapper").expect("run the tests with `cargo xtask test`");
     for args in [&["inspect", vector][..], &["--help"]] {
         let (reader, writer) = std::io::pipe().unwrap();
-        // As `head` does once it has enough.
+        // As `head` does after its last line.
         drop(reader);
         let output = Command::new(&mapper)
             .args(args)
@@ -167,7 +167,7 @@ fn a_closed_pipe_ends_it_quietly() {
             .wait_with_output()
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
-        // SIGPIPE, as of other tools; a shell calls it 141.
+        // SIGPIPE, as for other tools; a shell reports 141.
         assert_eq!(output.status.signal(), Some(13), "{args:?}: {}", output.status);
     }
 }

@@ -46,7 +46,8 @@ async fn captured_streams_are_those_of_transformers() {
     }
 }
 
-/// The whole way, against least squares by another route: all train rows as one matrix, solved by its singular values.
+/// The whole path against another least-squares solver: all train rows as one matrix, solved by singular value
+/// decomposition.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_map_is_the_least_squares_solution_of_the_engines_own_states() {
     let dir = tempfile::tempdir().unwrap();
@@ -64,7 +65,7 @@ async fn the_map_is_the_least_squares_solution_of_the_engines_own_states() {
         if Split::of(&document.hash) != Split::Train {
             continue;
         }
-        // Both fixtures have the same tokenizer: bytes, one to one; only the last of a character's bytes has an end.
+        // Both fixtures have the same byte tokenizer; only the last byte of a character ends at a character boundary.
         let tokens = TokenizedText::new(&source.tokenizer().unwrap(), &document.text).unwrap();
         let a = source.streams(&captures[0], &[&tokens.ids], || ()).await.unwrap();
         let b = target.streams(&captures[1], &[&tokens.ids], || ()).await.unwrap();
@@ -139,7 +140,7 @@ fn a_model_maps_onto_itself_by_the_identity() {
         assert!((pair.fit.r2_identity_baseline.unwrap() - 1.0).abs() < 1e-9);
         assert!(pair.fit.r2_mean_baseline < 0.01);
     }
-    // The checkpoint has done its work.
+    // The checkpoint is removed.
     assert!(!dir.path().join("map.checkpoint.stats").exists());
 }
 
@@ -167,7 +168,7 @@ fn any_split_and_any_batch_give_the_same_map() {
                 out.to_str().unwrap().to_string()
             })
             .collect();
-        // Merged in another order, and fitted from the sum or straight from the shards.
+        // Merged in another order, and fitted from the sum or directly from the shards.
         let sum = path("sum.stats");
         let merge: Vec<&str> = ["merge"]
             .into_iter()
@@ -238,7 +239,7 @@ fn a_limit_and_the_first_positions() {
     let all = positions(&["--pairs", "0:0"]);
     let some = positions(&["--pairs", "0:0", "--tokens", "3000"]);
     assert!(some.documents < all.documents && some.paired < 3300, "{some:?}");
-    // A text that starts with a character of several bytes has no pair at position 0: only the last byte counts.
+    // A text that starts with a character of several bytes has no pair at position 0, since only the last byte counts.
     let text = std::fs::read_to_string(&corpus).unwrap();
     let begins = |line: &&str| {
         line.trim_start_matches("{\"text\":\"")
@@ -254,7 +255,7 @@ fn a_limit_and_the_first_positions() {
 }
 
 #[test]
-fn mistakes_are_told_and_leave_no_map() {
+fn refused_fits_give_the_reason_and_leave_no_map() {
     let dir = tempfile::tempdir().unwrap();
     let (corpus, out) = (write_corpus(dir.path(), 60), dir.path().join("map.toml"));
     let fit = |corpus: &std::path::Path, more: &[&str]| {
@@ -364,7 +365,7 @@ fn a_mapped_vector_is_an_ordinary_vector_file() {
 }
 
 #[test]
-fn finished_statistics_go_on_where_more_is_asked_for_or_the_text_has_grown() {
+fn finished_statistics_continue_for_more_tokens_or_a_longer_text() {
     let dir = tempfile::tempdir().unwrap();
     let corpus = write_corpus(dir.path(), 300);
     let text = std::fs::read_to_string(&corpus).unwrap();
@@ -378,13 +379,17 @@ fn finished_statistics_go_on_where_more_is_asked_for_or_the_text_has_grown() {
     let more = printed(&stats("some.stats", &["--tokens", "3000"]));
     let afresh = printed(&stats("afresh.stats", &["--tokens", "3000"]));
     assert_eq!(rows(&more), rows(&afresh));
-    // A text that grew, and whose end was mended.
+    // A text that grew and whose last line was completed.
     let (last, others) = (text.lines().count() - 1, text.lines());
-    let mended: String = others.take(last).map(|line| line.to_string() + "\n").collect();
-    std::fs::write(&corpus, mended + "{\"text\": \"the end\"}\n{\"text\": \"and more\"}\n").unwrap();
+    let completed: String = others.take(last).map(|line| line.to_string() + "\n").collect();
+    std::fs::write(
+        &corpus,
+        completed + "{\"text\": \"the end\"}\n{\"text\": \"and more\"}\n",
+    )
+    .unwrap();
     let grown = printed(&stats("some.stats", &[]));
     assert!(grown.contains("301 documents"), "{grown}");
-    // One that begins otherwise.
+    // A text with another beginning.
     std::fs::write(&corpus, format!("{{\"text\": \"something else\"}}\n{text}")).unwrap();
     let refused = error_of(&stats("some.stats", &[]));
     assert!(refused.contains("is the checkpoint of other text"), "{refused}");
@@ -395,7 +400,7 @@ fn finished_statistics_go_on_where_more_is_asked_for_or_the_text_has_grown() {
 }
 
 #[test]
-fn some_pairs_of_statistics_are_fitted_and_missing_shards_are_told() {
+fn some_pairs_of_statistics_are_fitted_and_missing_shards_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let corpus = write_corpus(dir.path(), 150);
     let path = |name: &str| dir.path().join(name);
@@ -461,7 +466,7 @@ fn some_pairs_of_statistics_are_fitted_and_missing_shards_are_told() {
     let missing = error_of(&fit("x.toml", &[&one], &[]));
     assert!(missing.contains("shards 0/3, 2/3 of corpus.jsonl"), "{missing}");
     let sum = text(&path("sum.stats"));
-    // What may come is told from what is wrong for good, by the exit status.
+    // The exit status distinguishes a shard that may still come from a permanent error.
     let later = run("mapper", &["merge", &one, "nowhere.stats", "--out", &sum]);
     assert_eq!(later.status.code(), Some(75), "{}", error_of(&later));
     let broken = path("broken.stats");
@@ -475,7 +480,7 @@ fn some_pairs_of_statistics_are_fitted_and_missing_shards_are_told() {
 }
 
 #[test]
-fn a_plan_says_what_a_run_will_cost_and_runs_nothing() {
+fn a_plan_estimates_the_cost_and_runs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (corpus, out) = (write_corpus(dir.path(), 300), dir.path().join("map.toml"));
     let plan = printed(&mapper_pair(
@@ -488,7 +493,7 @@ fn a_plan_says_what_a_run_will_cost_and_runs_nothing() {
     ));
     assert!(plan.contains("plan: 4 layer pairs, about") && plan.contains("memory: ") && plan.contains("disk: "));
     assert!(!out.exists() && !dir.path().join("map.checkpoint.stats").exists());
-    // The estimate, from the first windows, is near what comes.
+    // The estimate, from the first windows, is near the result.
     let planned = plan
         .split("about ")
         .nth(1)
@@ -501,9 +506,9 @@ fn a_plan_says_what_a_run_will_cost_and_runs_nothing() {
     assert!((planned / found - 1.0).abs() < 0.1, "{planned} planned, {found} found");
 }
 
-/// The unit of work is a window: a document of any length is read as its lines would be.
+/// The unit of work is a window: a document of any length is processed like its lines.
 #[test]
-fn one_long_line_is_as_many_short_ones() {
+fn one_long_line_counts_like_many_short_ones() {
     let dir = tempfile::tempdir().unwrap();
     let lines: Vec<String> = (0..400)
         .map(|i| format!("line {i} the cat sat on a mat and then ran to see"))
@@ -519,7 +524,7 @@ fn one_long_line_is_as_many_short_ones() {
             "tiny-llama",
             corpus,
             &out,
-            // Within the tiny model's context: a token is a byte.
+            // Within the tiny model's context; a token is a byte.
             &["--pairs", "0:0", "--window", "256"],
         ));
         let rows = printed
@@ -529,7 +534,7 @@ fn one_long_line_is_as_many_short_ones() {
         rows.and_then(|rows| rows.parse().ok())
             .unwrap_or_else(|| panic!("{printed}"))
     };
-    // What is longer than the context is cut off, and that is said.
+    // Text beyond the context is cut, and this is reported.
     let out = dir.path().join("cut.stats");
     let cut = printed(&mapper_pair(
         "stats",
@@ -548,7 +553,7 @@ fn one_long_line_is_as_many_short_ones() {
     assert!(short < long && long < short + 3.0 * 400.0, "{long}, {short}");
 }
 
-/// Maps of low rank and in half precision are written, applied and measured as what they are.
+/// Maps of low rank and in half precision are written, applied and measured in that form.
 #[test]
 fn maps_of_low_rank_and_in_half_precision() {
     let dir = tempfile::tempdir().unwrap();
@@ -562,12 +567,12 @@ fn maps_of_low_rank_and_in_half_precision() {
     };
     let (full, _, _) = fit("full.toml", &[]);
     let rank = full.pairs()[0].map.rows().min(full.pairs()[0].map.columns());
-    // All ranks: the same map.
+    // Full rank gives the same map.
     let (all, _, _) = fit("all.toml", &["--rank", &rank.to_string()]);
     let state: Vec<f32> = (0..full.pairs()[0].map.columns()).map(|i| (i as f32).sin()).collect();
     let mapped = |map: &MapFile| map.pairs()[0].map.load().unwrap().linear(&state);
     assert_close(&mapped(&all), &mapped(&full), "all ranks");
-    // Few: smaller and worse, and it says how much at each rank.
+    // A low rank gives a smaller and less accurate map, and the quality at each rank is reported.
     let (few, printed_few, out) = fit("few.toml", &["--rank", "2", "--map-dtype", "bf16"]);
     let (pair, whole) = (&few.pairs()[0], &full.pairs()[0]);
     assert!(pair.map.bytes() < whole.map.bytes() / 4);
@@ -583,7 +588,7 @@ fn maps_of_low_rank_and_in_half_precision() {
         at(1) < at(2) && (at(rank as u64) - whole.fit.r2).abs() < 1e-6,
         "{by_rank:?}"
     );
-    // Of the weights as they are written.
+    // R² is that of the weights as written.
     assert!((at(2) - pair.fit.r2).abs() < 0.02 && at(2) != pair.fit.r2);
     assert!(printed_few.contains("R2 on held-out text by rank"), "{printed_few}");
     let inspected = printed(&run("mapper", &["inspect", &text(&out)]));

@@ -1,4 +1,4 @@
-//! A fit that is killed at any moment goes on where it was, and ends with the same map.
+//! A fit that is killed at any moment continues from its checkpoint and ends with the same map.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ fn killed_twenty_times_it_ends_with_the_same_map() {
         state = state
             .wrapping_mul(6364136223846793005)
             .wrapping_add(1442695040888963407);
-        // Anywhere from its first moments to just behind its end.
+        // At any moment from its start to just after its end.
         let moment = length.mul_f64((state >> 33) as f64 / (1u64 << 31) as f64 * 1.1);
         let deadline = Instant::now() + moment;
         let ended = loop {
@@ -70,10 +70,10 @@ fn killed_twenty_times_it_ends_with_the_same_map() {
             }
             Some(status) => assert!(status.success(), "{status}"),
         }
-        // Whatever lies there is whole.
+        // All files that exist are complete.
         if out.exists() {
             assert!(difference(&MapFile::load(&out).unwrap(), &whole) < 1e-6);
-            // From nothing again.
+            // Start again from nothing.
             std::fs::remove_file(&out).unwrap();
         }
     }
@@ -85,7 +85,7 @@ fn killed_twenty_times_it_ends_with_the_same_map() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on() {
+fn ctrl_c_keeps_a_checkpoint_and_the_same_command_continues() {
     let dir = tempfile::tempdir().unwrap();
     let corpus = write_corpus(dir.path(), 1500);
     let command = || {
@@ -110,7 +110,7 @@ fn ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on() {
         command
     };
     let child = command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    // Once the first checkpoint is there, it is at work.
+    // Wait for the first checkpoint.
     let deadline = Instant::now() + Duration::from_secs(120);
     while !dir.path().join("all.stats").exists() {
         assert!(Instant::now() < deadline, "no checkpoint came");

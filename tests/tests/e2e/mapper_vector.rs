@@ -1,4 +1,4 @@
-//! `mapper vector` against the states that transformers computed.
+//! `mapper vector` against states computed by transformers.
 
 use std::path::Path;
 
@@ -62,7 +62,7 @@ fn the_mean_difference_at_the_last_token() {
                 .map(|d| (last(0)[d] - last(1)[d] + last(2)[d] - last(0)[d]) / 2.0)
                 .collect();
             assert_close(&layer.direction, &expected, &format!("{model}, layer {}", layer.layer));
-            // Prompt 0 stands in both pairs; every prompt's first token is left out.
+            // Prompt 0 is in both pairs; every prompt's first token is left out.
             let norms: Vec<f64> = [0, 1, 2, 0]
                 .iter()
                 .flat_map(|&i: &usize| &states[i][1..])
@@ -172,7 +172,7 @@ fn every_method_makes_a_vector_and_vectors_add_up() {
     }
 }
 
-/// Lines of pairs of words that mean nothing, so that nothing separates them.
+/// Pairs of meaningless words as JSON lines, which no direction separates.
 fn noise(pairs: usize) -> String {
     let word = |index: usize| -> String {
         let mut state = index as u64 + 1;
@@ -206,7 +206,7 @@ fn repeats_count_once_and_few_pairs_have_no_area() {
     assert!(often.starts_with("12 distinct pairs (108 repeats"), "{often}");
     assert_eq!(same.header().pairs, 12);
     assert_eq!(same.layers(), twelve.layers());
-    // Below its first line, and above the file's name, the table is the same.
+    // The tables are equal between the first line and the file's name.
     assert_eq!(often.split_once('\n').unwrap().1, once.split_once('\n').unwrap().1);
     for layer in same.layers() {
         let area = layer.auroc.unwrap();
@@ -234,7 +234,7 @@ fn repeats_count_once_and_few_pairs_have_no_area() {
 }
 
 #[test]
-fn a_vote_is_for_principal_components() {
+fn the_sign_by_vote_is_for_principal_components() {
     let dir = tempfile::tempdir().unwrap();
     let (pairs, out) = (dir.path().join("pairs.jsonl"), dir.path().join("test.toml"));
     std::fs::write(&pairs, noise(12)).unwrap();
@@ -247,7 +247,7 @@ fn a_vote_is_for_principal_components() {
     assert_eq!(mean.header().method, "pca-centred");
     assert_eq!(vote.header().method, "pca-centred, sign by vote");
     for (mean, vote) in mean.layers().iter().zip(vote.layers()) {
-        // The same line, one way or the other.
+        // The same axis, with either sign.
         let turned: Vec<f32> = vote.direction.iter().map(|value| -value).collect();
         assert!(
             mean.direction == vote.direction || mean.direction == turned,
@@ -263,7 +263,7 @@ fn a_vote_is_for_principal_components() {
 }
 
 #[test]
-fn models_that_are_not_there_or_can_not_run() {
+fn missing_models_and_models_that_cannot_run_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (pairs, out) = (dir.path().join("pairs.jsonl"), dir.path().join("test.toml"));
     write_pairs(&pairs);
@@ -281,11 +281,11 @@ fn models_that_are_not_there_or_can_not_run() {
             out,
         ];
         let error = error_of(&run("mapper", &[&args, more].concat()));
-        // One line: no warnings of a search, no backtrace.
+        // One line: no warnings of a download, no backtrace.
         assert_eq!(error.lines().count(), 1, "{error}");
         error
     };
-    // Tests run in the folder of their crate, which has one named `fixtures`.
+    // Tests run in the folder of their crate, which has a folder `fixtures`.
     let mistyped = run_with("fixtures/tiny-lama", &[]);
     assert!(mistyped.contains("no such folder in fixtures"), "{mistyped}");
     let folder = dir.path().to_str().unwrap();
@@ -317,7 +317,7 @@ fn chosen_layers_and_chats() {
 }
 
 #[test]
-fn mistakes_are_told_and_leave_no_file() {
+fn refused_runs_give_the_reason_and_leave_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let (pairs, out) = (dir.path().join("pairs.jsonl"), dir.path().join("test.toml"));
     write_pairs(&pairs);
@@ -336,7 +336,7 @@ fn mistakes_are_told_and_leave_no_file() {
     std::fs::write(&pairs, "{\"positive\": \"a\"}\n").unwrap();
     let line = error_of(&mapper("tiny-llama", &pairs, &out, &[]));
     assert!(line.contains("pairs.jsonl, line 1"), "{line}");
-    // Byte by byte, "a" begins "ab".
+    // In bytes, "a" is the beginning of "ab".
     let begins = [
         json!({"positive": "b", "negative": "c"}),
         json!({"positive": "ab", "negative": "a"}),
@@ -344,7 +344,7 @@ fn mistakes_are_told_and_leave_no_file() {
     std::fs::write(&pairs, begins.map(|line| line.to_string()).join("\n")).unwrap();
     let answer = error_of(&mapper("tiny-llama", &pairs, &out, &["--position", "answer"]));
     assert!(answer.contains("pair 2") && answer.contains("begin"), "{answer}");
-    // Texts that the model can't tell apart make no direction: here both end in the same tokens at position 0.
+    // Texts that the model cannot distinguish give no direction: here both end in the same tokens at position 0.
     let same = json!({"positive": "a", "negative": [{"role": "user", "content": ""}]}).to_string();
     std::fs::write(&pairs, format!("{same}\n")).unwrap();
     assert!(error_of(&mapper("tiny-llama", &pairs, &out, &[])).contains("found 1 pairs"));

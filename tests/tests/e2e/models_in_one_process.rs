@@ -1,4 +1,4 @@
-//! Hooks belong to one loaded model; a failing hook fails its requests and nothing else.
+//! A hook belongs to one loaded model. A failing hook fails its requests and nothing else.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ async fn load(name: &str) -> Session {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_models_never_see_each_others_hooks() {
     let (llama, gemma) = (Reference::load("tiny-llama"), Reference::load("tiny-gemma2"));
-    // Loaded one after the other, and a third at the same time as another.
+    // Two loaded one after the other, and two at the same time.
     let first = load("tiny-llama").await;
     let second = load("tiny-gemma2").await;
     let (third, fourth) = tokio::join!(load("tiny-llama"), load("tiny-gemma2"));
@@ -61,7 +61,7 @@ async fn two_models_never_see_each_others_hooks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_hook_fails_its_request_and_the_engine_lives_on() {
+async fn a_failing_hook_fails_its_request_and_the_engine_keeps_running() {
     let reference = Reference::load("tiny-llama");
     let session = load("tiny-llama").await;
     let prompt = &reference.prompts()[0];
@@ -107,7 +107,7 @@ async fn vectors_of_another_model_are_refused() {
 async fn prefixes_are_shared_only_between_equal_steering() {
     use mistralrs::core::{NormalRequest, Request, RequestMessage, Response, SamplingParams};
 
-    // Unlike `Session`, with prefix caching: what a server does.
+    // With prefix caching, as in a server and unlike in `Session`.
     let reference = Reference::load("tiny-llama");
     let model = mistralrs::ModelBuilder::new(fixture("tiny-llama").to_str().unwrap())
         .with_dtype(ModelDType::F32)
@@ -144,7 +144,7 @@ async fn prefixes_are_shared_only_between_equal_steering() {
     library.insert("test", reference_vector("tiny-llama")).unwrap();
     let spec: SteeringSpec = VectorUse::new("test", 1.0).unnormalized().into();
 
-    // An unsteered prefix is in the cache when a longer prompt is steered, and the other way round.
+    // An unsteered prefix is in the cache when a longer prompt is steered, and the reverse.
     complete(&prompt).await;
     attach(engine, None, &spec, &library).unwrap();
     attach(alone.model().inner(), None, &spec, &library).unwrap();
@@ -159,7 +159,7 @@ async fn prefixes_are_shared_only_between_equal_steering() {
     let unsteered = alone.generate(&longer, 8).await.unwrap().0;
     assert_ne!(steered, unsteered);
 
-    // A hook that only looks shares the unsteered prefix: only the new tokens are computed.
+    // A hook that changes nothing shares the unsteered prefix: only the new tokens are computed.
     let recorder = Recorder::new(4);
     slot.install(recorder.clone()).unwrap();
     assert_eq!(complete(&longer).await, unsteered, "with steered prefixes in the cache");

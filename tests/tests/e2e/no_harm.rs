@@ -1,10 +1,10 @@
-//! One request never harms another: each fault that one could do, done through the real server beside ordinary requests.
+//! No request harms another: each known way to do so is tried on the real server, beside ordinary requests.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use steermap_examples::server::Server;
-use steermap_examples::traffic::memory::resident;
+use steermap_examples::memory::resident;
+use steermap_examples::server::{Server, agent, event_data};
 use steermap_examples::traffic::served::{Served, Settings};
 use steermap_tests::{fixture, project};
 use tempfile::TempDir;
@@ -12,13 +12,13 @@ use tempfile::TempDir;
 use crate::operator::CONTROL;
 
 /// A server of stories-3m with its vectors, and the name of the model.
-struct Tested {
+struct TestServer {
     server: Server,
     model: String,
     _folder: TempDir,
 }
 
-impl Tested {
+impl TestServer {
     fn start(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let served = Served::prepare(&project(""), folder.path()).unwrap();
@@ -55,8 +55,8 @@ impl Tested {
     }
 }
 
-/// Asks all at the same time, and gives the answers in their order.
-fn together(tested: &Tested, bodies: Vec<Value>) -> Vec<(u16, String)> {
+/// Sends all requests concurrently, and returns the answers in their order.
+fn together(tested: &TestServer, bodies: Vec<Value>) -> Vec<(u16, String)> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = bodies
             .into_iter()
@@ -78,8 +78,8 @@ fn prompts() -> Vec<String> {
 }
 
 #[test]
-fn a_row_that_fails_is_answered_alone_and_nothing_of_it_is_cached() {
-    let tested = Tested::start("");
+fn a_failing_row_fails_alone_and_leaves_nothing_in_the_cache() {
+    let tested = TestServer::start("");
     let prompts = prompts();
     let alone: Vec<String> = prompts.iter().map(|prompt| tested.text(prompt, 40)).collect();
     let body = |prompt: &String| json!({"prompt": prompt, "max_tokens": 40, "temperature": 0});
@@ -112,8 +112,8 @@ fn a_row_that_fails_is_answered_alone_and_nothing_of_it_is_cached() {
             );
         }
     }
-    // What goes on from those texts goes on as on a server that never saw them.
-    let clean = Tested::start("");
+    // Continuations of those texts equal those on a server that never saw them.
+    let clean = TestServer::start("");
     for (prompt, answer) in prompts.iter().zip(&alone) {
         let longer = format!("{prompt}{answer} Then they");
         assert_eq!(tested.text(&longer, 24), clean.text(&longer, 24));
@@ -123,7 +123,7 @@ fn a_row_that_fails_is_answered_alone_and_nothing_of_it_is_cached() {
 
 #[test]
 fn steering_that_the_model_cannot_hold_is_refused_before_it_runs() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     for (vector, field) in [
         (json!({"vector": "one", "op": "ablate", "scale": 3e38}), "scale"),
         (json!({"vector": "one", "scale": 3e30}), "scale"),
@@ -140,8 +140,8 @@ fn steering_that_the_model_cannot_hold_is_refused_before_it_runs() {
 }
 
 #[test]
-fn stop_strings_are_found_in_bytes_that_are_no_text() {
-    let tested = Tested::start("");
+fn stop_strings_are_found_in_invalid_utf8() {
+    let tested = TestServer::start("");
     let stops = ["q", "é", "z"];
     let body = |seed: usize| {
         let stop = stops[seed % 3];
@@ -168,9 +168,9 @@ fn stop_strings_are_found_in_bytes_that_are_no_text() {
     assert!(!tested.panicked());
 }
 
-/// The text of a streamed completion, which must have come to its end.
+/// The text of a streamed completion, which must be complete.
 fn streamed(events: &str) -> String {
-    let data: Vec<&str> = events.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    let data: Vec<&str> = event_data(events).collect();
     assert_eq!(data.last(), Some(&"[DONE]"), "{events}");
     let chunks: Vec<Value> = data[..data.len() - 1]
         .iter()
@@ -187,10 +187,10 @@ fn streamed(events: &str) -> String {
 
 #[test]
 fn a_stop_string_never_leaks_into_a_stream() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     let prompt = "One day Tim went to the park. He saw a big dog.";
     let whole = tested.text(prompt, 40);
-    // Every piece of the answer as a stop string: streamed and whole are the same, and end before it.
+    // Each piece of the answer as a stop string: streamed and whole answers are equal and end before it.
     let words: Vec<&str> = whole.split_whitespace().collect();
     for pair in words.windows(2).take(12) {
         let stop = format!("{} {}", pair[0], pair[1]);
@@ -206,14 +206,14 @@ fn a_stop_string_never_leaks_into_a_stream() {
 
 #[test]
 fn several_choices_stream_to_their_end() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     for seed in 0..6 {
         let body = json!({
             "prompt": format!("Story {seed}:"), "max_tokens": 30, "temperature": 1.5, "n": 3, "stream": true,
         });
         let (status, events) = tested.ask(body);
         assert_eq!(status, 200, "{events}");
-        let data: Vec<&str> = events.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        let data: Vec<&str> = event_data(&events).collect();
         assert_eq!(data.last(), Some(&"[DONE]"), "{events}");
         let mut ended: Vec<u64> = Vec::new();
         for chunk in &data[..data.len() - 1] {
@@ -233,7 +233,7 @@ fn several_choices_stream_to_their_end() {
 
 #[test]
 fn a_generation_ends_with_the_context() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     // The context is 512 tokens.
     let prompt = "The big dog ran. ".repeat(60);
     let body = json!({"prompt": prompt, "max_tokens": 2000, "temperature": 0});
@@ -246,7 +246,7 @@ fn a_generation_ends_with_the_context() {
 
 #[test]
 fn memory_does_not_grow_with_what_one_request_asks_for() {
-    let tested = Tested::start("");
+    let tested = TestServer::start("");
     let prompt = "The big dog ran to the red ball and sat. ".repeat(30);
     let mut state = 7u64;
     let mut random = move |below: u64| {
@@ -272,7 +272,7 @@ fn memory_does_not_grow_with_what_one_request_asks_for() {
         let (status, answer) = tested.ask(body);
         assert_eq!(status, 200, "{answer}");
     };
-    // The first fill what is kept for all, and the allocator's arenas.
+    // The first requests fill the shared caches and the allocator's arenas.
     (0..24).for_each(&mut ask);
     let before = resident(tested.server.pid()).unwrap();
     (24..64).for_each(&mut ask);
@@ -284,8 +284,8 @@ fn memory_does_not_grow_with_what_one_request_asks_for() {
 }
 
 #[test]
-fn what_costs_too_much_is_refused_at_once() {
-    let tested = Tested::start("[steering.limits]\nchoices = 8\n");
+fn requests_that_cost_too_much_are_refused_at_once() {
+    let tested = TestServer::start("[steering.limits]\nchoices = 8\n");
     let begin = Instant::now();
     let (status, answer) = tested.ask(json!({"prompt": "One day", "max_tokens": 4, "n": 400}));
     assert_eq!(
@@ -300,12 +300,12 @@ fn what_costs_too_much_is_refused_at_once() {
         "{answer}"
     );
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
-    // A grammar that nests as deep as its compiler's stack is answered, and the engine is still there.
+    // A grammar that nests beyond its compiler's stack is answered, and the engine keeps running.
     let chain: String = (0..900).map(|i| format!("r{i}: r{}\n", i + 1)).collect();
     let grammar = format!("start: r0\n{chain}r900: \"a\"\n");
     let body = json!({"prompt": "One day", "max_tokens": 4, "grammar": {"type": "lark", "value": grammar}});
     let (status, answer) = tested.ask(body);
-    // (Its tokens all begin with a space, so that none of them may come to be an error of this request.)
+    // (All words begin with a space, so that none of them causes an error of this request.)
     assert!([200, 400, 500].contains(&status), "{status} {answer}");
     let large = "a".repeat(300 << 10);
     let body = json!({"prompt": "One day", "max_tokens": 4, "grammar": {"type": "regex", "value": large}});
@@ -318,12 +318,12 @@ fn what_costs_too_much_is_refused_at_once() {
 }
 
 #[test]
-fn a_long_prompt_that_is_tokenised_holds_nobody_up() {
-    let tested = Tested::start("[steering.limits]\nprompt_bytes = 40000000\n");
+fn tokenizing_a_long_prompt_delays_no_other_request() {
+    let tested = TestServer::start("[steering.limits]\nprompt_bytes = 40000000\n");
     tested.text("One day", 4);
     let url = tested.server.url().to_string();
     for (route, key) in [("/v1/completions", "prompt"), ("/v1/chat/completions", "messages")] {
-        // 10 MB; it is too long for the model, which is known once it has been tokenised.
+        // 10 MB. It is too long for the model, which is detected after tokenizing.
         let text = "Once upon a time there was a ship. ".repeat(300_000);
         let value = match key {
             "prompt" => json!(text),
@@ -334,7 +334,7 @@ fn a_long_prompt_that_is_tokenised_holds_nobody_up() {
         let url = url.clone();
         let begin = Instant::now();
         let long = std::thread::spawn(move || {
-            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let agent = agent();
             let status = agent.post(format!("{url}{route}")).send_json(&body).unwrap().status();
             answered.send((status.as_u16(), begin.elapsed())).unwrap();
         });
@@ -359,8 +359,8 @@ fn a_long_prompt_that_is_tokenised_holds_nobody_up() {
 }
 
 #[test]
-fn a_grammar_that_the_model_cannot_write_is_the_requests_mistake() {
-    let tested = Tested::start("");
+fn a_grammar_that_the_model_cannot_write_is_a_request_error() {
+    let tested = TestServer::start("");
     // The vocabulary of stories-3m has no braces.
     for body in [
         json!({"prompt": "One day", "max_tokens": 8, "grammar": {"type": "regex", "value": "\\{+"}}),
@@ -379,23 +379,23 @@ fn a_grammar_that_the_model_cannot_write_is_the_requests_mistake() {
 }
 
 #[test]
-fn nobody_takes_the_model_away() {
-    // Web pages may not, whatever is open to programs on this machine.
-    let tested = Tested::start("[steering.admin]\nopen_on_loopback = true\n");
+fn no_request_can_unload_the_model() {
+    // Web pages may not use these routes, even if programs on this machine may.
+    let tested = TestServer::start("[steering.admin]\nopen_on_loopback = true\n");
     let model = json!({"model_id": tested.model});
     for route in CONTROL {
         let origin = [("origin", "http://example.org")];
         let (status, answer) = post_with(&tested.server, route, &model, &origin);
         assert_eq!(status, 403, "{route}: {answer}");
     }
-    // Who may use them is told that this model can't be loaded again, and it stays.
+    // Authorized clients are told that this model cannot be loaded again, and it stays.
     let (_, answer) = tested.server.post("/v1/models/unload", &model).unwrap();
     assert!(answer.contains("no_loader_config"), "{answer}");
     tested.text("One day", 4);
 }
 
 fn post_with(server: &Server, route: &str, body: &Value, headers: &[(&str, &str)]) -> (u16, String) {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent = agent();
     let mut request = agent.post(format!("{}{route}", server.url()));
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -1,4 +1,4 @@
-//! What an operator relies on: who may do what, how the server ends, and what it says.
+//! What an operator relies on: permissions, shutdown, and messages.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mistralrs::{ModelBuilder, ModelDType};
 use serde_json::{Value, json};
-use steermap_examples::server::{Server, serve_config};
+use steermap_examples::server::{Server, event_data, serve_config};
 use steermap_examples::traffic::served::{Served, Settings};
 use steermap_plugin::serve::unwell;
 use steermap_tests::run::{error_of, run};
@@ -14,7 +14,7 @@ use steermap_tests::{fixture, project};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// mistral.rs's routes that change what is served, or look at the machine.
+/// mistral.rs's routes that change what is served, or inspect the machine.
 pub const CONTROL: [&str; 6] = [
     "/v1/models/unload",
     "/v1/models/reload",
@@ -25,14 +25,14 @@ pub const CONTROL: [&str; 6] = [
 ];
 
 /// A server of stories-3m, and the folder of its configuration.
-pub struct Tested {
+pub struct TestServer {
     pub server: Server,
     pub model: String,
     pub folder: tempfile::TempDir,
 }
 
 /// Starts it with the lines `admin` of `[steering.admin]` and `more` at the end of its configuration.
-pub fn start(admin: Option<&str>, more: &str, environment: &[(&str, &str)]) -> Tested {
+pub fn start(admin: Option<&str>, more: &str, environment: &[(&str, &str)]) -> TestServer {
     let settings = Settings {
         admin: admin.map(str::to_string),
         ..Settings::default()
@@ -40,8 +40,8 @@ pub fn start(admin: Option<&str>, more: &str, environment: &[(&str, &str)]) -> T
     start_as(&settings, more, environment)
 }
 
-/// The same with a default spec.
-pub fn start_with_default(scale: f64, admin: Option<&str>, more: &str) -> Tested {
+/// As [`start`], with a default spec.
+pub fn start_with_default(scale: f64, admin: Option<&str>, more: &str) -> TestServer {
     let settings = Settings {
         admin: admin.map(str::to_string),
         default_scale: Some(scale),
@@ -51,11 +51,11 @@ pub fn start_with_default(scale: f64, admin: Option<&str>, more: &str) -> Tested
 }
 
 /// Starts it with these settings, and `more` at the end of its configuration.
-pub fn start_as(settings: &Settings, more: &str, environment: &[(&str, &str)]) -> Tested {
+pub fn start_as(settings: &Settings, more: &str, environment: &[(&str, &str)]) -> TestServer {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::prepare(&project(""), folder.path()).unwrap();
     let config = format!("{}{more}", served.config(settings));
-    Tested {
+    TestServer {
         server: Server::start_with(folder.path(), &config, environment).unwrap(),
         model: served.model,
         folder,
@@ -63,23 +63,23 @@ pub fn start_as(settings: &Settings, more: &str, environment: &[(&str, &str)]) -
 }
 
 /// A server of a model whose context takes minutes to fill.
-fn start_slow(more: &str) -> Tested {
+fn start_slow(more: &str) -> TestServer {
     let folder = tempfile::tempdir().unwrap();
     let model = project("models/smollm2-135m").display().to_string();
     let config = format!(
         "[[models]]\nkind = \"text\"\nmodel_id = \"{model}\"\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n{more}"
     );
-    Tested {
+    TestServer {
         server: Server::start(folder.path(), &config).unwrap(),
         model,
         folder,
     }
 }
 
-impl Tested {
-    /// Begins a stream that takes longer than any of these tests, and gives it with its first event read.
+impl TestServer {
+    /// Starts a stream that takes longer than any of these tests, and returns it after its first event.
     fn long_stream(&self) -> BufReader<impl Read + use<>> {
-        // (Neither of the tokens that end a text.)
+        // (The bias excludes both tokens that end a text.)
         let body = json!({
             "model": self.model, "prompt": "Once", "max_tokens": 8000, "stream": true, "logit_bias": {"0": -100, "2": -100},
         });
@@ -114,7 +114,7 @@ fn streams_end_with_an_event_when_time_is_up() {
     tested.server.signal("TERM");
     let mut rest = String::new();
     events.read_to_string(&mut rest).unwrap();
-    let last: Vec<&str> = rest.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    let last: Vec<&str> = event_data(&rest).collect();
     let [.., error, done] = last.as_slice() else {
         panic!("{rest}");
     };
@@ -144,7 +144,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_told_before_models_load() {
+fn a_port_in_use_is_reported_before_models_load() {
     let tested = start(None, "", &[]);
     let config = std::fs::read_to_string(tested.folder.path().join("mistralrs.toml")).unwrap();
     let second = tested.folder.path().join("second.toml");
@@ -160,7 +160,7 @@ fn a_port_that_is_taken_is_told_before_models_load() {
 }
 
 #[test]
-fn without_a_token_nothing_is_open_unless_that_is_written() {
+fn without_a_token_nothing_is_open_unless_configured() {
     let tested = start(Some("uploads = true"), "", &[]);
     assert_eq!(tested.server.get("/v1/steering").unwrap().0, 404);
     let model = json!({"model_id": tested.model});
@@ -204,7 +204,7 @@ fn without_a_token_nothing_is_open_unless_that_is_written() {
 }
 
 #[test]
-fn a_server_is_well_while_its_models_are_there() {
+fn a_server_is_healthy_while_its_models_are_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let model = |name: &str| fixture(name).display().to_string();
     let entry = |name: &str| {
@@ -219,7 +219,7 @@ fn a_server_is_well_while_its_models_are_there() {
     let server = Server::start(folder.path(), &config).unwrap();
     assert_eq!(server.get("/health").unwrap(), (200, "OK".to_string()));
     let gone = json!({"model_id": model("tiny-gemma2")});
-    // A model that could not be loaded again stays, so the server stays well.
+    // A model that could not be loaded again stays, so the server stays healthy.
     let (_, answer) = server.post("/v1/models/unload", &gone).unwrap();
     assert!(answer.contains("no_loader_config"), "{answer}");
     assert_eq!(server.get("/health").unwrap(), (200, "OK".to_string()));
@@ -230,7 +230,7 @@ fn a_server_is_well_while_its_models_are_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_is_unwell_once_a_model_is_gone() {
+async fn a_server_is_unhealthy_once_a_model_is_unloaded() {
     let folder = fixture("tiny-llama").display().to_string();
     let builder = ModelBuilder::new(&folder).with_dtype(ModelDType::F32).with_force_cpu();
     let model = builder.build().await.unwrap();
@@ -242,9 +242,9 @@ async fn a_server_is_unwell_once_a_model_is_gone() {
 }
 
 #[test]
-fn the_log_has_no_escape_codes_where_there_is_no_terminal() {
+fn the_log_has_no_escape_codes_without_a_terminal() {
     let tested = start(None, "", &[("NO_COLOR", "")]);
-    // Refused, which is logged.
+    // The request is refused, which is logged.
     let from = tested.server.log_lines();
     tested.server.post("/re_isq", &json!({})).unwrap();
     let refused = tested

@@ -1,5 +1,5 @@
-//! The playground in a browser, on a real server of the family: `tests/playground` has the tests, `cargo xtask test` installs what they
-//! are written with.
+//! The playground in a browser, on a real server of the family. The tests are in `tests/playground`; `cargo xtask test`
+//! installs their packages.
 
 use std::process::Command;
 
@@ -43,7 +43,7 @@ fn the_playground_works_in_a_browser() {
 }
 
 #[test]
-fn the_page_is_open_and_what_it_knows_is_guarded() {
+fn the_page_is_open_and_its_state_is_protected() {
     let closed = start(None, "", &[]);
     let local = Client::new(closed.server.url());
     let page = local.get("/playground").unwrap();
@@ -79,7 +79,7 @@ fn the_page_is_open_and_what_it_knows_is_guarded() {
         (404, "there is no file \"nothing.js\" in the playground")
     );
 
-    // Not to pages of others, and not through a proxy.
+    // Not open to pages of other origins, nor through a proxy.
     let ask = |route: &str, headers: &[(&str, &str)]| -> (u16, String) {
         let mut request = ureq::get(format!("{}{route}", closed.server.url()))
             .config()
@@ -110,7 +110,7 @@ fn the_page_is_open_and_what_it_knows_is_guarded() {
     ] {
         assert_eq!(ask("/playground/state", &headers).0, 403, "{headers:?}");
     }
-    // A browser finds it; programs get what mistral.rs says.
+    // Browsers get a page with a link to it; programs get mistral.rs's answer.
     let (status, front) = ask("/", &[("accept", "text/html,*/*")]);
     assert!(status == 200 && front.contains("href=\"/playground\""), "{front}");
     assert!(!ask("/", &[]).1.contains("playground"));

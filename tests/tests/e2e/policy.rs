@@ -1,4 +1,4 @@
-//! What an operator allows requests to do holds for whoever asks.
+//! The operator's limits apply to all requests.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,11 +7,11 @@ use steermap_examples::traffic::client::{Client, Reply};
 use steermap_maps::VectorFile;
 use steermap_tests::run::{error_of, run};
 
-use super::operator::{Tested, start, start_with_default};
+use super::operator::{TestServer, start, start_with_default};
 
 const BOUND: &str = "[[steering.bounds]]\nmax_relative_scale = 0.5\n";
 
-fn ask(tested: &Tested, steering: Option<&Value>) -> Reply {
+fn ask(tested: &TestServer, steering: Option<&Value>) -> Reply {
     let mut body = json!({"model": tested.model, "prompt": "Once upon a time", "max_tokens": 4, "temperature": 0});
     if let Some(steering) = steering {
         body["steering"] = steering.clone();
@@ -44,7 +44,7 @@ fn vectors(scales: &[f64]) -> Value {
 }
 
 #[test]
-fn a_default_is_binding_where_requests_may_do_nothing() {
+fn a_default_is_binding_with_per_request_off() {
     let tested = start_with_default(9.0, None, "[steering]\nper_request = \"off\"\n");
     let default = ask(&tested, None);
     assert_eq!(default.status, 200, "{}", default.body);
@@ -70,7 +70,7 @@ fn a_default_is_binding_where_requests_may_do_nothing() {
 }
 
 #[test]
-fn requests_may_be_allowed_to_add_and_not_to_take_away() {
+fn requests_may_extend_but_not_replace_with_per_request_extend() {
     let tested = start_with_default(
         9.0,
         Some("open_on_loopback = true"),
@@ -116,7 +116,7 @@ fn small_vectors_do_not_evade_the_bound() {
 }
 
 #[test]
-fn what_is_clamped_is_said_and_is_the_steering_that_it_is() {
+fn clamped_steering_is_reported_and_equals_the_bound() {
     let tested = start(None, &format!("{BOUND}excess = \"clamp\"\n"), &[]);
     let most = ask(&tested, Some(&json!({"vectors": vectors(&[0.5])})));
     assert_eq!(most.json().unwrap()["usage"]["steering"]["clamped_layers"], Value::Null);
@@ -130,7 +130,7 @@ fn what_is_clamped_is_said_and_is_the_steering_that_it_is() {
 }
 
 #[test]
-fn a_default_beyond_its_own_bound_is_a_mistake() {
+fn a_default_beyond_its_own_bound_is_an_error() {
     let tested = start_with_default(9.0, None, BOUND);
     let path = tested.folder.path().join("mistralrs.toml");
     let config = std::fs::read_to_string(&path)
@@ -149,7 +149,7 @@ fn a_default_beyond_its_own_bound_is_a_mistake() {
 }
 
 #[test]
-fn what_may_not_be_meant_is_warned_about() {
+fn suspicious_settings_are_warned_about() {
     let tested = start(None, "", &[]);
     let path = tested.folder.path().join("typo.toml");
     let config = std::fs::read_to_string(tested.folder.path().join("mistralrs.toml")).unwrap();
@@ -166,7 +166,7 @@ fn what_may_not_be_meant_is_warned_about() {
         said.contains("warning: server.host: \"0.0.0.0\" lets other machines reach the server"),
         "{said}"
     );
-    // The server says it too, before it finds the port taken.
+    // The server warns too, before it finds the port in use.
     let serve = run("mistralrs-steered", &["serve", "--config", path.to_str().unwrap()]);
     let log = String::from_utf8_lossy(&serve.stdout);
     assert!(log.contains("WARN") && log.contains("server.hots"), "{log}");
@@ -174,7 +174,7 @@ fn what_may_not_be_meant_is_warned_about() {
 }
 
 #[test]
-fn requests_bring_vectors_where_they_may() {
+fn requests_may_contain_vectors_if_allowed() {
     let tested = start(Some("open_on_loopback = true"), "[steering]\ninline = true\n", &[]);
     let file = VectorFile::load(&tested.folder.path().join("one.toml")).unwrap();
     let values: Vec<u8> = file

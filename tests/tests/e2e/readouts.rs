@@ -1,4 +1,4 @@
-//! The stream read back: the numbers that transformers gives, whoever else runs, however the answer comes.
+//! Readouts of the stream: equal to transformers' values, whatever else runs, for every form of answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use half::f16;
 use mistralrs::ModelDType;
 use serde_json::{Value, json};
+use steermap_examples::server::event_data;
 use steermap_examples::traffic::client::{Client, merged};
 use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
@@ -18,23 +19,25 @@ use steermap_tests::reference::{Reference, assert_close_within, assert_rows_clos
 use steermap_tests::vectors::reference_vector;
 use tokio::task::JoinSet;
 
-use super::operator::{Tested, start, start_with_default};
+use super::operator::{TestServer, start, start_with_default};
 
-/// In units of the largest value of a sequence: transformers' own passes with and without a cache are up to 5e-6 apart there.
+/// In units of the largest value of a sequence. In these units transformers' passes with and without a cache differ by
+/// up to 5e-6.
 const TOLERANCE: f32 = 3e-5;
 
 const PROMPT: &str = "Once upon a time there was a little girl named Lily.";
 
-/// A request for all there is: projections and cosines at every layer, and the states after layers 1 and 2.
+/// A request for all readouts: projections and cosines at every layer, and the states after layers 1 and 2.
 fn all_of(layers: usize, steered: bool) -> RequestSteering {
     let readout = |layer: usize, of: Of| Readout {
         of,
         ..Readout::projection("test", layer)
     };
     let readouts = (0..layers).flat_map(|layer| [readout(layer, Of::Projection), readout(layer, Of::Cosine)]);
-    let base = match steered {
-        true => RequestSteering::from(VectorUse::new("test", 1.0).unnormalized().at_layers([1])),
-        false => RequestSteering::default(),
+    let base = if steered {
+        RequestSteering::from(VectorUse::new("test", 1.0).unnormalized().at_layers([1]))
+    } else {
+        RequestSteering::default()
     };
     RequestSteering {
         readout: Some(readouts.collect()),
@@ -47,7 +50,8 @@ fn all_of(layers: usize, steered: bool) -> RequestSteering {
     }
 }
 
-/// Prompts of three lengths, unsteered and steered, several of each at once: padded in the prompt, batched in generation.
+/// Compares readouts of prompts of three lengths, unsteered and steered, several of each at once: padded in the prompt,
+/// batched in generation.
 async fn readouts_of(model: &str) {
     let (reference, read) = (
         Reference::load(model),
@@ -63,7 +67,7 @@ async fn readouts_of(model: &str) {
     library.insert("test", reference_vector(model)).unwrap();
     let steering = Steering::new(session.model().inner(), library).unwrap();
     let layers = reference.num_layers();
-    // Of some architectures the stream after the last block can't be seen.
+    // For some architectures the stream after the last block cannot be read.
     let seen = match steering.request(None, Some(&all_of(layers, false))) {
         Ok(_) => layers,
         Err(_) => layers - 1,
@@ -80,7 +84,7 @@ async fn readouts_of(model: &str) {
                     let reader = request.readings().unwrap().of_choice(0, 1).unwrap();
                     let chunk = reader.take_chunk();
                     let tokens = read.tokens(&format!("{name}tokens"));
-                    // No model reads the last token.
+                    // The last token is never fed to the model.
                     assert_eq!(chunk.ids, tokens[..tokens.len() - 1], "{name}");
                     assert_eq!((chunk.first, chunk.truncated), (0, false));
                     for layer in 0..seen {
@@ -107,16 +111,16 @@ async fn readouts_of(model: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_llamas_stream_is_the_one_that_transformers_reads() {
+async fn readouts_of_llama_equal_transformers() {
     readouts_of("tiny-llama").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gemmas_stream_is_the_one_that_transformers_reads() {
+async fn readouts_of_gemma_equal_transformers() {
     readouts_of("tiny-gemma3").await;
 }
 
-/// Three vectors of the server, of which the second is read of generated tokens alone, and the third through a map.
+/// Readouts of three vectors of the server. The second is read at generated tokens only, the third through a map.
 fn readouts() -> Value {
     json!([
         {"vector": "one", "layer": 3},
@@ -125,7 +129,7 @@ fn readouts() -> Value {
     ])
 }
 
-fn ask(tested: &Tested, more: &Value) -> Value {
+fn ask(tested: &TestServer, more: &Value) -> Value {
     let body = json!({"model": tested.model, "prompt": PROMPT, "max_tokens": 12, "temperature": 0.0, "seed": 1});
     let reply = Client::new(tested.server.url())
         .post("/v1/completions", &merged(&body, more))
@@ -134,13 +138,12 @@ fn ask(tested: &Tested, more: &Value) -> Value {
 }
 
 /// The events of a streamed answer.
-fn events(tested: &Tested, route: &str, body: &Value) -> Vec<Value> {
+fn events(tested: &TestServer, route: &str, body: &Value) -> Vec<Value> {
     let reply = Client::new(tested.server.url())
         .post(route, &merged(body, &json!({"stream": true})))
         .unwrap();
     assert_eq!(reply.status, 200, "{}", reply.body);
-    let lines = reply.body.lines().filter_map(|line| line.strip_prefix("data: "));
-    lines
+    event_data(&reply.body)
         .filter(|data| *data != "[DONE]")
         .map(|data| serde_json::from_str(data).unwrap())
         .collect()
@@ -151,7 +154,7 @@ fn tokens(readout: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn each_token_is_told_with_its_text_and_its_place() {
+fn each_token_is_reported_with_its_text_and_place() {
     let tested = start(None, "", &[]);
     let answer = ask(&tested, &json!({"steering": {"readout": readouts()}}));
     let choice = &answer["choices"][0];
@@ -172,7 +175,7 @@ fn each_token_is_told_with_its_text_and_its_place() {
         );
         assert!(second.is_none_or(|cosine| cosine.abs() <= 1.0));
     }
-    // The texts join to the prompt's and to the answer's, and say where they stand in them.
+    // The texts join to the prompt and to the answer, and state their place in them.
     for (tokens, whole) in [(prompt, PROMPT), (generated, choice["text"].as_str().unwrap())] {
         let text: String = tokens.iter().map(|token| token["token"].as_str().unwrap()).collect();
         for token in &tokens {
@@ -185,16 +188,17 @@ fn each_token_is_told_with_its_text_and_its_place() {
             "{text:?}, {whole:?}"
         );
     }
-    // Alone, readouts leave the answer as it is.
+    // Readouts without steering do not change the answer.
     let plain = ask(&tested, &json!({}));
     assert_eq!(plain["choices"][0]["text"], choice["text"]);
     assert!(plain["choices"][0].get("readout").is_none() && answer["usage"].get("steering").is_none());
 }
 
 #[test]
-fn a_stream_tells_each_number_once_and_soon() {
+fn a_stream_sends_each_number_once_and_early() {
     let tested = start(None, "", &[]);
-    // Long, so that some of it is told before the rest is known on any machine. (Neither of the tokens that end a text.)
+    // Long, so that on any machine some of it is sent before the rest is known. (The bias excludes both tokens that end
+    // a text.)
     let more = json!({"max_tokens": 300, "logit_bias": {"0": -100, "2": -100}, "steering": {"readout": readouts()}});
     let whole = ask(&tested, &more);
     let body = json!({"model": tested.model, "prompt": PROMPT, "temperature": 0.0});
@@ -204,14 +208,14 @@ fn a_stream_tells_each_number_once_and_soon() {
         .map(|event| tokens(&event["choices"][0]["readout"]))
         .collect();
     assert_eq!(told.concat(), tokens(&whole["choices"][0]["readout"]));
-    // The prompt with the first event, then a token at a time.
+    // The prompt comes with the first event, then a token at a time.
     let prompt = whole["usage"]["prompt_tokens"].as_u64().unwrap() as usize;
     assert!(told[0].len() >= prompt);
     assert!(told.iter().filter(|told| !told.is_empty()).count() > 3, "{told:?}");
 }
 
 #[test]
-fn chats_responses_and_several_answers_are_told_apart() {
+fn chats_responses_and_several_answers_are_distinguished() {
     let tested = start(None, "", &[]);
     let client = Client::new(tested.server.url());
     let readout = json!({"readout": [{"vector": "one", "layer": 3}]});
@@ -265,10 +269,10 @@ fn chats_responses_and_several_answers_are_told_apart() {
     assert_eq!(told.collect::<Vec<_>>().concat(), expected);
 }
 
-/// A prefix cache holds keys and values, not states: what it holds of a prompt is computed again where it is read, and need not be
-/// where generated tokens alone are.
+/// A prefix cache holds keys and values, not states. A cached prompt is computed again if it is read, and not if only
+/// generated tokens are read.
 #[test]
-fn what_a_prefix_cache_holds_is_read_all_the_same() {
+fn cached_prompts_are_read_too() {
     let settings = "";
     let tested = start_with_default(20.0, None, settings);
     let long = format!("{PROMPT} She liked to play in the park with her dog");
@@ -320,7 +324,7 @@ fn floats(states: &Value, dtype: &str) -> Vec<f32> {
 }
 
 #[test]
-fn states_come_where_the_operator_allows_them_and_as_far_as_there_is_room() {
+fn states_are_sent_if_allowed_and_within_the_byte_limit() {
     let tested = start(None, "\n[steering.reading]\nstates = true\nbytes = 20000\n", &[]);
     let states = |positions: Value, dtype: &str| json!({"layers": [3, 5], "positions": positions, "dtype": dtype});
     let asked = |states: Value| {
@@ -348,7 +352,7 @@ fn states_come_where_the_operator_allows_them_and_as_far_as_there_is_room() {
     let width = of_layer[&3]["shape"][1].as_u64().unwrap() as usize;
     let values = floats(&of_layer[&3], "f32");
     assert_eq!(values.len(), 2 * width);
-    // Half as long, and the same to half precision.
+    // Half as many bytes, and equal up to half precision.
     let halves = floats(&asked(states(json!([0, -1]), "f16"))["states"][0], "f16");
     assert!(
         values
@@ -357,7 +361,7 @@ fn states_come_where_the_operator_allows_them_and_as_far_as_there_is_room() {
             .all(|(a, b)| (a - b).abs() <= 1e-3 * (1.0 + a.abs()))
     );
     assert!(readout.get("truncated").is_none());
-    // A state takes some hundred bytes: all of them don't fit, and it is said so.
+    // A state takes some hundred bytes, so not all fit, and this is reported.
     let all = asked(states(json!("all"), "f32"));
     assert_eq!(all["truncated"], true);
     let rows: u64 = all["states"]
@@ -367,7 +371,7 @@ fn states_come_where_the_operator_allows_them_and_as_far_as_there_is_room() {
         .map(|states| states["shape"][0].as_u64().unwrap())
         .sum();
     assert!(rows * width as u64 * 4 <= 20_000 && rows > 2, "{rows}");
-    // In a stream too, once.
+    // In a stream too they come once.
     let body = json!({"model": tested.model, "prompt": PROMPT, "max_tokens": 200, "temperature": 0.0,
         "logit_bias": {"0": -100, "2": -100}, "steering": {"readout": [{"vector": "one", "layer": 3}],
         "states": states(json!("all"), "f32")}});
@@ -376,7 +380,7 @@ fn states_come_where_the_operator_allows_them_and_as_far_as_there_is_room() {
         .iter()
         .filter(|event| event["choices"][0]["readout"]["truncated"] == true);
     assert!(told.count() >= 1);
-    // A position that the prompt doesn't have.
+    // A position beyond the prompt.
     let body = json!({"model": tested.model, "prompt": PROMPT, "max_tokens": 2,
         "steering": {"states": states(json!([99]), "f32")}});
     let refused = Client::new(tested.server.url()).post("/v1/completions", &body).unwrap();

@@ -1,4 +1,4 @@
-//! SmolLM2-135M-Instruct: the converted folder says in mistral.rs what it says in transformers.
+//! SmolLM2-135M-Instruct: the converted folder gives the same text in mistral.rs as in transformers.
 
 use mistralrs::ModelDType;
 use serde_json::Value;

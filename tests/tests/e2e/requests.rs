@@ -1,4 +1,4 @@
-//! Every request with a steering of its own, in one batch with others, through the SDK.
+//! Requests with different steering in one batch, through the SDK.
 
 use mistralrs::ModelDType;
 use mistralrs::core::{
@@ -36,15 +36,15 @@ fn asked(used: VectorUse) -> RequestSteering {
     used.into()
 }
 
-/// The vector as it is, added after these layers.
+/// The unnormalised vector, added after these layers.
 fn at(layers: impl IntoIterator<Item = usize>) -> VectorUse {
     VectorUse::new("test", 1.0).unnormalized().at_layers(layers)
 }
 
-/// Unsteered requests and three kinds of steered ones at once, each prompt several times: every step's logits are those
-/// that transformers gives for the same steering alone.
+/// Unsteered requests and three kinds of steered ones at once, each prompt several times: the logits of every step
+/// equal transformers' for the same steering alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_of_one_batch_are_steered_each_in_its_own_way() {
+async fn requests_of_one_batch_are_steered_independently() {
     let reference = std::sync::Arc::new(Reference::load("tiny-llama"));
     let session = std::sync::Arc::new(load().await);
     let steering = Steering::new(session.model().inner(), library()).unwrap();
@@ -78,7 +78,7 @@ async fn requests_of_one_batch_are_steered_each_in_its_own_way() {
         counted.contains("steering_vector_requests_total{vector=\"test\"} 27"),
         "{counted}"
     );
-    // Three of the nine of each kind are equal: compiled once, found again twice for each of the three prompts.
+    // Of nine requests of each kind three are equal for each prompt: compiled once, then found in the cache twice.
     assert!(
         counted.contains("steering_program_cache_total{result=\"miss\"} 3"),
         "{counted}"
@@ -101,7 +101,7 @@ async fn defaults_are_replaced_extended_and_switched_off() {
     expect(&answer(None).await, "gen.logits", "no default yet");
     steering.set_default(None, Some(at([1]).into())).unwrap();
     expect(&answer(None).await, "one.gen.logits", "the default");
-    // Requests that nobody marked get it too.
+    // Requests without a mark get the default too.
     expect(
         &session.generate(&prompt, 8).await.unwrap().1,
         "one.gen.logits",
@@ -117,7 +117,7 @@ async fn defaults_are_replaced_extended_and_switched_off() {
         "extended",
     );
 
-    // What was admitted stays as it was.
+    // An admitted request keeps its steering.
     let before = steering.request(None, None).unwrap();
     steering.set_default(None, None).unwrap();
     expect(
@@ -131,7 +131,7 @@ async fn defaults_are_replaced_extended_and_switched_off() {
         steering.request(None, Some(&asked(at([1])))).unwrap().fingerprint()
     );
 
-    // A request runs with its steering even if whoever prepared it is gone.
+    // A request runs with its steering even if the handle that prepared it was dropped.
     let given_up = steering.request(None, Some(&asked(at([1])))).unwrap();
     let sender = given_up
         .scope(async { session.model().inner().get_sender(None).unwrap() })
@@ -145,7 +145,7 @@ async fn defaults_are_replaced_extended_and_switched_off() {
     };
     let request = NormalRequest::new_simple(message, sampling, answers, 0, None, None);
     sender.send(Request::Normal(Box::new(request))).await.unwrap();
-    // The sender kept it alive.
+    // The sender keeps it alive.
     let Some(Response::CompletionDone(done)) = received.recv().await else {
         panic!("a completion was expected");
     };
@@ -189,7 +189,7 @@ async fn conditions_decide_after_the_prompt() {
     );
     assert!(generated[0].iter().zip(&plain[0]).any(|(a, b)| (a - b).abs() > 0.01));
 
-    // Transformers' states say on which side of a threshold the prompt is.
+    // Transformers' states determine on which side of a threshold the prompt is.
     let states = reference.rows("p2.h.1");
     let direction = reference.vector("vector.1");
     let norm = direction.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -203,9 +203,10 @@ async fn conditions_decide_after_the_prompt() {
             (false, value - 0.01, false),
             (false, value + 0.01, true),
         ] {
-            let test = match above {
-                true => Test::above("test", 1, threshold),
-                false => Test::below("test", 1, threshold),
+            let test = if above {
+                Test::above("test", 1, threshold)
+            } else {
+                Test::below("test", 1, threshold)
             };
             let when = When::from(if of_mean { test.mean() } else { test });
             let steps = answer(at([2]).when(when)).await;
@@ -224,7 +225,7 @@ async fn a_dropped_steering_leaves_a_model_that_serves_unsteered() {
     steering.set_default(None, Some(at([1]).into())).unwrap();
     let request = steering.request(None, Some(&asked(at([1])))).unwrap();
     drop(steering);
-    // One that was prepared is steered all the same, as often as it is sent.
+    // A prepared request is steered all the same, every time it is sent.
     for _ in 0..100 {
         let steered = request.scope(session.generate(&prompt, 2)).await.unwrap().1;
         assert_rows_close(&steered, &reference.rows("p1.one.gen.logits")[..2], "prepared before");
@@ -232,14 +233,14 @@ async fn a_dropped_steering_leaves_a_model_that_serves_unsteered() {
     drop(request);
     let plain = session.generate(&prompt, 8).await.unwrap().1;
     assert_rows_close(&plain, &reference.rows("p1.gen.logits"), "dropped");
-    // Another takes its place.
+    // Another steering replaces it.
     let steering = Steering::new(session.model().inner(), library()).unwrap();
     let request = steering.request(None, Some(&asked(at([1])))).unwrap();
     let steered = request.scope(session.generate(&prompt, 8)).await.unwrap().1;
     assert_rows_close(&steered, &reference.rows("p1.one.gen.logits"), "steered anew");
 }
 
-/// Prefix caching as a server does it: what each request shares is seen in how many prompt tokens were computed.
+/// Prefix caching as in a server: the number of computed prompt tokens shows what each request shares.
 #[tokio::test(flavor = "multi_thread")]
 async fn prefixes_are_shared_as_far_as_steering_allows() {
     let reference = Reference::load("tiny-llama");
@@ -293,7 +294,7 @@ async fn prefixes_are_shared_as_far_as_steering_allows() {
     let further = [longer.as_slice(), &prompt[..2]].concat();
     let (text, computed) = complete(Some(at([1])), &further).await;
     assert_eq!((text, computed), (expected(Some(at([1])), &further).await, 2));
-    // Counted from the end of the prompt: only the last token is steered, and no prefix is taken from another length.
+    // Counted from the end of the prompt: only the last token is steered, and no prefix of another length is used.
     let last = || {
         at([1]).apply(Apply::prompt(Where::Only(
             serde_json::from_str(r#"{"windows": [[-2]]}"#).unwrap(),
@@ -307,7 +308,7 @@ async fn prefixes_are_shared_as_far_as_steering_allows() {
     let generated = || at([2]).apply(Apply::generation(Where::All));
     let (text, computed) = complete(Some(generated()), &longer).await;
     assert_eq!((text, computed), (expected(Some(generated()), &longer).await, 1));
-    // From the second on: the unsteered prompt is shared in both directions, the generated tokens in none.
+    // From the second on: the unsteered prompt is shared in both directions, the generated tokens in neither.
     let second = || Where::Only(serde_json::from_str(r#"{"windows": [[0]]}"#).unwrap());
     let generated = || at([2]).apply(Apply::generation(second()));
     let (text, computed) = complete(Some(generated()), &longer).await;
@@ -316,8 +317,8 @@ async fn prefixes_are_shared_as_far_as_steering_allows() {
     assert_eq!(text, expected(None, &further).await);
 }
 
-/// Paged attention finds blocks by their hashes: equal salts share, others don't, and blocks with generated tokens that
-/// mean something else to others are nobody's.
+/// Paged attention finds blocks by their hashes: requests with equal salts share them, others do not, and blocks with
+/// generated tokens of other steering are not shared.
 #[test]
 fn block_hashes_follow_the_admission() {
     let tokens: Vec<u32> = (0..16).collect();
@@ -358,7 +359,7 @@ fn block_hashes_follow_the_admission() {
             .zip(hashes(&plain, 1))
             .all(|(a, b)| *a != b)
     );
-    // The prompt's two blocks are the unsteered ones; what follows is this sequence's alone.
+    // The prompt's two blocks are the unsteered ones; later blocks belong to this sequence alone.
     assert_eq!(hashes(&prompt_only, 1)[..2], hashes(&plain, 1)[..2]);
     assert!(
         hashes(&prompt_only, 1)[2..]
@@ -377,17 +378,17 @@ fn block_hashes_follow_the_admission() {
     let from = salts(&[(9, 5)]);
     assert_eq!(hashes(&from, 1)[..2], hashes(&plain, 1)[..2]);
     assert_ne!(hashes(&from, 1)[2], hashes(&plain, 1)[2]);
-    // Within a block too it matters where a change begins and ends.
+    // The beginning and end of a change count within a block as well.
     let all = [&[(9, 5)][..], &[(10, 5)], &[(9, 5), (10, 0)], &[(9, 5), (11, 0)]];
     let thirds: std::collections::HashSet<_> = all.iter().map(|list| hashes(&salts(list), 1)[2]).collect();
     assert_eq!(thirds.len(), all.len());
-    // A conversation that goes on shares the blocks before it does something else.
+    // A continued conversation shares the blocks before its steering differs.
     let more = salts(&[(9, 5), (10, 0), (13, 5)]);
     assert_eq!(hashes(&more, 1)[..3], hashes(&salts(&[(9, 5), (10, 0)]), 2)[..3]);
     assert_ne!(hashes(&more, 1)[3], hashes(&salts(&[(9, 5), (10, 0)]), 2)[3]);
-    // What begins within an image is seen from its first token on.
+    // A change that begins within an image counts from the image's first token on.
     assert_ne!(hashes(&salts(&[(1, 5)]), 1)[0], hashes(&plain, 1)[0]);
-    // However often something changes within an image, which image it is counts.
+    // The image itself counts, however often something changes within it.
     let changes: Vec<(usize, u64)> = (1..100).map(|from| (from, from as u64 % 2)).collect();
     let of_image = |name: &str| {
         let image = MultiModalFeature {
@@ -401,9 +402,9 @@ fn block_hashes_follow_the_admission() {
     assert!(of_image("img:1").iter().zip(of_image("img:2")).all(|(a, b)| *a != b));
 }
 
-/// Many chat templates write the start of a text that the tokenizer adds too; models were trained with one.
+/// Many chat templates write the BOS token that the tokenizer adds too; models were trained with one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_that_writes_the_start_gets_no_second() {
+async fn a_template_that_writes_bos_gets_no_second_one() {
     let plain = project("examples/family/stories-3m");
     let dir = tempfile::tempdir().unwrap();
     let writes = copy_of(&plain, dir.path());

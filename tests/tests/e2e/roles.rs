@@ -1,5 +1,5 @@
-//! Steering by whose message a token is in: what an answer was steered with while it was generated is what it is steered with as
-//! history, and the prefix cache knows.
+//! Steering by the role of a token's message: an answer is steered as history as it was while generated, and the prefix
+//! cache takes this into account.
 
 use serde_json::{Value, json};
 use steermap_examples::server::Server;
@@ -14,22 +14,22 @@ use super::operator::{self, start_as};
 const FIRST: &str = "Once upon a time there was a little girl named Lily.";
 const SECOND: &str = "One day she met a big dog.";
 
-/// Between the same logarithms of probabilities, computed in one go and from a cache.
+/// Largest allowed difference of log probabilities computed in one pass and from a cache.
 const NEAR: f64 = 2e-4;
 
 /// A server of stories-3m.
-struct Tested {
+struct TestServer {
     client: Client,
-    _served: operator::Tested,
+    _served: operator::TestServer,
 }
 
-fn start(prefix_cache: bool, default: &str) -> Tested {
+fn start(prefix_cache: bool, default: &str) -> TestServer {
     let settings = Settings {
         prefix_cache,
         ..Settings::default()
     };
     let served = start_as(&settings, default, &[]);
-    Tested {
+    TestServer {
         client: Client::new(served.server.url()),
         _served: served,
     }
@@ -48,13 +48,13 @@ fn message(role: &str, content: &str) -> Value {
     json!({"role": role, "content": content})
 }
 
-impl Tested {
+impl TestServer {
     fn post(&self, route: &str, more: &Value) -> Reply {
         let body = json!({"model": "default", "max_tokens": 12, "temperature": 0.0, "top_k": 1});
         self.client.post(route, &merged(&body, more)).unwrap()
     }
 
-    /// The text of an answer, and the logarithm of each token's probability.
+    /// The text of an answer, and the log probability of each token.
     fn chat(&self, messages: &[Value], steering: &Value) -> (String, Vec<f64>) {
         let more = json!({"messages": messages, "steering": steering, "logprobs": true});
         let reply = self.post("/v1/chat/completions", &more).success().unwrap();
@@ -76,7 +76,7 @@ impl Tested {
             .unwrap()
     }
 
-    /// How many tokens of prompts were steered so far: those that were computed.
+    /// Number of prompt tokens steered so far, which are those that were computed.
     fn steered_prompt_tokens(&self) -> u64 {
         steered_prompt_tokens(&self.client.get("/metrics").unwrap().body)
     }
@@ -103,7 +103,7 @@ fn an_answer_stays_steered_as_history_and_is_taken_from_the_cache() {
         message("user", SECOND),
     ];
 
-    // The positions of the answer, and the one that its first token is chosen from.
+    // The positions of the answer, and the one from which its first token is chosen.
     let told = cached.check(&history, &as_assistant());
     let length = told["prompt_tokens"].as_u64().unwrap();
     let positions = told["vectors"][0]["positions"].as_str().unwrap().to_string();
@@ -118,7 +118,7 @@ fn an_answer_stays_steered_as_history_and_is_taken_from_the_cache() {
         "one position before the answer, and its twelve tokens: {told}"
     );
 
-    // The same as saying where these are, and as nothing that was said otherwise.
+    // Equal to steering these positions explicitly, and to no other steering.
     let windows = steering(&json!({"prompt": {"windows": [[from, to + 1]]}, "generation": "all"}));
     let (_, by_windows) = fresh.chat(&history, &windows);
     let (_, by_roles) = fresh.chat(&history, &as_assistant());
@@ -128,13 +128,13 @@ fn an_answer_stays_steered_as_history_and_is_taken_from_the_cache() {
     let users = steering(&json!({"prompt": {"roles": ["user"]}, "generation": "all"}));
     assert_ne!(fresh.chat(&history, &users).1, by_roles);
 
-    // From the cache: of the steered tokens of the history only what was never computed, the answer's last token, and the last
-    // token of the prompt.
+    // From the cache, only two steered tokens are computed: the answer's last token, which was never computed, and the
+    // last token of the prompt.
     let before = cached.steered_prompt_tokens();
     let (_, from_cache) = cached.chat(&history, &as_assistant());
     assert_near(&from_cache, &by_roles, "from the cache");
     assert_eq!(cached.steered_prompt_tokens() - before, 2);
-    // What is not steered as history is not taken from it.
+    // History with other steering is not taken from the cache.
     let (_, again) = cached.chat(&history, &forgotten);
     assert_near(&again, &fresh.chat(&history, &forgotten).1, "forgotten");
     let (_, unsteered) = cached.chat(&history, &json!({"mode": "off"}));
@@ -150,7 +150,7 @@ fn roles_are_those_of_a_chat() {
     let default = "[[steering.defaults]]\n[[steering.defaults.vectors]]\nvector = \"one\"\nrelative_scale = 0.3\n\
                    apply = { prompt = { roles = [\"user\"] } }\n";
     let tested = start(false, default);
-    // A default has nothing to do in a prompt without messages; a request that asks for it is told.
+    // A default with roles does nothing in a prompt without messages; a request with roles is refused.
     let completion = |steering: Value| tested.post("/v1/completions", &json!({"prompt": FIRST, "steering": steering}));
     let text = |reply: Reply| reply.success().unwrap()["choices"][0]["text"].clone();
     assert_eq!(
@@ -165,7 +165,7 @@ fn roles_are_those_of_a_chat() {
             "steering.vectors[0].apply.prompt: found roles for a prompt without messages, expected a chat"
         )
     );
-    // So may one extend it with something else.
+    // A request may extend that default with something else.
     let more = json!({"mode": "extend", "vectors": [{"vector": "two", "scale": 1}]});
     assert_eq!(completion(more).status, 200);
     // In a chat it acts.
@@ -173,7 +173,7 @@ fn roles_are_those_of_a_chat() {
     let (_, by_default) = tested.chat(&chat, &json!({"mode": "extend", "vectors": []}));
     let off = tested.chat(&chat, &json!({"mode": "off"})).1;
     assert_ne!(by_default, off);
-    // No message of the role is no mistake, unless the request says so.
+    // A chat without a message of the role is an error only if the request itself names the role.
     let tools = |required: bool| steering(&json!({"prompt": {"roles": ["tool"], "required": required}}));
     assert_eq!(tested.chat(&chat, &tools(false)).1, off);
     let more = json!({"messages": chat, "steering": tools(true)});
@@ -186,7 +186,7 @@ fn roles_are_those_of_a_chat() {
         "{}",
         refused.body
     );
-    // Long ones are tokenised apart.
+    // Long chats are tokenized on another thread.
     let long = [message("user", &"so ".repeat(6000)), message("assistant", "yes")];
     let more = json!({"messages": long, "steering": as_assistant()});
     let refused = tested.post("/v1/chat/completions", &more);
@@ -194,7 +194,7 @@ fn roles_are_those_of_a_chat() {
 }
 
 #[test]
-fn where_messages_lie_is_known_or_said_not_to_be() {
+fn unknown_places_of_messages_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let shouts = copy_of(&project("examples/family/stories-3m"), folder.path());
     change_json(&shouts.join("tokenizer_config.json"), |config| {
@@ -237,7 +237,7 @@ fn where_messages_lie_is_known_or_said_not_to_be() {
 }
 
 #[test]
-fn a_chat_with_an_image_has_its_turns_elsewhere() {
+fn roles_are_refused_in_a_chat_with_an_image() {
     let folder = tempfile::tempdir().unwrap();
     let name = "tiny-gemma3-vision";
     steermap_tests::vectors::save_reference_vector(name, folder.path());

@@ -1,4 +1,5 @@
-//! Which routes are open to whom: the table in docs/serving.md, made by asking each route of a real server.
+//! Which routes are open to which clients: the table in docs/serving.md, made by requesting each route of a real
+//! server.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -7,11 +8,11 @@ use serde_json::Value;
 use steermap_examples::traffic::client::Client;
 use steermap_tests::project;
 
-use super::operator::{Tested, start};
+use super::operator::{TestServer, start};
 
 const TOKEN: &str = "s3cret";
 
-/// The routes that mistral.rs's own server has, as its source says.
+/// The routes of mistral.rs's own server, from its source.
 fn engine_routes() -> Vec<(String, String)> {
     let file = "plugin/engine/prepared-by-cargo-xtask-engine/mistralrs-server-core/src/mistralrs_server_router_builder.rs";
     let source = std::fs::read_to_string(project(file)).unwrap();
@@ -27,14 +28,14 @@ fn engine_routes() -> Vec<(String, String)> {
         }
     }
     assert!(routes.len() > 15, "{routes:?}");
-    // Those of its description, which it has beside them.
+    // The routes of its API description, which are separate.
     for path in ["/docs/", "/api-doc/openapi.json"] {
         routes.push(("GET".to_string(), path.to_string()));
     }
     routes
 }
 
-/// Ours, as their description says, and those that are beside it.
+/// The plugin's routes, from their API description, and those that are not in it.
 fn own_routes(client: &Client) -> Vec<(String, String)> {
     let document = client.get("/api-doc/steering.json").unwrap().success().unwrap();
     let beside = [
@@ -56,7 +57,7 @@ fn own_routes(client: &Client) -> Vec<(String, String)> {
     routes
 }
 
-/// What becomes of a request that any of those who may ask would get an answer to, if only what is wrong with it.
+/// The outcome of a request that every authorized client would get an answer to, be it an error about its content.
 fn outcome(client: &Client, method: &str, path: &str) -> &'static str {
     let path = path.replace("{response_id}", "none").replace("{name}", "none");
     let reply = match method {
@@ -98,7 +99,7 @@ fn table(servers: &[(&str, Client)], routes: &BTreeSet<(String, String)>) -> Str
 }
 
 #[test]
-fn the_documentation_says_which_routes_are_open_to_whom() {
+fn the_documentation_lists_which_routes_are_open_to_whom() {
     let closed = start(None, "", &[]);
     let local = start(Some("open_on_loopback = true\nuploads = true"), "", &[]);
     let token = start(
@@ -106,7 +107,7 @@ fn the_documentation_says_which_routes_are_open_to_whom() {
         "",
         &[("STEERMAP_TEST_TOKEN", TOKEN)],
     );
-    let client = |tested: &Tested| Client::new(tested.server.url());
+    let client = |tested: &TestServer| Client::new(tested.server.url());
     let servers = [
         ("nothing configured", client(&closed)),
         ("`open_on_loopback`, from this machine", client(&local)),
@@ -122,7 +123,7 @@ fn the_documentation_says_which_routes_are_open_to_whom() {
         .nth(1)
         .and_then(|rest| rest.split("<!-- /routes -->").next());
     assert_eq!(found, Some(expected.as_str()), "docs/serving.md must have:\n{expected}");
-    // What is open with nothing configured leaves the server as it was.
+    // Routes open with nothing configured do not change the server.
     let described: Value = servers[3].1.get("/v1/steering").unwrap().success().unwrap();
     assert_eq!(described["models"].as_array().unwrap().len(), 1);
 }

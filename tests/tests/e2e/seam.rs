@@ -29,7 +29,7 @@ fn gguf() -> ModelSource {
     }
 }
 
-/// Compares everything that the references of `model` hold with what `source` does in the engine.
+/// Compares all references of `model` with `source` in the engine.
 async fn agrees_with_transformers(model: &str, source: ModelSource) {
     let reference = Reference::load(model);
     let layers = reference.num_layers();
@@ -54,7 +54,7 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
             assert_rows_close(&states, &reference.rows(&format!("p{i}.h.{layer}")), &what);
         }
 
-        // Generation with the KV cache: one token a pass.
+        // Generation with the KV cache: one token per pass.
         let (_, steps) = session.generate(prompt, 8).await.unwrap();
         assert_rows_close(
             &steps,
@@ -76,7 +76,7 @@ async fn agrees_with_transformers(model: &str, source: ModelSource) {
         }
     }
 
-    // Vectors added at one layer, at the last, at all: in the prompt and in generation.
+    // Vectors added at one layer, at the last, and at all, in the prompt and in generation.
     for (scenario, at) in [
         ("one", vec![1]),
         ("last", vec![layers - 1]),
@@ -132,7 +132,7 @@ async fn gemma3_with_post_norms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spec_does_what_the_vector_alone_does() {
+async fn a_spec_equals_adding_the_vector() {
     let reference = Reference::load("tiny-llama");
     let session = Session::load(source("tiny-llama")).await.unwrap();
     let mut library = Library::default();
@@ -141,7 +141,7 @@ async fn a_spec_does_what_the_vector_alone_does() {
     let prompt = &reference.prompts()[2];
     let expected = reference.rows("p2.one.gen.logits");
 
-    // The vector as it is; and normalised, times its norm: the same offset.
+    // The unnormalised vector, and the normalised one times its norm, are the same offset.
     let norm = reference_vector("tiny-llama").layer(1).unwrap().norm();
     for used in [
         VectorUse::new("test", 1.0).unnormalized().at_layers([1]),

@@ -1,7 +1,7 @@
 //! The server over HTTP.
 
 use serde_json::{Value, json};
-use steermap_examples::server::Server;
+use steermap_examples::server::{Server, event_data};
 use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::pairs::{Message, Text};
 use steermap_mapper::session::{ModelSource, Session};
@@ -19,7 +19,7 @@ fn model(name: &str) -> String {
     )
 }
 
-/// What `name` answers to [`PROMPT`] in this process, as text or as a user's message, steered with `spec`.
+/// The answer of `name` to [`PROMPT`] in this process, as text or as a user's message, steered with `spec`.
 async fn expected(name: &str, chat: bool, spec: Option<SteeringSpec>) -> String {
     let source = ModelSource {
         dtype: mistralrs::ModelDType::F32,
@@ -32,12 +32,13 @@ async fn expected(name: &str, chat: bool, spec: Option<SteeringSpec>) -> String 
         library.insert("test", reference_vector(name)).unwrap();
         attach(session.model().inner(), None, &spec, &library).unwrap();
     }
-    let text = match chat {
-        true => Text::Chat(vec![Message {
+    let text = if chat {
+        Text::Chat(vec![Message {
             role: "user".into(),
             content: PROMPT.into(),
-        }]),
-        false => Text::Plain(PROMPT.into()),
+        }])
+    } else {
+        Text::Plain(PROMPT.into())
     };
     let tokens = session.tokenize(&text).await.unwrap();
     session.generate(&tokens, 12).await.unwrap().0
@@ -65,14 +66,14 @@ async fn the_default_spec_steers_every_request_of_its_model_and_of_no_other() {
     let steered_chat = expected("tiny-llama", true, Some(spec)).await;
     let gemma_chat = expected("tiny-gemma2", true, None).await;
     assert_ne!(steered, expected("tiny-llama", false, None).await);
-    // Twice: the second time with the first's prefix in the cache.
+    // Twice, the second time with a cached prefix.
     for _ in 0..2 {
         assert_eq!(server.complete(llama, PROMPT, 12).unwrap(), steered);
         assert_eq!(server.chat(llama, PROMPT, 12).unwrap(), steered_chat);
         assert_eq!(server.chat(gemma, PROMPT, 12).unwrap(), gemma_chat);
     }
 
-    // The chat route, streaming and not, says the same.
+    // The chat route gives the same text, streamed or not.
     let chat = |stream: bool| {
         json!({
             "model": llama, "messages": [{"role": "user", "content": "hi"}],
@@ -84,14 +85,13 @@ async fn the_default_spec_steers_every_request_of_its_model_and_of_no_other() {
     let whole: Value = serde_json::from_str(&whole).unwrap();
     let (status, stream) = server.post("/v1/chat/completions", &chat(true)).unwrap();
     assert_eq!(status, 200);
-    let streamed: String = stream
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
+    let streamed: String = event_data(&stream)
+        .filter_map(|data| serde_json::from_str::<Value>(data).ok())
         .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_string))
         .collect();
     assert_eq!(whole["choices"][0]["message"]["content"].as_str().unwrap(), streamed);
 
-    // mistral.rs's other routes are there.
+    // mistral.rs's other routes work.
     let (status, models) = server.get("/v1/models").unwrap();
     assert!(
         status == 200 && models.contains("tiny-llama") && models.contains("tiny-gemma2"),

@@ -1,4 +1,4 @@
-//! What was changed over HTTP outlasts the server, whole, however it ends.
+//! Changes over HTTP survive the server, completely, however it ends.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -15,11 +15,11 @@ use steermap_plugin::state::{Saved, StateFolder};
 use steermap_tests::project;
 use steermap_tests::run::{error_of, run};
 
-use super::operator::{PATIENCE, Tested, start};
+use super::operator::{PATIENCE, TestServer, start};
 
 const ADMIN: &str = "open_on_loopback = true\nuploads = true\nstate = \"state\"";
 
-/// A vector whose seed can be told from it.
+/// A vector that identifies its seed.
 fn vector(seed: u64) -> VectorFile {
     STORIES.random_vector(&project(""), seed, &[3, 4]).unwrap()
 }
@@ -35,7 +35,7 @@ fn upload(client: &Client, name: &str, vector: &VectorFile) -> u16 {
     let tensors = std::fs::read(tensors.last().unwrap()).unwrap();
     let toml = std::fs::read(&path).unwrap();
     let fields: [(&str, &[u8]); 3] = [("name", name.as_bytes()), ("toml", &toml), ("safetensors", &tensors)];
-    // A server that is killed answers nothing.
+    // A killed server gives no answer.
     client
         .post_form("/v1/steering/vectors", &fields)
         .map_or(0, |reply| reply.status)
@@ -54,16 +54,16 @@ fn ask(client: &Client, steering: Option<&Value>) -> (u16, Option<String>) {
     (reply.status, reply.fingerprint)
 }
 
-/// The same server once more, after the first was killed.
-fn again(tested: Tested) -> Tested {
-    let Tested { server, model, folder } = tested;
+/// Kills the server and starts it again.
+fn again(tested: TestServer) -> TestServer {
+    let TestServer { server, model, folder } = tested;
     drop(server);
     let config = std::fs::read_to_string(folder.path().join("mistralrs.toml")).unwrap();
-    // Without what `Server` writes around it.
+    // Without the parts that `Server` adds.
     let config = config.trim_start_matches("command = \"serve\"\n");
     let (config, _) = config.split_once("\n[server]").unwrap();
     let server = Server::start(folder.path(), config).unwrap();
-    Tested { server, model, folder }
+    TestServer { server, model, folder }
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn uploads_and_defaults_survive() {
     );
     assert!(report.contains("uploaded vectors: calm"), "{report}");
 
-    // A reload goes back to the file's default, and says what that discards.
+    // A reload returns to the file's default, and reports what it discards.
     let reloaded = client
         .post("/v1/steering/reload", &json!({}))
         .unwrap()
@@ -146,7 +146,7 @@ fn uploads_and_defaults_survive() {
 }
 
 #[test]
-fn without_a_state_folder_changes_end_with_the_server_and_that_is_said() {
+fn without_a_state_folder_changes_end_with_the_server_and_this_is_reported() {
     let tested = start(Some("open_on_loopback = true\nuploads = true"), "", &[]);
     let client = Client::new(tested.server.url());
     assert_eq!(upload(&client, "calm", &vector(5)), 200);
@@ -160,7 +160,7 @@ fn without_a_state_folder_changes_end_with_the_server_and_that_is_said() {
 }
 
 #[test]
-fn the_series_of_a_deleted_vector_do_not_come_back() {
+fn metrics_of_a_deleted_vector_do_not_return() {
     let tested = start(Some(ADMIN), "", &[]);
     let client = Client::new(tested.server.url());
     assert_eq!(upload(&client, "calm", &vector(5)), 200);
@@ -172,7 +172,7 @@ fn the_series_of_a_deleted_vector_do_not_come_back() {
     let metrics = || client.get("/metrics").unwrap().body;
     assert!(metrics().contains("vector=\"calm\""), "{}", metrics());
     assert_eq!(client.delete("/v1/steering/vectors/calm").unwrap().status, 200);
-    // The request goes on as it began, and counts.
+    // The running request continues unchanged and is counted.
     let answer = begun.into_body().read_to_string().unwrap();
     assert!(answer.ends_with("data: [DONE]\n\n"), "{answer}");
     assert!(!metrics().contains("vector=\"calm\""), "{}", metrics());
@@ -196,7 +196,7 @@ fn two_servers_do_not_share_a_state_folder() {
         error.contains(&tested.folder.path().join("state").display().to_string()),
         "{error}"
     );
-    // Who only looks may.
+    // `check` only reads, so it is allowed.
     assert!(
         run("mistralrs-steered", &["check", "--config", path.to_str().unwrap()])
             .status
@@ -205,7 +205,7 @@ fn two_servers_do_not_share_a_state_folder() {
 }
 
 #[test]
-fn what_a_state_needs_is_named_where_the_configuration_lost_it() {
+fn a_state_that_no_longer_fits_the_configuration_is_refused() {
     let tested = start(Some(ADMIN), "", &[]);
     let client = Client::new(tested.server.url());
     assert_eq!(
@@ -228,13 +228,13 @@ fn what_a_state_needs_is_named_where_the_configuration_lost_it() {
         error.contains("00000002.toml: defaults[0].spec.vectors[0].vector: found \"one\""),
         "{error}"
     );
-    // The configuration names a vector as the uploaded one is named.
+    // The configuration has a vector with the name of the uploaded one.
     let error = check(config.replace("one = \"one.toml\"\n", "one = \"one.toml\"\ncalm = \"two.toml\"\n"));
     assert!(
         error.contains("00000002.toml: vectors.calm: found an uploaded vector"),
         "{error}"
     );
-    // A record that is cut short, as no process of ours leaves it.
+    // A truncated record, which no server of ours leaves.
     let record = tested.folder.path().join("state/00000002.toml");
     let text = std::fs::read_to_string(&record).unwrap();
     std::fs::write(&record, &text[..text.len() / 2]).unwrap();
@@ -242,8 +242,8 @@ fn what_a_state_needs_is_named_where_the_configuration_lost_it() {
     assert!(error.contains("00000002.toml"), "{error}");
 }
 
-/// The number of the last change that holds: change `n` uploads `vector(n)` where `n` is odd, and sets a default with the scale
-/// `n` where it is even. Fails where what holds is of no one moment.
+/// The number of the last change in effect. Change `n` uploads `vector(n)` if `n` is odd, and sets a default with the
+/// scale `n` if it is even. Fails if the state is not that after one of the changes.
 fn last_change(saved: &Saved) -> u64 {
     let default = saved.defaults.values().next();
     let scale = default.map_or(0.0, |spec| spec.vectors[0].scale.unwrap()) as u64;
@@ -294,7 +294,7 @@ fn a_server_that_is_killed_leaves_the_state_before_a_change_or_after_it() {
             }
             0
         });
-        // So many changes, and a part of the next: of some milliseconds.
+        // Some changes, and a part of the next one, which takes some milliseconds.
         let wanted = holds + rng.random_range(1..4);
         let mut last = holds;
         while last < wanted {
@@ -311,7 +311,7 @@ fn a_server_that_is_killed_leaves_the_state_before_a_change_or_after_it() {
         holds = peek(tested.folder.path());
         assert!(
             holds == last || holds == last + 1,
-            "{last} was acknowledged, {holds} holds"
+            "{last} was acknowledged, {holds} is in effect"
         );
         tested = again(tested);
         let described = Client::new(tested.server.url())

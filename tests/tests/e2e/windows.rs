@@ -15,12 +15,12 @@ use steermap_tests::hooks::Recorder;
 use steermap_tests::reference::{Reference, assert_close_within, assert_rows_close_within};
 use tokio::task::JoinSet;
 
-/// In units of a row's largest value. Positions reach 290, and float32 knows a rotary angle of 290 to 3e-5: another
-/// last bit in the rotary frequencies moves transformers' own values by up to 1.1e-5. A window that is wrong by one
-/// position moves logits by more than 5e-3 at the compared positions that it changes.
+/// In units of a row's largest value. Positions reach 290, and float32 has a precision of 3e-5 for a rotary angle of
+/// 290: changing the last bit of the rotary frequencies moves transformers' own values by up to 1.1e-5. A window that
+/// is wrong by one position moves logits by more than 5e-3 at the compared positions that it affects.
 const TOLERANCE: f32 = 3e-5;
 
-/// A text several times as long as the model's window, and how its beginnings go on.
+/// A text several times as long as the model's window, and continuations of its beginnings.
 struct Windows {
     model: &'static str,
     reference: Reference,
@@ -32,10 +32,10 @@ struct Windows {
     generated: usize,
 }
 
-/// What is asked for: the first `start` tokens of the text and the first `given` of their continuation as a prompt, and
-/// `count` more tokens as the answer.
+/// A request: the prompt is the first `start` tokens of the text and the first `given` tokens of their continuation,
+/// and the answer is `count` more tokens.
 #[derive(Clone, Copy, Debug)]
-struct Ask {
+struct WindowRequest {
     start: usize,
     given: usize,
     count: usize,
@@ -57,27 +57,27 @@ impl Windows {
     }
 
     /// A beginning of the text, with its whole continuation as the answer.
-    fn whole(&self, start: usize) -> Ask {
-        Ask {
+    fn whole(&self, start: usize) -> WindowRequest {
+        WindowRequest {
             start,
             given: 0,
             count: self.generated,
         }
     }
 
-    fn prompt(&self, ask: Ask) -> Vec<u32> {
+    fn prompt(&self, ask: WindowRequest) -> Vec<u32> {
         let continuation = self.reference.tokens(&format!("gen.{}.tokens", ask.start));
         [&self.text[..ask.start], &continuation[..ask.given]].concat()
     }
 
-    fn answer(&self, ask: Ask) -> String {
+    fn answer(&self, ask: WindowRequest) -> String {
         let continuation = self.reference.tokens(&format!("gen.{}.tokens", ask.start));
         let text = string(&continuation[ask.given..ask.given + ask.count]);
-        // The engine trims what it answers.
+        // The engine trims its answers.
         text.trim_start().to_string()
     }
 
-    fn check(&self, ask: Ask, (text, steps): &(String, Vec<Vec<f32>>)) {
+    fn check(&self, ask: WindowRequest, (text, steps): &(String, Vec<Vec<f32>>)) {
         let what = format!("{} {ask:?}", self.model);
         let logits = self.reference.rows(&format!("gen.{}.logits", ask.start));
         let expected = &logits[ask.given..ask.given + ask.count];
@@ -85,17 +85,17 @@ impl Windows {
         assert_eq!(*text, self.answer(ask), "{what}");
     }
 
-    /// Prompts that extend, shorten and repeat those before, on both sides of the window and across it.
-    fn asks(&self) -> Vec<Ask> {
-        let ask = |start, given, count| Ask { start, given, count };
+    /// Prompts that extend, shorten and repeat earlier ones, on both sides of the window and across it.
+    fn asks(&self) -> Vec<WindowRequest> {
+        let ask = |start, given, count| WindowRequest { start, given, count };
         let starts = || self.starts.iter().copied();
         let mut asks = Vec::new();
-        // Each prompt goes on where the cached one before ends: after one token, nothing but the prompt is cached.
+        // Each prompt continues the cached one before; after one generated token only the prompt is cached.
         asks.extend(starts().map(|start| ask(start, 0, 1)));
-        // Each is shorter than what is cached.
+        // Each is shorter than the cached one.
         asks.extend(starts().rev().map(|start| self.whole(start)));
         asks.extend(starts().flat_map(|start| [self.whole(start); 2]));
-        // The next turn of a conversation: the prompt holds the answer before, and goes on.
+        // The next turn of a conversation: the prompt contains the answer before and continues.
         asks.extend(starts().flat_map(|start| [ask(start, 0, 8), ask(start, 11, self.generated - 11)]));
         asks
     }
@@ -116,7 +116,7 @@ async fn session(model: &str) -> Session {
     Session::load(source).await.unwrap()
 }
 
-/// A model in the engine with a prefix cache, which a [`Session`] does without.
+/// A model in the engine with a prefix cache, which a [`Session`] does not have.
 async fn caching(model: &str) -> Model {
     let builder = ModelBuilder::new(fixture(model).to_str().unwrap())
         .with_dtype(ModelDType::F32)
@@ -181,7 +181,7 @@ async fn in_one_pass(model: &'static str) {
     compare(&logits, "logits");
 }
 
-/// Generation that begins before the window is full, when it is, and after.
+/// Generation that begins before the window is full, when it is full, and after.
 async fn step_by_step(model: &'static str) {
     let windows = Windows::load(model);
     let session = session(model).await;
@@ -192,11 +192,11 @@ async fn step_by_step(model: &'static str) {
     }
 }
 
-/// Models whose sequences are decoded in one batch whatever their lengths; of others, the short ones catch up first.
+/// Models whose sequences are decoded in one batch for all lengths; with others, short sequences catch up first.
 const PADDED: [&str; 4] = ["tiny-gemma2", "tiny-gemma3", "tiny-mistral", "tiny-qwen2"];
 
-/// Several sequences at a time. Prompts of one length and of different text are one batch, in the prompt and in
-/// generation; of all lengths, in generation only, with the shorter ones padded.
+/// Several sequences at a time. Prompts of one length and different texts are one batch, in the prompt and in
+/// generation. Prompts of different lengths are one batch in generation only, with the shorter ones padded.
 async fn in_batches(model: &'static str) {
     let windows = Windows::load(model);
     let session = Arc::new(session(model).await);
@@ -205,7 +205,7 @@ async fn in_batches(model: &'static str) {
     let mut groups = vec![windows.starts.iter().map(|&start| windows.whole(start)).collect()];
     for &length in &windows.starts {
         let begun = windows.starts.iter().filter(|&&start| start <= length);
-        let ask = |&start: &usize| Ask {
+        let ask = |&start: &usize| WindowRequest {
             start,
             given: length - start,
             count: (windows.generated + start).saturating_sub(length),
@@ -241,7 +241,7 @@ async fn in_batches(model: &'static str) {
     );
 }
 
-/// Prompts that go on from what the engine has kept of others.
+/// Prompts that continue from cached prefixes of others.
 async fn from_cached_prefixes(model: &'static str) {
     let windows = Windows::load(model);
     let engine = caching(model).await;
@@ -256,7 +256,7 @@ async fn from_cached_prefixes(model: &'static str) {
     let far = |row: &residual_hooks::Row| row.phase == Phase::Prompt && row.start > windows.window && row.tokens() > 1;
     assert!(
         passes.iter().flatten().any(far),
-        "{model}: no prompt went on from a prefix longer than the window"
+        "{model}: no prompt continued a prefix longer than the window"
     );
 }
 
@@ -265,14 +265,14 @@ fn through_the_server(model: &'static str) {
     let windows = Windows::load(model);
     let dir = tempfile::tempdir().unwrap();
     let folder = fixture(model).to_str().unwrap().to_string();
-    // Of Gemma 3 there is one loader, that of models that see.
+    // mistral.rs loads all Gemma 3 models as multimodal ones.
     let kind = if model == "tiny-gemma3" { "multimodal" } else { "text" };
     let config = format!(
         "[runtime]\nprefix_cache_n = 16\n\
          [[models]]\nkind = \"{kind}\"\nmodel_id = \"{folder}\"\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n"
     );
     let server = Server::start(dir.path(), &config).unwrap();
-    let check = |ask: Ask| {
+    let check = |ask: WindowRequest| {
         let prompt = string(&windows.prompt(ask));
         let text = server.complete(&folder, &prompt, ask.count).unwrap();
         assert_eq!(text, windows.answer(ask), "{model} {ask:?}");

@@ -1,7 +1,8 @@
 //! Prepares the engine: the published source of mistral.rs plus the patches in plugin/engine.
 //!
-//! The source comes through cargo, so the registry's checksum holds; what was unpacked is hashed again, so an edited
-//! registry folder is noticed. The result is recorded beside it, and a second run that finds it as recorded does nothing.
+//! The source comes through cargo, which checks the registry's checksum. The unpacked source is hashed again, so that
+//! an edited registry folder is detected. The result is recorded beside it, and a second run that finds it unchanged
+//! does nothing.
 
 mod patch;
 mod pins;
@@ -17,14 +18,14 @@ use serde::{Deserialize, Serialize};
 use crate::project::Project;
 use pins::{Pin, Pins};
 
-/// The folder of the prepared source. Before it is made cargo can say no more than that a file in it is missing, so its name says
-/// what makes it.
+/// The folder of the prepared source. Until it exists, cargo can only report that a file in it is missing, so its name says how to
+/// make it.
 const PREPARED: &str = "prepared-by-cargo-xtask-engine";
 
-/// What was prepared from what: `record.toml` beside it, written last.
+/// The record of the prepared engine and its origin: `record.toml` in [`PREPARED`], written last.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
 struct Record {
-    /// One entry a crate, in the order of the pins.
+    /// One entry per crate, in the order of the pins.
     #[serde(rename = "crate")]
     crates: Vec<CrateRecord>,
 }
@@ -43,7 +44,7 @@ struct CrateRecord {
     prepared: String,
 }
 
-/// Prepares the engine unless it is already what it should be.
+/// Prepares the engine unless it is prepared already.
 pub fn prepare(project: &Project) -> Result<()> {
     let pins = Pins::load(&project.engine())?;
     let Err(reason) = verify(project, &pins) else {
@@ -58,22 +59,22 @@ pub fn prepare(project: &Project) -> Result<()> {
     }
     let record = toml::to_string(&Record { crates })?;
     write_whole(&prepared.join("record.toml"), &record)?;
-    verify(project, &pins).context("the engine was prepared, and is not what was recorded")?;
+    verify(project, &pins).context("the prepared engine differs from its record")?;
     eprintln!("the engine is ready in {}", prepared.display());
     Ok(())
 }
 
-/// Says whether the prepared engine is what it should be; an error says in what it differs.
+/// Checks the prepared engine against its record and the pins; an error names the difference.
 pub fn check(project: &Project) -> Result<()> {
     let pins = Pins::load(&project.engine())?;
-    verify(project, &pins).context("the prepared engine is not what it should be (run `cargo xtask engine`)")?;
+    verify(project, &pins).context("the prepared engine is not up to date (run `cargo xtask engine`)")?;
     for pin in &pins.crates {
-        println!("{} {}: as it should be", pin.name, pin.version);
+        println!("{} {}: up to date", pin.name, pin.version);
     }
     Ok(())
 }
 
-/// Writes the patches anew from what the prepared source has, after a change by hand.
+/// Writes the patches again from the prepared source, after changes by hand.
 pub fn save(project: &Project) -> Result<()> {
     let pins = Pins::load(&project.engine())?;
     let prepared = project.engine().join(PREPARED);
@@ -81,13 +82,13 @@ pub fn save(project: &Project) -> Result<()> {
         let changed = prepared.join(&pin.name);
         ensure!(
             changed.exists(),
-            "{}: nothing is prepared yet (run `cargo xtask engine`)",
+            "{}: does not exist yet (run `cargo xtask engine`)",
             changed.display()
         );
         let patch = patch::make(source, &changed).with_context(|| pin.name.clone())?;
         write_whole(&project.engine().join(&pin.patch), &patch)?;
     }
-    // Records what was saved; the prepared source stays as it is.
+    // Records the saved patches; the prepared source is unchanged.
     prepare(project)
 }
 
@@ -104,7 +105,7 @@ fn prepare_crate(project: &Project, pin: &Pin, source: &Path, prepared: &Path) -
     }
     let patch_file = project.engine().join(&pin.patch);
     let patch = read(&patch_file)?;
-    // Built beside the old one and swapped in, so that a stop in between leaves no half-patched source.
+    // Built beside the old source and swapped in, so that an interruption leaves no half-patched source.
     let (target, fresh) = (prepared.join(&pin.name), prepared.join(format!("{}.new", pin.name)));
     remove_dir(&fresh)?;
     tree::copy(source, &fresh)?;
@@ -114,7 +115,7 @@ fn prepare_crate(project: &Project, pin: &Pin, source: &Path, prepared: &Path) -
     }
     applied?;
     let hash = tree::hash(&fresh)?;
-    // An unchanged file keeps its time stamp, so that cargo rebuilds only what a changed patch touches.
+    // An unchanged file keeps its time stamp, so that cargo rebuilds only what a changed patch affects.
     if tree::hash(&target).ok().as_ref() == Some(&hash) {
         remove_dir(&fresh)?;
     } else {
@@ -131,16 +132,16 @@ fn prepare_crate(project: &Project, pin: &Pin, source: &Path, prepared: &Path) -
     })
 }
 
-/// Compares what is prepared with its record, and the record with the pins and patches.
+/// Compares the prepared source with its record, and the record with the pins and patches.
 fn verify(project: &Project, pins: &Pins) -> Result<()> {
     let prepared = project.engine().join(PREPARED);
     let record_file = prepared.join("record.toml");
     if !record_file.exists() {
-        bail!("nothing is prepared yet");
+        bail!("the engine is not prepared yet");
     }
     let record: Record = toml::from_str(&read(&record_file)?).with_context(|| format!("{}", record_file.display()))?;
     if record.crates.len() != pins.crates.len() {
-        bail!("other crates are prepared than plugin/engine/engine.toml names");
+        bail!("the prepared crates are not those of plugin/engine/engine.toml");
     }
     for (pin, done) in pins.crates.iter().zip(&record.crates) {
         let patch = tree::sha256(read(&project.engine().join(&pin.patch))?.as_bytes());
@@ -148,7 +149,7 @@ fn verify(project: &Project, pins: &Pins) -> Result<()> {
             != (&pin.name, &pin.version, &pin.checksum, &pin.tree)
         {
             bail!(
-                "{} {} was prepared from other pins than plugin/engine/engine.toml has",
+                "{} {} was prepared from other pins than those of plugin/engine/engine.toml",
                 done.name,
                 done.version
             );

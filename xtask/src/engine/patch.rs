@@ -11,7 +11,7 @@ use super::tree;
 /// Unchanged lines around each change, as `diff -u` writes them, so that a person can review a patch and rebase it.
 const CONTEXT_LINES: usize = 3;
 
-/// The patch that makes the folder `changed` of the folder `published`.
+/// The patch from the folder `published` to the folder `changed`.
 pub fn make(published: &Path, changed: &Path) -> Result<String> {
     let files: BTreeSet<PathBuf> = [published, changed]
         .map(tree::files)
@@ -28,7 +28,7 @@ pub fn make(published: &Path, changed: &Path) -> Result<String> {
             continue;
         }
         let name = file.to_string_lossy().replace('\\', "/");
-        let after = after.with_context(|| format!("{name}: a patch can't delete a file"))?;
+        let after = after.with_context(|| format!("{name}: a patch cannot delete a file"))?;
         let [before, after] = [before, Some(after)].map(|bytes| bytes.map(String::from_utf8).transpose());
         let (before, after) = (before.context(name.clone())?, after.context(name.clone())?);
         let mut options = diffy::DiffOptions::new();
@@ -55,7 +55,7 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Applies `patch` to the files below `dir`. Every hunk must apply exactly where it says, not merely near it.
+/// Applies `patch` to the files below `dir`. Every hunk must apply exactly where it states, not merely near it.
 pub fn apply(patch: &str, dir: &Path) -> Result<()> {
     for (name, diff) in split(patch)? {
         let path = dir.join(&name);
@@ -103,7 +103,7 @@ fn split(patch: &str) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// Checks that the lines which each hunk takes away stand exactly where the hunk says.
+/// Checks that the lines which each hunk removes are exactly where the hunk states.
 fn check_positions(patch: &diffy::Patch<'_, str>, original: &str) -> Result<()> {
     let lines: Vec<&str> = original.split_inclusive('\n').collect();
     for (index, hunk) in patch.hunks().iter().enumerate() {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_that_was_made_applies() {
+    fn a_patch_made_from_two_folders_applies() {
         let dir = tempfile::tempdir().unwrap();
         let [published, changed] = ["published", "changed"].map(|name| dir.path().join(name));
         for folder in [&published, &changed] {
@@ -174,11 +174,11 @@ mod tests {
 
         fs::remove_file(changed.join("same.txt")).unwrap();
         let error = make(&published, &changed).unwrap_err().to_string();
-        assert_eq!(error, "same.txt: a patch can't delete a file");
+        assert_eq!(error, "same.txt: a patch cannot delete a file");
     }
 
     #[test]
-    fn hunks_without_context_go_where_they_say() {
+    fn hunks_without_context_apply_at_their_line() {
         let dir = folder("same\nsame\nthree\nsame\n");
         apply(PATCH, dir.path()).unwrap();
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hunk_that_does_not_fit_is_one_clear_error() {
+    fn a_hunk_that_does_not_fit_is_a_clear_error() {
         let dir = folder("same\nthree\nsame\nsame\n");
         let error = format!("{:#}", apply(PATCH, dir.path()).unwrap_err());
         assert_eq!(error, "one.txt: hunk 2: line 3 is \"same\", expected \"three\"");

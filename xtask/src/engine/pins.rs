@@ -1,4 +1,4 @@
-//! plugin/engine/engine.toml: which published crates the engine is made of.
+//! plugin/engine/engine.toml: the published crates that the engine is made from.
 
 use std::fs;
 use std::path::Path;

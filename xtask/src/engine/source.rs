@@ -34,8 +34,8 @@ struct Locked {
 
 /// The folders that cargo unpacked the pinned crates into, in the order of the pins.
 pub fn obtain(project: &Project, pins: &Pins) -> Result<Vec<PathBuf>> {
-    // A package that depends on the pinned crates and nothing else; cargo downloads and checks them for it. The
-    // project's own lock file goes with it, so that what else it needs is what the project needs anyway.
+    // A package that depends on the pinned crates and nothing else; cargo downloads and checks them for it. It gets the
+    // project's lock file, so that its other dependencies are those of the project.
     let probe = project.root().join("target/xtask/engine-source");
     fs::create_dir_all(probe.join("src")).with_context(|| format!("{}", probe.display()))?;
     let dependencies: String = pins
@@ -65,7 +65,8 @@ pub fn obtain(project: &Project, pins: &Pins) -> Result<Vec<PathBuf>> {
     run(&mut cargo("fetch")).context("cargo could not obtain the source of the engine")?;
     let output = cargo("metadata")
         .args(["--format-version", "1", "--offline"])
-        // It says again that a crate without a library is ignored, which is why `locate` looks beside the others.
+        // cargo metadata repeats the warning that a crate without a library is ignored; `locate` searches for it beside
+        // the others.
         .stderr(std::process::Stdio::null())
         .output()
         .context("could not start cargo metadata")?;
@@ -102,12 +103,12 @@ fn locate(pin: &Pin, metadata: &Metadata, checksums: &HashMap<(String, String), 
             found.as_deref().unwrap_or("missing")
         );
     }
-    // Cargo unpacks crates side by side, but its metadata leaves out those that hold a binary alone.
+    // Cargo unpacks crates side by side, but its metadata leaves out those that have only a binary.
     metadata
         .packages
         .iter()
         .filter_map(|package| package.manifest_path.parent()?.parent())
         .map(|folder| folder.join(format!("{name}-{version}")))
         .find(|folder| folder.join("Cargo.toml").exists())
-        .with_context(|| format!("cargo fetched {name} {version}, and it is not where cargo unpacks crates"))
+        .with_context(|| format!("cargo fetched {name} {version}, but it is not where cargo unpacks crates"))
 }

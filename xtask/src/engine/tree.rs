@@ -8,7 +8,12 @@ use sha2::{Digest, Sha256};
 
 /// SHA-256 in hex.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+/// Bytes as lower-case hex digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// SHA-256 over the sorted relative paths and contents of all files below `dir`. Cargo's own markers in an unpacked
@@ -23,7 +28,7 @@ pub fn hash(dir: &Path) -> Result<String> {
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(&bytes);
     }
-    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hex(&hasher.finalize()))
 }
 
 /// Copies all files that [`hash`] counts from `from` to the new folder `to`.
@@ -32,7 +37,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
         let target = to.join(&file);
         let folder = target.parent().unwrap_or(to);
         fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
-        // Read and written, not fs::copy: the registry's files are read-only on some machines.
+        // Read and written instead of fs::copy, since the registry's files are read-only on some machines.
         let bytes = fs::read(from.join(&file)).with_context(|| format!("{}", file.display()))?;
         fs::write(&target, bytes).with_context(|| format!("{}", target.display()))?;
     }
@@ -63,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_hashes_the_same_and_a_change_differently() {
+    fn a_copy_has_the_same_hash_and_a_change_another() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
         fs::create_dir_all(a.join("src")).unwrap();

@@ -1,4 +1,4 @@
-//! GPT-2's tokenizer: merges of byte pairs, in an alphabet where every byte is a letter.
+//! GPT-2's tokenizer: merges of byte pairs, in an alphabet in which every byte is a character.
 
 use std::collections::HashSet;
 
@@ -10,31 +10,36 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 
-use super::vocabulary::{Kind, Vocabulary};
+use super::vocabulary::{TokenType, Vocabulary};
 
 /// A byte-level BPE vocabulary whose consistency has been checked.
 pub struct ByteLevelBpe {
     /// The tokens.
     pub vocabulary: Vocabulary,
-    /// The merges, the most urgent first.
+    /// The merges, in order of priority.
     merges: Vec<(String, String)>,
 }
 
 impl ByteLevelBpe {
-    /// Puts tokens, their types and the merges (two tokens with a space between) together.
+    /// Checks tokens, their types and the merges (two tokens separated by a space).
     pub fn new(tokens: &[&str], kinds: &[i32], merges: &[&str]) -> Result<Self> {
-        let allowed = [Kind::Normal, Kind::Unused, Kind::Control, Kind::UserDefined];
+        let allowed = [
+            TokenType::Normal,
+            TokenType::Unused,
+            TokenType::Control,
+            TokenType::UserDefined,
+        ];
         let texts = tokens.iter().map(|&token| token.to_owned()).collect();
         let vocabulary = Vocabulary::new(texts, kinds, &allowed, "byte-level BPE")?;
 
         let known: HashSet<&str> = tokens.iter().copied().collect();
         let mut pairs = Vec::with_capacity(merges.len());
         for &merge in merges {
-            // A space inside a token is written as another character, so one space separates.
+            // A space inside a token is written as another character, so the first space separates the tokens.
             let pair = merge.split_once(' ').filter(|(_, right)| !right.contains(' '));
             let (left, right) = pair.with_context(|| format!("merge {merge:?} is not two tokens"))?;
             for part in [left, right, &format!("{left}{right}")] {
-                ensure!(known.contains(part), "merge {merge:?}: {part:?} is no token");
+                ensure!(known.contains(part), "merge {merge:?}: {part:?} is not a token");
             }
             pairs.push((left.to_owned(), right.to_owned()));
         }
@@ -44,7 +49,7 @@ impl ByteLevelBpe {
         })
     }
 
-    /// Makes the tokenizer that llama.cpp calls `smollm`: GPT-2's, but every digit stands alone.
+    /// Makes the tokenizer that llama.cpp calls `smollm`: GPT-2's with every digit separate.
     pub fn into_tokenizer(self) -> Result<Tokenizer> {
         let model = BPE::builder()
             .vocab_and_merges(self.vocabulary.ids(), self.merges)
@@ -80,7 +85,7 @@ mod tests {
     fn tokenizer() -> Tokenizer {
         let bpe = ByteLevelBpe::new(&TOKENS, &KINDS, &MERGES).expect("consistent");
         let built = bpe.into_tokenizer().expect("built");
-        // Through its JSON, since that is what others will load.
+        // Read from its JSON, as other programs will.
         let json = built.to_string(false).expect("written");
         json.parse().expect("read back")
     }
@@ -121,7 +126,7 @@ mod tests {
         assert_eq!(unknown, "token 0 (\"a\") has type 6, unknown in byte-level BPE");
         assert_eq!(
             refused(&["a", "b"], &[1, 1], &["a b"]),
-            "merge \"a b\": \"ab\" is no token"
+            "merge \"a b\": \"ab\" is not a token"
         );
         assert_eq!(refused(&["a"], &[1], &["a"]), "merge \"a\" is not two tokens");
         assert_eq!(refused(&["a"], &[1], &["a a a"]), "merge \"a a a\" is not two tokens");

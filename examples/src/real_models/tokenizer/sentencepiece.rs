@@ -1,9 +1,9 @@
-//! SentencePiece's BPE tokenizer, as Gemma has it: two neighbours become one token if that is a
-//! token, the best score first; a character without a token is spelled in bytes.
+//! SentencePiece's BPE tokenizer, as in Gemma: two neighbours are merged if the result is a token, the best score
+//! first; a character without a token is spelled in bytes.
 //!
-//! The tokenizers crate merges by a list of pairs instead of by scores. So every way to cut a token
-//! into two tokens becomes a merge, in the order of the scores. transformers' own converter makes
-//! the same list, but for tokens that are found before merging begins, which need no merges.
+//! The tokenizers crate merges by a list of pairs instead of by scores. So every way to cut a token into two tokens
+//! becomes a merge, in the order of the scores. transformers' converter makes the same list, except that it also has
+//! merges for tokens that are found before merging, which need none.
 
 use std::collections::HashSet;
 
@@ -17,9 +17,9 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::Replace;
 use tokenizers::processors::template::{SpecialToken, TemplateProcessing};
 
-use super::vocabulary::{Kind, Vocabulary};
+use super::vocabulary::{TokenType, Vocabulary};
 
-/// What SentencePiece writes for a space.
+/// SentencePiece's character for a space.
 const SPACE: &str = "\u{2581}";
 
 /// A SentencePiece vocabulary whose consistency has been checked.
@@ -27,21 +27,21 @@ const SPACE: &str = "\u{2581}";
 pub struct SentencePieceBpe {
     /// The tokens.
     pub vocabulary: Vocabulary,
-    /// The merges, the most urgent first.
+    /// The merges, in order of priority.
     merges: Vec<(String, String)>,
 }
 
 impl SentencePieceBpe {
-    /// Puts tokens, their types and their scores together.
+    /// Checks tokens, their types and their scores.
     pub fn new(tokens: &[&str], kinds: &[i32], scores: &[f32]) -> Result<Self> {
         let allowed = [
-            Kind::Normal,
-            Kind::Unknown,
-            Kind::Control,
-            Kind::UserDefined,
-            Kind::Byte,
+            TokenType::Normal,
+            TokenType::Unknown,
+            TokenType::Control,
+            TokenType::UserDefined,
+            TokenType::Byte,
         ];
-        // llama.cpp looks for user-defined tokens in plain text, and so stores plain spaces in them.
+        // llama.cpp searches for user-defined tokens in plain text, so they contain plain spaces.
         let texts = tokens.iter().map(|token| token.replace(' ', SPACE)).collect();
         let vocabulary = Vocabulary::new(texts, kinds, &allowed, "SentencePiece's BPE")?;
         ensure!(
@@ -103,9 +103,9 @@ fn before_every_text(token: &str, id: u32) -> tokenizers::Result<TemplateProcess
     Ok(template)
 }
 
-/// Every byte has to have its token, or some text would have none.
+/// Every byte needs a token, or some texts could not be tokenized.
 fn check_bytes(vocabulary: &Vocabulary) -> Result<()> {
-    let of_kind = vocabulary.iter().filter(|(_, _, kind)| *kind == Kind::Byte);
+    let of_kind = vocabulary.iter().filter(|(_, _, kind)| *kind == TokenType::Byte);
     let found: HashSet<&str> = of_kind.map(|(_, text, _)| text).collect();
     for byte in 0..=u8::MAX {
         let name = format!("<0x{byte:02X}>");
@@ -119,16 +119,16 @@ fn check_bytes(vocabulary: &Vocabulary) -> Result<()> {
 
 /// Merges that make the longest user-defined run of spaces, before anything else is merged.
 ///
-/// Other user-defined tokens are found in the plain text; these only after spaces are replaced. One
-/// merge per length will do: a run grows from its left end, since longer ones are more urgent.
+/// Other user-defined tokens are found in the plain text, these only after spaces are replaced. One merge per length
+/// suffices: a run grows from its left end, since longer runs have priority.
 fn merges_of_spaces(vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
     let mut lengths = Vec::new();
     for (id, text, kind) in vocabulary.iter() {
-        if kind == Kind::UserDefined && text.contains(SPACE) {
+        if kind == TokenType::UserDefined && text.contains(SPACE) {
             let rest = text.replace(SPACE, "");
             ensure!(
                 rest.is_empty(),
-                "token {id} ({text:?}): a user-defined token of spaces and others is not supported"
+                "token {id} ({text:?}): a user-defined token of spaces and other characters is not supported"
             );
             lengths.push(text.chars().count());
         }
@@ -142,12 +142,12 @@ fn merges_of_spaces(vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
     Ok(lengths.into_iter().rev().map(merge).collect())
 }
 
-/// Merges that make the normal tokens out of each other, those of the best score first.
+/// Merges that make the normal tokens from each other, the best score first.
 fn merges_by_score(vocabulary: &Vocabulary, scores: &[f32]) -> Result<Vec<(String, String)>> {
     let mut normal: Vec<(u32, &str, f32)> = Vec::new();
     for ((id, text, kind), &score) in vocabulary.iter().zip(scores) {
         ensure!(score.is_finite(), "token {id} ({text:?}) has the score {score}");
-        if kind == Kind::Normal {
+        if kind == TokenType::Normal {
             normal.push((id, text, score));
         }
     }
@@ -161,7 +161,7 @@ fn merges_by_score(vocabulary: &Vocabulary, scores: &[f32]) -> Result<Vec<(Strin
         if cuts.is_empty() {
             continue;
         }
-        // SentencePiece would take the leftmost of two, which a list of pairs cannot say.
+        // For equal scores SentencePiece takes the leftmost, which a list of pairs cannot express.
         if let Some((other, _)) = last.filter(|&(_, other)| other == score) {
             bail!("tokens {other} and {id} have the same score, {score}");
         }
@@ -170,9 +170,9 @@ fn merges_by_score(vocabulary: &Vocabulary, scores: &[f32]) -> Result<Vec<(Strin
             .chars()
             .find(|c| !known.contains(c.encode_utf8(&mut [0; 4]) as &str))
         {
-            bail!("token {id} ({text:?}) cannot be merged: {single:?} is no normal token");
+            bail!("token {id} ({text:?}) cannot be merged: {single:?} is not a normal token");
         }
-        // Of the ways to make one token, the one with the longest left part comes first.
+        // Among the merges for one token, the one with the longest left part comes first.
         for at in cuts.into_iter().rev() {
             let (left, right) = text.split_at(at);
             if known.contains(left) && known.contains(right) {
@@ -189,7 +189,7 @@ mod tests {
 
     const BOS: u32 = 1;
     const UNKNOWN: u32 = 2;
-    /// The control tokens and the user-defined ones; after them come the bytes.
+    /// The control tokens and the user-defined ones, followed by the bytes.
     const FIRST: [(&str, i32); 7] = [
         ("<eos>", 3),
         ("<bos>", 3),
@@ -231,12 +231,12 @@ mod tests {
         let (tokens, kinds, scores) = parts(normal);
         let bpe = new(&tokens, &kinds, &scores).expect("consistent");
         let built = bpe.into_tokenizer(BOS, UNKNOWN).expect("built");
-        // Through its JSON, since that is what others will load.
+        // Read from its JSON, as other programs will.
         let json = built.to_string(false).expect("written");
         json.parse().expect("read back")
     }
 
-    /// The tokens of `text`, by name, without the one before every text.
+    /// The tokens of `text`, by name, without the initial one.
     fn pieces(tokenizer: &Tokenizer, text: &str) -> Vec<String> {
         let encoding = tokenizer.encode(text, true).expect("encoded");
         let (first, rest) = encoding.get_tokens().split_first().expect("not empty");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_token_is_spelled_in_bytes() {
+    fn characters_without_a_token_are_spelled_in_bytes() {
         let tokenizer = tokenizer(&["hi", "h", "i", "▁"]);
         assert_eq!(pieces(&tokenizer, "hié"), ["hi", "<0xC3>", "<0xA9>"]);
         assert_eq!(pieces(&tokenizer, "\t"), ["<0x09>"]);
@@ -321,7 +321,7 @@ mod tests {
         let error = refused(&["ab", "aa", "a", "b"], &|parts| parts.2[264] = -1.0);
         assert_eq!(error, "tokens 263 and 264 have the same score, -1");
         let error = refused(&["ab", "a"], &|_| {});
-        assert_eq!(error, "token 263 (\"ab\") cannot be merged: 'b' is no normal token");
+        assert_eq!(error, "token 263 (\"ab\") cannot be merged: 'b' is not a normal token");
         let error = refused(&["a"], &|parts| parts.1[7 + 0x41] = 1);
         assert_eq!(error, "there is no byte token <0x41>");
         let error = refused(&["a"], &|parts| parts.1[263] = 6);
@@ -329,6 +329,9 @@ mod tests {
         let error = refused(&["a"], &|parts| parts.0[5] = "    ".to_owned());
         assert!(error.contains("of [3, 4] spaces"), "{error}");
         let error = refused(&["a"], &|parts| parts.0[5] = " x".to_owned());
-        assert!(error.contains("a user-defined token of spaces and others"), "{error}");
+        assert!(
+            error.contains("a user-defined token of spaces and other characters"),
+            "{error}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A GGUF file's vocabulary, whatever the algorithm that cuts text into its tokens.
+//! A GGUF file's vocabulary, for any tokenization algorithm.
 
 use std::collections::HashSet;
 
@@ -8,33 +8,33 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::super::gguf::Gguf;
 
-/// What a token is for: `llama_token_type` of llama.cpp.
+/// The type of a token: `llama_token_type` of llama.cpp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenType {
     /// Made from text by the tokenizer's algorithm.
     Normal,
-    /// Stands for text that no token spells.
+    /// Stands for text without a token.
     Unknown,
     /// Found in text before the algorithm runs, and left out of decoded text.
     Control,
     /// Found in text before the algorithm runs.
     UserDefined,
-    /// There, but made from nothing.
+    /// Never produced.
     Unused,
-    /// One byte of a character that has no token.
+    /// A byte of a character without a token.
     Byte,
 }
 
-/// The tokens, no two of them the same. The place of each is its id.
+/// The tokens, all different. A token's index is its id.
 #[derive(Debug)]
 pub struct Vocabulary {
     texts: Vec<String>,
-    kinds: Vec<Kind>,
+    kinds: Vec<TokenType>,
 }
 
 impl Vocabulary {
-    /// Puts tokens and their types, as numbers, together. `algorithm` is for messages.
-    pub fn new(texts: Vec<String>, kinds: &[i32], allowed: &[Kind], algorithm: &str) -> Result<Self> {
+    /// Checks tokens and their types, given as numbers. `algorithm` is for messages.
+    pub fn new(texts: Vec<String>, kinds: &[i32], allowed: &[TokenType], algorithm: &str) -> Result<Self> {
         ensure!(
             texts.len() == kinds.len(),
             "{} tokens, but {} token types",
@@ -50,7 +50,7 @@ impl Vocabulary {
         );
         let mut known = Vec::with_capacity(kinds.len());
         for (id, (text, &number)) in texts.iter().zip(kinds).enumerate() {
-            match Kind::from_number(number).filter(|kind| allowed.contains(kind)) {
+            match TokenType::from_number(number).filter(|kind| allowed.contains(kind)) {
                 Some(kind) => known.push(kind),
                 None => bail!("token {id} ({text:?}) has type {number}, unknown in {algorithm}"),
             }
@@ -63,8 +63,8 @@ impl Vocabulary {
         self.texts.len()
     }
 
-    /// Every token with its id and its kind.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &str, Kind)> {
+    /// Every token with its id and type.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &str, TokenType)> {
         let both = self.texts.iter().zip(&self.kinds);
         (0..).zip(both).map(|(id, (text, &kind))| (id, text.as_str(), kind))
     }
@@ -75,7 +75,7 @@ impl Vocabulary {
         text.map(String::as_str)
     }
 
-    /// The token whose id the metadata gives under `key`, if it does.
+    /// The token whose id is the metadata value of `key`, if there is one.
     pub fn named_by(&self, gguf: &Gguf, key: &str) -> Result<Option<String>> {
         let Some(id) = gguf.id_if_any(key)? else {
             return Ok(None);
@@ -90,21 +90,21 @@ impl Vocabulary {
         self.iter().map(|(id, text, _)| (text.to_owned(), id)).collect()
     }
 
-    /// Lets `tokenizer` find the tokens that are found before its algorithm runs.
+    /// Adds the tokens to `tokenizer` that it must find before its algorithm runs.
     pub fn add_to(&self, tokenizer: &mut Tokenizer) {
-        let of_kind = |wanted: &[Kind]| -> Vec<AddedToken> {
-            let special = !wanted.contains(&Kind::UserDefined);
+        let of_kind = |wanted: &[TokenType]| -> Vec<AddedToken> {
+            let special = !wanted.contains(&TokenType::UserDefined);
             self.iter()
                 .filter(|(_, _, kind)| wanted.contains(kind))
                 .map(|(_, text, _)| AddedToken::from(text, special).normalized(false))
                 .collect()
         };
-        tokenizer.add_special_tokens(&of_kind(&[Kind::Control, Kind::Unknown]));
-        tokenizer.add_tokens(&of_kind(&[Kind::UserDefined]));
+        tokenizer.add_special_tokens(&of_kind(&[TokenType::Control, TokenType::Unknown]));
+        tokenizer.add_tokens(&of_kind(&[TokenType::UserDefined]));
     }
 }
 
-impl Kind {
+impl TokenType {
     fn from_number(number: i32) -> Option<Self> {
         Some(match number {
             1 => Self::Normal,

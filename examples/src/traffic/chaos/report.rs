@@ -1,64 +1,65 @@
-//! What a run found.
+//! The report of a run.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::memory;
 use crate::traffic::compare::Comparison;
-use crate::traffic::memory::thirds;
 use crate::traffic::served::Dtype;
 
-/// The most that the memory may grow from the middle third to the last third of a run that is long enough, as a share.
+/// Largest allowed growth of the memory from the middle third to the last third of a run that is long enough, as a
+/// share.
 const MAX_GROWTH: f64 = 0.1;
-/// Seconds from which a run is long enough: a shorter one is all warm-up.
+/// Least length, in seconds, of a run whose memory is judged; a shorter one is all warm-up.
 const LONG_ENOUGH: f64 = 60.0;
-/// Failures whose text is kept, of each kind.
-const MAX_TOLD: usize = 5;
+/// Number of failures of each kind whose text is kept.
+const MAX_FAILURES: usize = 5;
 
-/// What became of the hostile requests of one kind.
+/// Results of the hostile requests of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Tally {
-    /// How many were sent.
+pub struct HostileTally {
+    /// Number of requests sent.
     pub sent: usize,
-    /// How many came back with each status.
+    /// Number of answers by status.
     pub statuses: BTreeMap<u16, usize>,
-    /// How many clients hung up.
+    /// Number of clients that hung up.
     pub hung_up: usize,
-    /// How many connections were dropped, and answers wrong.
+    /// Number of dropped connections and wrong answers.
     pub failed: usize,
-    /// What the first failures were.
+    /// The first failures.
     pub failures: Vec<String>,
 }
 
-/// What was found of one model in one dtype.
+/// Results for one model in one dtype.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// The model.
     pub model: &'static str,
-    /// What it ran in.
+    /// The dtype that it ran in.
     pub dtype: Dtype,
-    /// Number of requests under way at once.
+    /// Number of concurrent requests.
     pub at_once: usize,
     /// Seconds from the first request of the storm to its last answer.
     pub seconds: f64,
-    /// The ordinary requests of the storm, against their answers alone.
+    /// Ordinary requests of the storm, compared with their answers alone.
     pub ordinary: Comparison,
-    /// The texts that went on afterwards, against a clean server's answers.
+    /// Continuations after the storm, compared with a clean server's answers.
     pub continuations: Comparison,
     /// Ordinary requests that were not answered, in the storm and afterwards.
     pub unanswered: Vec<String>,
-    /// The hostile requests, by kind.
-    pub hostile: BTreeMap<&'static str, Tally>,
-    /// Lines of the server's log that it must never have.
+    /// Hostile requests, by kind.
+    pub hostile: BTreeMap<&'static str, HostileTally>,
+    /// Lines of the server's log that report a panic or a restart.
     pub alarms: Vec<String>,
-    /// The share of sequences that found a part of themselves in the prefix cache, as far as the engine logged it.
+    /// Share of sequences with a hit in the prefix cache, if the engine logged it.
     pub hit_rate: Option<f64>,
     /// Resident memory of the server during the storm, in MiB, once a second.
     pub memory: Vec<f64>,
 }
 
-impl Tally {
-    /// Counts one that came back with this status, or whose client hung up, or that failed.
+impl HostileTally {
+    /// Counts a request: its status, `None` if the client hung up, or its failure.
     pub(super) fn add(&mut self, outcome: Result<Option<u16>, String>) {
         self.sent += 1;
         match outcome {
@@ -66,7 +67,7 @@ impl Tally {
             Ok(None) => self.hung_up += 1,
             Err(failure) => {
                 self.failed += 1;
-                if self.failures.len() < MAX_TOLD {
+                if self.failures.len() < MAX_FAILURES {
                     self.failures.push(failure);
                 }
             }
@@ -83,13 +84,13 @@ impl Tally {
 }
 
 impl Report {
-    /// By how much the memory grew from the middle to the last third, as a share of the former.
+    /// Growth of the memory from the middle to the last third, as a share of the former.
     pub fn growth(&self) -> Option<f64> {
-        let [(middle, _), (last, _)] = thirds(&self.memory)?;
+        let [(middle, _), (last, _)] = memory::thirds(&self.memory)?;
         Some((last - middle) / middle)
     }
 
-    /// What is wrong, in one line each.
+    /// What is wrong, in one sentence each.
     pub fn verdicts(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let answers = [("ordinary", &self.ordinary), ("continued", &self.continuations)];
@@ -98,7 +99,7 @@ impl Report {
                 let count = kind.wrong.len() + kind.fingerprints.len();
                 if count > 0 {
                     wrong.push(format!(
-                        "{count} {name} answers are not those that the requests get alone"
+                        "{count} {name} answers differ from those that the requests get alone"
                     ));
                 }
             }
@@ -108,10 +109,10 @@ impl Report {
         }
         let failed: usize = self.hostile.values().map(|tally| tally.failed).sum();
         if failed > 0 {
-            wrong.push(format!("{failed} hostile requests were not answered as they had to"));
+            wrong.push(format!("{failed} hostile requests were not answered as expected"));
         }
         if !self.alarms.is_empty() {
-            wrong.push(format!("the log tells of {} panics or restarts", self.alarms.len()));
+            wrong.push(format!("the log reports {} panics or restarts", self.alarms.len()));
         }
         let growth = self.growth().filter(|_| self.seconds >= LONG_ENOUGH);
         if let Some(growth) = growth.filter(|growth| *growth > MAX_GROWTH) {
@@ -125,7 +126,7 @@ impl Report {
         self.verdicts().is_empty()
     }
 
-    /// For people.
+    /// A readable summary.
     pub fn describe(&self) -> String {
         let rate = self
             .hit_rate
@@ -142,12 +143,12 @@ impl Report {
             let kinds = [("unsteered", &comparison.unsteered), ("steered", &comparison.steered)];
             for (name, kind) in kinds {
                 text += &format!("  {what:<12}{name:<10}{}\n", kind.describe());
-                for wrong in kind.wrong.iter().chain(&kind.fingerprints).take(MAX_TOLD) {
+                for wrong in kind.wrong.iter().chain(&kind.fingerprints).take(MAX_FAILURES) {
                     text += &format!("    {wrong}\n");
                 }
             }
         }
-        for failure in self.unanswered.iter().take(MAX_TOLD) {
+        for failure in self.unanswered.iter().take(MAX_FAILURES) {
             text += &format!("    not answered: {failure}\n");
         }
         for (name, tally) in &self.hostile {
@@ -159,15 +160,8 @@ impl Report {
         for alarm in &self.alarms {
             text += &format!("    log: {alarm}\n");
         }
-        if let (Some([middle, last]), Some(growth)) = (thirds(&self.memory), self.growth()) {
-            text += &format!(
-                "  resident memory: {:.1} ± {:.1} MiB in the middle third, {:.1} ± {:.1} MiB in the last: {:+.2}%\n",
-                middle.0,
-                middle.1,
-                last.0,
-                last.1,
-                100.0 * growth
-            );
+        if let (Some([middle, last]), Some(growth)) = (memory::thirds(&self.memory), self.growth()) {
+            text += &memory::describe([middle, last], growth);
         }
         let verdicts = self.verdicts();
         if verdicts.is_empty() {
@@ -185,13 +179,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_tells_all_that_is_wrong() {
+    fn a_report_lists_everything_that_is_wrong() {
         let mut report = Report {
             seconds: 90.0,
             memory: vec![100.0; 9],
             ..Report::default()
         };
-        let mut tally = Tally::default();
+        let mut tally = HostileTally::default();
         tally.add(Ok(Some(422)));
         tally.add(Ok(Some(422)));
         tally.add(Ok(None));

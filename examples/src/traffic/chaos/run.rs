@@ -13,8 +13,8 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::report::{Report, Tally};
-use super::{Length, Plan};
+use super::plan::{Plan, StormLength};
+use super::report::{HostileTally, Report};
 use crate::server::Server;
 use crate::traffic::client::{Answer, Client};
 use crate::traffic::compare::Comparison;
@@ -24,20 +24,21 @@ use crate::traffic::hostile::send::{PATIENCE, Sender};
 use crate::traffic::hostile::{Hostile, HostileRequest};
 use crate::traffic::served::{Served, Settings};
 use crate::traffic::storm::alone;
-use crate::traffic::watch::Watch;
+use crate::traffic::watch::ServerWatch;
 
-/// Sequences whose prefixes are kept: about as many as run at once, so that what one leaves is soon met by others.
+/// Number of sequences whose prefixes are cached: about as many as run at once, so that others soon hit what one
+/// leaves.
 const CACHED_SEQUENCES: usize = 64;
-/// Of so many ordinary requests, one goes on from the answer to another.
-const GOES_ON: usize = 3;
+/// One in this many ordinary requests continues from another's answer.
+const CONTINUED_ONE_IN: usize = 3;
 /// The share of ordinary requests in the storm.
 const ORDINARY: f64 = 0.5;
 
-/// Runs it. `checkout` is the top of this project's, `folder` an empty one.
+/// Runs the plan. `checkout` is the top folder of this project's checkout, `folder` an empty one.
 ///
 /// # Errors
 ///
-/// A server that does not start or that ends, an ordinary request that is refused when it is asked alone.
+/// If a server does not start or ends early, or an ordinary request is refused when it is sent alone.
 pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
     let served = Served::prepare_model(plan.model, checkout, folder)?;
     let settings = |prefix_cache| Settings {
@@ -50,7 +51,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
     let clean = Server::start(folder, &served.config(&settings(false)))?;
     let server = Server::start(folder, &served.config(&settings(true)))?;
 
-    // Goes through the three parts.
+    // Runs the three parts.
     let bar = ProgressBar::new(plan.ordinary as u64);
     let known = known(plan, &served, &clean, &bar)?;
     let prompts = known.iter().map(|(exchange, _)| exchange.ask.prompt.clone()).collect();
@@ -58,7 +59,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
         url: server.url(),
         plan,
         known: &known,
-        drawn: Mutex::new(Drawn::new(
+        drawn: Mutex::new(RequestDraw::new(
             plan,
             known.len(),
             Hostile::new(&served, plan.dtype, prompts, plan.seed.wrapping_add(3))?,
@@ -67,7 +68,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
         last_answered: known.iter().map(|_| AtomicUsize::new(0)).collect(),
         found: Mutex::default(),
     };
-    let mut watch = Watch::new(&server);
+    let mut watch = ServerWatch::new(&server);
     let start = Instant::now();
     storm.rage(&mut watch, &bar)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -75,7 +76,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
 
     begin(&bar, 2 * plan.continuations as u64);
     let texts = Continuations::new(&served, plan.seed.wrapping_add(4))?.after(&storm.latest(), plan.continuations)?;
-    // One at a time, since what is asked for is whether the states are right.
+    // One at a time, since the question is whether the cached states are right.
     let expected = alone(clean.url(), &texts, || bar.inc(1)).context("on the clean server")?;
     let mut found = storm.found.into_inner().unwrap_or_else(PoisonError::into_inner);
     let client = Client::new(server.url()).with_patience(PATIENCE);
@@ -113,67 +114,67 @@ fn begin(bar: &ProgressBar, length: u64) {
     bar.set_length(length);
 }
 
-/// The ordinary requests, some of which go on from answers to others, with the answers that they get alone.
+/// The ordinary requests, some of which continue from answers to others, with the answers that they get alone.
 fn known(plan: &Plan, served: &Served, clean: &Server, bar: &ProgressBar) -> Result<Vec<(Exchange, Answer)>> {
-    let going_on = plan.ordinary / GOES_ON;
+    let continued = plan.ordinary / CONTINUED_ONE_IN;
     let first: Vec<Exchange> = Exchanges::new(served, plan.seed)?
-        .take(plan.ordinary - going_on)
+        .take(plan.ordinary - continued)
         .collect();
     let answers = alone(clean.url(), &first, || bar.inc(1))?;
     let answered: Vec<_> = first.iter().zip(&answers).collect();
-    let second = Continuations::new(served, plan.seed.wrapping_add(2))?.after(&answered, going_on)?;
+    let second = Continuations::new(served, plan.seed.wrapping_add(2))?.after(&answered, continued)?;
     let more = alone(clean.url(), &second, || bar.inc(1))?;
     let exchanges = first.into_iter().chain(second);
     Ok(exchanges.zip(answers.into_iter().chain(more)).collect())
 }
 
-/// What the connections of a storm share.
+/// State shared by the connections of a storm.
 struct Storm<'a> {
     url: &'a str,
     plan: &'a Plan,
-    /// Ordinary requests and their answers alone.
+    /// Ordinary requests, with the answers that they get alone.
     known: &'a [(Exchange, Answer)],
-    drawn: Mutex<Drawn>,
-    /// How many ordinary requests were answered so far.
+    drawn: Mutex<RequestDraw>,
+    /// Number of ordinary requests answered so far.
     answered: AtomicUsize,
-    /// By ordinary request, how many had been answered when it was last; 0 for none.
+    /// By ordinary request, the value of `answered` when it was last answered; 0 if it was not.
     last_answered: Vec<AtomicUsize>,
-    found: Mutex<Found>,
+    found: Mutex<StormFindings>,
 }
 
-/// What was found so far.
+/// Results so far.
 #[derive(Default)]
-struct Found {
+struct StormFindings {
     ordinary: Comparison,
     continuations: Comparison,
     unanswered: Vec<String>,
-    hostile: BTreeMap<&'static str, Tally>,
+    hostile: BTreeMap<&'static str, HostileTally>,
 }
 
-/// What is asked next.
-enum Next {
-    /// The ordinary request of this number.
+/// The next request to send.
+enum NextRequest {
+    /// The ordinary request with this index.
     Ordinary(usize),
     Hostile(HostileRequest),
 }
 
-/// Draws what is asked next.
-struct Drawn {
+/// Draws the next request to send.
+struct RequestDraw {
     rng: ChaCha8Rng,
     hostile: Hostile,
     known: usize,
-    /// Ordinary requests that are to come before any comes again.
+    /// Ordinary requests that are still to be sent before any is repeated.
     order: Vec<usize>,
-    /// When the storm is over, and after how many requests.
+    /// When the storm ends, and after how many requests.
     end: Option<Instant>,
     left: usize,
 }
 
-impl Drawn {
+impl RequestDraw {
     fn new(plan: &Plan, known: usize, hostile: Hostile) -> Self {
         let (end, left) = match plan.length {
-            Length::Time(time) => (Some(Instant::now() + time), usize::MAX),
-            Length::Requests(count) => (None, count),
+            StormLength::Time(time) => (Some(Instant::now() + time), usize::MAX),
+            StormLength::Requests(count) => (None, count),
         };
         Self {
             rng: ChaCha8Rng::seed_from_u64(plan.seed.wrapping_add(5)),
@@ -186,31 +187,31 @@ impl Drawn {
     }
 
     /// `None` when the storm is over.
-    fn next(&mut self) -> Option<Next> {
+    fn next(&mut self) -> Option<NextRequest> {
         if self.left == 0 || self.end.is_some_and(|end| Instant::now() >= end) {
             return None;
         }
         self.left -= 1;
         if !self.rng.random_bool(ORDINARY) {
-            return Some(Next::Hostile(self.hostile.request()));
+            return Some(NextRequest::Hostile(self.hostile.request()));
         }
         if self.order.is_empty() {
             self.order = (0..self.known).collect();
             self.order.shuffle(&mut self.rng);
         }
-        self.order.pop().map(Next::Ordinary)
+        self.order.pop().map(NextRequest::Ordinary)
     }
 }
 
 impl Storm<'_> {
-    /// Asks at `plan.at_once` connections until the storm is over, and watches the server meanwhile.
-    fn rage(&self, watch: &mut Watch, bar: &ProgressBar) -> Result<()> {
+    /// Sends requests on `plan.at_once` connections until the storm is over, and watches the server meanwhile.
+    fn rage(&self, watch: &mut ServerWatch, bar: &ProgressBar) -> Result<()> {
         let start = Instant::now();
         begin(
             bar,
             match self.plan.length {
-                Length::Time(time) => time.as_secs(),
-                Length::Requests(count) => count as u64,
+                StormLength::Time(time) => time.as_secs(),
+                StormLength::Requests(count) => count as u64,
             },
         );
         std::thread::scope(|scope| {
@@ -219,7 +220,7 @@ impl Storm<'_> {
                 let done = done.clone();
                 scope.spawn(move || {
                     self.connection(|| {
-                        // Who counts has stopped only if the server is gone.
+                        // The receiver has stopped only if the server is gone.
                         let _ = done.send(());
                     });
                 });
@@ -227,16 +228,16 @@ impl Storm<'_> {
             drop(done);
             loop {
                 match answers.recv_timeout(watch.left().max(Duration::from_millis(1))) {
-                    Ok(()) if matches!(self.plan.length, Length::Requests(_)) => bar.inc(1),
+                    Ok(()) if matches!(self.plan.length, StormLength::Requests(_)) => bar.inc(1),
                     Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
-                if let Err(gone) = watch.look() {
-                    // No connection need ask on.
+                if let Err(gone) = watch.observe() {
+                    // No connection needs to continue.
                     lock(&self.drawn).left = 0;
                     return Err(gone);
                 }
-                if matches!(self.plan.length, Length::Time(_)) {
+                if matches!(self.plan.length, StormLength::Time(_)) {
                     bar.set_position(start.elapsed().as_secs());
                 }
             }
@@ -244,16 +245,16 @@ impl Storm<'_> {
         })
     }
 
-    /// Asks one thing after another.
+    /// Sends one request after another.
     fn connection(&self, mut done: impl FnMut()) {
         let client = Client::new(self.url).with_patience(PATIENCE);
         let sender = Sender::new(self.url);
         loop {
-            // The lock is held while drawing alone.
+            // The lock is held for the draw only.
             let next = lock(&self.drawn).next();
             match next {
-                Some(Next::Ordinary(index)) => self.ordinary(&client, index),
-                Some(Next::Hostile(request)) => {
+                Some(NextRequest::Ordinary(index)) => self.ordinary(&client, index),
+                Some(NextRequest::Hostile(request)) => {
                     let outcome = sender.send(&request).and_then(|status| {
                         status.map_or(Ok(()), |status| request.accepts(status))?;
                         Ok(status)
@@ -282,7 +283,7 @@ impl Storm<'_> {
         }
     }
 
-    /// The ordinary requests that were answered, the last one first: the prefix cache holds what was asked last.
+    /// The answered ordinary requests, the latest first, since the prefix cache holds the latest.
     fn latest(&self) -> Vec<(&Exchange, &Answer)> {
         let order = |index: &usize| self.last_answered[*index].load(Ordering::Relaxed);
         let mut answered: Vec<usize> = (0..self.known.len()).filter(|index| order(index) > 0).collect();
@@ -296,7 +297,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a body begins with.
+/// The beginning of a body.
 fn beginning(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(300).collect()
 }

@@ -2,26 +2,26 @@
 
 use serde_json::{Value, json};
 
-use super::draw::{Content, Draw};
-use super::{Allowed, Kind};
+use super::draw::{HostileBody, HostileDraw};
+use super::kind::{AllowedReply, HostileKind};
 
 /// One white pixel.
 const PIXEL: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
 
-pub(super) const KINDS: &[Kind] = &[
-    Kind {
+pub(super) const KINDS: &[HostileKind] = &[
+    HostileKind {
         name: "an ordinary chat",
-        allowed: Allowed::Answer,
-        content: |_| Content::Chat(json!({})),
+        allowed: AllowedReply::Answer,
+        content: |_| HostileBody::Chat(json!({})),
     },
-    Kind {
+    HostileKind {
         name: "no messages",
-        allowed: Allowed::Answer,
-        content: |_| Content::Chat(json!({"messages": []})),
+        allowed: AllowedReply::Answer,
+        content: |_| HostileBody::Chat(json!({"messages": []})),
     },
-    Kind {
+    HostileKind {
         name: "odd messages",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let messages = draw.one_of(&[
                 json!([{"role": "system", "content": "Be brief."}]),
@@ -35,12 +35,12 @@ pub(super) const KINDS: &[Kind] = &[
                 json!([{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "x"}}]}]),
                 json!("only a text"),
             ]);
-            Content::Chat(json!({"messages": messages}))
+            HostileBody::Chat(json!({"messages": messages}))
         },
     },
-    Kind {
+    HostileKind {
         name: "an image for a text model",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let url = draw.one_of(&[
                 json!(PIXEL),
@@ -50,20 +50,20 @@ pub(super) const KINDS: &[Kind] = &[
             ]);
             let image = json!({"type": "image_url", "image_url": {"url": url}});
             let text = json!({"type": "text", "text": draw.prompt()});
-            Content::Chat(json!({"messages": [{"role": "user", "content": [image, text]}]}))
+            HostileBody::Chat(json!({"messages": [{"role": "user", "content": [image, text]}]}))
         },
     },
-    Kind {
+    HostileKind {
         name: "images alone",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |_| {
             let image = json!({"type": "image_url", "image_url": {"url": PIXEL}});
-            Content::Chat(json!({"messages": [{"role": "user", "content": [image, image]}]}))
+            HostileBody::Chat(json!({"messages": [{"role": "user", "content": [image, image]}]}))
         },
     },
-    Kind {
+    HostileKind {
         name: "responses",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let prompt = draw.prompt();
             let input = draw.one_of(&[
@@ -80,27 +80,27 @@ pub(super) const KINDS: &[Kind] = &[
             )
         },
     },
-    Kind {
+    HostileKind {
         name: "responses to one that is gone",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let fields = json!({"input": "x", "previous_response_id": "resp_nobody", "max_output_tokens": 2});
             raw(draw, "/v1/responses", fields)
         },
     },
-    Kind {
+    HostileKind {
         name: "embeddings of a text model",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| raw(draw, "/v1/embeddings", json!({"input": ["x", "y"]})),
     },
-    Kind {
+    HostileKind {
         name: "an image by a text model",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| raw(draw, "/v1/images/generations", json!({"prompt": "x"})),
     },
-    Kind {
+    HostileKind {
         name: "speech by a text model",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             raw(
                 draw,
@@ -112,7 +112,7 @@ pub(super) const KINDS: &[Kind] = &[
 ];
 
 /// A body with these fields and the model.
-fn raw(draw: &Draw, route: &'static str, mut fields: Value) -> Content {
+fn raw(draw: &HostileDraw, route: &'static str, mut fields: Value) -> HostileBody {
     fields["model"] = draw.model_name().into();
-    Content::Raw(route, fields.to_string().into_bytes())
+    HostileBody::Raw(route, fields.to_string().into_bytes())
 }

@@ -1,4 +1,4 @@
-//! What hostile requests are put together from.
+//! The parts of hostile requests.
 
 use anyhow::{Result, ensure};
 use rand::seq::IndexedRandom;
@@ -6,7 +6,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::Conduct;
 use crate::stories::Story;
 use crate::traffic::client::merged;
 use crate::traffic::models::ServedModel;
@@ -16,37 +15,48 @@ use crate::traffic::served::Served;
 pub const COMPLETIONS: &str = "/v1/completions";
 /// Chat completions.
 pub const CHAT: &str = "/v1/chat/completions";
-/// Seed of the stories that long prompts are made of.
+/// Seed of the stories of long prompts.
 const STORIES_SEED: u64 = 72;
-/// The most tokens that a request asks for where that is not what is hostile about it.
+/// The most tokens that a request asks for, unless their number is what is hostile.
 const MAX_TOKENS: u64 = 10;
 
-/// What a request says.
-pub enum Content {
-    /// A completion with these fields beside the usual ones, or in their place.
+/// How the client of a request behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientConduct {
+    /// Waits for the answer.
+    Waits,
+    /// Hangs up after sending the request.
+    HangsUp,
+    /// Hangs up after sending half of the body.
+    StopsHalfway,
+}
+
+/// The content of a request.
+pub enum HostileBody {
+    /// A completion with these fields added to the usual ones, or replacing them.
     Completion(Value),
     /// A chat completion with these fields.
     Chat(Value),
-    /// A body as it is, for a route.
+    /// A raw body for a route.
     Raw(&'static str, Vec<u8>),
 }
 
-/// Draws what differs from request to request.
-pub struct Draw {
+/// Draws the parts that differ between requests.
+pub struct HostileDraw {
     name: String,
     model: &'static ServedModel,
     prompts: Vec<String>,
     rng: ChaCha8Rng,
 }
 
-impl Draw {
-    /// For a served model.
+impl HostileDraw {
+    /// Draws requests for a served model.
     ///
     /// # Errors
     ///
-    /// No prompts.
+    /// If there are no prompts.
     pub fn new(served: &Served, prompts: Vec<String>, seed: u64) -> Result<Self> {
-        ensure!(!prompts.is_empty(), "there are no prompts");
+        ensure!(!prompts.is_empty(), "prompts: found none, expected some");
         Ok(Self {
             name: served.model.clone(),
             model: served.base,
@@ -55,17 +65,17 @@ impl Draw {
         })
     }
 
-    /// For what else is to be drawn.
+    /// The generator, for other draws.
     pub fn rng(&mut self) -> &mut ChaCha8Rng {
         &mut self.rng
     }
 
-    /// What the served model is called.
+    /// The served model's name.
     pub fn model_name(&self) -> &str {
         &self.name
     }
 
-    /// The model's layers that one of its own vectors reaches, and that vector's name.
+    /// The name of one of the model's native vectors, and the layers that it reaches.
     pub fn vector(&mut self) -> (&'static str, &'static [usize]) {
         let own: Vec<_> = self
             .model
@@ -109,33 +119,34 @@ impl Draw {
     }
 
     /// How a client behaves: nine in ten wait.
-    pub fn conduct(&mut self) -> Conduct {
+    pub fn conduct(&mut self) -> ClientConduct {
         match self.rng.random_range(0..40) {
-            0 => Conduct::StopsHalfway,
-            1..4 => Conduct::HangsUp,
-            _ => Conduct::Waits,
+            0 => ClientConduct::StopsHalfway,
+            1..4 => ClientConduct::HangsUp,
+            _ => ClientConduct::Waits,
         }
     }
 
-    /// The usual fields of a completion, some of them hostile by chance: one in three is steered and one in three streamed.
+    /// The usual fields of a completion, some of them hostile by chance. One in three is steered, one in three
+    /// streamed.
     pub fn completion(&mut self) -> Value {
         let prompt = self.prompt();
         merged(&json!({"prompt": prompt}), &self.usual())
     }
 
     /// The route and the body.
-    pub fn put_together(&mut self, content: Content) -> (&'static str, Vec<u8>) {
+    pub fn put_together(&mut self, content: HostileBody) -> (&'static str, Vec<u8>) {
         match content {
-            Content::Completion(fields) => {
+            HostileBody::Completion(fields) => {
                 let body = merged(&self.completion(), &fields);
                 (COMPLETIONS, body.to_string().into_bytes())
             }
-            Content::Chat(fields) => {
+            HostileBody::Chat(fields) => {
                 let messages = json!([{"role": "user", "content": self.prompt()}]);
                 let body = merged(&json!({"messages": messages}), &self.usual());
                 (CHAT, merged(&body, &fields).to_string().into_bytes())
             }
-            Content::Raw(route, body) => (route, body),
+            HostileBody::Raw(route, body) => (route, body),
         }
     }
 

@@ -1,51 +1,51 @@
-//! Bodies that are no JSON, values of other types, odd characters.
+//! Bodies that are not JSON, values of other types, odd characters.
 
 use serde_json::json;
 
-use super::draw::{COMPLETIONS, Content, Draw};
-use super::{Allowed, Kind};
+use super::draw::{COMPLETIONS, HostileBody, HostileDraw};
+use super::kind::{AllowedReply, HostileKind};
 
-pub(super) const KINDS: &[Kind] = &[
-    Kind {
+pub(super) const KINDS: &[HostileKind] = &[
+    HostileKind {
         name: "a body that ends early",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| {
             let mut body = draw.completion().to_string().into_bytes();
             body.truncate(body.len() - 3);
-            Content::Raw(COMPLETIONS, body)
+            HostileBody::Raw(COMPLETIONS, body)
         },
     },
-    Kind {
+    HostileKind {
         name: "no body",
-        allowed: Allowed::Refusal,
-        content: |_| Content::Raw(COMPLETIONS, Vec::new()),
+        allowed: AllowedReply::Refusal,
+        content: |_| HostileBody::Raw(COMPLETIONS, Vec::new()),
     },
-    Kind {
+    HostileKind {
         name: "a body that nests",
-        allowed: Allowed::Refusal,
-        content: |_| Content::Raw(COMPLETIONS, "[".repeat(100_000).into_bytes()),
+        allowed: AllowedReply::Refusal,
+        content: |_| HostileBody::Raw(COMPLETIONS, "[".repeat(100_000).into_bytes()),
     },
-    Kind {
-        name: "bytes that are no UTF-8",
-        allowed: Allowed::Refusal,
+    HostileKind {
+        name: "bytes that are not UTF-8",
+        allowed: AllowedReply::Refusal,
         content: |draw| with_prompt(draw, b"\"One \xff\xfe day\""),
     },
-    Kind {
+    HostileKind {
         name: "half a surrogate",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| with_prompt(draw, b"\"One \\ud800 day\""),
     },
-    Kind {
+    HostileKind {
         name: "a prompt of another type",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| {
             let prompt = draw.one_of(&[json!(7), json!({}), json!(null), json!([["x"]])]);
-            Content::Completion(json!({"prompt": prompt}))
+            HostileBody::Completion(json!({"prompt": prompt}))
         },
     },
-    Kind {
+    HostileKind {
         name: "fields of other types",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| {
             let fields = draw.one_of(&[
                 json!({"n": "many"}),
@@ -59,32 +59,32 @@ pub(super) const KINDS: &[Kind] = &[
                 json!({"model": 7}),
                 json!({"grammar": "x"}),
             ]);
-            Content::Completion(fields)
+            HostileBody::Completion(fields)
         },
     },
-    Kind {
-        name: "numbers that no double holds",
-        allowed: Allowed::Refusal,
+    HostileKind {
+        name: "numbers beyond a double",
+        allowed: AllowedReply::Refusal,
         content: |draw| {
             let number = draw.one_of(&[json!("1e999"), json!("-1e999"), json!("9".repeat(10_000)), json!("NaN")]);
             let number = number.as_str().unwrap_or_default();
             let mut fields = draw.completion();
             fields["temperature"] = "@".into();
             let body = fields.to_string().replace("\"@\"", number);
-            Content::Raw(COMPLETIONS, body.into_bytes())
+            HostileBody::Raw(COMPLETIONS, body.into_bytes())
         },
     },
-    Kind {
+    HostileKind {
         name: "a model that is not served",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let model = draw.one_of(&[json!("nobody"), json!(""), json!("\u{0}"), json!("../..")]);
-            Content::Completion(json!({"model": model}))
+            HostileBody::Completion(json!({"model": model}))
         },
     },
-    Kind {
+    HostileKind {
         name: "a prompt of odd characters",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let prompt = draw.one_of(&[
                 json!("\u{0}\u{1}\u{7f}\r\n"),
@@ -94,18 +94,18 @@ pub(super) const KINDS: &[Kind] = &[
                 json!("<s></s><pad><|im_end|>"),
                 json!(" \n\t "),
             ]);
-            Content::Completion(json!({"prompt": prompt}))
+            HostileBody::Completion(json!({"prompt": prompt}))
         },
     },
-    Kind {
+    HostileKind {
         name: "an empty prompt",
-        allowed: Allowed::Answer,
-        content: |_| Content::Completion(json!({"prompt": ""})),
+        allowed: AllowedReply::Answer,
+        content: |_| HostileBody::Completion(json!({"prompt": ""})),
     },
 ];
 
-/// A completion whose prompt is written so.
-fn with_prompt(draw: &mut Draw, written: &[u8]) -> Content {
+/// A completion whose prompt has these raw bytes.
+fn with_prompt(draw: &mut HostileDraw, written: &[u8]) -> HostileBody {
     let mut fields = draw.completion();
     if let Some(fields) = fields.as_object_mut() {
         fields.remove("prompt");
@@ -114,5 +114,5 @@ fn with_prompt(draw: &mut Draw, written: &[u8]) -> Content {
     body.extend(written);
     body.push(b',');
     body.extend(fields.to_string().bytes().skip(1));
-    Content::Raw(COMPLETIONS, body)
+    HostileBody::Raw(COMPLETIONS, body)
 }

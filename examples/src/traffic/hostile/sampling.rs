@@ -2,98 +2,98 @@
 
 use serde_json::{Value, json};
 
-use super::draw::{Content, Draw};
-use super::{Allowed, Kind};
+use super::draw::{HostileBody, HostileDraw};
+use super::kind::{AllowedReply, HostileKind};
 use crate::traffic::client::merged;
 
-pub(super) const KINDS: &[Kind] = &[
-    Kind {
+pub(super) const KINDS: &[HostileKind] = &[
+    HostileKind {
         name: "frequency_penalty",
-        allowed: Allowed::Answer,
-        content: |draw| Content::Completion(json!({"frequency_penalty": penalty(draw)})),
+        allowed: AllowedReply::Answer,
+        content: |draw| HostileBody::Completion(json!({"frequency_penalty": penalty(draw)})),
     },
-    Kind {
+    HostileKind {
         name: "presence_penalty",
-        allowed: Allowed::Answer,
-        content: |draw| Content::Completion(json!({"presence_penalty": penalty(draw)})),
+        allowed: AllowedReply::Answer,
+        content: |draw| HostileBody::Completion(json!({"presence_penalty": penalty(draw)})),
     },
-    Kind {
+    HostileKind {
         name: "repetition_penalty",
-        allowed: Allowed::Answer,
-        content: |draw| Content::Completion(json!({"repetition_penalty": repetition(draw)})),
+        allowed: AllowedReply::Answer,
+        content: |draw| HostileBody::Completion(json!({"repetition_penalty": repetition(draw)})),
     },
-    Kind {
+    HostileKind {
         name: "temperature 100 with stop strings",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let stop = stop(draw);
-            Content::Completion(json!({"temperature": 100, "stop": stop, "max_tokens": 30}))
+            HostileBody::Completion(json!({"temperature": 100, "stop": stop, "max_tokens": 30}))
         },
     },
-    Kind {
+    HostileKind {
         name: "temperature",
-        allowed: Allowed::Answer,
-        content: |draw| Content::Completion(json!({"temperature": temperature(draw)})),
+        allowed: AllowedReply::Answer,
+        content: |draw| HostileBody::Completion(json!({"temperature": temperature(draw)})),
     },
-    Kind {
+    HostileKind {
         name: "top_p",
-        allowed: Allowed::Answer,
-        content: |draw| Content::Completion(json!({"temperature": 1, "top_p": share(draw)})),
+        allowed: AllowedReply::Answer,
+        content: |draw| HostileBody::Completion(json!({"temperature": 1, "top_p": share(draw)})),
     },
-    Kind {
+    HostileKind {
         name: "top_k",
-        allowed: Allowed::Answer,
-        content: |draw| Content::Completion(json!({"temperature": 1, "top_k": top_k(draw)})),
+        allowed: AllowedReply::Answer,
+        content: |draw| HostileBody::Completion(json!({"temperature": 1, "top_k": top_k(draw)})),
     },
-    Kind {
+    HostileKind {
         name: "min_p",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let min_p = share(draw);
-            Content::Completion(json!({"temperature": 1, "min_p": min_p, "top_p": 0.5}))
+            HostileBody::Completion(json!({"temperature": 1, "min_p": min_p, "top_p": 0.5}))
         },
     },
-    Kind {
+    HostileKind {
         name: "dry_multiplier",
-        allowed: Allowed::Answer,
-        content: |draw| Content::Completion(dry(draw)),
+        allowed: AllowedReply::Answer,
+        content: |draw| HostileBody::Completion(dry(draw)),
     },
-    Kind {
-        name: "all of sampling at once",
-        allowed: Allowed::Answer,
+    HostileKind {
+        name: "all sampling parameters at once",
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let fields = json!({
                 "frequency_penalty": penalty(draw), "presence_penalty": penalty(draw),
                 "repetition_penalty": repetition(draw), "temperature": temperature(draw), "top_p": share(draw),
                 "top_k": top_k(draw), "min_p": share(draw), "stop": stop(draw), "logprobs": 20,
             });
-            Content::Completion(merged(&fields, &dry(draw)))
+            HostileBody::Completion(merged(&fields, &dry(draw)))
         },
     },
-    Kind {
-        name: "logprobs of all that is ruled out",
-        allowed: Allowed::Answer,
+    HostileKind {
+        name: "logprobs of tokens that are ruled out",
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let logprobs = draw.one_of(&[json!(0), json!(20)]);
-            Content::Completion(json!({"logprobs": logprobs, "top_k": 1, "temperature": 1}))
+            HostileBody::Completion(json!({"logprobs": logprobs, "top_k": 1, "temperature": 1}))
         },
     },
-    Kind {
+    HostileKind {
         name: "top_logprobs of a chat",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let top = draw.one_of(&[json!(0), json!(20)]);
-            Content::Chat(json!({"logprobs": true, "top_logprobs": top}))
+            HostileBody::Chat(json!({"logprobs": true, "top_logprobs": top}))
         },
     },
-    Kind {
+    HostileKind {
         name: "100,000 logprobs",
-        allowed: Allowed::Refusal,
-        content: |_| Content::Completion(json!({"logprobs": 100_000})),
+        allowed: AllowedReply::Refusal,
+        content: |_| HostileBody::Completion(json!({"logprobs": 100_000})),
     },
-    Kind {
+    HostileKind {
         name: "logit_bias",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let bias = draw.one_of(&[
                 json!({"999999999": 100.0}),
@@ -101,45 +101,45 @@ pub(super) const KINDS: &[Kind] = &[
                 json!({"5": -3.4e38, "6": -3.4e38}),
                 json!({"x": 1}),
             ]);
-            Content::Completion(json!({"logit_bias": bias}))
+            HostileBody::Completion(json!({"logit_bias": bias}))
         },
     },
-    Kind {
-        name: "stop_token_ids that no model has",
-        allowed: Allowed::Answer,
-        content: |_| Content::Completion(json!({"stop_token_ids": [999_999_999, 0]})),
+    HostileKind {
+        name: "unknown stop_token_ids",
+        allowed: AllowedReply::Answer,
+        content: |_| HostileBody::Completion(json!({"stop_token_ids": [999_999_999, 0]})),
     },
-    Kind {
+    HostileKind {
         name: "a thousand stop strings",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |_| {
             let stop: Vec<_> = (0..1000).map(|n| format!("{n} é")).collect();
-            Content::Completion(json!({"stop": stop, "temperature": 100}))
+            HostileBody::Completion(json!({"stop": stop, "temperature": 100}))
         },
     },
 ];
 
-fn penalty(draw: &mut Draw) -> Value {
+fn penalty(draw: &mut HostileDraw) -> Value {
     draw.one_of(&[json!(-3.4e38), json!(3.4e38), json!(1e39), json!(-2)])
 }
 
-fn repetition(draw: &mut Draw) -> Value {
+fn repetition(draw: &mut HostileDraw) -> Value {
     draw.one_of(&[json!(0), json!(1e-40), json!(3.4e38), json!(-1), json!(1e39)])
 }
 
-fn temperature(draw: &mut Draw) -> Value {
+fn temperature(draw: &mut HostileDraw) -> Value {
     draw.one_of(&[json!(1e-40), json!(1e38), json!(-1), json!(1e308), json!(1e-320)])
 }
 
-fn share(draw: &mut Draw) -> Value {
+fn share(draw: &mut HostileDraw) -> Value {
     draw.one_of(&[json!(2), json!(-1), json!(0), json!(5), json!(1e-300)])
 }
 
-fn top_k(draw: &mut Draw) -> Value {
+fn top_k(draw: &mut HostileDraw) -> Value {
     draw.one_of(&[json!(0), json!(1_000_000_000), json!(u64::MAX)])
 }
 
-fn stop(draw: &mut Draw) -> Value {
+fn stop(draw: &mut HostileDraw) -> Value {
     draw.one_of(&[
         json!(["q"]),
         json!(["é"]),
@@ -150,7 +150,7 @@ fn stop(draw: &mut Draw) -> Value {
     ])
 }
 
-fn dry(draw: &mut Draw) -> Value {
+fn dry(draw: &mut HostileDraw) -> Value {
     json!({
         "dry_multiplier": draw.one_of(&[json!(3e38), json!(-3e38), json!(0.8)]),
         "dry_base": draw.one_of(&[json!(3e38), json!(0), json!(-1), json!(1.75)]),

@@ -1,4 +1,4 @@
-//! Sending a hostile request, and hanging up on it.
+//! Sending a hostile request, and hanging up.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Allowed, Conduct, HostileRequest};
+use super::{AllowedReply, ClientConduct, HostileRequest};
 
-/// How long an answer is waited for. Some write to the end of the model's context, beside all others.
+/// How long to wait for an answer. Some answers fill the model's context, beside all other requests.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Sends hostile requests to a server, each on a connection of its own.
+/// Sends hostile requests to a server, each on a new connection.
 pub struct Sender {
     agent: ureq::Agent,
     url: String,
 }
 
 impl Sender {
-    /// To the server at `url`.
+    /// Sends to the server at `url`.
     pub fn new(url: &str) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -33,17 +33,17 @@ impl Sender {
         }
     }
 
-    /// The status that comes back, if the client waits for it.
+    /// Sends a request; returns the status if the client waits for it.
     ///
     /// # Errors
     ///
-    /// No connection, one that is dropped, no answer in time, or one that is not whole: a document that is no JSON, a stream
-    /// without its end.
+    /// If there is no connection, it is dropped, no answer comes in time, or the answer is incomplete: a document that
+    /// is not JSON, or a stream without its end.
     pub fn send(&self, request: &HostileRequest) -> Result<Option<u16>> {
         match request.conduct {
-            Conduct::Waits => self.ask(request).map(Some),
-            Conduct::HangsUp => self.hang_up(request, request.body.len()),
-            Conduct::StopsHalfway => self.hang_up(request, request.body.len() / 2),
+            ClientConduct::Waits => self.ask(request).map(Some),
+            ClientConduct::HangsUp => self.hang_up(request, request.body.len()),
+            ClientConduct::StopsHalfway => self.hang_up(request, request.body.len() / 2),
         }
     }
 
@@ -55,16 +55,16 @@ impl Sender {
         let kind = reply.headers().get("content-type");
         let streamed = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let body = reply.body_mut().with_config().lossy_utf8(true).read_to_string();
-        let body = body.with_context(|| format!("status {status}, and then"))?;
+        let body = body.with_context(|| format!("after status {status}"))?;
         if status == 200 {
             is_whole(&body, streamed)?;
         }
         Ok(status)
     }
 
-    /// Sends so many bytes of the body, and then no more. How the server takes it doesn't matter to who has gone.
+    /// Sends this many bytes of the body and hangs up. The server's reaction is ignored, since the client is gone.
     fn hang_up(&self, request: &HostileRequest, bytes: usize) -> Result<Option<u16>> {
-        let address = self.url.strip_prefix("http://").context("no address")?;
+        let address = self.url.strip_prefix("http://").context("url: expected http://")?;
         let mut connection = TcpStream::connect(address)?;
         let head = format!(
             "POST {} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -82,22 +82,22 @@ fn is_whole(body: &str, streamed: bool) -> Result<()> {
         let mut events = body.lines().rev().filter(|line| !line.is_empty());
         match events.next() {
             Some(last) if last.trim_start_matches("data:").trim() == "[DONE]" => return Ok(()),
-            last => bail!("a stream ended with {last:?}"),
+            last => bail!("the stream ended with {last:?}, expected [DONE]"),
         }
     }
     let document: Result<Value, _> = serde_json::from_str(body);
-    document.map(drop).context("an answer that is no JSON")
+    document.map(drop).context("an answer that is not JSON")
 }
 
 impl HostileRequest {
-    /// Whether that status may be the answer to it.
+    /// Checks that the status is an allowed reply.
     ///
     /// # Errors
     ///
-    /// Another one was due.
+    /// If another one was expected.
     pub fn accepts(&self, status: u16) -> Result<()> {
-        if self.allowed == Allowed::Refusal {
-            ensure!((400..500).contains(&status), "status {status}, where 4xx was due");
+        if self.allowed == AllowedReply::Refusal {
+            ensure!((400..500).contains(&status), "status: found {status}, expected 4xx");
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_must_be_whole_and_a_refusal_one() {
+    fn an_answer_must_be_whole_and_a_refusal_must_be_4xx() {
         assert!(is_whole("{}", false).is_ok());
         assert!(is_whole("{", false).is_err());
         assert!(is_whole("data: {}\n\ndata: [DONE]\n\n", true).is_ok());
@@ -119,11 +119,11 @@ mod tests {
             route: "/",
             body: Vec::new(),
             allowed,
-            conduct: Conduct::Waits,
+            conduct: ClientConduct::Waits,
         };
-        assert!(request(Allowed::Refusal).accepts(422).is_ok());
-        assert!(request(Allowed::Refusal).accepts(200).is_err());
-        assert!(request(Allowed::Refusal).accepts(500).is_err());
-        assert!(request(Allowed::Answer).accepts(500).is_ok());
+        assert!(request(AllowedReply::Refusal).accepts(422).is_ok());
+        assert!(request(AllowedReply::Refusal).accepts(200).is_err());
+        assert!(request(AllowedReply::Refusal).accepts(500).is_err());
+        assert!(request(AllowedReply::Answer).accepts(500).is_ok());
     }
 }

@@ -1,110 +1,110 @@
-//! Specs that overflow, and ones that are never the same twice.
+//! Specs that overflow, and specs that never repeat.
 
 use rand::Rng;
 use serde_json::{Value, json};
 
-use super::draw::{Content, Draw};
-use super::{Allowed, Kind};
+use super::draw::{HostileBody, HostileDraw};
+use super::kind::{AllowedReply, HostileKind};
 
-/// Tokens of the prompt that a large spec acts on, more or less.
+/// Approximate number of prompt tokens that a large spec acts on.
 const PROMPT_TOKENS: usize = 400;
 /// Positions that every such prompt has.
 const POSITIONS: i64 = 250;
 
-pub(super) const KINDS: &[Kind] = &[
-    Kind {
+pub(super) const KINDS: &[HostileKind] = &[
+    HostileKind {
         name: "ablate 3e38",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| steered(draw, &json!({"op": "ablate", "scale": 3e38})),
     },
-    Kind {
+    HostileKind {
         name: "ablate 1e12 at one layer",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| at_one_layer(draw, &json!({"op": "ablate", "scale": 1e12}), "free"),
     },
-    Kind {
+    HostileKind {
         name: "add 1e6",
-        allowed: Allowed::RefusalInF16,
+        allowed: AllowedReply::RefusalInF16,
         content: |draw| steered(draw, &json!({"scale": 1e6})),
     },
-    Kind {
+    HostileKind {
         name: "add 1e6, norm preserved",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| at_one_layer(draw, &json!({"scale": 1e6}), "preserve"),
     },
-    Kind {
+    HostileKind {
         name: "add 1e18 at one layer",
-        allowed: Allowed::RefusalInF16,
+        allowed: AllowedReply::RefusalInF16,
         content: |draw| at_one_layer(draw, &json!({"scale": 1e18}), "free"),
     },
-    Kind {
+    HostileKind {
         name: "set 3e38",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| steered(draw, &json!({"op": "set", "scale": 3e38})),
     },
-    Kind {
+    HostileKind {
         name: "relative_scale 1e30",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| steered(draw, &json!({"relative_scale": 1e30})),
     },
-    Kind {
+    HostileKind {
         name: "32 vectors at random positions",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let vectors: Vec<Value> = (0..32).map(|_| scattered(draw)).collect();
             let prompt = draw.text(PROMPT_TOKENS);
             let steering = json!({"vectors": vectors});
-            Content::Completion(json!({"prompt": prompt, "steering": steering, "max_tokens": 3}))
+            HostileBody::Completion(json!({"prompt": prompt, "steering": steering, "max_tokens": 3}))
         },
     },
-    Kind {
+    HostileKind {
         name: "33 vectors",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| {
             let (vector, _) = draw.vector();
             let vectors = vec![json!({"vector": vector, "scale": 1}); 33];
-            Content::Completion(json!({"steering": {"vectors": vectors}}))
+            HostileBody::Completion(json!({"steering": {"vectors": vectors}}))
         },
     },
-    Kind {
-        name: "everything read of a long prompt",
-        allowed: Allowed::Answer,
+    HostileKind {
+        name: "all readouts of a long prompt",
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let readouts: Vec<Value> = (0..32).map(|_| readout(draw)).collect();
             let prompt = draw.text(PROMPT_TOKENS);
             let steering = json!({"mode": "off", "readout": readouts});
-            Content::Completion(json!({"prompt": prompt, "steering": steering, "max_tokens": 3}))
+            HostileBody::Completion(json!({"prompt": prompt, "steering": steering, "max_tokens": 3}))
         },
     },
-    Kind {
+    HostileKind {
         name: "33 readouts",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| {
             let readouts: Vec<Value> = (0..33).map(|_| readout(draw)).collect();
-            Content::Completion(json!({"steering": {"mode": "off", "readout": readouts}}))
+            HostileBody::Completion(json!({"steering": {"mode": "off", "readout": readouts}}))
         },
     },
-    Kind {
-        name: "states that the operator keeps",
-        allowed: Allowed::Refusal,
+    HostileKind {
+        name: "states that the operator does not allow",
+        allowed: AllowedReply::Refusal,
         content: |_| {
             let states = json!({"layers": [0, 1, 2, 3, 4], "positions": "all"});
-            Content::Completion(json!({"steering": {"mode": "off", "states": states}}))
+            HostileBody::Completion(json!({"steering": {"mode": "off", "states": states}}))
         },
     },
-    Kind {
+    HostileKind {
         name: "64 conditions at every token",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| conditional(draw, 64),
     },
-    Kind {
+    HostileKind {
         name: "65 conditions",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| conditional(draw, 65),
     },
-    Kind {
-        name: "conditions in conditions",
-        allowed: Allowed::Refusal,
+    HostileKind {
+        name: "nested conditions",
+        allowed: AllowedReply::Refusal,
         content: |draw| {
             let mut when = test(draw);
             for _ in 0..200 {
@@ -113,9 +113,9 @@ pub(super) const KINDS: &[Kind] = &[
             steered(draw, &json!({"scale": 1, "when": when}))
         },
     },
-    Kind {
+    HostileKind {
         name: "a schedule that jumps at every token",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let factors: Vec<f64> = (0..1024).map(|_| draw.rng().random_range(-1.0..1.0)).collect();
             steered(
@@ -124,9 +124,9 @@ pub(super) const KINDS: &[Kind] = &[
             )
         },
     },
-    Kind {
+    HostileKind {
         name: "a schedule beyond its bounds",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| {
             let tokens = draw.one_of(&[json!(-1), json!(1e18), json!(i64::MAX)]);
             steered(
@@ -135,9 +135,9 @@ pub(super) const KINDS: &[Kind] = &[
             )
         },
     },
-    Kind {
+    HostileKind {
         name: "roles of hundreds of messages",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let roles = ["user", "assistant"];
             let messages: Vec<Value> = (0..200)
@@ -146,35 +146,35 @@ pub(super) const KINDS: &[Kind] = &[
             let (vector, _) = draw.vector();
             let apply = json!({"prompt": {"roles": ["assistant"], "exclude_roles": ["tool"]}, "generation": "all"});
             let steering = json!({"vectors": [{"vector": vector, "scale": 1, "apply": apply}]});
-            Content::Chat(json!({"messages": messages, "steering": steering, "max_tokens": 3}))
+            HostileBody::Chat(json!({"messages": messages, "steering": steering, "max_tokens": 3}))
         },
     },
-    Kind {
+    HostileKind {
         name: "roles of a text",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| steered(draw, &json!({"scale": 1, "apply": {"prompt": {"roles": ["user"]}}})),
     },
-    Kind {
-        name: "a change of nobody's vector",
-        allowed: Allowed::Refusal,
+    HostileKind {
+        name: "a change of an unused vector",
+        allowed: AllowedReply::Refusal,
         content: |_| {
             let change = json!([{"vector": "nobody", "scale": 1}]);
-            Content::Completion(json!({"steering": {"mode": "extend", "change": change}}))
+            HostileBody::Completion(json!({"steering": {"mode": "extend", "change": change}}))
         },
     },
-    Kind {
+    HostileKind {
         name: "positions beyond the prompt",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |draw| steered(draw, &json!({"scale": 1, "apply": {"prompt": {"positions": [9999]}}})),
     },
-    Kind {
+    HostileKind {
         name: "a vector that is not there",
-        allowed: Allowed::Refusal,
-        content: |_| Content::Completion(json!({"steering": {"vectors": [{"vector": "nobody", "scale": 1}]}})),
+        allowed: AllowedReply::Refusal,
+        content: |_| HostileBody::Completion(json!({"steering": {"vectors": [{"vector": "nobody", "scale": 1}]}})),
     },
-    Kind {
-        name: "steering that is none",
-        allowed: Allowed::Refusal,
+    HostileKind {
+        name: "steering of another type",
+        allowed: AllowedReply::Refusal,
         content: |draw| {
             let steering = draw.one_of(&[
                 json!(7),
@@ -183,21 +183,21 @@ pub(super) const KINDS: &[Kind] = &[
                 json!({"vectors": 1}),
                 json!({"a": 1}),
             ]);
-            Content::Completion(json!({"steering": steering}))
+            HostileBody::Completion(json!({"steering": steering}))
         },
     },
 ];
 
-/// A completion steered with one of the vectors, used so.
-fn steered(draw: &mut Draw, with: &Value) -> Content {
+/// A completion steered with one of the vectors, with these fields.
+fn steered(draw: &mut HostileDraw, with: &Value) -> HostileBody {
     let (vector, _) = draw.vector();
     let mut used = with.clone();
     used["vector"] = vector.into();
-    Content::Completion(json!({"steering": {"vectors": [used]}}))
+    HostileBody::Completion(json!({"steering": {"vectors": [used]}}))
 }
 
-/// What is read at one of a vector's layers.
-fn readout(draw: &mut Draw) -> Value {
+/// A readout at one of a vector's layers.
+fn readout(draw: &mut HostileDraw) -> Value {
     let (vector, layers) = draw.vector();
     let of = draw.one_of(&[json!("projection"), json!("cosine")]);
     let layer = layers[draw.rng().random_range(0..layers.len())];
@@ -205,34 +205,34 @@ fn readout(draw: &mut Draw) -> Value {
 }
 
 /// A condition at every token, at the first layer of a vector.
-fn test(draw: &mut Draw) -> Value {
+fn test(draw: &mut HostileDraw) -> Value {
     let (vector, layers) = draw.vector();
     let above = draw.rng().random_range(-1.0..1.0);
     let first = layers.iter().min();
     json!({"vector": vector, "layer": first, "above": above, "each": "token", "window": 4096, "release": above - 1.0})
 }
 
-/// A vector under so many conditions. (It acts at its last layer, which is after all of theirs or one of them.)
-fn conditional(draw: &mut Draw, count: usize) -> Content {
+/// A vector under this many conditions. It acts at its last layer, which is not before any of theirs.
+fn conditional(draw: &mut HostileDraw, count: usize) -> HostileBody {
     let tests: Vec<Value> = (0..count).map(|_| test(draw)).collect();
     let (vector, layers) = draw.vector();
     let last = layers.iter().max();
     let used = json!({"vector": vector, "scale": 1, "layers": [last], "when": {"any": tests}});
-    Content::Completion(json!({"steering": {"vectors": [used]}}))
+    HostileBody::Completion(json!({"steering": {"vectors": [used]}}))
 }
 
-/// The same at one of its layers, with a rule for the stream's norm.
-fn at_one_layer(draw: &mut Draw, with: &Value, norm: &str) -> Content {
+/// A completion steered at one layer, with a rule for the stream's norm.
+fn at_one_layer(draw: &mut HostileDraw, with: &Value, norm: &str) -> HostileBody {
     let (vector, layers) = draw.vector();
     let layer = layers[draw.rng().random_range(0..layers.len())];
     let mut used = with.clone();
     used["vector"] = vector.into();
     used["layers"] = json!([layer]);
-    Content::Completion(json!({"steering": {"vectors": [used], "norm": norm}}))
+    HostileBody::Completion(json!({"steering": {"vectors": [used], "norm": norm}}))
 }
 
 /// A use of a vector at positions that no other has.
-fn scattered(draw: &mut Draw) -> Value {
+fn scattered(draw: &mut HostileDraw) -> Value {
     let (vector, _) = draw.vector();
     let op = draw.one_of(&[json!("add"), json!("ablate"), json!("set")]);
     let rng = draw.rng();

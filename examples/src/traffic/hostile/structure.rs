@@ -1,36 +1,36 @@
-//! Grammars, schemas and tools, right and broken.
+//! Grammars, schemas and tools, valid and broken.
 
 use serde_json::{Value, json};
 
-use super::draw::{Content, Draw};
-use super::{Allowed, Kind};
+use super::draw::{HostileBody, HostileDraw};
+use super::kind::{AllowedReply, HostileKind};
 
-pub(super) const KINDS: &[Kind] = &[
-    Kind {
+pub(super) const KINDS: &[HostileKind] = &[
+    HostileKind {
         name: "response_format json_schema",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let schema = schema(draw);
             let format = json!({"type": "json_schema", "json_schema": {"name": "it", "schema": schema}});
-            Content::Chat(json!({"response_format": format}))
+            HostileBody::Chat(json!({"response_format": format}))
         },
     },
-    Kind {
-        name: "response_format of no type",
-        allowed: Allowed::Refusal,
-        content: |_| Content::Chat(json!({"response_format": {"type": "poem"}})),
+    HostileKind {
+        name: "response_format of unknown type",
+        allowed: AllowedReply::Refusal,
+        content: |_| HostileBody::Chat(json!({"response_format": {"type": "poem"}})),
     },
-    Kind {
+    HostileKind {
         name: "grammar json_schema",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let schema = schema(draw);
-            Content::Completion(json!({"grammar": {"type": "json_schema", "value": schema}}))
+            HostileBody::Completion(json!({"grammar": {"type": "json_schema", "value": schema}}))
         },
     },
-    Kind {
+    HostileKind {
         name: "grammar regex",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let regex = draw.one_of(&[
                 json!("[a-z ]+"),
@@ -42,20 +42,20 @@ pub(super) const KINDS: &[Kind] = &[
                 json!("é+"),
                 json!("[^\\x00-\\x{10FFFF}]"),
             ]);
-            Content::Completion(json!({"grammar": {"type": "regex", "value": regex}}))
+            HostileBody::Completion(json!({"grammar": {"type": "regex", "value": regex}}))
         },
     },
-    Kind {
+    HostileKind {
         name: "grammar regex with large counts",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let regex = draw.one_of(&[json!("a{1,100000}"), json!("((a|b){1,1000}c){1,1000}")]);
-            Content::Completion(json!({"grammar": {"type": "regex", "value": regex}}))
+            HostileBody::Completion(json!({"grammar": {"type": "regex", "value": regex}}))
         },
     },
-    Kind {
+    HostileKind {
         name: "grammar lark",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let lark = draw.one_of(&[
                 json!("start: \"a\" | \"b\" start"),
@@ -65,12 +65,12 @@ pub(super) const KINDS: &[Kind] = &[
                 json!("start: nobody"),
                 json!(""),
             ]);
-            Content::Completion(json!({"grammar": {"type": "lark", "value": lark}}))
+            HostileBody::Completion(json!({"grammar": {"type": "lark", "value": lark}}))
         },
     },
-    Kind {
+    HostileKind {
         name: "grammar llguidance",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let value = draw.one_of(&[
                 json!({"grammars": []}),
@@ -78,40 +78,40 @@ pub(super) const KINDS: &[Kind] = &[
                 json!({"grammars": [{"lark_grammar": "start: @nobody"}]}),
                 json!({}),
             ]);
-            Content::Completion(json!({"grammar": {"type": "llguidance", "value": value}}))
+            HostileBody::Completion(json!({"grammar": {"type": "llguidance", "value": value}}))
         },
     },
-    Kind {
+    HostileKind {
         name: "grammar that nests",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let chain: String = (0..900).map(|rule| format!("r{rule}: r{}\n", rule + 1)).collect();
             let grammar = draw.one_of(&[
                 json!({"type": "lark", "value": format!("start: r0\n{chain}r900: \"a\"\n")}),
                 json!({"type": "regex", "value": format!("{}a{}", "(".repeat(3000), ")".repeat(3000))}),
             ]);
-            Content::Completion(json!({"grammar": grammar}))
+            HostileBody::Completion(json!({"grammar": grammar}))
         },
     },
-    Kind {
+    HostileKind {
         name: "grammar of 300 KB",
-        allowed: Allowed::Refusal,
+        allowed: AllowedReply::Refusal,
         content: |_| {
             let regex = "a".repeat(300 << 10);
-            Content::Completion(json!({"grammar": {"type": "regex", "value": regex}, "stream": false}))
+            HostileBody::Completion(json!({"grammar": {"type": "regex", "value": regex}, "stream": false}))
         },
     },
-    Kind {
+    HostileKind {
         name: "grammar of a row that fails",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |_| {
             let grammar = json!({"type": "regex", "value": "[0-9]{400}"});
-            Content::Completion(json!({"grammar": grammar, "repetition_penalty": 1e-38, "temperature": 1}))
+            HostileBody::Completion(json!({"grammar": grammar, "repetition_penalty": 1e-38, "temperature": 1}))
         },
     },
-    Kind {
+    HostileKind {
         name: "tools",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |draw| {
             let choice = draw.one_of(&[
                 json!("auto"),
@@ -129,20 +129,20 @@ pub(super) const KINDS: &[Kind] = &[
                 )]),
                 json!([tool("", json!({"type": 7})), tool("", json!({}))]),
             ]);
-            Content::Chat(json!({"tools": tools, "tool_choice": choice, "max_tokens": 20}))
+            HostileBody::Chat(json!({"tools": tools, "tool_choice": choice, "max_tokens": 20}))
         },
     },
-    Kind {
+    HostileKind {
         name: "tools of a completion",
-        allowed: Allowed::Answer,
+        allowed: AllowedReply::Answer,
         content: |_| {
             let tools = json!([tool("look", json!({}))]);
-            Content::Completion(json!({"tools": tools, "tool_choice": "auto", "max_tokens": 20, "stream": true}))
+            HostileBody::Completion(json!({"tools": tools, "tool_choice": "auto", "max_tokens": 20, "stream": true}))
         },
     },
 ];
 
-fn schema(draw: &mut Draw) -> Value {
+fn schema(draw: &mut HostileDraw) -> Value {
     draw.one_of(&[
         json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}),
         json!({"type": "array", "items": {"enum": ["é", 1, null]}, "minItems": 3}),

@@ -1,0 +1,34 @@
+//! Settings of a run.
+
+use std::time::Duration;
+
+use crate::traffic::models::ServedModel;
+use crate::traffic::served::Dtype;
+
+/// Settings of a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The model.
+    pub model: &'static ServedModel,
+    /// The dtype that it runs in.
+    pub dtype: Dtype,
+    /// Length of the storm.
+    pub length: StormLength,
+    /// Number of concurrent requests.
+    pub at_once: usize,
+    /// Number of different ordinary requests, each of which is sent repeatedly.
+    pub ordinary: usize,
+    /// Number of texts that are continued afterwards.
+    pub continuations: usize,
+    /// Seed of all random choices.
+    pub seed: u64,
+}
+
+/// Length of a storm.
+#[derive(Clone, Copy, Debug)]
+pub enum StormLength {
+    /// A duration.
+    Time(Duration),
+    /// A number of requests.
+    Requests(usize),
+}
