@@ -154,7 +154,7 @@ pub struct Selection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub exclude_roles: Option<Vec<Role>>,
-    /// Of the prompt: whether a request is refused whose prompt has none of `tokens`, or no message of `roles`.
+    /// Of the prompt: whether a request is refused whose prompt has none of `tokens`, or no message of `roles`. Absent: false.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub required: bool,
 }

@@ -24,21 +24,21 @@ pub struct PairsVector {
     /// The pairs, two different ones at least.
     #[schemars(length(min = 2, max = MAX_PAIRS))]
     pub pairs: Vec<Pair>,
-    /// How a direction is found from the texts' states.
+    /// How a direction is found from the texts' states. Absent: `mean-difference`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub method: Method,
-    /// Which way along a principal component is positive.
+    /// Which way along a principal component is positive. Absent: `mean`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub sign: Sign,
-    /// Which states of a text are compared.
+    /// Which states of a text are compared. Absent: `last`.
     #[serde(default = "last", skip_serializing_if = "is_last")]
     #[schemars(with = "schema::TokenPositionSchema")]
     pub position: TokenPosition,
-    /// Of what is random in the method `lat`.
+    /// Of what is random in the method `lat`. Absent: 0.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(range(max = i64::MAX))]
     pub seed: u64,
-    /// Whether it is measured on neutral text where the stream lies along the vector, for `std_scale`.
+    /// Whether it is measured on neutral text where the stream lies along the vector, for `std_scale`. Absent: false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub neutral: bool,
     /// The layers to find it at, of the model that it is found on; absent: all.

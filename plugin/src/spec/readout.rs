@@ -26,11 +26,11 @@ pub struct Readout {
     pub map: Option<String>,
     /// The layer whose states are looked at, 0-based.
     pub layer: usize,
-    /// Which number.
+    /// Which number. Absent: `projection`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub of: Of,
     /// Of which tokens. Those of the prompt that a prefix cache holds are computed again, since it holds keys and values, not
-    /// states; with `generation` they need not be.
+    /// states; with `generation` they need not be. Absent: `both`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub phase: ReadPhase,
 }
@@ -70,7 +70,7 @@ pub struct States {
     pub layers: Vec<usize>,
     /// Of which tokens.
     pub positions: StatePositions,
-    /// As which numbers.
+    /// As which numbers. Absent: `f32`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dtype: StateDtype,
 }

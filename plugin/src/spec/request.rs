@@ -14,7 +14,7 @@ use crate::library::check_name;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct RequestSteering {
-    /// What becomes of the model's default spec.
+    /// What becomes of the model's default spec. Absent: `replace`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
     /// The vectors, in the order in which they act; with `extend`, after those of the default. With `replace` they must
@@ -63,7 +63,7 @@ pub struct Change {
     /// In place of the default's layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Layers>,
-    /// Whether it isn't used at all. No other key but `vector` may be there.
+    /// Whether it isn't used at all. No other key but `vector` may be there. Absent: false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drop: bool,
 }

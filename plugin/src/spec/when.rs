@@ -47,10 +47,10 @@ pub struct Test {
     pub map: Option<String>,
     /// The layer whose state is looked at, 0-based.
     pub layer: usize,
-    /// How often it is decided.
+    /// How often it is decided. Absent: `prompt`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub each: Each,
-    /// Which state of the prompt, if it is decided once.
+    /// Which state of the prompt, if it is decided once. Absent: `last`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub token: TokenState,
     /// Passed if the component is greater than this. Either this or `below`.
