@@ -2,7 +2,7 @@
 
 Usage:
     peers.py --model models/smollm2-135m --steermap target/release --llama FOLDER
-             [--only WORD ..] [--rounds 5] [--most-rounds 15] [--json out.json] [--write docs/benchmarks.md]
+             [--only WORD ..] [--rounds 5] [--most-rounds 15] [--json out.json] [--write docs/src/benchmarks.md]
 
 `--llama` is a folder with llama-server, llama-quantize and convert_hf_to_gguf.py; `cargo xtask bench peers` makes it. All
 compute on two threads; both servers are asked over HTTP, each request on a connection of its own, and transformers runs in

@@ -2,9 +2,11 @@
 
 mod clients;
 mod commands;
+mod docs;
 mod engine;
 mod peers;
 mod project;
+mod tables;
 
 use std::process::ExitCode;
 
@@ -94,8 +96,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// What CI checks before the tests: format, clippy and rustdoc, warnings denied
+    /// What CI checks before the tests: format, clippy and rustdoc, warnings denied, and the links of all pages
     Lint,
+    /// Build the documentation into target/docs, and check the links of all pages
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -124,5 +128,6 @@ fn execute(command: Command) -> Result<()> {
         Command::Models { name } => commands::models(&project, &name),
         Command::Bench { what, args } => commands::bench(&project, what, &args),
         Command::Lint => commands::lint(&project),
+        Command::Docs => docs::build(&project),
     }
 }
