@@ -166,7 +166,7 @@ def write(path, text):
     """Puts the table between its marks in a page."""
     page = path.read_text()
     before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
+    _, after = rest.split(END, 1)
     path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 

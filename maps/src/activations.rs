@@ -2,7 +2,7 @@
 //!
 //! A folder with an index, `activations.toml`, and any number of safetensors files ("shards"), each of which is there as a
 //! whole or not at all. `mapper capture` writes such folders; so may any program that runs a model, in twenty lines
-//! (`docs/fitting.md` has them). `mapper fit` pairs and fits from two of them without a model.
+//! (`docs/src/reference/files.md` has them). `mapper fit` pairs and fits from two of them without a model.
 //!
 //! ```toml
 //! format = "steermap-activations/1"

@@ -1,5 +1,8 @@
-//! What the end-to-end tests share: fixtures, references, hooks that look, and runs of the binaries.
+//! What the end-to-end tests share: fixtures, references, hooks that look, runs of the binaries, and a reader of the documentation.
 
+// The commands of the documentation are for a Unix shell.
+#[cfg(unix)]
+pub mod book;
 pub mod eval;
 pub mod hooks;
 pub mod maps;
