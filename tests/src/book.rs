@@ -115,7 +115,9 @@ fn kind(info: &str, above: &str) -> Result<Kind, String> {
         (_, "") => Ok(Kind::Excerpt),
         (_, what) => match what.strip_prefix("file=") {
             Some(path) if !path.is_empty() => Ok(Kind::File(path.to_string())),
-            _ => Err(format!("found {info:?}, expected `{language}` or `{language},file=PATH`")),
+            _ => Err(format!(
+                "found {info:?}, expected `{language}` or `{language},file=PATH`"
+            )),
         },
     }
 }
@@ -175,7 +177,11 @@ impl Reader {
                 let log = std::fs::read_to_string(self.log()).unwrap_or_default();
                 let log: Vec<&str> = log.lines().rev().take(20).collect();
                 let log: Vec<&str> = log.into_iter().rev().collect();
-                format!("line {}:\n{text}\n{wrong}\nthe server's log:\n{}", block.line, log.join("\n"))
+                format!(
+                    "line {}:\n{text}\n{wrong}\nthe server's log:\n{}",
+                    block.line,
+                    log.join("\n")
+                )
             })?;
         }
         Ok(())
@@ -208,7 +214,10 @@ impl Reader {
         let script = format!("if [ -e .exported ]; then . ./.exported; fi\n{script}");
         bash.args(["-euo", "pipefail", "-c", &script])
             .current_dir(self.folder.path())
-            .env("PATH", std::env::join_paths(paths).expect("the paths were joined before"))
+            .env(
+                "PATH",
+                std::env::join_paths(paths).expect("the paths were joined before"),
+            )
             .env("NO_COLOR", "1")
             .stdin(Stdio::null());
         bash
@@ -218,7 +227,9 @@ impl Reader {
     fn run(&self, python: bool, script: &str, may_fail: bool) -> Result<String, String> {
         let mut command = if python {
             let mut command = self.bash("\"$STEERMAP_PYTHON\" - <<< \"$STEERMAP_SCRIPT\"");
-            command.env("STEERMAP_PYTHON", &self.python).env("STEERMAP_SCRIPT", script);
+            command
+                .env("STEERMAP_PYTHON", &self.python)
+                .env("STEERMAP_SCRIPT", script);
             command
         } else {
             self.bash(&format!("{script}\nexport -p > .exported\n"))
@@ -324,7 +335,10 @@ mod tests {
     fn blocks_say_what_is_done_with_them() {
         let page = "a\n```bash,run\nls\n```\n```text,shows\nx\n```\n<!-- not run: too long -->\n```bash,norun\nls\n```\n  ```toml,file=a/b.toml\n  a = 1\n  ```\n```text\nx\n```\n";
         let file = Kind::File("a/b.toml".to_string());
-        assert_eq!(kinds(page), [Kind::Run, Kind::Shows, Kind::Excerpt, file, Kind::Excerpt]);
+        assert_eq!(
+            kinds(page),
+            [Kind::Run, Kind::Shows, Kind::Excerpt, file, Kind::Excerpt]
+        );
         assert_eq!(blocks(page).unwrap()[0].text, "ls\n");
     }
 
@@ -333,10 +347,16 @@ mod tests {
         for (page, wrong) in [
             ("```bash\nls\n```\n", "line 1: found \"bash\", expected `bash,run`"),
             ("a\n\n```sh\nls\n```\n", "line 3: found \"sh\""),
-            ("```bash,norun\nls\n```\n", "line 1: found no line `<!-- not run: WHY -->` above it"),
+            (
+                "```bash,norun\nls\n```\n",
+                "line 1: found no line `<!-- not run: WHY -->` above it",
+            ),
             ("```bash,rnu\nls\n```\n", "line 1: found \"bash,rnu\""),
             ("```toml,fle=a\n```\n", "line 1: found \"toml,fle=a\""),
-            ("```text,shows\na\n```\n", "line 1: found no block before it that is run"),
+            (
+                "```text,shows\na\n```\n",
+                "line 1: found no block before it that is run",
+            ),
             ("```text\na\n", "line 1: a block without an end"),
         ] {
             let error = blocks(page).unwrap_err();
@@ -355,7 +375,10 @@ mod tests {
                     ```python,run\nprint(open('new/a.toml').read())\n```\n```text,shows\nport =\n```\n";
         read(page).unwrap();
         let error = read("```bash,run\nfalse\ntrue\n```\n").unwrap_err();
-        assert!(error.starts_with("line 1:") && error.contains("it ended with"), "{error}");
+        assert!(
+            error.starts_with("line 1:") && error.contains("it ended with"),
+            "{error}"
+        );
         let error = read("```bash,run\necho '{\"error\": 1}'\n```\n").unwrap_err();
         assert!(error.contains("an answer is an error"), "{error}");
         read("```bash,run\necho '{\"error\": 1}'\n```\n```text,shows\n\"error\"\n```\n").unwrap();

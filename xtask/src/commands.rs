@@ -133,7 +133,11 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
     if !matches!(what, Bench::All) {
         return run(benchmark(project, what)?.args(args));
     }
-    ensure!(args.is_empty(), "found arguments, expected none: they are in {}", tables::PAGE);
+    ensure!(
+        args.is_empty(),
+        "found arguments, expected none: they are in {}",
+        tables::PAGE
+    );
     let page = std::fs::read_to_string(project.root().join(tables::PAGE)).context(tables::PAGE)?;
     for entry in tables::entries(&page)? {
         let what = Bench::from_str(&entry.name, false).map_err(anyhow::Error::msg)?;

@@ -107,7 +107,12 @@ fn tables(schema: &Value) -> Result<String> {
 }
 
 fn fields_table(text: &mut String, table: &Value, fields: &Map<String, Value>) -> Result<()> {
-    let required: Vec<&str> = table["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = table["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     text.push_str("\n| field | type | if absent | what it is |\n| --- | --- | --- | --- |\n");
     for (name, field) in fields {
         // The descriptions say what holds without a field in their last sentence, where they say it in a word.
@@ -115,7 +120,13 @@ fn fields_table(text: &mut String, table: &Value, fields: &Map<String, Value>) -
         let (what, default) = match what.split_once(" Absent: ") {
             Some((what, default)) => (what.to_string(), default.trim_end_matches('.').to_string()),
             None if required.contains(&name.as_str()) => (what, "required".to_string()),
-            None => (what, field.get("default").map(|value| format!("`{value}`")).unwrap_or_default()),
+            None => (
+                what,
+                field
+                    .get("default")
+                    .map(|value| format!("`{value}`"))
+                    .unwrap_or_default(),
+            ),
         };
         writeln!(text, "| `{name}` | {} | {default} | {} |", kind(field), cell(&what))?;
     }
@@ -131,9 +142,9 @@ fn values_table(text: &mut String, values: &[(&str, String)]) -> Result<()> {
 }
 
 /// The words that a type is one of, with what they mean.
-fn values(table: &Value) -> Option<Vec<(&str, String)>> {
+fn values<'a>(table: &'a Value) -> Option<Vec<(&'a str, String)>> {
     let one_of = table.get("oneOf")?.as_array()?;
-    let value = |schema| Some((Value::as_str(&schema["const"])?, description(schema)));
+    let value = |schema: &'a Value| Some((schema["const"].as_str()?, description(schema)));
     one_of.iter().map(value).collect()
 }
 
@@ -165,14 +176,20 @@ fn kind(schema: &Value) -> String {
         word => word.as_str(),
     };
     match word {
-        Some("array") => format!("list of {}{}", kind(&schema["items"]), bounds(schema, "minItems", "maxItems")),
+        Some("array") => format!(
+            "list of {}{}",
+            kind(&schema["items"]),
+            bounds(schema, "minItems", "maxItems")
+        ),
         Some("string") => "text".to_string(),
         Some("boolean") => "true or false".to_string(),
         Some("integer") => format!("whole number{}", bounds(schema, "minimum", "maximum")),
         Some("number") => format!("number{}", bounds(schema, "minimum", "maximum")),
         Some("object") => {
             let fields = schema["properties"].as_object().into_iter().flatten();
-            let fields: Vec<String> = fields.map(|(name, field)| format!("`{name}`: {}", kind(field))).collect();
+            let fields: Vec<String> = fields
+                .map(|(name, field)| format!("`{name}`: {}", kind(field)))
+                .collect();
             format!("a table with {}", fields.join(", "))
         }
         _ => String::new(),
@@ -210,7 +227,10 @@ mod tests {
     fn the_page_of_specs_is_what_the_schema_makes() {
         let project = Project::find().unwrap();
         let (page, expected) = spec_page(&project).unwrap();
-        assert!(page == expected, "run `cargo xtask docs`: {SPEC_PAGE} is not what {SCHEMA} makes");
+        assert!(
+            page == expected,
+            "run `cargo xtask docs`: {SPEC_PAGE} is not what {SCHEMA} makes"
+        );
         let schema: Value = serde_json::from_str(&fs::read_to_string(project.root().join(SCHEMA)).unwrap()).unwrap();
         for name in schema["$defs"].as_object().unwrap().keys() {
             assert!(page.contains(&format!("\n### {name}\n")), "{name}");
@@ -220,15 +240,25 @@ mod tests {
     #[test]
     fn kinds_are_told_in_words() {
         let kind = |json: &str| kind(&serde_json::from_str(json).unwrap());
-        assert_eq!(kind(r##"{"anyOf": [{"$ref": "#/$defs/When"}, {"type": "null"}]}"##), "[When](#when)");
         assert_eq!(
-            kind(r#"{"type": ["array", "null"], "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 8}"#),
+            kind(r##"{"anyOf": [{"$ref": "#/$defs/When"}, {"type": "null"}]}"##),
+            "[When](#when)"
+        );
+        assert_eq!(
+            kind(
+                r#"{"type": ["array", "null"], "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 8}"#
+            ),
             "list of whole number, 1 to 8"
         );
-        assert_eq!(kind(r#"{"type": ["number", "null"], "minimum": -1.0, "maximum": 1.0}"#), "number, -1.0 to 1.0");
+        assert_eq!(
+            kind(r#"{"type": ["number", "null"], "minimum": -1.0, "maximum": 1.0}"#),
+            "number, -1.0 to 1.0"
+        );
         assert_eq!(kind(r#"{"enum": ["all", "none"]}"#), "`\"all\"` or `\"none\"`");
         assert_eq!(
-            kind(r##"{"type": "object", "properties": {"all": {"type": "array", "items": {"$ref": "#/$defs/When"}}}}"##),
+            kind(
+                r##"{"type": "object", "properties": {"all": {"type": "array", "items": {"$ref": "#/$defs/When"}}}}"##
+            ),
             "a table with `all`: list of [When](#when)"
         );
     }

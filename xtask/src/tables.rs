@@ -85,7 +85,10 @@ mod tests {
         let entries = entries(page).unwrap();
         assert_eq!(entries[0].name, "seam");
         assert!(entries[0].args.is_empty());
-        assert_eq!((entries[1].name.as_str(), entries[1].args.join(" ")), ("fit", "--rows 8".to_string()));
+        assert_eq!(
+            (entries[1].name.as_str(), entries[1].args.join(" ")),
+            ("fit", "--rows 8".to_string())
+        );
         let page = replaced(page, &entries[1], "new\n").unwrap();
         assert_eq!(
             page,

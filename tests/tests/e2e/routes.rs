@@ -121,7 +121,11 @@ fn the_documentation_says_which_routes_are_open_to_whom() {
         .split("<!-- routes -->\n")
         .nth(1)
         .and_then(|rest| rest.split("<!-- /routes -->").next());
-    assert_eq!(found, Some(expected.as_str()), "docs/src/reference/http.md must have:\n{expected}");
+    assert_eq!(
+        found,
+        Some(expected.as_str()),
+        "docs/src/reference/http.md must have:\n{expected}"
+    );
     // What is open with nothing configured leaves the server as it was.
     let described: Value = servers[3].1.get("/v1/steering").unwrap().success().unwrap();
     assert_eq!(described["models"].as_array().unwrap().len(), 1);
