@@ -1,4 +1,4 @@
-"""Writes the activations of a transformers model as `mapper fit --source-activations` reads them (docs/fitting.md).
+"""Writes the activations of a transformers model as `mapper fit --source-activations` reads them (docs/src/reference/files.md).
 
     python from_transformers.py MODEL-FOLDER text.jsonl OUT-FOLDER FINGERPRINT
 

@@ -2,7 +2,7 @@
 
 Usage:
     peers.py --model models/smollm2-135m --steermap target/release --llama FOLDER
-             [--only WORD ..] [--rounds 5] [--most-rounds 15] [--json out.json] [--write docs/benchmarks.md]
+             [--only WORD ..] [--rounds 5] [--most-rounds 15] [--json out.json] [--write docs/src/benchmarks.md]
 
 `--llama` is a folder with llama-server, llama-quantize and convert_hf_to_gguf.py; `cargo xtask bench peers` makes it. All
 compute on two threads; both servers are asked over HTTP, each request on a connection of its own, and transformers runs in
@@ -166,7 +166,7 @@ def write(path, text):
     """Puts the table between its marks in a page."""
     page = path.read_text()
     before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
+    _, after = rest.split(END, 1)
     path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 

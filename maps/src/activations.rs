@@ -1,7 +1,7 @@
 //! Residual streams on disk: a model's states at some layers, by window of text.
 //!
 //! A folder with an index, `activations.toml`, and any number of safetensors files ("shards"), each written atomically.
-//! `mapper capture` writes such folders; any program that runs a model can, in twenty lines (see `docs/fitting.md`).
+//! `mapper capture` writes such folders; any program that runs a model can, in twenty lines (`docs/src/reference/files.md` has them).
 //! `mapper fit` pairs and fits from two of them without a model.
 //!
 //! ```toml

@@ -1,5 +1,5 @@
 """Reads activations that `mapper capture` wrote, with safetensors' own package, and writes them as another program
-might: one shard, int64 numbers, no hashes. docs/fitting.md describes the layout."""
+might: one shard, int64 numbers, no hashes. docs/src/reference/files.md describes the layout."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-// Checks the playground and its tests with eslint and prettier. A warning is a failure.
+// Checks the playground, its tests and the check of links with eslint and prettier. A warning is a failure.
 //
 //     cd target/clients/playground && node ../../../tests/playground/lint.mjs [--fix]
 
@@ -15,7 +15,7 @@ const { default: prettier } = await load("prettier");
 
 const fix = process.argv.includes("--fix");
 const root = fileURLToPath(new URL("../../", import.meta.url));
-const folders = ["plugin/playground", "tests/playground"];
+const folders = ["plugin/playground", "tests/playground", "tests/docs"];
 
 const rules = {
   ...js.configs.recommended.rules,
@@ -44,13 +44,13 @@ const eslint = new ESLint({
       languageOptions: { sourceType: "module", globals: globals.browser },
     },
     {
-      files: ["tests/playground/*.mjs"],
+      files: ["tests/playground/*.mjs", "tests/docs/*.mjs"],
       languageOptions: { globals: { ...globals.node, ...globals.browser } },
     },
   ],
 });
 
-const results = await eslint.lintFiles(["plugin/playground/*.js", "tests/playground/*.mjs"]);
+const results = await eslint.lintFiles(["plugin/playground/*.js", "tests/playground/*.mjs", "tests/docs/*.mjs"]);
 if (fix) await ESLint.outputFixes(results);
 let failed = results.some(({ errorCount, warningCount }) => errorCount + warningCount > 0);
 const formatter = await eslint.loadFormatter("stylish");

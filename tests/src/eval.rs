@@ -164,9 +164,9 @@ pub struct TextReference {
     pub perplexity: f64,
     /// Share of repeated runs of three tokens.
     pub repetition: f64,
-    /// See docs/evaluation.md.
+    /// See docs/src/evaluation.md.
     pub fluency: f64,
-    /// See docs/evaluation.md.
+    /// See docs/src/evaluation.md.
     pub answers: f64,
 }
 

@@ -1,5 +1,8 @@
-//! Shared by the end-to-end tests: fixtures, references, recording hooks, and runs of the binaries.
+//! Shared by the end-to-end tests: fixtures, references, recording hooks, runs of the binaries, and a reader of the documentation.
 
+// The commands of the documentation are for a Unix shell.
+#[cfg(unix)]
+pub mod book;
 pub mod eval;
 pub mod hooks;
 pub mod maps;

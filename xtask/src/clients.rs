@@ -27,15 +27,15 @@ pub fn install(project: &Project) -> Result<()> {
         fs::copy(wanted.join("package.json"), folder.join("package.json")).context("package.json")?;
         npm(folder, &["install", "--no-package-lock"])
     })?;
-    playground(project)?;
+    npm_packages(project, "playground")?;
     browser()?;
     emulator()
 }
 
-/// Installs the packages of `tests/playground`, and gives the folder that they are in.
-pub fn playground(project: &Project) -> Result<PathBuf> {
-    let wanted = project.root().join("tests/playground");
-    let installed = project.root().join("target/clients/playground");
+/// Installs the packages of `tests/KIND` in the versions of its lock file, and gives the folder that they are in.
+pub fn npm_packages(project: &Project, kind: &str) -> Result<PathBuf> {
+    let wanted = project.root().join("tests").join(kind);
+    let installed = project.root().join("target/clients").join(kind);
     once(&wanted.join("package-lock.json"), &installed, |folder| {
         for file in ["package.json", "package-lock.json"] {
             fs::copy(wanted.join(file), folder.join(file)).context(file)?;

@@ -2,13 +2,15 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::clients;
+use crate::docs;
 use crate::engine;
 use crate::peers;
 use crate::project::{Project, run};
+use crate::tables;
 
 /// What can be measured.
 #[derive(Clone, Copy, ValueEnum)]
@@ -33,6 +35,8 @@ pub enum Bench {
     Limits,
     /// Requests that bring the pairs of their vector along: time to the first token, and what a stream beside them loses
     Live,
+    /// All that docs/src/benchmarks.md has a table of, one after the other, and writes the tables there
+    All,
 }
 
 /// Runs the demo: with the embedded models, or with real ones, which are fetched.
@@ -133,57 +137,62 @@ pub fn models(project: &Project, name: &str) -> Result<()> {
     project.run_bin("fetch-model", &[name.to_string()])
 }
 
-/// Runs a benchmark.
+/// Runs a benchmark, or all of them.
 pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
-    match what {
-        Bench::Seam => {
-            models(project, "smollm2-135m")?;
-            build_stock(project)?;
-            project.run_bin("bench-seam", args)
-        }
-        Bench::Fit => {
-            build(project)?;
-            project.run_bin("bench-fit", args)
-        }
-        Bench::Scale => {
-            build(project)?;
-            project.run_bin("bench-scale", args)
-        }
-        Bench::Kernels => {
-            build(project)?;
-            project.run_bin("bench-kernels", args)
-        }
-        Bench::Compile => {
-            build(project)?;
-            project.run_bin("bench-compile", args)
-        }
-        Bench::Limits => {
-            models(project, "smollm2-135m")?;
-            project.run_bin("bench-limits", args)
-        }
-        Bench::Live => {
-            build(project)?;
-            project.run_bin("bench-live", args)
-        }
-        Bench::Collect => {
-            models(project, "smollm2-135m")?;
-            project.run_bin("bench-collect", args)
-        }
-        Bench::Peers => {
-            let peers = peers::install(project)?;
-            models(project, "smollm2-135m")?;
-            run(Command::new(&peers.python)
-                .current_dir(project.root())
-                .args(["examples/bench/peers.py", "--llama"])
-                .arg(&peers.llama)
-                .args(args))
-        }
-        Bench::Serve => {
-            models(project, "smollm2-135m")?;
-            build_stock(project)?;
-            project.run_bin("bench-serve", args)
+    if !matches!(what, Bench::All) {
+        return run(benchmark(project, what)?.args(args));
+    }
+    ensure!(
+        args.is_empty(),
+        "found arguments, expected none: they are in {}",
+        tables::PAGE
+    );
+    let page = std::fs::read_to_string(project.root().join(tables::PAGE)).context(tables::PAGE)?;
+    for entry in tables::entries(&page)? {
+        let what = Bench::from_str(&entry.name, false).map_err(anyhow::Error::msg)?;
+        println!("cargo xtask bench {} -- {}", entry.name, entry.args.join(" "));
+        let mut command = benchmark(project, what)?;
+        command.args(&entry.args);
+        if matches!(what, Bench::Peers) {
+            // Its table is no plain text, and it writes it.
+            run(command.args(["--write", tables::PAGE]))?;
+        } else {
+            tables::write(project, &entry, &tables::capture(&mut command)?)?;
         }
     }
+    Ok(())
+}
+
+/// The command of a benchmark, with all that it needs prepared.
+fn benchmark(project: &Project, what: Bench) -> Result<Command> {
+    let model = || models(project, "smollm2-135m");
+    match what {
+        Bench::Seam | Bench::Serve => model().and_then(|()| build_stock(project))?,
+        Bench::Limits | Bench::Collect | Bench::Peers => model()?,
+        _ => build(project)?,
+    }
+    let name = match what {
+        Bench::Peers => {
+            let peers = peers::install(project)?;
+            let mut command = Command::new(&peers.python);
+            command
+                .current_dir(project.root())
+                .args(["examples/bench/peers.py", "--llama"])
+                .arg(&peers.llama);
+            return Ok(command);
+        }
+        Bench::All => bail!("all benchmarks are not one command"),
+        Bench::Seam => "bench-seam",
+        Bench::Fit => "bench-fit",
+        Bench::Scale => "bench-scale",
+        Bench::Kernels => "bench-kernels",
+        Bench::Compile => "bench-compile",
+        Bench::Limits => "bench-limits",
+        Bench::Live => "bench-live",
+        Bench::Collect => "bench-collect",
+        Bench::Serve => "bench-serve",
+    };
+    Ok(project.bin(name))
 }
 
 /// Builds the main workspace. Always all of it: cargo unites the features of what it builds, and with a part of the
@@ -203,12 +212,13 @@ fn build_stock(project: &Project) -> Result<()> {
         .arg(stock.join("Cargo.toml")))
 }
 
-/// Format, clippy and rustdoc, and the playground's own linters, warnings denied.
+/// Format, clippy and rustdoc, warnings denied, the playground's own linters, and the links of all pages.
 pub fn lint(project: &Project) -> Result<()> {
     engine::prepare(project)?;
     run(Command::new("node")
         .arg(project.root().join("tests/playground/lint.mjs"))
-        .current_dir(clients::playground(project)?))?;
+        .current_dir(clients::npm_packages(project, "playground")?))?;
+    docs::links(project)?;
     let xtask = ["--manifest-path", "xtask/Cargo.toml"];
     run(project.cargo("fmt").args(["--all", "--check"]))?;
     run(project.cargo("fmt").args(xtask).arg("--check"))?;

@@ -3,9 +3,11 @@
 mod clients;
 mod commands;
 mod dist;
+mod docs;
 mod engine;
 mod peers;
 mod project;
+mod tables;
 
 use std::process::ExitCode;
 
@@ -105,8 +107,10 @@ enum Command {
         #[arg(long)]
         target_cpu: Option<String>,
     },
-    /// What CI checks before the tests: format, clippy and rustdoc, warnings denied
+    /// What CI checks before the tests: format, clippy and rustdoc, warnings denied, and the links of all pages
     Lint,
+    /// Build the documentation into target/docs, and check the links of all pages
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -143,5 +147,6 @@ fn execute(command: Command) -> Result<()> {
         Command::Bench { what, args } => commands::bench(&project, what, &args),
         Command::Dist { target_cpu } => dist::dist(&project, target_cpu.as_deref()),
         Command::Lint => commands::lint(&project),
+        Command::Docs => docs::build(&project),
     }
 }

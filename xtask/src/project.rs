@@ -56,14 +56,21 @@ impl Project {
         cargo
     }
 
-    /// Runs the binary `name` of the main workspace, which must have been built, with `args`.
-    pub fn run_bin(&self, name: &str, args: &[String]) -> Result<()> {
+    /// The binary `name` of the main workspace, which must have been built, in the top folder.
+    pub fn bin(&self, name: &str) -> Command {
         let path = self
             .root
             .join("target/release")
             .join(name)
             .with_extension(std::env::consts::EXE_EXTENSION);
-        run(Command::new(path).current_dir(&self.root).args(args))
+        let mut command = Command::new(path);
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// Runs the binary `name` of the main workspace, which must have been built, with `args`.
+    pub fn run_bin(&self, name: &str, args: &[String]) -> Result<()> {
+        run(self.bin(name).args(args))
     }
 }
 
@@ -74,4 +81,10 @@ pub fn run(command: &mut Command) -> Result<()> {
         .with_context(|| format!("could not start {command:?}"))?;
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
+}
+
+/// What stands in `text` between the first `begin` and the first `end` after it.
+pub fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(begin)?;
+    Some(rest.split_once(end)?.0)
 }

@@ -159,6 +159,7 @@ pub struct Selection {
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub exclude_roles: Option<Vec<Role>>,
     /// In the prompt: whether a request is refused if its prompt has none of `tokens`, or no message of `roles`.
+    /// Absent: false.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub required: bool,
 }

@@ -82,10 +82,10 @@ pub struct SteeringSpec {
     #[serde(default)]
     #[schemars(length(max = MAX_VECTORS))]
     pub vectors: Vec<VectorUse>,
-    /// What happens where several vectors act at one layer and position.
+    /// What happens where several vectors act at one layer and position. Absent: `sequential`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub conflict: Conflict,
-    /// What happens to the stream's norm.
+    /// What happens to the stream's norm. Absent: `free`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub norm: NormRule,
 }
@@ -146,7 +146,7 @@ pub struct VectorUse {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::OffsetRuleSchema>")]
     pub offset: Option<OffsetRule>,
-    /// What the vector does.
+    /// What the vector does. Absent: `add`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub op: Op,
     /// alpha. For `add`: the length of the offset if `normalize` is true, else the factor of the vector as it is in its
@@ -169,6 +169,7 @@ pub struct VectorUse {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
     /// Whether the vector is first divided by its norm, layer by layer. May be false only for `add` with `scale`.
+    /// Absent: true.
     #[serde(default = "default_normalize", skip_serializing_if = "is_true")]
     pub normalize: bool,
     /// The layers to steer; absent: all layers of the vector's file or, with a map, all layers that the map carries

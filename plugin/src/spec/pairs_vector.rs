@@ -24,21 +24,21 @@ pub struct PairsVector {
     /// The pairs, at least two different ones.
     #[schemars(length(min = 2, max = MAX_PAIRS))]
     pub pairs: Vec<Pair>,
-    /// How a direction is found from the texts' states.
+    /// How a direction is found from the texts' states. Absent: `mean-difference`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub method: Method,
-    /// How the sign of a principal component is chosen.
+    /// How the sign of a principal component is chosen. Absent: `mean`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub sign: Sign,
-    /// Which states of a text are compared.
+    /// Which states of a text are compared. Absent: `last`.
     #[serde(default = "last", skip_serializing_if = "is_last")]
     #[schemars(with = "schema::TokenPositionSchema")]
     pub position: TokenPosition,
-    /// The seed of the random choices in the method `lat`.
+    /// The seed of the random choices in the method `lat`. Absent: 0.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(range(max = i64::MAX))]
     pub seed: u64,
-    /// Whether the component along the vector is also measured on neutral text, for `std_scale`.
+    /// Whether the component along the vector is also measured on neutral text, for `std_scale`. Absent: false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub neutral: bool,
     /// The layers of that model to find the vector at; absent: all.

@@ -26,11 +26,11 @@ pub struct Readout {
     pub map: Option<String>,
     /// The layer whose states are read, 0-based.
     pub layer: usize,
-    /// Which number.
+    /// Which number. Absent: `projection`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub of: Of,
     /// Which tokens to read. Prompt tokens in the prefix cache are computed again, since the cache holds keys and
-    /// values, not states; with `generation` this is not necessary.
+    /// values, not states; with `generation` this is not necessary. Absent: `both`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub phase: ReadPhase,
 }
@@ -70,7 +70,7 @@ pub struct States {
     pub layers: Vec<usize>,
     /// The tokens whose states are taken.
     pub positions: StatePositions,
-    /// The number format of the states.
+    /// The number format of the states. Absent: `f32`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dtype: StateDtype,
 }

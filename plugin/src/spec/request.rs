@@ -13,7 +13,7 @@ use crate::name::check_name;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct RequestSteering {
-    /// What happens to the model's default spec.
+    /// What happens to the model's default spec. Absent: `replace`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
     /// The vectors, in the order in which they act; with `extend`, after those of the default. Required with `replace`,
@@ -63,7 +63,7 @@ pub struct Change {
     /// Replaces the default's layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Layers>,
-    /// Whether the vector is left out. Excludes all other keys except `vector`.
+    /// Whether the vector is left out. Excludes all other keys except `vector`. Absent: false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drop: bool,
 }

@@ -33,7 +33,7 @@ pub struct Schedule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub factors: Option<Vec<f64>>,
-    /// Whether `factors` start again after the last.
+    /// Whether `factors` start again after the last. Absent: false.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub repeat: bool,
     /// The schedule starts when this token is generated for the first time: the token after it is chosen under the

@@ -47,10 +47,10 @@ pub struct Test {
     pub map: Option<String>,
     /// The layer whose state is tested, 0-based.
     pub layer: usize,
-    /// How often the test is decided.
+    /// How often the test is decided. Absent: `prompt`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub each: Each,
-    /// Which state of the prompt is tested, if the test is decided once.
+    /// Which state of the prompt is tested, if the test is decided once. Absent: `last`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub token: TokenState,
     /// The test passes if the component is greater than this. Excludes `below`.

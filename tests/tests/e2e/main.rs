@@ -6,6 +6,8 @@ mod capture;
 mod chaos;
 mod clients;
 mod config;
+#[cfg(unix)]
+mod docs;
 mod eval;
 mod eval_runs;
 mod family;

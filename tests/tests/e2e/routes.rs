@@ -1,4 +1,4 @@
-//! Which routes are open to which clients: the table in docs/serving.md, made by requesting each route of a real
+//! Which routes are open to which clients: the table in docs/src/reference/http.md, made by requesting each route of a real
 //! server.
 
 use std::collections::BTreeSet;
@@ -117,12 +117,16 @@ fn the_documentation_lists_which_routes_are_open_to_whom() {
     let all = engine_routes().into_iter().chain(own_routes(&servers[1].1));
     let routes: BTreeSet<(String, String)> = all.map(|(method, path)| (path, method)).collect();
     let expected = table(&servers, &routes);
-    let page = std::fs::read_to_string(project("docs/serving.md")).unwrap();
+    let page = std::fs::read_to_string(project("docs/src/reference/http.md")).unwrap();
     let found = page
         .split("<!-- routes -->\n")
         .nth(1)
         .and_then(|rest| rest.split("<!-- /routes -->").next());
-    assert_eq!(found, Some(expected.as_str()), "docs/serving.md must have:\n{expected}");
+    assert_eq!(
+        found,
+        Some(expected.as_str()),
+        "docs/src/reference/http.md must have:\n{expected}"
+    );
     // Routes open with nothing configured do not change the server.
     let described: Value = servers[3].1.get("/v1/steering").unwrap().success().unwrap();
     assert_eq!(described["models"].as_array().unwrap().len(), 1);

@@ -1,0 +1,390 @@
+//! The pages of the documentation, read as a reader reads them: the blocks of a page that say so are run, in their order.
+//!
+//! The info string of a block says what is done with it:
+//!
+//! | info string | what is done |
+//! | --- | --- |
+//! | `bash,run` | run by bash; what it exports, later blocks have |
+//! | `python,run` | run by an interpreter that has the packages of `tests/clients` |
+//! | `bash,server` | started, and waited for until it is healthy; the next server, or the end of the page, ends it |
+//! | `toml,file=PATH` (or any other language) | written to that file |
+//! | `text,shows` | not run: its lines must be, in that order, in what the block before it has printed; `…` stands for anything |
+//! | `bash,norun` | not run; a line `<!-- not run: WHY -->` stands above it |
+//! | anything else but bash, sh and python | an excerpt |
+//!
+//! A page runs in a folder of its own, which has the project's folders and its programs where the project has them. Servers listen on a free port
+//! in place of 1234. Where an answer says that there was an error, the page must show it.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a server may take until it is healthy, and until it has ended.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What stands above a block that is not run.
+const NOT_RUN: &str = "<!-- not run: ";
+
+/// A block of a page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// The line of its fence, from 1.
+    pub line: usize,
+    /// What is done with it.
+    pub kind: Kind,
+    /// What is in it.
+    pub text: String,
+}
+
+/// What is done with a block.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// Bash runs it.
+    Run,
+    /// Python runs it.
+    Python,
+    /// Bash starts it.
+    Server,
+    /// It is written to this file.
+    File(String),
+    /// It is in what the block before it has printed.
+    Shows,
+    /// Nothing.
+    Excerpt,
+}
+
+/// The blocks of a page, or what is wrong with one.
+///
+/// # Errors
+///
+/// Commands that are neither run nor said not to be, and info strings that mean nothing.
+pub fn blocks(page: &str) -> Result<Vec<Block>, String> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines().enumerate();
+    let mut above = "";
+    while let Some((number, line)) = lines.next() {
+        let Some(info) = line.trim_start().strip_prefix("```") else {
+            if !line.trim().is_empty() {
+                above = line.trim();
+            }
+            continue;
+        };
+        let line = number + 1;
+        let mut text = String::new();
+        loop {
+            match lines.next() {
+                Some((_, inner)) if inner.trim() == "```" => break,
+                Some((_, inner)) => text += &format!("{inner}\n"),
+                None => return Err(format!("line {line}: a block without an end")),
+            }
+        }
+        let kind = kind(info, above).map_err(|wrong| format!("line {line}: {wrong}"))?;
+        let shown = matches!(
+            blocks.last(),
+            Some(Block {
+                kind: Kind::Run | Kind::Python,
+                ..
+            })
+        );
+        if kind == Kind::Shows && !shown {
+            return Err(format!("line {line}: found no block before it that is run"));
+        }
+        blocks.push(Block { line, kind, text });
+        above = "";
+    }
+    Ok(blocks)
+}
+
+fn kind(info: &str, above: &str) -> Result<Kind, String> {
+    let (language, what) = info.split_once(',').unwrap_or((info, ""));
+    match (language, what) {
+        ("bash", "run") => Ok(Kind::Run),
+        ("python", "run") => Ok(Kind::Python),
+        ("bash", "server") => Ok(Kind::Server),
+        ("text", "shows") => Ok(Kind::Shows),
+        ("bash" | "python", "norun") if above.starts_with(NOT_RUN) => Ok(Kind::Excerpt),
+        ("bash" | "python", "norun") => Err(format!("found no line `{NOT_RUN}WHY -->` above it")),
+        ("bash" | "sh" | "python", _) => Err(format!(
+            "found {info:?}, expected `{language},run`, `{language},server` or `{language},norun`"
+        )),
+        (_, "") => Ok(Kind::Excerpt),
+        (_, what) => match what.strip_prefix("file=") {
+            Some(path) if !path.is_empty() => Ok(Kind::File(path.to_string())),
+            _ => Err(format!(
+                "found {info:?}, expected `{language}` or `{language},file=PATH`"
+            )),
+        },
+    }
+}
+
+/// Somebody who does what a page says.
+pub struct Reader {
+    folder: tempfile::TempDir,
+    python: PathBuf,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl Reader {
+    /// A reader of the checkout `project`, with the programs of the folder `programs` and this interpreter.
+    pub fn new(project: &Path, programs: &Path, python: PathBuf) -> Self {
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        let absolute = |path: &Path| std::fs::canonicalize(path).expect("the folder is there");
+        for name in ["examples", "maps", "plugin"] {
+            symlink(absolute(&project.join(name)), folder.path().join(name)).expect("links can be made");
+        }
+        std::fs::create_dir(folder.path().join("target")).expect("the folder can be made");
+        symlink(absolute(programs), folder.path().join("target/release")).expect("links can be made");
+        // A port that was free a moment ago.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        Self {
+            folder,
+            python,
+            port,
+            server: None,
+        }
+    }
+
+    /// Does what `page` says.
+    ///
+    /// # Errors
+    ///
+    /// The first block that doesn't do what it should, with what it has printed.
+    pub fn read(&mut self, page: &str) -> Result<(), String> {
+        let blocks = blocks(page)?;
+        let mut printed = String::new();
+        for (index, block) in blocks.iter().enumerate() {
+            let text = self.with_port(&block.text);
+            let done = match &block.kind {
+                Kind::Excerpt => continue,
+                Kind::File(path) => self.write(path, &text),
+                Kind::Server => self.start(&text),
+                Kind::Shows => shows(&printed, &text),
+                Kind::Run | Kind::Python => {
+                    let shown = blocks.get(index + 1).filter(|next| next.kind == Kind::Shows);
+                    let may_fail = shown.is_some_and(|next| next.text.contains("error"));
+                    self.run(block.kind == Kind::Python, &text, may_fail)
+                        .map(|output| printed = output)
+                }
+            };
+            done.map_err(|wrong| {
+                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                let log: Vec<&str> = log.lines().rev().take(20).collect();
+                let log: Vec<&str> = log.into_iter().rev().collect();
+                format!(
+                    "line {}:\n{text}\n{wrong}\nthe server's log:\n{}",
+                    block.line,
+                    log.join("\n")
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("server.log")
+    }
+
+    fn with_port(&self, text: &str) -> String {
+        text.replace("localhost:1234", &format!("localhost:{}", self.port))
+            .replace("port = 1234", &format!("port = {}", self.port))
+    }
+
+    fn write(&self, path: &str, text: &str) -> Result<(), String> {
+        let path = self.folder.path().join(path);
+        let folder = path.parent().unwrap_or(&path);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// A shell in the reader's folder.
+    fn bash(&self, script: &str) -> Command {
+        let mut bash = Command::new("bash");
+        let programs = self.folder.path().join("target/release");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let paths = std::iter::once(programs).chain(std::env::split_paths(&path));
+        // As one terminal after the other: what is exported stays.
+        let script = format!("if [ -e .exported ]; then . ./.exported; fi\n{script}");
+        bash.args(["-euo", "pipefail", "-c", &script])
+            .current_dir(self.folder.path())
+            .env(
+                "PATH",
+                std::env::join_paths(paths).expect("the paths were joined before"),
+            )
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+        bash
+    }
+
+    /// Runs a script, and gives what it has printed.
+    fn run(&self, python: bool, script: &str, may_fail: bool) -> Result<String, String> {
+        let mut command = if python {
+            let mut command = self.bash("\"$STEERMAP_PYTHON\" - <<< \"$STEERMAP_SCRIPT\"");
+            command
+                .env("STEERMAP_PYTHON", &self.python)
+                .env("STEERMAP_SCRIPT", script);
+            command
+        } else {
+            self.bash(&format!("{script}\nexport -p > .exported\n"))
+        };
+        let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let said = format!("it printed:\n{printed}\n{errors}");
+        if !output.status.success() {
+            return Err(format!("it ended with {}; {said}", output.status));
+        }
+        if !may_fail && printed.contains("{\"error\":") {
+            return Err(format!("an answer is an error; {said}"));
+        }
+        Ok(printed)
+    }
+
+    /// Starts a server in place of the one before.
+    fn start(&mut self, script: &str) -> Result<(), String> {
+        self.stop();
+        let log = std::fs::File::create(self.log()).map_err(|error| error.to_string())?;
+        let errors = log.try_clone().map_err(|error| error.to_string())?;
+        let mut command = self.bash(script);
+        // A group of its own, so that the shell and what it has started end together.
+        let child = command.process_group(0).stdout(log).stderr(errors).spawn();
+        self.server = Some(child.map_err(|error| format!("{command:?}: {error}"))?);
+        let end = Instant::now() + PATIENCE;
+        while !self.healthy() {
+            let ended = self.server.as_mut().and_then(|server| server.try_wait().ok().flatten());
+            if ended.is_some() || Instant::now() > end {
+                return Err(match ended {
+                    Some(status) => format!("the server ended with {status}"),
+                    None => "the server does not answer".to_string(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn healthy(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
+            return false;
+        };
+        let mut answer = String::new();
+        let asked = stream.write_all(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n");
+        asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok()
+            && answer.lines().next().is_some_and(|status| status.contains(" 200"))
+    }
+
+    fn stop(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let signal = |name: &str| {
+            let group = format!("-{}", server.id());
+            let _ = Command::new("kill").args([name, "--", &group]).status();
+        };
+        signal("-TERM");
+        let end = Instant::now() + PATIENCE;
+        while matches!(server.try_wait(), Ok(None)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if matches!(server.try_wait(), Ok(None)) {
+            let group = format!("-{}", server.id());
+            let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        }
+        let _ = server.wait();
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Whether the lines of `expected` are in `printed`, in their order. Stretches of white space are all alike.
+fn shows(printed: &str, expected: &str) -> Result<(), String> {
+    let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let whole = squeezed(printed);
+    let mut rest = whole.as_str();
+    for line in expected.lines() {
+        for piece in line.split('…').map(squeezed).filter(|piece| !piece.is_empty()) {
+            let Some(at) = rest.find(&piece) else {
+                let mut wrong = format!("{piece:?} is not in what was printed");
+                let _ = write!(wrong, ", or not behind what stands above it:\n{printed}");
+                return Err(wrong);
+            };
+            rest = &rest[at + piece.len()..];
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(page: &str) -> Vec<Kind> {
+        blocks(page).unwrap().into_iter().map(|block| block.kind).collect()
+    }
+
+    #[test]
+    fn blocks_say_what_is_done_with_them() {
+        let page = "a\n```bash,run\nls\n```\n```text,shows\nx\n```\n<!-- not run: too long -->\n```bash,norun\nls\n```\n  ```toml,file=a/b.toml\n  a = 1\n  ```\n```text\nx\n```\n";
+        let file = Kind::File("a/b.toml".to_string());
+        assert_eq!(
+            kinds(page),
+            [Kind::Run, Kind::Shows, Kind::Excerpt, file, Kind::Excerpt]
+        );
+        assert_eq!(blocks(page).unwrap()[0].text, "ls\n");
+    }
+
+    #[test]
+    fn commands_that_are_not_run_need_a_reason() {
+        for (page, wrong) in [
+            ("```bash\nls\n```\n", "line 1: found \"bash\", expected `bash,run`"),
+            ("a\n\n```sh\nls\n```\n", "line 3: found \"sh\""),
+            (
+                "```bash,norun\nls\n```\n",
+                "line 1: found no line `<!-- not run: WHY -->` above it",
+            ),
+            ("```bash,rnu\nls\n```\n", "line 1: found \"bash,rnu\""),
+            ("```toml,fle=a\n```\n", "line 1: found \"toml,fle=a\""),
+            (
+                "```text,shows\na\n```\n",
+                "line 1: found no block before it that is run",
+            ),
+            ("```text\na\n", "line 1: a block without an end"),
+        ] {
+            let error = blocks(page).unwrap_err();
+            assert!(error.starts_with(wrong), "{page:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_read_from_its_top_to_its_end() {
+        let project = crate::project("");
+        let programs = tempfile::tempdir().unwrap();
+        let read = |page: &str| Reader::new(&project, programs.path(), "python3".into()).read(page);
+        let page = "```bash,run\nexport WORD=hello\nls examples/family > list\n```\n```bash,run\necho \"$WORD  world 1.25\"\n```\n\
+                    ```text,shows\nhello world …\n```\n```toml,file=new/a.toml\nport = 1234\n```\n\
+                    ```bash,run\ngrep -v 1234 new/a.toml; grep stories-3m list\n```\n\
+                    ```python,run\nprint(open('new/a.toml').read())\n```\n```text,shows\nport =\n```\n";
+        read(page).unwrap();
+        let error = read("```bash,run\nfalse\ntrue\n```\n").unwrap_err();
+        assert!(
+            error.starts_with("line 1:") && error.contains("it ended with"),
+            "{error}"
+        );
+        let error = read("```bash,run\necho '{\"error\": 1}'\n```\n").unwrap_err();
+        assert!(error.contains("an answer is an error"), "{error}");
+        read("```bash,run\necho '{\"error\": 1}'\n```\n```text,shows\n\"error\"\n```\n").unwrap();
+        let error = read("```bash,run\necho a b\n```\n```text,shows\nb\na\n```\n").unwrap_err();
+        assert!(error.contains("\"a\" is not in what was printed"), "{error}");
+        let error = read("```bash,server\nfalse\n```\n").unwrap_err();
+        assert!(error.contains("the server ended with"), "{error}");
+    }
+}
