@@ -133,8 +133,16 @@ fn checked(command: &mut Command) -> &mut Command {
 
 /// Fetches and converts a real model.
 pub fn models(project: &Project, name: &str) -> Result<()> {
+    build_and_fetch(project, &[name])
+}
+
+/// Builds the workspace, then fetches and converts real models.
+pub fn build_and_fetch(project: &Project, names: &[&str]) -> Result<()> {
     build(project)?;
-    project.run_bin("fetch-model", &[name.to_string()])
+    for name in names {
+        project.run_bin("fetch-model", &[name.to_string()])?;
+    }
+    Ok(())
 }
 
 /// Runs a benchmark, or all of them.

@@ -7,6 +7,7 @@ mod docs;
 mod engine;
 mod peers;
 mod project;
+mod real_map;
 mod tables;
 
 use std::process::ExitCode;
@@ -91,6 +92,12 @@ enum Command {
         /// Name of the model, such as smollm2-135m
         name: String,
     },
+    /// Fit the map in maps/ from SmolLM2-135M-Instruct to Gemma-3-270M again, which `demo --real` uses
+    RealMap {
+        /// More arguments for `mapper fit`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run a benchmark
     Bench {
         /// What to measure
@@ -144,6 +151,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Load { args } => commands::load(&project, &args),
         Command::Test { args } => commands::test(&project, &args),
         Command::Models { name } => commands::models(&project, &name),
+        Command::RealMap { args } => real_map::fit(&project, &args),
         Command::Bench { what, args } => commands::bench(&project, what, &args),
         Command::Dist { target_cpu } => dist::dist(&project, target_cpu.as_deref()),
         Command::Lint => commands::lint(&project),
