@@ -1,20 +1,22 @@
-//! What a forward pass computes: the rows of its batch.
+//! The rows of a forward pass's batch.
 
 use std::any::Any;
 use std::cell::OnceCell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use crate::RequestState;
+/// A hook's state of a request or of one of its sequences. The engine carries it without reading it.
+pub type RequestState = Arc<dyn Any + Send + Sync>;
 
 /// Whether a row of a forward pass reads its prompt or generates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The prompt (or the part of it that no cache holds) is being read. A sequence that had to make room for others may
-    /// be read again from its start, together with what it has generated: a token belongs to the prompt if its
-    /// position is below [`Row::prompt_len`].
+    /// The prompt (or the part of it that is not cached) is being read. A sequence that was evicted may be read again
+    /// from its start, together with what it has generated: a token belongs to the prompt if its position is below
+    /// [`Row::prompt_len`].
     Prompt,
-    /// Tokens are being generated, one a pass (the whole sequence again where the engine keeps no KV cache).
+    /// Tokens are being generated, one per pass (or the whole sequence again, if the engine has no KV cache).
     Generation,
 }
 
@@ -23,15 +25,15 @@ pub enum Phase {
 pub struct Row {
     /// The caller's request id; several rows share it when a request asks for several answers.
     pub request: usize,
-    /// Absolute position, in the sequence, of the row's first token: 0, or the length of what a cache already holds.
+    /// Position of the row's first token in the sequence: 0, or the length of the cached part.
     pub start: usize,
-    /// Ids of the row's tokens. The stream may be wider: what lies behind is padding and means nothing.
+    /// Ids of the row's tokens. The stream may be wider; the rest is padding.
     pub ids: Vec<u32>,
-    /// Length of the prompt in tokens, cached part included. Positions from here on are generated.
+    /// Length of the prompt in tokens, including the cached part. Tokens from this position on are generated.
     pub prompt_len: usize,
     /// Prompt or generation.
     pub phase: Phase,
-    /// What the hook gave the sequence when it was admitted ([`Admission::state`](crate::Admission::state)).
+    /// The state that the hook returned when it admitted the sequence ([`Admission::state`](crate::Admission::state)).
     pub state: Option<RequestState>,
 }
 
@@ -103,8 +105,8 @@ impl BatchView {
         self.rows.iter().map(Row::tokens).max().unwrap_or(0)
     }
 
-    /// What the hook works out once for a forward pass and needs after every block: `make` is called the first time,
-    /// what it returned is handed out afterwards. `None` if it was made as another type.
+    /// A value that the hook computes once per forward pass and needs after every block. `make` is called the first
+    /// time; later calls return the same value. `None` if it was made as another type.
     pub fn plan<T: 'static>(&self, make: impl FnOnce() -> T) -> Option<Rc<T>> {
         self.plan.get_or_init(|| Rc::new(make())).clone().downcast().ok()
     }

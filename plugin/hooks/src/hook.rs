@@ -1,23 +1,19 @@
-//! What a hook is.
+//! The hook's trait.
 
-use std::any::Any;
 use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
-use crate::BatchView;
-
-/// What a hook keeps of a request or of one of its sequences; the engine carries it and looks at nothing of it.
-pub type RequestState = Arc<dyn Any + Send + Sync>;
+use crate::{BatchView, RequestState};
 
 /// Sees, and may replace, the residual stream of the model it is installed in.
 ///
-/// A hook is called on the engine's thread, between two blocks of a forward pass: what it costs, every request pays,
-/// and it must not wait for anything that needs the engine.
+/// A hook is called on the engine's thread, between two blocks of a forward pass. Its time delays every request, and it
+/// must not wait for anything that needs the engine.
 pub trait ResidualHook: Send + Sync {
-    /// The layers after whose block this hook is called, 0-based, in any order. Read once, when it is installed.
+    /// The layers after which this hook is called, 0-based, in any order. Read once, when the hook is installed.
     fn layers(&self) -> Vec<usize>;
 
     /// Called after block `layer` with the stream that block `layer + 1` (or the final norm) would read.
@@ -25,15 +21,16 @@ pub trait ResidualHook: Send + Sync {
     /// `stream` has shape `[rows, tokens, hidden]`, in the model's activation dtype, on the layer's device. `rows` is
     /// the batch's, checked against `batch`; `tokens` is at least [`BatchView::longest`].
     ///
-    /// Returns the stream to go on with, of the same shape, dtype and device (checked), or `None` to leave it alone.
+    /// Returns the stream to continue with, of the same shape, dtype and device (checked), or `None` to keep the stream
+    /// unchanged.
     ///
     /// # Errors
     ///
-    /// An error ends this forward pass: every request in the batch is answered with it, and the engine lives on.
+    /// An error ends this forward pass: every request of the batch is answered with it, and the engine keeps running.
     fn after_block(&self, layer: usize, stream: &Tensor, batch: &BatchView) -> Result<Option<Tensor>>;
 
-    /// Asked once when the engine takes up the request `request` (the caller's id): what holds for it from now on,
-    /// whatever happens to the hook meanwhile. It is handed to [`admit`](Self::admit).
+    /// Called once, when the engine receives the request `request` (the caller's id). Returns the state that is valid
+    /// for it from now on, whatever happens to the hook later, and that is passed to [`admit`](Self::admit).
     ///
     /// # Errors
     ///
@@ -43,14 +40,15 @@ pub trait ResidualHook: Send + Sync {
         Ok(None)
     }
 
-    /// Whether [`admit`](Self::admit) is to know where the messages of a chat lie, which costs a second tokenisation and up to three
-    /// renderings of the chat. Asked once a request, with what [`claim`](Self::claim) returned.
+    /// Whether [`admit`](Self::admit) needs the positions of a chat's messages, which costs a second tokenisation and
+    /// up to three renderings of the chat. Called once per request, with the state that [`claim`](Self::claim)
+    /// returned.
     fn wants_turns(&self, claimed: Option<&RequestState>) -> bool {
         let _ = claimed;
         false
     }
 
-    /// Asked for each of the request's sequences (several where it asks for several answers), with what
+    /// Called for each of the request's sequences (several if it asks for several answers), with the state that
     /// [`claim`](Self::claim) returned and the prompt.
     ///
     /// # Errors
@@ -67,13 +65,13 @@ pub trait ResidualHook: Send + Sync {
 pub struct Prompt<'a> {
     /// Its tokens, as they will run.
     pub tokens: &'a [u32],
-    /// Where the messages of a chat lie among them, in ascending order; empty for a prompt that isn't a chat, or where the
-    /// hook doesn't [want them](ResidualHook::wants_turns). An error says why they are not known.
+    /// The positions of a chat's messages among them, in ascending order; empty for a prompt that isn't a chat, or if
+    /// the hook doesn't [want them](ResidualHook::wants_turns). An error says why they are not known.
     pub turns: std::result::Result<&'a [Turn], &'a str>,
 }
 
 impl<'a> Prompt<'a> {
-    /// A prompt that is a text, not a chat.
+    /// A prompt that is not a chat.
     pub fn text(tokens: &'a [u32]) -> Self {
         Self { tokens, turns: Ok(&[]) }
     }
@@ -82,25 +80,26 @@ impl<'a> Prompt<'a> {
 /// One message of a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// Whose it is: `user`, `assistant` and so on.
+    /// The role: `user`, `assistant` and so on.
     pub role: String,
-    /// The tokens that its text is in, not those that the chat template wrote around it.
+    /// The tokens of its text, without those that the chat template adds.
     pub tokens: Range<usize>,
 }
 
-/// How a sequence runs and what of its cached states others may use. The default is right for a hook that only looks.
+/// How a sequence runs, and which of its cached states others may use. The default is right for a hook that only reads.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// What cached states depend on beside the tokens: from each position on, its salt. Positions ascend; before the first, and
-    /// without any, the salt is 0, that of a model without a hook. As far as the hook goes, the states of two sequences are equal up
-    /// to the first position at which their tokens or their salts differ, or from which on one of them is its
-    /// [own](Self::own_from).
+    /// What cached states depend on besides the tokens: pairs of a position and the salt from there on. Positions
+    /// ascend; before the first, and without any, the salt is 0, as for a model without a hook. As far as the hook is
+    /// concerned, the states of two sequences are equal up to the first position at which their tokens or salts differ,
+    /// or from which one of them is not [shared](Self::own_from).
     pub salts: Arc<[(usize, u64)]>,
-    /// The first position whose state nobody else may use; `None`: all that the salts allow.
+    /// The first position from which no other sequence may use the states; `None`: sharing is limited only by the
+    /// salts.
     pub own_from: Option<usize>,
     /// Whether the sequence may start from cached states. Not if the hook must see every token of the prompt.
     pub read_cache: bool,
-    /// Comes back in every [`Row`](crate::Row) of the sequence.
+    /// State that every [`Row`](crate::Row) of the sequence carries.
     pub state: Option<RequestState>,
 }
 
@@ -117,14 +116,14 @@ impl Default for Admission {
 
 impl Admission {
     /// Number of leading tokens whose states others may use, of a sequence of `tokens` tokens with a prompt of
-    /// `prompt_len`. The last token is not counted once it was generated: no forward pass has read it yet.
+    /// `prompt_len`. The last token does not count if it was generated, since no forward pass has read it yet.
     pub fn shared(&self, prompt_len: usize, tokens: usize) -> usize {
         let computed = tokens.saturating_sub(1).max(prompt_len.min(tokens));
         computed.min(self.own_from.unwrap_or(usize::MAX))
     }
 
-    /// Number of leading tokens whose states a sequence admitted so may take from one that was admitted as `other`, if the
-    /// tokens are equal.
+    /// Number of leading tokens whose states a sequence with this admission may take from one admitted as `other`, if
+    /// the tokens are equal.
     pub fn compatible(&self, other: &Self) -> usize {
         let own = |admission: &Self| admission.own_from.unwrap_or(usize::MAX);
         self.same_salts(other).min(own(self)).min(own(other))
@@ -133,7 +132,7 @@ impl Admission {
     /// Number of leading positions at which both have the same salts.
     fn same_salts(&self, other: &Self) -> usize {
         let (mut ours, mut theirs) = (self.salts.iter().peekable(), other.salts.iter().peekable());
-        // The salts of both at a position up to which they are equal.
+        // The salts of both at the current position; they are equal before it.
         let mut salts = (0, 0);
         loop {
             let next = [&mut ours, &mut theirs].map(|list| list.peek().map(|(from, _)| *from));

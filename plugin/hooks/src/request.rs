@@ -1,4 +1,4 @@
-//! Ties what a caller awaits to the request that the engine gets.
+//! Connects the future that a caller awaits with the request that the engine gets.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -8,15 +8,15 @@ use std::task::{Context, Poll};
 
 /// Learns the id under which a request reaches the engine.
 ///
-/// Whoever sends a request often can't choose its id, nor add anything to it. A mark is set for the length of a future
-/// ([`marked`]); the engine gives requests that are sent meanwhile an id of their own and tells the mark.
+/// The sender of a request often can neither choose its id nor add anything to it. A mark is set while a future is
+/// polled ([`marked`]); the engine gives requests that the future sends a unique id and passes it to the mark.
 pub trait RequestMark: Send + Sync {
-    /// Called before the engine sees the request, with the id that [`ResidualHook::claim`](crate::ResidualHook::claim)
-    /// will be asked with.
+    /// Called before the engine receives the request, with the id that
+    /// [`ResidualHook::claim`](crate::ResidualHook::claim) will get.
     fn sent_as(&self, request: usize);
 }
 
-/// Set in the ids of marked requests, so that they differ from all that callers choose themselves.
+/// A bit that is set in the ids of marked requests, so that they differ from ids that callers choose.
 pub const MARKED: usize = 1 << (usize::BITS - 2);
 
 thread_local! {
@@ -28,7 +28,7 @@ pub fn current_mark() -> Option<Arc<dyn RequestMark>> {
     MARK.with_borrow(Clone::clone)
 }
 
-/// `future`, with every request that it sends marked. Tasks that it spawns are not marked.
+/// Runs `future` so that every request it sends is marked. Requests of tasks that it spawns are not.
 pub fn marked<F: Future>(mark: Arc<dyn RequestMark>, future: F) -> Marked<F> {
     Marked {
         mark,
@@ -85,11 +85,14 @@ mod tests {
         let (outer, inner) = (Arc::new(Ids::default()), Arc::new(Ids::default()));
         let within = marked(inner.clone(), async {
             send(2);
-            // Comes back at the second poll.
+            // Ready at the second poll.
             let mut first = true;
-            std::future::poll_fn(|_| match std::mem::take(&mut first) {
-                true => Poll::Pending,
-                false => Poll::Ready(()),
+            std::future::poll_fn(|_| {
+                if std::mem::take(&mut first) {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                }
             })
             .await;
             send(3);

@@ -1,4 +1,4 @@
-//! The calls that a model makes, and the scope they work in.
+//! The functions that a model calls, and their scope.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -6,7 +6,18 @@ use std::sync::Arc;
 
 use candle_core::{Error, Result, Tensor};
 
-use crate::{BatchView, ResidualHook, StreamInfo};
+use crate::{BatchView, ResidualHook};
+
+/// The residual stream of a loaded model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// Number of decoder blocks.
+    pub num_layers: usize,
+    /// Width of the stream.
+    pub hidden_size: usize,
+    /// Whether the stream after the last block can be hooked.
+    pub last_block: bool,
+}
 
 /// The hook of the forward pass that this thread is running.
 pub(crate) struct Active {
@@ -20,8 +31,8 @@ thread_local! {
     static ACTIVE: RefCell<Option<Rc<Active>>> = const { RefCell::new(None) };
 }
 
-/// Runs `forward` with `active` as this thread's hook; what was active before is active again afterwards, also when
-/// `forward` panics.
+/// Runs `forward` with `active` as this thread's hook, and restores the previous one afterwards, also if `forward`
+/// panics.
 pub(crate) fn with<T>(active: Option<Active>, forward: impl FnOnce() -> T) -> T {
     struct Restore(Option<Rc<Active>>);
     impl Drop for Restore {
@@ -33,22 +44,23 @@ pub(crate) fn with<T>(active: Option<Active>, forward: impl FnOnce() -> T) -> T 
     forward()
 }
 
-/// To be called at the top of block `block` with the stream it is about to read, shape `[rows, tokens, hidden]`.
-/// Returns the stream to read instead.
+/// Must be called at the top of block `block` with the stream that it is about to read, of shape `[rows, tokens,
+/// hidden]`. Returns the stream to read instead.
 ///
 /// # Errors
 ///
-/// What the hook returns, or a stream that does not fit the batch view.
+/// The hook's error, or a stream that does not fit the batch view.
 #[inline]
 pub fn before_block(stream: Tensor, block: usize) -> Result<Tensor> {
-    // The embeddings, which block 0 reads, are no block's output.
+    // Block 0 reads the embeddings, which are not the output of a block.
     match block.checked_sub(1) {
         Some(layer) => after_block(stream, |_| layer),
         None => Ok(stream),
     }
 }
 
-/// To be called after the last block with the stream that the final norm is about to read. As [`before_block`].
+/// Must be called after the last block with the stream that the final norm is about to read. Works like
+/// [`before_block`].
 ///
 /// # Errors
 ///
@@ -64,7 +76,7 @@ fn after_block(stream: Tensor, layer: impl FnOnce(&StreamInfo) -> usize) -> Resu
         let active = active.as_ref()?;
         let layer = layer(&active.stream);
         let wanted = active.wanted.get(layer).copied().unwrap_or(false);
-        // Cloned, so that no borrow is held while the hook runs.
+        // Cloned so that no borrow is held while the hook runs.
         wanted.then(|| (active.clone(), layer))
     });
     match call {

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 
 use crate::seam::{self, Active};
-use crate::{Admission, BatchView, Prompt, RequestState, ResidualHook, Row};
+use crate::{Admission, BatchView, Prompt, RequestState, ResidualHook, Row, StreamInfo};
 
-/// What a model's code lets a hook see. Declared by the model beside the code that calls the seam.
+/// Which streams of a model a hook can read. Declared by the model beside its calls of the seam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
     /// The stream between blocks: after every block but the last.
@@ -17,32 +17,21 @@ pub enum Support {
     Unsupported(&'static str),
 }
 
-/// The residual stream of a loaded model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamInfo {
-    /// Number of decoder blocks.
-    pub num_layers: usize,
-    /// Width of the stream.
-    pub hidden_size: usize,
-    /// Whether the stream after the last block can be hooked.
-    pub last_block: bool,
-}
-
 /// Why a hook could not be installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstallError {
     /// This model has no stream that can be hooked.
     Unsupported(String),
-    /// The hook asks for a layer that the model does not have.
+    /// The hook wants a layer that the model does not have.
     NoSuchLayer {
-        /// The layer asked for.
+        /// The layer.
         layer: usize,
         /// Number of layers of the model.
         num_layers: usize,
     },
-    /// The hook asks for the stream after the last block, which this architecture does not hand over.
+    /// The hook wants the stream after the last block, which this architecture does not pass to the seam.
     LastBlock {
-        /// The layer asked for: the model's last.
+        /// The layer, which is the model's last.
         layer: usize,
     },
 }
@@ -69,39 +58,38 @@ impl fmt::Display for InstallError {
 
 impl std::error::Error for InstallError {}
 
-/// Where the hook of one loaded model lives. Clones share the slot.
+/// The place of one loaded model's hook. Clones share the slot.
 ///
-/// Installing and removing take effect with the next forward pass; a pass that is under way keeps the hook it began
-/// with.
+/// Installing and removing take effect with the next forward pass; a running pass keeps its hook.
 #[derive(Clone)]
 pub struct HookSlot {
-    state: Arc<RwLock<State>>,
+    state: Arc<RwLock<SlotState>>,
 }
 
-struct State {
+struct SlotState {
     stream: Result<StreamInfo, String>,
     installed: Option<Installed>,
 }
 
-/// A hook with what is needed to call it, made when it is installed.
+/// An installed hook, with the data needed to call it.
 #[derive(Clone)]
 struct Installed {
     hook: Arc<dyn ResidualHook>,
     wanted: Arc<[bool]>,
 }
 
-/// A request that was taken up, with the hook that will admit its sequences.
+/// A claimed request, with the hook that will admit its sequences.
 pub struct Claim {
     hook: Option<Arc<dyn ResidualHook>>,
     state: Option<RequestState>,
 }
 
 impl Claim {
-    /// How a sequence with this prompt runs.
+    /// Admits a sequence with this prompt.
     ///
     /// # Errors
     ///
-    /// The reason why the hook refuses it.
+    /// The hook's reason to refuse it.
     pub fn admit(&self, prompt: &Prompt<'_>) -> Result<Admission, String> {
         match &self.hook {
             Some(hook) => hook.admit(self.state.as_ref(), prompt),
@@ -109,7 +97,7 @@ impl Claim {
         }
     }
 
-    /// Whether [`admit`](Self::admit) is to be told the turns of a chat.
+    /// Whether [`admit`](Self::admit) needs the turns of a chat.
     pub fn wants_turns(&self) -> bool {
         let hook = self.hook.as_ref();
         hook.is_some_and(|hook| hook.wants_turns(self.state.as_ref()))
@@ -144,21 +132,21 @@ impl HookSlot {
             }),
         };
         Self {
-            state: Arc::new(RwLock::new(State {
+            state: Arc::new(RwLock::new(SlotState {
                 stream,
                 installed: None,
             })),
         }
     }
 
-    /// Takes the seam away, for `reason`: for what runs a model in a way that a hook can't follow.
+    /// Disables the slot, for `reason`. For code that runs a model in a way that hooks do not support.
     pub fn refuse(&self, reason: &str) {
         let mut state = self.write();
         state.stream = Err(reason.to_string());
         state.installed = None;
     }
 
-    /// The stream that a hook would see.
+    /// The stream that a hook can read.
     ///
     /// # Errors
     ///
@@ -172,11 +160,11 @@ impl HookSlot {
         self.read().installed.is_some()
     }
 
-    /// Installs `hook` in place of what was there.
+    /// Installs `hook`, replacing the previous one.
     ///
     /// # Errors
     ///
-    /// Where the model can't be hooked, or not at a layer that the hook asks for; the slot is then as it was.
+    /// The model can't be hooked, or not at a layer that the hook wants. The slot is then unchanged.
     pub fn install(&self, hook: Arc<dyn ResidualHook>) -> Result<(), InstallError> {
         let mut state = self.write();
         let stream = state.stream.clone().map_err(InstallError::Unsupported)?;
@@ -207,7 +195,7 @@ impl HookSlot {
     ///
     /// # Errors
     ///
-    /// As [`install`](Self::install), where the two models differ.
+    /// As [`install`](Self::install), if the two models differ.
     pub fn adopt(&self, other: &Self) -> Result<(), InstallError> {
         let hook = other.read().installed.as_ref().map(|i| i.hook.clone());
         match hook {
@@ -216,11 +204,11 @@ impl HookSlot {
         }
     }
 
-    /// What holds for the request `request` from now on; asked once when the engine takes it up.
+    /// Claims the request `request`; called once when the engine receives it.
     ///
     /// # Errors
     ///
-    /// The reason why the hook refuses the request.
+    /// The hook's reason to refuse the request.
     pub fn claim(&self, request: usize) -> Result<Claim, String> {
         let hook = self.read().installed.as_ref().map(|i| i.hook.clone());
         let state = match &hook {
@@ -230,8 +218,8 @@ impl HookSlot {
         Ok(Claim { hook, state })
     }
 
-    /// Runs `forward`, one forward pass of this slot's model on the calling thread, with the hook in place. `rows` says
-    /// what the pass computes; it is not called where no hook is installed.
+    /// Runs `forward`, one forward pass of this slot's model on the calling thread, with the hook active. `rows`
+    /// returns the rows of the pass; it is not called if no hook is installed.
     pub fn scope<T>(&self, rows: impl FnOnce() -> Vec<Row>, forward: impl FnOnce() -> T) -> T {
         let active = {
             let state = self.read();
@@ -249,12 +237,12 @@ impl HookSlot {
         seam::with(active, forward)
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
-        // No code that can panic runs under the lock but `ResidualHook::layers`, which changes nothing here.
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, SlotState> {
+        // Only `ResidualHook::layers` can panic under the lock, and it changes nothing here.
         self.state.read().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, SlotState> {
         self.state.write().unwrap_or_else(|e| e.into_inner())
     }
 }
