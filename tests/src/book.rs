@@ -313,7 +313,9 @@ fn shows(printed: &str, expected: &str) -> Result<(), String> {
     for line in expected.lines().map(squeezed).filter(|line| !line.is_empty()) {
         let found = if line.contains('…') {
             let mut pieces = line.split('…').map(str::trim).filter(|piece| !piece.is_empty());
-            pieces.try_fold(from, |from, piece| Some(from + whole[from..].find(piece)? + piece.len()))
+            pieces.try_fold(from, |from, piece| {
+                Some(from + whole[from..].find(piece)? + piece.len())
+            })
         } else {
             end_of_words(&whole, from, &line)
         };
@@ -406,10 +408,13 @@ mod tests {
         );
         let error = read("```bash,run\necho '{\"error\": 1}'\n```\n").unwrap_err();
         assert!(error.contains("an answer is an error"), "{error}");
-        read("```bash,run\necho '{\"error\": 1}'\n```\n```text,shows\n\"error\"\n```\n").unwrap();
+        read("```bash,run\necho '{\"error\": 1}'\n```\n```text,shows\n{\"error\": 1}\n```\n").unwrap();
         let error = read("```bash,run\necho a b\n```\n```text,shows\nb\na\n```\n").unwrap_err();
         assert!(error.contains("\"a\" is not in what was printed"), "{error}");
-        read("```bash,run\necho 'layer  1.003 0.5 x'; echo 'two 2.0'\n```\n```text,shows\nlayer 1.000 0.5\ntwo 2\n```\n").unwrap();
+        read(
+            "```bash,run\necho 'layer  1.003 0.5 x'; echo 'two 2.0'\n```\n```text,shows\nlayer 1.000 0.5\ntwo 2\n```\n",
+        )
+        .unwrap();
         let error = read("```bash,run\necho a 1.1\n```\n```text,shows\na 1.0\n```\n").unwrap_err();
         assert!(error.contains("is not in what was printed"), "{error}");
         let error = read("```bash,server\nfalse\n```\n").unwrap_err();
