@@ -8,14 +8,13 @@
 //! | `python,run` | run by an interpreter that has the packages of `tests/clients` |
 //! | `bash,server` | started, and waited for until it is healthy; the next server, or the end of the page, ends it |
 //! | `toml,file=PATH` (or any other language) | written to that file |
-//! | `text,shows` | not run: its lines must be, in that order, in what the block before it has printed; `…` stands for anything |
+//! | `text,shows` | not run: its lines must be, in that order, in what the block before it has printed; `…` stands for anything, and numbers need only be near |
 //! | `bash,norun` | not run; a line `<!-- not run: WHY -->` stands above it |
 //! | anything else but bash, sh and python | an excerpt |
 //!
 //! A page runs in a folder of its own, which has the project's folders and its programs where the project has them. Servers listen on a free port
 //! in place of 1234. Where an answer says that there was an error, the page must show it.
 
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
@@ -305,22 +304,50 @@ impl Drop for Reader {
     }
 }
 
-/// Whether the lines of `expected` are in `printed`, in their order. Stretches of white space are all alike.
+/// Whether the lines of `expected` are in `printed`, in their order. Stretches of white space are all alike; of a line without `…`, numbers
+/// may be off by a hundredth, as they are on another processor.
 fn shows(printed: &str, expected: &str) -> Result<(), String> {
     let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let whole = squeezed(printed);
-    let mut rest = whole.as_str();
-    for line in expected.lines() {
-        for piece in line.split('…').map(squeezed).filter(|piece| !piece.is_empty()) {
-            let Some(at) = rest.find(&piece) else {
-                let mut wrong = format!("{piece:?} is not in what was printed");
-                let _ = write!(wrong, ", or not behind what stands above it:\n{printed}");
-                return Err(wrong);
-            };
-            rest = &rest[at + piece.len()..];
-        }
+    let mut from = 0;
+    for line in expected.lines().map(squeezed).filter(|line| !line.is_empty()) {
+        let found = if line.contains('…') {
+            let mut pieces = line.split('…').map(str::trim).filter(|piece| !piece.is_empty());
+            pieces.try_fold(from, |from, piece| {
+                Some(from + whole[from..].find(piece)? + piece.len())
+            })
+        } else {
+            end_of_words(&whole, from, &line)
+        };
+        let missing = || format!("{line:?} is not in what was printed, or not behind what stands above it:\n{printed}");
+        from = found.ok_or_else(missing)?;
     }
     Ok(())
+}
+
+/// Where the words of `line` end in `text`, whose words have one space between them, if they are there from `from` on.
+fn end_of_words(text: &str, from: usize, line: &str) -> Option<usize> {
+    let wanted: Vec<&str> = line.split(' ').collect();
+    let mut words = Vec::new();
+    let mut end = from;
+    for word in text[from..].split(' ') {
+        end += word.len();
+        words.push((word, end));
+        end += 1;
+    }
+    let alike = |(found, wanted): (&(&str, usize), &&str)| same(found.0, wanted);
+    let at = words
+        .windows(wanted.len())
+        .find(|found| found.iter().zip(&wanted).all(alike))?;
+    at.last().map(|(_, end)| (*end).min(text.len()))
+}
+
+/// Whether two words are the same, or numbers of about one value.
+fn same(found: &str, wanted: &str) -> bool {
+    match (found.parse::<f64>(), wanted.parse::<f64>()) {
+        (Ok(found), Ok(wanted)) => (found - wanted).abs() <= 0.01 * wanted.abs(),
+        _ => found == wanted,
+    }
 }
 
 #[cfg(test)]
@@ -381,9 +408,15 @@ mod tests {
         );
         let error = read("```bash,run\necho '{\"error\": 1}'\n```\n").unwrap_err();
         assert!(error.contains("an answer is an error"), "{error}");
-        read("```bash,run\necho '{\"error\": 1}'\n```\n```text,shows\n\"error\"\n```\n").unwrap();
+        read("```bash,run\necho '{\"error\": 1}'\n```\n```text,shows\n{\"error\": 1}\n```\n").unwrap();
         let error = read("```bash,run\necho a b\n```\n```text,shows\nb\na\n```\n").unwrap_err();
         assert!(error.contains("\"a\" is not in what was printed"), "{error}");
+        read(
+            "```bash,run\necho 'layer  1.003 0.5 x'; echo 'two 2.0'\n```\n```text,shows\nlayer 1.000 0.5\ntwo 2\n```\n",
+        )
+        .unwrap();
+        let error = read("```bash,run\necho a 1.1\n```\n```text,shows\na 1.0\n```\n").unwrap_err();
+        assert!(error.contains("is not in what was printed"), "{error}");
         let error = read("```bash,server\nfalse\n```\n").unwrap_err();
         assert!(error.contains("the server ended with"), "{error}");
     }

@@ -75,7 +75,8 @@ fn spec_page(project: &Project) -> Result<(String, String)> {
     let page = read(SPEC_PAGE)?;
     let schema: Value = serde_json::from_str(&read(SCHEMA)?).context(SCHEMA)?;
     let old = between(&page, GENERATED[0], GENERATED[1]).with_context(|| format!("{SPEC_PAGE}: {}", GENERATED[0]))?;
-    let expected = page.replacen(old, &tables(&schema)?, 1);
+    let with = |tables: &str| format!("{}{tables}{}", GENERATED[0], GENERATED[1]);
+    let expected = page.replacen(&with(old), &with(&tables(&schema)?), 1);
     Ok((page, expected))
 }
 
