@@ -15,7 +15,7 @@ const TARGET: &str = "gemma3-270m";
 const PACKAGE: &str = "fortunes";
 const TEXTS: &str = "usr/share/games/fortunes";
 
-/// Fits the map again, on Debian's `fortunes`: takes about a quarter of an hour on two cores, and needs apt-get and dpkg.
+/// Fits the map again, on Debian's `fortunes`: takes some minutes on two cores, and needs apt-get and dpkg.
 pub fn fit(project: &Project, args: &[String]) -> Result<()> {
     build_and_fetch(project, &[SOURCE, TARGET])?;
     let corpus = corpus(project)?;
@@ -32,7 +32,7 @@ pub fn fit(project: &Project, args: &[String]) -> Result<()> {
         "--corpus",
         &corpus,
         "--tokens",
-        "210000",
+        "100000",
         // Equal shares of the two depths, in the middle.
         "--pairs",
         "14:8,16:9,17:10",

@@ -22,7 +22,7 @@ use steermap_mapper::session::{ModelSource, Session};
 use steermap_mapper::statistics::mean;
 use steermap_mapper::steerer::{LayerOffset, Steerer};
 use steermap_mapper::tasks::{self, Task};
-use steermap_maps::{LayerVector, MapFile, OffsetRule, VectorFile};
+use steermap_maps::{MapFile, MappedLayer, OffsetRule, VectorFile};
 
 #[derive(Parser)]
 #[command(about = "Find concepts on SmolLM2-135M-Instruct and steer Gemma-3-270M with them through a map")]
@@ -162,9 +162,12 @@ fn find(args: &Args, concept: &'static DemoConcept, layers: &[usize]) -> Result<
 }
 
 /// A vector of the small model, carried over to the layer that is steered.
-fn mapped(map: &MapFile, vector: &VectorFile) -> Result<LayerVector> {
+fn mapped(map: &MapFile, vector: &VectorFile) -> Result<MappedLayer> {
     let mapped = map.apply(vector, OffsetRule::Linear, true)?;
-    let layer = mapped.layers.into_iter().find(|mapped| mapped.layer == TARGET_LAYER);
+    let layer = mapped
+        .layers
+        .into_iter()
+        .find(|mapped| mapped.target_layer == TARGET_LAYER);
     layer.context("the map made no direction for the layer")
 }
 
@@ -198,7 +201,7 @@ async fn measure(args: &Args, map: &MapFile, found: &[FoundConcept]) -> Result<(
         }
         let offset = |direction: &[f32], alpha: f64| {
             let unit = unit(direction).context("the vector has no direction")?;
-            Ok(Some(LayerOffset::new(TARGET_LAYER, &unit, alpha)))
+            anyhow::Ok(Some(LayerOffset::new(TARGET_LAYER, &unit, alpha)))
         };
         let mut offsets = vec![
             offset(&direction.direction, -alpha)?,

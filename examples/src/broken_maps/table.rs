@@ -1,9 +1,7 @@
 //! The evaluations as a table, and the check of each verdict.
 
 use steermap_mapper::statistics::mean;
-use steermap_report::result::{
-    ControlKind, Estimate, Evaluation, LayerResult, Outcome, PairResult, TaskResult, Verdict,
-};
+use steermap_report::result::{ControlKind, Estimate, Evaluation, LayerResult, PairResult, TaskResult, Verdict};
 
 use super::Variant;
 use crate::show::outcome_name;
@@ -187,6 +185,8 @@ fn other_tasks(tasks: &[TaskResult]) -> Option<[f64; 2]> {
 
 #[cfg(test)]
 mod tests {
+    use steermap_report::result::Outcome;
+
     use super::*;
 
     fn verdict(outcome: Outcome, sentence: &str) -> Verdict {
