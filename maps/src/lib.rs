@@ -60,4 +60,4 @@ pub use model::{ModelInfo, Numerics};
 pub use offset::OffsetRule;
 pub use provenance::Provenance;
 pub use store::{MAX_MAP_TOML_BYTES, MAX_TOML_BYTES, MAX_WEIGHTS_BYTES};
-pub use vector::{LayerVector, Mapped, Spread, TokenPosition, VectorFile, VectorHeader};
+pub use vector::{LayerVector, Mapped, Spread, TokenPosition, VectorFile, VectorHeader, VectorPart, VectorParts};
