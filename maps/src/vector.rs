@@ -359,7 +359,7 @@ impl VectorFile {
                 Tensor::f32(vec![layer.direction.len()], &layer.direction),
             )
         });
-        tensors::encode(tensors, &BTreeMap::new())
+        tensors::encode(tensors)
     }
 
     /// All but the directions.

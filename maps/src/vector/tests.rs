@@ -72,7 +72,7 @@ impl Saved {
         let tensors = tensors
             .iter()
             .map(|(name, values)| ((*name).to_owned(), Tensor::f32(vec![values.len()], values)));
-        self.forge(&tensors::encode(tensors, &BTreeMap::new()).unwrap());
+        self.forge(&tensors::encode(tensors).unwrap());
     }
 
     fn load(&self) -> Result<VectorFile, FileError> {
