@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use mistralrs_core::MistralRs;
-use residual_hooks::HookSlot;
 
 use crate::compile::Program;
+pub use crate::slot::slot;
 use crate::steering::{Model, SpecOwner};
 use crate::{Library, SteeringError, SteeringHook, SteeringSpec};
 
@@ -41,19 +41,4 @@ pub fn attach(
 /// The model does not exist.
 pub fn detach(engine: &MistralRs, model: Option<&str>) -> Result<(), SteeringError> {
     slot(engine, model).map(|slot| slot.remove())
-}
-
-/// The slot for the hook of `model` (the default model if `None`).
-///
-/// # Errors
-///
-/// The model does not exist.
-pub fn slot(engine: &MistralRs, model: Option<&str>) -> Result<HookSlot, SteeringError> {
-    match engine.config(model) {
-        Ok(config) => Ok(config.residual_hooks),
-        Err(message) => Err(SteeringError::NoModel {
-            model: model.unwrap_or("(default)").to_string(),
-            message,
-        }),
-    }
 }

@@ -84,6 +84,7 @@ mod reference;
 pub mod select;
 pub mod serve;
 pub mod server;
+mod slot;
 pub mod spec;
 pub mod state;
 pub mod steering;

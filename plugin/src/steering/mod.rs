@@ -149,7 +149,7 @@ impl Steering {
     pub fn install(&self, engine: &MistralRs) -> Result<(), SteeringError> {
         for model in self.snapshot().models.values().filter(|model| model.refusal.is_none()) {
             let hook = SteeringHook::serving(Arc::downgrade(&self.inner), model);
-            crate::attach::slot(engine, Some(&model.id))?
+            crate::slot::slot(engine, Some(&model.id))?
                 .install(Arc::new(hook))
                 .map_err(|reason| SteeringError::Install {
                     model: model.id.clone(),
