@@ -50,7 +50,7 @@
 //! | [`steering`] | the current snapshot, and the steering of each request |
 //! | [`live`] | vectors found from pairs while the server runs |
 //! | [`state`] | the folder that keeps changes across restarts |
-//! | [`attach`](mod@attach) | installs one program in a loaded model |
+//! | [`attach`](mod@attach) | installs hooks in loaded models: of a [`Steering`], or of one program |
 //! | [`foreign`] | vectors that other programs wrote |
 //! | [`gguf`] | control vectors of llama.cpp, repeng and EasySteer |
 //! | [`policy`] | what an operator allows requests to do |
