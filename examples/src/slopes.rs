@@ -11,7 +11,7 @@ use steermap_mapper::steerer::{LayerOffset, Steerer};
 pub const ALPHAS: [f64; 4] = [-0.1, -0.05, 0.05, 0.1];
 
 /// The outer two of [`ALPHAS`], for random directions, which are many.
-pub const OUTER_ALPHAS: [f64; 2] = [ALPHAS[0], ALPHAS[3]];
+const OUTER_ALPHAS: [f64; 2] = [ALPHAS[0], ALPHAS[3]];
 
 /// Number of random directions of the control.
 pub const RANDOM: usize = 24;

@@ -48,7 +48,7 @@ pub fn write_bytes(path: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 ///
 /// As [`write()`].
-pub fn write_at(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn write_at(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let temporary = stage(path)?;
     fill(temporary.path())?;
     commit(temporary, path)

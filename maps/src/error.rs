@@ -167,6 +167,14 @@ pub enum Problem {
         /// Hash that the TOML states.
         expected: String,
     },
+    /// Bytes that come from no file are more than this crate reads. Of files, [`FileError::TooLarge`] says so.
+    #[error("found {found} bytes, expected at most {limit}")]
+    TooLarge {
+        /// How many there are.
+        found: u64,
+        /// The most that there may be.
+        limit: u64,
+    },
     /// The file isn't safetensors, is cut short, or is longer than its header states.
     #[error("not a whole safetensors file: {message}")]
     Safetensors {

@@ -53,7 +53,7 @@ const MAX_HEADER_BYTES: u64 = 16 << 20;
 const GGUF_START_BYTES: u64 = 1 << 20;
 
 /// The fingerprint of a model in a folder as Hugging Face lays it out: of the `*.safetensors` files that mistral.rs
-/// loads ([`weights_of_folder`]) and of its `tokenizer.json`, if it has one.
+/// loads, and of its `tokenizer.json`, if it has one.
 ///
 /// Gives `sm1:` and 32 hex digits. See the [module](self) for what it sees and what it doesn't.
 ///
@@ -76,12 +76,9 @@ pub fn fingerprint_folder(dir: &Path) -> Result<String, FileError> {
 
 /// The files of weights in a model's folder: those whose names end as mistral.rs wants it (`model.safetensors`,
 /// `model-00001-of-00002.safetensors`, `consolidated.safetensors`), but for adapters (`adapter_..`); where there are
-/// none, all `*.safetensors`. Files in folders within it, or whose name starts with a dot, are left out.
-///
-/// # Errors
-///
-/// [`FileError::NoWeights`] if there are none, and the error of a folder that can't be read.
-pub fn weights_of_folder(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+/// none, all `*.safetensors`. Files in folders within it, or whose name starts with a dot, are left out. That there are
+/// none is an error.
+fn weights_of_folder(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut all = list(dir)?;
     all.retain(|path| name(path).ends_with(".safetensors") && !name(path).starts_with('.'));

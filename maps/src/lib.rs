@@ -11,12 +11,11 @@
 //! | [`fingerprint`] | identifies a model's weights and tokenizer |
 //! | [`error`] | [`FileError`] (which file) and [`Problem`] (what is wrong in it) |
 //! | [`dtype`] | how floating-point numbers are stored: [`FloatDtype`] |
-//! | [`tensors`] | checked values from safetensors bytes, and back |
 //! | [`atomic`], [`read`], [`digest`] | atomic writes, reads with a limit, SHA-256; other crates use them too |
 //!
-//! Three modules hold what the kinds of file share: [`tensors`], and two private ones, `store` (a TOML file and the
-//! tensors it names, as one unit) and `tensor_file` (a safetensors file of any size, mapped into memory). A new kind of
-//! file is a new module beside [`vector`] and [`map`] that uses those.
+//! Three private modules hold what the kinds of file share: `tensors` (safetensors bytes to checked values, and back),
+//! `store` (a TOML file and the tensors it names, as one unit) and `tensor_file` (a safetensors file of any size, mapped
+//! into memory). A new kind of file is a new module beside [`vector`] and [`map`] that uses those.
 //!
 //! Every invariant holds for values in memory too: a [`VectorFile`] or a [`MapFile`] exists only after passing all
 //! checks, so code that gets one needn't check again. The numbers of a map in a file are an exception:
@@ -39,11 +38,11 @@ pub mod model;
 pub mod offset;
 pub mod provenance;
 pub mod read;
-pub mod tensors;
 pub mod vector;
 
 mod store;
 mod tensor_file;
+mod tensors;
 
 #[cfg(test)]
 mod testing;
@@ -51,7 +50,7 @@ mod testing;
 pub use any::AnyFile;
 pub use dtype::FloatDtype;
 pub use error::{FileError, Problem};
-pub use fingerprint::{fingerprint_folder, fingerprint_gguf, weights_of_folder};
+pub use fingerprint::{fingerprint_folder, fingerprint_gguf};
 pub use map::{
     AffineMap, ApplyError, FitReport, LayerPair, LinearMap, LowRankMap, MapFile, MapHeader, MapKind, MapWriter,
     MappedLayer, MappedVector, PairMap, PositionRules, Positions, RankR2, Reach, WeightMatrix,
@@ -60,4 +59,4 @@ pub use model::{ModelInfo, Numerics};
 pub use offset::OffsetRule;
 pub use provenance::Provenance;
 pub use store::{MAX_MAP_TOML_BYTES, MAX_TOML_BYTES, MAX_WEIGHTS_BYTES};
-pub use vector::{LayerVector, Mapped, Spread, TokenPosition, VectorFile, VectorHeader};
+pub use vector::{LayerVector, Mapped, Spread, TokenPosition, VectorFile, VectorHeader, VectorPart, VectorParts};

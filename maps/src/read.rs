@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::error::FileError;
+use crate::error::{FileError, Problem};
 
 /// Opens a regular file and gives its length in bytes. `role` says what the file is for, in error messages.
 ///
@@ -43,6 +43,15 @@ pub fn whole(path: &Path, role: &'static str, limit: u64) -> Result<Vec<u8>, Fil
         .map_err(|error| FileError::read(path, error))?;
     check_length(path, bytes.len() as u64, limit)?;
     Ok(bytes)
+}
+
+/// As [`check_length`], of bytes that come from no file.
+pub(crate) fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), Problem> {
+    let found = bytes.len() as u64;
+    if found > limit {
+        return Err(Problem::TooLarge { found, limit });
+    }
+    Ok(())
 }
 
 /// Checks a length in bytes against the most that a file may have.

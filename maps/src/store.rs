@@ -30,6 +30,9 @@ const DIGITS_IN_NAME: usize = 16;
 
 const EXTENSION: &str = ".safetensors";
 
+/// Longest name of a tensor file in bytes; file systems have no longer ones.
+const MAX_FILE_NAME: usize = 255;
+
 /// The `[weights]` table: which safetensors file belongs to a TOML file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,21 +53,46 @@ impl Weights {
         }
     }
 
+    /// The file's name, as the TOML file states it.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
     /// The file's hash, as the TOML file states it.
     pub(crate) fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// The path of the tensors, after a check of the table.
-    pub(crate) fn path(&self, toml: &Path) -> Result<PathBuf, FileError> {
+    /// Checks the name and the spelling of the hash.
+    pub(crate) fn check(&self) -> Result<(), Problem> {
         let bare = self.file.len() > EXTENSION.len() && self.file.ends_with(EXTENSION) && is_plain(&self.file);
         if !bare {
             return Err(Problem::WeightsName {
                 found: self.file.clone(),
-            }
-            .within(toml));
+            });
         }
-        digest::check("weights.sha256", &self.sha256).map_err(|problem| problem.within(toml))?;
+        if self.file.len() > MAX_FILE_NAME {
+            let found = format!("a name of {} bytes", self.file.len());
+            return Err(Problem::value("weights.file", found, "at most 255 bytes"));
+        }
+        digest::check("weights.sha256", &self.sha256)
+    }
+
+    /// Checks that these are the tensors that the TOML file was written with.
+    pub(crate) fn check_hash(&self, tensors: &[u8]) -> Result<(), Problem> {
+        let found = digest::sha256(tensors);
+        if found != self.sha256 {
+            return Err(Problem::Sha256 {
+                found,
+                expected: self.sha256.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The path of the tensors, after a check of the table.
+    pub(crate) fn path(&self, toml: &Path) -> Result<PathBuf, FileError> {
+        self.check().map_err(|problem| problem.within(toml))?;
         Ok(toml.with_file_name(&self.file))
     }
 
@@ -72,14 +100,7 @@ impl Weights {
     pub(crate) fn read(&self, toml: &Path) -> Result<(PathBuf, Vec<u8>), FileError> {
         let path = self.path(toml)?;
         let bytes = read::whole(&path, WEIGHTS_ROLE, MAX_WEIGHTS_BYTES)?;
-        let found = digest::sha256(&bytes);
-        if found != self.sha256 {
-            return Err(Problem::Sha256 {
-                found,
-                expected: self.sha256.clone(),
-            }
-            .within(&path));
-        }
+        self.check_hash(&bytes).map_err(|problem| problem.within(&path))?;
         Ok((path, bytes))
     }
 }
@@ -126,7 +147,8 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     toml::from_str(text).map_err(toml_problem)
 }
 
-fn parse_toml<T: DeserializeOwned>(bytes: &[u8], format: &'static str) -> Result<T, Problem> {
+/// Parses a vector's TOML file. `format` is the required value of that key.
+pub(crate) fn parse_toml<T: DeserializeOwned>(bytes: &[u8], format: &'static str) -> Result<T, Problem> {
     let text = text(bytes)?;
     let found = parse_format(text)?;
     if found.as_ref().and_then(toml::Value::as_str) != Some(format) {
@@ -181,20 +203,31 @@ fn toml_problem(error: toml::de::Error) -> Problem {
     }
 }
 
-/// Writes a vector's TOML file and its tensors with [`Replacement`]. `table` makes the TOML file's content.
+/// Makes the content of a vector's TOML file at `path`. `table` makes its table from how the tensors are listed, which
+/// is returned too.
+pub(crate) fn encode<T: Serialize>(
+    path: &Path,
+    tensors: &[u8],
+    table: impl FnOnce(Weights) -> T,
+) -> Result<(Weights, String), FileError> {
+    let weights = Weights::of(stem_of(path)?, digest::sha256(tensors));
+    let weights_path = path.with_file_name(&weights.file);
+    read::check_length(&weights_path, tensors.len() as u64, MAX_WEIGHTS_BYTES)?;
+    let text = to_text(path, &table(weights.clone()), MAX_TOML_BYTES)?;
+    Ok((weights, text))
+}
+
+/// Writes a vector's TOML file and its tensors with [`Replacement`]. `table` is as in [`encode`].
 pub(crate) fn save<T: Serialize>(
     path: &Path,
     tensors: &[u8],
     table: impl FnOnce(Weights) -> T,
 ) -> Result<(), FileError> {
-    let weights = Weights::of(stem_of(path)?, digest::sha256(tensors));
-    let weights_path = path.with_file_name(&weights.file);
-    read::check_length(&weights_path, tensors.len() as u64, MAX_WEIGHTS_BYTES)?;
-    let text = to_text(path, &table(weights.clone()), MAX_TOML_BYTES)?;
+    let (weights, text) = encode(path, tensors, table)?;
     let mut replacement = Replacement::new(path)?;
     let mut temporary = replacement.temporary()?;
     let written = temporary.write_all(tensors);
-    written.map_err(|error| FileError::write(&weights_path, error))?;
+    written.map_err(|error| FileError::write(&path.with_file_name(&weights.file), error))?;
     replacement.place(temporary, &weights)?;
     replacement.commit(&text)
 }
@@ -355,6 +388,17 @@ fn not_mentioned(path: &Path, mut names: Vec<String>) -> Vec<String> {
         }
     }
     names
+}
+
+/// The bare path `stem`.toml.
+pub(crate) fn bare_path(stem: &str) -> Result<PathBuf, FileError> {
+    let path = PathBuf::from(format!("{stem}.toml"));
+    if stem_of(&path)? == stem {
+        Ok(path)
+    } else {
+        let why = "expected a name without a folder";
+        Err(FileError::Name { path, why })
+    }
 }
 
 /// `NAME` of `NAME.toml`.

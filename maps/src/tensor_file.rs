@@ -108,7 +108,6 @@ fn read_up_to(file: &mut File, length: usize, bytes: &mut Vec<u8>) -> std::io::R
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fs;
 
     use safetensors::Dtype;
@@ -122,7 +121,7 @@ mod tests {
     fn bytes() -> Vec<u8> {
         let tensor = |at: usize| Tensor::f32(vec![2], &VALUES[at..at + 2]);
         let tensors = [("a".to_owned(), tensor(0)), ("b".to_owned(), tensor(2))];
-        encode(tensors, &BTreeMap::new()).unwrap()
+        encode(tensors).unwrap()
     }
 
     fn saved() -> (tempfile::TempDir, PathBuf) {

@@ -58,7 +58,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{FileError, Problem};
 use crate::model::{ModelInfo, ModelTable, Numerics};
 use crate::provenance::Provenance;
-use crate::store::{self, Weights};
+use crate::read;
+use crate::store::{self, MAX_TOML_BYTES, MAX_WEIGHTS_BYTES, Weights};
 use crate::tensors::{self, Tensor, Tensors};
 
 pub use mapped::Mapped;
@@ -165,6 +166,36 @@ pub struct VectorFile {
     mapped: Option<Mapped>,
 }
 
+/// One of the two files that a vector file consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VectorPart {
+    /// The TOML file.
+    Toml,
+    /// The safetensors file that it names.
+    Safetensors,
+}
+
+impl VectorPart {
+    /// `toml` or `safetensors`: the ending of the file's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Toml => "toml",
+            Self::Safetensors => "safetensors",
+        }
+    }
+}
+
+/// The contents of the two files of a vector file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorParts {
+    /// The TOML file's.
+    pub toml: String,
+    /// The name of the safetensors file, which the TOML states.
+    pub tensors_name: String,
+    /// The safetensors file's.
+    pub tensors: Vec<u8>,
+}
+
 impl VectorFile {
     /// The value of the key `format`.
     pub const FORMAT: &'static str = "steermap-vector/1";
@@ -219,14 +250,40 @@ impl VectorFile {
     /// refuse.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let table: VectorTable = store::read_toml(path, Self::FORMAT)?;
-        let (header, listed, weights, mapped) = table.split();
-        let checked = check_toml(&header, &listed).and_then(|()| join_mapped(mapped, &listed));
-        let mapped = checked.map_err(|problem| problem.within(path))?;
+        let table = table.checked().map_err(|problem| problem.within(path))?;
+        let (weights_path, tensors) = table.weights.read(path)?;
+        Self::join(table, &tensors).map_err(|(part, problem)| match part {
+            VectorPart::Toml => problem.within(path),
+            VectorPart::Safetensors => problem.within(&weights_path),
+        })
+    }
 
-        let (weights_path, bytes) = weights.read(path)?;
-        let directions = read_directions(&bytes, &listed, header.model.hidden_size);
-        let directions = directions.map_err(|problem| problem.within(&weights_path))?;
+    /// As [`load`](Self::load) for the contents of the two files: accepts the same ones. The name that the TOML gives
+    /// its tensors is checked, but means nothing else here.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), with the part that is wrong; [`Problem::TooLarge`] if it is larger than a file may be.
+    pub fn from_parts(toml: &[u8], tensors: &[u8]) -> Result<Self, (VectorPart, Problem)> {
+        let in_toml = |problem| (VectorPart::Toml, problem);
+        let in_tensors = |problem| (VectorPart::Safetensors, problem);
+        read::check_bytes(toml, MAX_TOML_BYTES).map_err(in_toml)?;
+        let table: VectorTable = store::parse_toml(toml, Self::FORMAT).map_err(in_toml)?;
+        let table = table.checked().map_err(in_toml)?;
+        table.weights.check().map_err(in_toml)?;
+        read::check_bytes(tensors, MAX_WEIGHTS_BYTES).map_err(in_tensors)?;
+        table.weights.check_hash(tensors).map_err(in_tensors)?;
+        Self::join(table, tensors)
+    }
 
+    /// Joins a TOML file with the tensors of its hash.
+    fn join(table: CheckedTable, tensors: &[u8]) -> Result<Self, (VectorPart, Problem)> {
+        let CheckedTable {
+            header, listed, mapped, ..
+        } = table;
+        let directions = read_directions(tensors, &listed, header.model.hidden_size);
+        let directions = directions.map_err(|problem| (VectorPart::Safetensors, problem))?;
+        let in_toml = |problem| (VectorPart::Toml, problem);
         let mut layers = Vec::with_capacity(listed.len());
         for (listed, direction) in listed.into_iter().zip(directions) {
             let LayerTable {
@@ -241,7 +298,7 @@ impl VectorFile {
             // Written so that a NaN fails.
             let close = (stated - actual).abs() <= NORM_TOLERANCE * actual;
             if !close {
-                return Err(Problem::Norm { layer, stated, actual }.within(path));
+                return Err(in_toml(Problem::Norm { layer, stated, actual }));
             }
             layers.push(LayerVector {
                 layer,
@@ -251,7 +308,7 @@ impl VectorFile {
                 neutral,
             });
         }
-        Self::checked(header, layers, mapped).map_err(|problem| problem.within(path))
+        Self::checked(header, layers, mapped).map_err(in_toml)
     }
 
     /// Writes the vector file atomically: at any moment, also after an error or a crash, `path` loads as the whole old
@@ -273,15 +330,36 @@ impl VectorFile {
     /// [`FileError::Name`] if the path isn't one for a TOML file, [`FileError::TooLarge`] if the file would be too
     /// large to load, [`FileError::Write`] if the operating system refuses. Nothing has changed then.
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
-        self.check().map_err(|problem| problem.within(path))?;
+        let tensors = self.tensors().map_err(|problem| problem.within(path))?;
+        store::save(path, &tensors, |weights| VectorTable::new(self, weights))
+    }
+
+    /// The contents of the two files that [`save`](Self::save) writes for the path `stem`.toml.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`](Self::save); and [`FileError::Name`] if `stem` names a folder too.
+    pub fn to_parts(&self, stem: &str) -> Result<VectorParts, FileError> {
+        let path = store::bare_path(stem)?;
+        let tensors = self.tensors().map_err(|problem| problem.within(&path))?;
+        let (weights, toml) = store::encode(&path, &tensors, |weights| VectorTable::new(self, weights))?;
+        Ok(VectorParts {
+            toml,
+            tensors_name: weights.file().to_owned(),
+            tensors,
+        })
+    }
+
+    /// The content of the safetensors file.
+    fn tensors(&self) -> Result<Vec<u8>, Problem> {
+        self.check()?;
         let tensors = self.layers.iter().map(|layer| {
             (
                 tensor_name(layer.layer),
                 Tensor::f32(vec![layer.direction.len()], &layer.direction),
             )
         });
-        let bytes = tensors::encode(tensors, &BTreeMap::new()).map_err(|problem| problem.within(path))?;
-        store::save(path, &bytes, |weights| VectorTable::new(self, weights))
+        tensors::encode(tensors)
     }
 
     /// All but the directions.
@@ -503,6 +581,14 @@ struct LayerTable {
     source_layers: Option<Vec<usize>>,
 }
 
+/// A TOML file that was [checked](VectorTable::checked).
+struct CheckedTable {
+    header: VectorHeader,
+    listed: Vec<LayerTable>,
+    weights: Weights,
+    mapped: Option<Mapped>,
+}
+
 impl LayerTable {
     fn neutral(&self) -> Option<Spread> {
         Some(Spread {
@@ -549,7 +635,8 @@ impl VectorTable {
         }
     }
 
-    fn split(self) -> (VectorHeader, Vec<LayerTable>, Weights, Option<MappedTable>) {
+    /// Checks all that can be checked without the tensors, except the name and hash of their file.
+    fn checked(self) -> Result<CheckedTable, Problem> {
         let Self {
             format: _,
             concept,
@@ -572,7 +659,14 @@ impl VectorTable {
             numerics,
             provenance,
         };
-        (header, layer, weights, mapped)
+        check_toml(&header, &layer)?;
+        let mapped = join_mapped(mapped, &layer)?;
+        Ok(CheckedTable {
+            header,
+            listed: layer,
+            weights,
+            mapped,
+        })
     }
 }
 

@@ -1,16 +1,16 @@
-//! Puts steering into a loaded model.
+//! Puts steering into loaded models.
 
 use std::sync::Arc;
 
 use mistralrs_core::MistralRs;
-use residual_hooks::HookSlot;
 
 use crate::compile::Program;
-use crate::steering::{Model, SpecOwner};
+pub use crate::slot::slot;
+use crate::steering::{Model, Snapshot, SpecOwner, Steering};
 use crate::{Library, SteeringError, SteeringHook, SteeringSpec};
 
 /// Steers every request to `model` (the default model if `None`) by `spec`, from the next request on. For different
-/// steering per request, see [`Steering`](crate::Steering).
+/// steering per request, see [`Steering`].
 ///
 /// The vectors' sizes are checked against the model; their fingerprints are not.
 ///
@@ -43,17 +43,44 @@ pub fn detach(engine: &MistralRs, model: Option<&str>) -> Result<(), SteeringErr
     slot(engine, model).map(|slot| slot.remove())
 }
 
-/// The slot for the hook of `model` (the default model if `None`).
-///
-/// # Errors
-///
-/// The model does not exist.
-pub fn slot(engine: &MistralRs, model: Option<&str>) -> Result<HookSlot, SteeringError> {
-    match engine.config(model) {
-        Ok(config) => Ok(config.residual_hooks),
-        Err(message) => Err(SteeringError::NoModel {
-            model: model.unwrap_or("(default)").to_string(),
+impl Steering {
+    /// Steers all models of `engine` that can be steered, each request by its own field, without a default.
+    ///
+    /// The vectors' sizes are checked against the models; their fingerprints are not.
+    ///
+    /// # Errors
+    ///
+    /// The engine no longer has a model.
+    pub fn new(engine: &MistralRs, library: Library) -> Result<Self, SteeringError> {
+        let names = engine.list_models().map_err(|message| SteeringError::NoModel {
+            model: "(all)".to_string(),
             message,
-        }),
+        })?;
+        let models = names
+            .iter()
+            .map(|name| Model::loaded(engine, name, &[], None))
+            .collect::<Result<Vec<_>, _>>()?;
+        let default = engine.get_default_model_id().ok().flatten();
+        let steering = Self::with_snapshot(Snapshot::new(library, models, default), None, None, None);
+        steering.install(engine)?;
+        Ok(steering)
+    }
+
+    /// Installs a hook in every model that can be steered.
+    ///
+    /// # Errors
+    ///
+    /// The engine no longer has a model.
+    pub fn install(&self, engine: &MistralRs) -> Result<(), SteeringError> {
+        for model in self.snapshot().models.values().filter(|model| model.refusal.is_none()) {
+            let hook = SteeringHook::serving(Arc::downgrade(&self.inner), model);
+            slot(engine, Some(&model.id))?
+                .install(Arc::new(hook))
+                .map_err(|reason| SteeringError::Install {
+                    model: model.id.clone(),
+                    reason,
+                })?;
+        }
+        Ok(())
     }
 }

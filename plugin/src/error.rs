@@ -7,7 +7,7 @@ use steermap_extract::ExtractError;
 use steermap_maps::{ApplyError, FileError};
 use thiserror::Error;
 
-use crate::gguf::GgufError;
+use crate::foreign::ForeignError;
 
 /// An error of steering. Every variant names the place of the error. Its message contains the cause, so there is no
 /// [`source`](std::error::Error::source), which would be printed a second time.
@@ -72,7 +72,7 @@ pub enum SteeringError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        reason: Box<GgufError>,
+        reason: Box<ForeignError>,
     },
     /// A map can't carry a vector over.
     #[error("{field}: {reason}")]

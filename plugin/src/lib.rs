@@ -50,7 +50,7 @@
 //! | [`steering`] | the current snapshot, and the steering of each request |
 //! | [`live`] | vectors found from pairs while the server runs |
 //! | [`state`] | the folder that keeps changes across restarts |
-//! | [`attach`](mod@attach) | installs one program in a loaded model |
+//! | [`attach`](mod@attach) | installs hooks in loaded models: of a [`Steering`], or of one program |
 //! | [`foreign`] | vectors that other programs wrote |
 //! | [`gguf`] | control vectors of llama.cpp, repeng and EasySteer |
 //! | [`policy`] | what an operator allows requests to do |
@@ -71,7 +71,6 @@ pub mod config;
 pub mod directions;
 pub mod error;
 pub mod foreign;
-pub mod gguf;
 pub mod hook;
 pub mod library;
 pub mod live;
@@ -84,6 +83,7 @@ mod reference;
 pub mod select;
 pub mod serve;
 pub mod server;
+mod slot;
 pub mod spec;
 pub mod state;
 pub mod steering;
@@ -98,6 +98,7 @@ pub mod vector_source;
 pub use attach::{attach, detach};
 pub use compile::Program;
 pub use error::SteeringError;
+pub use foreign::gguf;
 pub use hook::SteeringHook;
 pub use library::Library;
 pub use metrics::Metrics;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use steermap_maps::{LayerVector, MAX_WEIGHTS_BYTES, MapFile, ModelInfo, VectorFile, read};
 
+use crate::SteeringError;
 use crate::directions::{DirectionCache, Identity};
 use crate::foreign::{self, ENDINGS, Format, ReadOptions};
 use crate::name::{check_name, quoted};
 use crate::spec::{FoundVector, InlineVector, VectorRef};
 use crate::target::Target;
-use crate::{SteeringError, gguf};
 
 /// The vectors and maps that specs can name. Clones share them, and their directions.
 #[derive(Clone, Default)]
@@ -67,7 +67,7 @@ fn inline_file(
     hash.update((inline.layer as u64).to_le_bytes());
     values.iter().for_each(|value| hash.update(value.to_le_bytes()));
     let id = Identity::Content(hash.finalize().into());
-    let header = gguf::unknown_origin("inline", "unknown", model, "unknown", b"");
+    let header = foreign::unknown_origin("inline", "unknown", model, "unknown", b"");
     let layer = LayerVector {
         layer: inline.layer,
         direction: values,
@@ -339,9 +339,9 @@ mod tests {
     fn a_control_vector_is_read_as_one_of_the_model() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("happy.gguf");
-        std::fs::write(&path, crate::gguf::tests::good()).unwrap();
+        std::fs::write(&path, crate::foreign::gguf::tests::good()).unwrap();
         let mut library = Library::default();
-        let model = crate::gguf::tests::model(3, 4);
+        let model = crate::foreign::gguf::tests::model(3, 4);
         let options = ReadOptions::default();
         let mut load = |architecture| library.load_foreign("happy", &path, model.clone(), architecture, &options);
         assert_eq!(load(None).unwrap(), [""; 0]);
@@ -369,7 +369,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.starts_with("maps.m: nowhere.toml"), "{error}");
-        let model = crate::gguf::tests::model(3, 4);
+        let model = crate::foreign::gguf::tests::model(3, 4);
         let options = ReadOptions::default();
         let error = Library::default().load_foreign("happy", "nowhere.gguf", model.clone(), None, &options);
         let error = error.unwrap_err().to_string();

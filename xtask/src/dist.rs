@@ -9,7 +9,6 @@ use anyhow::{Context, Result, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::clients::once;
 use crate::engine;
@@ -91,10 +90,7 @@ pub fn dist(project: &Project, cpu: Option<&str>) -> Result<()> {
     let archive = archive(&entries, &name, date)?;
     let path = folder.join(format!("{name}.tar.gz"));
     write(&path, &archive)?;
-    let hash: String = Sha256::digest(&archive)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = engine::sha256(&archive);
     // As sha256sum writes it, and checks it.
     write(
         &folder.join(format!("{name}.tar.gz.sha256")),

@@ -17,7 +17,7 @@ use super::hash::hash_file;
 use super::models::{RealModel, Wheel};
 
 /// Name of the record in a finished folder, which states its origin.
-pub const RECORD_FILE: &str = "steermap-source.json";
+const RECORD_FILE: &str = "steermap-source.json";
 
 /// Version of the record's format.
 const RECORD_FORMAT: &str = "steermap-source/1";

@@ -12,7 +12,7 @@ use super::exchanges::Exchange;
 
 /// Largest allowed difference of readouts, relative to the largest readout of the answer if that is more than 1:
 /// float32 rounding, carried through the blocks.
-pub const MOST_APART: f64 = 1e-3;
+const MOST_APART: f64 = 1e-3;
 
 /// Results of comparing the answers to unsteered or to steered requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -378,8 +378,10 @@ fn pairs_come_in_the_layout_s_order_and_share_inputs() {
     assert!(exchanged.norm() < 1e-5);
     assert_eq!(fitted[1].source_mean_norms.len(), 2);
     assert_eq!(fitted[1].source_mean_norms[1], fitted[0].source_mean_norms[0]);
-    assert_eq!(statistics.mean_norm_source(2), Some(fitted[0].source_mean_norms[0]));
-    assert_eq!(statistics.mean_norm_target(9), Some(fitted[0].target_mean_norm));
+    // Layers 1 and 2 of the source, 4 and 9 of the target.
+    let train = statistics.train();
+    assert_eq!(fitted[0].source_mean_norms, [train.source_norms[1] / 60.0]);
+    assert_eq!(fitted[0].target_mean_norm, train.target_norms[1] / 60.0);
 }
 
 /// Statistics of one dimension each, with these rows per split.

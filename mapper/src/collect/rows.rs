@@ -59,7 +59,7 @@ impl std::fmt::Display for WindowRule {
 
 impl Rules {
     /// Whether a pair lies behind the skipped first positions of both models. It is a row unless it is an outlier.
-    pub fn admits(&self, pair: &PositionPair) -> bool {
+    fn admits(&self, pair: &PositionPair) -> bool {
         pair.source >= self.skip_first && pair.target >= self.skip_first
     }
 

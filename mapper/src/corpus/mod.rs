@@ -70,29 +70,10 @@ impl Corpus {
     /// A file that can't be read, is invalid, or has no document, with the line or the record; two files of the same
     /// content; standard input given twice.
     pub fn open(paths: &[PathBuf], options: &TextOptions) -> Result<Self> {
-        Self::open_with(paths, options, &mut |_| Ok(()))
+        Self::open_from(paths, options, &mut std::io::stdin().lock())
     }
 
-    /// As [`open`](Self::open), for large corpora. `progress` is called after each document with the number read so
-    /// far; an error that it returns ends the reading.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open), and what `progress` returns.
-    pub fn open_with(
-        paths: &[PathBuf],
-        options: &TextOptions,
-        progress: &mut dyn FnMut(u64) -> Result<()>,
-    ) -> Result<Self> {
-        Self::open_from(paths, options, &mut std::io::stdin().lock(), progress)
-    }
-
-    fn open_from(
-        paths: &[PathBuf],
-        options: &TextOptions,
-        standard_input: &mut dyn Read,
-        progress: &mut dyn FnMut(u64) -> Result<()>,
-    ) -> Result<Self> {
+    fn open_from(paths: &[PathBuf], options: &TextOptions, standard_input: &mut dyn Read) -> Result<Self> {
         ensure!(
             !paths.is_empty(),
             "corpus: found no file, expected at least one, or - for standard input"
@@ -103,15 +84,12 @@ impl Corpus {
             "corpus: found - twice, expected it once: there is only one standard input"
         );
         let mut files: Vec<CheckedFile> = Vec::new();
-        let mut before = 0;
         for path in paths {
-            let mut progress = |documents: u64| progress(before + documents);
             let file = if is_input(&path) {
-                CheckedFile::standard_input(standard_input, options, &mut progress)?
+                CheckedFile::standard_input(standard_input, options)?
             } else {
-                CheckedFile::check(path, options, &mut progress)?
+                CheckedFile::check(path, options)?
             };
-            before += file.documents;
             for other in &files {
                 file.differs_from(other)?;
             }
@@ -123,11 +101,6 @@ impl Corpus {
     /// Bytes of text of all documents, in UTF-8: the sum of [`Document::bytes`].
     pub fn total_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
-    }
-
-    /// Number of documents.
-    pub fn total_documents(&self) -> u64 {
-        self.files.iter().map(|file| file.documents).sum()
     }
 
     /// The files' entries in files that name their corpus.

@@ -55,22 +55,18 @@ pub(super) enum ReadAs {
 
 impl CheckedFile {
     /// Reads a file to its end.
-    pub fn check(path: &Path, options: &TextOptions, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<Self> {
+    pub fn check(path: &Path, options: &TextOptions) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = format!("corpus: {}", path.display());
-        Self::new(path, None, name, file, options, progress)
+        Self::new(path, None, name, file, options)
     }
 
     /// Reads standard input to its end.
-    pub fn standard_input(
-        input: &mut dyn Read,
-        options: &TextOptions,
-        progress: &mut dyn FnMut(u64) -> Result<()>,
-    ) -> Result<Self> {
+    pub fn standard_input(input: &mut dyn Read, options: &TextOptions) -> Result<Self> {
         let spool = spool::standard_input(input)?;
         let path = spool.path().to_path_buf();
         let file = "corpus: standard input".to_string();
-        Self::new(&path, Some(spool), STANDARD_INPUT.into(), file, options, progress)
+        Self::new(&path, Some(spool), STANDARD_INPUT.into(), file, options)
     }
 
     fn new(
@@ -79,7 +75,6 @@ impl CheckedFile {
         name: String,
         file: String,
         options: &TextOptions,
-        progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
         let mut input = Input::open_hashed(path, &file)?;
         ensure!(!input.is_empty(), "{file}: found an empty file, expected text");
@@ -107,9 +102,7 @@ impl CheckedFile {
             },
         };
         let mut documents = Documents::new(texts);
-        while documents.next_document()?.is_some() {
-            progress(documents.documents)?;
-        }
+        while documents.next_document()?.is_some() {}
         let mut source = Self {
             documents: documents.documents,
             bytes: documents.bytes,

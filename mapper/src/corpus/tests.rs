@@ -234,7 +234,7 @@ fn the_hash_is_the_texts_alone() {
     assert_eq!(documents[1].hash, documents[2].hash);
     assert_ne!(documents[0].hash, documents[1].hash);
     assert_eq!(documents.iter().map(|d| d.bytes).sum::<u64>(), corpus.total_bytes());
-    assert_eq!((corpus.total_bytes(), corpus.total_documents()), (9, 3));
+    assert_eq!((corpus.total_bytes(), documents.len()), (9, 3));
     assert_eq!(summary(&corpus.record()).0, "a.txt + b.jsonl");
     let sha256 = steermap_maps::digest::sha256(b"one\n\ntwo\n\n\n");
     assert_eq!(corpus.record()[0].sha256, sha256);
@@ -266,7 +266,7 @@ fn the_same_text_twice_is_refused() {
 #[test]
 fn standard_input_is_looked_at() {
     let open = |content: &[u8], options: &TextOptions| {
-        let corpus = Corpus::open_from(&["-".into()], options, &mut &*content, &mut |_| Ok(()))?;
+        let corpus = Corpus::open_from(&["-".into()], options, &mut &*content)?;
         assert_eq!(texts(&corpus), texts(&corpus));
         anyhow::Ok((texts(&corpus), corpus.describe().remove(0), corpus.record().remove(0)))
     };
@@ -302,7 +302,7 @@ fn standard_input_is_looked_at() {
     assert!(line.ends_with("; left out 2 records without text"), "{line}");
     let error = format!("{:#}", open(b"{\"txt\": 1}", &plain).unwrap_err());
     assert!(error.contains("corpus: standard input, line 1: "), "{error}");
-    let twice = Corpus::open_from(&["-".into(), "-".into()], &plain, &mut &b"one"[..], &mut |_| Ok(()));
+    let twice = Corpus::open_from(&["-".into(), "-".into()], &plain, &mut &b"one"[..]);
     assert!(twice.unwrap_err().to_string().contains("found - twice"));
 }
 
@@ -328,24 +328,6 @@ fn what_was_read_as_what_is_said() {
             format!("corpus: {at}/b.txt read as plain text: 1 document, 3 bytes of text"),
         ]
     );
-}
-
-#[test]
-fn progress_is_told_and_may_end_the_reading() {
-    let (_folder, paths) = files(&[("a.txt", b"one\n\ntwo"), ("b.txt", b"three\n\nfour")]);
-    let mut told = Vec::new();
-    let mut note = |documents| {
-        told.push(documents);
-        Ok(())
-    };
-    Corpus::open_with(&paths, &TextOptions::default(), &mut note).unwrap();
-    assert_eq!(told, [1, 2, 3, 4]);
-    let mut stop = |documents| {
-        ensure!(documents < 3, "stopped");
-        Ok(())
-    };
-    let error = Corpus::open_with(&paths, &TextOptions::default(), &mut stop).unwrap_err();
-    assert_eq!(error.to_string(), "stopped");
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(crate) const LENGTH_BYTES: usize = 8;
 /// end of the file, and each has as many bytes as its shape and dtype say.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    pub(super) metadata: Metadata,
+    metadata: Metadata,
 }
 
 /// Bytes of the header that a file with these first bytes has. `file` is how long the file is.
@@ -113,7 +113,6 @@ impl Layout {
 /// The dtypes that are read, as safetensors spells them.
 fn spell(dtype: Dtype) -> &'static str {
     match dtype {
-        Dtype::F64 => "F64",
         Dtype::F32 => "F32",
         Dtype::BF16 => "BF16",
         Dtype::F16 => "F16",

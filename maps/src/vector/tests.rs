@@ -72,7 +72,7 @@ impl Saved {
         let tensors = tensors
             .iter()
             .map(|(name, values)| ((*name).to_owned(), Tensor::f32(vec![values.len()], values)));
-        self.forge(&tensors::encode(tensors, &BTreeMap::new()).unwrap());
+        self.forge(&tensors::encode(tensors).unwrap());
     }
 
     fn load(&self) -> Result<VectorFile, FileError> {
@@ -241,6 +241,92 @@ fn missing_files() {
         matches!(&error, FileError::Missing { path, .. } if *path == saved.path),
         "{error}"
     );
+}
+
+#[test]
+fn the_parts_are_the_contents_of_the_files() {
+    for file in [sample(), mapped_sample()] {
+        let saved = Saved::of(&file);
+        let parts = file.to_parts("happy").unwrap();
+        assert_eq!(parts.toml, saved.text());
+        assert_eq!(saved.weights().file_name().unwrap(), &*parts.tensors_name);
+        assert_eq!(parts.tensors, fs::read(saved.weights()).unwrap());
+        assert_eq!(VectorFile::from_parts(parts.toml.as_bytes(), &parts.tensors), Ok(file));
+    }
+}
+
+#[test]
+fn parts_have_plain_names() {
+    for stem in ["", ".", "..", "a/b", "/a", "a/", ".a", "a\\b", "c:d", "a\nb"] {
+        let parts = sample().to_parts(stem);
+        assert!(matches!(parts, Err(FileError::Name { .. })), "{stem:?}");
+    }
+    for stem in ["a", "a.b", "a b", "ü"] {
+        let parts = sample().to_parts(stem).unwrap();
+        assert!(parts.tensors_name.starts_with(&format!("{stem}-")), "{stem:?}");
+    }
+}
+
+#[test]
+fn the_part_that_is_wrong_is_named() {
+    let VectorParts {
+        toml,
+        tensors_name,
+        tensors,
+    } = sample().to_parts("happy").unwrap();
+    let problem = |toml: &str, tensors: &[u8]| VectorFile::from_parts(toml.as_bytes(), tensors).unwrap_err();
+    let named = |name: &str| problem(&toml.replace(&tensors_name, name), &tensors);
+    let sha256 = digest::sha256(&tensors);
+    let forged = |tensors: &[u8]| problem(&toml.replace(&sha256, &digest::sha256(tensors)), tensors);
+
+    let (part, found) = problem("][", &tensors);
+    assert!(
+        matches!((part, &found), (VectorPart::Toml, Problem::Toml { .. })),
+        "{found}"
+    );
+    let (part, found) = problem(&toml.replace("pairs = 64", "pairs = 64\nextra = 1"), &tensors);
+    assert!(
+        matches!((part, &found), (VectorPart::Toml, Problem::UnknownKey { .. })),
+        "{found}"
+    );
+    let (part, found) = problem(&toml.replace("layer = 9\n", "layer = 30\n"), &tensors);
+    assert!(
+        matches!((part, &found), (VectorPart::Toml, Problem::LayerOutOfRange { .. })),
+        "{found}"
+    );
+    let (part, found) = named("../x.safetensors");
+    assert!(
+        matches!((part, &found), (VectorPart::Toml, Problem::WeightsName { .. })),
+        "{found}"
+    );
+    let (part, found) = named(&format!("{}.safetensors", "x".repeat(244)));
+    assert_eq!(part, VectorPart::Toml);
+    assert_eq!(
+        found.to_string(),
+        "weights.file: found a name of 256 bytes, expected at most 255 bytes"
+    );
+    let (part, found) = problem(&" ".repeat(MAX_TOML_BYTES as usize + 1), &tensors);
+    assert_eq!(part, VectorPart::Toml);
+    assert_eq!(found.to_string(), "found 1048577 bytes, expected at most 1048576");
+    let (part, found) = problem(&toml.replace("norm = ", "norm = 1"), &tensors);
+    assert!(
+        matches!((part, &found), (VectorPart::Toml, Problem::Norm { .. })),
+        "{found}"
+    );
+
+    let (part, found) = problem(&toml, b"");
+    assert!(
+        matches!((part, &found), (VectorPart::Safetensors, Problem::Sha256 { .. })),
+        "{found}"
+    );
+    let (part, found) = forged(b"");
+    assert!(
+        matches!((part, &found), (VectorPart::Safetensors, Problem::Safetensors { .. })),
+        "{found}"
+    );
+    // The name is never used.
+    let accepted = toml.replace(&tensors_name, &format!("{}.safetensors", "x".repeat(243)));
+    assert_eq!(VectorFile::from_parts(accepted.as_bytes(), &tensors), Ok(sample()));
 }
 
 #[test]

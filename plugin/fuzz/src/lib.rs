@@ -28,7 +28,6 @@ mod plugin {
     pub mod directions;
     pub mod error;
     pub mod foreign;
-    pub mod gguf;
     pub mod library;
     pub mod lock;
     pub mod name;
@@ -48,7 +47,7 @@ pub use compile::{Program, Target};
 pub use error::SteeringError;
 pub use library::Library;
 pub use plugin::{
-    compile, directions, error, foreign, gguf, library, lock, name, policy, reference, select, spec, target,
+    compile, directions, error, foreign, library, lock, name, policy, reference, select, spec, target,
     vector_source,
 };
 pub use spec::{RequestSteering, SteeringSpec, VectorUse};

@@ -23,9 +23,9 @@ use std::collections::BTreeMap;
 
 use steermap_maps::ModelInfo;
 
-use super::ReadOptions;
 use super::error::{ForeignError, shown};
 use super::tensors::{Contents, Tensor};
+use super::vector::{LayerTensor, ReadOptions};
 
 /// Prefixes before the layer's number in names for the stream after a block.
 const PREFIXES: [&str; 8] = [
@@ -109,15 +109,6 @@ pub(crate) fn number(text: &str) -> Option<usize> {
 fn leading_number(text: &str) -> Option<(usize, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((number(&text[..end])?, &text[end..]))
-}
-
-/// A vector of a file, with the number of the block after which it is added, as the file counts.
-#[derive(Debug, PartialEq)]
-pub(crate) struct LayerTensor {
-    pub(crate) block: usize,
-    /// The tensor's name, for messages.
-    pub(crate) name: String,
-    pub(crate) values: Vec<f32>,
 }
 
 /// The vectors of a file, by its layout.

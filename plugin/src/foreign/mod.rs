@@ -8,23 +8,22 @@
 //! | --- | --- |
 //! | [`sae`] | a feature of a sparse autoencoder as a vector |
 //! | `layout` | which tensor is the vector of which layer: a table of programs and their names |
+//! | [`gguf`] | `.gguf` |
 //! | `safetensor` | `.safetensors` |
 //! | `numpy` | `.npy` and `.npz` |
 //! | `torch`, `pickle` | `.pt`, `.pth` and `.bin` of `torch.save` |
 //! | `archive` | zip files, the container of some formats |
 //! | `tensors` | the tensors that all of these readers return |
+//! | `vector` | the vector that is made of them: [`ForeignVector`] |
 //! | `error` | [`ForeignError`] |
-//!
-//! `.gguf` is read by [`gguf`].
 
 use std::path::Path;
 
-use steermap_maps::{LayerVector, ModelInfo, VectorFile, VectorHeader};
-
-use crate::gguf;
+use steermap_maps::ModelInfo;
 
 mod archive;
 mod error;
+pub mod gguf;
 mod layout;
 mod numpy;
 mod pickle;
@@ -32,10 +31,12 @@ pub mod sae;
 mod safetensor;
 mod tensors;
 mod torch;
+mod vector;
 
 pub use error::ForeignError;
-pub(crate) use layout::LayerTensor;
-pub(crate) use tensors::Dtype;
+use vector::assemble;
+pub(crate) use vector::unknown_origin;
+pub use vector::{ForeignVector, ReadOptions};
 
 /// The formats of other programs' vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,76 +81,6 @@ impl Format {
     }
 }
 
-/// Options for what a file does not state.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadOptions {
-    /// The layer of the one vector in a file that doesn't state it. From a file with several vectors, only that layer
-    /// is taken. Counted as in the file, before `shift`.
-    pub layer: Option<usize>,
-    /// The pattern of the tensors' names, with `{}` for the layer's number, such as `"happy.{}.mean"`; or the name of
-    /// one tensor. `None` for the known names.
-    pub key: Option<String>,
-    /// Added to every layer's number: -1 for a file that counts from 1.
-    pub shift: i64,
-}
-
-/// A vector that was read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ForeignVector {
-    /// The vector, native to the given model.
-    pub vector: VectorFile,
-    /// Layers that are left out since their directions are all zeros. Ascending.
-    pub skipped: Vec<usize>,
-    /// The architecture of the model that the vector was found on, as the file states it: `controlvector.model_hint` of
-    /// GGUF.
-    pub hint: Option<String>,
-    /// How the file was understood, if it is ambiguous.
-    pub remarks: Vec<String>,
-}
-
-impl ForeignVector {
-    /// Notes for the user, one line each.
-    ///
-    /// `architecture` is the model's, as llama.cpp and Hugging Face name it; if it is `None`, the hint isn't compared.
-    pub fn notes(&self, architecture: Option<&str>) -> Vec<String> {
-        let mut notes = self.remarks.clone();
-        if !self.skipped.is_empty() {
-            let skipped: Vec<String> = self.skipped.iter().map(usize::to_string).collect();
-            notes.push(format!(
-                "left out: layer {}, whose direction is all zeros",
-                skipped.join(", ")
-            ));
-        }
-        if let (Some(hint), Some(architecture)) = (&self.hint, architecture)
-            && !is_same_family(hint, architecture)
-        {
-            notes.push(format!(
-                "controlvector.model_hint: found {hint:?}, expected {architecture:?}, the model's architecture: the vector was \
-                 probably found on another one"
-            ));
-        }
-        notes
-    }
-}
-
-/// Whether a hint may mean the architecture. EasySteer's hints are free text: its files have `qwen` and `qwen2.5` for a
-/// `qwen2`, and `unknown` if the user gave none.
-fn is_same_family(hint: &str, architecture: &str) -> bool {
-    let (hint, architecture) = (family(hint), family(architecture));
-    hint == "unknown" || hint.starts_with(&architecture) || architecture.starts_with(&hint)
-}
-
-/// An architecture's name, normalised for the differences between llama.cpp and Hugging Face.
-fn family(architecture: &str) -> String {
-    let name = architecture.to_ascii_lowercase();
-    let name = name.strip_suffix("_text").unwrap_or(&name).replace(['-', '_'], "");
-    match &*name {
-        // llama.cpp runs it as a Llama.
-        "mistral" => "llama".to_string(),
-        _ => name,
-    }
-}
-
 /// Reads a vector for `concept`, native to `model`. `name` is the file's name, which may contain the layer.
 ///
 /// The files don't state the stream's mean norms, so these are 0, which means not known.
@@ -175,74 +106,9 @@ pub fn read(
     };
     let layout::FileVectors { found, remarks } = layout::vectors(contents, name, &model, options)?;
     let method = format!("vector of a {} file", format.name());
-    let header = gguf::unknown_origin(concept, &method, model, name, bytes);
+    let header = unknown_origin(concept, &method, model, name, bytes);
     let read = assemble(found, header, options.shift, None)?;
     Ok(ForeignVector { remarks, ..read })
-}
-
-/// Makes a vector file of the vectors of a file in any format.
-pub(crate) fn assemble(
-    found: Vec<LayerTensor>,
-    header: VectorHeader,
-    shift: i64,
-    hint: Option<String>,
-) -> Result<ForeignVector, ForeignError> {
-    let model = &header.model;
-    let (mut layers, mut skipped) = (Vec::with_capacity(found.len()), Vec::new());
-    for LayerTensor { block, name, values } in found {
-        let layer = shifted(block, shift).filter(|layer| *layer < model.num_layers);
-        let layer = layer.ok_or_else(|| out_of_range(&name, block, shift, model))?;
-        if values.iter().all(|value| *value == 0.0) {
-            skipped.push(layer);
-            continue;
-        }
-        layers.push(LayerVector {
-            layer,
-            direction: values,
-            mean_norm: 0.0,
-            auroc: None,
-            neutral: None,
-        });
-    }
-    if layers.is_empty() && !skipped.is_empty() {
-        return Err(ForeignError::value(
-            "tensors",
-            "only zeros",
-            "a direction: one of a norm above 0",
-        ));
-    }
-    skipped.sort_unstable();
-    Ok(ForeignVector {
-        vector: VectorFile::new(header, layers)?,
-        skipped,
-        hint,
-        remarks: Vec::new(),
-    })
-}
-
-/// A block's number with `shift` added.
-pub(crate) fn shifted(block: usize, shift: i64) -> Option<usize> {
-    let shifted = i64::try_from(block).ok()?.checked_add(shift)?;
-    usize::try_from(shifted).ok()
-}
-
-/// The error for a block that the model does not have.
-pub(crate) fn out_of_range(name: &str, block: usize, shift: i64, model: &ModelInfo) -> ForeignError {
-    let (layers, last) = (model.num_layers, model.num_layers.saturating_sub(1));
-    let field = error::shown(name);
-    let found = match shift {
-        0 => format!("block {block}"),
-        shift => format!("block {block} shifted by {shift}"),
-    };
-    let expected = format!("one of the {layers} blocks of {}, 0 to {last}", model.model);
-    if block == layers && shift == 0 {
-        let hint = format!(
-            "{expected}: vectors are added after a block, and blocks count from 0. A file that is numbered from 1 to {layers} \
-             probably counts from 1: `mapper convert --shift -1` takes 1 from all its numbers"
-        );
-        return ForeignError::value(field, found, hint);
-    }
-    ForeignError::value(field, found, expected)
 }
 
 #[cfg(test)]

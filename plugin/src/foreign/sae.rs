@@ -24,11 +24,11 @@ use thiserror::Error;
 use zip::ZipArchive;
 
 use super::error::{ForeignError, shown};
-use super::layout::{LayerTensor, Point, number};
+use super::layout::{Point, number};
 use super::numpy::{Array, Descr, MAX_PREFIX};
 use super::safetensor::{self, Header};
 use super::tensors::Dtype;
-use super::{Format, assemble, gguf};
+use super::vector::{LayerTensor, assemble, unknown_origin};
 
 /// SAELens's name for the weights.
 const WEIGHTS: &str = "sae_weights.safetensors";
@@ -139,7 +139,7 @@ pub fn load(path: &Path, feature: &Feature, model: ModelInfo) -> Result<SaeVecto
         .clone()
         .unwrap_or_else(|| format!("feature {}", feature.index));
     let method = format!("decoder row {} of a sparse autoencoder", feature.index);
-    let mut header = gguf::unknown_origin(&concept, &method, model, &name, b"");
+    let mut header = unknown_origin(&concept, &method, model, &name, b"");
     header.provenance.corpus_sha256 = sha256_file(&weights)?;
     let found = LayerTensor {
         block,

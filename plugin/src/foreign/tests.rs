@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::vector::LayerTensor;
 use super::*;
 
 pub(super) fn fixture(name: &str) -> PathBuf {
@@ -130,7 +131,7 @@ fn zeros_are_left_out_and_numbers_shifted() {
         name: format!("layer.{block}"),
         values: values.to_vec(),
     };
-    let header = || gguf::unknown_origin("happy", "m", model(), "x", b"");
+    let header = || unknown_origin("happy", "m", model(), "x", b"");
     let all = vec![found(1, [0.0; 4]), found(2, [1.0; 4]), found(3, [2.0; 4])];
     let read = assemble(all, header(), -1, None).unwrap();
     assert_eq!(read.skipped, [0]);

@@ -365,7 +365,7 @@ impl SharedSteering {
         let stream = match &on {
             FindModel::Source(source) => source.session.stream().map_err(of)?,
             FindModel::Served { id, .. } => {
-                let slot = crate::attach::slot(&live.engine, Some(id))?;
+                let slot = crate::slot::slot(&live.engine, Some(id))?;
                 slot.stream().map_err(|reason| SteeringError::Install {
                     model: id.clone(),
                     reason,

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use steermap_extract::Text;
+use steermap_maps::VectorPart;
 use utoipa::ToSchema;
 
 use super::auth::{self, AdminOptions, Caller};
@@ -284,24 +285,15 @@ pub(super) async fn insert_vector(State(admin): State<Admin>, caller: Caller, re
     .await
 }
 
-/// Which file of a vector.
-#[derive(Clone, Copy)]
-enum VectorPart {
-    Toml,
-    Safetensors,
-}
-
-impl VectorPart {
-    /// The part that `?format=` names; the TOML if the parameter is absent.
-    fn of(query: &HashMap<String, String>) -> Result<Self, Refusal> {
-        if let Some(other) = query.keys().find(|key| *key != "format") {
-            return Err(Refusal::value("query", format!("{other:?}"), "no parameter but format"));
-        }
-        match query.get("format").map(String::as_str) {
-            None | Some("toml") => Ok(Self::Toml),
-            Some("safetensors") => Ok(Self::Safetensors),
-            Some(other) => Err(Refusal::value("format", format!("{other:?}"), "toml or safetensors")),
-        }
+/// The file of a vector that `?format=` names; the TOML if the parameter is absent.
+fn vector_part(query: &HashMap<String, String>) -> Result<VectorPart, Refusal> {
+    if let Some(other) = query.keys().find(|key| *key != "format") {
+        return Err(Refusal::value("query", format!("{other:?}"), "no parameter but format"));
+    }
+    match query.get("format").map(String::as_str) {
+        None | Some("toml") => Ok(VectorPart::Toml),
+        Some("safetensors") => Ok(VectorPart::Safetensors),
+        Some(other) => Err(Refusal::value("format", format!("{other:?}"), "toml or safetensors")),
     }
 }
 
@@ -330,13 +322,13 @@ pub(super) async fn read_vector(
     check_name("name", &name)?;
     let Query(query) =
         query.map_err(|_| Refusal::value("query", "a malformed query", "format=toml or format=safetensors"))?;
-    let part = VectorPart::of(&query)?;
+    let part = vector_part(&query)?;
     let steering = admin.steering.clone();
     let reading = tokio::task::spawn_blocking(move || -> Result<(String, &str, Vec<u8>), SteeringError> {
-        let files = steering.vector_files(&name)?;
+        let parts = steering.vector_parts(&name)?;
         Ok(match part {
-            VectorPart::Toml => (format!("{name}.toml"), "application/toml", files.toml),
-            VectorPart::Safetensors => (files.tensors_name, "application/octet-stream", files.tensors),
+            VectorPart::Toml => (format!("{name}.toml"), "application/toml", parts.toml.into_bytes()),
+            VectorPart::Safetensors => (parts.tensors_name, "application/octet-stream", parts.tensors),
         })
     });
     let (file, media_type, bytes) = reading.await.map_err(|error| {

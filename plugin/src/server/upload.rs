@@ -1,12 +1,9 @@
 //! The upload of a vector as a form.
 
-use std::io;
-use std::path::Path;
-
 use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::http::StatusCode;
-use steermap_maps::{FileError, MAX_TOML_BYTES, VectorFile};
+use steermap_maps::{MAX_TOML_BYTES, VectorFile};
 use tracing::warn;
 
 use super::refusal::Refusal;
@@ -120,14 +117,19 @@ impl Upload {
 }
 
 impl Form {
-    /// The vector. Reads and writes temporary files, so it must run on a blocking thread.
+    /// The vector. Hashes and checks all of the files, so it must run on a blocking thread.
     ///
     /// # Errors
     ///
     /// A file is invalid, or the model does not exist.
     pub(super) fn vector(self, steering: &Steering) -> Result<VectorFile, Refusal> {
         match self.content {
-            UploadedFiles::Files { toml, safetensors } => load(&toml, &safetensors),
+            UploadedFiles::Files { toml, safetensors } => {
+                VectorFile::from_parts(&toml, &safetensors).map_err(|(part, problem)| {
+                    let message = format!("{}: {problem}", part.as_str());
+                    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+                })
+            }
             UploadedFiles::Gguf { gguf, model } => {
                 let snapshot = steering.snapshot();
                 let model = snapshot.model(model.as_deref())?;
@@ -141,53 +143,6 @@ impl Form {
             }
         }
     }
-}
-
-/// Loads the two files as [`VectorFile::load`] does, from a temporary folder.
-fn load(toml: &[u8], safetensors: &[u8]) -> Result<VectorFile, Refusal> {
-    let folder = tempfile::tempdir().map_err(|error| unwritable(&error))?;
-    let path = folder.path().join("vector.toml");
-    std::fs::write(&path, toml).map_err(|error| unwritable(&error))?;
-    // The reader checks the whole TOML before it opens the tensors' file. As this does not exist yet, the error has its
-    // name, which is already checked to be a plain file name.
-    let tensors = match VectorFile::load(&path) {
-        Err(FileError::Missing { path: tensors, .. }) if tensors.parent() == Some(folder.path()) => tensors,
-        Err(error) => return Err(wrong(&error, &path)),
-        Ok(_) => return Err(Refusal::value("toml", "a file that needs no tensors", "a vector's")),
-    };
-    std::fs::write(&tensors, safetensors).map_err(|error| unwritable(&error))?;
-    VectorFile::load(&path).map_err(|error| wrong(&error, &path))
-}
-
-/// The refusal of an uploaded file. Names the form's field, not the temporary path.
-fn wrong(error: &FileError, toml: &Path) -> Refusal {
-    let field = |path: &Path| if path == toml { "toml" } else { "safetensors" };
-    let message = match error {
-        FileError::Invalid { path, problem } => format!("{}: {problem}", field(path)),
-        FileError::TooLarge { path, found, limit } => {
-            format!("{}: found {found} bytes, expected at most {limit}", field(path))
-        }
-        FileError::Missing { path, .. } | FileError::NotAFile { path, .. } | FileError::Name { path, .. } => {
-            format!(
-                "{}: found something other than a regular file, expected a regular file",
-                field(path)
-            )
-        }
-        FileError::Read { path, error } | FileError::Write { path, error } => {
-            format!("{}: can't be read: {error}", field(path))
-        }
-        _ => "toml: found an unreadable file, expected that of a vector".to_string(),
-    };
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)
-}
-
-fn unwritable(error: &io::Error) -> Refusal {
-    // A name that is too long is the client's error, all others are the server's.
-    let status = match error.kind() {
-        io::ErrorKind::InvalidFilename | io::ErrorKind::InvalidInput => StatusCode::UNPROCESSABLE_ENTITY,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Refusal::new(status, format!("the upload can't be stored: {error}"))
 }
 
 async fn read_field(mut field: Field<'_>, key: &str, most: usize, limit: usize) -> Result<Vec<u8>, Refusal> {

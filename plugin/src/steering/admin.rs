@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use steermap_extract::{ExtractError, find};
-use steermap_maps::{LayerVector, ModelInfo, VectorFile, VectorHeader};
+use steermap_maps::{LayerVector, ModelInfo, VectorFile, VectorHeader, VectorParts};
 use tracing::{info, warn};
 
 use super::{Model, ModelDefault, Snapshot, Steering};
@@ -240,36 +240,15 @@ impl Steering {
         Ok(answer)
     }
 
-    /// The two files of a vector: its TOML, and its tensors with the file name that the TOML states.
+    /// The contents of the two files of a vector.
     ///
     /// # Errors
     ///
-    /// The vector does not exist, or the temporary folder can't be written.
-    pub(crate) fn vector_files(&self, name: &str) -> Result<VectorFiles, SteeringError> {
+    /// The vector does not exist, or is larger than a file may be.
+    pub(crate) fn vector_parts(&self, name: &str) -> Result<VectorParts, SteeringError> {
         let snapshot = self.snapshot();
         let vector = snapshot.library.get(name).ok_or_else(|| no_vector(name))?;
-        let unwritable = |error: std::io::Error| SteeringError::State {
-            path: std::env::temp_dir(),
-            message: format!("can't be written: {error}"),
-        };
-        let folder = tempfile::tempdir().map_err(unwritable)?;
-        let path = folder.path().join(format!("{name}.toml"));
-        vector.save(&path)?;
-        let toml = std::fs::read(&path).map_err(unwritable)?;
-        let entries = std::fs::read_dir(folder.path()).map_err(unwritable)?;
-        for entry in entries {
-            let file = entry.map_err(unwritable)?.path();
-            if file.extension().is_some_and(|extension| extension == "safetensors") {
-                let tensors_name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let tensors = std::fs::read(&file).map_err(unwritable)?;
-                return Ok(VectorFiles {
-                    toml,
-                    tensors_name,
-                    tensors,
-                });
-            }
-        }
-        Err(unwritable(std::io::ErrorKind::NotFound.into()))
+        Ok(vector.to_parts(name)?)
     }
 
     /// Removes an uploaded vector.
@@ -449,13 +428,6 @@ impl Steering {
     pub fn model_info(&self, model: Option<&str>) -> Result<ModelInfo, SteeringError> {
         Ok(self.snapshot().model(model)?.target.info())
     }
-}
-
-/// The files of a vector.
-pub(crate) struct VectorFiles {
-    pub(crate) toml: Vec<u8>,
-    pub(crate) tensors_name: String,
-    pub(crate) tensors: Vec<u8>,
 }
 
 fn no_vector(name: &str) -> SteeringError {

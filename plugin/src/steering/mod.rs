@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Instant;
 
-use mistralrs_core::MistralRs;
 use residual_hooks::{Admission, MARKED, Marked, Prompt, RequestMark, RequestState, Turn, marked};
 use steermap_extract::Found;
 use steermap_extract::capture::StreamCapture;
@@ -33,7 +32,7 @@ use crate::spec::PairsVector;
 use crate::state::StateFolder;
 #[cfg(test)]
 use crate::token_texts::TokenTexts;
-use crate::{Library, RequestSteering, SteeringError, SteeringHook, SteeringSpec};
+use crate::{Library, RequestSteering, SteeringError, SteeringSpec};
 use programs::{ProgramCache, ProgramKey};
 pub use readings::Readings;
 pub(crate) use snapshot::name_of_configuration;
@@ -50,7 +49,7 @@ const KEPT_IDS: usize = 64;
 /// unsteered.
 #[derive(Clone)]
 pub struct Steering {
-    inner: Arc<SharedSteering>,
+    pub(crate) inner: Arc<SharedSteering>,
     /// The caller that changes it through this clone, for the log and the history.
     caller: Option<Arc<str>>,
 }
@@ -92,28 +91,6 @@ pub struct ConfigSource {
 }
 
 impl Steering {
-    /// Steers all models of `engine` that can be steered, each request by its own field, without a default.
-    ///
-    /// The vectors' sizes are checked against the models; their fingerprints are not.
-    ///
-    /// # Errors
-    ///
-    /// The engine no longer has a model.
-    pub fn new(engine: &MistralRs, library: Library) -> Result<Self, SteeringError> {
-        let names = engine.list_models().map_err(|message| SteeringError::NoModel {
-            model: "(all)".to_string(),
-            message,
-        })?;
-        let models = names
-            .iter()
-            .map(|name| Model::loaded(engine, name, &[], None))
-            .collect::<Result<Vec<_>, _>>()?;
-        let default = engine.get_default_model_id().ok().flatten();
-        let steering = Self::with_snapshot(Snapshot::new(library, models, default), None, None, None);
-        steering.install(engine)?;
-        Ok(steering)
-    }
-
     /// A steering with this first `snapshot`; hooks must still be [installed](Self::install). Changes are written to
     /// `state`, if given, and `live` finds vectors.
     pub fn with_snapshot(
@@ -139,24 +116,6 @@ impl Steering {
             }),
             caller: None,
         }
-    }
-
-    /// Installs a hook in every model that can be steered.
-    ///
-    /// # Errors
-    ///
-    /// The engine no longer has a model.
-    pub fn install(&self, engine: &MistralRs) -> Result<(), SteeringError> {
-        for model in self.snapshot().models.values().filter(|model| model.refusal.is_none()) {
-            let hook = SteeringHook::serving(Arc::downgrade(&self.inner), model);
-            crate::attach::slot(engine, Some(&model.id))?
-                .install(Arc::new(hook))
-                .map_err(|reason| SteeringError::Install {
-                    model: model.id.clone(),
-                    reason,
-                })?;
-        }
-        Ok(())
     }
 
     /// The same steering; changes through it are logged as those of `caller`.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::project::Project;
 use pins::{Pin, Pins};
+pub use tree::sha256;
 
 /// The folder of the prepared source. Until it exists, cargo can only report that a file in it is missing, so its name says how to
 /// make it.
@@ -127,7 +128,7 @@ fn prepare_crate(project: &Project, pin: &Pin, source: &Path, prepared: &Path) -
         version: pin.version.clone(),
         checksum: pin.checksum.clone(),
         tree: pin.tree.clone(),
-        patch: tree::sha256(patch.as_bytes()),
+        patch: sha256(patch.as_bytes()),
         prepared: hash,
     })
 }
@@ -144,7 +145,7 @@ fn verify(project: &Project, pins: &Pins) -> Result<()> {
         bail!("the prepared crates are not those of plugin/engine/engine.toml");
     }
     for (pin, done) in pins.crates.iter().zip(&record.crates) {
-        let patch = tree::sha256(read(&project.engine().join(&pin.patch))?.as_bytes());
+        let patch = sha256(read(&project.engine().join(&pin.patch))?.as_bytes());
         if (&done.name, &done.version, &done.checksum, &done.tree)
             != (&pin.name, &pin.version, &pin.checksum, &pin.tree)
         {

@@ -14,7 +14,7 @@ use crate::traffic::served::Served;
 /// Completions.
 pub const COMPLETIONS: &str = "/v1/completions";
 /// Chat completions.
-pub const CHAT: &str = "/v1/chat/completions";
+const CHAT: &str = "/v1/chat/completions";
 /// Seed of the stories of long prompts.
 const STORIES_SEED: u64 = 72;
 /// The most tokens that a request asks for, unless their number is what is hostile.

@@ -230,7 +230,7 @@ fn sum(states: &[f32], width: usize) -> (Vec<f64>, f64) {
 }
 
 /// L2 norm of a row, in f64.
-pub fn norm(row: &[f32]) -> f64 {
+fn norm(row: &[f32]) -> f64 {
     // Eight sums side by side, which the compiler makes one vector of.
     let mut lanes = [0f64; 8];
     let (chunks, rest) = row.as_chunks::<8>();

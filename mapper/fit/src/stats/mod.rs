@@ -35,7 +35,6 @@ mod shuffled;
 #[cfg(test)]
 mod tests;
 
-pub use block::norm;
 pub use error::{StatsError, StatsFileError};
 pub use held_out::HeldOut;
 pub use layout::{Layout, LayoutError, PairSpec};

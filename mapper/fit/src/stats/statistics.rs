@@ -131,8 +131,9 @@ impl Statistics {
 
     /// Sets the number of rows per block, 1 to 65536, instead of the one chosen from the layout. It changes results
     /// only by rounding.
+    #[cfg(test)]
     #[must_use]
-    pub fn with_block_rows(mut self, rows: usize) -> Self {
+    pub(crate) fn with_block_rows(mut self, rows: usize) -> Self {
         self.block_rows = rows.clamp(1, 1 << 16);
         self
     }
@@ -329,21 +330,6 @@ impl Statistics {
             0 => Ok(()),
             rows => Err(StatsError::Unflushed { rows }),
         }
-    }
-
-    /// Mean L2 norm of the train rows' states at a source layer, without staged rows. `None` for a layer that isn't
-    /// captured, or without rows.
-    pub fn mean_norm_source(&self, layer: usize) -> Option<f64> {
-        let place = self.plan.sources.binary_search(&layer).ok()?;
-        let train = &self.train;
-        (train.count > 0).then(|| train.source_norms[place] / train.count as f64)
-    }
-
-    /// As [`mean_norm_source`](Self::mean_norm_source), of the target.
-    pub fn mean_norm_target(&self, layer: usize) -> Option<f64> {
-        let place = self.plan.targets.binary_search(&layer).ok()?;
-        let train = &self.train;
-        (train.count > 0).then(|| train.target_norms[place] / train.count as f64)
     }
 
     pub(crate) fn plan(&self) -> &Plan {

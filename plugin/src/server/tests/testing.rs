@@ -231,17 +231,7 @@ pub(super) fn upload(fields: &[(&str, &[u8])]) -> Request<Body> {
 
 /// A vector file for `tiny`: the TOML and the tensors.
 pub(super) fn vector_files() -> (String, Vec<u8>) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("glad.toml");
     let vector = gguf::read(&gguf::tests::good(), "glad", gguf::tests::model(3, 4)).unwrap();
-    vector.save(&path).unwrap();
-    let is_tensors = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
-    let tensors = std::fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(is_tensors);
-    (
-        std::fs::read_to_string(path).unwrap(),
-        std::fs::read(tensors.unwrap()).unwrap(),
-    )
+    let parts = vector.to_parts("glad").unwrap();
+    (parts.toml, parts.tensors)
 }

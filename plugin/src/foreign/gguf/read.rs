@@ -5,10 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use steermap_maps::{ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader, digest};
+use steermap_maps::{ModelInfo, VectorFile};
 
+use super::value::{METHOD, MetadataValue};
 use super::{ARCHITECTURE, BF16, DEFAULT_ALIGNMENT, F16, F32, GgufError, MAGIC, kind, operation};
-use crate::foreign::{Dtype, ForeignVector, LayerTensor, ReadOptions, assemble, out_of_range, shifted};
+use crate::foreign::tensors::Dtype;
+use crate::foreign::vector::{
+    ForeignVector, LayerTensor, ReadOptions, assemble, out_of_range, shifted, unknown_origin,
+};
 
 /// The versions with 64-bit lengths. Version 1 had 32 bits, and no control vector was ever written in it.
 const VERSIONS: [u32; 2] = [2, 3];
@@ -21,9 +25,6 @@ const MAX_METADATA: u64 = 1024;
 
 /// The key of the architecture that the vector was found on.
 const MODEL_HINT: &str = "controlvector.model_hint";
-
-/// The key of the method in EasySteer's files.
-pub(super) const METHOD: &str = "controlvector.method";
 
 /// As [`read_with`] without options; returns only the vector.
 ///
@@ -144,36 +145,6 @@ pub fn read_with(
     assemble(found, header, options.shift, hint)
 }
 
-/// The header of a vector of unknown origin; `corpus` names what it was made from, with the bytes `content`.
-pub(crate) fn unknown_origin(
-    concept: &str,
-    method: &str,
-    model: ModelInfo,
-    corpus: &str,
-    content: &[u8],
-) -> VectorHeader {
-    let unknown = || "unknown".to_string();
-    VectorHeader {
-        concept: concept.to_string(),
-        method: method.to_string(),
-        token_position: TokenPosition::Last,
-        pairs: 0,
-        model,
-        numerics: Numerics {
-            dtype: unknown(),
-            quantization: None,
-        },
-        provenance: Provenance {
-            tool: unknown(),
-            date: unknown(),
-            command: unknown(),
-            seed: None,
-            corpus: corpus.to_string(),
-            corpus_sha256: digest::sha256(content),
-        },
-    }
-}
-
 /// How the vector was found, as far as the file states it.
 fn method(hint: Option<&str>) -> String {
     match hint {
@@ -221,25 +192,6 @@ fn check_metadata(metadata: &BTreeMap<&str, MetadataValue<'_>>) -> Result<u64, G
             other,
             "a power of two up to 1048576",
         )),
-    }
-}
-
-/// A metadata value, as far as it is needed.
-pub(super) enum MetadataValue<'a> {
-    Text(&'a str),
-    /// Of any width, if it is not negative.
-    Integer(u64),
-    Bool(bool),
-    Other,
-}
-
-impl std::fmt::Display for MetadataValue<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Text(text) => write!(f, "{:?}", text.chars().take(64).collect::<String>()),
-            Self::Integer(integer) => write!(f, "{integer}"),
-            Self::Bool(_) | Self::Other => f.write_str("a value of another type"),
-        }
     }
 }
 

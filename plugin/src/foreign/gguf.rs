@@ -20,15 +20,16 @@
 //! | module | role |
 //! | --- | --- |
 //! | `read` | untrusted bytes to a vector file: [`read()`], [`read_with()`] |
+//! | `value` | a value of the metadata |
 //! | `operation` | refuses a file that is not meant to be added |
 //! | `write` | a vector file to bytes: [`write()`] |
 
 mod operation;
 mod read;
+mod value;
 mod write;
 
-pub use crate::foreign::ForeignError as GgufError;
-pub(crate) use read::unknown_origin;
+pub use super::error::ForeignError as GgufError;
 pub use read::{read, read_with};
 pub use write::{ControlVectorFile, WriteOptions, write};
 

@@ -3,7 +3,7 @@
 //! meant to be projected out has the opposite effect if it is added.
 
 use super::GgufError;
-use super::read::{METHOD, MetadataValue};
+use super::value::{METHOD, MetadataValue};
 
 /// Keys, after `controlvector.`, that may state the operation.
 const KEYS: [&str; 10] = [
