@@ -13,7 +13,8 @@ const TOKEN: &str = "s3cret";
 
 /// The routes that mistral.rs's own server has, as its source says.
 fn engine_routes() -> Vec<(String, String)> {
-    let file = "plugin/engine/prepared-by-cargo-xtask-engine/mistralrs-server-core/src/mistralrs_server_router_builder.rs";
+    let file =
+        "plugin/engine/prepared-by-cargo-xtask-engine/mistralrs-server-core/src/mistralrs_server_router_builder.rs";
     let source = std::fs::read_to_string(project(file)).unwrap();
     let (_, router) = source.split_once("let router = Router::new()").unwrap();
     let (router, _) = router.split_once(".layer(").unwrap();
