@@ -155,6 +155,9 @@ fn collect_licences(project: &Project, host: &str, out: &Path) -> Result<()> {
             .arg(folder)
             .env("CARGO_TARGET_DIR", tools.join("build")))
     })?;
+    // All crates of the lock file, those of other platforms too, since cargo-about asks cargo about all of them. Then nothing is fetched:
+    // it would look for texts that a crate's source lacks in the crate's repository.
+    run(project.cargo("fetch").arg("--locked"))?;
     let settings = project.root().join("xtask/dist");
     // Of the mapper, which stands on all other crates of ours that are in a package.
     run(Command::new(
@@ -167,7 +170,7 @@ fn collect_licences(project: &Project, host: &str, out: &Path) -> Result<()> {
     .args([
         "generate",
         "--fail",
-        "--locked",
+        "--frozen",
         "--manifest-path",
         "mapper/Cargo.toml",
         "--target",
@@ -273,6 +276,8 @@ fn archive(entries: &[Entry], name: &str, date: u64) -> Result<Vec<u8>> {
         header.set_size(content.len() as u64);
         header.set_mode(if entry.program { 0o755 } else { 0o644 });
         header.set_mtime(date);
+        header.set_uid(0);
+        header.set_gid(0);
         archive.append_data(&mut header, format!("{name}/{}", entry.path), content.as_slice())?;
     }
     Ok(archive.into_inner()?.finish()?)
