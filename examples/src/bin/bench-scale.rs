@@ -222,7 +222,7 @@ fn on_paper(precision: Precision, seconds: f64) {
     let memory = Memory::of(&layout, precision, rows);
     println!("on paper: 32 layers of 4096 -> 80 layers of 8192, {}", precision.name());
     println!(
-        "  sums {}, held-out rows {} (2 x {rows}), rows that wait {}; statistics {}, map {}",
+        "  sums {}, held-out rows {} (2 x {rows}), staged rows {}; statistics {}, map {}",
         HumanBytes(memory.sums),
         HumanBytes(memory.held_out),
         HumanBytes(memory.stage + memory.products),

@@ -23,6 +23,7 @@ use steermap_maps::{FileError, ModelInfo, VectorFile, read};
 use thiserror::Error;
 use zip::ZipArchive;
 
+use super::Format;
 use super::error::{ForeignError, shown};
 use super::layout::{Point, number};
 use super::numpy::{Array, Descr, MAX_PREFIX};

@@ -32,7 +32,7 @@ use crate::spec::PairsVector;
 use crate::state::StateFolder;
 #[cfg(test)]
 use crate::token_texts::TokenTexts;
-use crate::{Library, RequestSteering, SteeringError, SteeringSpec};
+use crate::{RequestSteering, SteeringError, SteeringSpec};
 use programs::{ProgramCache, ProgramKey};
 pub use readings::Readings;
 pub(crate) use snapshot::name_of_configuration;
