@@ -47,7 +47,6 @@ pub use compile::{Program, Target};
 pub use error::SteeringError;
 pub use library::Library;
 pub use plugin::{
-    compile, directions, error, foreign, library, lock, name, policy, reference, select, spec, target,
-    vector_source,
+    compile, directions, error, foreign, library, lock, name, policy, reference, select, spec, target, vector_source,
 };
 pub use spec::{RequestSteering, SteeringSpec, VectorUse};
