@@ -4,6 +4,7 @@ mod clients;
 mod commands;
 mod dist;
 mod engine;
+mod licences;
 mod peers;
 mod project;
 
