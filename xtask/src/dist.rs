@@ -10,12 +10,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
 
-use crate::clients::once;
 use crate::engine;
+use crate::licences;
 use crate::project::{Project, run};
-
-/// Collects the licences of all that is compiled in.
-const CARGO_ABOUT: (&str, &str) = ("cargo-about", "0.9.3");
 
 /// The programs of a package.
 const PROGRAMS: [&str; 2] = ["mistralrs-steered", "mapper"];
@@ -51,7 +48,7 @@ pub fn dist(project: &Project, cpu: Option<&str>) -> Result<()> {
     let folder = project.root().join("target/dist");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let licences = folder.join("THIRD-PARTY-LICENSES.txt");
-    collect_licences(project, &host, &licences)?;
+    licences::collect(project, &host, &licences)?;
     let programs = build(project, &folder, &host, cpu)?;
     let (version, date, commit) = (version(project)?, date(project)?, commit(project));
     let about = folder.join("BUILD.txt");
@@ -131,56 +128,6 @@ fn build(project: &Project, folder: &Path, host: &str, cpu: &str) -> Result<Vec<
     let built = folder.join(host).join("release");
     let program = |name: &&str| built.join(name).with_extension(std::env::consts::EXE_EXTENSION);
     Ok(PROGRAMS.iter().map(program).collect())
-}
-
-/// Writes the licences of all crates that the programs are made of, with their texts.
-fn collect_licences(project: &Project, host: &str, out: &Path) -> Result<()> {
-    let (name, version) = CARGO_ABOUT;
-    let tools = project.root().join("target/tools");
-    fs::create_dir_all(&tools).with_context(|| tools.display().to_string())?;
-    let (wanted, installed) = (tools.join("cargo-about.txt"), tools.join(name));
-    write(&wanted, format!("{name} {version}").as_bytes())?;
-    once(&wanted, &installed, |folder| {
-        run(project
-            .cargo("install")
-            .args([
-                name,
-                "--version",
-                &format!("={version}"),
-                "--locked",
-                "--features",
-                "cli",
-                "--root",
-            ])
-            .arg(folder)
-            .env("CARGO_TARGET_DIR", tools.join("build")))
-    })?;
-    // All crates of the lock file, those of other platforms too, since cargo-about asks cargo about all of them. Then nothing is fetched:
-    // it would look for texts that a crate's source lacks in the crate's repository.
-    run(project.cargo("fetch").arg("--locked"))?;
-    let settings = project.root().join("xtask/dist");
-    // Of the mapper, which stands on all other crates of ours that are in a package.
-    run(Command::new(
-        installed
-            .join("bin")
-            .join(name)
-            .with_extension(std::env::consts::EXE_EXTENSION),
-    )
-    .current_dir(project.root())
-    .args([
-        "generate",
-        "--fail",
-        "--frozen",
-        "--manifest-path",
-        "mapper/Cargo.toml",
-        "--target",
-        host,
-    ])
-    .arg("--config")
-    .arg(settings.join("about.toml"))
-    .arg("--output-file")
-    .arg(out)
-    .arg(settings.join("licences.hbs")))
 }
 
 /// What the package is, for whoever finds it.

@@ -5,6 +5,7 @@ mod commands;
 mod dist;
 mod docs;
 mod engine;
+mod licences;
 mod peers;
 mod project;
 mod real_map;
