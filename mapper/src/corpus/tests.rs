@@ -155,7 +155,10 @@ fn json_is_not_fitted_as_prose() {
             "{found}"
         );
         let format = if look == "Parquet" { "parquet" } else { "json" };
-        assert!(found.contains(&format!("--text-format {format} reads it")), "{found}");
+        assert!(
+            found.contains(&format!("give --text-format {format} to read it so")),
+            "{found}"
+        );
     }
     // Behind compression too.
     let packed = zstd::encode_all(&b"{\"text\": \"one\"}"[..], 1).unwrap();
@@ -347,7 +350,8 @@ fn a_file_that_changes_is_noticed() {
             panic!("{errors:?}")
         };
         assert!(
-            error.contains("a.txt: the file was changed") || error.contains("a.txt, line 3: "),
+            error.contains("a.txt: found other documents than on the first reading")
+                || error.contains("a.txt, line 3: "),
             "{error}"
         );
     }

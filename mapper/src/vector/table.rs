@@ -136,7 +136,7 @@ AUROC of held-out pairs, five-fold cross-validation; 0.5 is chance. Interval: Wi
 2 distinct pairs (8 repeats of them left out)
 layer   |vector|   mean |stream|   ratio   held-out AUROC     95% interval
     0      5.000           0.000       -                -                -
-AUROC not measured: distinct pairs: found 2, expected 10 at least
+AUROC not measured: distinct pairs: found 2, expected at least 10
 ";
         assert_eq!(found_table(&found(2, 8, &[None])), expected);
         let some = found_table(&found(20, 0, &[None, Some(0.75)]));
