@@ -21,7 +21,7 @@ const book = join(root, "docs", "src") + sep;
 const summary = join(book, "SUMMARY.md");
 
 // Folders without pages of ours.
-const skipped = new Set(["target", "models", "node_modules", "prepared"]);
+const skipped = new Set(["target", "models", "node_modules", "prepared-by-cargo-xtask-engine"]);
 
 async function pages(folder) {
   const entries = await readdir(folder, { withFileTypes: true });

@@ -215,7 +215,7 @@ mod tests {
             ),
             (
                 "[taken]\nmodel = \"a/b\"",
-                "steering.sources.taken: found the name of a model",
+                "steering.sources.taken: found the name of a served model",
             ),
             (
                 "[\"a b\"]\nmodel = \"a/b\"",

@@ -46,7 +46,7 @@ fn mistakes_are_refused() {
     assert!(error("saelens", 6, None).contains("feature: found 6, expected one of the 6, from 0"));
     assert!(error(GEMMA, 6, None).contains("feature: found 6"));
     assert!(error("saelens", usize::MAX, None).contains("feature: found"));
-    assert!(error("saelens", 0, Some(2)).contains("layer: found 2, expected 1, the one that"));
+    assert!(error("saelens", 0, Some(2)).contains("layer: found 2, expected 1, as in the autoencoder's files"));
     assert!(load_fixture("saelens", 0, Some(1)).is_ok());
     assert!(error("nowhere.npz", 0, Some(1)).contains("nowhere.npz: can't be read"));
     assert!(error("nowhere", 0, Some(1)).contains("file: found another ending"));
@@ -116,7 +116,7 @@ fn the_configuration_says_the_point() {
         .1;
     assert_eq!(
         notes,
-        ["the autoencoder was trained on \"a/Other\", and is read for \"tiny\""]
+        ["the autoencoder was trained on \"a/Other\", and is used for \"tiny\""]
     );
     assert_eq!(read(r#"{"model_name": "a/Tiny"}"#).unwrap().1, [""; 0]);
 }
