@@ -123,7 +123,7 @@ fn source_layers(map: &MapFile) -> Result<Vec<usize>> {
 }
 
 fn task(name: &str) -> Result<Task> {
-    Ok(tasks::read(&Path::new(TASKS).join(format!("{name}.toml")))?)
+    tasks::read(&Path::new(TASKS).join(format!("{name}.toml")))
 }
 
 /// Runs `mapper vector` on the small model, as a user would, with the half of a task's items that is for finding.

@@ -459,9 +459,9 @@ pub struct Specificity {
     pub other_profile: f64,
     /// The task of that one.
     pub nearest_other: String,
-    /// Whether its own task's share in all that the mapped vector does is 0.9 of the native one's at least, `own / (own
-    /// + others) >= 0.9 / (1 + native_others)`, and its effects are nearer to its own native vector's than to any
-    /// other's.
+    /// Whether its own task's share in all effects of the mapped vector is at least 0.9 of the native one's,
+    /// `own / (own + others) >= 0.9 / (1 + native_others)`, and its effects are nearer to those of its own native vector
+    /// than to those of any other.
     pub specific: bool,
 }
 

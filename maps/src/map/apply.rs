@@ -114,9 +114,9 @@ impl MapFile {
     /// Carries a vector of the map's source over to its target.
     ///
     /// A target layer gets a direction if a pair reaches it whose source layers are all in the vector: with `v` the
-    /// vector's directions there (as they were found, not normalised), concatenated in the pair's order, `A v`, or `A v
-    /// + p` for [`OffsetRule::Affine`]. Of several such pairs the one with the highest held-out R² is used, the first
-    /// of equal ones.
+    /// vector's directions there (as they were found, not normalised), concatenated in the pair's order, `A v`, or
+    /// `A v + p` for [`OffsetRule::Affine`]. Of several such pairs the one with the highest held-out R² is used, the
+    /// first of equal ones.
     ///
     /// With `check_fingerprint` false, a vector of another model of the same sizes is accepted.
     ///

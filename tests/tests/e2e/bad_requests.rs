@@ -325,7 +325,7 @@ fn each_field_is_refused_with_its_path() {
         ),
         (
             when(deep),
-            "vectors[0].when.any[0].any[0].any[0].any[0].any[0].any[0].any[0].any[0].any: found 9 lists",
+            "vectors[0].when.any[0].any[0].any[0].any[0].any[0].any[0].any[0].any[0].any: found 9 nested lists",
         ),
         (
             when(json!({"any": vec![test(&json!({})); 65]})),

@@ -127,7 +127,7 @@ fn errors_name_file_and_field() {
     );
     let layer = error("tiny-gemma2", "map = \"across\"\nlayers = [1]");
     assert!(
-        layer.contains("layers: found 1") && layer.contains("through \"across\" has: 2-3"),
+        layer.contains("layers: found 1") && layer.contains("through \"across\": 2-3"),
         "{layer}"
     );
     let unknown = error("tiny-gemma2", "map = \"down\"");
