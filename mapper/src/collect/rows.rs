@@ -63,7 +63,7 @@ impl Rules {
         pair.source >= self.skip_first && pair.target >= self.skip_first
     }
 
-    /// The number of pairs that the rules [admit](Self::admits).
+    /// The number of pairs that the rules admit.
     pub fn admitted(&self, pairing: &Pairing) -> u64 {
         pairing.pairs.iter().filter(|pair| self.admits(pair)).count() as u64
     }

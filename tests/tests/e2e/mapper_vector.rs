@@ -343,7 +343,10 @@ fn refused_runs_give_the_reason_and_leave_no_file() {
     ];
     std::fs::write(&pairs, begins.map(|line| line.to_string()).join("\n")).unwrap();
     let answer = error_of(&mapper("tiny-llama", &pairs, &out, &["--position", "answer"]));
-    assert!(answer.contains("pair 2") && answer.contains("a prefix of the other's"), "{answer}");
+    assert!(
+        answer.contains("pair 2") && answer.contains("a prefix of the other's"),
+        "{answer}"
+    );
     // Texts that the model cannot distinguish give no direction: here both end in the same tokens at position 0.
     let same = json!({"positive": "a", "negative": [{"role": "user", "content": ""}]}).to_string();
     std::fs::write(&pairs, format!("{same}\n")).unwrap();

@@ -259,10 +259,16 @@ fn missing_cut_and_foreign_files() {
     let name = |index: usize| files[index].file_name().unwrap().to_str().unwrap().to_owned();
     fs::write(&path, text.replace(&name(1), &name(0))).unwrap();
     let error = MapFile::load(&path).unwrap_err().to_string();
-    assert!(error.contains("tensor \"pair.1.bias\": found no such tensor"), "{error}");
+    assert!(
+        error.contains("tensor \"pair.1.bias\": found no such tensor"),
+        "{error}"
+    );
     fs::write(&path, text.replacen("weights = 1", "weights = 0", 1)).unwrap();
     let error = MapFile::load(&path).unwrap_err().to_string();
-    assert!(error.contains("tensor \"pair.1.bias\": found no such tensor"), "{error}");
+    assert!(
+        error.contains("tensor \"pair.1.bias\": found no such tensor"),
+        "{error}"
+    );
     // A wrong hash in the TOML file: of a file, of a pair.
     let sha256 = digest::sha256(&third);
     let mut other = sha256.clone();
