@@ -42,18 +42,9 @@ pub enum Bench {
 /// Runs the demo: with the embedded models, or with real ones, which are fetched.
 pub fn demo(project: &Project, real: bool, args: &[String]) -> Result<()> {
     let demo = if real { "demo-real" } else { "demo" };
-    engine::prepare(project)?;
-    // All that is left out is binaries: features are those of the whole workspace, so nothing is built again by other commands.
-    let mut build = project.cargo("build");
-    build.args(["--release", "--workspace"]);
-    for name in ["mistralrs-steered", "mapper", "fetch-model", demo] {
-        build.args(["--bin", name]);
-    }
-    run(&mut build)?;
+    build_binaries(project, &["mistralrs-steered", "mapper", "fetch-model", demo])?;
     if real {
-        for name in ["smollm2-135m", "gemma3-270m"] {
-            project.run_bin("fetch-model", &[name.to_string()])?;
-        }
+        fetch_models(project, &["smollm2-135m", "gemma3-270m"])?;
     }
     project.run_bin(demo, args)
 }
@@ -133,12 +124,12 @@ fn checked(command: &mut Command) -> &mut Command {
 
 /// Fetches and converts a real model.
 pub fn models(project: &Project, name: &str) -> Result<()> {
-    build_and_fetch(project, &[name])
+    build(project)?;
+    fetch_models(project, &[name])
 }
 
-/// Builds the workspace, then fetches and converts real models.
-pub fn build_and_fetch(project: &Project, names: &[&str]) -> Result<()> {
-    build(project)?;
+/// Fetches and converts real models. The binary `fetch-model` must have been built.
+pub fn fetch_models(project: &Project, names: &[&str]) -> Result<()> {
     for name in names {
         project.run_bin("fetch-model", &[name.to_string()])?;
     }
@@ -206,8 +197,15 @@ fn benchmark(project: &Project, what: Bench) -> Result<Command> {
 /// Builds the main workspace. Always all of it: cargo unites the features of what it builds, and with a part of the
 /// workspace the engine would be built with others, so again.
 fn build(project: &Project) -> Result<()> {
+    build_binaries(project, &[])
+}
+
+/// As [`build`], but of the binaries only those named, if any are. The features are still those of the whole workspace, so no
+/// other command builds the engine again.
+pub fn build_binaries(project: &Project, names: &[&str]) -> Result<()> {
     engine::prepare(project)?;
-    run(project.cargo("build").args(["--release", "--workspace"]))
+    let names = names.iter().flat_map(|name| ["--bin", name]);
+    run(project.cargo("build").args(["--release", "--workspace"]).args(names))
 }
 
 /// Builds the benchmark's worker on the published engine, with the same versions of everything else.

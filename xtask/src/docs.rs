@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 use crate::clients;
-use crate::project::{Project, between, run};
+use crate::project::{Project, replace_between, run};
 
 /// The version of mdBook that builds the book.
 const MDBOOK: &str = "0.5.4";
@@ -69,14 +69,13 @@ fn mdbook(project: &Project) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The page of specs as it is, and as it should be.
+/// The text of the page of specs, and the text that the schema gives it.
 fn spec_page(project: &Project) -> Result<(String, String)> {
     let read = |name: &str| fs::read_to_string(project.root().join(name)).with_context(|| name.to_string());
     let page = read(SPEC_PAGE)?;
     let schema: Value = serde_json::from_str(&read(SCHEMA)?).context(SCHEMA)?;
-    let old = between(&page, GENERATED[0], GENERATED[1]).with_context(|| format!("{SPEC_PAGE}: {}", GENERATED[0]))?;
-    let with = |tables: &str| format!("{}{tables}{}", GENERATED[0], GENERATED[1]);
-    let expected = page.replacen(&with(old), &with(&tables(&schema)?), 1);
+    let expected = replace_between(&page, GENERATED[0], GENERATED[1], &tables(&schema)?)
+        .with_context(|| format!("{SPEC_PAGE}: {}", GENERATED[0]))?;
     Ok((page, expected))
 }
 

@@ -83,8 +83,9 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What stands in `text` between the first `begin` and the first `end` after it.
-pub fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
-    let (_, rest) = text.split_once(begin)?;
-    Some(rest.split_once(end)?.0)
+/// `text` with `new` between the first `begin` and the first `end` after it, if it has both.
+pub fn replace_between(text: &str, begin: &str, end: &str, new: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some([before, begin, new, end, after].concat())
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::commands::build_and_fetch;
+use crate::commands::{build_binaries, fetch_models};
 use crate::project::{Project, run};
 
 const SOURCE: &str = "smollm2-135m";
@@ -17,7 +17,8 @@ const TEXTS: &str = "usr/share/games/fortunes";
 
 /// Fits the map again, on Debian's `fortunes`: takes some minutes on two cores, and needs apt-get and dpkg.
 pub fn fit(project: &Project, args: &[String]) -> Result<()> {
-    build_and_fetch(project, &[SOURCE, TARGET])?;
+    build_binaries(project, &["mapper", "fetch-model"])?;
+    fetch_models(project, &[SOURCE, TARGET])?;
     let corpus = corpus(project)?;
     let map = format!("maps/{SOURCE}--{TARGET}.toml");
     let arguments = [

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::project::{Project, between};
+use crate::project::{Project, replace_between};
 
 /// The page.
 pub const PAGE: &str = "docs/src/benchmarks.md";
@@ -47,10 +47,8 @@ pub fn write(project: &Project, entry: &Entry, printed: &str) -> Result<()> {
 }
 
 fn replaced(page: &str, entry: &Entry, printed: &str) -> Result<String> {
-    let old = between(page, &entry.marker, END).with_context(|| format!("{PAGE}: {}", entry.marker.trim()))?;
     let new = format!("\n```text\n{}\n```\n\n", printed.trim_end());
-    let with = |middle: &str| format!("{}{middle}{END}", entry.marker);
-    Ok(page.replacen(&with(old), &with(&new), 1))
+    replace_between(page, &entry.marker, END, &new).with_context(|| format!("{PAGE}: {}", entry.marker.trim()))
 }
 
 /// Runs `command`, shows what it prints, and returns it.
@@ -105,7 +103,7 @@ mod tests {
         assert!(!entries.is_empty());
         for entry in entries {
             <crate::commands::Bench as clap::ValueEnum>::from_str(&entry.name, false).unwrap();
-            assert!(between(&page, &entry.marker, END).is_some(), "{entry:?}");
+            assert!(replace_between(&page, &entry.marker, END, "").is_some(), "{entry:?}");
         }
     }
 }

@@ -52,15 +52,19 @@ pub fn prepare(project: &Project) -> Result<()> {
         return Ok(());
     };
     eprintln!("preparing the engine: {reason:#}");
+    prepare_from(project, &pins, &source::obtain(project, &pins)?)
+}
+
+/// Prepares the engine from the published sources, which are in the order of the pins.
+fn prepare_from(project: &Project, pins: &Pins, sources: &[PathBuf]) -> Result<()> {
     let prepared = project.engine().join(PREPARED);
-    let sources = source::obtain(project, &pins)?;
     let mut crates = Vec::new();
-    for (pin, source) in pins.crates.iter().zip(&sources) {
+    for (pin, source) in pins.crates.iter().zip(sources) {
         crates.push(prepare_crate(project, pin, source, &prepared)?);
     }
     let record = toml::to_string(&Record { crates })?;
     write_whole(&prepared.join("record.toml"), &record)?;
-    verify(project, &pins).context("the prepared engine differs from its record")?;
+    verify(project, pins).context("the prepared engine differs from its record")?;
     eprintln!("the engine is ready in {}", prepared.display());
     Ok(())
 }
@@ -79,7 +83,8 @@ pub fn check(project: &Project) -> Result<()> {
 pub fn save(project: &Project) -> Result<()> {
     let pins = Pins::load(&project.engine())?;
     let prepared = project.engine().join(PREPARED);
-    for (pin, source) in pins.crates.iter().zip(&source::obtain(project, &pins)?) {
+    let sources = source::obtain(project, &pins)?;
+    for (pin, source) in pins.crates.iter().zip(&sources) {
         let changed = prepared.join(&pin.name);
         ensure!(
             changed.exists(),
@@ -90,7 +95,7 @@ pub fn save(project: &Project) -> Result<()> {
         write_whole(&project.engine().join(&pin.patch), &patch)?;
     }
     // Records the saved patches; the prepared source is unchanged.
-    prepare(project)
+    prepare_from(project, &pins, &sources)
 }
 
 fn prepare_crate(project: &Project, pin: &Pin, source: &Path, prepared: &Path) -> Result<CrateRecord> {
