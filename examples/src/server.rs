@@ -197,10 +197,7 @@ impl Server {
     ///
     /// If the status is not a success.
     pub fn complete(&self, model: &str, prompt: &str, max_tokens: usize) -> Result<String> {
-        let body = serde_json::json!({
-            "model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0.0, "top_k": 1,
-        });
-        self.answer("/v1/completions", &body, "/choices/0/text")
+        self.answer("/v1/completions", &greedy(model, prompt, max_tokens), "/choices/0/text")
     }
 
     /// As [`complete`](Self::complete), with a `steering` field.
@@ -209,10 +206,8 @@ impl Server {
     ///
     /// As [`complete`](Self::complete).
     pub fn complete_steered(&self, model: &str, prompt: &str, max_tokens: usize, steering: &Value) -> Result<String> {
-        let body = serde_json::json!({
-            "model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0.0, "top_k": 1,
-            "steering": steering,
-        });
+        let mut body = greedy(model, prompt, max_tokens);
+        body["steering"] = steering.clone();
         self.answer("/v1/completions", &body, "/choices/0/text")
     }
 
@@ -248,6 +243,21 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The body of a request for a greedy continuation.
+fn greedy(model: &str, prompt: &str, max_tokens: usize) -> Value {
+    serde_json::json!({
+        "model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0.0, "top_k": 1,
+    })
+}
+
+/// The tables that a playground needs to find vectors on the model in the folder `source`, and to keep them.
+pub fn source_tables(source: &str) -> String {
+    format!(
+        "[steering.sources.small]\nmodel = {source:?}\ndtype = \"f32\"\ndevice = \"cpu\"\n\n\
+         [steering.admin]\nopen_on_loopback = true\nuploads = true\n"
+    )
 }
 
 /// A complete configuration file: `config` with a `[server]` section for `port` of this machine.

@@ -208,8 +208,8 @@ fn sample(file: &mut File, length: u64, start: u64, data: u64) -> io::Result<[u8
     Ok(hash.finalize().into())
 }
 
-/// The blocks to hash between two offsets, as offset and length: evenly spaced, including the first and the last, or
-/// one block of everything if that is no larger.
+/// The blocks to hash between two offsets, as offset and length: evenly spaced, including the first and the last. A
+/// stretch that is not larger than all blocks together is one block.
 fn blocks(start: u64, end: u64) -> Vec<(u64, u64)> {
     let length = end - start;
     if length <= BLOCKS * BLOCK_BYTES {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use mistralrs::ModelDType;
 use serde_json::{Value, json};
-use steermap_examples::server::{Server, binary};
+use steermap_examples::server::{Server, binary, source_tables};
 use steermap_examples::show::{columns, is_watched, playground};
 use steermap_examples::{exit_code, random_files};
 use steermap_mapper::behaviour::{Choices, unit};
@@ -239,8 +239,8 @@ fn serve(args: &Args, found: &[FoundConcept]) -> Result<()> {
     let absolute = |path: &Path| Ok::<_, anyhow::Error>(std::path::absolute(path)?.display().to_string());
     let (target, source, map) = (absolute(&args.target)?, absolute(&args.source)?, absolute(&args.map)?);
     let steering = format!(
-        "[steering.vectors]\n{vectors}\n[steering.maps]\n{MAP} = {map:?}\n\n[steering.sources.small]\nmodel = {source:?}\n\
-         dtype = \"f32\"\ndevice = \"cpu\"\n\n[steering.admin]\nopen_on_loopback = true\nuploads = true\n"
+        "[steering.vectors]\n{vectors}\n[steering.maps]\n{MAP} = {map:?}\n\n{}",
+        source_tables(&source)
     );
     println!(
         "\n3. Serving {} over HTTP, the small model beside it, with\n",

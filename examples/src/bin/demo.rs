@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::json;
-use steermap_examples::server::{Server, binary};
+use steermap_examples::server::{Server, binary, source_tables};
 use steermap_examples::show::{columns, is_watched, playground};
 use steermap_examples::slopes::{ALPHAS, RANDOM, SlopeBench};
 use steermap_examples::{exit_code, family, random_files};
@@ -154,8 +154,8 @@ fn show(args: &Args) -> Result<()> {
         &args.out,
         &format!(
             "{models}\n[steering.vectors]\nmood = \"{VECTOR}\"\nnative-mood = \"{NATIVE}\"\nrandom = \"{RANDOM_VECTOR}\"\n\n\
-             [steering.maps]\nsmall-to-large = \"{MAP}\"\n\n[steering.sources.small]\nmodel = {source:?}\ndtype = \"f32\"\n\
-             device = \"cpu\"\n\n[steering.admin]\nopen_on_loopback = true\nuploads = true\n"
+             [steering.maps]\nsmall-to-large = \"{MAP}\"\n\n{}",
+            source_tables(&source)
         ),
     )?;
     let card = json!({
