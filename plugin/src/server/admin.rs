@@ -482,7 +482,6 @@ pub(super) async fn check(State(admin): State<Admin>, headers: HeaderMap, body: 
     if prompt.as_ref().is_some_and(|prompt| prompt.bytes() > most) {
         return Err(Refusal::too_large("prompt", most));
     }
-    let model = model.filter(|model| model != "default");
     admin
         .steering
         .dry_run(model, steering, prompt)

@@ -251,9 +251,8 @@ impl SteeringBody {
         let fields = object.take("steering");
         let written = object.get("model").unwrap_or("\"default\"");
         let name = serde_json::from_str::<String>(written);
-        let model = name.as_ref().ok().filter(|name| *name != "default").cloned();
         let steering_body = Self {
-            model,
+            model: name.as_ref().ok().cloned(),
             steering: None,
             background: object.get("background") == Some("true"),
             choices: object.get("n").and_then(|n| serde_json::from_str(n).ok()).unwrap_or(1),

@@ -132,13 +132,13 @@ impl Snapshot {
         }
     }
 
-    /// The model that a request names; the engine's default model for `None`.
+    /// The model that a request names; the engine's default model for `None`, and for `default`, as in mistral.rs.
     ///
     /// # Errors
     ///
     /// [`SteeringError::NotFound`]
     pub fn model(&self, name: Option<&str>) -> Result<&Model, SteeringError> {
-        let name = match (name, &self.default_model) {
+        let name = match (name.filter(|name| *name != "default"), &self.default_model) {
             (Some(name), _) => name,
             (None, Some(name)) => name,
             (None, None) => match self.models.values().next() {

@@ -228,7 +228,8 @@ fn a_served_model_is_read_beside_its_requests_and_without_its_default() {
             });
         }
         barrier.wait();
-        let body = json!({"name": "sea", "concept": "glad", "model": model, "pairs": pairs, "position": "mean"});
+        // As in every request, `default` is the default model.
+        let body = json!({"name": "sea", "concept": "glad", "model": "default", "pairs": pairs, "position": "mean"});
         find(&client, &body);
     });
     let (found, ..) = downloaded(&client, "sea", folder.path());
