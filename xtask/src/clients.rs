@@ -72,8 +72,8 @@ fn browser() -> Result<()> {
     Ok(())
 }
 
-/// Sees to it that there is qemu-x86_64, in which the binaries meet an older processor. Where it can't be installed, that test says
-/// that it tests nothing.
+/// Sees to it that there is qemu-x86_64, in which the binaries meet an older processor. Where it can't be installed, that test
+/// fails, and all others run.
 fn emulator() -> Result<()> {
     let wanted = cfg!(all(target_os = "linux", target_arch = "x86_64")) && Path::new(APT).exists();
     if wanted && !Path::new(QEMU).exists() {
