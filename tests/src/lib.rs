@@ -3,6 +3,7 @@
 // The commands of the documentation are for a Unix shell.
 #[cfg(unix)]
 pub mod book;
+pub mod cached;
 pub mod eval;
 pub mod hooks;
 pub mod maps;

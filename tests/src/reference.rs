@@ -1,6 +1,7 @@
 //! Values computed by Hugging Face transformers (tests/fixtures/make_*.py), and comparisons with them.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -14,7 +15,11 @@ pub struct Reference {
 impl Reference {
     /// Loads the references of `model`, such as `tiny-llama`: a file of tests/fixtures/references without its ending.
     pub fn load(model: &str) -> Self {
-        let path = fixture(&format!("references/{model}.safetensors"));
+        Self::read(&fixture(&format!("references/{model}.safetensors")))
+    }
+
+    /// Loads the references in a file.
+    pub fn read(path: &Path) -> Self {
         let tensors = candle_core::safetensors::load(path, &Device::Cpu).expect("the references load");
         Self { tensors }
     }

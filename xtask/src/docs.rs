@@ -9,8 +9,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-use crate::clients;
 use crate::project::{Project, replace_between, run};
+use crate::{clients, models_page};
 
 /// The version of mdBook that builds the book.
 const MDBOOK: &str = "0.5.4";
@@ -27,12 +27,16 @@ const GENERATED: [&str; 2] = [
     "<!-- end -->\n",
 ];
 
-/// Brings the generated page up to date, checks links, and builds the book into `target/docs`.
+/// Brings the generated pages up to date, checks links, and builds the book into `target/docs`.
 pub fn build(project: &Project) -> Result<()> {
-    let (page, expected) = spec_page(project)?;
-    if page != expected {
-        fs::write(project.root().join(SPEC_PAGE), expected).context(SPEC_PAGE)?;
-        println!("wrote {SPEC_PAGE}");
+    for (name, (page, expected)) in [
+        (SPEC_PAGE, spec_page(project)?),
+        (models_page::PAGE, models_page::page(project)?),
+    ] {
+        if page != expected {
+            fs::write(project.root().join(name), expected).context(name)?;
+            println!("wrote {name}");
+        }
     }
     links(project)?;
     let mut mdbook = Command::new(mdbook(project)?);

@@ -6,6 +6,7 @@ mod dist;
 mod docs;
 mod engine;
 mod licences;
+mod models_page;
 mod peers;
 mod project;
 mod real_map;

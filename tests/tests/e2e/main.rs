@@ -1,5 +1,6 @@
 //! End-to-end tests through the real engine. One binary, since each links all of mistral.rs.
 
+mod architectures;
 mod bad_requests;
 mod batches;
 mod capture;

@@ -1,15 +1,14 @@
 //! Sliding-window attention past its window, against Hugging Face transformers (tests/fixtures/make_windows.py): in one
 //! pass, step by step, in batches, from cached prefixes, and through the server.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
-use mistralrs::core::{NormalRequest, Request, RequestMessage, Response, SamplingParams};
-use mistralrs::{CustomLogitsProcessor, Model, ModelBuilder, ModelDType};
+use mistralrs::ModelDType;
 use residual_hooks::Phase;
 use steermap_examples::server::Server;
 use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
+use steermap_tests::cached::{caching, generate};
 use steermap_tests::fixture;
 use steermap_tests::hooks::Recorder;
 use steermap_tests::reference::{Reference, assert_close_within, assert_rows_close_within};
@@ -116,47 +115,6 @@ async fn session(model: &str) -> Session {
     Session::load(source).await.unwrap()
 }
 
-/// A model in the engine with a prefix cache, which a [`Session`] does not have.
-async fn caching(model: &str) -> Model {
-    let builder = ModelBuilder::new(fixture(model).to_str().unwrap())
-        .with_dtype(ModelDType::F32)
-        .with_force_cpu()
-        .with_prefix_cache_n(Some(16));
-    builder.build().await.unwrap()
-}
-
-/// As [`Session::generate`].
-async fn generate(model: &Model, prompt: Vec<u32>, max_tokens: usize) -> (String, Vec<Vec<f32>>) {
-    let engine = model.inner();
-    let steps = Arc::new(Mutex::new(Vec::<Vec<f32>>::new()));
-    let tapped = steps.clone();
-    let tap: Arc<dyn CustomLogitsProcessor> = Arc::new(move |logits: &Tensor, _: &[u32]| {
-        let values = logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
-        tapped.lock().unwrap().push(values);
-        Ok(logits.clone())
-    });
-    let sampling = SamplingParams {
-        max_len: Some(max_tokens),
-        ..SamplingParams::deterministic()
-    };
-    let (sender, mut answers) = tokio::sync::mpsc::channel(1);
-    let message = RequestMessage::CompletionTokens(prompt);
-    let id = engine.next_request_id();
-    let mut request = NormalRequest::new_simple(message, sampling, sender, id, None, None);
-    request.logits_processors = Some(vec![tap]);
-    let requests = engine.get_sender(None).unwrap();
-    requests.send(Request::Normal(Box::new(request))).await.unwrap();
-    let text = match answers.recv().await {
-        Some(Response::CompletionDone(done)) => done.choices[0].text.clone(),
-        Some(Response::CompletionModelError(error, _)) => panic!("{error}"),
-        Some(Response::InternalError(error) | Response::ValidationError(error)) => panic!("{error}"),
-        _ => panic!("a completion was expected"),
-    };
-    let mut steps = std::mem::take(&mut *steps.lock().unwrap());
-    steps.truncate(max_tokens);
-    (text, steps)
-}
-
 /// States of every layer, and logits, of the whole text in one pass.
 async fn in_one_pass(model: &'static str) {
     let windows = Windows::load(model);
@@ -244,7 +202,7 @@ async fn in_batches(model: &'static str) {
 /// Prompts that continue from cached prefixes of others.
 async fn from_cached_prefixes(model: &'static str) {
     let windows = Windows::load(model);
-    let engine = caching(model).await;
+    let engine = caching(&fixture(model)).await;
     let recorder = Recorder::new(1);
     let slot = steermap_plugin::attach::slot(engine.inner(), None).unwrap();
     slot.install(recorder.clone()).unwrap();

@@ -1,0 +1,108 @@
+//! The tables of docs/src/models.md, made from the rows that the tests of all architectures check.
+
+use std::fmt::Write;
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::project::{Project, replace_between};
+
+/// The page.
+pub const PAGE: &str = "docs/src/models.md";
+
+/// What its tables are made from.
+pub const MATRIX: &str = "tests/fixtures/architectures/matrix.toml";
+
+/// The lines of the page that the tables stand between.
+const GENERATED: [&str; 2] = [
+    "<!-- made from tests/fixtures/architectures/matrix.toml by cargo xtask docs -->\n",
+    "<!-- end -->\n",
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Matrix {
+    text: Vec<Row>,
+    gguf: Vec<Row>,
+    multimodal: Vec<Row>,
+}
+
+/// One architecture, or several that share a model's code.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: String,
+    /// As mistral.rs calls them.
+    architectures: Vec<String>,
+    /// Folders beside the file: models whose states and logits are compared with those of transformers.
+    #[serde(default)]
+    models: Vec<String>,
+    /// Other tests.
+    #[serde(default)]
+    also: String,
+    /// What "the stream after block l" means where it isn't plain, and what is missing.
+    #[serde(default)]
+    note: String,
+    /// Why it can't be steered.
+    refused: Option<String>,
+}
+
+/// The text of the page, and the text that the matrix gives it.
+pub fn page(project: &Project) -> Result<(String, String)> {
+    let read = |name: &str| fs::read_to_string(project.root().join(name)).with_context(|| name.to_string());
+    let page = read(PAGE)?;
+    let matrix: Matrix = toml::from_str(&read(MATRIX)?).context(MATRIX)?;
+    let expected = replace_between(&page, GENERATED[0], GENERATED[1], &tables(&matrix)?)
+        .with_context(|| format!("{PAGE}: {}", GENERATED[0]))?;
+    Ok((page, expected))
+}
+
+fn tables(matrix: &Matrix) -> Result<String> {
+    let mut text = String::new();
+    let parts = [
+        ("Text models", &matrix.text),
+        ("GGUF", &matrix.gguf),
+        ("Models that see or hear", &matrix.multimodal),
+    ];
+    for (title, rows) in parts {
+        write!(
+            text,
+            "\n## {title}\n\n| architecture | layers | compared with transformers | notes |\n| --- | --- | --- | --- |\n"
+        )?;
+        for row in rows {
+            let layers = if row.refused.is_some() { "none" } else { "all" };
+            let compared = match (row.models.as_slice(), row.also.as_str()) {
+                ([], "") => "no".to_string(),
+                ([], also) => also.to_string(),
+                (models, "") => models.join(", "),
+                (models, also) => format!("{}; {also}", models.join(", ")),
+            };
+            let notes = [row.refused.as_deref().unwrap_or_default(), &row.note];
+            let notes: Vec<&str> = notes.into_iter().filter(|note| !note.is_empty()).collect();
+            writeln!(
+                text,
+                "| {} (`{}`) | {layers} | {compared} | {} |",
+                row.name,
+                row.architectures.join("`, `"),
+                notes.join(". ")
+            )?;
+        }
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_models_is_what_the_matrix_makes() {
+        let (page, expected) = page(&Project::find().unwrap()).unwrap();
+        assert!(
+            page == expected,
+            "run `cargo xtask docs`: {PAGE} is not what {MATRIX} makes"
+        );
+    }
+}
