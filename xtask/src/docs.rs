@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-use crate::project::{Project, replace_between, run};
+use crate::project::{Project, run};
 use crate::{clients, models_page};
 
 /// The version of mdBook that builds the book.
@@ -20,12 +20,6 @@ const SPEC_PAGE: &str = "docs/src/reference/spec.md";
 
 /// What it is made from.
 const SCHEMA: &str = "plugin/steering.schema.json";
-
-/// The lines of that page that what is made stands between.
-const GENERATED: [&str; 2] = [
-    "<!-- made from plugin/steering.schema.json by cargo xtask docs -->\n",
-    "<!-- end -->\n",
-];
 
 /// Brings the generated pages up to date, checks links, and builds the book into `target/docs`.
 pub fn build(project: &Project) -> Result<()> {
@@ -75,12 +69,9 @@ fn mdbook(project: &Project) -> Result<PathBuf> {
 
 /// The text of the page of specs, and the text that the schema gives it.
 fn spec_page(project: &Project) -> Result<(String, String)> {
-    let read = |name: &str| fs::read_to_string(project.root().join(name)).with_context(|| name.to_string());
-    let page = read(SPEC_PAGE)?;
-    let schema: Value = serde_json::from_str(&read(SCHEMA)?).context(SCHEMA)?;
-    let expected = replace_between(&page, GENERATED[0], GENERATED[1], &tables(&schema)?)
-        .with_context(|| format!("{SPEC_PAGE}: {}", GENERATED[0]))?;
-    Ok((page, expected))
+    project.generated_page(SPEC_PAGE, SCHEMA, |schema| {
+        tables(&serde_json::from_str(schema).context(SCHEMA)?)
+    })
 }
 
 /// A section for each type of the schema, in the order in which a reader meets them.

@@ -1,24 +1,17 @@
 //! The tables of docs/src/models.md, made from the rows that the tests of all architectures check.
 
 use std::fmt::Write;
-use std::fs;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::project::{Project, replace_between};
+use crate::project::Project;
 
 /// The page.
 pub const PAGE: &str = "docs/src/models.md";
 
 /// What its tables are made from.
 pub const MATRIX: &str = "tests/fixtures/architectures/matrix.toml";
-
-/// The lines of the page that the tables stand between.
-const GENERATED: [&str; 2] = [
-    "<!-- made from tests/fixtures/architectures/matrix.toml by cargo xtask docs -->\n",
-    "<!-- end -->\n",
-];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,12 +43,7 @@ struct Row {
 
 /// The text of the page, and the text that the matrix gives it.
 pub fn page(project: &Project) -> Result<(String, String)> {
-    let read = |name: &str| fs::read_to_string(project.root().join(name)).with_context(|| name.to_string());
-    let page = read(PAGE)?;
-    let matrix: Matrix = toml::from_str(&read(MATRIX)?).context(MATRIX)?;
-    let expected = replace_between(&page, GENERATED[0], GENERATED[1], &tables(&matrix)?)
-        .with_context(|| format!("{PAGE}: {}", GENERATED[0]))?;
-    Ok((page, expected))
+    project.generated_page(PAGE, MATRIX, |matrix| tables(&toml::from_str(matrix).context(MATRIX)?))
 }
 
 fn tables(matrix: &Matrix) -> Result<String> {

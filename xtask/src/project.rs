@@ -1,5 +1,6 @@
 //! Paths of the project, and calls of cargo on the main workspace.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,6 +25,22 @@ impl Project {
     /// The top folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The text of a page, and its text with the tables that `tables` makes of the text of `source`. They stand below the line that
+    /// names `source`.
+    pub fn generated_page(
+        &self,
+        page: &str,
+        source: &str,
+        tables: impl FnOnce(&str) -> Result<String>,
+    ) -> Result<(String, String)> {
+        let read = |name: &str| fs::read_to_string(self.root.join(name)).with_context(|| name.to_string());
+        let text = read(page)?;
+        let begin = format!("<!-- made from {source} by cargo xtask docs -->\n");
+        let expected = replace_between(&text, &begin, "<!-- end -->\n", &tables(&read(source)?)?)
+            .with_context(|| format!("{page}: {begin}"))?;
+        Ok((text, expected))
     }
 
     /// The folder with the engine's pins and patches.
