@@ -12,6 +12,7 @@
 //! | `playground` | the playground's page, and the route it reads its state from |
 //! | `refusal` | refusals, in the shape of OpenAI's errors |
 //! | `errors` | the middleware that gives this shape to axum's own errors |
+//! | `unread` | the middleware that reads the rest of a body before an error is answered |
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -35,6 +36,7 @@ mod readout;
 mod refusal;
 mod requests;
 mod sse;
+mod unread;
 mod upload;
 mod usage;
 
@@ -78,6 +80,7 @@ pub fn wrap(router: Router, steering: Steering, admin: AdminOptions, limits: Lim
     }
     all.fallback(errors::no_such_route)
         .layer(middleware::from_fn(errors::shaped))
+        .layer(middleware::from_fn(unread::read_to_end))
 }
 
 #[cfg(test)]

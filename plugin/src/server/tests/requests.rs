@@ -281,3 +281,42 @@ async fn bodies_are_whole_on_the_wire() {
         }
     }
 }
+
+/// A client that sends all of its body before it reads the answer, as many do, reads the error and no reset connection.
+#[tokio::test]
+async fn a_refused_body_is_read_to_its_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = server(&steering(), local());
+    tokio::spawn(async move { axum::serve(listener, server).await });
+    let bytes = 24 << 20;
+    let large = vec![b'x'; bytes];
+    for route in ["/v1/steering/vectors", "/v1/steering/reload", "/v1/nowhere"] {
+        let head = format!(
+            "POST {route} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: {bytes}\r\n"
+        );
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(&large)
+            .await
+            .unwrap_or_else(|error| panic!("{route}: {error}"));
+        let mut answer = String::new();
+        stream
+            .read_to_string(&mut answer)
+            .await
+            .unwrap_or_else(|error| panic!("{route}: {error}"));
+        assert!(answer.starts_with("HTTP/1.1 4"), "{route}: {answer}");
+        assert!(answer.contains("\"error\":{"), "{route}: {answer}");
+
+        // Nobody asks for a body that waits to be asked for.
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(format!("{head}expect: 100-continue\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 4"), "{route}: {answer}");
+    }
+}
