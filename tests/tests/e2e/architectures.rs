@@ -224,7 +224,9 @@ models! {
     llama4 = "llama4";
     llama4_short = "llama4-short";
     llava = "llava";
+    llava_mistral = "llava-mistral";
     llava_next = "llava-next";
+    ministral3 = "ministral3";
     mistral = "mistral";
     mistral3 = "mistral3";
     mixtral = "mixtral";
@@ -253,10 +255,20 @@ models! {
 
 gguf_models! {
     gguf_llama3 = "gguf-llama3";
+    gguf_ministral3 = "gguf-ministral3";
     gguf_mistral = "gguf-mistral";
     gguf_mistral3 = "gguf-mistral3";
+    gguf_mixtral = "gguf-mixtral";
+    gguf_phi2 = "gguf-phi2";
+    gguf_phi2_split = "gguf-phi2-split";
+    gguf_phi3 = "gguf-phi3";
+    gguf_phi3_short = "gguf-phi3-short";
+    gguf_phi4 = "gguf-phi4";
+    gguf_phi4_mini = "gguf-phi4-mini";
     gguf_qwen2 = "gguf-qwen2";
     gguf_qwen3 = "gguf-qwen3";
+    gguf_qwen3_moe = "gguf-qwen3-moe";
+    gguf_starcoder2 = "gguf-starcoder2";
 }
 
 /// tests/fixtures/architectures/matrix.toml, as far as it is checked here. `cargo xtask docs` makes tables of it.

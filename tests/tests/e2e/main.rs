@@ -38,5 +38,6 @@ mod roles;
 mod routes;
 mod seam;
 mod serving;
+mod sound;
 mod state;
 mod windows;
