@@ -9,6 +9,7 @@ pub mod broken_maps;
 pub mod family;
 pub mod figures;
 pub mod memory;
+pub mod programs;
 pub mod random_files;
 pub mod real_models;
 pub mod server;

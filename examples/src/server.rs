@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -12,34 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// Path of a binary of this workspace: beside the running one or, for a test, in the folder above.
-///
-/// # Errors
-///
-/// If the binary was not built.
-pub fn binary(name: &str) -> Result<PathBuf> {
-    let exe = std::env::current_exe().context("the path of this program is unknown")?;
-    let name = Path::new(name).with_extension(std::env::consts::EXE_EXTENSION);
-    let found = exe
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join(&name))
-        .find(|path| path.exists());
-    found.with_context(|| format!("{} is not built: run `cargo build --release`", name.display()))
-}
-
-/// Sends a child a signal: `TERM`, `INT`, `HUP`.
-///
-/// # Panics
-///
-/// If there is no program `kill`.
-pub fn send_signal(child: &Child, name: &str) {
-    let sent = Command::new("kill")
-        .args([format!("-{name}"), child.id().to_string()])
-        .status();
-    assert!(sent.expect("kill can be run").success());
-}
+use crate::programs::{binary, send_signal};
 
 /// A running server; killed when dropped.
 pub struct Server {

@@ -35,14 +35,14 @@ pub struct Block {
     /// The line of its fence, from 1.
     pub line: usize,
     /// What is done with it.
-    pub kind: Kind,
+    pub action: Action,
     /// What is in it.
     pub text: String,
 }
 
 /// What is done with a block.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum Action {
     /// Bash runs it.
     Run,
     /// Python runs it.
@@ -82,38 +82,38 @@ pub fn blocks(page: &str) -> Result<Vec<Block>, String> {
                 None => return Err(format!("line {line}: a block without an end")),
             }
         }
-        let kind = kind(info, above).map_err(|wrong| format!("line {line}: {wrong}"))?;
+        let action = action(info, above).map_err(|wrong| format!("line {line}: {wrong}"))?;
         let shown = matches!(
             blocks.last(),
             Some(Block {
-                kind: Kind::Run | Kind::Python,
+                action: Action::Run | Action::Python,
                 ..
             })
         );
-        if kind == Kind::Shows && !shown {
+        if action == Action::Shows && !shown {
             return Err(format!("line {line}: found no block before it that is run"));
         }
-        blocks.push(Block { line, kind, text });
+        blocks.push(Block { line, action, text });
         above = "";
     }
     Ok(blocks)
 }
 
-fn kind(info: &str, above: &str) -> Result<Kind, String> {
+fn action(info: &str, above: &str) -> Result<Action, String> {
     let (language, what) = info.split_once(',').unwrap_or((info, ""));
     match (language, what) {
-        ("bash", "run") => Ok(Kind::Run),
-        ("python", "run") => Ok(Kind::Python),
-        ("bash", "server") => Ok(Kind::Server),
-        ("text", "shows") => Ok(Kind::Shows),
-        ("bash" | "python", "norun") if above.starts_with(NOT_RUN) => Ok(Kind::Excerpt),
+        ("bash", "run") => Ok(Action::Run),
+        ("python", "run") => Ok(Action::Python),
+        ("bash", "server") => Ok(Action::Server),
+        ("text", "shows") => Ok(Action::Shows),
+        ("bash" | "python", "norun") if above.starts_with(NOT_RUN) => Ok(Action::Excerpt),
         ("bash" | "python", "norun") => Err(format!("found no line `{NOT_RUN}WHY -->` above it")),
         ("bash" | "sh" | "python", _) => Err(format!(
             "found {info:?}, expected `{language},run`, `{language},server` or `{language},norun`"
         )),
-        (_, "") => Ok(Kind::Excerpt),
+        (_, "") => Ok(Action::Excerpt),
         (_, what) => match what.strip_prefix("file=") {
-            Some(path) if !path.is_empty() => Ok(Kind::File(path.to_string())),
+            Some(path) if !path.is_empty() => Ok(Action::File(path.to_string())),
             _ => Err(format!(
                 "found {info:?}, expected `{language}` or `{language},file=PATH`"
             )),
@@ -160,15 +160,15 @@ impl Reader {
         let mut printed = String::new();
         for (index, block) in blocks.iter().enumerate() {
             let text = self.with_port(&block.text);
-            let done = match &block.kind {
-                Kind::Excerpt => continue,
-                Kind::File(path) => self.write(path, &text),
-                Kind::Server => self.start(&text),
-                Kind::Shows => shows(&printed, &text),
-                Kind::Run | Kind::Python => {
-                    let shown = blocks.get(index + 1).filter(|next| next.kind == Kind::Shows);
+            let done = match &block.action {
+                Action::Excerpt => continue,
+                Action::File(path) => self.write(path, &text),
+                Action::Server => self.start(&text),
+                Action::Shows => shows(&printed, &text),
+                Action::Run | Action::Python => {
+                    let shown = blocks.get(index + 1).filter(|next| next.action == Action::Shows);
                     let may_fail = shown.is_some_and(|next| next.text.contains("error"));
-                    self.run(block.kind == Kind::Python, &text, may_fail)
+                    self.run(block.action == Action::Python, &text, may_fail)
                         .map(|output| printed = output)
                 }
             };
@@ -354,17 +354,17 @@ fn same(found: &str, wanted: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn kinds(page: &str) -> Vec<Kind> {
-        blocks(page).unwrap().into_iter().map(|block| block.kind).collect()
+    fn actions(page: &str) -> Vec<Action> {
+        blocks(page).unwrap().into_iter().map(|block| block.action).collect()
     }
 
     #[test]
     fn blocks_say_what_is_done_with_them() {
         let page = "a\n```bash,run\nls\n```\n```text,shows\nx\n```\n<!-- not run: too long -->\n```bash,norun\nls\n```\n  ```toml,file=a/b.toml\n  a = 1\n  ```\n```text\nx\n```\n";
-        let file = Kind::File("a/b.toml".to_string());
+        let file = Action::File("a/b.toml".to_string());
         assert_eq!(
-            kinds(page),
-            [Kind::Run, Kind::Shows, Kind::Excerpt, file, Kind::Excerpt]
+            actions(page),
+            [Action::Run, Action::Shows, Action::Excerpt, file, Action::Excerpt]
         );
         assert_eq!(blocks(page).unwrap()[0].text, "ls\n");
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nalgebra::DVector;
 use serde::Deserialize;
-use steermap_examples::{family, server::binary};
+use steermap_examples::{family, programs::binary};
 use steermap_maps::{
     AffineMap, FitReport, LayerPair, MapFile, MapHeader, ModelInfo, Numerics, Provenance, fingerprint_folder,
 };

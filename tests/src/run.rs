@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Output};
 
-use steermap_examples::server::{binary, send_signal};
+use steermap_examples::programs::{binary, send_signal};
 
 /// Runs a binary with `args`.
 pub fn run(name: &str, args: &[&str]) -> Output {

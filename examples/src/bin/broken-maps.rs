@@ -13,7 +13,7 @@ use clap::Parser;
 use steermap_examples::broken_maps::{EvaluatedVariant, Variant, page};
 use steermap_examples::exit_code;
 use steermap_examples::family;
-use steermap_examples::server::binary;
+use steermap_examples::programs::{binary, run_to_end};
 use steermap_mapper::eval::vectors;
 use steermap_maps::{MapFile, VectorFile};
 use steermap_report::result::Evaluation;
@@ -89,7 +89,7 @@ fn fit(stories: &Path, out: &Path) -> Result<MapFile> {
     fit.args(["--pairs", "all", "--shuffle-control", "--corpus"])
         .arg(stories);
     fit.arg("--out").arg(out);
-    run_to_its_end(&mut fit)?;
+    run_to_end(&mut fit)?;
     Ok(MapFile::load(out)?)
 }
 
@@ -102,7 +102,7 @@ fn evaluate(args: &Args, stories: &Path, variant: Variant) -> Result<EvaluatedVa
     eval.args(EVALUATION);
     eval.arg("--text").arg(stories).arg("--tasks").arg(family::tasks());
     eval.arg("--map").arg(variant.path(&args.work)).arg("--out").arg(&out);
-    run_to_its_end(&mut eval)?;
+    run_to_end(&mut eval)?;
     Ok(EvaluatedVariant {
         variant,
         evaluation: steermap_report::read(&out)?,
@@ -127,14 +127,6 @@ fn mapper(command: &str) -> Result<Command> {
     // Its output is in its files too; progress goes to standard error.
     mapper.stdout(Stdio::null());
     Ok(mapper)
-}
-
-fn run_to_its_end(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("could not start {command:?}"))?;
-    ensure!(status.success(), "{command:?} ended with {status}");
-    Ok(())
 }
 
 /// Removes a file if it exists.

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use mistralrs::ModelDType;
 use serde_json::{Value, json};
-use steermap_examples::server::{Server, binary, source_tables};
+use steermap_examples::programs::{binary, run_to_end};
+use steermap_examples::server::{Server, source_tables};
 use steermap_examples::show::{columns, is_watched, playground};
 use steermap_examples::{exit_code, random_files};
 use steermap_mapper::behaviour::{Choices, unit};
@@ -134,7 +135,8 @@ fn find(args: &Args, concept: &'static DemoConcept, layers: &[usize]) -> Result<
     std::fs::write(&pairs, lines?.join("\n") + "\n").with_context(|| pairs.display().to_string())?;
     let out = args.out.join(format!("{}.toml", concept.name));
     let layers: Vec<String> = layers.iter().map(usize::to_string).collect();
-    let status = Command::new(binary("mapper")?)
+    let mut mapper = Command::new(binary("mapper")?);
+    mapper
         .args([
             "vector",
             "--cpu",
@@ -151,9 +153,8 @@ fn find(args: &Args, concept: &'static DemoConcept, layers: &[usize]) -> Result<
         .arg("--model")
         .arg(&args.source)
         .arg("--out")
-        .arg(&out)
-        .status()?;
-    ensure!(status.success(), "mapper vector ended with {status}");
+        .arg(&out);
+    run_to_end(&mut mapper)?;
     Ok(FoundConcept {
         concept,
         task,

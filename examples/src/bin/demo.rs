@@ -7,10 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::json;
-use steermap_examples::server::{Server, binary, source_tables};
+use steermap_examples::programs::{binary, run_to_end};
+use steermap_examples::server::{Server, source_tables};
 use steermap_examples::show::{columns, is_watched, playground};
 use steermap_examples::slopes::{ALPHAS, RANDOM, SlopeBench};
 use steermap_examples::{exit_code, family, random_files};
@@ -270,9 +271,7 @@ fn serve(out: &Path, scale: f64) -> Result<()> {
 
 /// Runs `mapper`, as a user would.
 fn mapper(args: &[&str]) -> Result<()> {
-    let status = Command::new(binary("mapper")?).args(args).status()?;
-    ensure!(status.success(), "mapper {} ended with {status}", args[0]);
-    Ok(())
+    run_to_end(Command::new(binary("mapper")?).args(args))
 }
 
 fn text(path: &Path) -> Result<&str> {

@@ -47,6 +47,7 @@ use crate::stats::{PairSpec, Split, Statistics};
 
 pub use error::FitError;
 pub use low_rank::{AUTO_TOLERANCE, RankChoice};
+pub use quality::median;
 pub use ridge::RidgeChoice;
 
 use low_rank::{Components, RankRule, smallest_sufficient};

@@ -163,12 +163,16 @@ fn r2(errors: &[f64], squares: &[f64]) -> R2 {
         .collect();
     R2 {
         all: 1.0 - errors().sum::<f64>() / squares.iter().sum::<f64>(),
-        median: median(own),
+        median: median(&own),
     }
 }
 
-/// The middle value, or the mean of the middle two; NaN of none.
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle value, or the mean of the middle two; NaN of none, and if one is NaN.
+pub fn median(values: &[f64]) -> f64 {
+    if values.iter().any(|value| value.is_nan()) {
+        return f64::NAN;
+    }
+    let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);
     match values.len() {
         0 => f64::NAN,
@@ -183,9 +187,10 @@ mod tests {
 
     #[test]
     fn medians_by_hand() {
-        assert_eq!(median(vec![3.0, -1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![3.0, -1.0, 2.0, 1.0]), 1.5);
-        assert!(median(Vec::new()).is_nan());
+        assert_eq!(median(&[3.0, -1.0, 2.0]), 2.0);
+        assert_eq!(median(&[3.0, -1.0, 2.0, 1.0]), 1.5);
+        assert!(median(&[]).is_nan());
+        assert!(median(&[1.0, f64::NAN, 2.0]).is_nan());
     }
 
     #[test]

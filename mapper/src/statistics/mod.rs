@@ -37,5 +37,6 @@ pub use prediction::{RSquared, mean_cosine, r_squared};
 pub use rank::spearman;
 pub use similarity::Gram;
 pub use steermap_extract::statistics::{Folds, Z, mid_ranks, wilson_interval};
+pub use steermap_fit::median;
 pub use student::student;
-pub use summary::{harmonic_mean, mean, median, quantile, quantiles, standard_deviation};
+pub use summary::{harmonic_mean, mean, quantile, quantiles, standard_deviation};

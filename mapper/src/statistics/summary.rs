@@ -35,11 +35,6 @@ pub fn quantile(values: &[f64], at: f64) -> Option<f64> {
     quantiles(values, [at]).map(|[quantile]| quantile)
 }
 
-/// The middle value, or the mean of the middle two; NaN of nothing.
-pub fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5).unwrap_or(f64::NAN)
-}
-
 /// Several quantiles at once, as [`quantile`].
 pub fn quantiles<const N: usize>(values: &[f64], at: [f64; N]) -> Option<[f64; N]> {
     if values.is_empty() {

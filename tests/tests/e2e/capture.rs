@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use steermap_examples::server::binary;
+use steermap_examples::programs::binary;
 use steermap_maps::MapFile;
 use steermap_maps::activations::{Activations, INDEX};
 use steermap_tests::maps::{difference, mapper_pair, printed, write_corpus};

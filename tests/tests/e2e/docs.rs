@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use steermap_examples::server::binary;
-use steermap_tests::book::{Kind, Reader, blocks};
+use steermap_examples::programs::binary;
+use steermap_tests::book::{Action, Reader, blocks};
 use steermap_tests::project;
 
 use super::clients::python;
@@ -74,7 +74,7 @@ fn every_page_with_commands_is_read_and_says_what_is_not_run() {
     assert!(pages.len() > 20, "{pages:?}");
     for page in pages {
         let blocks = blocks(&text(&page)).unwrap_or_else(|wrong| panic!("{BOOK}/{page}, {wrong}"));
-        let runs = blocks.iter().any(|block| block.kind != Kind::Excerpt);
+        let runs = blocks.iter().any(|block| block.action != Action::Excerpt);
         assert_eq!(runs, PAGES.contains(&page.as_str()), "{page}");
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use steermap_examples::server::{Server, binary, serve_config};
+use steermap_examples::programs::binary;
+use steermap_examples::server::{Server, serve_config};
 use steermap_maps::VectorFile;
 use steermap_tests::maps::printed;
 use steermap_tests::run::{error_of, run};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use steermap_examples::server::binary;
+use steermap_examples::programs::binary;
 use steermap_maps::VectorFile;
 use steermap_tests::maps::printed;
 use steermap_tests::run::{error_of, run};

@@ -203,7 +203,7 @@ fn text_comes_from_standard_input_too() {
     let dir = tempfile::tempdir().unwrap();
     let (corpus, out) = (write_corpus(dir.path(), 60), dir.path().join("map.toml"));
     let model = fixture("tiny-llama");
-    let mut child = Command::new(steermap_examples::server::binary("mapper").unwrap())
+    let mut child = Command::new(steermap_examples::programs::binary("mapper").unwrap())
         .args([
             "fit", "--cpu", "--dtype", "f32", "--pairs", "1:1", "--corpus", "-", "--source",
         ])

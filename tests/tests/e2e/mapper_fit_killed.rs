@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use steermap_examples::server::binary;
+use steermap_examples::programs::binary;
 use steermap_maps::MapFile;
 use steermap_tests::fixture;
 use steermap_tests::maps::{difference, write_corpus};

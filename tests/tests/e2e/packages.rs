@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use steermap_examples::server::binary;
+use steermap_examples::programs::binary;
 use steermap_tests::project;
 
 use super::clients::python;

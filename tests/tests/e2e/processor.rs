@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use steermap_examples::server::binary;
+use steermap_examples::programs::binary;
 
 /// What there was before AVX.
 const OLD: &str = "Westmere";
