@@ -87,10 +87,16 @@ pub fn load(project: &Project, args: &[String]) -> Result<()> {
 
 /// Prepares what the tests need and runs them.
 pub fn test(project: &Project, args: &[String]) -> Result<()> {
-    // Builds also the binaries, which the end-to-end tests start.
     engine::prepare(project)?;
-    run(checked(project.cargo("build").args(["--release", "--workspace"])))?;
-    project.run_bin("fetch-model", &["smollm2-135m".to_string()])?;
+    // What the end-to-end tests start. Of the other programs, `lint` checks that they compile.
+    let programs = ["mistralrs-steered", "mapper", "fetch-model"].map(|name| ["--bin", name]);
+    run(checked(
+        project
+            .cargo("build")
+            .args(["--release", "--workspace"])
+            .args(programs.as_flattened()),
+    ))?;
+    fetch_models(project, &["smollm2-135m"])?;
     clients::install(project)?;
     run(checked(project.cargo("test").args(["--release", "--workspace"])).args(args))?;
     run(project.cargo("test").args([

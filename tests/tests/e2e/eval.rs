@@ -531,6 +531,9 @@ async fn random_directions_move_propensities_as_far_as_the_independent_computati
 }
 
 const UNSEEN: &[&str] = &["--unseen-text"];
+/// Where nothing depends on the decisive control: it takes half of the time of an evaluation, for the p-values that "carried"
+/// needs.
+const UNSEEN_FEW_DRAWS: &[&str] = &["--unseen-text", "--control-draws", "19"];
 
 /// All concepts at three alphas, with few random directions and little text.
 fn coarse(folder: &Path, map: &Path, text: &[&str]) -> Evaluation {
@@ -600,7 +603,7 @@ fn a_broken_map_is_reported_as_broken() {
         *weight *= norm;
     });
     for map in [&shuffled, &random] {
-        let found = coarse(folder, map, UNSEEN);
+        let found = coarse(folder, map, UNSEEN_FEW_DRAWS);
         let what = map.display();
         let retention = found.summary.all.retention.unwrap();
         // The fixture has 500 maps with shuffled rows, whose means over these tasks have a standard deviation of 0.033.
@@ -629,7 +632,7 @@ fn a_wrong_layer_shows_in_the_representation() {
     let reference = all_concepts(folder);
     let map = folder.join("wrong.toml");
     changed(&map, |pair, _| pair.source_layers = vec![0]);
-    let found = coarse(folder, &map, UNSEEN);
+    let found = coarse(folder, &map, UNSEEN_FEW_DRAWS);
     through(&found, &reference.broken.wrong_layer);
     let pair = &found.representation.pairs[0];
     let expected = reference.representation.r2_wrong_layer;
