@@ -212,6 +212,8 @@ models! {
     deepseek_v2_lite = "deepseek-v2-lite";
     deepseek_v3 = "deepseek-v3";
     gemma = "gemma";
+    gemma4 = "gemma4";
+    gemma4_moe = "gemma4-moe";
     glm4 = "glm4";
     glm4_moe = "glm4-moe";
     glm4_moe_lite = "glm4-moe-lite";
