@@ -88,8 +88,8 @@ pub fn load(project: &Project, args: &[String]) -> Result<()> {
 /// Prepares what the tests need and runs them.
 pub fn test(project: &Project, args: &[String]) -> Result<()> {
     engine::prepare(project)?;
-    // What the end-to-end tests start. Of the other programs, `lint` checks that they compile.
-    let programs = ["mistralrs-steered", "mapper", "fetch-model"].map(|name| ["--bin", name]);
+    // What the end-to-end tests start, and the pages of the book in them. Of the other programs, `lint` checks that they compile.
+    let programs = ["mistralrs-steered", "mapper", "fetch-model", "stories", "demo"].map(|name| ["--bin", name]);
     run(checked(
         project
             .cargo("build")

@@ -112,9 +112,15 @@ fn the_table_agrees_with_the_kernel() {
         ("lzcnt", "abm"),
         ("sse4a", "sse4a"),
     ];
+    // The kernel keeps these from its list on processors where they are faulty, and can't always change what `cpuid` says.
+    let hidden = ["rdrand", "rdseed"];
     for (name, flag) in names {
         assert!(knows(name), "{name}");
-        assert_eq!(refusal(name).is_none(), flags.contains(flag), "{name}");
+        let (found, listed) = (refusal(name).is_none(), flags.contains(flag));
+        assert!(
+            found == listed || (found && hidden.contains(&name)),
+            "{name}: {found}, {listed}"
+        );
     }
 }
 
