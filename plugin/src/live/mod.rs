@@ -25,6 +25,7 @@ pub(crate) mod queue;
 pub(crate) mod served;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -62,9 +63,11 @@ pub struct Live {
     queue: Queue,
     pace: Pace,
     found: Mutex<Cache<String, CachedVector, VectorBytes>>,
+    /// How often the weights of a served model may have changed. Vectors found before are no longer taken from the cache.
+    weights_epoch: AtomicU64,
 }
 
-/// The vectors that were found, by a hash of the request.
+/// The vectors that were found, by [`Live::key`].
 #[derive(Clone)]
 struct CachedVector {
     found: Arc<Found>,
@@ -195,7 +198,23 @@ impl Live {
             queue: Queue::new(limits.queue_bytes),
             pace: Pace::new(limits.share),
             found: Mutex::new(Cache::with_weighter(256, limits.cache_bytes, VectorBytes)),
+            weights_epoch: AtomicU64::new(0),
         }
+    }
+
+    /// The weights of a served model were quantised again, or its files are read again: what was found on served models
+    /// is found anew.
+    pub(crate) fn weights_changed(&self) {
+        self.weights_epoch.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The key of a vector in the cache. Sources never change.
+    fn key(&self, asked: &PairsVector) -> String {
+        let mut key = sha256(&serde_json::to_vec(asked).unwrap_or_default());
+        if !self.sources.contains_key(&asked.model) {
+            key = format!("{key}@{}", self.weights_epoch.load(Ordering::Relaxed));
+        }
+        key
     }
 
     /// The sources, by name.
@@ -298,7 +317,7 @@ impl SharedSteering {
                 }
             }
         }
-        let key = sha256(&serde_json::to_vec(&asked).unwrap_or_default());
+        let key = live.key(&asked);
         let metrics = self.metrics();
         let kept = || {
             let kept = lock(&live.found).get(&key).cloned();

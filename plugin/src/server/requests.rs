@@ -50,6 +50,9 @@ const CONTROL: [&str; 6] = [
     "/v1/system/info",
 ];
 
+/// Those of them after which a served model's weights may be others: they are quantised again, or read again.
+const CHANGES_WEIGHTS: [&str; 3] = ["/re_isq", "/v1/models/unload", "/v1/models/reload"];
+
 /// Bodies up to this size are parsed on the async worker, in well under a millisecond; larger ones on a blocking
 /// thread.
 const SMALL_BODY_BYTES: usize = 16 << 10;
@@ -106,10 +109,15 @@ pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_string());
     let route = route.as_deref().unwrap_or_default();
-    if CONTROL.contains(&route)
-        && let Some(refused) = auth::refused(&gate.admin, &request)
-    {
-        return refused;
+    if CONTROL.contains(&route) {
+        if let Some(refused) = auth::refused(&gate.admin, &request) {
+            return refused;
+        }
+        let response = next.run(request).await;
+        if CHANGES_WEIGHTS.contains(&route) && response.status().is_success() {
+            steering.weights_changed();
+        }
+        return response;
     }
     let steered = STEERED.contains(&route);
     let concerned = steered || NOT_STEERED.contains(&route);

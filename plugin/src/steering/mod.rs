@@ -221,6 +221,13 @@ impl Steering {
         self.inner.live()
     }
 
+    /// See [`Live::weights_changed`].
+    pub(crate) fn weights_changed(&self) {
+        if let Some(live) = self.live() {
+            live.weights_changed();
+        }
+    }
+
     /// As [`request`](Self::request), off the async worker: carrying a vector through a large map takes as long as
     /// reading its matrix from memory. The number compiled at a time is limited, so that the engine keeps some cores.
     ///

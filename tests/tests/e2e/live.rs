@@ -291,6 +291,52 @@ fn pairs_in_a_request_steer_as_the_vector_that_they_find() {
 }
 
 #[test]
+fn a_model_whose_weights_are_quantised_again_is_read_anew() {
+    let tested = start(Some(ADMIN), &source(""), &[]);
+    let client = Client::new(tested.server.url());
+    let folder = tempfile::tempdir().unwrap();
+    let pairs = &pairs_of("mood")[..8];
+    let found = |model: &str, name: &str| {
+        find(
+            &client,
+            &json!({"name": name, "model": model, "pairs": pairs, "position": "mean"}),
+        );
+        downloaded(&client, name, folder.path()).0
+    };
+    let requantise = |kind: &str| client.post("/re_isq", &json!({ "ggml_type": kind })).unwrap();
+    let (before, small) = (found(&tested.model, "before"), found("small", "small-before"));
+
+    let refused = requantise("q9");
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(refused.message().contains("q9"), "{}", refused.body);
+    assert_eq!(found(&tested.model, "same").layers(), before.layers());
+
+    let taken = requantise("q4_0");
+    assert_eq!(taken.status, 200, "{}", taken.body);
+    let after = found(&tested.model, "after");
+    for (after, before) in after.layers().iter().zip(before.layers()) {
+        let difference = after.direction.iter().zip(&before.direction);
+        let difference = difference.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt() / before.norm();
+        assert!(
+            difference > 1e-3 && difference < 0.3,
+            "layer {}: {difference}",
+            after.layer
+        );
+    }
+    assert_eq!(found("small", "small-after").layers(), small.layers());
+    let metrics = client.get("/metrics").unwrap().body;
+    for line in [
+        "steering_found_cache_total{result=\"hit\"} 2",
+        "steering_found_cache_total{result=\"miss\"} 3",
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+}
+
+#[test]
 fn a_full_queue_says_when_to_come_again_and_requests_go_on() {
     let tested = start(Some(ADMIN), &source("[steering.live]\nqueue_bytes = 1\n"), &[]);
     let alone = text(&Client::new(tested.server.url()), &ask(&tested.model, "Now, Mia", None));
