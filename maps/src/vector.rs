@@ -162,6 +162,8 @@ pub struct VectorFile {
     header: VectorHeader,
     /// In ascending order.
     layers: Vec<LayerVector>,
+    /// [`LayerVector::norm`] of each, so that a list of many vectors needn't read all their numbers.
+    norms: Vec<f64>,
     /// `None` in a native vector.
     mapped: Option<Mapped>,
 }
@@ -232,7 +234,13 @@ impl VectorFile {
 
     fn checked(header: VectorHeader, mut layers: Vec<LayerVector>, mapped: Option<Mapped>) -> Result<Self, Problem> {
         layers.sort_by_key(|layer| layer.layer);
-        let file = Self { header, layers, mapped };
+        let norms = layers.iter().map(LayerVector::norm).collect();
+        let file = Self {
+            header,
+            layers,
+            norms,
+            mapped,
+        };
         file.check()?;
         Ok(file)
     }
@@ -380,6 +388,11 @@ impl VectorFile {
     /// The layers, at least one, in ascending order.
     pub fn layers(&self) -> &[LayerVector] {
         &self.layers
+    }
+
+    /// The L2 norm of each layer's direction, in the order of [`layers`](Self::layers).
+    pub fn norms(&self) -> &[f64] {
+        &self.norms
     }
 
     /// One layer (0-based), if the file has it.

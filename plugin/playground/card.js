@@ -8,6 +8,7 @@ import {
   activeCards,
   amountOf,
   firstLayers,
+  foundLength,
   infoOf,
   isInline,
   isNative,
@@ -17,7 +18,7 @@ import {
   rangeOf,
   withAmount,
 } from "./spec.js";
-import { removeVector, saveVector } from "./vector-files.js";
+import { removeVector, savePairs, saveVector } from "./vector-files.js";
 
 const OPS = [
   ["add", "Add"],
@@ -119,7 +120,7 @@ function build(store, card, update, tools, open) {
     return { children: [head, gone, alert], show() {}, note() {} };
   }
   const strip = layerStrip(rows, card.layers, (layers) => update({ layers }));
-  const strength = dose(card, update);
+  const strength = dose(card, update, (card) => rangeOf(card, server, model));
   const note = el("p", { class: "dose-note" });
   const more = advanced(store, card, update, open);
   const body = [
@@ -146,7 +147,7 @@ function build(store, card, update, tools, open) {
       if (card.layers.length === 0) note.textContent = "All of these layers are steered.";
       else if (note.textContent === "") note.textContent = " ";
     },
-    note: (card, checked) => (note.textContent = doseText(card, checked)),
+    note: (card, checked) => (note.textContent = doseText(card, checked, foundLength(card, server, model))),
   };
 }
 
@@ -187,9 +188,20 @@ function heading(card, info, { settings, server }, update, { move, remove }) {
   );
 }
 
-// The vector's files.
+// The vector's files. Of one that each request finds, the pairs are what there is to keep.
 function fileButtons(card, info, { uploads, files }, { remove, load }) {
-  if (isInline(card.vector) || !files) return null;
+  if (isInline(card.vector)) {
+    return el(
+      "div",
+      { class: "row" },
+      button("Save the pairs as file", () => savePairs(card), {
+        class: "quiet small",
+        "data-key": "save",
+        title: "Downloads the pairs as JSON lines, from which mapper vector finds the same vector",
+      }),
+    );
+  }
+  if (!files) return null;
   return el(
     "div",
     { class: "row" },
@@ -236,7 +248,7 @@ function opField(card, update) {
 }
 
 // The slider with its number and unit, or the two bounds of `clamp`.
-function dose(card, update) {
+function dose(card, update, range) {
   if (card.op === "clamp") {
     const min = numberInput(card.min, (value) => update({ min: value }), {
       optional: true,
@@ -256,7 +268,6 @@ function dose(card, update) {
       },
     };
   }
-  const { min, max, step } = rangeOf(card);
   const set = (value) => update((card) => withAmount(card, value));
   const slider = el("input", {
     type: "range",
@@ -266,10 +277,10 @@ function dose(card, update) {
     oninput: () => set(slider.valueAsNumber),
   });
   // The value is set after the bounds, which would otherwise clip it.
-  Object.assign(slider, { min, max, step });
+  Object.assign(slider, range(card));
   slider.value = amountOf(card);
   const exact = numberInput(amountOf(card), set, {
-    step,
+    step: "any",
     "data-field": "amount",
     "data-key": "amount",
     "aria-label": `Strength of ${card.label} as a number`,
@@ -291,6 +302,7 @@ function dose(card, update) {
     element: el("div", { class: "field dose" }, el("div", { class: "dose-row" }, slider, exact, unit)),
     show(card) {
       const value = amountOf(card);
+      Object.assign(slider, range(card));
       if (slider.valueAsNumber !== value) slider.value = value;
       slider.setAttribute(
         "aria-valuetext",
@@ -310,7 +322,7 @@ const stripHint = (rows) =>
     .join(" ");
 
 // The strength at each layer, from the dry run.
-function doseText(card, checked) {
+function doseText(card, checked, found) {
   const layers = checked?.layers ?? [];
   if (card.op === "clamp" || card.op === "ablate" || layers.length === 0) return " ";
   const { layer, scale, mean_norm: norm, relative } = layers[0];
@@ -318,5 +330,6 @@ function doseText(card, checked) {
   const what = card.op === "set" ? "component" : "offset";
   if (norm === null || norm === undefined)
     return `Layer ${layer}: ${what} ${signed(scale)}; the stream's norm is not known${more}.`;
-  return `Layer ${layer}: ${what} ${signed(scale)} for a stream of mean norm ${number(norm, 4)}, ${percent(Math.abs(relative))}${more}.`;
+  const own = found === null ? "" : ` As it was found, the vector has ${percent(found)}.`;
+  return `Layer ${layer}: ${what} ${signed(scale)} for a stream of mean norm ${number(norm, 4)}, ${percent(Math.abs(relative))}${more}.${own}`;
 }

@@ -6,6 +6,7 @@ import { splitMessage } from "./errors.js";
 import { number, plural, shortModel } from "./format.js";
 import { SETS } from "./sets.js";
 import { mapsFor, modelOf, newCard } from "./spec.js";
+import { readPairs } from "./vector-files.js";
 
 const METHODS = [
   ["mean-difference", "mean difference"],
@@ -42,6 +43,7 @@ export function mountFind(store, { load }) {
   const method = select(METHODS, "mean-difference", () => {}, { "data-field": "method" });
   const position = select(POSITIONS, "mean", () => {}, { "data-field": "position" });
   const sets = select([["", "your own"], ...SETS.map(({ name, title }) => [name, title])], "", pickSet);
+  const file = el("input", { type: "file", accept: ".jsonl,.ndjson,.json", "data-field": "file", onchange: pickFile });
   const way = el("p", { class: "hint" });
   const status = el("p", { class: "status", role: "status", "aria-live": "polite" });
   const problem = el("p", { class: "field-error", role: "alert" });
@@ -57,6 +59,24 @@ export function mountFind(store, { load }) {
     boxes.negative.value = set.negative.join("\n");
     name.value = set.name;
     counts();
+  }
+
+  // A file of pairs. A text of several lines keeps its place in the list: its line breaks become spaces.
+  async function pickFile() {
+    const [chosen] = file.files;
+    if (!chosen) return;
+    setFieldError(file, "");
+    try {
+      const pairs = readPairs(await chosen.text());
+      for (const [key, box] of Object.entries(boxes)) {
+        box.value = pairs.map((pair) => pair[key].replace(/\s*\n\s*/g, " ")).join("\n");
+      }
+      name.value = chosen.name.replace(/(\.pairs)?\.\w+$/, "");
+      sets.value = "";
+      counts();
+    } catch (error) {
+      setFieldError(file, error.message);
+    }
   }
 
   const counted = { positive: el("span", { class: "hint" }), negative: el("span", { class: "hint" }) };
@@ -209,7 +229,12 @@ export function mountFind(store, { load }) {
   const about = el("p", { class: "lead" });
   place.replaceChildren(
     about,
-    field("Examples", sets, { wide: true }),
+    el(
+      "div",
+      { class: "fields" },
+      field("Examples", sets),
+      field("From a file", file, { hint: 'Lines of {"positive": "…", "negative": "…"}.' }),
+    ),
     el("p", { class: "hint" }, "One example a line; the two lists are paired line by line."),
     el("div", { class: "lists" }, list("positive", "With it"), list("negative", "Without it")),
     el("div", { class: "fields" }, field("Name", name), field("Found by", model)),

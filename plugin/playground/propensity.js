@@ -115,7 +115,7 @@ export function mountPropensity(store) {
     }
     const controller = new AbortController();
     running = controller;
-    const { min, max } = rangeOf(subject);
+    const { min, max } = rangeOf(subject, server, modelOf(settings, server));
     const [low, high] = [min, max].map((bound) => bound * question.span);
     measured = { points: [], low, high, question, id: subject.id, label: subject.label };
     [go.disabled, cancel.hidden] = [true, false];

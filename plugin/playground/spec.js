@@ -25,6 +25,8 @@ export function infoOf(card, server) {
   return infoOfModel(card.vector.model, card.label, server);
 }
 
+const unknownRow = (layer) => ({ layer, norm: null, mean_norm: null, auroc: null });
+
 function infoOfModel(name, label, server) {
   const source = (server?.sources ?? []).find((source) => source.source === name);
   const served = (server?.models ?? []).find((model) => model.model === name);
@@ -37,7 +39,7 @@ function infoOfModel(name, label, server) {
     model: model.model,
     model_fingerprint: model.fingerprint,
     layers,
-    table: layers.map((layer) => ({ layer, mean_norm: null, auroc: null })),
+    table: layers.map(unknownRow),
     proposed: [],
   };
 }
@@ -53,28 +55,43 @@ export function choicesOf(settings, server) {
 
 const sameModel = (a, b) => a === b || shortModel(a) === shortModel(b);
 
+// Whether two models are the same: by fingerprint where both have one, else by name.
+function same(name, print, otherName, otherPrint) {
+  const known = [print, otherPrint].every((print) => print && print !== "unknown");
+  return known ? print === otherPrint : sameModel(name, otherName);
+}
+
 // Whether a vector is native to the model. A GGUF file has no fingerprint, and names the served model.
 export function isNative(info, model) {
   if (!info || !model) return false;
-  const known = info.model_fingerprint && model.fingerprint;
-  return known ? info.model_fingerprint === model.fingerprint : sameModel(info.model, model.model);
+  return same(info.model, info.model_fingerprint, model.model, model.fingerprint);
 }
 
-// The maps that may carry a vector to the model. If none fits by name, all maps to the model, since the server compares
-// fingerprints, not names.
+// The maps that may carry a vector to the model. If none fits, all maps to the model: a server that ignores fingerprints takes them.
 export function mapsFor(info, model, server) {
   if (!info || !model || isNative(info, model)) return [];
-  const there = (server?.maps ?? []).filter((map) => sameModel(map.target, model.model));
-  const fitting = there.filter((map) => sameModel(map.source, info.model) && layersOf(info, map).length > 0);
+  const there = (server?.maps ?? []).filter((map) =>
+    same(map.target, map.target_fingerprint, model.model, model.fingerprint),
+  );
+  const fitting = there.filter(
+    (map) =>
+      same(map.source, map.source_fingerprint, info.model, info.model_fingerprint) && layersOf(info, map).length > 0,
+  );
   return fitting.length > 0 ? fitting : there.filter((map) => layersOf(info, map).length > 0);
 }
 
 // The layers of the served model that a vector can steer: from its table, or from the map's pairs.
 export function layersOf(info, map) {
-  const rows = info.table ?? info.layers.map((layer) => ({ layer, mean_norm: null, auroc: null }));
+  const rows = info.table ?? info.layers.map(unknownRow);
   const byLayer = new Map(rows.map((row) => [row.layer, row]));
   const proposed = new Set(info.proposed ?? []);
-  const own = rows.map((row) => ({ ...row, from: [row.layer], r2: null, proposed: proposed.has(row.layer) }));
+  const own = rows.map((row) => ({
+    ...row,
+    from: [row.layer],
+    r2: null,
+    proposed: proposed.has(row.layer),
+    difference: differenceOf(row),
+  }));
   if (!map) return own;
   const pairs = map.pairs.filter((pair) => pair.source_layers.every((layer) => byLayer.has(layer)));
   return pairs
@@ -86,8 +103,16 @@ export function layersOf(info, map) {
       auroc: byLayer.get(pair.source_layers[0]).auroc,
       r2: pair.r2 ?? null,
       proposed: pair.source_layers.some((layer) => proposed.has(layer)),
+      // A map keeps a difference's share of the stream's norm, roughly.
+      difference: differenceOf(byLayer.get(pair.source_layers[0])),
     }))
     .sort((a, b) => a.layer - b.layer);
+}
+
+// The length of the vector as it was found, in units of the stream's mean norm, or null. The vector of a mean difference is then as
+// long as the distance between the two sides of its pairs.
+function differenceOf({ norm, mean_norm: mean }) {
+  return norm > 0 && mean > 0 ? norm / mean : null;
 }
 
 // The initial layers: the proposed ones, else the one nearest to the middle of the model's depth.
@@ -99,7 +124,7 @@ export function firstLayers(rows, model) {
   return nearest ? [nearest.layer] : [];
 }
 
-// The strength of a new card, in units of the stream's mean norm, if the operator's bound leaves room for it.
+// The strength of a new card, in units of the stream's mean norm, if the slider leaves room for it.
 const FIRST_AMOUNT = 0.2;
 
 let lastId = 0;
@@ -129,14 +154,37 @@ export function newCard(vector, label, server, model) {
   const layers = firstLayers(rows, model);
   // Without a mean norm there is no relative scale; a map states the mean norm of its target.
   const relative = map !== null || isInline(vector) || rows.every((row) => row.mean_norm !== null);
-  const amount = relative ? Math.min(FIRST_AMOUNT, model?.bound?.max_relative_scale ?? Infinity) : 1;
-  return { ...card, map: map?.name ?? null, layers, unit: relative ? "relative" : "scale", amount };
+  const placed = { ...card, map: map?.name ?? null, layers };
+  const amount = relative ? Math.min(FIRST_AMOUNT, widest(placed, server, model)) : 1;
+  return { ...placed, unit: relative ? "relative" : "scale", amount };
+}
+
+// The length of the vector as it was found at the card's layers, in units of the stream's mean norm: the largest, or null.
+export function foundLength(card, server, model) {
+  const info = infoOf(card, server);
+  if (!info) return null;
+  const map = card.map ? (mapsFor(info, model, server).find(({ name }) => name === card.map) ?? null) : null;
+  const rows = layersOf(info, map).filter(({ layer }) => card.layers.length === 0 || card.layers.includes(layer));
+  const lengths = rows.map(({ difference }) => difference ?? null).filter((length) => length !== null);
+  return lengths.length > 0 ? Math.max(...lengths) : null;
+}
+
+// The largest strength that the slider offers in units of the stream's mean norm, as far as the operator's bound allows. It is eight
+// times the vector's own length: at a single layer it takes some multiple of the difference between two texts to change an answer,
+// and far beyond that texts fall apart. Larger strengths can be entered as a number.
+function widest(card, server, model) {
+  const found = foundLength(card, server, model);
+  const wide = found === null ? 0.5 : Math.min(1, Math.max(0.1, Math.ceil(8 * found * 20) / 20));
+  return Math.min(wide, model?.bound?.max_relative_scale ?? Infinity);
 }
 
 // The slider of a card: its range and step.
-export function rangeOf(card) {
+export function rangeOf(card, server, model) {
   if (card.op === "ablate") return { min: 0, max: 1, step: 0.05 };
-  if (card.unit === "relative") return { min: -0.5, max: 0.5, step: 0.01 };
+  if (card.unit === "relative") {
+    const most = widest(card, server, model);
+    return { min: -most, max: most, step: Number((most / 50).toPrecision(1)) };
+  }
   const most = Math.max(10, 10 ** Math.ceil(Math.log10(2 * Math.abs(card.amount) || 1)));
   return { min: -most, max: most, step: most / 50 };
 }

@@ -1,6 +1,7 @@
 // A vector is found on the page, steers, and can be downloaded.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { after, test } from "node:test";
 
 import { answer, asCompletion, close, end, generate, open, requests, snippet } from "./support.mjs";
@@ -84,6 +85,49 @@ test("without uploads the examples are part of each request", async () => {
   assert.ok((await answer(page, "steered")).length > 10);
   await page.getByRole("radio", { name: "TOML" }).check({ force: true });
   assert.match(await snippet(page), /# Examples can't stand in a default/);
+  // The pairs are what there is to keep.
+  const card = page.locator(".card", { has: page.getByRole("heading", { name: "happy" }) });
+  const saved = page.waitForEvent("download");
+  await card.getByRole("button", { name: "Save the pairs as file" }).click();
+  const download = await saved;
+  assert.equal(download.suggestedFilename(), "happy.pairs.jsonl");
+  const lines = (await readFile(await download.path(), "utf8")).trimEnd().split("\n");
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line)),
+    inline.pairs,
+  );
+  assert.deepEqual(page.troubles, []);
+  await end(page);
+});
+
+test("examples are read from a file", async () => {
+  const page = await open();
+  const pick = (name, text) =>
+    form(page)
+      .getByLabel("From a file")
+      .setInputFiles({ name, mimeType: "application/x-ndjson", buffer: Buffer.from(text) });
+  const [positive, negative] = ["With it", "Without it"].map((label) => form(page).getByLabel(label));
+  const error = form(page).locator(".field:has([data-field=file]) .field-error");
+  const pair = (positive, negative) => `${JSON.stringify({ positive, negative })}\n`;
+  await pick("calm.pairs.jsonl", `${pair("All is\n well.", "All is lost.")}\n${pair("Rest.", "Run!")}`);
+  await page.waitForFunction(() => document.querySelector("[data-field=positive]").value !== "");
+  assert.equal(await positive.inputValue(), "All is well.\nRest.");
+  assert.equal(await negative.inputValue(), "All is lost.\nRun!");
+  assert.equal(await form(page).getByLabel("Name").inputValue(), "calm");
+  // A wrong file changes nothing, and the line is named.
+  for (const [text, message] of [
+    [`${pair("a", "b")}{"positive": "a"}\n`, "Line 2: found no text as negative"],
+    [`${pair("a", "b")}\nHello\n`, "Line 3: found no JSON"],
+    ["null\n", "Line 1: found no text as positive"],
+    ["", "The file has no pairs."],
+  ]) {
+    await pick("wrong.jsonl", text);
+    await error.filter({ hasText: message }).waitFor();
+  }
+  assert.equal(await positive.inputValue(), "All is well.\nRest.");
+  await pick("right.jsonl", pair("Yes.", "No."));
+  await error.waitFor({ state: "detached" });
+  assert.equal(await positive.inputValue(), "Yes.");
   assert.deepEqual(page.troubles, []);
   await end(page);
 });

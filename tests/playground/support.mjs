@@ -1,7 +1,8 @@
 // Opens the playground in a browser.
 //
 // STEERMAP_URL is the URL of a running server with the admin token STEERMAP_TOKEN, uploads, a source model, and a
-// vector `mood` that goes through a map. STEERMAP_CHROME names the browser; STEERMAP_SHOTS, if set, a folder for
+// vector `mood` that goes through a map; STEERMAP_OPEN_URL that of one whose admin routes are open on loopback.
+// STEERMAP_CHROME names the browser; STEERMAP_SHOTS, if set, a folder for
 // screenshots.
 
 import assert from "node:assert/strict";
@@ -13,7 +14,8 @@ const { default: playwright } = await load("playwright-core");
 
 export const url = process.env.STEERMAP_URL;
 export const token = process.env.STEERMAP_TOKEN;
-assert.ok(url && token, "STEERMAP_URL and STEERMAP_TOKEN say which server is tested");
+export const openUrl = process.env.STEERMAP_OPEN_URL;
+assert.ok(url && token && openUrl, "STEERMAP_URL, STEERMAP_TOKEN and STEERMAP_OPEN_URL say which servers are tested");
 
 const browser = await playwright.chromium.launch({
   executablePath: process.env.STEERMAP_CHROME ?? "/usr/bin/chromium",
@@ -27,8 +29,22 @@ const PATIENCE_MS = 30_000;
 
 // Opens the playground in a new browser context. `state` modifies the answer to GET /playground/state. The page's
 // errors are collected in `page.troubles`: a test ends with `assert.deepEqual(page.troubles, [])`, or expects some.
-export async function open({ scheme = "light", width = 1280, height = 900, signedIn = true, hash = "", state } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, acceptDownloads: true });
+export async function open({
+  scheme = "light",
+  width = 1280,
+  height = 900,
+  signedIn = true,
+  touch = false,
+  at = url,
+  hash = "",
+  state,
+} = {}) {
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme: scheme,
+    acceptDownloads: true,
+    hasTouch: touch,
+  });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   page.troubles = [];
@@ -44,7 +60,7 @@ export async function open({ scheme = "light", width = 1280, height = 900, signe
       await route.fulfill({ response, json: state(await response.json()) });
     });
   }
-  await page.goto(`${url}/playground${hash}`);
+  await page.goto(`${at}/playground${hash}`);
   if (signedIn) await page.locator(".top-model p").first().waitFor();
   return page;
 }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 
-import { close, end, generate, open, snippet, token } from "./support.mjs";
+import { close, end, generate, open, openUrl, snippet, token } from "./support.mjs";
 
 after(close);
 
@@ -44,5 +44,20 @@ test("without a token the page says what is missing", async () => {
   await page.locator(".notice.bad", { hasText: "needs a token" }).waitFor();
   await page.getByRole("button", { name: "Try again" }).click();
   await page.getByRole("dialog").waitFor();
+  await end(page);
+});
+
+test("on a server that is open on loopback no token is asked for", async () => {
+  const page = await open({ signedIn: false, at: openUrl });
+  await page.locator(".card .slider").first().waitFor();
+  await generate(page);
+  const name = `open-${Date.now()}`;
+  const form = page.locator("#find");
+  await form.getByLabel("Examples").selectOption("happy");
+  await form.getByLabel("Name").fill(name);
+  await form.getByRole("button", { name: "Find it" }).click();
+  await form.locator(".status", { hasText: `Found “${name}”` }).waitFor();
+  assert.equal(await page.getByRole("dialog").count(), 0);
+  assert.deepEqual(page.troubles, []);
   await end(page);
 });

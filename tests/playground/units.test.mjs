@@ -119,6 +119,45 @@ test("snippets quote their contents", async () => {
   );
 });
 
+test("the slider goes as far as the vector and the operator propose", async () => {
+  const ranges = await page.evaluate(async () => {
+    const { newCard, rangeOf } = await import("/playground/spec.js");
+    const row = (layer, norm, mean_norm) => ({ layer, norm, mean_norm, auroc: null });
+    const ranges = (more) => {
+      const model = { model: "large", num_layers: 8, fingerprint: "sm1:large", ...more };
+      const own = { model: "large", model_fingerprint: "sm1:large", layers: [2, 5], proposed: [5] };
+      const server = {
+        models: [model],
+        vectors: [
+          { ...own, name: "own", table: [row(2, 9, 10), row(5, 1, 20)] },
+          { ...own, name: "weak", table: [row(2, 0.1, 10), row(5, 0.1, 20)] },
+          { ...own, name: "bare", table: [row(2, 3, null), row(5, 3, null)] },
+          { ...own, name: "far", model: "small", model_fingerprint: "sm1:small", layers: [1], table: [row(1, 0.2, 5)] },
+        ],
+        maps: [
+          { name: "up", source: "small", target: "large", pairs: [{ source_layers: [1], target_layer: 6, r2: 0.5 }] },
+        ],
+      };
+      const card = (name, change) => ({ ...newCard(name, name, server, model), ...change });
+      const most = (card) => [rangeOf(card, server, model).max, card.amount];
+      return [
+        most(card("own")),
+        most(card("own", { layers: [2, 5] })),
+        most(card("weak")),
+        most(card("far")),
+        most(card("own", { op: "ablate" })),
+        rangeOf(card("bare"), server, model).max,
+      ];
+    };
+    return [ranges({}), ranges({ bound: { max_relative_scale: 0.15 } })];
+  });
+  assert.deepEqual(ranges, [
+    // Eight times 1 / 20; as far as the longest layer, at most 1; never below 0.1; by the source's table; a share.
+    [[0.4, 0.2], [1, 0.2], [0.1, 0.1], [0.35, 0.2], [1, 0.2], 10],
+    [[0.15, 0.15], [0.15, 0.15], [0.1, 0.1], [0.15, 0.15], [1, 0.15], 10],
+  ]);
+});
+
 test("cards become vectors of a spec", async () => {
   const specs = await page.evaluate(async () => {
     const { newCard, useOf, steeringOf } = await import("/playground/spec.js");

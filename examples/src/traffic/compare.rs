@@ -9,10 +9,7 @@ use serde::Serialize;
 
 use super::client::{Answer, Choice, Outcome, Reading, Token};
 use super::exchanges::Exchange;
-
-/// Largest allowed difference of readouts, relative to the largest readout of the answer if that is more than 1:
-/// float32 rounding, carried through the blocks.
-const MOST_APART: f64 = 1e-3;
+use super::served::Tolerance;
 
 /// Results of comparing the answers to unsteered or to steered requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -49,18 +46,18 @@ pub struct Comparison {
 }
 
 /// Compares a storm's outcomes with the answers that the requests get alone. Answers may diverge where the best two
-/// tokens are within `near_tie` of each other.
-pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome], near_tie: f64) -> Comparison {
+/// tokens are within the `tolerance` of each other.
+pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome], tolerance: Tolerance) -> Comparison {
     let mut comparison = Comparison::default();
     for (index, ((exchange, alone), outcome)) in exchanges.iter().zip(alone).zip(outcomes).enumerate() {
-        comparison.add(index, exchange, alone, outcome, near_tie);
+        comparison.add(index, exchange, alone, outcome, tolerance);
     }
     comparison
 }
 
 impl Comparison {
     /// Compares the outcome of request number `index` with the answer that it gets alone; see [`compare`].
-    pub fn add(&mut self, index: usize, exchange: &Exchange, alone: &Answer, outcome: &Outcome, near_tie: f64) {
+    pub fn add(&mut self, index: usize, exchange: &Exchange, alone: &Answer, outcome: &Outcome, tolerance: Tolerance) {
         let tally = if exchange.steered {
             &mut self.steered
         } else {
@@ -99,7 +96,7 @@ impl Comparison {
         // All choices are greedy, so all are the same.
         let mut parted = false;
         for choice in answer.choices() {
-            match difference(&alone.first, choice, whole, near_tie, tally) {
+            match difference(&alone.first, choice, whole, tolerance, tally) {
                 None => {}
                 Some(ChoiceDifference::NearTie) => parted = true,
                 Some(ChoiceDifference::Wrong(told)) => tally.wrong.push(format!("{} {told}", asked())),
@@ -122,11 +119,11 @@ fn difference(
     alone: &Choice,
     choice: &Choice,
     whole: bool,
-    near_tie: f64,
+    tolerance: Tolerance,
     tally: &mut AnswerTally,
 ) -> Option<ChoiceDifference> {
     let parts = first_difference(&alone.tokens, &choice.tokens, whole, tally);
-    if let Some(told) = readout_difference(alone, choice, whole && parts.is_none(), tally) {
+    if let Some(told) = readout_difference(alone, choice, whole && parts.is_none(), tolerance, tally) {
         return Some(ChoiceDifference::Wrong(told));
     }
     match parts {
@@ -136,7 +133,7 @@ fn difference(
             Some(ChoiceDifference::Wrong(format!("is {found}, alone {expected}")))
         }
         None => None,
-        Some(at) if alone.tokens.get(at).is_some_and(|token| is_near_tie(token, near_tie)) => {
+        Some(at) if alone.tokens.get(at).is_some_and(|token| is_near_tie(token, tolerance)) => {
             Some(ChoiceDifference::NearTie)
         }
         Some(at) => {
@@ -148,7 +145,13 @@ fn difference(
 
 /// How an answer's readouts differ from the solo one's, at tokens that both have. `whole` says whether their numbers
 /// must be equal. The compared readouts are counted in `tally`.
-fn readout_difference(alone: &Choice, choice: &Choice, whole: bool, tally: &mut AnswerTally) -> Option<String> {
+fn readout_difference(
+    alone: &Choice,
+    choice: &Choice,
+    whole: bool,
+    tolerance: Tolerance,
+    tally: &mut AnswerTally,
+) -> Option<String> {
     if whole && alone.readout.len() != choice.readout.len() {
         let (found, expected) = (choice.readout.len(), alone.readout.len());
         return Some(format!("has readouts of {found} tokens, alone {expected}"));
@@ -173,7 +176,7 @@ fn readout_difference(alone: &Choice, choice: &Choice, whole: bool, tally: &mut 
                 _ => f64::INFINITY,
             };
             tally.largest_reading_deviation = tally.largest_reading_deviation.max(apart);
-            if apart > MOST_APART * largest {
+            if apart > tolerance.readout * largest {
                 return Some(format!("has a readout of {found:?}, alone {alone:?}"));
             }
         }
@@ -194,12 +197,12 @@ fn first_difference(alone: &[Token], answer: &[Token], whole: bool, tally: &mut 
     ends_wrongly.then(|| alone.len().min(answer.len()))
 }
 
-/// Whether the best two tokens at this position are within `near_tie` of each other, so that batching may swap them.
-pub fn is_near_tie(token: &Token, near_tie: f64) -> bool {
+/// Whether the best two tokens at this position are so near to each other that batching may swap them.
+pub fn is_near_tie(token: &Token, tolerance: Tolerance) -> bool {
     // (A grammar may have ruled out the better one.)
     token
         .second
-        .is_some_and(|second| (token.logprob - second).abs() <= near_tie)
+        .is_some_and(|second| (token.logprob - second).abs() <= tolerance.near_tie)
 }
 
 impl AnswerTally {
@@ -231,7 +234,6 @@ impl AnswerTally {
 mod tests {
     use super::*;
     use crate::traffic::client::CompletionRequest;
-    use crate::traffic::served::NEAR_TIE;
 
     fn token(id: u64, logprob: f64, second: f64) -> Token {
         Token {
@@ -278,7 +280,7 @@ mod tests {
     }
 
     fn compared(alone: &[Token], outcome: Outcome) -> AnswerTally {
-        let comparison = compare(&[exchange()], &[answer(alone, "f")], &[outcome], NEAR_TIE);
+        let comparison = compare(&[exchange()], &[answer(alone, "f")], &[outcome], Tolerance::F32);
         assert_eq!(comparison.unsteered, AnswerTally::default());
         comparison.steered
     }
@@ -344,7 +346,15 @@ mod tests {
             ..answer(&alone, "f")
         };
         let expected = read(&[Some(20.0), None, Some(-3.0)]);
-        let compared = |outcome| compare(&[exchange()], std::slice::from_ref(&expected), &[outcome], NEAR_TIE).steered;
+        let compared = |outcome| {
+            compare(
+                &[exchange()],
+                std::slice::from_ref(&expected),
+                &[outcome],
+                Tolerance::F32,
+            )
+            .steered
+        };
         let near = compared(Outcome::Whole(read(&[Some(20.01), None, Some(-3.0)])));
         assert!(near.is_right() && near.readings == 3, "{near:?}");
         assert!((near.largest_reading_deviation - 0.01).abs() < 1e-9, "{near:?}");
@@ -357,6 +367,10 @@ mod tests {
             assert!(!compared(Outcome::Whole(read(wrong))).is_right(), "{wrong:?}");
         }
         assert!(compared(Outcome::Cut(read(&[Some(20.0)]))).is_right());
+        // float16 rounds more.
+        let outcome = Outcome::Whole(read(&[Some(20.1), None, Some(-3.0)]));
+        let compared = compare(&[exchange()], &[expected], &[outcome], Tolerance::F16);
+        assert!(compared.steered.is_right());
     }
 
     #[test]
@@ -371,7 +385,13 @@ mod tests {
                 others: other.into_iter().collect(),
                 ..expected.clone()
             });
-            compare(&[exchange()], std::slice::from_ref(&expected), &[outcome], NEAR_TIE).steered
+            compare(
+                &[exchange()],
+                std::slice::from_ref(&expected),
+                &[outcome],
+                Tolerance::F32,
+            )
+            .steered
         };
         assert!(with(Some(choice(&alone))).is_right());
         assert!(!with(None).is_right());

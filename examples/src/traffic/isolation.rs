@@ -14,7 +14,7 @@ use super::client::Answer;
 use super::compare::{Comparison, compare};
 use super::exchanges::{Exchange, Exchanges};
 use super::prefix_cache::{self, Figures};
-use super::served::{NEAR_TIE, Served, Settings};
+use super::served::{Served, Settings, Tolerance};
 use super::storm::{alone, storm};
 use crate::server::Server;
 
@@ -110,7 +110,7 @@ fn one_storm(
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         let start = std::time::Instant::now();
         let outcomes = storm(server.url(), exchanges, &order, plan.at_once).context(prefix_cache)?;
-        let answers = compare(exchanges, answers, &outcomes, NEAR_TIE);
+        let answers = compare(exchanges, answers, &outcomes, Tolerance::F32);
         let logged = logged(server, from);
         again += 1;
         // The engine logs its figures every five seconds; a fast machine may finish sooner.

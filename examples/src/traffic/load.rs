@@ -15,7 +15,7 @@ use super::client::{Answer, Choice, Client, CompletionRequest, Outcome};
 use super::compare::is_near_tie;
 use super::exchanges::{Exchange, Exchanges};
 use super::models::STORIES;
-use super::served::{NEAR_TIE, Served, Settings};
+use super::served::{Served, Settings, Tolerance};
 use super::storm::alone;
 use crate::memory;
 use crate::server::{Server, serve_config};
@@ -374,7 +374,7 @@ fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &CompletionRequest) -
                 .zip(tokens)
                 .find(|(alone, token)| alone.text != token.text);
             match parted {
-                Some((alone, _)) => is_near_tie(alone, NEAR_TIE),
+                Some((alone, _)) => is_near_tie(alone, Tolerance::F32),
                 None if whole => expected.len() == tokens.len(),
                 None => expected.len() >= tokens.len(),
             }

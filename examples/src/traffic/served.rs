@@ -8,8 +8,27 @@ use serde::Serialize;
 
 use super::models::{STORIES, ServedModel};
 
-/// How near two tokens' log probabilities must be for batching to be allowed to swap them, in float32.
-pub const NEAR_TIE: f64 = 1e-4;
+/// How far an answer may be from the one that its request gets alone: rounding of the dtype, carried through the blocks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// How near two tokens' log probabilities must be for batching to be allowed to swap them.
+    pub near_tie: f64,
+    /// Largest difference of readouts, relative to the largest readout of the answer if that is more than 1.
+    pub readout: f64,
+}
+
+impl Tolerance {
+    /// In float32.
+    pub const F32: Self = Self {
+        near_tie: 1e-4,
+        readout: 1e-3,
+    };
+    /// In float16, which has three digits: every block rounds to it, relative to the whole stream.
+    pub const F16: Self = Self {
+        near_tie: 0.1,
+        readout: 0.05,
+    };
+}
 
 /// The dtype that a model runs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
@@ -31,12 +50,11 @@ impl Dtype {
         }
     }
 
-    /// How near two tokens' log probabilities must be for batching to be allowed to swap them. float16 has three
-    /// digits, and every block rounds to it.
-    pub fn near_tie(self) -> f64 {
+    /// How far answers may be apart.
+    pub fn tolerance(self) -> Tolerance {
         match self {
-            Self::F32 => NEAR_TIE,
-            Self::F16 => 0.1,
+            Self::F32 => Tolerance::F32,
+            Self::F16 => Tolerance::F16,
         }
     }
 }

@@ -81,7 +81,7 @@ impl Steering {
                 "model_fingerprint": vector.model().fingerprint,
                 "hidden_size": vector.model().hidden_size,
                 "layers": layers,
-                "table": vector.layers().iter().map(describe_layer).collect::<Vec<_>>(),
+                "table": vector.layers().iter().zip(vector.norms()).map(describe_layer).collect::<Vec<_>>(),
                 "proposed": find::proposed(vector).into_iter().collect::<Vec<_>>(),
                 "uploaded": snapshot.uploaded.contains(name),
             })
@@ -93,7 +93,14 @@ impl Steering {
                 .iter()
                 .map(|pair| json!({"source_layers": pair.source_layers, "target_layer": pair.target_layer, "r2": pair.fit.r2}))
                 .collect();
-            json!({"name": name, "source": header.source.model, "target": header.target.model, "pairs": pairs})
+            json!({
+                "name": name,
+                "source": header.source.model,
+                "source_fingerprint": header.source.fingerprint,
+                "target": header.target.model,
+                "target_fingerprint": header.target.fingerprint,
+                "pairs": pairs,
+            })
         });
         let sources = self.live().into_iter().flat_map(Live::sources);
         let sources = sources.map(|(name, source)| live::describe(name, source));
@@ -444,11 +451,12 @@ fn bytes_of(vector: &VectorFile) -> usize {
     layers.map(|layer| size_of_val(layer.direction.as_slice())).sum()
 }
 
-/// What a vector file states of a layer: the stream's mean norm, if known, and how well the direction separates
-/// held-out pairs.
-fn describe_layer(layer: &LayerVector) -> Value {
+/// What a vector file states of a layer: the direction's norm, the stream's mean norm, if known, and how well the
+/// direction separates held-out pairs.
+fn describe_layer((layer, norm): (&LayerVector, &f64)) -> Value {
     json!({
         "layer": layer.layer,
+        "norm": norm,
         "mean_norm": Some(layer.mean_norm).filter(|norm| *norm > 0.0),
         "auroc": layer.auroc,
     })

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mistralrs::{ModelBuilder, ModelDType};
 use serde_json::{Value, json};
 use steermap_examples::server::{Server, event_data, serve_config};
+use steermap_examples::traffic::client::Client;
 use steermap_examples::traffic::served::{Served, Settings};
 use steermap_plugin::serve::unwell;
 use steermap_tests::run::{error_of, run};
@@ -239,6 +240,37 @@ async fn a_server_is_unhealthy_once_a_model_is_unloaded() {
     tokio::task::block_in_place(|| engine.unload_model(&folder)).unwrap();
     let why = unwell(engine).expect("the model is gone");
     assert!(why.contains(&folder) && why.contains("nloaded"), "{why}");
+}
+
+#[test]
+fn errors_have_no_backtrace() {
+    let tested = start(None, "", &[("RUST_BACKTRACE", "1")]);
+    let tool = json!({"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}});
+    let mut body = json!({
+        "model": tested.model,
+        "messages": [{"role": "user", "content": "Tom saw a"}],
+        "tools": [tool],
+        "tool_choice": tool,
+        "max_tokens": 4,
+    });
+    let expected = "Tool choice was required but no tools were called.";
+    let client = Client::new(tested.server.url());
+    let whole = client.post("/v1/chat/completions", &body).unwrap();
+    assert_eq!((whole.status, whole.message().as_str()), (500, expected));
+    body["stream"] = json!(true);
+    let streamed = client.post("/v1/chat/completions", &body).unwrap();
+    assert!(
+        streamed.body.contains(expected) && !streamed.body.contains("candle"),
+        "{}",
+        streamed.body
+    );
+    let body = json!({"model": tested.model, "input": "Tom saw a", "tools": [tool], "tool_choice": tool, "max_output_tokens": 4});
+    let response = client.post("/v1/responses", &body).unwrap();
+    assert!(
+        response.body.contains(expected) && !response.body.contains("candle"),
+        "{}",
+        response.body
+    );
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn the_playground_works_in_a_browser() {
     };
     let more = format!("[steering.sources.small]\nmodel = \"{source}\"\ndtype = \"f32\"\ndevice = \"cpu\"\n");
     let tested = start_as(&settings, &more, &[("STEERMAP_TEST_TOKEN", TOKEN)]);
+    let open = start(Some("open_on_loopback = true\nuploads = true"), &more, &[]);
     let files = std::fs::read_dir(project("tests/playground")).unwrap();
     let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     files.retain(|file| file.to_string_lossy().ends_with(".test.mjs"));
@@ -32,6 +33,7 @@ fn the_playground_works_in_a_browser() {
         .current_dir(installed("playground"))
         .env("STEERMAP_URL", tested.server.url())
         .env("STEERMAP_TOKEN", TOKEN)
+        .env("STEERMAP_OPEN_URL", open.server.url())
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
@@ -69,7 +71,9 @@ fn the_page_is_open_and_its_state_is_protected() {
         .find(|vector| vector["name"] == "mood");
     let layer = &mood.unwrap()["table"][0];
     assert!(
-        layer["mean_norm"].as_f64().unwrap() > 0.0 && layer["auroc"].as_f64().unwrap() > 0.5,
+        layer["norm"].as_f64().unwrap() > 0.0
+            && layer["mean_norm"].as_f64().unwrap() > 0.0
+            && layer["auroc"].as_f64().unwrap() > 0.5,
         "{layer}"
     );
     assert_eq!(known["steering"]["models"][0]["chat"], true);

@@ -83,8 +83,8 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
     for (index, (exchange, expected)) in texts.iter().zip(&expected).enumerate() {
         match client.complete(&exchange.ask) {
             Ok(outcome) => {
-                let near_tie = plan.dtype.near_tie();
-                found.continuations.add(index, exchange, expected, &outcome, near_tie);
+                let tolerance = plan.dtype.tolerance();
+                found.continuations.add(index, exchange, expected, &outcome, tolerance);
             }
             Err(error) => found
                 .unanswered
@@ -274,8 +274,8 @@ impl Storm<'_> {
         let mut found = lock(&self.found);
         match outcome {
             Ok(outcome) => {
-                let near_tie = self.plan.dtype.near_tie();
-                found.ordinary.add(index, exchange, expected, &outcome, near_tie);
+                let tolerance = self.plan.dtype.tolerance();
+                found.ordinary.add(index, exchange, expected, &outcome, tolerance);
                 let order = 1 + self.answered.fetch_add(1, Ordering::Relaxed);
                 self.last_answered[index].store(order, Ordering::Relaxed);
             }
