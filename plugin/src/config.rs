@@ -61,7 +61,7 @@ use crate::policy::{Bound, BoundEntry, PerRequest, ReadPolicy};
 use crate::server::{AdminOptions, AdminTable, Limits, LimitsTable, is_loopback};
 use crate::spec::{Conflict, NormRule, SteeringSpec, VectorUse};
 use crate::vector_source::{VectorEntry, VectorSources};
-use crate::{Library, SteeringError, live, unknown_keys};
+use crate::{Library, SteeringError, live, toml_reader, unknown_keys};
 
 /// A configuration file, read and checked as far as possible without other files.
 pub struct Config {
@@ -188,15 +188,16 @@ impl Config {
                 return Err(SteeringError::value("command", "\"run\"", "\"serve\"").within(path));
             }
             Err(error) => {
+                let message = refused_by_type(&text).unwrap_or_else(|| format!("{error:#}"));
                 return Err(SteeringError::Engine {
                     path: path.to_path_buf(),
-                    message: format!("{error:#}"),
+                    message,
                 });
             }
         };
-        let SteeringFile { steering } = toml::from_str(&text).map_err(|error| SteeringError::Toml {
+        let SteeringFile { steering } = toml_reader::read(&text).map_err(|message| SteeringError::Toml {
             path: path.to_path_buf(),
-            message: error.to_string(),
+            message,
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let models: Vec<&str> = engine.models.iter().map(|model| model.model_id.as_str()).collect();
@@ -248,6 +249,20 @@ impl Config {
             library.load_map(name, file).map_err(within)?;
         }
         Ok(library)
+    }
+}
+
+/// What is wrong with the file `text` of a server, with the field, if a value has the wrong type. mistral.rs's reader does not name
+/// the field: it looks at the command first.
+fn refused_by_type(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Command {
+        command: String,
+    }
+    match toml_reader::read::<Command>(text) {
+        Ok(Command { command }) if command == "serve" => toml_reader::read::<ServeConfig>(text).err(),
+        Ok(_) => None,
+        Err(message) => Some(message),
     }
 }
 

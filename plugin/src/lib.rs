@@ -71,6 +71,7 @@ pub mod config;
 pub mod directions;
 pub mod error;
 pub mod foreign;
+mod found_expected;
 pub mod hook;
 pub mod library;
 pub mod live;
@@ -92,6 +93,7 @@ pub mod target;
 #[cfg(test)]
 mod testing;
 pub mod token_texts;
+mod toml_reader;
 mod unknown_keys;
 pub mod vector_source;
 

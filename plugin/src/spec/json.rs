@@ -2,6 +2,8 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::found_expected::found_expected;
+
 /// Reads `json` as a `T`. `at` is the path of the whole value, for messages of the form `FIELD: found .., expected ..`.
 ///
 /// # Errors
@@ -51,47 +53,10 @@ impl JsonError {
         // serde_json adds line and column; the path is more useful.
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
         Self {
-            message: format!("{path}: {}", without_rust_types(as_found_expected(text))),
+            message: format!("{path}: {}", found_expected(text, "an object")),
             malformed,
         }
     }
-}
-
-/// Rewrites serde's messages in the form `found .., expected ..`.
-fn as_found_expected(text: &str) -> String {
-    for phrase in ["invalid type: ", "invalid value: ", "invalid length "] {
-        if let Some(rest) = text.strip_prefix(phrase) {
-            return format!("found {rest}");
-        }
-    }
-    if let Some(rest) = text.strip_prefix("unknown field ") {
-        return format!("found the unknown key {rest}");
-    }
-    if let Some(rest) = text.strip_prefix("unknown variant ") {
-        return format!("found {rest}");
-    }
-    if let Some(field) = text.strip_prefix("missing field ") {
-        return format!("found no key {field}, expected one");
-    }
-    if let Some(field) = text.strip_prefix("duplicate field ") {
-        return format!("found the key {field} twice, expected it once");
-    }
-    text.to_string()
-}
-
-/// Replaces the name of a Rust type, which serde expects, by a description.
-fn without_rust_types(message: String) -> String {
-    let Some((found, expected)) = message.rsplit_once(", expected ") else {
-        return message;
-    };
-    let described = match expected {
-        "f32" | "f64" => "a number",
-        "u32" | "u64" | "usize" => "a whole number, 0 or more",
-        "i64" => "a whole number",
-        "a boolean" => "true or false",
-        _ => return message,
-    };
-    format!("{found}, expected {described}")
 }
 
 #[cfg(test)]
@@ -132,7 +97,7 @@ mod tests {
             message(r#"{"list":[],"list":[]}"#, "s"),
             "s: found the key `list` twice, expected it once"
         );
-        assert_eq!(message("3", ""), "body: found integer `3`, expected struct Outer");
+        assert_eq!(message("3", ""), "body: found integer `3`, expected an object");
         assert_eq!(
             message(r#"{"list":[{"scale":1e999}]}"#, "s"),
             "s.list[0].scale: found a number out of range, expected a 64-bit number"

@@ -188,7 +188,7 @@ fn values_of_the_wrong_type_name_their_field() {
         ),
         (
             json!({"scale": 1, "apply": {"generation": [1]}}),
-            format!("s.vectors[0].apply.generation: found sequence, {expected}"),
+            format!("s.vectors[0].apply.generation: found a list, {expected}"),
         ),
         (
             json!({"scale": 1, "apply": {"prompt": {"positions": [1.5]}}}),
@@ -239,11 +239,11 @@ fn values_of_the_wrong_type_name_their_field() {
     let lists = json!({"vectors": [["v", null, null, "add", 1.0]]});
     assert_eq!(
         from_json::<SteeringSpec>(&lists, "s.").unwrap_err().to_string(),
-        "s.vectors[0]: found sequence, expected a vector: a table"
+        "s.vectors[0]: found a list, expected a vector: a table"
     );
     assert_eq!(
         wrong(json!({"scale": 1, "apply": ["all"]})),
-        "s.vectors[0].apply: found sequence, expected a table of prompt and generation"
+        "s.vectors[0].apply: found a list, expected a table of prompt and generation"
     );
     assert!(toml::from_str::<SteeringSpec>("vectors = [['v']]").is_err());
 }

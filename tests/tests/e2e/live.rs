@@ -420,7 +420,7 @@ fn invalid_pairs_and_options_are_refused() {
         (
             with(json!({"pairs": [["a", "b"], ["c", "d"]]})),
             422,
-            "pairs[0]: found sequence, expected a pair",
+            "pairs[0]: found a list, expected a pair",
         ),
         (
             of_pairs(json!(3), json!("b")),

@@ -85,7 +85,7 @@ fn of_requests() -> Vec<Case> {
             "no list",
             steered(r#"{"vectors":{"vector":"happy"}}"#),
             422,
-            "steering.vectors: found map",
+            "steering.vectors: found an object",
         ),
         (
             "a mode that is none",
@@ -360,7 +360,7 @@ fn of_uploads() -> Vec<Case> {
             "a list",
             raw("POST", path, "application/json", "[]"),
             422,
-            "body: found sequence, expected a table of model and pairs",
+            "body: found a list, expected a table of model and pairs",
         ),
         (
             "JSON without a name",
