@@ -17,13 +17,13 @@ use http_body_util::LengthLimitError;
 use serde_json::json;
 use tracing::{Instrument, Span, field, info_span};
 
-use super::auth::{self, AdminOptions};
+use super::auth;
 use super::extension::AnswerExtension;
-use super::limits::Limits;
 use super::object::Object;
 use super::readout::ReadoutWriter;
 use super::refusal::{Refusal, status};
 use super::sse::EventBody;
+use crate::config::{AdminOptions, Limits};
 use crate::metrics::{Outcome, Reason};
 use crate::spec::json;
 use crate::{RequestSteering, SteeredRequest, Steering, SteeringError};

@@ -16,8 +16,9 @@ use tower::ServiceExt;
 
 use crate::Library;
 use crate::compile::Target;
+use crate::config::{AdminOptions, Limits, Token};
 use crate::gguf;
-use crate::server::{AdminOptions, Limits, Token, wrap};
+use crate::server::wrap;
 use crate::steering::{Model, Snapshot, Steering};
 
 /// The message of a spec that does not fit the prompt, as the engine gives it.
