@@ -34,8 +34,10 @@
 
 pub mod apply;
 mod first_key;
+mod foreign_schemas;
 pub(crate) mod json;
 pub mod layers;
+mod number;
 pub mod pairs_vector;
 pub mod readout;
 pub mod request;
@@ -144,7 +146,7 @@ pub struct VectorUse {
     /// How the map carries the vector: by its linear part (absent or `linear`), or including the bias, as in the paper
     /// (`affine`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<schema::OffsetRuleSchema>")]
+    #[schemars(with = "Option<foreign_schemas::OffsetRuleSchema>")]
     pub offset: Option<OffsetRule>,
     /// What the vector does. Absent: `add`.
     #[serde(default, skip_serializing_if = "is_default")]

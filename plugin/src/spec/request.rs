@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::number::finite;
 use super::readout::MAX_READOUTS;
-use super::validate::{at_most, finite};
+use super::validate::at_most;
 use super::{Conflict, Layers, MAX_VECTORS, NormRule, Readout, States, SteeringSpec, VectorRef, VectorUse, is_default};
 use crate::SteeringError;
 use crate::name::check_name;

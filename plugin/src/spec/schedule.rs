@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::validate::finite;
+use super::number::finite;
 use super::{MAX_ENTRIES, MAX_POSITION, TokenRef};
 use crate::SteeringError;
 

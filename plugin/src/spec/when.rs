@@ -9,7 +9,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::first_key::WithFirst;
-use super::validate::finite;
+use super::number::finite;
 use super::{VectorRef, is_default};
 use crate::SteeringError;
 use crate::name::check_name;
