@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Target;
 use super::directions::unit_direction;
 use crate::directions::Direction;
 use crate::spec::{Each, Test, TokenState, When};
-use crate::{Library, SteeringError};
+use crate::{Library, SteeringError, Target};
 
 /// A threshold for the component of a state along a direction, before the layer's own steering.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Target;
 use super::directions::unit_direction;
 use crate::directions::Direction;
 use crate::spec::{Of, ReadPhase, RequestSteering, StatePositions, States};
-use crate::{Library, SteeringError};
+use crate::{Library, SteeringError, Target};
 
 /// The readouts and states of a request.
 #[derive(Debug)]

@@ -1,13 +1,17 @@
+use std::sync::Arc;
+
 use candle_core::DType;
 use proptest::prelude::*;
+use residual_hooks::Turn;
 use serde_json::{Value, json};
+use steermap_maps::Spread;
 
 use super::*;
 use crate::policy::{Bound, Excess};
 use crate::reference::steer;
 use crate::spec::{
-    Apply, InlineVector, RequestSteering, Role, Schedule as Scheduled, Selection, Shape, Test, TokenRef, VectorRef,
-    When, Where, Window,
+    Apply, InlineVector, NormRule, RequestSteering, Role, Schedule as Scheduled, Selection, Shape, Test, TokenRef,
+    VectorRef, When, Where, Window,
 };
 use crate::testing::{HIDDEN, cases, from_json, library, model, places, target, token, vector};
 
