@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 
-use super::{ActivationsHeader, ShardEntry, WindowEntry};
+use super::index::{ActivationsHeader, ShardEntry};
 use crate::dtype::FloatDtype;
 use crate::error::{FileError, Problem};
 use crate::{atomic, digest, read};
@@ -19,17 +19,6 @@ const ROLE: &str = "a shard that the index of activations names";
 const NO_TEXT: i64 = -1;
 /// In `ends`: a token that has text, but no certain end.
 const NO_END: i64 = -2;
-
-/// The name of a shard, by its place.
-pub(super) fn file_name(place: usize) -> String {
-    format!("shard-{place:05}.safetensors")
-}
-
-/// Whether a name can only mean a safetensors file in the same folder.
-pub(super) fn is_file_name(name: &str) -> bool {
-    let odd = |letter: char| matches!(letter, '/' | '\\' | ':') || letter.is_control();
-    name.ends_with(".safetensors") && !name.starts_with('.') && !name.contains(odd)
-}
 
 /// The tokens of a window, and its states.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -187,6 +176,21 @@ fn broken(error: safetensors::SafeTensorError) -> Problem {
     Problem::Safetensors {
         message: error.to_string(),
     }
+}
+
+/// A window of text in a folder, and the place of its states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowEntry {
+    /// SHA-256 of the document.
+    pub document: [u8; 32],
+    /// The byte of the document that it begins at.
+    pub start: u64,
+    /// Its shard, in the index' order.
+    pub(super) shard: u32,
+    /// Its first token in the shard.
+    pub(super) first: u64,
+    /// Its tokens.
+    pub tokens: u64,
 }
 
 /// A shard that is being read.

@@ -1,6 +1,8 @@
 use std::fs;
 
 use super::*;
+use crate::dtype::FloatDtype;
+use crate::model::{ModelInfo, Numerics};
 
 fn header(dtype: FloatDtype) -> ActivationsHeader {
     ActivationsHeader {
