@@ -4,9 +4,10 @@ use faer::{Mat, MatRef};
 use nalgebra::{DMatrix, DVector};
 use steermap_maps::FloatDtype;
 
+use crate::error::FitError;
+use crate::fitted::FittedWeight;
 use crate::ridge::{matvec, product};
 use crate::stats::Statistics;
-use crate::{FitError, FittedWeight};
 
 /// A map of one pair. The intercept and all measures are of the rounded weights.
 pub(crate) struct Solution {

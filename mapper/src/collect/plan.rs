@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use indicatif::HumanBytes;
 use steermap_fit::RankChoice;
-use steermap_fit::stats::memory::{Memory, file_bytes, fitting_bytes, map_bytes};
+use steermap_fit::memory::{fitting_bytes, map_bytes};
+use steermap_fit::stats::memory::{Memory, file_bytes};
 use steermap_fit::stats::{Layout, Precision};
 
 use super::group_tokens;
