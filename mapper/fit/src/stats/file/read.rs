@@ -7,13 +7,17 @@ use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 use steermap_maps::digest::hex;
 
+use super::at::At;
+use super::description::Description;
 use super::table::{Part, check_numbers, widths};
-use super::{At, Description, PIECE};
 use crate::stats::error::StatsFileError;
 use crate::stats::layout::Plan;
 use crate::stats::moments::Moments;
 use crate::stats::sample::{Sample, SampleRow};
 use crate::stats::split::Split;
+
+/// Bytes that are converted at a time.
+pub(super) const PIECE: usize = 1 << 16;
 
 /// Largest JSON header: many times that of the largest layout.
 const MAX_HEADER_BYTES: u64 = 64 << 20;

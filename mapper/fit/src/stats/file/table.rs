@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::At;
+use super::at::At;
 use crate::stats::error::StatsFileError;
 use crate::stats::layout::Plan;
 use crate::stats::matrix::Matrix;
