@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use steermap_extract::text::quoted;
 
-use super::quoted;
 use crate::pairs::Text;
 use crate::records;
 

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::published::{GENERATE, OPEN_ENDED, TEST};
-use super::{Form, Task, file_name, own, published};
+use super::files::file_name;
+use super::published::{Form, GENERATE, OPEN_ENDED, TEST};
+use super::task::Task;
+use super::{own, published};
 use crate::records::name::FileName;
 
 /// Reads all tasks of a folder, sorted by name, published data in its plain form. The table in [`tasks`](super) lists

@@ -41,9 +41,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use steermap_maps::{TokenPosition, atomic};
 
+use super::checks;
 use super::fields::{self, Fields, shown};
+use super::files::{digest, file_name, stem};
 use super::rule::RuleTable;
-use super::{Generation, ItemKind, Task, TaskItem, checks, digest, file_name, stem};
+use super::task::{Generation, ItemKind, Task, TaskItem};
 use crate::pairs::{Text, read_pairs};
 use crate::records::name::json_stem;
 

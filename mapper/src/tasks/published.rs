@@ -29,10 +29,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use steermap_extract::text::quoted;
 
+use super::checks;
 use super::fields::{self, Fields, shown};
-use super::quoted;
-use super::{ItemKind, Task, TaskItem, checks, digest, file_name};
+use super::files::{digest, file_name};
+use super::task::{ItemKind, Task, TaskItem};
 use crate::pairs::{Message, Text};
 use crate::records::name::{FileName, json_stem};
 

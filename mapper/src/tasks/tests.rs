@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use steermap_maps::TokenPosition;
 use tempfile::TempDir;
 
 use super::*;
+use crate::pairs::{Message, Text};
 
 /// A folder with these files; a name may have folders in it.
 fn folder(files: &[(&str, &str)]) -> TempDir {

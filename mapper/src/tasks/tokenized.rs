@@ -1,9 +1,9 @@
 //! Items as one model's tokens: the token at which the two answers differ.
 
 use anyhow::{Context, Result, bail, ensure};
+use steermap_extract::text::quoted;
 
-use super::TaskItem;
-use super::quoted;
+use super::task::TaskItem;
 use crate::align::TokenizedText;
 use crate::pairs::Text;
 
