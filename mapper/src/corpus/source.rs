@@ -7,10 +7,12 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::NamedTempFile;
 
 use super::keyed::KeyedTexts;
+use super::named::CorpusFile;
+use super::options::{TextFormat, TextOptions};
 use super::parquet::Column;
 use super::plain::Blocks;
+use super::spool;
 use super::texts::{Document, Documents, Texts};
-use super::{CorpusFile, TextFormat, TextOptions, spool};
 use crate::records::compression::Compression;
 use crate::records::input::{ContentFormat, Input};
 use crate::records::name::FileName;
