@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};
 use steermap_fit::stats::{Rows, Split, StatsError};
 
-use super::Collected;
+use super::collected::Collected;
 use super::rows::{Rules, TextRows, text_rows};
 use super::side::{Side, WindowTokens};
 use super::texts::{WINDOWS_AT_A_TIME, WindowId, WindowText};

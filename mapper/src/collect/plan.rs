@@ -10,7 +10,7 @@ use steermap_fit::memory::{fitting_bytes, map_bytes};
 use steermap_fit::stats::memory::{Memory, file_bytes};
 use steermap_fit::stats::{Layout, Precision};
 
-use super::group_tokens;
+use super::group_size::group_tokens;
 use crate::machine::{free_disk, free_memory};
 use crate::progress::grouped;
 
