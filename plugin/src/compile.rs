@@ -23,14 +23,14 @@ use crate::spec::layers::Available;
 use crate::spec::{Conflict, Op, SteeringSpec, VectorUse};
 use crate::{Library, SteeringError};
 
-pub use condition::{Condition, Formula, Reads};
+pub use condition::{Condition, ConditionStates, Formula};
 use directions::VectorAndMap;
 pub use dose::Dose;
 pub use program::Program;
 pub(crate) use ranges::ranges;
-pub use readout::{Reading, Readouts, compile_readouts};
+pub use readout::{CompiledReadout, Readouts, compile_readouts};
 use scale::{scale, spelled_scale};
-pub use schedule::Schedule;
+pub use schedule::CompiledSchedule;
 pub use sharing::Sharing;
 use step::{MeanNorms, bounds, largest};
 pub use step::{Step, StepLayer};

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use residual_hooks::{HookSlot, Phase, Prompt, Row, Support, before_block};
 
 use super::*;
-use crate::compile::{Condition, Program, Reads, compile};
+use crate::compile::{Condition, ConditionStates, Program, compile};
 use crate::reference::steer;
 use crate::spec::{Conflict, NormRule, Op, Schedule, Shape, SteeringSpec, Test, TokenRef, VectorUse, When};
 use crate::steering::admission;
@@ -272,12 +272,12 @@ fn decisions(program: &Program, number: usize, prompt_len: usize, position: usiz
             .sum()
     };
     let decide = |condition: &Condition| match condition.reads {
-        Reads::Mean => {
+        ConditionStates::Mean => {
             let sum: f64 = (0..prompt_len).map(|position| component(condition, position)).sum();
             condition.is_met(sum / prompt_len as f64)
         }
-        Reads::Last => condition.is_met(component(condition, prompt_len - 1)),
-        Reads::Each { window, .. } => (0..=position).fold(false, |held, position| {
+        ConditionStates::Last => condition.is_met(component(condition, prompt_len - 1)),
+        ConditionStates::Each { window, .. } => (0..=position).fold(false, |held, position| {
             let last = (position + 1).saturating_sub(window)..=position;
             let count = last.clone().count() as f64;
             let mean = last.map(|position| component(condition, position)).sum::<f64>() / count;

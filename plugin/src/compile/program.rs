@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use residual_hooks::{Phase, Turn};
 
-use super::condition::{Condition, Formula, Reads};
+use super::condition::{Condition, ConditionStates, Formula};
 use super::identity::identify;
-use super::schedule::Schedule;
+use super::schedule::CompiledSchedule;
 use super::step::{OPEN, Step, StepLayer};
 use crate::directions::Direction;
 use crate::select::Selector;
@@ -137,7 +137,7 @@ impl Program {
             (false, false) => (step.layers.len() as u64).saturating_mul(len),
         };
         let steps: u64 = self.steps.iter().map(work).fold(0, u64::saturating_add);
-        let looks = |condition: &&Condition| condition.reads != Reads::Last;
+        let looks = |condition: &&Condition| condition.reads != ConditionStates::Last;
         let looking = self.conditions.iter().filter(looks).count() as u64;
         let deciding: BTreeSet<usize> = self
             .conditions
@@ -171,7 +171,7 @@ impl Program {
     pub fn bytes(&self) -> usize {
         let direction = |direction: &Direction| size_of::<StepLayer>() + direction.bytes();
         let step = |step: &Step| {
-            let schedule = step.schedule.as_ref().map_or(0, Schedule::bytes);
+            let schedule = step.schedule.as_ref().map_or(0, CompiledSchedule::bytes);
             let tests = step
                 .when
                 .as_ref()

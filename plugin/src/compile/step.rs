@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::condition::Formula;
-use super::schedule::Schedule;
+use super::schedule::CompiledSchedule;
 use crate::directions::Direction;
 use crate::select::Selector;
 use crate::spec::{Op, VectorUse};
@@ -25,7 +25,7 @@ pub struct Step {
     /// The condition on which it acts, if there is one.
     pub when: Option<Formula>,
     /// Its strength over the course of the generation; `None`: constant.
-    pub schedule: Option<Schedule>,
+    pub schedule: Option<CompiledSchedule>,
 }
 
 /// The direction and scale of a step at one layer.

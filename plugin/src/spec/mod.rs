@@ -54,12 +54,12 @@ use steermap_maps::OffsetRule;
 pub use apply::{Apply, Role, Selection, TokenRef, Where, Window};
 pub use layers::Layers;
 pub use pairs_vector::{FoundVector, PairsVector};
-pub use readout::{Of, ReadPhase, Readout, StateDtype, StatePositions, States};
+pub use readout::{ReadPhase, Readout, ReadoutMeasure, StateDtype, StatePositions, States};
 pub use request::{Change, Mode, RequestSteering};
 pub use schedule::{Schedule, Shape};
 pub use schema::schema;
 pub use vector_ref::{InlineVector, VectorRef};
-pub use when::{Each, Test, TokenState, When};
+pub use when::{DecisionFrequency, Test, TokenState, When};
 
 /// Most vectors in one spec: more than any published method combines, few enough that a spec compiles quickly.
 pub const MAX_VECTORS: usize = 32;
