@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::component::{dot, norm};
 use super::gains::Gains;
-use super::plan::{LayerPlan, Plan, StepFactors};
+use super::plan::{LayerPlan, PassPlan, StepFactors};
 
 /// Elements of the stream per task of the thread pool.
 const TASK_ELEMENTS: usize = 1 << 15;
@@ -20,7 +20,7 @@ const TASK_ELEMENTS: usize = 1 << 15;
 /// # Errors
 ///
 /// A direction has another width than the stream, or the dtype is not float32, float16 or bfloat16.
-pub fn apply(plan: &Plan, here: &LayerPlan, gains: Option<&Gains>, stream: &Tensor) -> Result<Option<Tensor>> {
+pub fn apply(plan: &PassPlan, here: &LayerPlan, gains: Option<&Gains>, stream: &Tensor) -> Result<Option<Tensor>> {
     if !here.layout.acts() {
         return Ok(None);
     }
@@ -48,7 +48,7 @@ pub fn apply(plan: &Plan, here: &LayerPlan, gains: Option<&Gains>, stream: &Tens
 }
 
 struct Steer<'a> {
-    /// By row and position, as [`Plan::index`].
+    /// By row and position, as [`PassPlan::index`].
     index: &'a [u32],
     here: &'a LayerPlan,
     gains: Option<&'a Gains>,

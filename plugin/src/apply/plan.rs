@@ -22,7 +22,7 @@ pub struct StepSet {
 }
 
 /// Which steps act at which position of a forward pass.
-pub struct Plan {
+pub struct PassPlan {
     sets: Vec<StepSet>,
     /// By row and position of the stream: 0 if no step acts, else 1 + the index of a set.
     index: Arc<[u32]>,
@@ -37,7 +37,7 @@ pub struct Plan {
     layouts: Mutex<Vec<Arc<StepLayout>>>,
 }
 
-impl Plan {
+impl PassPlan {
     /// The plan for these rows of a stream of `width` positions, when their states after the layers up to `seen` have
     /// been observed (`None`: none have).
     pub fn new(rows: &[Row], width: usize, seen: Option<usize>) -> Self {
@@ -241,7 +241,7 @@ pub struct LayerPlan {
 }
 
 impl LayerPlan {
-    /// The steps at positions where [`Plan::index`] is `set`, in order: direction, factors, and the number of the step
+    /// The steps at positions where [`PassPlan::index`] is `set`, in order: direction, factors, and the number of the step
     /// in its program.
     pub fn steps(&self, set: u32) -> impl Iterator<Item = (&[f32], StepFactors, u32)> {
         let slots = set.checked_sub(1).map(|set| &self.layout.slots[set as usize]);
