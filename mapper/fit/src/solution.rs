@@ -19,11 +19,11 @@ pub(crate) struct Solution {
     /// `p`, `[d_T]`.
     pub bias: Vec<f32>,
     /// The factors of a map that is kept as two.
-    factors: Option<Factors>,
+    factors: Option<LowRankFactors>,
 }
 
 /// `A = left right`, both of rounded values.
-struct Factors {
+struct LowRankFactors {
     /// `[d_T, r]`
     left: Mat<f64>,
     /// The right factor's transpose, `[d_in, r]`.
@@ -78,7 +78,7 @@ impl Solution {
             rank: left.ncols(),
             weight,
             bias,
-            factors: Some(Factors { left, right }),
+            factors: Some(LowRankFactors { left, right }),
         })
     }
 

@@ -138,7 +138,7 @@ impl Layout {
 
 /// A layout with what is derived from it: sorted lists, and for every pair where its parts lie in them.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct LayoutPlan {
     pub layout: Layout,
     pub sources: Vec<usize>,
     pub targets: Vec<usize>,
@@ -151,7 +151,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
     pub layers: Vec<usize>,
-    /// Positions of the layers in [`Plan::sources`].
+    /// Positions of the layers in [`LayoutPlan::sources`].
     pub sources: Vec<usize>,
     /// Sum of the layers' hidden sizes.
     pub width: usize,
@@ -160,13 +160,13 @@ pub(crate) struct Input {
 /// A pair, by positions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pair {
-    /// In [`Plan::inputs`].
+    /// In [`LayoutPlan::inputs`].
     pub input: usize,
-    /// In [`Plan::targets`].
+    /// In [`LayoutPlan::targets`].
     pub target: usize,
 }
 
-impl Plan {
+impl LayoutPlan {
     /// Checks the layout and derives the rest.
     pub fn new(layout: Layout) -> Result<Self, LayoutError> {
         layout.check()?;
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn lists_are_sorted_and_shared() {
         let layout = layout(&[pair(&[7], 9), pair(&[2, 7], 4), pair(&[7], 4)]);
-        let plan = Plan::new(layout).unwrap();
+        let plan = LayoutPlan::new(layout).unwrap();
         assert_eq!(plan.sources, [2, 7]);
         assert_eq!(plan.targets, [4, 9]);
         let inputs: Vec<_> = plan.inputs.iter().map(|i| (&i.layers[..], i.width)).collect();

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::at::At;
 use crate::stats::error::StatsFileError;
-use crate::stats::layout::{Layout, Plan};
+use crate::stats::layout::{Layout, LayoutPlan};
 use crate::stats::sample::MAX_SAMPLE_ROWS;
 use crate::stats::split::Split;
 use crate::stats::statistics::Precision;
@@ -57,7 +57,7 @@ impl Description {
 }
 
 /// Checks the description, except the numbers.
-pub(super) fn check_description(at: At<'_>, description: &Description) -> Result<Plan, StatsFileError> {
+pub(super) fn check_description(at: At<'_>, description: &Description) -> Result<LayoutPlan, StatsFileError> {
     let matches = match description.sample_rows {
         SampleRows::OfTest(_) => FORMAT_1,
         SampleRows::OfBoth(_) => FORMAT,
@@ -72,7 +72,7 @@ pub(super) fn check_description(at: At<'_>, description: &Description) -> Result
             &format!("those of {}", description.format),
         ));
     }
-    let plan = Plan::new(description.layout.clone())
+    let plan = LayoutPlan::new(description.layout.clone())
         .map_err(|error| at.invalid(&format!("layout.{}", error.field), error.found, &error.expected))?;
     for (rows, split) in description.rows.iter().zip(Split::ALL) {
         if *rows > MAX_ROWS {

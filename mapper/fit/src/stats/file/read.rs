@@ -9,9 +9,9 @@ use steermap_maps::digest::hex;
 
 use super::at::At;
 use super::description::Description;
-use super::table::{Part, check_numbers, widths};
+use super::table::{SumsPart, check_numbers, widths};
 use crate::stats::error::StatsFileError;
-use crate::stats::layout::Plan;
+use crate::stats::layout::LayoutPlan;
 use crate::stats::moments::Moments;
 use crate::stats::sample::{Sample, SampleRow};
 use crate::stats::split::Split;
@@ -122,7 +122,7 @@ pub(super) fn read_head(reader: &mut Reader<'_>, length: u64) -> Result<Metadata
 /// Reads the sums of one split.
 pub(super) fn read_moments(
     reader: &mut Reader<'_>,
-    plan: &Plan,
+    plan: &LayoutPlan,
     split: Split,
     rows: u64,
 ) -> Result<Moments, StatsFileError> {
@@ -132,7 +132,7 @@ pub(super) fn read_moments(
         at.invalid("memory", "too little", &needed)
     })?;
     moments.count = rows;
-    for part in Part::all(plan) {
+    for part in SumsPart::all(plan) {
         let name = part.name(split, plan);
         for slice in part.slices_mut(&mut moments) {
             reader.numbers(&name, slice, f64::from_le_bytes)?;
@@ -146,7 +146,7 @@ pub(super) fn read_moments(
 /// Reads a sample, whose tensors' names begin with `name`; `place` is 0 for validation, 1 for test.
 pub(super) fn read_sample(
     reader: &mut Reader<'_>,
-    plan: &Plan,
+    plan: &LayoutPlan,
     name: &str,
     description: &Description,
     place: usize,

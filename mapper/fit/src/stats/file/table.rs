@@ -6,14 +6,14 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::at::At;
 use crate::stats::error::StatsFileError;
-use crate::stats::layout::Plan;
+use crate::stats::layout::LayoutPlan;
 use crate::stats::matrix::Matrix;
 use crate::stats::moments::Moments;
 use crate::stats::split::Split;
 
 /// A tensor of one split.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Part {
+pub(super) enum SumsPart {
     SourceMean(usize),
     TargetMean(usize),
     TargetSquares(usize),
@@ -23,9 +23,9 @@ pub(super) enum Part {
     TargetNorms,
 }
 
-impl Part {
+impl SumsPart {
     /// All parts, in the file's order.
-    pub fn all(plan: &Plan) -> Vec<Self> {
+    pub fn all(plan: &LayoutPlan) -> Vec<Self> {
         let sources = (0..plan.sources.len()).map(Self::SourceMean);
         let targets = (0..plan.targets.len()).flat_map(|t| [Self::TargetMean(t), Self::TargetSquares(t)]);
         let inputs = (0..plan.inputs.len()).map(Self::Gram);
@@ -34,7 +34,7 @@ impl Part {
         sources.chain(targets).chain(inputs).chain(pairs).chain(norms).collect()
     }
 
-    pub fn name(self, split: Split, plan: &Plan) -> String {
+    pub fn name(self, split: Split, plan: &LayoutPlan) -> String {
         match self {
             Self::SourceMean(s) => format!("{split}.source.{}.mean", plan.sources[s]),
             Self::TargetMean(t) => format!("{split}.target.{}.mean", plan.targets[t]),
@@ -46,7 +46,7 @@ impl Part {
         }
     }
 
-    pub fn shape(self, plan: &Plan) -> Vec<usize> {
+    pub fn shape(self, plan: &LayoutPlan) -> Vec<usize> {
         let layout = &plan.layout;
         match self {
             Self::SourceMean(_) => vec![layout.source_hidden],
@@ -120,14 +120,14 @@ fn lower_columns(gram: &mut Matrix<f64>) -> Vec<&mut [f64]> {
 /// One tensor of a file. Samples are by place: 0 that of the validation rows, 1 that of the test rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content {
-    Sums(Split, Part),
+    Sums(Split, SumsPart),
     Keys(usize),
     Source(usize),
     Target(usize),
 }
 
 impl Content {
-    pub fn name(self, plan: &Plan) -> String {
+    pub fn name(self, plan: &LayoutPlan) -> String {
         let sample = |place: usize, what: &str| format!("{}.{what}", [Split::Validation, Split::Test][place]);
         match self {
             Self::Sums(split, part) => part.name(split, plan),
@@ -137,7 +137,7 @@ impl Content {
         }
     }
 
-    fn info(self, plan: &Plan, sampled: [usize; 2]) -> (Dtype, Vec<usize>) {
+    fn info(self, plan: &LayoutPlan, sampled: [usize; 2]) -> (Dtype, Vec<usize>) {
         let [source, target] = widths(plan);
         match self {
             Self::Sums(_, part) => (Dtype::F64, part.shape(plan)),
@@ -149,8 +149,12 @@ impl Content {
 }
 
 /// All tensors of a file of this or the first version, in the file's order.
-pub(super) fn contents(plan: &Plan, first_version: bool) -> Vec<Content> {
-    let sums = |split: Split| Part::all(plan).into_iter().map(move |part| Content::Sums(split, part));
+pub(super) fn contents(plan: &LayoutPlan, first_version: bool) -> Vec<Content> {
+    let sums = |split: Split| {
+        SumsPart::all(plan)
+            .into_iter()
+            .map(move |part| Content::Sums(split, part))
+    };
     let sample = |place: usize| [Content::Keys(place), Content::Source(place), Content::Target(place)];
     if first_version {
         Split::ALL.into_iter().flat_map(sums).chain(sample(1)).collect()
@@ -160,7 +164,7 @@ pub(super) fn contents(plan: &Plan, first_version: bool) -> Vec<Content> {
 }
 
 /// The tensors with their names and places.
-pub(super) fn table(plan: &Plan, contents: &[Content], sampled: [usize; 2]) -> Vec<(String, TensorInfo)> {
+pub(super) fn table(plan: &LayoutPlan, contents: &[Content], sampled: [usize; 2]) -> Vec<(String, TensorInfo)> {
     let first_version = contents
         .iter()
         .any(|content| matches!(content, Content::Sums(Split::Test, _)));
@@ -189,7 +193,7 @@ pub(super) fn table(plan: &Plan, contents: &[Content], sampled: [usize; 2]) -> V
 }
 
 /// Numbers in a sampled row: of the source, of the target.
-pub(super) fn widths(plan: &Plan) -> [usize; 2] {
+pub(super) fn widths(plan: &LayoutPlan) -> [usize; 2] {
     let layout = &plan.layout;
     [
         plan.sources.len() * layout.source_hidden,
@@ -228,7 +232,7 @@ pub(super) fn check_table(
 }
 
 /// Checks that sums are finite, not negative where they can't be, and 0 without rows.
-pub(super) fn check_numbers(at: At<'_>, name: &str, part: Part, moments: &Moments) -> Result<(), StatsFileError> {
+pub(super) fn check_numbers(at: At<'_>, name: &str, part: SumsPart, moments: &Moments) -> Result<(), StatsFileError> {
     let mut start = 0;
     for slice in part.slices(moments) {
         let fault = |(index, &value): (usize, &f64)| {
