@@ -5,7 +5,7 @@ use tokenizers::{NormalizedString, Offsets, Token};
 
 /// Characters that a model reads, one or more, which the tokenizer's alignment says are of one stretch of the text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Group {
+pub(super) struct AlignedChars {
     /// Where the stretch begins in the text.
     pub(super) start: usize,
     /// Where it ends.
@@ -24,7 +24,7 @@ pub(super) struct Reading {
     /// The characters that the model reads.
     pub(super) content: String,
     /// The content, by where it comes from.
-    pub(super) groups: Vec<Group>,
+    pub(super) groups: Vec<AlignedChars>,
     pub(super) tokens: Vec<Placed>,
 }
 
@@ -40,7 +40,7 @@ impl Reading {
     /// Adds an added token, which stands for this stretch of the text.
     pub(super) fn add_added(&mut self, (start, end): Offsets, token: &Token) {
         self.content.push_str(&token.value);
-        self.groups.push(Group {
+        self.groups.push(AlignedChars {
             start,
             end,
             content_end: self.content.len(),
@@ -65,7 +65,7 @@ impl Reading {
             let (start, end) = (shift + aligned.start, shift + aligned.end);
             match self.groups.last_mut() {
                 Some(last) if !last.added && (last.start, last.end) == (start, end) => last.content_end = content_end,
-                _ => self.groups.push(Group {
+                _ => self.groups.push(AlignedChars {
                     start,
                     end,
                     content_end,

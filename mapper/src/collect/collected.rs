@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use steermap_fit::stats::{Split, Statistics};
 
-use super::header::Header;
+use super::header::StatisticsHeader;
 use crate::progress::grouped;
 
 /// The share of rows left out as outliers above which a note is printed.
@@ -16,7 +16,7 @@ pub struct Collected {
     /// The statistics.
     pub statistics: Statistics,
     /// The models, rules and text that they were collected from.
-    pub header: Header,
+    pub header: StatisticsHeader,
 }
 
 impl Collected {
@@ -27,7 +27,7 @@ impl Collected {
     /// A file that can't be read or is invalid.
     pub fn load(path: &Path) -> Result<Self> {
         let (statistics, header) = Statistics::load(path)?;
-        let header = Header::from_json(header).with_context(|| path.display().to_string())?;
+        let header = StatisticsHeader::from_json(header).with_context(|| path.display().to_string())?;
         Ok(Self { statistics, header })
     }
 
@@ -56,7 +56,7 @@ impl Collected {
 
     /// The contents as text.
     pub fn describe(&self) -> String {
-        let Header {
+        let StatisticsHeader {
             source,
             target,
             rules,

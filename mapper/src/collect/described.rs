@@ -6,7 +6,7 @@ use tokenizers::Tokenizer;
 
 use super::CollectJob;
 use super::expected::rows;
-use super::plan::Plan;
+use super::plan::CostPlan;
 use super::side::{Recorded, SideSource, WindowTokens};
 use super::texts::WindowText;
 use crate::align::TokenizedText;
@@ -81,7 +81,7 @@ impl CollectJob {
     /// # Errors
     ///
     /// As [`run`](Self::run), or a model whose files don't state its sizes or aren't on this machine.
-    pub fn plan(&self) -> Result<Plan> {
+    pub fn plan(&self) -> Result<CostPlan> {
         let (corpus, _) = self.open()?;
         let sides = [
             SideDescription::of(&self.source, self)?,

@@ -25,7 +25,7 @@ pub(super) struct WindowPair {
 
 /// Windows that run together.
 #[derive(Default)]
-pub(super) struct Group {
+pub(super) struct WindowGroup {
     pub texts: Vec<WindowPair>,
     /// Windows that were read, including those that a side doesn't have.
     pub windows: u64,
@@ -86,8 +86,14 @@ impl<'a> GroupReader<'a> {
     }
 
     /// The next group: windows until a limit is reached.
-    pub fn next(&mut self, source: &Side<'_>, target: &Side<'_>, rules: &Rules, limits: GroupLimits) -> Result<Group> {
-        let mut group = Group::default();
+    pub fn next(
+        &mut self,
+        source: &Side<'_>,
+        target: &Side<'_>,
+        rules: &Rules,
+        limits: GroupLimits,
+    ) -> Result<WindowGroup> {
+        let mut group = WindowGroup::default();
         let mut tokens = 0;
         while tokens < limits.tokens && group.paired < limits.pairs {
             if self.waiting.is_empty() {
@@ -163,7 +169,7 @@ pub(super) type Streams = Vec<[Vec<LayerStates>; 2]>;
 pub(super) async fn run_group(
     source: &Side<'_>,
     target: &Side<'_>,
-    group: &Group,
+    group: &WindowGroup,
     done: &std::cell::Cell<u64>,
     report: &dyn Fn(),
 ) -> Result<Streams> {
@@ -194,7 +200,7 @@ pub(super) async fn run_group(
 /// Adds a group's rows.
 pub(super) fn add_group(
     mut collected: Collected,
-    group: &Group,
+    group: &WindowGroup,
     streams: &Streams,
     rules: &Rules,
 ) -> Result<Collected> {

@@ -42,8 +42,8 @@ pub use self::collected::Collected;
 use self::group::{GroupLimits, GroupReader, add_group, run_group};
 pub use self::group_size::GROUP_TOKENS;
 use self::group_size::group_tokens;
-use self::header::{Header, Part, Shard, UNKNOWN_DTYPE};
-use self::plan::Plan;
+use self::header::{CorpusPart, Shard, StatisticsHeader, UNKNOWN_DTYPE};
+use self::plan::CostPlan;
 use self::rows::{Counts, Rules, WindowRule};
 use self::side::{ModelSide, Recorded, Side, SideSource};
 use self::texts::{WindowReader, WindowText};
@@ -246,24 +246,24 @@ impl CollectJob {
     }
 
     /// The cost of statistics of this layout and this number of rows.
-    fn plan_of(&self, layout: &Layout, rows: Option<u64>) -> Plan {
-        Plan::new(layout, self.precision, self.held_out(layout), rows, self.fits)
+    fn plan_of(&self, layout: &Layout, rows: Option<u64>) -> CostPlan {
+        CostPlan::new(layout, self.precision, self.held_out(layout), rows, self.fits)
     }
 
-    fn header(&self, source: &Side<'_>, target: &Side<'_>, corpus: Option<&Corpus>) -> Result<Header> {
+    fn header(&self, source: &Side<'_>, target: &Side<'_>, corpus: Option<&Corpus>) -> Result<StatisticsHeader> {
         let recorded = [source, target].into_iter().find_map(Side::recorded);
         let corpus = match (corpus, recorded) {
             (Some(corpus), _) => corpus.record(),
             (None, Some(recorded)) => recorded.corpus(),
             (None, None) => Vec::new(),
         };
-        Ok(Header {
+        Ok(StatisticsHeader {
             format: FORMAT.to_string(),
             tool: concat!("mapper ", env!("CARGO_PKG_VERSION")).to_string(),
             source: source.header()?,
             target: target.header()?,
             rules: self.rules.clone(),
-            parts: vec![Part {
+            parts: vec![CorpusPart {
                 corpus,
                 shard: self.shard,
                 limit: self.limit,
