@@ -116,7 +116,7 @@ pub(crate) fn encode<'a>(tensors: impl IntoIterator<Item = (String, Tensor<'a>)>
         };
         (name.as_str(), info)
     });
-    let mut header = Header(layout.collect()).to_json()?;
+    let mut header = HeaderEntries(layout.collect()).to_json()?;
     // The data begins at a multiple of 8 bytes, as the safetensors crate writes it.
     header.resize(header.len().next_multiple_of(8), b' ');
     check_header(header.len())?;
@@ -166,9 +166,9 @@ fn check_header(length: usize) -> Result<(), Problem> {
 }
 
 /// A safetensors header: the tensors' entries, in the order in which they are written.
-struct Header<'a>(Vec<(&'a str, TensorInfo)>);
+struct HeaderEntries<'a>(Vec<(&'a str, TensorInfo)>);
 
-impl Header<'_> {
+impl HeaderEntries<'_> {
     fn to_json(&self) -> Result<Vec<u8>, Problem> {
         serde_json::to_vec(self).map_err(|error| Problem::Safetensors {
             message: format!("its header: {error}"),
@@ -176,7 +176,7 @@ impl Header<'_> {
     }
 }
 
-impl Serialize for Header<'_> {
+impl Serialize for HeaderEntries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, info)| (name, info)))
     }

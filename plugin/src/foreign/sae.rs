@@ -27,7 +27,7 @@ use super::Format;
 use super::error::{ForeignError, shown};
 use super::layout::{Point, number};
 use super::numpy::{Array, Descr, MAX_PREFIX};
-use super::safetensor::{self, Header};
+use super::safetensor::{self, SafetensorsHeader};
 use super::tensors::Dtype;
 use super::vector::{LayerTensor, assemble, unknown_origin};
 
@@ -295,7 +295,7 @@ fn start_of_row(shape: &[usize], index: usize, model: &ModelInfo) -> Result<u64,
 fn row_of_safetensors(mut file: impl Read + Seek, index: usize, model: &ModelInfo) -> Result<Vec<f32>, ForeignError> {
     let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
     file.rewind().map_err(failed)?;
-    let header = Header::read(&mut file, length)?;
+    let header = SafetensorsHeader::read(&mut file, length)?;
     let Some(info) = DECODER.iter().find_map(|name| header.info(name)) else {
         return Err(missing(&header.names()));
     };
