@@ -21,7 +21,7 @@ use steermap_mapper::tasks::Form;
 use steermap_mapper::vector::Method;
 use steermap_maps::OffsetRule;
 use steermap_maps::map::spell_source_layers;
-use steermap_report::result::{Estimate, Evaluation, Spread, TaskResult};
+use steermap_report::result::{Estimate, Evaluation, TaskResult, ValueSpread};
 
 #[derive(Parser)]
 #[command(about = "Evaluate the maps between all ordered pairs of the embedded models, and write the table")]
@@ -184,7 +184,7 @@ fn row(evaluation: &Evaluation, task: &TaskResult) -> String {
     let r2 = pair.map_or_else(dash, |pair| format!("{:.3}", pair.r2));
     let estimate = |of: &Estimate| format!("{:.3} ({:.3} to {:.3})", of.value, of.low, of.high);
     // Between these models the errors span four orders of magnitude.
-    let error = |spread: &Spread| format!("{:.1e} ± {:.1e}", spread.mean, spread.deviation);
+    let error = |spread: &ValueSpread| format!("{:.1e} ± {:.1e}", spread.mean, spread.deviation);
     let random = task.decisive().map_or_else(dash, |control| {
         let [low, high] = control.spread.range;
         let p = control.p_adjusted.unwrap_or(control.p_value);

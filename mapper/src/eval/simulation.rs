@@ -26,7 +26,7 @@ use super::conclusion::{self, Effect, Effects};
 use super::controls::{self, ControlSlopes};
 use super::halves::DrawnVectors;
 use super::layers::{LayerSlopes, layer_results};
-use super::measure::{Direction, PreparedTask};
+use super::measure::{PreparedTask, ScaledDirection};
 use super::protocol::{Draws, SteeredLayers, protocol};
 use super::summary::summary;
 use super::vectors::TaskVectors;
@@ -355,7 +355,7 @@ fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> PreparedTask<
 }
 
 /// By item: the slope under a direction. In place of the engine.
-fn slopes(items: &[Vector], direction: &Direction) -> Vec<f64> {
+fn slopes(items: &[Vector], direction: &ScaledDirection) -> Vec<f64> {
     let slope = |readout: &Vector| -> f64 {
         let products = readout.iter().zip(&direction.unit);
         products.map(|(readout, unit)| readout * f64::from(*unit)).sum()
@@ -364,7 +364,7 @@ fn slopes(items: &[Vector], direction: &Direction) -> Vec<f64> {
 }
 
 /// The slope of the mean propensity.
-fn effect(items: &[Vector], direction: &Direction) -> f64 {
+fn effect(items: &[Vector], direction: &ScaledDirection) -> f64 {
     mean(&slopes(items, direction))
 }
 

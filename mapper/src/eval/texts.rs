@@ -8,7 +8,7 @@ use super::analysis::Propensities;
 use super::baseline;
 use super::journal::Journal;
 use super::judge::{Judge, Question};
-use super::measure::{Bench, Direction, PreparedTask};
+use super::measure::{Bench, PreparedTask, ScaledDirection};
 use super::scores::{self, Nats, TextSummary};
 use crate::session::{Continuation, ContinuationRequest};
 use crate::statistics::mean;
@@ -71,7 +71,7 @@ struct Setting {
     alpha: f64,
     propensity: Option<f64>,
     /// One for all texts, or one by number of the text.
-    directions: Vec<Direction>,
+    directions: Vec<ScaledDirection>,
 }
 
 /// A prompt as the target's tokens.
@@ -99,7 +99,7 @@ impl Bench<'_> {
     pub async fn texts(
         &mut self,
         task: &PreparedTask<'_>,
-        controls: &[Direction],
+        controls: &[ScaledDirection],
         measured: &DecisivePropensities<'_>,
         draws: &TextDraws,
         (resamples, seed): (usize, u64),
@@ -152,7 +152,7 @@ impl Bench<'_> {
     async fn settings(
         &mut self,
         task: &PreparedTask<'_>,
-        controls: &[Direction],
+        controls: &[ScaledDirection],
         measured: &DecisivePropensities<'_>,
         strengths: &[f64],
     ) -> Result<Vec<Setting>> {
