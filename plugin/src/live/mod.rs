@@ -17,9 +17,9 @@ use std::time::Duration;
 use mistralrs_core::MistralRs;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
-use steermap_extract::find::{Found, Origin, Wanted, distinct, find};
+use steermap_extract::find::{Origin, VectorOfPairs, Wanted, distinct, find};
 use steermap_extract::statistics::FOLDS;
-use steermap_extract::{ExtractError, ModelSource, ReadProgress, Running, Session};
+use steermap_extract::{ExtractError, ModelSource, ReadProgress, Running, StreamSession};
 use steermap_maps::digest::sha256;
 use steermap_maps::{ModelInfo, Provenance};
 
@@ -33,7 +33,7 @@ use served::{CaptureField, Paced, ServedReader};
 
 /// A loaded model to find vectors on.
 pub struct LiveSource {
-    session: Session,
+    session: StreamSession,
     origin: Origin,
 }
 
@@ -56,7 +56,7 @@ pub struct Live {
 /// The vectors that were found, by [`Live::key`].
 #[derive(Clone)]
 struct CachedVector {
-    found: Arc<Found>,
+    found: Arc<VectorOfPairs>,
     /// Whether its separation of held-out pairs was measured.
     measured: bool,
 }
@@ -84,7 +84,7 @@ impl LiveSource {
     /// The engine's error, or the model's stream can't be read.
     pub async fn load(name: &str, source: ModelSource) -> Result<Self, SteeringError> {
         let at = |reason| SteeringError::find(format!("steering.sources.{name}"), reason);
-        let session = Session::load(source).await.map_err(at)?;
+        let session = StreamSession::load(source).await.map_err(at)?;
         let origin = Origin {
             model: session.info().map_err(at)?,
             quantization: session.quantization(),
@@ -268,13 +268,13 @@ impl Live {
     }
 
     /// The cached vector; `measured` says whether its separation of held-out pairs must have been measured.
-    pub(crate) fn cached(&self, key: &str, measured: bool) -> Option<Arc<Found>> {
+    pub(crate) fn cached(&self, key: &str, measured: bool) -> Option<Arc<VectorOfPairs>> {
         let cached = lock(&self.found).get(key).cloned()?;
         (cached.measured || !measured).then_some(cached.found)
     }
 
     /// Caches a vector.
-    pub(crate) fn cache(&self, key: String, found: Arc<Found>, measured: bool) {
+    pub(crate) fn cache(&self, key: String, found: Arc<VectorOfPairs>, measured: bool) {
         lock(&self.found).insert(key, CachedVector { found, measured });
     }
 
@@ -290,7 +290,7 @@ impl Live {
         asked: &PairsVector,
         measured: bool,
         at: &str,
-    ) -> Result<Found, SteeringError> {
+    ) -> Result<VectorOfPairs, SteeringError> {
         let of = |reason| SteeringError::find(format!("{at}pairs"), reason);
         let stream = match &on {
             FindModel::Source(source) => source.session.stream().map_err(of)?,
@@ -352,7 +352,7 @@ impl Live {
                 find(&reader, &origin, &pairs, &wanted, made, measured, &watched).await
             }
         };
-        Ok(Found {
+        Ok(VectorOfPairs {
             vector: vector.map_err(of)?,
             pairs,
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
-use steermap_extract::find::{Found, Wanted, distinct};
+use steermap_extract::find::{VectorOfPairs, Wanted, distinct};
 use steermap_extract::{LayerSelection, Method, Pair, Sign};
 use steermap_maps::TokenPosition;
 
@@ -128,7 +128,7 @@ pub struct FoundVector {
     /// SHA-256 of the request for it.
     pub key: String,
     /// The vector.
-    pub found: Arc<Found>,
+    pub found: Arc<VectorOfPairs>,
 }
 
 impl PartialEq for FoundVector {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use steermap_extract::{ExtractError, Found};
+use steermap_extract::{ExtractError, VectorOfPairs};
 
 use super::SharedSteering;
 use crate::SteeringError;
@@ -25,7 +25,7 @@ impl SharedSteering {
         asked: PairsVector,
         measured: bool,
         at: &str,
-    ) -> Result<(String, Arc<Found>), SteeringError> {
+    ) -> Result<(String, Arc<VectorOfPairs>), SteeringError> {
         let Some(live) = self.live() else {
             return Err(SteeringError::Forbidden {
                 field: format!("{at}pairs"),
@@ -101,7 +101,7 @@ impl SharedSteering {
         })
     }
 
-    async fn find_now(&self, asked: &PairsVector, measured: bool, at: &str) -> Result<Found, SteeringError> {
+    async fn find_now(&self, asked: &PairsVector, measured: bool, at: &str) -> Result<VectorOfPairs, SteeringError> {
         let Some(live) = self.live() else {
             return Err(SteeringError::value(at, "pairs", "a server that finds vectors"));
         };

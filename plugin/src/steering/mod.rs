@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Instant;
 
 use residual_hooks::{Admission, MARKED, Marked, Prompt, RequestMark, RequestState, Turn, marked};
-use steermap_extract::Found;
+use steermap_extract::VectorOfPairs;
 use steermap_extract::capture::StreamCapture;
 use tokio::sync::Semaphore;
 use tracing::Span;
@@ -204,7 +204,7 @@ impl Steering {
     /// # Errors
     ///
     /// As there.
-    pub(crate) async fn find(&self, asked: PairsVector) -> Result<Arc<Found>, SteeringError> {
+    pub(crate) async fn find(&self, asked: PairsVector) -> Result<Arc<VectorOfPairs>, SteeringError> {
         Ok(self.inner.found(asked, true, "").await?.1)
     }
 
