@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use steermap_examples::exit_code;
 use steermap_examples::figures::write_json;
-use steermap_examples::traffic::chaos::{Plan, StormLength, run};
+use steermap_examples::traffic::chaos::{ChaosPlan, StormLength, run};
 use steermap_examples::traffic::models::{STORIES, ServedModel, WINDOW};
 use steermap_examples::traffic::served::Dtype;
 
@@ -74,7 +74,7 @@ fn chaos(args: &Args) -> Result<()> {
     let time = Duration::try_from_secs_f64(60.0 * args.minutes / turns.len() as f64).context("--minutes")?;
     let mut reports = Vec::new();
     for (model, dtype) in turns {
-        let plan = Plan {
+        let plan = ChaosPlan {
             model,
             dtype,
             length: StormLength::Time(time),

@@ -153,12 +153,12 @@ pub struct Choice {
     /// The finish reason, such as `stop`.
     pub finish: Option<String>,
     /// Readouts of the stream, token by token, if requested.
-    pub readout: Vec<Reading>,
+    pub readout: Vec<TokenReadout>,
 }
 
 /// Readouts of the stream at one token.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
+pub struct TokenReadout {
     /// The token's position in the sequence.
     pub position: usize,
     /// Its text.
@@ -494,13 +494,13 @@ fn chat_token(token: &Value) -> Option<Token> {
 }
 
 /// The readouts of a choice, empty if there are none; `None` if they are malformed.
-fn readout(entry: &Value) -> Option<Vec<Reading>> {
+fn readout(entry: &Value) -> Option<Vec<TokenReadout>> {
     let Some(tokens) = entry.pointer("/readout/tokens") else {
         return Some(Vec::new());
     };
     let reading = |token: &Value| {
         let values = token.get("values")?.as_array()?.iter();
-        Some(Reading {
+        Some(TokenReadout {
             position: number(token, "/position")?,
             token: token.get("token")?.as_str()?.to_string(),
             values: values.map(Value::as_f64).collect(),

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use super::client::{Answer, Choice, Outcome, Reading, Token};
+use super::client::{Answer, Choice, Outcome, Token, TokenReadout};
 use super::exchanges::Exchange;
 
 /// Largest allowed difference of readouts, relative to the largest readout of the answer if that is more than 1:
@@ -153,7 +153,7 @@ fn readout_difference(alone: &Choice, choice: &Choice, whole: bool, tally: &mut 
         let (found, expected) = (choice.readout.len(), alone.readout.len());
         return Some(format!("has readouts of {found} tokens, alone {expected}"));
     }
-    let numbers = |reading: &Reading| reading.values.clone().into_iter().flatten();
+    let numbers = |reading: &TokenReadout| reading.values.clone().into_iter().flatten();
     let largest = alone
         .readout
         .iter()
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn readouts_must_equal_those_of_the_request_alone() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
-        let reading = |position: usize, value: Option<f64>| Reading {
+        let reading = |position: usize, value: Option<f64>| TokenReadout {
             position,
             token: "x".into(),
             values: vec![value, None],

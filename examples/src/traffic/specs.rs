@@ -27,7 +27,7 @@ pub struct Specs {
 
 /// How a request is steered.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Steering {
+pub enum RequestedSteering {
     /// By the server's default, without the field.
     Default,
     /// Not at all: `{"mode": "off"}`.
@@ -38,7 +38,7 @@ pub enum Steering {
     Field(Value),
 }
 
-impl Steering {
+impl RequestedSteering {
     /// The field `steering`.
     pub fn field(&self) -> Option<Value> {
         match self {
@@ -70,14 +70,14 @@ impl Specs {
 
     /// Steering for a request with this prompt, sent as `messages` messages of a chat: four in ten are unsteered or use
     /// the default, three use a shared spec, three a new one.
-    pub fn steering(&mut self, prompt: &Prompt, messages: usize) -> Steering {
+    pub fn steering(&mut self, prompt: &Prompt, messages: usize) -> RequestedSteering {
         self.messages = messages;
         match self.rng.random_range(0..10) {
-            0..2 => Steering::Off,
-            2 => Steering::Reading(self.readouts()),
-            3 => Steering::Default,
-            4..7 => Steering::Field(self.shared.choose(&mut self.rng).expect("some are shared").clone()),
-            _ => Steering::Field(self.spec(Some(prompt))),
+            0..2 => RequestedSteering::Off,
+            2 => RequestedSteering::Reading(self.readouts()),
+            3 => RequestedSteering::Default,
+            4..7 => RequestedSteering::Field(self.shared.choose(&mut self.rng).expect("some are shared").clone()),
+            _ => RequestedSteering::Field(self.spec(Some(prompt))),
         }
     }
 
@@ -485,7 +485,10 @@ mod tests {
         };
         let made = make();
         assert_eq!(made, make());
-        let text = format!("{}", made.iter().filter_map(Steering::field).collect::<Value>());
+        let text = format!(
+            "{}",
+            made.iter().filter_map(RequestedSteering::field).collect::<Value>()
+        );
         for word in [
             "off",
             "extend",
@@ -524,8 +527,8 @@ mod tests {
         ] {
             assert!(text.contains(word), "no {word}");
         }
-        assert!(made.contains(&Steering::Default));
-        let fields: Vec<_> = made.iter().filter_map(Steering::field).collect();
+        assert!(made.contains(&RequestedSteering::Default));
+        let fields: Vec<_> = made.iter().filter_map(RequestedSteering::field).collect();
         let repeated = fields
             .iter()
             .filter(|field| fields.iter().filter(|other| other == field).count() > 1);
@@ -536,9 +539,12 @@ mod tests {
     fn a_series_uses_the_vectors_of_its_model() {
         let mut specs = Specs::new(&WINDOW, 5);
         let made = (0..200).map(|_| specs.steering(&prompt(), 3)).collect::<Vec<_>>();
-        let text = format!("{}", made.iter().filter_map(Steering::field).collect::<Value>());
+        let text = format!(
+            "{}",
+            made.iter().filter_map(RequestedSteering::field).collect::<Value>()
+        );
         assert!(text.contains("\"three\"") && !text.contains("mood") && !text.contains("across"));
-        for field in made.iter().filter_map(Steering::field) {
+        for field in made.iter().filter_map(RequestedSteering::field) {
             for used in field["vectors"].as_array().into_iter().flatten() {
                 let mut layers = used["layers"].as_array().into_iter().flatten();
                 assert!(layers.all(|layer| layer.as_u64() < Some(6)), "{field}");

@@ -7,7 +7,7 @@ use crate::traffic::served::Dtype;
 
 /// Settings of a run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct ChaosPlan {
     /// The model.
     pub model: &'static ServedModel,
     /// The dtype that it runs in.
