@@ -102,7 +102,7 @@ impl Corpus {
 
     /// How each file was read: a line per file, without a line end.
     pub fn describe(&self) -> Vec<String> {
-        self.files.iter().map(describe::line).collect()
+        self.files.iter().map(describe::describe_file).collect()
     }
 
     /// All documents, in order. A file that was changed since it was opened is an error, at its end at the latest.

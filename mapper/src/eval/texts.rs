@@ -214,7 +214,7 @@ impl Bench<'_> {
         for front in baseline::fronts(task) {
             let mut asked = Vec::new();
             for prompt in &generation.prompts {
-                asked.push(session.tokenize(&baseline::asked(&front, prompt)).await?);
+                asked.push(session.tokenize(&baseline::with_front(&front, prompt)).await?);
             }
             if asked.iter().all(room) {
                 let both = bare.into_iter().zip(asked);
