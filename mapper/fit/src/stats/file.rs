@@ -39,8 +39,8 @@ use steermap_maps::digest::hex;
 use self::at::At;
 use self::description::{Description, SampleRows, check_description};
 pub use self::description::{FORMAT, FORMAT_1};
-use self::read::{PIECE, Reader, read_head, read_moments, read_sample};
-use self::table::{Content, check_numbers, check_table, contents, table};
+use self::read::{FileReader, PIECE, read_head, read_moments, read_sample};
+use self::table::{StoredTensor, check_numbers, check_table, contents, table};
 use super::error::StatsFileError;
 use super::held_out::HeldOut;
 use super::moments::Moments;
@@ -62,7 +62,7 @@ impl Statistics {
         })?;
         let contents = contents(&self.plan, self.first_version());
         for content in &contents {
-            if let Content::Sums(split, part) = *content {
+            if let StoredTensor::Sums(split, part) = *content {
                 check_numbers(at, &content.name(&self.plan), part, self.sums(split))?;
             }
         }
@@ -111,7 +111,7 @@ impl Statistics {
         let at = At(path);
         let file = File::open(path).map_err(|error| at.io("can't be opened", &error))?;
         let length = file.metadata().map_err(|error| at.io("can't be read", &error))?.len();
-        let mut reader = Reader::new(at, file);
+        let mut reader = FileReader::new(at, file);
         let metadata = read_head(&mut reader, length)?;
         let texts = metadata.metadata().clone().unwrap_or_default();
         let text = |name: &str| {
@@ -170,7 +170,7 @@ impl Statistics {
     }
 
     /// The hash of a description and all tensors, which are hashed side by side.
-    fn hash(&self, description: &str, contents: &[Content]) -> io::Result<String> {
+    fn hash(&self, description: &str, contents: &[StoredTensor]) -> io::Result<String> {
         let mut hash = Sha256::new_with_prefix(description);
         if self.first_version() {
             for &content in contents {
@@ -180,7 +180,7 @@ impl Statistics {
                 })?;
             }
         } else {
-            let one = |&content: &Content| {
+            let one = |&content: &StoredTensor| {
                 let mut hash = Sha256::new();
                 self.stream(content, &mut |bytes| {
                     hash.update(bytes);
@@ -195,19 +195,19 @@ impl Statistics {
     }
 
     /// Hands out the bytes of one tensor.
-    fn stream(&self, content: Content, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn stream(&self, content: StoredTensor, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let rows = |place: usize| self.held_out[place].sample.rows();
         match content {
-            Content::Sums(split, part) => {
+            StoredTensor::Sums(split, part) => {
                 let mut slices = part.slices(self.sums(split)).into_iter();
                 slices.try_for_each(|slice| put(sink, slice, |number| number.to_le_bytes()))
             }
-            Content::Keys(place) => rows(place).iter().try_for_each(|row| sink(&row.key.to_le_bytes())),
-            Content::Source(place) => {
+            StoredTensor::Keys(place) => rows(place).iter().try_for_each(|row| sink(&row.key.to_le_bytes())),
+            StoredTensor::Source(place) => {
                 let mut rows = rows(place).iter();
                 rows.try_for_each(|row| put(sink, &row.source, |number| number.to_le_bytes()))
             }
-            Content::Target(place) => {
+            StoredTensor::Target(place) => {
                 let mut rows = rows(place).iter();
                 rows.try_for_each(|row| put(sink, &row.target, |number| number.to_le_bytes()))
             }

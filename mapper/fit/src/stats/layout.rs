@@ -142,14 +142,14 @@ pub(crate) struct LayoutPlan {
     pub layout: Layout,
     pub sources: Vec<usize>,
     pub targets: Vec<usize>,
-    pub inputs: Vec<Input>,
+    pub inputs: Vec<MapInput>,
     /// In the order of `layout.pairs`.
-    pub pairs: Vec<Pair>,
+    pub pairs: Vec<PairPlaces>,
 }
 
 /// An input of maps.
 #[derive(Clone, Debug)]
-pub(crate) struct Input {
+pub(crate) struct MapInput {
     pub layers: Vec<usize>,
     /// Positions of the layers in [`LayoutPlan::sources`].
     pub sources: Vec<usize>,
@@ -159,7 +159,7 @@ pub(crate) struct Input {
 
 /// A pair, by positions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pair {
+pub(crate) struct PairPlaces {
     /// In [`LayoutPlan::inputs`].
     pub input: usize,
     /// In [`LayoutPlan::targets`].
@@ -173,10 +173,10 @@ impl LayoutPlan {
         let (sources, targets) = (layout.source_layers(), layout.target_layers());
         // Every layer looked for was put in: the search can't miss.
         let place = |list: &[usize], layer: &usize| list.partition_point(|other| other < layer);
-        let inputs: Vec<Input> = layout
+        let inputs: Vec<MapInput> = layout
             .inputs()
             .into_iter()
-            .map(|layers| Input {
+            .map(|layers| MapInput {
                 sources: layers.iter().map(|layer| place(&sources, layer)).collect(),
                 width: layers.len() * layout.source_hidden,
                 layers,
@@ -185,7 +185,7 @@ impl LayoutPlan {
         let pairs = layout
             .pairs
             .iter()
-            .map(|pair| Pair {
+            .map(|pair| PairPlaces {
                 input: inputs.partition_point(|input| input.layers < pair.source_layers),
                 target: place(&targets, &pair.target_layer),
             })

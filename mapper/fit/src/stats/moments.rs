@@ -41,7 +41,7 @@ impl Moments {
     pub(super) fn new(plan: &LayoutPlan) -> Option<Self> {
         let (sources, targets) = (plan.sources.len(), plan.targets.len());
         let width = plan.layout.target_hidden;
-        let cross = |pair: &super::layout::Pair| Matrix::zeros(plan.inputs[pair.input].width, width);
+        let cross = |pair: &super::layout::PairPlaces| Matrix::zeros(plan.inputs[pair.input].width, width);
         Some(Self {
             count: 0,
             source_mean: vec![vec![0.0; plan.layout.source_hidden]; sources],

@@ -71,17 +71,17 @@ pub struct Statistics {
     pub(super) held_out: [HeldOut; 2],
     stage: Stage,
     block_rows: usize,
-    scratch: Scratch,
+    scratch: PrecisionBuffers,
 }
 
 /// Buffers of the precision's type.
 #[derive(Clone, Debug)]
-enum Scratch {
+enum PrecisionBuffers {
     F64(Buffers<f64>),
     F32(Buffers<f32>),
 }
 
-impl Scratch {
+impl PrecisionBuffers {
     fn new(precision: Precision) -> Self {
         match precision {
             Precision::F64 => Self::F64(Buffers::default()),
@@ -114,7 +114,7 @@ impl Statistics {
         Self {
             stage: Stage::new(&plan),
             block_rows: block_rows(&plan.layout),
-            scratch: Scratch::new(precision),
+            scratch: PrecisionBuffers::new(precision),
             plan,
             precision,
             train,
@@ -188,7 +188,7 @@ impl Statistics {
     pub fn flush(&mut self) {
         self.absorb();
         self.stage = Stage::new(&self.plan);
-        self.scratch = Scratch::new(self.precision);
+        self.scratch = PrecisionBuffers::new(self.precision);
     }
 
     /// Adds all rows of other statistics to these. How rows were distributed changes the result only by rounding.
@@ -339,8 +339,8 @@ impl Statistics {
     fn absorb(&mut self) {
         let (stage, moments) = (&mut self.stage, &mut self.train);
         match &mut self.scratch {
-            Scratch::F64(buffers) => absorb(&self.plan, stage, moments, buffers),
-            Scratch::F32(buffers) => absorb(&self.plan, stage, moments, buffers),
+            PrecisionBuffers::F64(buffers) => absorb(&self.plan, stage, moments, buffers),
+            PrecisionBuffers::F32(buffers) => absorb(&self.plan, stage, moments, buffers),
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) const PIECE: usize = 1 << 16;
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// A file being read from front to end.
-pub(super) struct Reader<'a> {
+pub(super) struct FileReader<'a> {
     pub at: At<'a>,
     file: BufReader<File>,
     /// Of the description, and of all tensors' hashes.
@@ -33,7 +33,7 @@ pub(super) struct Reader<'a> {
     piece: Vec<u8>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> FileReader<'a> {
     /// At the file's start.
     pub fn new(at: At<'a>, file: File) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
 ///
 /// Not with `SafeTensors::deserialize`, which wants the whole file in memory and in 0.7.0 can overflow on a crafted
 /// header (see `steermap_maps::tensors`); `Metadata` checks all that the header says of itself.
-pub(super) fn read_head(reader: &mut Reader<'_>, length: u64) -> Result<Metadata, StatsFileError> {
+pub(super) fn read_head(reader: &mut FileReader<'_>, length: u64) -> Result<Metadata, StatsFileError> {
     let at = reader.at;
     let mut size = [0; 8];
     reader.bytes("the header's length", &mut size)?;
@@ -121,7 +121,7 @@ pub(super) fn read_head(reader: &mut Reader<'_>, length: u64) -> Result<Metadata
 
 /// Reads the sums of one split.
 pub(super) fn read_moments(
-    reader: &mut Reader<'_>,
+    reader: &mut FileReader<'_>,
     plan: &LayoutPlan,
     split: Split,
     rows: u64,
@@ -145,7 +145,7 @@ pub(super) fn read_moments(
 
 /// Reads a sample, whose tensors' names begin with `name`; `place` is 0 for validation, 1 for test.
 pub(super) fn read_sample(
-    reader: &mut Reader<'_>,
+    reader: &mut FileReader<'_>,
     plan: &LayoutPlan,
     name: &str,
     description: &Description,

@@ -119,14 +119,14 @@ fn lower_columns(gram: &mut Matrix<f64>) -> Vec<&mut [f64]> {
 
 /// One tensor of a file. Samples are by place: 0 that of the validation rows, 1 that of the test rows.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Content {
+pub(super) enum StoredTensor {
     Sums(Split, SumsPart),
     Keys(usize),
     Source(usize),
     Target(usize),
 }
 
-impl Content {
+impl StoredTensor {
     pub fn name(self, plan: &LayoutPlan) -> String {
         let sample = |place: usize, what: &str| format!("{}.{what}", [Split::Validation, Split::Test][place]);
         match self {
@@ -149,13 +149,19 @@ impl Content {
 }
 
 /// All tensors of a file of this or the first version, in the file's order.
-pub(super) fn contents(plan: &LayoutPlan, first_version: bool) -> Vec<Content> {
+pub(super) fn contents(plan: &LayoutPlan, first_version: bool) -> Vec<StoredTensor> {
     let sums = |split: Split| {
         SumsPart::all(plan)
             .into_iter()
-            .map(move |part| Content::Sums(split, part))
+            .map(move |part| StoredTensor::Sums(split, part))
     };
-    let sample = |place: usize| [Content::Keys(place), Content::Source(place), Content::Target(place)];
+    let sample = |place: usize| {
+        [
+            StoredTensor::Keys(place),
+            StoredTensor::Source(place),
+            StoredTensor::Target(place),
+        ]
+    };
     if first_version {
         Split::ALL.into_iter().flat_map(sums).chain(sample(1)).collect()
     } else {
@@ -164,12 +170,12 @@ pub(super) fn contents(plan: &LayoutPlan, first_version: bool) -> Vec<Content> {
 }
 
 /// The tensors with their names and places.
-pub(super) fn table(plan: &LayoutPlan, contents: &[Content], sampled: [usize; 2]) -> Vec<(String, TensorInfo)> {
+pub(super) fn table(plan: &LayoutPlan, contents: &[StoredTensor], sampled: [usize; 2]) -> Vec<(String, TensorInfo)> {
     let first_version = contents
         .iter()
-        .any(|content| matches!(content, Content::Sums(Split::Test, _)));
+        .any(|content| matches!(content, StoredTensor::Sums(Split::Test, _)));
     let mut start = 0;
-    let entry = |content: &Content| {
+    let entry = |content: &StoredTensor| {
         let (dtype, shape) = content.info(plan, sampled);
         // The layout's limits keep this far from overflow.
         let end = start + shape.iter().product::<usize>() * (dtype.bitsize() / 8);
@@ -177,7 +183,7 @@ pub(super) fn table(plan: &LayoutPlan, contents: &[Content], sampled: [usize; 2]
         start = end;
         let name = content.name(plan);
         let name = match content {
-            Content::Sums(..) => name,
+            StoredTensor::Sums(..) => name,
             // It had but one sample.
             _ if first_version => name.replacen("test", "sample", 1),
             _ => name,
