@@ -54,10 +54,10 @@ use crate::digest;
 use crate::error::{FileError, Problem};
 
 pub use index::{ActivationsHeader, ActivationsIndex, FORMAT, INDEX, ShardEntry};
-pub use shard::{ShardBuilder, Window, WindowEntry};
+pub use shard::{CapturedWindow, ShardBuilder, WindowEntry};
 
 use index::file_name;
-use shard::Shard;
+use shard::ShardFile;
 
 mod index;
 mod shard;
@@ -69,7 +69,7 @@ mod tests;
 pub struct Activations {
     folder: PathBuf,
     index: ActivationsIndex,
-    shards: Vec<Shard>,
+    shards: Vec<ShardFile>,
     windows: Vec<WindowEntry>,
 }
 
@@ -86,7 +86,7 @@ impl Activations {
         let mut shards = Vec::with_capacity(index.shards.len());
         for (place, entry) in index.shards.iter().enumerate() {
             let place = u32::try_from(place).unwrap_or(u32::MAX);
-            let shard = Shard::open(&folder.join(&entry.file), &index.header, entry)?;
+            let shard = ShardFile::open(&folder.join(&entry.file), &index.header, entry)?;
             let table = shard.windows()?;
             windows.extend(table.into_iter().map(|(document, start, first, tokens)| WindowEntry {
                 document,
@@ -126,7 +126,7 @@ impl Activations {
     ///
     /// A layer that the folder has no states of; ends that don't ascend, states that are not finite; the operating
     /// system's error.
-    pub fn read(&self, window: &WindowEntry, layers: &[usize]) -> Result<Window, FileError> {
+    pub fn read(&self, window: &WindowEntry, layers: &[usize]) -> Result<CapturedWindow, FileError> {
         self.shards[window.shard as usize].read(window, layers, &self.index.header)
     }
 

@@ -9,7 +9,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::error::Problem;
 
-pub(crate) use layout::{LENGTH_BYTES, Layout, header_length};
+pub(crate) use layout::{LENGTH_BYTES, TensorLayout, header_length};
 pub(crate) use stream::TensorWriter;
 
 mod layout;
@@ -24,7 +24,7 @@ pub(crate) const MAX_HEADER_BYTES: usize = 100_000_000;
 /// A safetensors file in memory whose layout has been checked: every tensor lies within the data.
 #[derive(Debug)]
 pub(crate) struct Tensors<'a> {
-    layout: Layout,
+    layout: TensorLayout,
     data: &'a [u8],
 }
 
@@ -37,7 +37,7 @@ impl<'a> Tensors<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Problem> {
         let length = header_length(bytes, bytes.len() as u64)?;
         let (header, data) = bytes[LENGTH_BYTES..].split_at(length);
-        let layout = Layout::parse(header, data.len() as u64)?;
+        let layout = TensorLayout::parse(header, data.len() as u64)?;
         Ok(Self { layout, data })
     }
 
