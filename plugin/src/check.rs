@@ -10,7 +10,7 @@ use steermap_extract::model_files::ModelFiles;
 
 use crate::compile::{Target, compile_within, ranges, token_of};
 use crate::config::Config;
-use crate::state::Saved;
+use crate::state::SavedState;
 use crate::steering::{SpecOwner, name_of_configuration};
 use crate::{Library, SteeringError, SteeringSpec, VectorUse};
 
@@ -34,7 +34,7 @@ pub struct Checked {
 /// # Errors
 ///
 /// The first error.
-pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Result<Checked, SteeringError> {
+pub fn check(config: &Config, ignore_fingerprints: bool, saved: &SavedState) -> Result<Checked, SteeringError> {
     let within = |error: SteeringError| error.within(&config.path);
     model_configs(&config.engine.models).map_err(|error| SteeringError::Engine {
         path: config.path.clone(),
@@ -153,7 +153,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
 }
 
 /// The library together with the uploaded vectors of the state.
-fn saved_vectors(config: &Config, library: &Library, saved: &Saved) -> Result<Library, SteeringError> {
+fn saved_vectors(config: &Config, library: &Library, saved: &SavedState) -> Result<Library, SteeringError> {
     let mut all = library.clone();
     for (name, vector) in &saved.vectors {
         if config.vectors.0.contains_key(name) {

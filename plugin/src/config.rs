@@ -69,7 +69,7 @@ mod limits;
 mod live;
 
 pub(crate) use admin::is_loopback;
-pub use admin::{AdminOptions, Token};
+pub use admin::{AdminOptions, AdminToken};
 pub use limits::Limits;
 pub use live::LiveLimits;
 

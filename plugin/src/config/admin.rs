@@ -20,11 +20,11 @@ const DEFAULT_VECTORS_BYTES: usize = 1 << 30;
 
 /// A bearer token, kept as its hash.
 #[derive(Clone)]
-pub struct Token {
+pub struct AdminToken {
     sha256: String,
 }
 
-impl Token {
+impl AdminToken {
     /// The token `text`, without the white space around it. `at` names where it comes from, for messages.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(..)")
     }
@@ -64,7 +64,7 @@ impl fmt::Debug for Token {
 #[derive(Clone, Debug)]
 pub struct AdminOptions {
     /// The token that a request must bear; `None`: the routes exist only with `open_on_loopback`.
-    pub token: Option<Token>,
+    pub token: Option<AdminToken>,
     /// Whether programs on this machine, and pages of this server, may use them without a token. Only for a server that
     /// listens on loopback alone.
     pub open_on_loopback: bool,
@@ -195,10 +195,10 @@ impl AdminTable {
     }
 }
 
-fn token_from_env(name: &str) -> Result<Token, SteeringError> {
+fn token_from_env(name: &str) -> Result<AdminToken, SteeringError> {
     let at = "steering.admin.token_env";
     match std::env::var(name) {
-        Ok(text) => Token::new(&text, &format!("{at} {name:?}")),
+        Ok(text) => AdminToken::new(&text, &format!("{at} {name:?}")),
         Err(error) => Err(SteeringError::value(
             at,
             format!("{name:?}: {error}"),
@@ -207,10 +207,10 @@ fn token_from_env(name: &str) -> Result<Token, SteeringError> {
     }
 }
 
-fn token_from_file(path: &Path) -> Result<Token, SteeringError> {
+fn token_from_file(path: &Path) -> Result<AdminToken, SteeringError> {
     let at = "steering.admin.token_file";
     match std::fs::read_to_string(path) {
-        Ok(text) => Token::new(&text, &format!("{at} {:?}", path.display().to_string())),
+        Ok(text) => AdminToken::new(&text, &format!("{at} {:?}", path.display().to_string())),
         Err(error) => Err(SteeringError::value(
             at,
             format!("{:?}: {error}", path.display().to_string()),

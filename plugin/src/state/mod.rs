@@ -26,7 +26,7 @@ use tracing::warn;
 
 use crate::lock::lock;
 use crate::{SteeringError, SteeringSpec};
-pub use record::{ModelRecord, Record};
+pub use record::{ModelRecord, StateRecord};
 
 /// Most records that are kept, including the current one.
 pub const MAX_RECORDS: usize = 100;
@@ -42,7 +42,7 @@ const VECTORS: &str = "vectors";
 
 /// The state of one record.
 #[derive(Clone, Default)]
-pub struct Saved {
+pub struct SavedState {
     /// The number of its record.
     pub number: u64,
     /// The record's file, for messages.
@@ -81,7 +81,7 @@ pub struct StateFolder {
 #[derive(Default)]
 struct FolderContents {
     /// The records, oldest first, each with its size in bytes.
-    records: VecDeque<(Record, u64)>,
+    records: VecDeque<(StateRecord, u64)>,
     /// The vectors of the last record, with their files.
     vectors: BTreeMap<String, (Arc<VectorFile>, String)>,
 }
@@ -115,7 +115,7 @@ impl StateFolder {
         }
         let mut records = VecDeque::new();
         for (number, file) in numbered(path)? {
-            records.push_back((Record::read(&file, number)?, length(&file)));
+            records.push_back((StateRecord::read(&file, number)?, length(&file)));
         }
         let folder = Self {
             path: path.to_path_buf(),
@@ -135,11 +135,11 @@ impl StateFolder {
     /// # Errors
     ///
     /// A record or vector that can't be read.
-    pub fn peek(path: &Path) -> Result<Option<Saved>, SteeringError> {
+    pub fn peek(path: &Path) -> Result<Option<SavedState>, SteeringError> {
         let Some((number, file)) = numbered(path)?.pop() else {
             return Ok(None);
         };
-        Record::read(&file, number)?.load(path, &file).map(Some)
+        StateRecord::read(&file, number)?.load(path, &file).map(Some)
     }
 
     /// The current state; `None` if there is no record yet.
@@ -147,7 +147,7 @@ impl StateFolder {
     /// # Errors
     ///
     /// A vector that can't be read.
-    pub fn latest(&self) -> Result<Option<Saved>, SteeringError> {
+    pub fn latest(&self) -> Result<Option<SavedState>, SteeringError> {
         let mut kept = lock(&self.kept);
         let Some(record) = kept.records.back().map(|(record, _)| record.clone()) else {
             return Ok(None);
@@ -166,7 +166,7 @@ impl StateFolder {
     /// # Errors
     ///
     /// The record does not exist ([`SteeringError::NotFound`]), or a vector can't be read.
-    pub fn at(&self, number: u64) -> Result<Saved, SteeringError> {
+    pub fn at(&self, number: u64) -> Result<SavedState, SteeringError> {
         let record = {
             let kept = lock(&self.kept);
             let mut records = kept.records.iter().map(|(record, _)| record);
@@ -183,7 +183,7 @@ impl StateFolder {
     }
 
     /// The records, newest first.
-    pub fn history(&self) -> Vec<Record> {
+    pub fn history(&self) -> Vec<StateRecord> {
         let kept = lock(&self.kept);
         kept.records.iter().rev().map(|(record, _)| record.clone()).collect()
     }
@@ -219,7 +219,7 @@ impl StateFolder {
             model: model.to_string(),
             spec: spec.clone(),
         });
-        let record = Record {
+        let record = StateRecord {
             number,
             time: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
             change: change.what.to_string(),

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use crate::Library;
 use crate::compile::Target;
-use crate::config::{AdminOptions, Limits, Token};
+use crate::config::{AdminOptions, AdminToken, Limits};
 use crate::gguf;
 use crate::server::wrap;
 use crate::steering::{Model, Snapshot, Steering};
@@ -85,7 +85,7 @@ pub(super) fn local() -> AdminOptions {
 /// Admin routes for whoever has [`TOKEN`].
 pub(super) fn with_token() -> AdminOptions {
     AdminOptions {
-        token: Some(Token::new(TOKEN, "test").unwrap()),
+        token: Some(AdminToken::new(TOKEN, "test").unwrap()),
         open_on_loopback: false,
         ..local()
     }
