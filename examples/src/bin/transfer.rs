@@ -17,7 +17,7 @@ use steermap_examples::show::outcome_name;
 use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::eval::{Alphas, Draws, EvalJob, SteeredLayers, TextDraws};
 use steermap_mapper::layer_pairs::PairSelection;
-use steermap_mapper::tasks::Form;
+use steermap_mapper::tasks::PromptForm;
 use steermap_mapper::vector::Method;
 use steermap_maps::OffsetRule;
 use steermap_maps::map::spell_source_layers;
@@ -100,7 +100,7 @@ async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: P
         source: family::source(source),
         target: family::source(target),
         tasks: family::tasks(),
-        form: Form::Plain,
+        form: PromptForm::Plain,
         text: vec![corpus.to_path_buf()],
         text_options: TextOptions::default(),
         unseen_text: false,

@@ -16,8 +16,8 @@ pub struct FittedPair {
     /// The penalty: given, or the grid's best on validation rows.
     pub lambda: f64,
     /// Directions of the input that its train rows span: eigenvalues of their covariance above the cut-off. Below
-    /// `d_in`, lambda 0 means the least-squares map of minimum norm. Solved by Cholesky (see [`fit_each`](crate::fit_each)) no
-    /// eigenvalue is known; with the penalty all directions count, and it is `d_in`.
+    /// `d_in`, lambda 0 means the least-squares map of minimum norm. Solved by Cholesky (see
+    /// [`fit_each`](crate::fit_each)) no eigenvalue is known; with the penalty all directions count, and it is `d_in`.
     pub input_rank: usize,
     /// The largest rank that `A` was allowed: given or chosen on validation rows; the smaller of `d_T` and `d_in` with
     /// [`RankChoice::Full`](crate::RankChoice::Full).

@@ -162,7 +162,7 @@ impl WindowPair {
 }
 
 /// The states of each text in both models.
-pub(super) type Streams = Vec<[Vec<LayerStates>; 2]>;
+pub(super) type GroupStreams = Vec<[Vec<LayerStates>; 2]>;
 
 /// Runs a group through both models, or reads its states. `done` counts windows that have run, once for each model, and
 /// `report` is called after each.
@@ -172,7 +172,7 @@ pub(super) async fn run_group(
     group: &WindowGroup,
     done: &std::cell::Cell<u64>,
     report: &dyn Fn(),
-) -> Result<Streams> {
+) -> Result<GroupStreams> {
     let of = |of: fn(&WindowPair) -> &TokenizedText| -> Vec<(WindowId, &TokenizedText)> {
         group.texts.iter().map(|text| (text.id, of(text))).collect()
     };
@@ -201,7 +201,7 @@ pub(super) async fn run_group(
 pub(super) fn add_group(
     mut collected: Collected,
     group: &WindowGroup,
-    streams: &Streams,
+    streams: &GroupStreams,
     rules: &Rules,
 ) -> Result<Collected> {
     let header = &mut collected.header;

@@ -34,7 +34,7 @@ use super::verdict;
 use crate::behaviour::Choices;
 use crate::map::provenance;
 use crate::statistics::{Resamples, half_sample_error, mean};
-use crate::tasks::{self, Choice, Task};
+use crate::tasks::{self, ItemChoice, Task};
 
 /// Width of both streams.
 const WIDTH: usize = 24;
@@ -323,7 +323,7 @@ fn task(index: usize) -> Task {
 
 /// A task ready to be measured. [`Truth`] says what its items are; here they are tokens, which make the clusters.
 fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> PreparedTask<'a> {
-    let choice = |item: usize| Choice {
+    let choice = |item: usize| ItemChoice {
         item,
         prompt: vec![0],
         positive: (item % CLUSTERS) as u32,

@@ -75,7 +75,7 @@ struct Setting {
 }
 
 /// A prompt as the target's tokens.
-struct Prompt {
+struct TargetPrompt {
     bare: Vec<u32>,
     /// With the instruction or examples of the prompting baseline in front.
     asked: Option<Vec<u32>>,
@@ -198,7 +198,7 @@ impl Bench<'_> {
         task: &tasks::Task,
         generation: &tasks::Generation,
         max_tokens: usize,
-    ) -> Result<(Vec<Prompt>, Option<String>)> {
+    ) -> Result<(Vec<TargetPrompt>, Option<String>)> {
         let session = self.steerer.session();
         let mut bare = Vec::new();
         for prompt in &generation.prompts {
@@ -218,14 +218,14 @@ impl Bench<'_> {
             }
             if asked.iter().all(room) {
                 let both = bare.into_iter().zip(asked);
-                let prompts = both.map(|(bare, asked)| Prompt {
+                let prompts = both.map(|(bare, asked)| TargetPrompt {
                     bare,
                     asked: Some(asked),
                 });
                 return Ok((prompts.collect(), Some(front)));
             }
         }
-        let prompts = bare.into_iter().map(|bare| Prompt { bare, asked: None });
+        let prompts = bare.into_iter().map(|bare| TargetPrompt { bare, asked: None });
         Ok((prompts.collect(), None))
     }
 
@@ -234,7 +234,7 @@ impl Bench<'_> {
         &mut self,
         task: &PreparedTask<'_>,
         settings: &[Setting],
-        prompts: &[Prompt],
+        prompts: &[TargetPrompt],
         number: usize,
         draws: &TextDraws,
         seed: u64,

@@ -20,10 +20,10 @@ use crate::records::name::json_stem;
 use files::file_name;
 
 pub use folder::{read_folder, read_folder_as};
-pub use published::Form;
+pub use published::PromptForm;
 pub use rule::Rule;
 pub use task::{Generation, ItemKind, Task, TaskItem, answered};
-pub use tokenized::{Choice, Skipped, choices, choices_async};
+pub use tokenized::{ItemChoice, Skipped, choices, choices_async};
 
 mod checks;
 mod fields;
@@ -41,7 +41,7 @@ pub mod tokenized;
 ///
 /// A file that is not a task: the message names the file, the line and field, what was found, and what was expected.
 pub fn read(path: &Path) -> Result<Task> {
-    read_as(path, Form::Plain)
+    read_as(path, PromptForm::Plain)
 }
 
 /// [`read`], with published data in `form`.
@@ -49,7 +49,7 @@ pub fn read(path: &Path) -> Result<Task> {
 /// # Errors
 ///
 /// As [`read`].
-pub fn read_as(path: &Path, form: Form) -> Result<Task> {
+pub fn read_as(path: &Path, form: PromptForm) -> Result<Task> {
     let name = file_name(path);
     if own::concept_of(name).is_some() {
         return own::read_concept(path);
