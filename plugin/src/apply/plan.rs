@@ -241,8 +241,8 @@ pub struct LayerPlan {
 }
 
 impl LayerPlan {
-    /// The steps at positions where [`PassPlan::index`] is `set`, in order: direction, factors, and the number of the step
-    /// in its program.
+    /// The steps at positions where [`PassPlan::index`] is `set`, in order: direction, factors, and the number of the
+    /// step in its program.
     pub fn steps(&self, set: u32) -> impl Iterator<Item = (&[f32], StepFactors, u32)> {
         let slots = set.checked_sub(1).map(|set| &self.layout.slots[set as usize]);
         slots.into_iter().flatten().map(|slot| {
