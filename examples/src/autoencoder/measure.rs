@@ -12,11 +12,11 @@ use steermap_mapper::statistics::{Resamples, quantiles, rank_p_value};
 use steermap_mapper::steerer::Steerer;
 use steermap_report::result::Estimate;
 
-use super::{Autoencoder, FeatureLabel, Quality};
+use super::{Autoencoder, AutoencoderQuality, FeatureLabel};
 
 /// How steering is measured.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Protocol {
+pub struct FeatureProtocol {
     /// The source's layer that the autoencoder and the map read.
     pub source_layer: usize,
     /// The target's layer that is steered.
@@ -102,8 +102,8 @@ impl LabelledConcept<'_> {
     pub async fn measure(
         &self,
         [source, target]: [&Steerer<'_>; 2],
-        (autoencoder, quality): (&Autoencoder, &Quality),
-        protocol: &Protocol,
+        (autoencoder, quality): (&Autoencoder, &AutoencoderQuality),
+        protocol: &FeatureProtocol,
     ) -> Result<ConceptResult> {
         let (task, layer, items) = (self.task, protocol.target_layer, &self.task.measuring);
         let (native, mapped) = (task.native(layer)?, task.mapped(layer)?);
@@ -164,7 +164,7 @@ impl LabelledConcept<'_> {
         &self,
         source: &Steerer<'_>,
         autoencoder: &Autoencoder,
-        protocol: &Protocol,
+        protocol: &FeatureProtocol,
     ) -> Result<(f64, Estimate)> {
         let layer = protocol.source_layer;
         let found = self.task.vectors.found.layer(layer);
@@ -196,8 +196,8 @@ impl LabelledConcept<'_> {
     fn others(
         &self,
         autoencoder: &Autoencoder,
-        quality: &Quality,
-        protocol: &Protocol,
+        quality: &AutoencoderQuality,
+        protocol: &FeatureProtocol,
     ) -> Result<Vec<ScaledDirection>> {
         let layer = protocol.target_layer;
         let others = (0..autoencoder.features()).filter(|other| *other != self.label.feature);

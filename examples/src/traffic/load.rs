@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use serde_json::json;
 
-use super::client::{Answer, Choice, Client, CompletionRequest, Outcome};
+use super::client::{Answer, Choice, Client, CompletionOutcome, CompletionRequest};
 use super::compare::is_near_tie;
 use super::exchanges::{Exchange, Exchanges};
 use super::models::STORIES;
@@ -292,7 +292,7 @@ impl Load<'_> {
         let reply = client.delete(&format!("/v1/steering/vectors/{name}"))?;
         self.count("deletions", reply.success().map(drop));
         let gone = client.complete(&ask)?;
-        let refused = matches!(&gone, Outcome::Refused(status, message) if (400..500).contains(status) && message.contains(&name));
+        let refused = matches!(&gone, CompletionOutcome::Refused(status, message) if (400..500).contains(status) && message.contains(&name));
         self.count(
             "requests with a deleted vector",
             refused.then_some(()).with_context(|| format!("{gone:?}")),
@@ -323,7 +323,7 @@ impl Load<'_> {
             ..self.known[turn % KNOWN_REQUESTS].ask.clone()
         };
         let outcome = client.complete(&ask)?;
-        let right = matches!(&outcome, Outcome::Refused(status, message) if (400..500).contains(status) && message.contains(field));
+        let right = matches!(&outcome, CompletionOutcome::Refused(status, message) if (400..500).contains(status) && message.contains(field));
         self.count(
             "requests that must be refused",
             right.then_some(()).with_context(|| format!("{field}: {outcome:?}")),
@@ -351,18 +351,18 @@ fn write_config(served: &Served, text: &str) -> Result<()> {
     Ok(std::fs::rename(new, path)?)
 }
 
-fn accepted(outcome: Result<Outcome>) -> Result<Outcome> {
+fn accepted(outcome: Result<CompletionOutcome>) -> Result<CompletionOutcome> {
     let outcome = outcome?;
-    ensure!(!matches!(outcome, Outcome::Refused(..)), "{outcome:?}");
+    ensure!(!matches!(outcome, CompletionOutcome::Refused(..)), "{outcome:?}");
     Ok(outcome)
 }
 
 /// Checks that an answer is one of those, or diverges from one of them where two tokens are nearly equally likely.
-fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &CompletionRequest) -> Result<()> {
+fn is_one_of(outcome: &CompletionOutcome, expected: &[&Answer], ask: &CompletionRequest) -> Result<()> {
     let (answer, whole) = match outcome {
-        Outcome::Whole(answer) => (answer, true),
-        Outcome::Cut(answer) => (answer, false),
-        Outcome::Refused(..) => return accepted(Ok(outcome.clone())).map(drop),
+        CompletionOutcome::Whole(answer) => (answer, true),
+        CompletionOutcome::Cut(answer) => (answer, false),
+        CompletionOutcome::Refused(..) => return accepted(Ok(outcome.clone())).map(drop),
     };
     let fits = |alone: &&&Answer| {
         // All choices are greedy, so all are the same.

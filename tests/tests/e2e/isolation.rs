@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use steermap_examples::server::Server;
-use steermap_examples::traffic::client::{Answer, Client, CompletionRequest, Outcome};
+use steermap_examples::traffic::client::{Answer, Client, CompletionOutcome, CompletionRequest};
 use steermap_examples::traffic::exchanges::STORIES_SEED;
 use steermap_examples::traffic::isolation::{IsolationPlan, run};
 use steermap_examples::traffic::prefix_cache::hits;
@@ -91,7 +91,7 @@ impl ServerPair {
         };
         let [plain, cached] =
             [&self.plain, &self.cached].map(|server| match Client::new(server.url()).complete(&ask).unwrap() {
-                Outcome::Whole(answer) => answer,
+                CompletionOutcome::Whole(answer) => answer,
                 other => panic!("{ask:?}: {other:?}"),
             });
         self.sent += 1;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::memory;
 use crate::traffic::compare::Comparison;
-use crate::traffic::served::Dtype;
+use crate::traffic::served::ServedDtype;
 
 /// Largest allowed growth of the memory from the middle third to the last third of a run that is long enough, as a
 /// share.
@@ -37,7 +37,7 @@ pub struct ChaosReport {
     /// The model.
     pub model: &'static str,
     /// The dtype that it ran in.
-    pub dtype: Dtype,
+    pub dtype: ServedDtype,
     /// Number of concurrent requests.
     pub at_once: usize,
     /// Seconds from the first request of the storm to its last answer.
