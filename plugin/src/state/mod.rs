@@ -13,7 +13,9 @@
 //! one after it. Older records are the history: at most [`MAX_RECORDS`], and only as many as keep the bytes that only
 //! they need below [`MAX_HISTORY_BYTES`].
 
+mod files;
 mod record;
+mod saved;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File, TryLockError};
@@ -21,12 +23,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use steermap_maps::{VectorFile, atomic, read};
+use steermap_maps::{VectorFile, atomic};
 use tracing::warn;
 
 use crate::lock::lock;
 use crate::{SteeringError, SteeringSpec};
+use files::{VECTORS, failed};
 pub use record::{ModelRecord, StateRecord};
+pub use saved::SavedState;
 
 /// Most records that are kept, including the current one.
 pub const MAX_RECORDS: usize = 100;
@@ -34,27 +38,7 @@ pub const MAX_RECORDS: usize = 100;
 /// Most bytes of records and vectors that only the history uses.
 pub const MAX_HISTORY_BYTES: u64 = 256 << 20;
 
-/// Most bytes of a record. Several default specs at their limits fit.
-const MAX_RECORD_BYTES: u64 = 64 << 20;
-
 const LOCK: &str = "lock";
-const VECTORS: &str = "vectors";
-
-/// The state of one record.
-#[derive(Clone, Default)]
-pub struct SavedState {
-    /// The number of its record.
-    pub number: u64,
-    /// The record's file, for messages.
-    pub path: PathBuf,
-    /// When it was written, in RFC 3339 format.
-    pub time: String,
-    /// The uploaded vectors, by name.
-    pub vectors: BTreeMap<String, Arc<VectorFile>>,
-    /// The defaults that were set over HTTP, by model; an empty spec for none.
-    pub defaults: BTreeMap<String, SteeringSpec>,
-}
-
 /// A change to write.
 pub struct StateChange<'a> {
     /// A description of the change.
@@ -310,13 +294,6 @@ impl StateFolder {
     }
 }
 
-fn failed(path: &Path, why: impl ToString) -> SteeringError {
-    SteeringError::State {
-        path: path.to_path_buf(),
-        message: why.to_string(),
-    }
-}
-
 /// Length of a file in bytes; 0 if it can't be read.
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
@@ -347,12 +324,6 @@ fn numbered(folder: &Path) -> Result<Vec<(u64, PathBuf)>, SteeringError> {
         .collect();
     records.sort();
     Ok(records)
-}
-
-/// Reads a record's text.
-fn read_text(path: &Path) -> Result<String, SteeringError> {
-    let bytes = read::whole(path, "a record of the state", MAX_RECORD_BYTES).map_err(SteeringError::ModelFiles)?;
-    String::from_utf8(bytes).map_err(|_| failed(path, "found bytes that are not UTF-8, expected a record of the state"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use steermap_maps::VectorFile;
 
-use super::{SavedState, VECTORS, failed, read_text};
+use super::files::{VECTORS, failed, read_text};
+use super::saved::SavedState;
 use crate::name::check_name;
 use crate::{SteeringError, SteeringSpec};
 
