@@ -104,6 +104,7 @@ pub use positions::{PositionRules, Positions};
 pub use writer::{MAX_FILE_BYTES, MapWriter};
 
 use check::PairChecker;
+use load::LoadedMap;
 use pair_map::WeightsFile;
 
 mod apply;
@@ -177,7 +178,7 @@ impl MapFile {
     /// refuses but for numbers that aren't finite: those and wrong hashes are found by [`PairMap::load`] and
     /// [`MapFile::verify`].
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        let (header, pairs, files) = load::load(path)?;
+        let LoadedMap { header, pairs, files } = load::load(path)?;
         Ok(Self { header, pairs, files })
     }
 

@@ -5,21 +5,19 @@
 use std::collections::BTreeSet;
 
 use safetensors::tensor::{Dtype, TensorInfo};
-use serde::ser::{Serialize, Serializer};
 
 use crate::error::Problem;
 
+use header::{HeaderEntries, check_header};
 pub(crate) use layout::{LENGTH_BYTES, TensorLayout, header_length};
 pub(crate) use stream::TensorWriter;
 
+mod header;
 mod layout;
 mod stream;
 
 /// The key of a safetensors header that no tensor can have for a name: it holds the file's own metadata.
 const METADATA: &str = "__metadata__";
-
-/// The most bytes a header may have: what the safetensors crate reads.
-pub(crate) const MAX_HEADER_BYTES: usize = 100_000_000;
 
 /// A safetensors file in memory whose layout has been checked: every tensor lies within the data.
 #[derive(Debug)]
@@ -155,31 +153,6 @@ fn check_layout(tensors: &[(String, Tensor)]) -> Result<(), Problem> {
         }
     }
     Ok(())
-}
-
-fn check_header(length: usize) -> Result<(), Problem> {
-    if length > MAX_HEADER_BYTES {
-        let message = format!("a header of {length} bytes, expected at most {MAX_HEADER_BYTES}");
-        return Err(Problem::Safetensors { message });
-    }
-    Ok(())
-}
-
-/// A safetensors header: the tensors' entries, in the order in which they are written.
-struct HeaderEntries<'a>(Vec<(&'a str, TensorInfo)>);
-
-impl HeaderEntries<'_> {
-    fn to_json(&self) -> Result<Vec<u8>, Problem> {
-        serde_json::to_vec(self).map_err(|error| Problem::Safetensors {
-            message: format!("its header: {error}"),
-        })
-    }
-}
-
-impl Serialize for HeaderEntries<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, info)| (name, info)))
-    }
 }
 
 #[cfg(test)]

@@ -15,8 +15,16 @@ use crate::error::{FileError, Problem};
 use crate::store::{self, MAX_MAP_TOML_BYTES, WEIGHTS_ROLE, Weights};
 use crate::tensor_file::TensorFile;
 
-/// The header, the pairs and the files of weights of the map at `path`.
-pub(super) fn load(path: &Path) -> Result<(MapHeader, Vec<LayerPair>, Vec<Arc<WeightsFile>>), FileError> {
+/// A map that was loaded.
+pub(super) struct LoadedMap {
+    pub(super) header: MapHeader,
+    pub(super) pairs: Vec<LayerPair>,
+    /// The files of its weights.
+    pub(super) files: Vec<Arc<WeightsFile>>,
+}
+
+/// Loads the map at `path`.
+pub(super) fn load(path: &Path) -> Result<LoadedMap, FileError> {
     let bytes = store::read_bytes(path, MAX_MAP_TOML_BYTES)?;
     let listing = store::text(&bytes).and_then(MapListing::parse);
     let checked = listing.and_then(|listing| check(&listing).map(|()| listing));
@@ -32,7 +40,7 @@ pub(super) fn load(path: &Path) -> Result<(MapHeader, Vec<LayerPair>, Vec<Arc<We
         found.map_err(|problem| problem.within(file.tensors.path()))
     });
     let pairs = pairs.collect::<Result<_, _>>()?;
-    Ok((header, pairs, files))
+    Ok(LoadedMap { header, pairs, files })
 }
 
 /// Checks all that the TOML file says, the tensors aside.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use safetensors::tensor::{Dtype, Metadata};
 
-use super::MAX_HEADER_BYTES;
+use super::header::MAX_HEADER_BYTES;
 use crate::error::Problem;
 
 /// Bytes at the start of a file that say how long the header is.

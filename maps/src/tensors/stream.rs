@@ -4,8 +4,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 use safetensors::tensor::{Dtype, TensorInfo};
 
+use super::header::{HeaderEntries, MAX_HEADER_BYTES};
 use super::layout::LENGTH_BYTES;
-use super::{HeaderEntries, MAX_HEADER_BYTES};
 
 /// Most bytes that the header needs for a tensor of two dimensions at most and a name of 60 bytes at most: 131 for
 /// punctuation, dtype and four numbers of 20 digits, and the name.

@@ -1,5 +1,6 @@
 //! Round trips, the safetensors crate's word against ours, and every way a file can be broken.
 
+use super::header::MAX_HEADER_BYTES;
 use super::*;
 
 fn file(header: &str, data: &[u8]) -> Vec<u8> {
