@@ -114,12 +114,12 @@ mod tests {
 
     use super::*;
     use crate::digest::sha256;
-    use crate::tensors::{Tensor, encode};
+    use crate::tensors::{TensorToWrite, encode};
 
     const VALUES: [f32; 4] = [1.0, -2.0, 3.5, 0.0];
 
     fn bytes() -> Vec<u8> {
-        let tensor = |at: usize| Tensor::f32(vec![2], &VALUES[at..at + 2]);
+        let tensor = |at: usize| TensorToWrite::f32(vec![2], &VALUES[at..at + 2]);
         let tensors = [("a".to_owned(), tensor(0)), ("b".to_owned(), tensor(2))];
         encode(tensors).unwrap()
     }

@@ -79,12 +79,12 @@ pub(crate) fn check_finite(name: &str, values: &[f32]) -> Result<(), Problem> {
 
 /// A tensor to write, of dtype F32.
 #[derive(Debug, Clone)]
-pub(crate) struct Tensor<'a> {
+pub(crate) struct TensorToWrite<'a> {
     shape: Vec<usize>,
     values: &'a [f32],
 }
 
-impl<'a> Tensor<'a> {
+impl<'a> TensorToWrite<'a> {
     /// A tensor of this shape, and its values row by row.
     pub(crate) fn f32(shape: Vec<usize>, values: &'a [f32]) -> Self {
         Self { shape, values }
@@ -97,7 +97,7 @@ impl<'a> Tensor<'a> {
 ///
 /// [`Problem::Shape`] if a tensor has more or fewer values than its shape, [`Problem::DuplicateTensor`],
 /// [`Problem::Value`] if one is called `__metadata__`, [`Problem::Safetensors`] if the names take more than 100 MB.
-pub(crate) fn encode<'a>(tensors: impl IntoIterator<Item = (String, Tensor<'a>)>) -> Result<Vec<u8>, Problem> {
+pub(crate) fn encode<'a>(tensors: impl IntoIterator<Item = (String, TensorToWrite<'a>)>) -> Result<Vec<u8>, Problem> {
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     // As the safetensors crate sorts tensors of one dtype.
     tensors.sort_by(|(name, _), (other, _)| name.cmp(other));
@@ -129,7 +129,7 @@ pub(crate) fn encode<'a>(tensors: impl IntoIterator<Item = (String, Tensor<'a>)>
 }
 
 /// Checks all that [`encode`] asks of its tensors.
-fn check_layout(tensors: &[(String, Tensor)]) -> Result<(), Problem> {
+fn check_layout(tensors: &[(String, TensorToWrite)]) -> Result<(), Problem> {
     let mut seen = BTreeSet::new();
     for (name, tensor) in tensors {
         if name == METADATA {

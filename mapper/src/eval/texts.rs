@@ -196,7 +196,7 @@ impl Bench<'_> {
     async fn prompts(
         &self,
         task: &tasks::Task,
-        generation: &tasks::Generation,
+        generation: &tasks::TextsToContinue,
         max_tokens: usize,
     ) -> Result<(Vec<TargetPrompt>, Option<String>)> {
         let session = self.steerer.session();
@@ -389,7 +389,7 @@ fn half((number, prompt): (usize, &crate::pairs::Text)) -> TextPrompt {
 fn scored(
     texts: Vec<UnscoredText>,
     settings: &[Setting],
-    generation: &tasks::Generation,
+    generation: &tasks::TextsToContinue,
 ) -> Result<Vec<GeneratedText>> {
     let usual = |greedy: bool| -> Result<f64> {
         let unsteered = texts

@@ -22,7 +22,7 @@ use files::file_name;
 pub use folder::{read_folder, read_folder_as};
 pub use published::PromptForm;
 pub use rule::Rule;
-pub use task::{Generation, ItemKind, Task, TaskItem, answered};
+pub use task::{ItemKind, Task, TaskItem, TextsToContinue, answered};
 pub use tokenized::{ItemChoice, Skipped, choices, choices_async};
 
 mod checks;

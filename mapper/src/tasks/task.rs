@@ -31,7 +31,7 @@ pub struct Task {
     /// The pairs that the vector is found from instead of the finding half; at least two.
     pub pairs: Option<Vec<Pair>>,
     /// Texts to continue.
-    pub generation: Option<Generation>,
+    pub generation: Option<TextsToContinue>,
     /// All files that the task was read from: the TOML file, the items, the pairs.
     pub files: Vec<PathBuf>,
     /// SHA-256 over the files: of the only one, or of all their SHA-256s, a line each. 64 lower-case hex digits.
@@ -119,7 +119,7 @@ pub fn answered(prompt: &Text, answer: &str) -> Text {
 
 /// Prompts to continue, and the rule that classifies the continuations.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Generation {
+pub struct TextsToContinue {
     /// The prompts; at least one.
     pub prompts: Vec<Text>,
     /// The rule that classifies a continuation as positive or negative.

@@ -71,7 +71,7 @@ impl Saved {
     fn forge_tensors(&self, tensors: &[(&str, &[f32])]) {
         let tensors = tensors
             .iter()
-            .map(|(name, values)| ((*name).to_owned(), Tensor::f32(vec![values.len()], values)));
+            .map(|(name, values)| ((*name).to_owned(), TensorToWrite::f32(vec![values.len()], values)));
         self.forge(&tensors::encode(tensors).unwrap());
     }
 
