@@ -32,7 +32,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepLayer {
     /// `[hidden_size]`, finite: the unit direction, which programs share; of any length in a program from
-    /// [`Program::adding`].
+    /// [`Program::adding`](super::Program::adding).
     pub direction: Arc<Direction>,
     /// For [`Op::Add`] the factor of the direction, for [`Op::Ablate`] the share of the component that is removed, for
     /// [`Op::Set`] the new component, for [`Op::Clamp`] the larger of its finite bounds by absolute value. Finite.

@@ -6,8 +6,8 @@
 //! | `queue` | one vector at a time, and rests while served models run |
 //! | `served` | the streams of a served model and of a source |
 
-pub(crate) mod queue;
-pub(crate) mod served;
+mod queue;
+mod served;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +28,8 @@ use crate::config::LiveLimits;
 use crate::lock::lock;
 use crate::sent::SentRequests;
 use crate::spec::PairsVector;
-use queue::{Pace, Queue, QueueFull, QueueTurn};
+pub(crate) use queue::QueueFull;
+use queue::{Pace, Queue, QueueTurn};
 use served::{CaptureField, Paced, ServedReader};
 
 /// A loaded model to find vectors on.

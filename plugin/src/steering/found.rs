@@ -7,8 +7,7 @@ use steermap_extract::{ExtractError, VectorOfPairs};
 use super::SharedSteering;
 use crate::SteeringError;
 use crate::library::not_found;
-use crate::live::queue::QueueFull;
-use crate::live::{FindModel, Live, MAX_TEXT_BYTES};
+use crate::live::{FindModel, Live, MAX_TEXT_BYTES, QueueFull};
 use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef};
 
 impl SharedSteering {
