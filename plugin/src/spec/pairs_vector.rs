@@ -9,8 +9,8 @@ use steermap_extract::find::{VectorOfPairs, Wanted, distinct};
 use steermap_extract::{LayerSelection, Method, Pair, Sign};
 use steermap_maps::TokenPosition;
 
+use super::absent::is_default;
 use super::foreign_schemas::{LayerSelectionSchema, TokenPositionSchema};
-use super::is_default;
 use crate::SteeringError;
 
 /// Most pairs of one vector: more than any published method takes.

@@ -7,7 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{MAX_ENTRIES, MAX_LAYERS, MAX_POSITION, VectorRef, is_default};
+use super::absent::is_default;
+use super::limits::{MAX_ENTRIES, MAX_LAYERS, MAX_POSITION};
+use super::vector_ref::VectorRef;
 use crate::SteeringError;
 use crate::name::check_name;
 

@@ -3,7 +3,8 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::{RequestSteering, SteeringSpec};
+use super::request::RequestSteering;
+use super::steering_spec::SteeringSpec;
 
 /// The JSON Schema (draft 2020-12) of a [`RequestSteering`] or a [`SteeringSpec`]; each also has its schema under
 /// `$defs`.

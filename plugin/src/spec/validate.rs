@@ -3,9 +3,11 @@
 use residual_hooks::Phase;
 
 use super::apply::{Apply, Selection, TokenRef, Where, Window};
+use super::limits::{MAX_ENTRIES, MAX_POSITION, MAX_TOKEN_TEXT, MAX_VECTORS};
 use super::number::finite;
+use super::steering_spec::SteeringSpec;
+use super::vector_use::{Op, VectorUse};
 use super::when::MAX_TESTS;
-use super::{MAX_ENTRIES, MAX_POSITION, MAX_TOKEN_TEXT, MAX_VECTORS, Op, SteeringSpec, VectorUse};
 use crate::SteeringError;
 use crate::name::check_name;
 

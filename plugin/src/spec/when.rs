@@ -8,9 +8,10 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::absent::is_default;
 use super::first_key::WithFirst;
 use super::number::finite;
-use super::{VectorRef, is_default};
+use super::vector_ref::VectorRef;
 use crate::SteeringError;
 use crate::name::check_name;
 
