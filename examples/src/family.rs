@@ -19,7 +19,7 @@ use steermap_mapper::map::{MapJob, fit_map};
 use steermap_mapper::session::ModelSource;
 use steermap_maps::MapFile;
 
-use crate::stories::{Cut, Story};
+use crate::stories::{PairEnd, Story};
 
 /// Folder of the family, relative to the top of the checkout.
 pub const FOLDER: &str = "examples/family";
@@ -36,7 +36,7 @@ pub const CONCEPTS: [&str; 7] = ["mood", "topic", "register", "tense", "gender",
 /// Number and seed of a concept's pairs, and where their two sides end.
 pub const PAIRS: (usize, u64) = (128, 3);
 /// See [`PAIRS`].
-pub const CUT: Cut = Cut::Word;
+pub const CUT: PairEnd = PairEnd::Word;
 /// Number and seed of a concept's items.
 pub const ITEMS: (usize, u64) = (60, 4);
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail, ensure};
 use steermap_maps::FloatDtype;
 use steermap_maps::Numerics;
-use steermap_maps::activations::{Activations, ActivationsHeader, ActivationsWriter, INDEX, ShardBuilder, Window};
+use steermap_maps::activations::{
+    Activations, ActivationsHeader, ActivationsWriter, CapturedWindow, INDEX, ShardBuilder,
+};
 
 use crate::capture::LayerStates;
 use crate::collect::header::{Shard, UNKNOWN_DTYPE};
@@ -160,7 +162,7 @@ impl CaptureJob {
                 for ((window, text), states) in group.iter().zip(states) {
                     let states = states.into_iter().map(LayerStates::into_values).collect();
                     let ends = text.ends.iter().map(|end| end.map(|end| window.id.start + end as u64));
-                    let pushed = shard.push(&Window {
+                    let pushed = shard.push(&CapturedWindow {
                         document: window.id.document,
                         start: window.id.start,
                         tokens: text.ids.clone(),

@@ -14,7 +14,7 @@
 //! the other ("e" and an accent, Hangul jamo); offsets then name the first of them. One that decomposes characters or
 //! sorts marks has tokens that end inside a character, with the character's end. Byte-level post-processors trim white
 //! space off the offsets. A prefix space has the offsets of the character behind it. So offsets are taken before they
-//! are trimmed (`reading`), and an end is taken only where the text around it is found to become what the model reads
+//! are trimmed (`read`), and an end is taken only where the text around it is found to become what the model reads
 //! there (`cuts`).
 //!
 //! White space that a tokenizer drops belongs to no token: the position before it ends where the white space begins. Of
@@ -26,10 +26,11 @@ use tokenizers::{Encoding, Tokenizer};
 
 mod content;
 mod cuts;
+mod read;
 mod reading;
 mod stretches;
 
-use reading::TokenRead;
+use read::{TokenRead, read};
 
 /// Longest beginning of a text in an error, in characters.
 const QUOTED: usize = 60;
@@ -61,7 +62,7 @@ impl TokenizedText {
             let start: String = text.chars().take(QUOTED).collect();
             anyhow!("could not tokenize the text that begins with {start:?}: {error}")
         };
-        let reads = reading::read(tokenizer, text).map_err(failed)?;
+        let reads = read(tokenizer, text).map_err(failed)?;
         // Post-processors add, cut off and pad. Each token's word, which they carry along, is its index here.
         let indexed = |(index, read): (usize, &TokenRead)| (read.id, String::new(), (0, 0), Some(index as u32), 0);
         let encoding: Encoding = reads.iter().enumerate().map(indexed).collect();

@@ -11,13 +11,13 @@ use crate::pairs::Text;
 use crate::session::Session;
 use crate::statistics::mean;
 use crate::steerer::{LayerOffset, Steerer};
-use crate::tasks::{Choice, Skipped, TaskItem, answered, choices_async};
+use crate::tasks::{ItemChoice, Skipped, TaskItem, answered, choices_async};
 
 /// Items as one model's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choices {
     /// Sorted by length, since the engine batches prompts of equal length.
-    sorted: Vec<Choice>,
+    sorted: Vec<ItemChoice>,
     /// The index of each sorted choice in the given list.
     places: Vec<usize>,
 }
@@ -42,7 +42,7 @@ impl Choices {
     }
 
     /// These choices.
-    pub fn new(choices: Vec<Choice>) -> Self {
+    pub fn new(choices: Vec<ItemChoice>) -> Self {
         let mut places: Vec<usize> = (0..choices.len()).collect();
         places.sort_by_key(|&i| (choices[i].prompt.len(), i));
         Self {
@@ -195,8 +195,8 @@ pub fn random_direction(size: usize, seed: u64) -> Vec<f32> {
 mod tests {
     use super::*;
 
-    fn choice(item: usize, length: usize) -> Choice {
-        Choice {
+    fn choice(item: usize, length: usize) -> ItemChoice {
+        ItemChoice {
             item,
             prompt: vec![7; length],
             positive: 1,
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(choices.places, [1, 3, 2, 0]);
         let first = choices.take(3);
         assert_eq!((first.len(), &first.places[..]), (3, &[1, 2, 0][..]));
-        let other = Choice {
+        let other = ItemChoice {
             positive: 9,
             ..choice(7, 1)
         };

@@ -1,4 +1,4 @@
-//! A model loaded in mistral.rs: logits, likelihoods and texts. [`steermap_extract::Session`] reads its streams.
+//! A model loaded in mistral.rs: logits, likelihoods and texts. [`steermap_extract::StreamSession`] reads its streams.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
@@ -17,10 +17,10 @@ use likelihood::negative_log_likelihood;
 pub(crate) mod likelihood;
 
 /// A model in a separate engine without prefix caching: every prompt is run as a whole, so that a hook sees all of it.
-pub struct Session(steermap_extract::Session);
+pub struct Session(steermap_extract::StreamSession);
 
 impl Deref for Session {
-    type Target = steermap_extract::Session;
+    type Target = steermap_extract::StreamSession;
 
     fn deref(&self) -> &Self::Target {
         &self.0
@@ -32,9 +32,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`steermap_extract::Session::load`].
+    /// As [`steermap_extract::StreamSession::load`].
     pub async fn load(source: ModelSource) -> Result<Self> {
-        Ok(Self(steermap_extract::Session::load(source).await?))
+        Ok(Self(steermap_extract::StreamSession::load(source).await?))
     }
 
     /// Calls `read` with the index of each prompt and the logits of the token that follows it, `[vocabulary]` in f32,

@@ -6,8 +6,7 @@ use std::str::FromStr;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
-
-use crate::error::Problem;
+use thiserror::Error;
 
 /// How floating-point numbers are kept in a file, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -117,16 +116,24 @@ impl fmt::Display for FloatDtype {
     }
 }
 
+/// A text that names no [`FloatDtype`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("dtype: found {found:?}, expected \"f32\", \"bf16\" or \"f16\"")]
+pub struct UnknownDtype {
+    /// The text.
+    pub found: String,
+}
+
 impl FromStr for FloatDtype {
-    type Err = Problem;
+    type Err = UnknownDtype;
 
     /// # Errors
     ///
-    /// [`Problem::Value`] for any other text than `f32`, `bf16` and `f16`.
-    fn from_str(text: &str) -> Result<Self, Problem> {
+    /// [`UnknownDtype`] for any other text than `f32`, `bf16` and `f16`.
+    fn from_str(text: &str) -> Result<Self, UnknownDtype> {
         let dtypes = [Self::F32, Self::Bf16, Self::F16];
         let dtype = dtypes.into_iter().find(|dtype| dtype.name() == text);
-        dtype.ok_or_else(|| Problem::value("dtype", format!("{text:?}"), "\"f32\", \"bf16\" or \"f16\""))
+        dtype.ok_or_else(|| UnknownDtype { found: text.to_owned() })
     }
 }
 

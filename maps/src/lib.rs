@@ -48,7 +48,7 @@ mod tensors;
 mod testing;
 
 pub use any::AnyFile;
-pub use dtype::FloatDtype;
+pub use dtype::{FloatDtype, UnknownDtype};
 pub use error::{FileError, Problem};
 pub use fingerprint::{fingerprint_folder, fingerprint_gguf};
 pub use map::{

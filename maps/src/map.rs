@@ -92,11 +92,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{FileError, Problem};
-use crate::model::{ModelInfo, Numerics};
-use crate::provenance::Provenance;
 
 pub use apply::{ApplyError, MappedLayer, MappedVector, Reach};
 pub use fit::{FitReport, RankR2};
+pub use header::MapHeader;
+pub use layer_pair::{LayerPair, spell_source_layers};
 pub use linear::{AffineMap, LinearMap, LowRankMap, MapKind};
 pub use matrix::WeightMatrix;
 pub use pair_map::PairMap;
@@ -104,55 +104,22 @@ pub use positions::{PositionRules, Positions};
 pub use writer::{MAX_FILE_BYTES, MapWriter};
 
 use check::PairChecker;
+use load::LoadedMap;
 use pair_map::WeightsFile;
 
 mod apply;
 mod check;
 mod fit;
+mod header;
+mod layer_pair;
 mod linear;
+mod listing;
 mod load;
 mod matrix;
 mod pair_map;
 mod positions;
 mod table;
 mod writer;
-
-/// All of a map file but its pairs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MapHeader {
-    /// The model that vectors come from.
-    pub source: ModelInfo,
-    /// The numerics it ran at.
-    pub source_numerics: Numerics,
-    /// The model that vectors go to.
-    pub target: ModelInfo,
-    /// The numerics it ran at.
-    pub target_numerics: Numerics,
-    /// How the two models' positions were paired, if the fitter says.
-    pub positions: Option<Positions>,
-    /// How the file came to be.
-    pub provenance: Provenance,
-}
-
-/// A map into one target layer.
-#[derive(Debug, Clone)]
-pub struct LayerPair {
-    /// The source's layers, 0-based, one at least and none twice. Their states are concatenated in this order.
-    pub source_layers: Vec<usize>,
-    /// The target's layer, 0-based.
-    pub target_layer: usize,
-    /// The map, whose `A` is `[hidden_T, source_layers.len() * hidden_S]`.
-    pub map: PairMap,
-    /// How it was fitted and how good it is.
-    pub fit: FitReport,
-}
-
-impl LayerPair {
-    /// The layers as people write them: `14->11`, or `13+14->11` for several source layers.
-    pub fn layers(&self) -> String {
-        spell_layers(&self.source_layers, self.target_layer)
-    }
-}
 
 /// Maps from one model's residual stream to another's. Always valid: see [`MapFile::new`] for what that means.
 ///
@@ -168,10 +135,10 @@ pub struct MapFile {
 
 impl MapFile {
     /// The value of the key `format`.
-    pub const FORMAT: &'static str = "steermap-map/2";
+    pub const FORMAT: &'static str = table::FORMAT;
 
     /// The value of `format` in version 1, which is read but no longer written.
-    pub const FORMAT_1: &'static str = "steermap-map/1";
+    pub const FORMAT_1: &'static str = table::FORMAT_1;
 
     /// Puts a map file together. The pairs keep their order.
     ///
@@ -211,7 +178,8 @@ impl MapFile {
     /// refuses but for numbers that aren't finite: those and wrong hashes are found by [`PairMap::load`] and
     /// [`MapFile::verify`].
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        load::load(path)
+        let LoadedMap { header, pairs, files } = load::load(path)?;
+        Ok(Self { header, pairs, files })
     }
 
     /// Checks all that [`load`](Self::load) leaves: the hash of every file of weights, and of every pair the hash and
@@ -223,19 +191,6 @@ impl MapFile {
     pub fn verify(&self) -> Result<(), FileError> {
         self.files.iter().try_for_each(|file| file.verify())?;
         self.pairs.iter().try_for_each(|pair| pair.map.load().map(drop))
-    }
-
-    /// Writes the map file so that, whenever anyone looks, `path` loads as all of what it was or all of what it is to
-    /// be: as [`VectorFile::save`](crate::VectorFile::save), with the same rules for names, writers and readers.
-    /// Weights keep their dtypes. For pairs that aren't all at hand, or another dtype, see [`MapWriter`].
-    ///
-    /// # Errors
-    ///
-    /// As [`MapWriter`]. Nothing has changed then.
-    pub fn save(&self, path: &Path) -> Result<(), FileError> {
-        let mut writer = MapWriter::create(path, self.header.clone(), self.pairs.len())?;
-        self.pairs.iter().try_for_each(|pair| writer.push(pair))?;
-        writer.finish().map(drop)
     }
 
     /// All but the pairs.
@@ -270,43 +225,6 @@ impl MapFile {
         }
         Ok(())
     }
-}
-
-impl LayerPair {
-    fn check_shape(&self, index: usize, header: &MapHeader) -> Result<(), Problem> {
-        let (rows, columns) = header.shape(self.source_layers.len());
-        self.map.check_shape(index, rows, columns)
-    }
-}
-
-impl MapHeader {
-    fn check(&self) -> Result<(), Problem> {
-        self.source.check("source")?;
-        self.source_numerics.check("source")?;
-        self.target.check("target")?;
-        self.target_numerics.check("target")?;
-        self.provenance.check()?;
-        match &self.positions {
-            Some(positions) => positions.check(),
-            None => Ok(()),
-        }
-    }
-
-    /// Rows and columns of the weight of a pair with this many source layers.
-    fn shape(&self, source_layers: usize) -> (usize, usize) {
-        // Sizes and layers are 31 bits each, so this fits 64.
-        (self.target.hidden_size, source_layers * self.source.hidden_size)
-    }
-}
-
-fn spell_layers(source_layers: &[usize], target_layer: usize) -> String {
-    format!("{}->{target_layer}", spell_source_layers(source_layers))
-}
-
-/// A pair's source layers as people write them: `14`, or `13+14` for several.
-pub fn spell_source_layers(layers: &[usize]) -> String {
-    let layers: Vec<_> = layers.iter().map(usize::to_string).collect();
-    layers.join("+")
 }
 
 #[cfg(test)]

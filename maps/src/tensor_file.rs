@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::digest::hex;
 use crate::error::{FileError, Problem};
 use crate::read;
-use crate::tensors::{LENGTH_BYTES, Layout, header_length};
+use crate::tensors::{LENGTH_BYTES, TensorLayout, header_length};
 
 /// Bytes that are mapped at a time to hash a file: what of it counts as this process's memory.
 const HASHED_AT_A_TIME: u64 = 16 << 20;
@@ -31,7 +31,7 @@ pub(crate) struct TensorFile {
     length: u64,
     /// Where the first tensor begins.
     data: u64,
-    layout: Layout,
+    layout: TensorLayout,
 }
 
 impl TensorFile {
@@ -46,7 +46,7 @@ impl TensorFile {
         let mut header = Vec::new();
         read_up_to(&mut file, header_length, &mut header).map_err(failed)?;
         let data = (LENGTH_BYTES + header_length) as u64;
-        let layout = Layout::parse(&header, length - data).map_err(within)?;
+        let layout = TensorLayout::parse(&header, length - data).map_err(within)?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -60,7 +60,7 @@ impl TensorFile {
         &self.path
     }
 
-    pub(crate) fn layout(&self) -> &Layout {
+    pub(crate) fn layout(&self) -> &TensorLayout {
         &self.layout
     }
 
@@ -69,7 +69,7 @@ impl TensorFile {
         self.length
     }
 
-    /// Maps a tensor's bytes, as found by [`Layout::range`], into memory. They are read on first access.
+    /// Maps a tensor's bytes, as found by [`TensorLayout::range`], into memory. They are read on first access.
     pub(crate) fn tensor(&self, range: &Range<usize>) -> Result<Mmap, FileError> {
         self.map(self.data + range.start as u64, range.len())
     }
@@ -114,12 +114,12 @@ mod tests {
 
     use super::*;
     use crate::digest::sha256;
-    use crate::tensors::{Tensor, encode};
+    use crate::tensors::{TensorToWrite, encode};
 
     const VALUES: [f32; 4] = [1.0, -2.0, 3.5, 0.0];
 
     fn bytes() -> Vec<u8> {
-        let tensor = |at: usize| Tensor::f32(vec![2], &VALUES[at..at + 2]);
+        let tensor = |at: usize| TensorToWrite::f32(vec![2], &VALUES[at..at + 2]);
         let tensors = [("a".to_owned(), tensor(0)), ("b".to_owned(), tensor(2))];
         encode(tensors).unwrap()
     }

@@ -5,26 +5,24 @@
 use std::collections::BTreeSet;
 
 use safetensors::tensor::{Dtype, TensorInfo};
-use serde::ser::{Serialize, Serializer};
 
 use crate::error::Problem;
 
-pub(crate) use layout::{LENGTH_BYTES, Layout, header_length};
+use header::{HeaderEntries, check_header};
+pub(crate) use layout::{LENGTH_BYTES, TensorLayout, header_length};
 pub(crate) use stream::TensorWriter;
 
+mod header;
 mod layout;
 mod stream;
 
 /// The key of a safetensors header that no tensor can have for a name: it holds the file's own metadata.
 const METADATA: &str = "__metadata__";
 
-/// The most bytes a header may have: what the safetensors crate reads.
-pub(crate) const MAX_HEADER_BYTES: usize = 100_000_000;
-
 /// A safetensors file in memory whose layout has been checked: every tensor lies within the data.
 #[derive(Debug)]
 pub(crate) struct Tensors<'a> {
-    layout: Layout,
+    layout: TensorLayout,
     data: &'a [u8],
 }
 
@@ -37,7 +35,7 @@ impl<'a> Tensors<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Problem> {
         let length = header_length(bytes, bytes.len() as u64)?;
         let (header, data) = bytes[LENGTH_BYTES..].split_at(length);
-        let layout = Layout::parse(header, data.len() as u64)?;
+        let layout = TensorLayout::parse(header, data.len() as u64)?;
         Ok(Self { layout, data })
     }
 
@@ -81,12 +79,12 @@ pub(crate) fn check_finite(name: &str, values: &[f32]) -> Result<(), Problem> {
 
 /// A tensor to write, of dtype F32.
 #[derive(Debug, Clone)]
-pub(crate) struct Tensor<'a> {
+pub(crate) struct TensorToWrite<'a> {
     shape: Vec<usize>,
     values: &'a [f32],
 }
 
-impl<'a> Tensor<'a> {
+impl<'a> TensorToWrite<'a> {
     /// A tensor of this shape, and its values row by row.
     pub(crate) fn f32(shape: Vec<usize>, values: &'a [f32]) -> Self {
         Self { shape, values }
@@ -99,7 +97,7 @@ impl<'a> Tensor<'a> {
 ///
 /// [`Problem::Shape`] if a tensor has more or fewer values than its shape, [`Problem::DuplicateTensor`],
 /// [`Problem::Value`] if one is called `__metadata__`, [`Problem::Safetensors`] if the names take more than 100 MB.
-pub(crate) fn encode<'a>(tensors: impl IntoIterator<Item = (String, Tensor<'a>)>) -> Result<Vec<u8>, Problem> {
+pub(crate) fn encode<'a>(tensors: impl IntoIterator<Item = (String, TensorToWrite<'a>)>) -> Result<Vec<u8>, Problem> {
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     // As the safetensors crate sorts tensors of one dtype.
     tensors.sort_by(|(name, _), (other, _)| name.cmp(other));
@@ -116,7 +114,7 @@ pub(crate) fn encode<'a>(tensors: impl IntoIterator<Item = (String, Tensor<'a>)>
         };
         (name.as_str(), info)
     });
-    let mut header = Header(layout.collect()).to_json()?;
+    let mut header = HeaderEntries(layout.collect()).to_json()?;
     // The data begins at a multiple of 8 bytes, as the safetensors crate writes it.
     header.resize(header.len().next_multiple_of(8), b' ');
     check_header(header.len())?;
@@ -131,7 +129,7 @@ pub(crate) fn encode<'a>(tensors: impl IntoIterator<Item = (String, Tensor<'a>)>
 }
 
 /// Checks all that [`encode`] asks of its tensors.
-fn check_layout(tensors: &[(String, Tensor)]) -> Result<(), Problem> {
+fn check_layout(tensors: &[(String, TensorToWrite)]) -> Result<(), Problem> {
     let mut seen = BTreeSet::new();
     for (name, tensor) in tensors {
         if name == METADATA {
@@ -155,31 +153,6 @@ fn check_layout(tensors: &[(String, Tensor)]) -> Result<(), Problem> {
         }
     }
     Ok(())
-}
-
-fn check_header(length: usize) -> Result<(), Problem> {
-    if length > MAX_HEADER_BYTES {
-        let message = format!("a header of {length} bytes, expected at most {MAX_HEADER_BYTES}");
-        return Err(Problem::Safetensors { message });
-    }
-    Ok(())
-}
-
-/// A safetensors header: the tensors' entries, in the order in which they are written.
-struct Header<'a>(Vec<(&'a str, TensorInfo)>);
-
-impl Header<'_> {
-    fn to_json(&self) -> Result<Vec<u8>, Problem> {
-        serde_json::to_vec(self).map_err(|error| Problem::Safetensors {
-            message: format!("its header: {error}"),
-        })
-    }
-}
-
-impl Serialize for Header<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, info)| (name, info)))
-    }
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ use crate::model::{ModelInfo, ModelTable, Numerics};
 use crate::provenance::Provenance;
 use crate::read;
 use crate::store::{self, MAX_TOML_BYTES, MAX_WEIGHTS_BYTES, Weights};
-use crate::tensors::{self, Tensor, Tensors};
+use crate::tensors::{self, TensorToWrite, Tensors};
 
 pub use mapped::Mapped;
 use mapped::MappedTable;
@@ -364,7 +364,7 @@ impl VectorFile {
         let tensors = self.layers.iter().map(|layer| {
             (
                 tensor_name(layer.layer),
-                Tensor::f32(vec![layer.direction.len()], &layer.direction),
+                TensorToWrite::f32(vec![layer.direction.len()], &layer.direction),
             )
         });
         tensors::encode(tensors)

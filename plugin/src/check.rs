@@ -10,7 +10,7 @@ use steermap_extract::model_files::ModelFiles;
 
 use crate::compile::{Target, compile_within, ranges, token_of};
 use crate::config::Config;
-use crate::state::Saved;
+use crate::state::SavedState;
 use crate::steering::{SpecOwner, name_of_configuration};
 use crate::{Library, SteeringError, SteeringSpec, VectorUse};
 
@@ -34,7 +34,7 @@ pub struct Checked {
 /// # Errors
 ///
 /// The first error.
-pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Result<Checked, SteeringError> {
+pub fn check(config: &Config, ignore_fingerprints: bool, saved: &SavedState) -> Result<Checked, SteeringError> {
     let within = |error: SteeringError| error.within(&config.path);
     model_configs(&config.engine.models).map_err(|error| SteeringError::Engine {
         path: config.path.clone(),
@@ -78,7 +78,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
     let library_with_saved = saved_vectors(config, &library, saved)?;
     let mut report = format!("{}: as it should be\n", config.path.display());
     for warning in &config.warnings {
-        line(&mut report, format_args!("warning: {warning}"));
+        push_line(&mut report, format_args!("warning: {warning}"));
     }
     let mut unknown: BTreeMap<String, usize> = saved.defaults.keys().cloned().zip(0..).collect();
     for (entry, files, target) in models {
@@ -87,7 +87,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
         } else {
             "not on this machine, to be fetched"
         };
-        line(&mut report, format_args!("model {}: {place}", entry.model_id));
+        push_line(&mut report, format_args!("model {}: {place}", entry.model_id));
         let set = set(entry).and_then(|name| unknown.remove_entry(&name));
         let default = match set {
             Some((model, index)) => Some(EffectiveDefault {
@@ -110,7 +110,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
             None => "not steered by default".to_string(),
             Some(default) => default.describe(entry, files.as_ref(), target.as_ref(), config)?,
         };
-        line(&mut report, format_args!("  {said}"));
+        push_line(&mut report, format_args!("  {said}"));
     }
     if let Some((model, index)) = unknown.first_key_value() {
         let known: Vec<&str> = config
@@ -131,7 +131,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
             vectors.join(", ")
         };
         let path = saved.path.display();
-        line(
+        push_line(
             &mut report,
             format_args!("{path}: uploaded vectors: {vectors}; written {}", saved.time),
         );
@@ -142,7 +142,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
         } else {
             "not on this machine, to be fetched"
         };
-        line(&mut report, format_args!("source {name}: {}, {place}", source.model));
+        push_line(&mut report, format_args!("source {name}: {}, {place}", source.model));
     }
     contents(&mut report, config, &library);
     Ok(Checked {
@@ -153,7 +153,7 @@ pub fn check(config: &Config, ignore_fingerprints: bool, saved: &Saved) -> Resul
 }
 
 /// The library together with the uploaded vectors of the state.
-fn saved_vectors(config: &Config, library: &Library, saved: &Saved) -> Result<Library, SteeringError> {
+fn saved_vectors(config: &Config, library: &Library, saved: &SavedState) -> Result<Library, SteeringError> {
     let mut all = library.clone();
     for (name, vector) in &saved.vectors {
         if config.vectors.0.contains_key(name) {
@@ -243,7 +243,7 @@ fn contents(report: &mut String, config: &Config, library: &Library) {
     for (name, vector) in library.iter() {
         let layers: Vec<usize> = vector.layers().iter().map(|layer| layer.layer).collect();
         let (concept, model) = (&vector.header().concept, vector.model());
-        line(
+        push_line(
             report,
             format_args!(
                 "vector {name}: {concept:?}, found on {}, layers {}",
@@ -254,7 +254,7 @@ fn contents(report: &mut String, config: &Config, library: &Library) {
     }
     for (name, source) in &config.vectors.0 {
         if let (None, Some(model)) = (library.get(name), &source.control_of) {
-            line(
+            push_line(
                 report,
                 format_args!("vector {name}: another program's file, checked once {model} is loaded"),
             );
@@ -262,7 +262,7 @@ fn contents(report: &mut String, config: &Config, library: &Library) {
     }
     for (name, map) in library.maps() {
         let header = map.header();
-        line(
+        push_line(
             report,
             format_args!(
                 "map {name}: from {} to {}, {} layer pairs",
@@ -274,7 +274,7 @@ fn contents(report: &mut String, config: &Config, library: &Library) {
     }
 }
 
-fn line(report: &mut String, text: std::fmt::Arguments<'_>) {
+fn push_line(report: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(report, "{text}").expect("writing to a string does not fail");
 }
 

@@ -4,92 +4,38 @@ mod condition;
 mod directions;
 mod dose;
 mod identity;
+mod program;
+mod ranges;
 mod reach;
 mod readout;
+mod scale;
 mod schedule;
 mod sharing;
+mod step;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use residual_hooks::{Phase, Turn};
-use steermap_maps::Spread;
+use residual_hooks::Phase;
 use tokenizers::Tokenizer;
 
-use crate::directions::{Direction, LayerDirection};
 use crate::select::{ResolveToken, Selector};
 use crate::spec::layers::Available;
-use crate::spec::{Conflict, NormRule, Op, SteeringSpec, VectorUse};
+use crate::spec::{Conflict, Op, SteeringSpec, VectorUse};
 use crate::{Library, SteeringError};
 
-pub use condition::{Condition, Formula, Reads};
+pub use condition::{Condition, ConditionStates, Formula};
 use directions::VectorAndMap;
 pub use dose::Dose;
-pub use readout::{Reading, Readouts, compile_readouts};
-pub use schedule::Schedule;
+pub use program::Program;
+pub(crate) use ranges::ranges;
+pub use readout::{CompiledReadout, Readouts, compile_readouts};
+use scale::{scale, spelled_scale};
+pub use schedule::CompiledSchedule;
 pub use sharing::Sharing;
+use step::{MeanNorms, bounds, largest};
+pub use step::{Step, StepLayer};
 
 pub use crate::target::Target;
-
-/// A compiled spec: what is done to the residual stream of one model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Program {
-    /// SHA-256, in hex, over everything that decides what is done: equal fingerprints mean equal steering. Names are
-    /// not part of it.
-    pub fingerprint: String,
-    /// One per vector of the spec, in its order.
-    pub steps: Vec<Step>,
-    /// The conditions that steps depend on, each once.
-    pub conditions: Vec<Condition>,
-    /// What happens where several steps act at one layer and position.
-    pub conflict: Conflict,
-    /// What happens to the stream's norm.
-    pub norm: NormRule,
-    /// By step, a hash over everything that it does to a token of the prompt.
-    digests: Vec<String>,
-    /// Whether prompt tokens and generated tokens are steered equally at every position. The state of a generated token
-    /// then equals the state of the same token in a prompt.
-    pub uniform: bool,
-    /// The name of each step's vector.
-    pub used: Vec<String>,
-    /// The layers at which the operator's bound reduced scales, ascending.
-    pub clamped: Vec<usize>,
-    /// By step, the stream's mean norm after each layer that it steers, if its vector or map states it.
-    pub stream_norms: Vec<BTreeMap<usize, f64>>,
-}
-
-/// What one vector does.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Step {
-    /// The operation.
-    pub op: Op,
-    /// For [`Op::Clamp`], the bounds of the component; infinite where there is none.
-    pub bounds: [f32; 2],
-    /// By layer, the direction and scale.
-    pub layers: BTreeMap<usize, StepLayer>,
-    /// The prompt tokens that it acts on.
-    pub prompt: Selector,
-    /// The generated tokens that it acts on.
-    pub generation: Selector,
-    /// The condition on which it acts, if there is one.
-    pub when: Option<Formula>,
-    /// Its strength over the course of the generation; `None`: constant.
-    pub schedule: Option<Schedule>,
-}
-
-/// The stream's mean norm after each layer, if known; above 0.
-type MeanNorms = BTreeMap<usize, f64>;
-
-/// The direction and scale of a step at one layer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepLayer {
-    /// `[hidden_size]`, finite: the unit direction, which programs share; of any length in a program from
-    /// [`Program::adding`].
-    pub direction: Arc<Direction>,
-    /// For [`Op::Add`] the factor of the direction, for [`Op::Ablate`] the share of the component that is removed, for
-    /// [`Op::Set`] the new component, for [`Op::Clamp`] the larger of its finite bounds by absolute value. Finite.
-    pub scale: f32,
-}
 
 /// Compiles `spec`. `tokens` returns the id of a text that is one token of the model's tokenizer, and `at` is the path
 /// of the spec, ending with a dot or empty, for messages.
@@ -195,173 +141,6 @@ pub fn compile_within(
     })
 }
 
-impl Program {
-    /// The program of `steps`, whose conditions are indices into `conditions`.
-    fn new(
-        steps: Vec<Step>,
-        conditions: Vec<Condition>,
-        conflict: Conflict,
-        norm: NormRule,
-        used: Vec<String>,
-    ) -> Self {
-        let (fingerprint, digests) = identity::identify(&steps, &conditions, conflict, norm);
-        let alike = |step: &Step| {
-            step.when.is_none()
-                && step.schedule.is_none()
-                && step.prompt.ignores_position()
-                && step.prompt.is_alike(&step.generation)
-        };
-        Self {
-            uniform: steps.iter().all(alike),
-            fingerprint,
-            digests,
-            steps,
-            conditions,
-            conflict,
-            norm,
-            used,
-            clamped: Vec::new(),
-            stream_norms: Vec::new(),
-        }
-    }
-
-    /// The program that adds `offsets` (by layer, `[hidden_size]`) to every token.
-    pub fn adding(offsets: BTreeMap<usize, Vec<f32>>) -> Self {
-        let layers = offsets.into_iter();
-        let step = Step {
-            op: Op::Add,
-            bounds: OPEN,
-            layers: layers
-                .map(|(layer, offset)| {
-                    let direction = Arc::new(Direction::new(offset));
-                    (layer, StepLayer { direction, scale: 1.0 })
-                })
-                .collect(),
-            prompt: Selector::all(Phase::Prompt),
-            generation: Selector::all(Phase::Generation),
-            when: None,
-            schedule: None,
-        };
-        let used = vec!["(offsets)".to_string()];
-        Self::new(vec![step], Vec::new(), Conflict::default(), NormRule::default(), used)
-    }
-
-    /// Whether what it does to a prompt depends on the positions of a chat's messages.
-    pub fn has_roles(&self) -> bool {
-        self.steps.iter().any(|step| step.prompt.has_roles())
-    }
-
-    /// The program for a prompt with these turns.
-    pub fn in_turns(&self, turns: &[Turn]) -> Self {
-        let mut program = self.clone();
-        for step in &mut program.steps {
-            step.prompt = step.prompt.in_turns(turns);
-        }
-        program
-    }
-
-    /// The position of the first token of `prompt` that a step acts on, or the prompt's length if there is none. States
-    /// before it are those of an unsteered prompt.
-    pub fn first_in_prompt(&self, prompt: &[u32]) -> usize {
-        let acts = |(position, &token): (usize, &u32)| {
-            let mut steps = self.steps.iter();
-            steps.any(|step| step.prompt.contains(position, prompt.len(), token))
-        };
-        prompt.iter().enumerate().position(acts).unwrap_or(prompt.len())
-    }
-
-    /// The program that does nothing.
-    pub fn none() -> Self {
-        Self::new(
-            Vec::new(),
-            Vec::new(),
-            Conflict::default(),
-            NormRule::default(),
-            Vec::new(),
-        )
-    }
-
-    /// The cost of steering a prompt of `prompt_len` tokens: positions times steps times layers. Conditions that are
-    /// decided at every token add positions times their number, and positions times all steps and conditions for each
-    /// layer where some are decided. 0 if the prompt is not steered.
-    pub fn work(&self, prompt_len: usize) -> u64 {
-        let len = prompt_len as u64;
-        let work = |step: &Step| match (step.prompt.is_none(), step.prompt.is_last()) {
-            (true, _) => 0,
-            (false, true) => step.layers.len() as u64,
-            (false, false) => (step.layers.len() as u64).saturating_mul(len),
-        };
-        let steps: u64 = self.steps.iter().map(work).fold(0, u64::saturating_add);
-        let looks = |condition: &&Condition| condition.reads != Reads::Last;
-        let looking = self.conditions.iter().filter(looks).count() as u64;
-        let deciding: BTreeSet<usize> = self
-            .conditions
-            .iter()
-            .filter(|c| c.is_each())
-            .map(|c| c.layer)
-            .collect();
-        let planned = deciding.len() * (self.steps.len() + self.conditions.len());
-        steps.saturating_add((looking + planned as u64).saturating_mul(len))
-    }
-
-    /// Whether all tokens of the prompt must be computed and none taken from a cache, since a condition depends on
-    /// them.
-    pub fn sees_all_of_the_prompt(&self) -> bool {
-        self.conditions.iter().any(Condition::remembers)
-    }
-
-    /// The layers at which the first generated token can't be steered though later ones are, since the condition for it
-    /// is decided at a later layer. Ascending.
-    pub fn late_layers(&self) -> Vec<usize> {
-        let known_from = |condition: usize| self.conditions.get(condition).map_or(0, |condition| condition.layer);
-        let mut late = BTreeSet::new();
-        for step in self.steps.iter().filter(|step| step.prompt.is_last()) {
-            let from = step.when.as_ref().map_or(0, |when| when.known_from(&known_from));
-            late.extend(step.layers.keys().copied().filter(|layer| *layer < from));
-        }
-        late.into_iter().collect()
-    }
-
-    /// Its size in memory, including its directions, which other programs may share.
-    pub fn bytes(&self) -> usize {
-        let direction = |direction: &Direction| size_of::<StepLayer>() + direction.bytes();
-        let step = |step: &Step| {
-            let schedule = step.schedule.as_ref().map_or(0, Schedule::bytes);
-            let tests = step
-                .when
-                .as_ref()
-                .map_or(0, |when| 2 * size_of::<Formula>() * when.conditions().len());
-            let layers: usize = step.layers.values().map(|layer| direction(&layer.direction)).sum();
-            size_of::<Step>() + layers + step.prompt.bytes() + step.generation.bytes() + schedule + tests
-        };
-        let conditions = self.conditions.iter().map(Condition::bytes);
-        let names = self.used.iter().chain(&self.digests);
-        let names: usize = names.map(|name| size_of::<String>() + name.len()).sum();
-        size_of::<Self>() + self.steps.iter().map(step).sum::<usize>() + conditions.sum::<usize>() + names
-    }
-
-    /// The layers that it acts on, ascending.
-    pub fn layers(&self) -> Vec<usize> {
-        let layers: BTreeSet<usize> = self.steps.iter().flat_map(|step| step.layers.keys().copied()).collect();
-        layers.into_iter().collect()
-    }
-
-    /// Checks that each clause of the spec's selectors selects a token of `prompt`.
-    ///
-    /// # Errors
-    ///
-    /// The first clause that selects nothing, with its path from the top of the request. If a request extends the
-    /// default, vectors are counted from the default's first.
-    pub fn validate_prompt(&self, prompt: &[u32]) -> Result<(), String> {
-        for (index, step) in self.steps.iter().enumerate() {
-            step.prompt
-                .selects_something(prompt)
-                .map_err(|clause| format!("steering.vectors[{index}].apply.prompt.{clause}"))?;
-        }
-        Ok(())
-    }
-}
-
 /// The direction and scale of `used` at each of its layers, which are at least `from`, and the known mean norms of the
 /// stream there.
 fn step_layers(
@@ -443,71 +222,6 @@ fn step_layers(
     Ok((layers, mean_norms))
 }
 
-/// Bounds that allow every number.
-const OPEN: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
-
-/// The bounds that `used` keeps a component between.
-fn bounds(used: &VectorUse) -> [f32; 2] {
-    match used.op {
-        Op::Clamp => [
-            used.min.map_or(OPEN[0], |min| min as f32),
-            used.max.map_or(OPEN[1], |max| max as f32),
-        ],
-        Op::Add | Op::Ablate | Op::Set => OPEN,
-    }
-}
-
-/// The largest absolute value of the finite bounds; 0 if none is finite.
-fn largest(bounds: [f32; 2]) -> f64 {
-    let finite = bounds.into_iter().filter(|bound| bound.is_finite());
-    f64::from(finite.map(f32::abs).fold(0.0, f32::max))
-}
-
-/// The field that states the strength of `used`, and its value; `absent` if there is no such field.
-fn spelled_scale(used: &VectorUse, absent: f64) -> (&'static str, f64) {
-    if used.op == Op::Clamp {
-        return match (used.min, used.max) {
-            (Some(min), max) if max.is_none_or(|max| min.abs() >= max.abs()) => ("min", min),
-            (_, max) => ("max", max.unwrap_or(absent)),
-        };
-    }
-    match (used.relative_scale, used.std_scale) {
-        (Some(given), _) => ("relative_scale", given),
-        (None, Some(given)) => ("std_scale", given),
-        (None, None) => ("scale", used.scale.unwrap_or(absent)),
-    }
-}
-
-/// The absolute scale of `used` at a layer.
-fn scale(used: &VectorUse, layer: usize, found: &LayerDirection, at: &str) -> Result<f64, SteeringError> {
-    let unknown = |name: &str, given: f64, what: &str, expected: &str| {
-        let found = format!("{given} at layer {layer}, where {what} is not known");
-        Err(SteeringError::value(format!("{at}.{name}"), found, expected))
-    };
-    match (used.relative_scale, used.std_scale, found.neutral) {
-        (Some(relative), ..) if found.mean_norm > 0.0 => Ok(relative * found.mean_norm),
-        (Some(relative), ..) => {
-            let expected = "scale, or a file that says the mean norm";
-            unknown("relative_scale", relative, "the stream's mean norm", expected)
-        }
-        (None, Some(deviations), Some(Spread { mean, std })) => Ok(match used.op {
-            Op::Set => mean + deviations * std,
-            _ => deviations * std,
-        }),
-        (None, Some(deviations), None) => {
-            let expected = "scale, or the vector of a file that says neutral_std, without a map";
-            unknown(
-                "std_scale",
-                deviations,
-                "how the stream's component varies on neutral text",
-                expected,
-            )
-        }
-        // Absent only for ablate, whose default removes the whole component.
-        (None, None, _) => Ok(used.scale.unwrap_or(1.0)),
-    }
-}
-
 /// Refuses two steps that can act at one layer and position. Two conditions can hold at once, so they don't separate
 /// steps.
 fn refuse_conflicts(spec: &SteeringSpec, steps: &[Step], at: &str) -> Result<(), SteeringError> {
@@ -558,19 +272,6 @@ pub fn token_of(tokenizer: Option<&Tokenizer>, text: &str) -> Result<u32, String
             Err(format!("which is {} tokens: {}", ids.len(), tokens.join(", ")))
         }
     }
-}
-
-/// Writes ascending numbers, runs of them as `3-7`.
-pub(crate) fn ranges(numbers: &[usize]) -> String {
-    let mut parts: Vec<(usize, usize)> = Vec::new();
-    for &n in numbers {
-        match parts.last_mut() {
-            Some((_, last)) if *last + 1 == n => *last = n,
-            _ => parts.push((n, n)),
-        }
-    }
-    let part = |&(a, b): &(usize, usize)| if a == b { a.to_string() } else { format!("{a}-{b}") };
-    parts.iter().map(part).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@
 //! max_relative_scale = 0.5
 //! excess = "reject"                  # or "clamp"
 //!
-//! [steering.admin]                   # see `server::AdminTable`
+//! [steering.admin]                   # see `config::admin`
 //! token_env = "STEERMAP_TOKEN"
 //! uploads = true
 //!
@@ -37,7 +37,7 @@
 //! [steering.reading]                 # what requests may read from the stream, see `policy`
 //! states = false
 //!
-//! [steering.limits]                  # see `server::LimitsTable`; these are the defaults
+//! [steering.limits]                  # see `config::limits`; these are the defaults
 //! body_bytes = 52428800
 //! choices = 16
 //! # prompt_bytes: absent, 16 for each token of the model's context, at least 65536
@@ -56,12 +56,22 @@ use mistralrs_cli::{CliConfig, ServeConfig, load_cli_config};
 use serde::Deserialize;
 use steermap_extract::ModelSource;
 
-use crate::live::config::{LiveLimits, LiveTable, SourceTable};
 use crate::policy::{Bound, BoundEntry, PerRequest, ReadPolicy};
-use crate::server::{AdminOptions, AdminTable, Limits, LimitsTable, is_loopback};
 use crate::spec::{Conflict, NormRule, SteeringSpec, VectorUse};
 use crate::vector_source::{VectorEntry, VectorSources};
-use crate::{Library, SteeringError, live, toml_reader, unknown_keys};
+use crate::{Library, SteeringError, toml_reader, unknown_keys};
+use admin::AdminTable;
+use limits::LimitsTable;
+use live::{LiveTable, SourceTable};
+
+mod admin;
+mod limits;
+mod live;
+
+pub(crate) use admin::is_loopback;
+pub use admin::{AdminOptions, AdminToken};
+pub use limits::Limits;
+pub use live::LiveLimits;
 
 /// A configuration file, read and checked as far as possible without other files.
 pub struct Config {
@@ -211,7 +221,7 @@ impl Config {
             .resolve(is_loopback(&engine.server.host), folder)
             .map_err(|error| error.within(path))?;
         let limits = steering.limits.resolve().map_err(|error| error.within(path))?;
-        let sources = live::config::sources(steering.sources, &models).map_err(|error| error.within(path))?;
+        let sources = live::sources(steering.sources, &models).map_err(|error| error.within(path))?;
         let live = steering.live.resolve(!sources.is_empty());
         let live = live.map_err(|error| error.within(path))?;
         let warnings = warnings(&text, &engine, &admin);

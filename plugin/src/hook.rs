@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use residual_hooks::{Admission, BatchView, MARKED, Phase, Prompt, RequestState, ResidualHook, Row};
 
 use crate::apply::Applier;
-use crate::apply::plan::{Plan, captured};
+use crate::apply::plan::{PassPlan, captured};
 use crate::apply::sequence::SequenceState;
 use crate::compile::Program;
 use crate::metrics::Metrics;
@@ -122,11 +122,11 @@ impl ResidualHook for SteeringHook {
 }
 
 /// Counts the tokens that a forward pass steers by `plan`, except those that it already steered by the plan `before`.
-fn count(plan: &Plan, before: Option<&Plan>, rows: &[Row], metrics: &Metrics) {
+fn count(plan: &PassPlan, before: Option<&PassPlan>, rows: &[Row], metrics: &Metrics) {
     if plan.sets().is_empty() {
         return;
     }
-    let steps = |plan: &Plan, position: usize| {
+    let steps = |plan: &PassPlan, position: usize| {
         let set = plan.index().get(position).copied().unwrap_or_default();
         plan.set(set).map_or(0, |set| set.steps)
     };

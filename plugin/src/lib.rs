@@ -82,6 +82,7 @@ pub mod policy;
 #[cfg(test)]
 mod reference;
 pub mod select;
+mod sent;
 pub mod serve;
 pub mod server;
 mod slot;

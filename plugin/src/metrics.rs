@@ -43,7 +43,7 @@ struct Counters {
     cache_misses: Counter,
     reloads_done: Counter,
     reloads_refused: Counter,
-    refusals: Family<Labels, Counter>,
+    refusals: Family<ConstantLabel, Counter>,
     conditions_met: Counter,
     conditions_unmet: Counter,
     vectors: Gauge<i64, AtomicI64>,
@@ -63,7 +63,7 @@ pub struct VectorMetrics {
 
 /// What happened to a request, as far as steering is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum SteeringOutcome {
     /// It was answered, steered.
     Steered,
     /// It was answered as by stock mistral.rs.
@@ -97,7 +97,7 @@ pub enum Reason {
     Busy,
 }
 
-impl Outcome {
+impl SteeringOutcome {
     fn word(self) -> &'static str {
         match self {
             Self::Steered => "steered",
@@ -200,7 +200,7 @@ impl Metrics {
     }
 
     /// Counts a request to `model`, a name of the engine.
-    pub fn request(&self, model: &str, outcome: Outcome) {
+    pub fn request(&self, model: &str, outcome: SteeringOutcome) {
         let labels = RequestLabels {
             model: escaped(model),
             outcome: outcome.word(),
@@ -210,7 +210,7 @@ impl Metrics {
 
     /// Counts a request to `model` that was refused, and why.
     pub fn refused(&self, model: &str, reason: Reason) {
-        self.request(model, Outcome::Refused);
+        self.request(model, SteeringOutcome::Refused);
         self.0.refusals.get_or_create(&[("reason", reason.word())]).inc();
     }
 
@@ -340,10 +340,10 @@ fn escaped(value: &str) -> String {
 }
 
 /// One label with a constant value.
-type Labels = [(&'static str, &'static str); 1];
+type ConstantLabel = [(&'static str, &'static str); 1];
 
 /// The counter of one label value, created now so that it is rendered before it is first counted.
-fn labelled(family: &Family<Labels, Counter>, label: &'static str, value: &'static str) -> Counter {
+fn labelled(family: &Family<ConstantLabel, Counter>, label: &'static str, value: &'static str) -> Counter {
     family.get_or_create(&[(label, value)]).clone()
 }
 
@@ -354,9 +354,9 @@ mod tests {
     #[test]
     fn everything_counted_is_shown() {
         let metrics = Metrics::new();
-        metrics.request("tiny", Outcome::Steered);
-        metrics.request("tiny", Outcome::Steered);
-        metrics.clone().request("tiny", Outcome::Unsteered);
+        metrics.request("tiny", SteeringOutcome::Steered);
+        metrics.request("tiny", SteeringOutcome::Steered);
+        metrics.clone().request("tiny", SteeringOutcome::Unsteered);
         metrics.refused("tiny", Reason::Prompt);
         metrics.set_vectors(["calm", "happy", "sad"]);
         let happy = metrics.vector("happy");
@@ -428,7 +428,7 @@ mod tests {
     #[test]
     fn label_values_are_escaped() {
         let metrics = Metrics::new();
-        metrics.request("a\"b\\c\nd", Outcome::Steered);
+        metrics.request("a\"b\\c\nd", SteeringOutcome::Steered);
         let text = metrics.render();
         assert!(text.contains(r#"model="a\"b\\c\nd""#), "{text}");
     }

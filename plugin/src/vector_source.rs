@@ -38,7 +38,7 @@ pub struct VectorEntry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VectorTable {
+struct VectorEntryTable {
     file: PathBuf,
     model: Option<String>,
     layer: Option<usize>,
@@ -66,12 +66,12 @@ impl<'de> Deserialize<'de> for VectorEntry {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VectorEntry, A::Error> {
-                let VectorTable {
+                let VectorEntryTable {
                     file,
                     model,
                     layer,
                     key,
-                } = VectorTable::deserialize(MapAccessDeserializer::new(map))?;
+                } = VectorEntryTable::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(VectorEntry {
                     file,
                     model,

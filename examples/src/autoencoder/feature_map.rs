@@ -4,8 +4,8 @@
 use anyhow::{Context, Result, ensure};
 use nalgebra::{DMatrix, DVector};
 
-use super::model::{Autoencoder, Scratch};
-use super::rows::{Rows, Split, squared_distance};
+use super::model::{Autoencoder, ModelScratch};
+use super::rows::{StateRows, TrainingSplit, squared_distance};
 
 /// Ridge penalties that are tried, in units of the mean square of a feature.
 const PENALTIES: [f64; 6] = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
@@ -29,8 +29,8 @@ impl FeatureMap {
     /// # Errors
     ///
     /// If the numbers of states differ, or no feature is active in any state.
-    pub fn fit(autoencoder: &Autoencoder, source: &Split, target: &Split) -> Result<Self> {
-        let sizes = |split: &Split| (split.train.len(), split.held_out.len());
+    pub fn fit(autoencoder: &Autoencoder, source: &TrainingSplit, target: &TrainingSplit) -> Result<Self> {
+        let sizes = |split: &TrainingSplit| (split.train.len(), split.held_out.len());
         ensure!(
             sizes(source) == sizes(target),
             "states: found {:?} of the source and {:?} of the target, expected the same positions of both",
@@ -40,7 +40,7 @@ impl FeatureMap {
         let sums = Sums::of(autoencoder, &source.train, &target.train);
         let half = source.held_out.len() / 2;
         let [choosing, measuring] = [(0, half), (half, source.held_out.len())].map(|(start, end)| {
-            let part = |rows: &Rows| Rows {
+            let part = |rows: &StateRows| StateRows {
                 width: rows.width,
                 values: rows.values[start * rows.width..end * rows.width].to_vec(),
             };
@@ -74,8 +74,8 @@ impl FeatureMap {
     }
 
     /// `1 - sum ‖h_T - F^T a - p‖² / sum ‖h_T - mean‖²`
-    fn explained(&self, autoencoder: &Autoencoder, source: &Rows, target: &Rows) -> f64 {
-        let mut scratch = Scratch::default();
+    fn explained(&self, autoencoder: &Autoencoder, source: &StateRows, target: &StateRows) -> f64 {
+        let mut scratch = ModelScratch::default();
         let mut predicted = Vec::new();
         for state in source.iter() {
             autoencoder.encode_into(state, &mut scratch);
@@ -90,7 +90,7 @@ impl FeatureMap {
 }
 
 /// `1 - sum ‖h - predicted‖² / sum ‖h - mean‖²` of states `h`; `predicted` has a row for each.
-pub fn explained_variance(predicted: &[f32], states: &Rows) -> f64 {
+pub fn explained_variance(predicted: &[f32], states: &StateRows) -> f64 {
     let rows = predicted.chunks_exact(states.width.max(1));
     let error: f64 = rows
         .zip(states.iter())
@@ -110,13 +110,13 @@ struct Sums {
 }
 
 impl Sums {
-    fn of(autoencoder: &Autoencoder, source: &Rows, target: &Rows) -> Self {
+    fn of(autoencoder: &Autoencoder, source: &StateRows, target: &StateRows) -> Self {
         let (features, width) = (autoencoder.features(), target.width);
         let mut gram = DMatrix::<f64>::zeros(features, features);
         // One column per feature, so that each sum is contiguous.
         let mut cross = DMatrix::<f64>::zeros(width, features);
         let mut mean = DVector::<f64>::zeros(features);
-        let mut scratch = Scratch::default();
+        let mut scratch = ModelScratch::default();
         for (source, target) in source.iter().zip(target.iter()) {
             autoencoder.encode_into(source, &mut scratch);
             for &(one, activation) in &scratch.active {
@@ -175,7 +175,7 @@ mod tests {
         };
         let truth = numbers(features * to, 3);
         let both = |rows: usize, seed: u64| {
-            let source = Rows {
+            let source = StateRows {
                 width,
                 values: numbers(rows * width, seed),
             };
@@ -187,11 +187,11 @@ mod tests {
                 }
                 values.extend(state);
             }
-            (source, Rows { width: to, values })
+            (source, StateRows { width: to, values })
         };
         let ((train, target_train), (held_out, target_held_out)) = (both(3000, 4), both(400, 5));
-        let source = Split { train, held_out };
-        let target = Split {
+        let source = TrainingSplit { train, held_out };
+        let target = TrainingSplit {
             train: target_train,
             held_out: target_held_out,
         };
@@ -202,8 +202,8 @@ mod tests {
             let apart = squared_distance(&found, &truth[feature * to..(feature + 1) * to]);
             assert!(apart < 1e-3, "{feature}: {found:?}");
         }
-        let fewer = Split {
-            held_out: Rows::default(),
+        let fewer = TrainingSplit {
+            held_out: StateRows::default(),
             ..target
         };
         assert!(FeatureMap::fit(&autoencoder, &source, &fewer).is_err());

@@ -10,7 +10,7 @@ use super::model::Autoencoder;
 
 /// Origin of the states that an autoencoder was trained on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct StatesOrigin {
     /// The model's name.
     pub model: String,
     /// The layer, counted from 0, after which the stream was read.
@@ -24,7 +24,7 @@ pub struct Origin {
 /// # Errors
 ///
 /// If a file cannot be written.
-pub fn save(autoencoder: &Autoencoder, origin: &Origin, folder: &Path) -> Result<()> {
+pub fn save(autoencoder: &Autoencoder, origin: &StatesOrigin, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let (features, width) = (autoencoder.features(), autoencoder.width);
     let config = json!({
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn features_read_back_as_vectors() {
         let folder = tempfile::tempdir().unwrap();
-        let origin = Origin {
+        let origin = StatesOrigin {
             model: "little".to_string(),
             layer: 5,
         };
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn tensors_have_the_shapes_of_saelens() {
         let folder = tempfile::tempdir().unwrap();
-        let origin = Origin {
+        let origin = StatesOrigin {
             model: "little".to_string(),
             layer: 0,
         };

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::model::{Autoencoder, Scratch, add, dot, row_mut};
-use super::rows::Rows;
+use super::model::{Autoencoder, ModelScratch, add, dot, row_mut};
+use super::rows::StateRows;
 
 /// Number of parts of a batch. Their gradients are added in a fixed order, so that the result does not depend on the
 /// number of threads.
@@ -33,7 +33,7 @@ impl Gradient {
     }
 
     /// The gradient over the rows with the indices `batch`, of which there must be at least one.
-    pub fn of(autoencoder: &Autoencoder, rows: &Rows, batch: &[usize]) -> Self {
+    pub fn of(autoencoder: &Autoencoder, rows: &StateRows, batch: &[usize]) -> Self {
         let parts: Vec<Self> = batch
             .par_chunks(batch.len().div_ceil(PARTS).max(1))
             .map(|part| Self::of_part(autoencoder, rows, part, 1.0 / batch.len() as f32))
@@ -50,10 +50,10 @@ impl Gradient {
         })
     }
 
-    fn of_part(autoencoder: &Autoencoder, rows: &Rows, part: &[usize], weight: f32) -> Self {
+    fn of_part(autoencoder: &Autoencoder, rows: &StateRows, part: &[usize], weight: f32) -> Self {
         let width = autoencoder.width;
         let mut gradient = Self::zero(autoencoder);
-        let (mut scratch, mut error) = (Scratch::default(), Vec::new());
+        let (mut scratch, mut error) = (ModelScratch::default(), Vec::new());
         for &index in part {
             let state = rows.row(index);
             autoencoder.encode_into(state, &mut scratch);
@@ -86,7 +86,7 @@ mod tests {
     use super::super::testing::numbers;
     use super::*;
 
-    fn loss(autoencoder: &Autoencoder, rows: &Rows) -> f64 {
+    fn loss(autoencoder: &Autoencoder, rows: &StateRows) -> f64 {
         let mut state = Vec::new();
         let mut error = |row: &[f32]| {
             autoencoder.decode_into(&autoencoder.encode(row), &mut state);
@@ -106,7 +106,7 @@ mod tests {
             decoder: numbers(features * width, 3),
             decoder_bias: numbers(width, 4),
         };
-        let rows = Rows {
+        let rows = StateRows {
             width,
             values: numbers(20 * width, 5),
         };
@@ -143,7 +143,7 @@ mod tests {
             decoder: numbers(features * width, 3),
             decoder_bias: vec![0.0; width],
         };
-        let rows = Rows {
+        let rows = StateRows {
             width,
             values: numbers(100 * width, 5),
         };

@@ -3,7 +3,7 @@
 use steermap_extract::statistics::auroc;
 use steermap_mapper::statistics::mean;
 
-use super::model::{Autoencoder, Scratch};
+use super::model::{Autoencoder, ModelScratch};
 
 /// How active each feature is in a text: the mean of its activation over all positions but the first, `[features]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +15,7 @@ impl Activity {
         let mut sums = vec![0f64; autoencoder.features()];
         let positions = states.len() / autoencoder.width;
         let skipped = usize::from(positions > 1);
-        let mut scratch = Scratch::default();
+        let mut scratch = ModelScratch::default();
         for state in states.chunks_exact(autoencoder.width).skip(skipped) {
             autoencoder.encode_into(state, &mut scratch);
             for &(feature, activation) in &scratch.active {
@@ -30,14 +30,14 @@ impl Activity {
 
 /// Which of a concept's sides a feature is active on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum ConceptSide {
     /// The positive one.
     Positive,
     /// The negative one: the concept is the feature's direction with the opposite sign.
     Negative,
 }
 
-impl Side {
+impl ConceptSide {
     /// Factor that makes the feature's direction point to the positive side: 1 or -1.
     pub fn sign(self) -> f64 {
         match self {
@@ -61,7 +61,7 @@ pub struct FeatureLabel {
     /// Its number.
     pub feature: usize,
     /// Where it is active.
-    pub side: Side,
+    pub side: ConceptSide,
     /// Area under the ROC curve on the pairs that chose it, 0.5 to 1. Biased upwards, since it is the best of many.
     pub chosen_by: f64,
     /// The same for that feature and side on the other pairs, which is unbiased.
@@ -99,9 +99,9 @@ pub fn label(positive: &[Activity], negative: &[Activity], groups: &[usize]) -> 
         held_out,
     };
     Some(if chosen_by >= 0.5 {
-        label(Side::Positive, chosen_by, held_out)
+        label(ConceptSide::Positive, chosen_by, held_out)
     } else {
-        label(Side::Negative, 1.0 - chosen_by, 1.0 - held_out)
+        label(ConceptSide::Negative, 1.0 - chosen_by, 1.0 - held_out)
     })
 }
 
@@ -137,7 +137,7 @@ mod tests {
         let found = label(&positive, &negative, &[0, 1, 2, 3]).unwrap();
         let expected = FeatureLabel {
             feature: 2,
-            side: Side::Negative,
+            side: ConceptSide::Negative,
             chosen_by: 1.0,
             held_out: 0.75,
         };
@@ -147,7 +147,7 @@ mod tests {
         let other = texts(&[[0.0, 1.0, 0.0]; 2]);
         assert_eq!(label(&one, &other, &[0, 1]).unwrap().feature, 1);
         let turned = label(&negative, &positive, &[0, 1, 2, 3]).unwrap();
-        assert_eq!((turned.side, turned.held_out), (Side::Positive, 0.75));
+        assert_eq!((turned.side, turned.held_out), (ConceptSide::Positive, 0.75));
         // All pairs are of one group, so none is held out.
         assert_eq!(label(&positive, &negative, &[0; 4]), None);
         assert_eq!(label(&[], &[], &[]), None);

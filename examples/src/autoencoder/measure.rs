@@ -7,16 +7,16 @@ use steermap_mapper::behaviour::{Choices, cosine};
 use steermap_mapper::eval::Alphas;
 use steermap_mapper::eval::analysis::{Propensities, estimate, item_slopes, mean_slope, retention};
 use steermap_mapper::eval::conclusion::clusters;
-use steermap_mapper::eval::measure::{Direction, PreparedTask};
+use steermap_mapper::eval::measure::{PreparedTask, ScaledDirection};
 use steermap_mapper::statistics::{Resamples, quantiles, rank_p_value};
 use steermap_mapper::steerer::Steerer;
 use steermap_report::result::Estimate;
 
-use super::{Autoencoder, FeatureLabel, Quality};
+use super::{Autoencoder, AutoencoderQuality, FeatureLabel};
 
 /// How steering is measured.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Protocol {
+pub struct FeatureProtocol {
     /// The source's layer that the autoencoder and the map read.
     pub source_layer: usize,
     /// The target's layer that is steered.
@@ -102,13 +102,13 @@ impl LabelledConcept<'_> {
     pub async fn measure(
         &self,
         [source, target]: [&Steerer<'_>; 2],
-        (autoencoder, quality): (&Autoencoder, &Quality),
-        protocol: &Protocol,
+        (autoencoder, quality): (&Autoencoder, &AutoencoderQuality),
+        protocol: &FeatureProtocol,
     ) -> Result<ConceptResult> {
         let (task, layer, items) = (self.task, protocol.target_layer, &self.task.measuring);
         let (native, mapped) = (task.native(layer)?, task.mapped(layer)?);
-        let feature = Direction::of(layer, &self.turned(&self.mapped), native.mean_norm)?;
-        let direct = Direction::of(layer, &self.turned(&self.direct), native.mean_norm)?;
+        let feature = ScaledDirection::of(layer, &self.turned(&self.mapped), native.mean_norm)?;
+        let direct = ScaledDirection::of(layer, &self.turned(&self.direct), native.mean_norm)?;
         let mapped_cosine = cosine(&feature.unit, &native.unit);
         let alphas = protocol.alphas.relative_to(native.mean_norm);
         let own = propensities(target, items, &[native, mapped, feature, direct], &alphas).await?;
@@ -164,13 +164,14 @@ impl LabelledConcept<'_> {
         &self,
         source: &Steerer<'_>,
         autoencoder: &Autoencoder,
-        protocol: &Protocol,
+        protocol: &FeatureProtocol,
     ) -> Result<(f64, Estimate)> {
         let layer = protocol.source_layer;
         let found = self.task.vectors.found.layer(layer);
         let found = found.context("the source's vector lacks the layer")?;
         let feature = self.turned(autoencoder.direction(self.label.feature));
-        let directions = [found.direction.as_slice(), &feature].map(|of| Direction::of(layer, of, found.mean_norm));
+        let directions =
+            [found.direction.as_slice(), &feature].map(|of| ScaledDirection::of(layer, of, found.mean_norm));
         let [found, feature] = directions;
         let (found, feature) = (found?, feature?);
         let cosine = cosine(&feature.unit, &found.unit);
@@ -192,7 +193,12 @@ impl LabelledConcept<'_> {
     }
 
     /// Other features that are active in some state, drawn without replacement and mapped.
-    fn others(&self, autoencoder: &Autoencoder, quality: &Quality, protocol: &Protocol) -> Result<Vec<Direction>> {
+    fn others(
+        &self,
+        autoencoder: &Autoencoder,
+        quality: &AutoencoderQuality,
+        protocol: &FeatureProtocol,
+    ) -> Result<Vec<ScaledDirection>> {
         let layer = protocol.target_layer;
         let others = (0..autoencoder.features()).filter(|other| *other != self.label.feature);
         let alive: Vec<usize> = others.filter(|&other| quality.density[other] > 0.0).collect();
@@ -204,7 +210,7 @@ impl LabelledConcept<'_> {
         let mean_norm = self.task.mapped_layer(layer)?.mean_norm;
         let mapped = drawn.iter().map(|place| {
             let direction = autoencoder.direction(alive[place]);
-            Direction::of(layer, &map.carry(direction, self.task.offset), mean_norm)
+            ScaledDirection::of(layer, &map.carry(direction, self.task.offset), mean_norm)
         });
         mapped.collect()
     }
@@ -214,7 +220,7 @@ impl LabelledConcept<'_> {
 async fn propensities(
     steerer: &Steerer<'_>,
     items: &Choices,
-    directions: &[Direction],
+    directions: &[ScaledDirection],
     alphas: &[f64],
 ) -> Result<Vec<Propensities>> {
     let offsets = directions

@@ -32,11 +32,11 @@ mod train;
 mod testing;
 
 pub use feature_map::{FeatureMap, explained_variance};
-pub use file::{Origin, save};
-pub use label::{Activity, FeatureLabel, Side, label};
-pub use measure::{ConceptResult, ControlRetention, LabelledConcept, Protocol};
+pub use file::{StatesOrigin, save};
+pub use label::{Activity, ConceptSide, FeatureLabel, label};
+pub use measure::{ConceptResult, ControlRetention, FeatureProtocol, LabelledConcept};
 pub use model::Autoencoder;
-pub use quality::Quality;
-pub use rows::{Rows, Split};
+pub use quality::AutoencoderQuality;
+pub use rows::{StateRows, TrainingSplit};
 pub use table::FeatureReport;
 pub use train::Training;

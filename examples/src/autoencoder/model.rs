@@ -1,7 +1,7 @@
 //! The autoencoder itself.
 
-/// A TopK autoencoder (Gao et al. 2024, "Scaling and evaluating sparse autoencoders", arXiv 2406.04093) of `width` inputs and
-/// `features` features:
+/// A TopK autoencoder (Gao et al. 2024, "Scaling and evaluating sparse autoencoders", arXiv 2406.04093) of `width`
+/// inputs and `features` features:
 ///
 /// ```text
 /// a  = TopK(ReLU(W_enc (x - b_dec) + b_enc))
@@ -43,14 +43,14 @@ impl Autoencoder {
     /// The active features of a state `[width]`, at most `active`, with their activations, which are above 0. Sorted by
     /// feature.
     pub fn encode(&self, state: &[f32]) -> Vec<(usize, f32)> {
-        let mut scratch = Scratch::default();
+        let mut scratch = ModelScratch::default();
         self.encode_into(state, &mut scratch);
         scratch.active
     }
 
     /// As [`encode`](Self::encode), with reused buffers.
-    pub(super) fn encode_into(&self, state: &[f32], scratch: &mut Scratch) {
-        let Scratch {
+    pub(super) fn encode_into(&self, state: &[f32], scratch: &mut ModelScratch) {
+        let ModelScratch {
             centred,
             scores,
             active,
@@ -83,7 +83,7 @@ impl Autoencoder {
 
 /// Buffers for encoding a state, with the result.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scratch {
+pub(super) struct ModelScratch {
     /// The state less the decoder's bias: `[width]`.
     pub centred: Vec<f32>,
     /// Before TopK: `[features]`.

@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::model::{Autoencoder, Scratch};
-use super::rows::{Rows, squared_distance};
+use super::model::{Autoencoder, ModelScratch};
+use super::rows::{StateRows, squared_distance};
 
 /// Quality of an autoencoder on given states.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Quality {
+pub struct AutoencoderQuality {
     /// `1 - sum ‖x - x'‖² / sum ‖x - mean‖²`: the share of the states' variance that the reconstruction explains. Not
     /// finite if all states are equal.
     pub explained_variance: f64,
@@ -19,17 +19,20 @@ pub struct Quality {
     pub rows: usize,
 }
 
-impl Quality {
+impl AutoencoderQuality {
     /// Measures it on `rows`.
-    pub fn of(autoencoder: &Autoencoder, rows: &Rows) -> Self {
+    pub fn of(autoencoder: &Autoencoder, rows: &StateRows) -> Self {
         let measured: Vec<(f64, Vec<usize>)> = (0..rows.len())
             .into_par_iter()
-            .map_init(Default::default, |(scratch, state): &mut (Scratch, Vec<f32>), index| {
-                autoencoder.encode_into(rows.row(index), scratch);
-                autoencoder.decode_into(&scratch.active, state);
-                let features = scratch.active.iter().map(|(feature, _)| *feature).collect();
-                (squared_distance(rows.row(index), state), features)
-            })
+            .map_init(
+                Default::default,
+                |(scratch, state): &mut (ModelScratch, Vec<f32>), index| {
+                    autoencoder.encode_into(rows.row(index), scratch);
+                    autoencoder.decode_into(&scratch.active, state);
+                    let features = scratch.active.iter().map(|(feature, _)| *feature).collect();
+                    (squared_distance(rows.row(index), state), features)
+                },
+            )
             .collect();
         let mut counts = vec![0u64; autoencoder.features()];
         measured
@@ -67,11 +70,11 @@ mod tests {
             decoder: vec![1.0, 0.0, -1.0, 0.0],
             decoder_bias: vec![0.0, 0.0],
         };
-        let rows = Rows {
+        let rows = StateRows {
             width: 2,
             values: vec![4.0, 1.0, 0.0, -1.0],
         };
-        let quality = Quality::of(&autoencoder, &rows);
+        let quality = AutoencoderQuality::of(&autoencoder, &rows);
         // Of the variation 4 + 4 + 1 + 1, 1 + 1 remains unexplained.
         assert!((quality.explained_variance - 0.8).abs() < 1e-12);
         assert_eq!((quality.mean_active, quality.dead(), quality.rows), (0.5, 1, 2));

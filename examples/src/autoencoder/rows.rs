@@ -8,7 +8,7 @@ const HELD_OUT: usize = 10;
 
 /// States, one row each.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rows {
+pub struct StateRows {
     /// Width of a row.
     pub width: usize,
     /// `[rows, width]`, row by row.
@@ -17,14 +17,14 @@ pub struct Rows {
 
 /// States to train on, and others of texts that training does not see.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Split {
+pub struct TrainingSplit {
     /// States of nine in ten windows of text.
-    pub train: Rows,
+    pub train: StateRows,
     /// States of the other windows.
-    pub held_out: Rows,
+    pub held_out: StateRows,
 }
 
-impl Rows {
+impl StateRows {
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.values.len().checked_div(self.width).unwrap_or(0)
@@ -68,7 +68,7 @@ impl Rows {
     }
 }
 
-impl Split {
+impl TrainingSplit {
     /// Reads the states at `layer` of a folder of activations. The first position of each window is left out, as a fit
     /// does, since its state differs from all others in most models.
     ///
@@ -84,13 +84,13 @@ impl Split {
             "{folder}: found {} windows of text, expected at least {HELD_OUT}",
             windows.len()
         );
-        let states = |windows: &mut dyn Iterator<Item = &WindowEntry>| -> Result<Rows> {
+        let states = |windows: &mut dyn Iterator<Item = &WindowEntry>| -> Result<StateRows> {
             let mut values = Vec::new();
             for window in windows {
                 let states = activations.read(window, &[layer])?.states;
                 values.extend(states.iter().flat_map(|states| states.iter().skip(width)));
             }
-            Ok(Rows { width, values })
+            Ok(StateRows { width, values })
         };
         let parts = |held_out: bool| {
             let numbered = windows.iter().enumerate();
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn rows_by_hand() {
-        let rows = Rows {
+        let rows = StateRows {
             width: 2,
             values: vec![1.0, 2.0, 3.0, 6.0],
         };
@@ -125,7 +125,7 @@ mod tests {
             (2, &[3.0, 6.0][..], &[2.0, 4.0][..])
         );
         assert_eq!(rows.variation(), 10.0);
-        let none = Rows::default();
+        let none = StateRows::default();
         assert_eq!((none.len(), none.iter().len(), none.variation()), (0, 0, 0.0));
     }
 }

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use steermap_mapper::statistics::holm;
 use steermap_report::result::Estimate;
 
-use super::measure::{ConceptResult, ControlRetention, Protocol};
-use super::{Quality, Training};
+use super::measure::{ConceptResult, ControlRetention, FeatureProtocol};
+use super::{AutoencoderQuality, Training};
 
 /// Significance level of the adjusted p-values.
 const LEVEL: f64 = 0.05;
@@ -24,11 +24,11 @@ pub struct FeatureReport<'a> {
     /// Number of states that it was trained on.
     pub trained_on: usize,
     /// Its quality on held-out states.
-    pub quality: &'a Quality,
+    pub quality: &'a AutoencoderQuality,
     /// R² of the map from features to states, and of the map between states, on the same held-out states.
     pub r2: [f64; 2],
     /// How steering was measured.
-    pub protocol: &'a Protocol,
+    pub protocol: &'a FeatureProtocol,
     /// Least area under the ROC curve on held-out pairs at which a feature counts as one of its concept.
     pub least_auroc: f64,
     /// Results of the concepts that have a feature.
@@ -113,7 +113,7 @@ impl FeatureReport<'_> {
     }
 
     fn introduction(&self) -> String {
-        let Protocol {
+        let FeatureProtocol {
             source_layer,
             target_layer,
             alphas,
@@ -145,7 +145,7 @@ impl FeatureReport<'_> {
             seed,
             ..
         } = self.training;
-        let Quality { mean_active, rows, .. } = self.quality;
+        let AutoencoderQuality { mean_active, rows, .. } = self.quality;
         let (trained_on, dead) = (self.trained_on, self.quality.dead());
         let explained = 100.0 * self.quality.explained_variance;
         paragraph(&format!(

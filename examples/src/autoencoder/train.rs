@@ -8,8 +8,8 @@ use rand_distr::StandardNormal;
 use rayon::prelude::*;
 
 use super::gradient::Gradient;
-use super::model::{Autoencoder, Scratch, add, dot, row, row_mut};
-use super::rows::{Rows, squared_distance};
+use super::model::{Autoencoder, ModelScratch, add, dot, row, row_mut};
+use super::rows::{StateRows, squared_distance};
 
 /// How an autoencoder is trained.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +62,7 @@ impl Training {
     /// # Errors
     ///
     /// If a size is 0, or the states are all equal or not finite.
-    pub fn run(&self, rows: &Rows, mut progress: impl FnMut(usize, usize)) -> Result<Autoencoder> {
+    pub fn run(&self, rows: &StateRows, mut progress: impl FnMut(usize, usize)) -> Result<Autoencoder> {
         ensure!(
             self.features > 0 && self.batch > 0 && self.revive_every > 0,
             "features, batch, revive_every: found {}, {}, {}, expected at least 1 each",
@@ -84,7 +84,7 @@ impl Training {
         );
         // With a mean square of 1 per dimension, one learning rate suits every stream.
         let scale = (variation / rows.values.len() as f64).sqrt() as f32;
-        let scaled = Rows {
+        let scaled = StateRows {
             width: rows.width,
             values: rows.values.iter().map(|x| x / scale).collect(),
         };
@@ -122,7 +122,7 @@ impl Training {
 
     /// The initial autoencoder: the bias is the mean, directions are random, and the encoder is the transposed decoder
     /// (Gao et al. 2024, 2.4).
-    fn first(&self, rows: &Rows, rng: &mut ChaCha8Rng) -> Autoencoder {
+    fn first(&self, rows: &StateRows, rng: &mut ChaCha8Rng) -> Autoencoder {
         let mut decoder: Vec<f32> = rng
             .sample_iter(StandardNormal)
             .take(self.features * rows.width)
@@ -211,13 +211,13 @@ impl TrainingState {
 
     /// Resets the `dead` features. Each gets the direction of a reconstruction error, drawn with probability
     /// proportional to the squared error (Bricken et al. 2023, "Towards Monosemanticity", appendix).
-    fn revive(&mut self, dead: &[usize], rows: &Rows, rng: &mut ChaCha8Rng) {
+    fn revive(&mut self, dead: &[usize], rows: &StateRows, rng: &mut ChaCha8Rng) {
         let of = &mut self.autoencoder;
         let width = of.width;
         let sample: Vec<usize> = (0..REVIVE_FROM).map(|_| rng.random_range(0..rows.len())).collect();
         let errors: Vec<Vec<f32>> = sample
             .par_iter()
-            .map_init(Scratch::default, |scratch, &index| {
+            .map_init(ModelScratch::default, |scratch, &index| {
                 let (state, mut error) = (rows.row(index), Vec::new());
                 of.encode_into(state, scratch);
                 of.decode_into(&scratch.active, &mut error);
@@ -297,7 +297,7 @@ fn normalize(row: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Quality;
+    use super::super::AutoencoderQuality;
     use super::super::testing::numbers;
     use super::*;
 
@@ -305,7 +305,7 @@ mod tests {
     const PLANTED: usize = 32;
 
     /// States that are sums of three of 32 directions, with a mean far from 0, and these directions.
-    fn planted(rows: usize) -> (Rows, Vec<f32>) {
+    fn planted(rows: usize) -> (StateRows, Vec<f32>) {
         let mut directions = numbers(PLANTED * WIDTH, 1);
         directions.chunks_exact_mut(WIDTH).for_each(normalize);
         let mut rng = ChaCha8Rng::seed_from_u64(2);
@@ -318,7 +318,7 @@ mod tests {
             }
             values.extend(state);
         }
-        (Rows { width: WIDTH, values }, directions)
+        (StateRows { width: WIDTH, values }, directions)
     }
 
     fn training() -> Training {
@@ -345,7 +345,7 @@ mod tests {
             .chunks_exact(WIDTH)
             .filter(|direction| best(direction) > 0.95);
         let found = found.count();
-        let quality = Quality::of(&autoencoder, &rows);
+        let quality = AutoencoderQuality::of(&autoencoder, &rows);
         println!(
             "{found} of {PLANTED} found, explained {:.3}",
             quality.explained_variance
@@ -376,13 +376,13 @@ mod tests {
     #[test]
     fn invalid_settings_and_states_are_errors() {
         let (rows, _) = planted(10);
-        let error = |training: Training, rows: &Rows| training.run(rows, |_, _| ()).unwrap_err().to_string();
+        let error = |training: Training, rows: &StateRows| training.run(rows, |_, _| ()).unwrap_err().to_string();
         let many = Training {
             active: 49,
             ..training()
         };
         assert!(error(many, &rows).contains("found 49, expected 1 to 48"));
-        let same = Rows {
+        let same = StateRows {
             width: 2,
             values: vec![1.0; 8],
         };

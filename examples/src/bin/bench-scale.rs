@@ -14,7 +14,8 @@ use clap::{Parser, Subcommand};
 use indicatif::{HumanBytes, HumanDuration};
 use serde::{Deserialize, Serialize};
 use steermap_examples::memory::own_peak;
-use steermap_fit::stats::memory::{Memory, file_bytes, fitting_bytes, map_bytes};
+use steermap_fit::memory::{fitting_bytes, map_bytes};
+use steermap_fit::stats::memory::{Memory, file_bytes};
 use steermap_fit::stats::{Layout, PairSpec, Precision, Rows, Split, Statistics};
 use steermap_fit::{FitError, RankChoice, RidgeChoice, fit_each};
 

@@ -98,7 +98,7 @@ impl Traffic for SteeredTraffic {
 
     fn begin(&mut self, count: usize) {
         let request = |index| {
-            let asked = asked(&self.mode, index)?;
+            let asked = steering_of(&self.mode, index)?;
             Some(
                 self.steering
                     .request(None, Some(&asked))
@@ -117,7 +117,7 @@ impl Traffic for SteeredTraffic {
 }
 
 /// The steering of request number `index`. The scales are small, so that the text stays ordinary.
-fn asked(mode: &str, index: usize) -> Option<RequestSteering> {
+fn steering_of(mode: &str, index: usize) -> Option<RequestSteering> {
     let readouts: Vec<_> = (4..8)
         .map(|v| json!({"vector": format!("v{v}"), "layer": 3 * v}))
         .collect();

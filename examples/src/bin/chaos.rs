@@ -9,9 +9,9 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use steermap_examples::exit_code;
 use steermap_examples::figures::write_json;
-use steermap_examples::traffic::chaos::{Plan, StormLength, run};
+use steermap_examples::traffic::chaos::{ChaosPlan, StormLength, run};
 use steermap_examples::traffic::models::{STORIES, ServedModel, WINDOW};
-use steermap_examples::traffic::served::Dtype;
+use steermap_examples::traffic::served::ServedDtype;
 
 /// Number of different ordinary requests per run.
 const ORDINARY: usize = 120;
@@ -34,7 +34,7 @@ struct Args {
     model: Option<Model>,
     /// The dtype; both in turn if absent
     #[arg(long, value_enum)]
-    dtype: Option<Dtype>,
+    dtype: Option<ServedDtype>,
     /// Where to write the figures, as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -66,7 +66,9 @@ fn chaos(args: &Args) -> Result<()> {
     let models = args
         .model
         .map_or(vec![Model::Stories, Model::Window], |model| vec![model]);
-    let dtypes = args.dtype.map_or(vec![Dtype::F32, Dtype::F16], |dtype| vec![dtype]);
+    let dtypes = args
+        .dtype
+        .map_or(vec![ServedDtype::F32, ServedDtype::F16], |dtype| vec![dtype]);
     let turns: Vec<_> = models
         .iter()
         .flat_map(|model| dtypes.iter().map(move |dtype| (model.served(), *dtype)))
@@ -74,7 +76,7 @@ fn chaos(args: &Args) -> Result<()> {
     let time = Duration::try_from_secs_f64(60.0 * args.minutes / turns.len() as f64).context("--minutes")?;
     let mut reports = Vec::new();
     for (model, dtype) in turns {
-        let plan = Plan {
+        let plan = ChaosPlan {
             model,
             dtype,
             length: StormLength::Time(time),

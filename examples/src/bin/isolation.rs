@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use steermap_examples::exit_code;
 use steermap_examples::figures::write_json;
-use steermap_examples::traffic::isolation::{Plan, run};
+use steermap_examples::traffic::isolation::{IsolationPlan, run};
 
 #[derive(Parser)]
 struct Args {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 }
 
 fn isolation(args: &Args) -> Result<()> {
-    let plan = Plan {
+    let plan = IsolationPlan {
         requests: args.requests,
         at_once: args.at_once,
         seed: args.seed,

@@ -10,7 +10,7 @@ use clap::Parser;
 use indicatif::ProgressBar;
 use steermap_examples::exit_code;
 use steermap_examples::figures::write_json;
-use steermap_examples::traffic::load::{Plan, run};
+use steermap_examples::traffic::load::{LoadPlan, run};
 
 #[derive(Parser)]
 struct Args {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn load(args: &Args) -> Result<()> {
-    let plan = Plan {
+    let plan = LoadPlan {
         time: Duration::from_secs_f64(60.0 * args.minutes),
         at_once: args.at_once,
         seed: args.seed,

@@ -13,8 +13,8 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use steermap_examples::autoencoder::{
-    Activity, Autoencoder, FeatureLabel, FeatureMap, FeatureReport, LabelledConcept, Origin, Protocol, Quality, Rows,
-    Split, Training, explained_variance, label, save,
+    Activity, Autoencoder, AutoencoderQuality, FeatureLabel, FeatureMap, FeatureProtocol, FeatureReport,
+    LabelledConcept, StateRows, StatesOrigin, Training, TrainingSplit, explained_variance, label, save,
 };
 use steermap_examples::exit_code;
 use steermap_examples::family;
@@ -104,7 +104,7 @@ async fn run(args: Args) -> Result<()> {
         args.stories
     );
     let activations = capture(&corpus, SOURCE, SOURCE_LAYER, &args.work.join("source")).await?;
-    let states = Split::read(&activations, SOURCE_LAYER)?;
+    let states = TrainingSplit::read(&activations, SOURCE_LAYER)?;
 
     println!("2. Training on {} states", states.train.len());
     let training = Training {
@@ -117,7 +117,7 @@ async fn run(args: Args) -> Result<()> {
     let autoencoder = training.run(&states.train, |step, idle| {
         println!("   step {step} of {}: {idle} features not active lately", args.steps);
     })?;
-    let quality = Quality::of(&autoencoder, &states.held_out);
+    let quality = AutoencoderQuality::of(&autoencoder, &states.held_out);
     println!(
         "   explains {:.1}% of the variance of {} held-out states; {:.1} features active in the mean, {} in none",
         100.0 * quality.explained_variance,
@@ -126,7 +126,7 @@ async fn run(args: Args) -> Result<()> {
         quality.dead()
     );
     let folder = args.work.join("autoencoder");
-    let origin = Origin {
+    let origin = StatesOrigin {
         model: SOURCE.to_string(),
         layer: SOURCE_LAYER,
     };
@@ -139,7 +139,7 @@ async fn run(args: Args) -> Result<()> {
     let pair = map.pairs().first().context("the map has no pair")?;
     let on_target = capture(&corpus, TARGET, TARGET_LAYER, &args.work.join("target")).await?;
     check_same_positions(&activations, &on_target)?;
-    let target_states = Split::read(&on_target, TARGET_LAYER)?;
+    let target_states = TrainingSplit::read(&on_target, TARGET_LAYER)?;
     let feature_map = FeatureMap::fit(&autoencoder, &states, &target_states)?;
     let r2 = [feature_map.r2, r2_of(pair, &states, &target_states)?];
     println!(
@@ -176,7 +176,7 @@ async fn run(args: Args) -> Result<()> {
     }
 
     println!("5. Steering {TARGET} after layer {TARGET_LAYER}");
-    let protocol = Protocol {
+    let protocol = FeatureProtocol {
         source_layer: SOURCE_LAYER,
         target_layer: TARGET_LAYER,
         alphas: args.alphas.clone(),
@@ -270,9 +270,9 @@ fn check_same_positions(source: &Activations, target: &Activations) -> Result<()
 
 /// Variance of the target's held-out states explained by the map between states, on the half on which the map from
 /// features is measured.
-fn r2_of(pair: &LayerPair, source: &Split, target: &Split) -> Result<f64> {
+fn r2_of(pair: &LayerPair, source: &TrainingSplit, target: &TrainingSplit) -> Result<f64> {
     let half = source.held_out.len() / 2;
-    let measured = |rows: &Rows| Rows {
+    let measured = |rows: &StateRows| StateRows {
         width: rows.width,
         values: rows.values[half * rows.width..].to_vec(),
     };

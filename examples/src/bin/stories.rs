@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
-use steermap_examples::stories::{Concept, Cut, Labels, Story, items, pairs, task};
+use steermap_examples::stories::{Concept, Labels, PairEnd, Story, items, pairs, task};
 
 /// Little stories from a grammar, with labels.
 #[derive(Parser)]
@@ -33,7 +33,7 @@ enum Command {
         concept: Concept,
         /// Where both sides end.
         #[arg(long, default_value = "word")]
-        cut: Cut,
+        cut: PairEnd,
         #[command(flatten)]
         series: Series,
     },

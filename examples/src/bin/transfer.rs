@@ -17,11 +17,11 @@ use steermap_examples::show::outcome_name;
 use steermap_mapper::corpus::TextOptions;
 use steermap_mapper::eval::{Alphas, Draws, EvalJob, SteeredLayers, TextDraws};
 use steermap_mapper::layer_pairs::PairSelection;
-use steermap_mapper::tasks::Form;
+use steermap_mapper::tasks::PromptForm;
 use steermap_mapper::vector::Method;
 use steermap_maps::OffsetRule;
 use steermap_maps::map::spell_source_layers;
-use steermap_report::result::{Estimate, Evaluation, Spread, TaskResult};
+use steermap_report::result::{Estimate, Evaluation, TaskResult, ValueSpread};
 
 #[derive(Parser)]
 #[command(about = "Evaluate the maps between all ordered pairs of the embedded models, and write the table")]
@@ -100,7 +100,7 @@ async fn evaluate(args: &Args, corpus: &Path, source: &str, target: &str, map: P
         source: family::source(source),
         target: family::source(target),
         tasks: family::tasks(),
-        form: Form::Plain,
+        form: PromptForm::Plain,
         text: vec![corpus.to_path_buf()],
         text_options: TextOptions::default(),
         unseen_text: false,
@@ -184,7 +184,7 @@ fn row(evaluation: &Evaluation, task: &TaskResult) -> String {
     let r2 = pair.map_or_else(dash, |pair| format!("{:.3}", pair.r2));
     let estimate = |of: &Estimate| format!("{:.3} ({:.3} to {:.3})", of.value, of.low, of.high);
     // Between these models the errors span four orders of magnitude.
-    let error = |spread: &Spread| format!("{:.1e} ± {:.1e}", spread.mean, spread.deviation);
+    let error = |spread: &ValueSpread| format!("{:.1e} ± {:.1e}", spread.mean, spread.deviation);
     let random = task.decisive().map_or_else(dash, |control| {
         let [low, high] = control.spread.range;
         let p = control.p_adjusted.unwrap_or(control.p_value);

@@ -11,14 +11,14 @@ use super::plan::TensorPlan;
 /// `config.json`, and everything else that the conversion needs to know about a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Config {
+pub enum ArchitectureConfig {
     /// A llama model.
     Llama(LlamaConfig),
     /// A text-only Gemma 3 model.
     Gemma3(Gemma3Config),
 }
 
-impl Config {
+impl ArchitectureConfig {
     /// Takes the config from a GGUF file's metadata.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         match gguf.string("general.architecture")? {

@@ -25,7 +25,7 @@ const RECORD_FORMAT: &str = "steermap-source/1";
 /// What a finished folder was made from, and what it consists of.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+struct FolderRecord {
     format: String,
     model: String,
     license: String,
@@ -102,7 +102,7 @@ fn is_finished(folder: &Path, model: &RealModel) -> bool {
     let Ok(text) = fs::read(folder.join(RECORD_FILE)) else {
         return false;
     };
-    let Ok(record) = serde_json::from_slice::<Record>(&text) else {
+    let Ok(record) = serde_json::from_slice::<FolderRecord>(&text) else {
         return false;
     };
     let whole =
@@ -133,7 +133,7 @@ fn seal(folder: &Path, model: &RealModel) -> Result<()> {
     }
     ensure!(!files.is_empty(), "nothing was built for {}", model.name);
     files.sort_by(|a, b| a.name.cmp(&b.name));
-    let record = Record {
+    let record = FolderRecord {
         format: RECORD_FORMAT.to_owned(),
         model: model.name.to_owned(),
         license: model.license.to_owned(),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::gguf::Gguf;
 use super::metadata::{GenerationConfig, refuse};
-use super::plan::{Change, TensorPlan};
+use super::plan::{TensorPlan, ValueChange};
 
 /// One in this many blocks attends to the whole text, the others to a window. The number is in llama.cpp's code; most
 /// GGUF files do not state it.
@@ -142,7 +142,7 @@ impl Gemma3Config {
 
     /// All tensors of the model.
     pub fn tensors(&self) -> Vec<TensorPlan> {
-        use Change::{None, OnePlus};
+        use ValueChange::{None, OnePlus};
         let (hidden, inner, head) = (self.hidden_size, self.intermediate_size, self.head_dim);
         let (q, kv) = (self.num_attention_heads * head, self.num_key_value_heads * head);
 

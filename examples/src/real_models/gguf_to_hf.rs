@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 use serde::Serialize;
 
-use super::architecture::Config;
+use super::architecture::ArchitectureConfig;
 use super::gguf::Gguf;
 use super::metadata::GenerationConfig;
 use super::plan::TensorPlan;
@@ -28,7 +28,7 @@ const VALUES_AT_ONCE: usize = 1 << 22;
 /// Converts the GGUF file at `gguf` into the existing, empty folder `out`.
 pub fn convert(gguf: &Path, out: &Path) -> Result<()> {
     let gguf = Gguf::open(gguf)?;
-    let config = Config::from_gguf(&gguf)?;
+    let config = ArchitectureConfig::from_gguf(&gguf)?;
     let tokenizer = TokenizerFiles::from_gguf(&gguf, config.context_length())?;
     ensure!(
         tokenizer.vocab_size() <= config.vocab_size(),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::gguf::Gguf;
 use super::metadata::{GenerationConfig, refuse};
-use super::plan::{Change, TensorPlan};
+use super::plan::{TensorPlan, ValueChange};
 
 /// `config.json` of a llama model, as transformers and mistral.rs read it.
 ///
@@ -110,30 +110,30 @@ impl LlamaConfig {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
         let (q, kv) = (heads * self.head_dim, kv_heads * self.head_dim);
-        let q_rows = Change::RotaryPairs { heads };
-        let k_rows = Change::RotaryPairs { heads: kv_heads };
+        let q_rows = ValueChange::RotaryPairs { heads };
+        let k_rows = ValueChange::RotaryPairs { heads: kv_heads };
         let vocabulary = [self.vocab_size, hidden];
 
         let mut plans = vec![
-            TensorPlan::new("token_embd", "model.embed_tokens", &vocabulary, Change::None),
-            TensorPlan::new("output_norm", "model.norm", &[hidden], Change::None),
+            TensorPlan::new("token_embd", "model.embed_tokens", &vocabulary, ValueChange::None),
+            TensorPlan::new("output_norm", "model.norm", &[hidden], ValueChange::None),
         ];
         if !self.tie_word_embeddings {
-            plans.push(TensorPlan::new("output", "lm_head", &vocabulary, Change::None));
+            plans.push(TensorPlan::new("output", "lm_head", &vocabulary, ValueChange::None));
         }
         for layer in 0..self.num_hidden_layers {
             let mut add = |gguf: &str, hf: &str, shape: &[usize], change| {
                 plans.push(TensorPlan::of_block(layer, gguf, hf, shape, change));
             };
-            add("attn_norm", "input_layernorm", &[hidden], Change::None);
+            add("attn_norm", "input_layernorm", &[hidden], ValueChange::None);
             add("attn_q", "self_attn.q_proj", &[q, hidden], q_rows);
             add("attn_k", "self_attn.k_proj", &[kv, hidden], k_rows);
-            add("attn_v", "self_attn.v_proj", &[kv, hidden], Change::None);
-            add("attn_output", "self_attn.o_proj", &[hidden, q], Change::None);
-            add("ffn_norm", "post_attention_layernorm", &[hidden], Change::None);
-            add("ffn_gate", "mlp.gate_proj", &[inner, hidden], Change::None);
-            add("ffn_up", "mlp.up_proj", &[inner, hidden], Change::None);
-            add("ffn_down", "mlp.down_proj", &[hidden, inner], Change::None);
+            add("attn_v", "self_attn.v_proj", &[kv, hidden], ValueChange::None);
+            add("attn_output", "self_attn.o_proj", &[hidden, q], ValueChange::None);
+            add("ffn_norm", "post_attention_layernorm", &[hidden], ValueChange::None);
+            add("ffn_gate", "mlp.gate_proj", &[inner, hidden], ValueChange::None);
+            add("ffn_up", "mlp.up_proj", &[inner, hidden], ValueChange::None);
+            add("ffn_down", "mlp.down_proj", &[hidden, inner], ValueChange::None);
         }
         plans
     }

@@ -12,12 +12,12 @@ pub struct TensorPlan {
     /// The shape it must have (the same on both sides).
     pub shape: Vec<usize>,
     /// How its values are converted.
-    pub change: Change,
+    pub change: ValueChange,
 }
 
 /// How the values of a tensor in a GGUF file differ from Hugging Face's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum ValueChange {
     /// Not at all.
     None,
     /// The rows are in llama.cpp's order for rotary embeddings, in each of this many heads.
@@ -31,7 +31,7 @@ pub enum Change {
 
 impl TensorPlan {
     /// A tensor whose names, without the ending `.weight`, are `gguf` and `hf`.
-    pub fn new(gguf: &str, hf: &str, shape: &[usize], change: Change) -> Self {
+    pub fn new(gguf: &str, hf: &str, shape: &[usize], change: ValueChange) -> Self {
         Self {
             gguf: format!("{gguf}.weight"),
             hf: format!("{hf}.weight"),
@@ -41,13 +41,13 @@ impl TensorPlan {
     }
 
     /// A tensor of the decoder block `layer`, with its names inside that block.
-    pub fn of_block(layer: usize, gguf: &str, hf: &str, shape: &[usize], change: Change) -> Self {
+    pub fn of_block(layer: usize, gguf: &str, hf: &str, shape: &[usize], change: ValueChange) -> Self {
         let (gguf, hf) = (format!("blk.{layer}.{gguf}"), format!("model.layers.{layer}.{hf}"));
         Self::new(&gguf, &hf, shape, change)
     }
 }
 
-impl Change {
+impl ValueChange {
     /// Number of a tensor's rows that must be converted together.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Change {
 
     /// Converts values of a GGUF file to Hugging Face's.
     ///
-    /// `values` are one or more complete groups of [`Change::rows_together`] rows of a tensor of `shape`.
+    /// `values` are one or more complete groups of [`ValueChange::rows_together`] rows of a tensor of `shape`.
     pub fn to_hf(self, mut values: Vec<f32>, shape: &[usize]) -> Result<Vec<f32>> {
         match self {
             Self::None => Ok(values),
@@ -126,7 +126,7 @@ mod tests {
     fn rows_in_pairs_go_back_to_halves() {
         // One column. A row's value is its index in Hugging Face's order. Two heads of six.
         let stored = [0., 3., 1., 4., 2., 5., 6., 9., 7., 10., 8., 11.];
-        let pairs = Change::RotaryPairs { heads: 2 };
+        let pairs = ValueChange::RotaryPairs { heads: 2 };
         let ordered = pairs.to_hf(stored.to_vec(), &[12, 1]).expect("it fits");
         let expected: Vec<f32> = (0..12u8).map(f32::from).collect();
         assert_eq!(ordered, expected);
@@ -146,7 +146,7 @@ mod tests {
                 stored[llama_cpp_row(row, head_dim) * columns + column] = value(row, column);
             }
         }
-        let ordered = Change::RotaryPairs { heads }
+        let ordered = ValueChange::RotaryPairs { heads }
             .to_hf(stored, &[rows, columns])
             .expect("it fits");
         let expected: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn shapes_that_are_not_whole_heads_are_refused() {
-        let pairs = Change::RotaryPairs { heads: 2 };
+        let pairs = ValueChange::RotaryPairs { heads: 2 };
         assert!(pairs.to_hf(vec![0.0; 6], &[6, 1]).is_err(), "heads of three");
         assert!(pairs.to_hf(vec![0.0; 8], &[8]).is_err(), "no matrix");
         assert!(pairs.to_hf(vec![0.0; 7], &[8, 1]).is_err(), "a value short");
@@ -163,8 +163,10 @@ mod tests {
 
     #[test]
     fn one_plus_is_subtracted() {
-        let values = Change::OnePlus.to_hf(vec![1.0, 0.5, 17.25], &[3]).expect("any shape");
+        let values = ValueChange::OnePlus
+            .to_hf(vec![1.0, 0.5, 17.25], &[3])
+            .expect("any shape");
         assert_eq!(values, [0.0, -0.5, 16.25]);
-        assert_eq!(Change::OnePlus.rows_together(&[3]).expect("any shape"), 1);
+        assert_eq!(ValueChange::OnePlus.rows_together(&[3]).expect("any shape"), 1);
     }
 }

@@ -12,7 +12,7 @@ use super::story::{Piece, Story};
 
 /// One story told twice, with one label flipped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Pair {
+pub struct StoryPair {
     /// The version whose label is true.
     pub positive: String,
     /// The version whose label is false.
@@ -32,7 +32,7 @@ pub struct Item {
 
 /// Where the two sides of a pair end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Cut {
+pub enum PairEnd {
     /// In the middle of a sentence, before a word that reveals the label.
     Word,
     /// At the end of a sentence.
@@ -48,26 +48,26 @@ const MIN_REVEALED: usize = 3;
 const PROMPT_WORDS: usize = 3;
 
 /// `count` different pairs for `concept` from the series of stories that belongs to `seed`.
-pub fn pairs(concept: Concept, cut: Cut, count: usize, seed: u64) -> Vec<Pair> {
+pub fn pairs(concept: Concept, cut: PairEnd, count: usize, seed: u64) -> Vec<StoryPair> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0c07);
     let made = (0..).filter_map(|index| pair(concept, cut, seed, index, &mut rng));
     distinct(made, count)
 }
 
-fn pair(concept: Concept, cut: Cut, seed: u64, index: u64, rng: &mut ChaCha8Rng) -> Option<Pair> {
+fn pair(concept: Concept, cut: PairEnd, seed: u64, index: u64, rng: &mut ChaCha8Rng) -> Option<StoryPair> {
     let (positive, negative) = tellings(concept, seed, index);
     let tells = |piece: &Piece| piece.tells.contains(concept);
     let revealed_before = |end: usize| positive.pieces[..end].iter().filter(|piece| tells(piece)).count();
     let length = positive.pieces.len();
     let allowed = |&end: &usize| match cut {
-        Cut::Word => {
+        PairEnd::Word => {
             end < length
                 && tells(&positive.pieces[end])
                 && positive.pieces[end].spaced
                 && !tells(&positive.pieces[end - 1])
         }
-        Cut::Sentence => positive.pieces[end - 1].ends_sentence,
-        Cut::Story => end == length,
+        PairEnd::Sentence => positive.pieces[end - 1].ends_sentence,
+        PairEnd::Story => end == length,
     };
     let ends: Vec<usize> = (1..=length)
         .filter(allowed)
@@ -77,7 +77,7 @@ fn pair(concept: Concept, cut: Cut, seed: u64, index: u64, rng: &mut ChaCha8Rng)
         return None;
     }
     let end = ends[rng.random_range(0..ends.len() as u32) as usize];
-    Some(Pair {
+    Some(StoryPair {
         positive: positive.text_before(end),
         negative: negative.text_before(end),
     })
@@ -132,7 +132,7 @@ fn initial(word: &str) -> Option<char> {
     word.chars().next().map(|first| first.to_ascii_lowercase())
 }
 
-fn distinct(made: impl Iterator<Item = Pair>, count: usize) -> Vec<Pair> {
+fn distinct(made: impl Iterator<Item = StoryPair>, count: usize) -> Vec<StoryPair> {
     let mut seen = HashSet::new();
     made.filter(|pair| seen.insert(pair.clone())).take(count).collect()
 }

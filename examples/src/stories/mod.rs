@@ -21,6 +21,6 @@ mod tests;
 mod words;
 
 pub use concepts::{Concept, Labels};
-pub use contrasts::{Cut, Item, Pair, items, pairs};
+pub use contrasts::{Item, PairEnd, StoryPair, items, pairs};
 pub use story::{Piece, Story};
-pub use task::{Task, task};
+pub use task::{TaskFile, task};

@@ -17,7 +17,7 @@ const SEED: u64 = 5;
 
 /// A task file, in the format that the mapper's `tasks` reads.
 #[derive(Serialize)]
-pub struct Task {
+pub struct TaskFile {
     format: &'static str,
     description: String,
     positive: &'static str,
@@ -26,11 +26,11 @@ pub struct Task {
     items: String,
     pairs: String,
     position: &'static str,
-    generation: Generation,
+    generation: ContinuedPrompts,
 }
 
 #[derive(Serialize)]
-struct Generation {
+struct ContinuedPrompts {
     prompts: Vec<String>,
     rule: Keywords,
 }
@@ -43,7 +43,7 @@ struct Keywords {
 }
 
 /// The task of a concept.
-pub fn task(concept: Concept) -> Task {
+pub fn task(concept: Concept) -> TaskFile {
     let (positive, negative) = match concept {
         Concept::Mood => ("happy", "sad"),
         Concept::Topic => ("at sea", "on the farm"),
@@ -54,7 +54,7 @@ pub fn task(concept: Concept) -> Task {
         Concept::Voice => ("loud", "quiet"),
     };
     let name = concept.name();
-    Task {
+    TaskFile {
         format: "steermap-task/1",
         description: format!("The {name} of a little story: {positive} (the positive side) or {negative}."),
         positive,
@@ -63,7 +63,7 @@ pub fn task(concept: Concept) -> Task {
         items: format!("{name}.items.jsonl"),
         pairs: format!("{name}.pairs.jsonl"),
         position: "mean",
-        generation: Generation {
+        generation: ContinuedPrompts {
             prompts: items(concept, PROMPTS, SEED)
                 .into_iter()
                 .map(|item| item.prompt)

@@ -139,15 +139,15 @@ fn a_story_reveals_nearly_all_labels_and_stories_have_several_hundred_words() {
 #[test]
 fn pairs_differ_and_end_at_the_cut() {
     for concept in Concept::ALL {
-        for pair in pairs(concept, Cut::Sentence, 40, 5) {
+        for pair in pairs(concept, PairEnd::Sentence, 40, 5) {
             assert_ne!(pair.positive, pair.negative);
             assert!(pair.positive.ends_with('.') && pair.negative.ends_with('.'));
         }
-        for pair in pairs(concept, Cut::Word, 40, 5) {
+        for pair in pairs(concept, PairEnd::Word, 40, 5) {
             let last = |text: &str| text.rsplit(' ').next().map(str::to_string);
             assert_eq!(last(&pair.positive), last(&pair.negative));
         }
-        for pair in pairs(concept, Cut::Story, 10, 5) {
+        for pair in pairs(concept, PairEnd::Story, 10, 5) {
             assert_ne!(pair.positive, pair.negative);
         }
     }

@@ -6,6 +6,6 @@ mod plan;
 mod report;
 mod run;
 
-pub use plan::{Plan, StormLength};
-pub use report::{HostileTally, Report};
+pub use plan::{ChaosPlan, StormLength};
+pub use report::{ChaosReport, HostileTally};
 pub use run::run;

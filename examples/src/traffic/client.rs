@@ -146,19 +146,20 @@ pub struct Token {
 /// One text of a completion, or its received part.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Choice {
-    /// The text, without the white space that it starts with: the engine leaves that out of answers that are not streamed.
+    /// The text, without the white space that it starts with: the engine leaves that out of answers that are not
+    /// streamed.
     pub text: String,
     /// The tokens. A streamed token without text (half of a character) has no event, so it is missing here.
     pub tokens: Vec<Token>,
     /// The finish reason, such as `stop`.
     pub finish: Option<String>,
     /// Readouts of the stream, token by token, if requested.
-    pub readout: Vec<Reading>,
+    pub readout: Vec<TokenReadout>,
 }
 
 /// Readouts of the stream at one token.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
+pub struct TokenReadout {
     /// The token's position in the sequence.
     pub position: usize,
     /// Its text.
@@ -184,7 +185,7 @@ pub struct Answer {
 
 /// How an [`CompletionRequest`] ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum CompletionOutcome {
     /// The whole answer.
     Whole(Answer),
     /// Cancelled, with the part that was received.
@@ -318,7 +319,7 @@ impl Client {
     /// # Errors
     ///
     /// If the connection fails without having been cancelled, or the answer is not a valid completion.
-    pub fn complete(&self, ask: &CompletionRequest) -> Result<Outcome> {
+    pub fn complete(&self, ask: &CompletionRequest) -> Result<CompletionOutcome> {
         let request = self.agent.post(self.at(if ask.turns.is_empty() {
             "/v1/completions"
         } else {
@@ -330,7 +331,7 @@ impl Client {
         };
         let request = request.config().timeout_global(limit.or(self.patience)).build();
         let reply = match request.send_json(ask.body()) {
-            Err(ureq::Error::Timeout(_)) if limit.is_some() => return Ok(Outcome::Cut(Answer::default())),
+            Err(ureq::Error::Timeout(_)) if limit.is_some() => return Ok(CompletionOutcome::Cut(Answer::default())),
             other => other?,
         };
         let status = reply.status().as_u16();
@@ -343,17 +344,20 @@ impl Client {
                 fingerprint,
                 retry_after: None,
             };
-            return Ok(Outcome::Refused(status, reply.message()));
+            return Ok(CompletionOutcome::Refused(status, reply.message()));
         }
         if ask.stream {
             return streamed(BufReader::new(reply.into_body().into_reader()), ask, fingerprint);
         }
         match reply.into_body().read_to_string() {
-            Err(ureq::Error::Timeout(_)) if limit.is_some() => Ok(Outcome::Cut(Answer {
+            Err(ureq::Error::Timeout(_)) if limit.is_some() => Ok(CompletionOutcome::Cut(Answer {
                 fingerprint,
                 ..Answer::default()
             })),
-            body => Ok(Outcome::Whole(whole(&serde_json::from_str(&body?)?, fingerprint)?)),
+            body => Ok(CompletionOutcome::Whole(whole(
+                &serde_json::from_str(&body?)?,
+                fingerprint,
+            )?)),
         }
     }
 }
@@ -399,7 +403,11 @@ fn whole(body: &Value, fingerprint: Option<String>) -> Result<Answer> {
 }
 
 /// Reads a stream of events to its end, or until it is cancelled.
-fn streamed(mut events: impl BufRead, ask: &CompletionRequest, fingerprint: Option<String>) -> Result<Outcome> {
+fn streamed(
+    mut events: impl BufRead,
+    ask: &CompletionRequest,
+    fingerprint: Option<String>,
+) -> Result<CompletionOutcome> {
     let mut choices = vec![Choice::default(); ask.choices];
     let (mut line, mut count) = (String::new(), 0);
     let mut usage = None;
@@ -442,9 +450,9 @@ fn streamed(mut events: impl BufRead, ask: &CompletionRequest, fingerprint: Opti
         ..Answer::new(choices)
     };
     Ok(if done {
-        Outcome::Whole(answer)
+        CompletionOutcome::Whole(answer)
     } else {
-        Outcome::Cut(answer)
+        CompletionOutcome::Cut(answer)
     })
 }
 
@@ -494,13 +502,13 @@ fn chat_token(token: &Value) -> Option<Token> {
 }
 
 /// The readouts of a choice, empty if there are none; `None` if they are malformed.
-fn readout(entry: &Value) -> Option<Vec<Reading>> {
+fn readout(entry: &Value) -> Option<Vec<TokenReadout>> {
     let Some(tokens) = entry.pointer("/readout/tokens") else {
         return Some(Vec::new());
     };
     let reading = |token: &Value| {
         let values = token.get("values")?.as_array()?.iter();
-        Some(Reading {
+        Some(TokenReadout {
             position: number(token, "/position")?,
             token: token.get("token")?.as_str()?.to_string(),
             values: values.map(Value::as_f64).collect(),
@@ -609,7 +617,7 @@ mod tests {
             event(&[entry(0, &[" one"])]),
             event(&[entry(0, &[" two", " three"])])
         );
-        let Outcome::Whole(answer) = streamed(events.as_bytes(), &ask(None, 1), None).unwrap() else {
+        let CompletionOutcome::Whole(answer) = streamed(events.as_bytes(), &ask(None, 1), None).unwrap() else {
             panic!("it is whole");
         };
         assert_eq!(answer.first.text, "one two three");
@@ -617,7 +625,7 @@ mod tests {
         let first = &answer.first.tokens[0];
         assert_eq!((first.logprob, first.second), (-1.0, Some(-2.0)));
         let cut = streamed(events.as_bytes(), &ask(Some(Cancel::AfterEvents(1)), 1), None).unwrap();
-        assert!(matches!(cut, Outcome::Cut(answer) if answer.first.text == "one"));
+        assert!(matches!(cut, CompletionOutcome::Cut(answer) if answer.first.text == "one"));
         let broken = streamed(event(&[entry(0, &["x"])]).as_bytes(), &ask(None, 1), None).unwrap_err();
         assert!(broken.to_string().contains("[DONE]"), "{broken}");
         let message = streamed("data: no such thing\n".as_bytes(), &ask(None, 1), None).unwrap_err();
@@ -635,7 +643,8 @@ mod tests {
             event(&last),
             "data: [DONE]\n\n".into(),
         ];
-        let Outcome::Whole(answer) = streamed(events.concat().as_bytes(), &ask(None, 2), None).unwrap() else {
+        let CompletionOutcome::Whole(answer) = streamed(events.concat().as_bytes(), &ask(None, 2), None).unwrap()
+        else {
             panic!("it is whole");
         };
         let whole: Vec<_> = answer.choices().map(|choice| choice.text.as_str()).collect();

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use super::client::{Answer, Choice, Outcome, Reading, Token};
+use super::client::{Answer, Choice, CompletionOutcome, Token, TokenReadout};
 use super::exchanges::Exchange;
 use super::served::Tolerance;
 
@@ -47,7 +47,12 @@ pub struct Comparison {
 
 /// Compares a storm's outcomes with the answers that the requests get alone. Answers may diverge where the best two
 /// tokens are within the `tolerance` of each other.
-pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome], tolerance: Tolerance) -> Comparison {
+pub fn compare(
+    exchanges: &[Exchange],
+    alone: &[Answer],
+    outcomes: &[CompletionOutcome],
+    tolerance: Tolerance,
+) -> Comparison {
     let mut comparison = Comparison::default();
     for (index, ((exchange, alone), outcome)) in exchanges.iter().zip(alone).zip(outcomes).enumerate() {
         comparison.add(index, exchange, alone, outcome, tolerance);
@@ -57,7 +62,14 @@ pub fn compare(exchanges: &[Exchange], alone: &[Answer], outcomes: &[Outcome], t
 
 impl Comparison {
     /// Compares the outcome of request number `index` with the answer that it gets alone; see [`compare`].
-    pub fn add(&mut self, index: usize, exchange: &Exchange, alone: &Answer, outcome: &Outcome, tolerance: Tolerance) {
+    pub fn add(
+        &mut self,
+        index: usize,
+        exchange: &Exchange,
+        alone: &Answer,
+        outcome: &CompletionOutcome,
+        tolerance: Tolerance,
+    ) {
         let tally = if exchange.steered {
             &mut self.steered
         } else {
@@ -65,9 +77,9 @@ impl Comparison {
         };
         let asked = || format!("request {index}, {}", serde_json::json!(exchange.ask.steering));
         let (answer, whole) = match outcome {
-            Outcome::Whole(answer) => (answer, true),
-            Outcome::Cut(answer) => (answer, false),
-            Outcome::Refused(status, message) => {
+            CompletionOutcome::Whole(answer) => (answer, true),
+            CompletionOutcome::Cut(answer) => (answer, false),
+            CompletionOutcome::Refused(status, message) => {
                 tally.wrong.push(format!("{}: status {status}: {message}", asked()));
                 return;
             }
@@ -156,7 +168,7 @@ fn readout_difference(
         let (found, expected) = (choice.readout.len(), alone.readout.len());
         return Some(format!("has readouts of {found} tokens, alone {expected}"));
     }
-    let numbers = |reading: &Reading| reading.values.clone().into_iter().flatten();
+    let numbers = |reading: &TokenReadout| reading.values.clone().into_iter().flatten();
     let largest = alone
         .readout
         .iter()
@@ -279,7 +291,7 @@ mod tests {
         }
     }
 
-    fn compared(alone: &[Token], outcome: Outcome) -> AnswerTally {
+    fn compared(alone: &[Token], outcome: CompletionOutcome) -> AnswerTally {
         let comparison = compare(&[exchange()], &[answer(alone, "f")], &[outcome], Tolerance::F32);
         assert_eq!(comparison.unsteered, AnswerTally::default());
         comparison.steered
@@ -290,16 +302,16 @@ mod tests {
         let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
         let tally = compared(
             &alone,
-            Outcome::Whole(answer(&[token(1, -0.2, -6.0), token(2, -0.202, -6.0)], "f")),
+            CompletionOutcome::Whole(answer(&[token(1, -0.2, -6.0), token(2, -0.202, -6.0)], "f")),
         );
         assert!(tally.is_right() && tally.whole == 1 && tally.tokens == 2, "{tally:?}");
         assert!((tally.largest_deviation - 2e-3).abs() < 1e-9, "{tally:?}");
-        let cut = compared(&alone, Outcome::Cut(answer(&alone[..1], "f")));
+        let cut = compared(&alone, CompletionOutcome::Cut(answer(&alone[..1], "f")));
         assert!(
             cut.is_right() && (cut.whole, cut.cut, cut.tokens) == (0, 1, 1),
             "{cut:?}"
         );
-        let nothing = compared(&alone, Outcome::Cut(answer(&[], "f")));
+        let nothing = compared(&alone, CompletionOutcome::Cut(answer(&[], "f")));
         assert!(nothing.is_right() && nothing.nothing == 1, "{nothing:?}");
     }
 
@@ -307,12 +319,12 @@ mod tests {
     fn other_answers_are_wrong_unless_two_tokens_are_equally_likely() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.7, -0.70001)];
         let wrong = [
-            Outcome::Whole(answer(&[token(7, -0.2, -6.0), token(2, -0.2, -6.0)], "f")),
-            Outcome::Whole(answer(&alone[..1], "f")).clone(),
-            Outcome::Whole(answer(&[alone[0].clone(), alone[1].clone(), token(3, -0.2, -6.0)], "f")),
-            Outcome::Cut(answer(&[token(7, -0.2, -6.0)], "f")),
-            Outcome::Whole(answer(&alone, "g")),
-            Outcome::Refused(500, "no".into()),
+            CompletionOutcome::Whole(answer(&[token(7, -0.2, -6.0), token(2, -0.2, -6.0)], "f")),
+            CompletionOutcome::Whole(answer(&alone[..1], "f")).clone(),
+            CompletionOutcome::Whole(answer(&[alone[0].clone(), alone[1].clone(), token(3, -0.2, -6.0)], "f")),
+            CompletionOutcome::Cut(answer(&[token(7, -0.2, -6.0)], "f")),
+            CompletionOutcome::Whole(answer(&alone, "g")),
+            CompletionOutcome::Refused(500, "no".into()),
         ];
         for (index, outcome) in wrong.into_iter().enumerate() {
             // The second answer ends where two tokens are equally likely.
@@ -321,7 +333,7 @@ mod tests {
         }
         let tie = compared(
             &alone,
-            Outcome::Whole(answer(&[alone[0].clone(), token(9, -0.2, -6.0)], "f")),
+            CompletionOutcome::Whole(answer(&[alone[0].clone(), token(9, -0.2, -6.0)], "f")),
         );
         assert!(tie.is_right() && tie.near_ties == 1, "{tie:?}");
     }
@@ -329,7 +341,7 @@ mod tests {
     #[test]
     fn readouts_must_equal_those_of_the_request_alone() {
         let alone = [token(1, -0.2, -6.0), token(2, -0.2, -6.0)];
-        let reading = |position: usize, value: Option<f64>| Reading {
+        let reading = |position: usize, value: Option<f64>| TokenReadout {
             position,
             token: "x".into(),
             values: vec![value, None],
@@ -355,7 +367,7 @@ mod tests {
             )
             .steered
         };
-        let near = compared(Outcome::Whole(read(&[Some(20.01), None, Some(-3.0)])));
+        let near = compared(CompletionOutcome::Whole(read(&[Some(20.01), None, Some(-3.0)])));
         assert!(near.is_right() && near.readings == 3, "{near:?}");
         assert!((near.largest_reading_deviation - 0.01).abs() < 1e-9, "{near:?}");
         for wrong in [
@@ -364,11 +376,11 @@ mod tests {
             &[Some(20.0), None, None],
             &[Some(20.0), None],
         ] {
-            assert!(!compared(Outcome::Whole(read(wrong))).is_right(), "{wrong:?}");
+            assert!(!compared(CompletionOutcome::Whole(read(wrong))).is_right(), "{wrong:?}");
         }
-        assert!(compared(Outcome::Cut(read(&[Some(20.0)]))).is_right());
+        assert!(compared(CompletionOutcome::Cut(read(&[Some(20.0)]))).is_right());
         // float16 rounds more.
-        let outcome = Outcome::Whole(read(&[Some(20.1), None, Some(-3.0)]));
+        let outcome = CompletionOutcome::Whole(read(&[Some(20.1), None, Some(-3.0)]));
         let compared = compare(&[exchange()], &[expected], &[outcome], Tolerance::F16);
         assert!(compared.steered.is_right());
     }
@@ -381,7 +393,7 @@ mod tests {
             ..answer(&alone, "f")
         };
         let with = |other: Option<Choice>| {
-            let outcome = Outcome::Whole(Answer {
+            let outcome = CompletionOutcome::Whole(Answer {
                 others: other.into_iter().collect(),
                 ..expected.clone()
             });

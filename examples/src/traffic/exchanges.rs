@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::client::{Cancel, CompletionRequest};
-use super::prompts::{Prompt, prompts};
+use super::prompts::{StoryPrompt, prompts};
 use super::served::Served;
 use super::specs::Specs;
 
@@ -42,7 +42,7 @@ pub struct Exchange {
 pub struct Exchanges {
     model: String,
     joins_messages: bool,
-    prompts: Vec<Prompt>,
+    prompts: Vec<StoryPrompt>,
     specs: Specs,
     rng: ChaCha8Rng,
 }

@@ -28,7 +28,7 @@ pub use kind::AllowedReply;
 use anyhow::Result;
 use rand::seq::SliceRandom;
 
-use super::served::{Dtype, Served};
+use super::served::{Served, ServedDtype};
 use draw::HostileDraw;
 use kind::HostileKind;
 
@@ -61,7 +61,7 @@ const KINDS: [&[HostileKind]; 6] = [
 /// repeated.
 pub struct Hostile {
     draw: HostileDraw,
-    dtype: Dtype,
+    dtype: ServedDtype,
     left: Vec<&'static HostileKind>,
 }
 
@@ -71,7 +71,7 @@ impl Hostile {
     /// # Errors
     ///
     /// If there are no prompts.
-    pub fn new(served: &Served, dtype: Dtype, prompts: Vec<String>, seed: u64) -> Result<Self> {
+    pub fn new(served: &Served, dtype: ServedDtype, prompts: Vec<String>, seed: u64) -> Result<Self> {
         Ok(Self {
             draw: HostileDraw::new(served, prompts, seed)?,
             dtype,
@@ -93,8 +93,8 @@ impl Hostile {
             route,
             body,
             allowed: match (kind.allowed, self.dtype) {
-                (AllowedReply::RefusalInF16, Dtype::F16) => AllowedReply::Refusal,
-                (AllowedReply::RefusalInF16, Dtype::F32) => AllowedReply::Answer,
+                (AllowedReply::RefusalInF16, ServedDtype::F16) => AllowedReply::Refusal,
+                (AllowedReply::RefusalInF16, ServedDtype::F32) => AllowedReply::Answer,
                 (allowed, _) => allowed,
             },
             conduct: self.draw.conduct(),
@@ -123,8 +123,8 @@ mod tests {
             let mut hostile = Hostile::new(&served, dtype, prompts, 3).unwrap();
             (0..rounds * kinds).map(|_| hostile.request()).collect()
         };
-        let made = series(Dtype::F32, 6);
-        assert_eq!(series(Dtype::F32, 1), made[..kinds]);
+        let made = series(ServedDtype::F32, 6);
+        assert_eq!(series(ServedDtype::F32, 1), made[..kinds]);
         let mut counts: BTreeMap<_, usize> = BTreeMap::new();
         for request in &made {
             *counts.entry(request.name).or_default() += 1;
@@ -147,9 +147,9 @@ mod tests {
             let refused = made.iter().filter(|request| request.allowed == AllowedReply::Refusal);
             refused.map(|request| request.name).collect()
         };
-        let in_f16 = refused(&series(Dtype::F16, 1));
+        let in_f16 = refused(&series(ServedDtype::F16, 1));
         assert!(in_f16.len() > refused(&made).len());
         assert!(made.iter().all(|request| request.allowed != AllowedReply::RefusalInF16));
-        assert!(Hostile::new(&served, Dtype::F32, Vec::new(), 1).is_err());
+        assert!(Hostile::new(&served, ServedDtype::F32, Vec::new(), 1).is_err());
     }
 }

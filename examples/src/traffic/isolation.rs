@@ -13,14 +13,14 @@ use serde::Serialize;
 use super::client::Answer;
 use super::compare::{Comparison, compare};
 use super::exchanges::{Exchange, Exchanges};
-use super::prefix_cache::{self, Figures};
+use super::prefix_cache::{self, CacheFigures};
 use super::served::{Served, Settings, Tolerance};
 use super::storm::{alone, storm};
 use crate::server::Server;
 
 /// Settings of a run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct IsolationPlan {
     /// Number of requests.
     pub requests: usize,
     /// Number of concurrent requests.
@@ -31,7 +31,7 @@ pub struct Plan {
 
 /// The report of a run.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct IsolationReport {
     /// Number of requests per storm.
     pub requests: usize,
     /// Number of concurrent requests.
@@ -39,12 +39,12 @@ pub struct Report {
     /// Seed of all random choices.
     pub seed: u64,
     /// Results of the storms.
-    pub storms: Vec<Storm>,
+    pub storms: Vec<StormResult>,
 }
 
 /// Results of one storm.
 #[derive(Clone, Debug, Serialize)]
-pub struct Storm {
+pub struct StormResult {
     /// State of the prefix cache.
     pub prefix_cache: &'static str,
     /// Seconds from the first request to the last answer.
@@ -62,7 +62,7 @@ pub struct Storm {
 /// # Errors
 ///
 /// If a server does not start, a connection fails, or a request is refused when it is sent alone.
-pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
+pub fn run(plan: &IsolationPlan, checkout: &Path, folder: &Path) -> Result<IsolationReport> {
     let served = Served::prepare(checkout, folder)?;
     let exchanges: Vec<Exchange> = Exchanges::new(&served, plan.seed)?.take(plan.requests).collect();
     let settings = |prefix_cache| Settings {
@@ -83,7 +83,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
         bar.inc(plan.requests as u64);
     }
     bar.finish_and_clear();
-    Ok(Report {
+    Ok(IsolationReport {
         requests: plan.requests,
         at_once: plan.at_once,
         seed: plan.seed,
@@ -95,12 +95,12 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
 const MAX_STORMS: usize = 8;
 
 fn one_storm(
-    plan: &Plan,
+    plan: &IsolationPlan,
     turn: usize,
     (prefix_cache, server): (&'static str, &Server),
     exchanges: &[Exchange],
     answers: &[Answer],
-) -> Result<Storm> {
+) -> Result<StormResult> {
     let mut order: Vec<usize> = (0..exchanges.len()).collect();
     let from = server.log_lines();
     let mut again = 0;
@@ -118,7 +118,7 @@ fn one_storm(
         if answers.unsteered.is_right() && answers.steered.is_right() && !seen && again < MAX_STORMS {
             continue;
         }
-        return Ok(Storm {
+        return Ok(StormResult {
             prefix_cache,
             seconds: start.elapsed().as_secs_f64(),
             hit_rate: logged.last().map(|figures| figures.hit_rate),
@@ -129,7 +129,7 @@ fn one_storm(
 }
 
 /// All figures logged since line `from`.
-fn logged(server: &Server, from: usize) -> Vec<Figures> {
+fn logged(server: &Server, from: usize) -> Vec<CacheFigures> {
     let all = std::cell::RefCell::new(Vec::new());
     server.logged(from, std::time::Duration::ZERO, |line| {
         all.borrow_mut().extend(prefix_cache::parse(line));
@@ -138,7 +138,7 @@ fn logged(server: &Server, from: usize) -> Vec<Figures> {
     all.into_inner()
 }
 
-impl Report {
+impl IsolationReport {
     /// Whether every answer equals the one that its request gets alone.
     pub fn is_right(&self) -> bool {
         let mut kinds = self

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use serde_json::json;
 
-use super::client::{Answer, Choice, Client, CompletionRequest, Outcome};
+use super::client::{Answer, Choice, Client, CompletionOutcome, CompletionRequest};
 use super::compare::is_near_tie;
 use super::exchanges::{Exchange, Exchanges};
 use super::models::STORIES;
@@ -22,7 +22,7 @@ use crate::server::{Server, serve_config};
 
 /// Settings of a run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct LoadPlan {
     /// Duration.
     pub time: Duration,
     /// Number of concurrent requests.
@@ -51,7 +51,7 @@ const MAX_FAILURES: usize = 10;
 
 /// The report of a run.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
+pub struct LoadReport {
     /// Duration in seconds.
     pub seconds: f64,
     /// Whether the prefix cache was on.
@@ -70,7 +70,7 @@ pub struct Report {
     pub last: Option<(f64, f64)>,
 }
 
-impl Report {
+impl LoadReport {
     /// Whether all results were as expected.
     pub fn is_right(&self) -> bool {
         self.failed.is_empty()
@@ -110,7 +110,7 @@ struct Load<'a> {
     prefix_cache: bool,
     asked: AtomicUsize,
     over: AtomicBool,
-    report: Mutex<Report>,
+    report: Mutex<LoadReport>,
 }
 
 /// Runs the plan. `checkout` is the top folder of this project's checkout, `folder` an empty one.
@@ -118,7 +118,7 @@ struct Load<'a> {
 /// # Errors
 ///
 /// If the server does not start, or a known request is refused when it is sent alone.
-pub fn run(plan: &Plan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) -> Result<Report> {
+pub fn run(plan: &LoadPlan, checkout: &Path, folder: &Path, mut tick: impl FnMut()) -> Result<LoadReport> {
     let served = Served::prepare(checkout, folder)?;
     let known: Vec<Exchange> = Exchanges::new(&served, plan.seed)?.take(KNOWN_REQUESTS).collect();
     let config = |scale| {
@@ -292,7 +292,7 @@ impl Load<'_> {
         let reply = client.delete(&format!("/v1/steering/vectors/{name}"))?;
         self.count("deletions", reply.success().map(drop));
         let gone = client.complete(&ask)?;
-        let refused = matches!(&gone, Outcome::Refused(status, message) if (400..500).contains(status) && message.contains(&name));
+        let refused = matches!(&gone, CompletionOutcome::Refused(status, message) if (400..500).contains(status) && message.contains(&name));
         self.count(
             "requests with a deleted vector",
             refused.then_some(()).with_context(|| format!("{gone:?}")),
@@ -323,7 +323,7 @@ impl Load<'_> {
             ..self.known[turn % KNOWN_REQUESTS].ask.clone()
         };
         let outcome = client.complete(&ask)?;
-        let right = matches!(&outcome, Outcome::Refused(status, message) if (400..500).contains(status) && message.contains(field));
+        let right = matches!(&outcome, CompletionOutcome::Refused(status, message) if (400..500).contains(status) && message.contains(field));
         self.count(
             "requests that must be refused",
             right.then_some(()).with_context(|| format!("{field}: {outcome:?}")),
@@ -351,18 +351,18 @@ fn write_config(served: &Served, text: &str) -> Result<()> {
     Ok(std::fs::rename(new, path)?)
 }
 
-fn accepted(outcome: Result<Outcome>) -> Result<Outcome> {
+fn accepted(outcome: Result<CompletionOutcome>) -> Result<CompletionOutcome> {
     let outcome = outcome?;
-    ensure!(!matches!(outcome, Outcome::Refused(..)), "{outcome:?}");
+    ensure!(!matches!(outcome, CompletionOutcome::Refused(..)), "{outcome:?}");
     Ok(outcome)
 }
 
 /// Checks that an answer is one of those, or diverges from one of them where two tokens are nearly equally likely.
-fn is_one_of(outcome: &Outcome, expected: &[&Answer], ask: &CompletionRequest) -> Result<()> {
+fn is_one_of(outcome: &CompletionOutcome, expected: &[&Answer], ask: &CompletionRequest) -> Result<()> {
     let (answer, whole) = match outcome {
-        Outcome::Whole(answer) => (answer, true),
-        Outcome::Cut(answer) => (answer, false),
-        Outcome::Refused(..) => return accepted(Ok(outcome.clone())).map(drop),
+        CompletionOutcome::Whole(answer) => (answer, true),
+        CompletionOutcome::Cut(answer) => (answer, false),
+        CompletionOutcome::Refused(..) => return accepted(Ok(outcome.clone())).map(drop),
     };
     let fits = |alone: &&&Answer| {
         // All choices are greedy, so all are the same.
@@ -395,14 +395,14 @@ mod tests {
 
     #[test]
     fn the_report_lists_failures_and_growth() {
-        let report = Report {
+        let report = LoadReport {
             seconds: 9.0,
             done: BTreeMap::from([("reloads", 8)]),
             failed: BTreeMap::from([("reloads", 1)]),
             failures: vec!["reloads: no".into()],
             middle: Some((100.0, 1.0)),
             last: Some((102.0, 1.0)),
-            ..Report::default()
+            ..LoadReport::default()
         };
         assert!(!report.is_right());
         let text = report.describe();
@@ -410,6 +410,6 @@ mod tests {
             text.contains("8 as expected, 1 not") && text.contains("+2.00%"),
             "{text}"
         );
-        assert!(Report::default().is_right() && Report::default().growth().is_none());
+        assert!(LoadReport::default().is_right() && LoadReport::default().growth().is_none());
     }
 }

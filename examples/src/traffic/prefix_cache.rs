@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One line of figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Figures {
+pub struct CacheFigures {
     /// Share of all sequences since the server started that had a hit in the cache.
     pub hit_rate: f64,
     /// Number of sequences running when the line was written.
@@ -21,14 +21,14 @@ pub struct Figures {
 }
 
 /// Parses a line of the log.
-pub fn parse(line: &str) -> Option<Figures> {
+pub fn parse(line: &str) -> Option<CacheFigures> {
     let after = |mark: &str| line.split_once(mark).map(|(_, rest)| rest);
     let before = |mark: &str| {
         let (text, _) = line.split_once(mark)?;
         text.rsplit([' ', ',']).next()?.parse().ok()
     };
     let percent = after("Prefix cache hitrate ")?.split_once('%')?.0;
-    Some(Figures {
+    Some(CacheFigures {
         hit_rate: percent.parse::<f64>().ok()? / 100.0,
         running: before(" running")?,
         waiting: before(" waiting")?,

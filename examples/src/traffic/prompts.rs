@@ -9,7 +9,7 @@ use crate::stories::Story;
 
 /// The beginning of a story.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prompt {
+pub struct StoryPrompt {
     /// The text.
     pub text: String,
     /// Its tokens, including the special one at the start.
@@ -24,10 +24,10 @@ pub struct Prompt {
 /// # Errors
 ///
 /// If the model's folder has no tokenizer, or the stories are too short.
-pub fn prompts(model: &Path, seed: u64, length: usize, count: usize) -> Result<Vec<Prompt>> {
+pub fn prompts(model: &Path, seed: u64, length: usize, count: usize) -> Result<Vec<StoryPrompt>> {
     let path = model.join("tokenizer.json");
     let tokenizer = Tokenizer::from_file(&path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
-    let found: Vec<Prompt> = (0..20 * count as u64)
+    let found: Vec<StoryPrompt> = (0..20 * count as u64)
         .filter_map(|index| cut(&tokenizer, &Story::generate(seed, index).text(), length))
         .take(count)
         .collect();
@@ -40,7 +40,7 @@ pub fn prompts(model: &Path, seed: u64, length: usize, count: usize) -> Result<V
 }
 
 /// The first `length` tokens of a text, if the tokenizer makes the same tokens from their text alone.
-fn cut(tokenizer: &Tokenizer, text: &str, length: usize) -> Option<Prompt> {
+fn cut(tokenizer: &Tokenizer, text: &str, length: usize) -> Option<StoryPrompt> {
     let whole = tokenizer.encode(text, true).ok()?;
     let end = whole.get_offsets().get(length.checked_sub(1)?)?.1;
     let text = text.get(..end)?.to_string();
@@ -61,7 +61,7 @@ fn cut(tokenizer: &Tokenizer, text: &str, length: usize) -> Option<Prompt> {
             spelled.push((token, text));
         }
     }
-    Some(Prompt { text, tokens, spelled })
+    Some(StoryPrompt { text, tokens, spelled })
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Tolerance {
 /// The dtype that a model runs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Dtype {
+pub enum ServedDtype {
     /// 32 bits.
     #[default]
     F32,
@@ -41,7 +41,7 @@ pub enum Dtype {
     F16,
 }
 
-impl Dtype {
+impl ServedDtype {
     /// Its name in configurations.
     pub fn name(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ pub struct Settings {
     /// Lines of `[steering.admin]`, if there is one.
     pub admin: Option<String>,
     /// The dtype that the model runs in.
-    pub dtype: Dtype,
+    pub dtype: ServedDtype,
 }
 
 /// Default number of sequences whose prefixes are cached.
@@ -212,7 +212,7 @@ mod tests {
             prefix_cache: true,
             cached_sequences: Some(5),
             default_scale: Some(2.0),
-            dtype: Dtype::F16,
+            dtype: ServedDtype::F16,
             ..Settings::default()
         });
         assert!(

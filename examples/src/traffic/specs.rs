@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 
 use super::models::{ServedModel, Steerable};
-use super::prompts::Prompt;
+use super::prompts::StoryPrompt;
 
 /// Number of shared specs that fit every prompt, so that requests with equal specs meet.
 const SHARED_SPECS: usize = 12;
@@ -27,7 +27,7 @@ pub struct Specs {
 
 /// How a request is steered.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Steering {
+pub enum RequestedSteering {
     /// By the server's default, without the field.
     Default,
     /// Not at all: `{"mode": "off"}`.
@@ -38,7 +38,7 @@ pub enum Steering {
     Field(Value),
 }
 
-impl Steering {
+impl RequestedSteering {
     /// The field `steering`.
     pub fn field(&self) -> Option<Value> {
         match self {
@@ -70,19 +70,19 @@ impl Specs {
 
     /// Steering for a request with this prompt, sent as `messages` messages of a chat: four in ten are unsteered or use
     /// the default, three use a shared spec, three a new one.
-    pub fn steering(&mut self, prompt: &Prompt, messages: usize) -> Steering {
+    pub fn steering(&mut self, prompt: &StoryPrompt, messages: usize) -> RequestedSteering {
         self.messages = messages;
         match self.rng.random_range(0..10) {
-            0..2 => Steering::Off,
-            2 => Steering::Reading(self.readouts()),
-            3 => Steering::Default,
-            4..7 => Steering::Field(self.shared.choose(&mut self.rng).expect("some are shared").clone()),
-            _ => Steering::Field(self.spec(Some(prompt))),
+            0..2 => RequestedSteering::Off,
+            2 => RequestedSteering::Reading(self.readouts()),
+            3 => RequestedSteering::Default,
+            4..7 => RequestedSteering::Field(self.shared.choose(&mut self.rng).expect("some are shared").clone()),
+            _ => RequestedSteering::Field(self.spec(Some(prompt))),
         }
     }
 
     /// A field for this prompt, or for all prompts.
-    fn spec(&mut self, prompt: Option<&Prompt>) -> Value {
+    fn spec(&mut self, prompt: Option<&StoryPrompt>) -> Value {
         let mut field = Map::new();
         match self.rng.random_range(0..4) {
             0 => {
@@ -166,7 +166,7 @@ impl Specs {
         schedule
     }
 
-    fn vector_use(&mut self, prompt: Option<&Prompt>) -> Value {
+    fn vector_use(&mut self, prompt: Option<&StoryPrompt>) -> Value {
         let (vector, most) = (self.vector(), self.model.scale);
         let mut used = Map::new();
         used.insert("vector".into(), vector.name.into());
@@ -308,7 +308,7 @@ impl Specs {
         test
     }
 
-    fn apply(&mut self, prompt: Option<&Prompt>) -> Value {
+    fn apply(&mut self, prompt: Option<&StoryPrompt>) -> Value {
         let (start, rest) = (self.prompt_phase(prompt), self.generation());
         match self.rng.random_range(0..4) {
             0 => json!({"prompt": start}),
@@ -318,7 +318,7 @@ impl Specs {
     }
 
     /// Where a vector acts in the prompt.
-    fn prompt_phase(&mut self, prompt: Option<&Prompt>) -> Value {
+    fn prompt_phase(&mut self, prompt: Option<&StoryPrompt>) -> Value {
         let Some(prompt) = prompt.filter(|_| self.rng.random_bool(0.8)) else {
             return "all".into();
         };
@@ -344,7 +344,7 @@ impl Specs {
     }
 
     /// A selector and the positions of the prompt that it selects. Every including clause selects some.
-    fn prompt_selector(&mut self, prompt: &Prompt) -> (Value, BTreeSet<usize>) {
+    fn prompt_selector(&mut self, prompt: &StoryPrompt) -> (Value, BTreeSet<usize>) {
         let length = prompt.tokens.len();
         let (mut table, mut included, mut excluded) = (Map::new(), BTreeSet::new(), BTreeSet::new());
         for (prefix, selected) in [("", &mut included), ("exclude_", &mut excluded)] {
@@ -395,7 +395,7 @@ impl Specs {
     }
 
     /// Some of the prompt's tokens, each by its id or its text, and their ids.
-    fn tokens(&mut self, prompt: &Prompt) -> (Value, BTreeSet<u32>) {
+    fn tokens(&mut self, prompt: &StoryPrompt) -> (Value, BTreeSet<u32>) {
         let mut ids = BTreeSet::new();
         let count = self.rng.random_range(1..=3);
         let tokens = (0..count).map(|_| match prompt.spelled.choose(&mut self.rng) {
@@ -469,8 +469,8 @@ mod tests {
     use super::*;
     use crate::traffic::models::{STORIES, WINDOW};
 
-    fn prompt() -> Prompt {
-        Prompt {
+    fn prompt() -> StoryPrompt {
+        StoryPrompt {
             text: "a b a c".into(),
             tokens: vec![0, 5, 6, 5, 7],
             spelled: vec![(5, "a".into()), (7, "c".into())],
@@ -485,7 +485,10 @@ mod tests {
         };
         let made = make();
         assert_eq!(made, make());
-        let text = format!("{}", made.iter().filter_map(Steering::field).collect::<Value>());
+        let text = format!(
+            "{}",
+            made.iter().filter_map(RequestedSteering::field).collect::<Value>()
+        );
         for word in [
             "off",
             "extend",
@@ -524,8 +527,8 @@ mod tests {
         ] {
             assert!(text.contains(word), "no {word}");
         }
-        assert!(made.contains(&Steering::Default));
-        let fields: Vec<_> = made.iter().filter_map(Steering::field).collect();
+        assert!(made.contains(&RequestedSteering::Default));
+        let fields: Vec<_> = made.iter().filter_map(RequestedSteering::field).collect();
         let repeated = fields
             .iter()
             .filter(|field| fields.iter().filter(|other| other == field).count() > 1);
@@ -536,9 +539,12 @@ mod tests {
     fn a_series_uses_the_vectors_of_its_model() {
         let mut specs = Specs::new(&WINDOW, 5);
         let made = (0..200).map(|_| specs.steering(&prompt(), 3)).collect::<Vec<_>>();
-        let text = format!("{}", made.iter().filter_map(Steering::field).collect::<Value>());
+        let text = format!(
+            "{}",
+            made.iter().filter_map(RequestedSteering::field).collect::<Value>()
+        );
         assert!(text.contains("\"three\"") && !text.contains("mood") && !text.contains("across"));
-        for field in made.iter().filter_map(Steering::field) {
+        for field in made.iter().filter_map(RequestedSteering::field) {
             for used in field["vectors"].as_array().into_iter().flatten() {
                 let mut layers = used["layers"].as_array().into_iter().flatten();
                 assert!(layers.all(|layer| layer.as_u64() < Some(6)), "{field}");

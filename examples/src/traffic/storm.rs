@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use super::client::{Answer, Client, CompletionRequest, Outcome};
+use super::client::{Answer, Client, CompletionOutcome, CompletionRequest};
 use super::exchanges::Exchange;
 
 /// The answer to each request when it is sent alone. None is cancelled.
@@ -24,7 +24,7 @@ pub fn alone(url: &str, exchanges: &[Exchange], mut done: impl FnMut()) -> Resul
             .complete(&ask)
             .with_context(|| format!("request {index}: {ask:?}"))?
         {
-            Outcome::Whole(answer) => answer,
+            CompletionOutcome::Whole(answer) => answer,
             other => bail!("request {index}: found {other:?}, expected a whole answer: {ask:?}"),
         };
         if let Some(tokens) = answer.prompt_tokens {
@@ -46,9 +46,9 @@ pub fn alone(url: &str, exchanges: &[Exchange], mut done: impl FnMut()) -> Resul
 /// # Errors
 ///
 /// If a connection fails.
-pub fn storm(url: &str, exchanges: &[Exchange], order: &[usize], at_once: usize) -> Result<Vec<Outcome>> {
+pub fn storm(url: &str, exchanges: &[Exchange], order: &[usize], at_once: usize) -> Result<Vec<CompletionOutcome>> {
     let next = AtomicUsize::new(0);
-    let outcomes: Vec<Mutex<Option<Outcome>>> = exchanges.iter().map(|_| Mutex::default()).collect();
+    let outcomes: Vec<Mutex<Option<CompletionOutcome>>> = exchanges.iter().map(|_| Mutex::default()).collect();
     std::thread::scope(|scope| {
         let connections: Vec<_> = (0..at_once)
             .map(|_| {

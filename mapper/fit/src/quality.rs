@@ -10,13 +10,14 @@
 //! which is scikit-learn's `r2_score` (`multioutput="raw_values"`); over all dimensions at once numerator and
 //! denominator are summed first. The errors by rank of a low-rank fit are explained in `low_rank`.
 
+use crate::error::FitError;
+use crate::fitted::RankQuality;
 use crate::low_rank::{Components, reported_ranks};
 use crate::products::{column_dots, quadratics};
 use crate::ridge::{matvec, product};
 use crate::solution::Solution;
 use crate::stats::Statistics;
 use crate::stats::held_out::{InputMoments, PairMoments};
-use crate::{FitError, RankQuality};
 
 /// R² over all dimensions, and the median R² of single dimensions.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,9 +4,10 @@ use faer::{Mat, MatRef};
 use nalgebra::{DMatrix, DVector};
 use steermap_maps::FloatDtype;
 
+use crate::error::FitError;
+use crate::fitted::FittedWeight;
 use crate::ridge::{matvec, product};
 use crate::stats::Statistics;
-use crate::{FitError, FittedWeight};
 
 /// A map of one pair. The intercept and all measures are of the rounded weights.
 pub(crate) struct Solution {
@@ -18,11 +19,11 @@ pub(crate) struct Solution {
     /// `p`, `[d_T]`.
     pub bias: Vec<f32>,
     /// The factors of a map that is kept as two.
-    factors: Option<Factors>,
+    factors: Option<LowRankFactors>,
 }
 
 /// `A = left right`, both of rounded values.
-struct Factors {
+struct LowRankFactors {
     /// `[d_T, r]`
     left: Mat<f64>,
     /// The right factor's transpose, `[d_in, r]`.
@@ -77,7 +78,7 @@ impl Solution {
             rank: left.ncols(),
             weight,
             bias,
-            factors: Some(Factors { left, right }),
+            factors: Some(LowRankFactors { left, right }),
         })
     }
 

@@ -5,7 +5,7 @@ use rand_distr::StandardNormal;
 use serde::Deserialize;
 
 use crate::ridge::{Cholesky, Spectrum, Validation};
-use crate::stats::{Layout, Precision, Rows, StatsError};
+use crate::stats::{Layout, PairSpec, Precision, Rows, StatsError};
 use crate::*;
 
 /// Rows of one pair, split by split; made by a script in `fixtures`.

@@ -210,7 +210,7 @@ pub struct Estimate {
 /// Values of one kind, such as one per item or one per random direction.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Spread {
+pub struct ValueSpread {
     /// How many.
     pub count: usize,
     /// Mean.
@@ -286,7 +286,7 @@ pub struct TaskResult {
     /// Cosine of mapped and native vector.
     pub cosine: f64,
     /// Cosines of mapped random directions and the native vector.
-    pub random_cosines: Spread,
+    pub random_cosines: ValueSpread,
     /// How well the source's vector separates pairs that it was not made from (area under the ROC curve,
     /// cross-validated; the last of the source's layers).
     pub source_auroc: Option<f64>,
@@ -312,15 +312,15 @@ pub struct TaskResult {
     pub specificity: Option<Specificity>,
     /// By item: Pearson correlation over alphas of the propensities with the native and with the mapped vector. Items
     /// where either does not move are left out (see `count`).
-    pub pearson: Spread,
+    pub pearson: ValueSpread,
     /// By alpha other than 0: Pearson correlation over items of the propensities with the native and with the mapped
     /// vector, as in the paper. The interval is of their mean, over clusters of items. What items differ by without
     /// steering counts, so random directions come out high too.
-    pub item_pearson: Spread,
+    pub item_pearson: ValueSpread,
     /// By item: mean over alphas of the squared difference of those propensities.
-    pub mse: Spread,
+    pub mse: ValueSpread,
     /// The same of the probability of the positive answer among the two, `1 / (1 + exp(-propensity))`.
-    pub mse_probability: Spread,
+    pub mse_probability: ValueSpread,
     /// Perplexity of the neutral text.
     pub perplexity: Perplexity,
     /// What steering for this task does to the others, each on the first [`Protocol::control_items`] of its measuring
@@ -383,7 +383,7 @@ pub struct NativeSteers {
     /// Slope with the native vector on the finding half.
     pub slope: Estimate,
     /// Slopes of the isotropic random directions there.
-    pub random: Spread,
+    pub random: ValueSpread,
 }
 
 /// Vectors found again from random halves of the pairs, on both models from the same halves.
@@ -427,7 +427,7 @@ pub struct Control {
     /// Slope of each over that of the native vector at the same alphas and items.
     pub retention: Vec<f64>,
     /// Their mean, deviation and range.
-    pub spread: Spread,
+    pub spread: ValueSpread,
     /// Retention of the mapped vector at the same alphas and items.
     pub mapped: f64,
     /// The rank of the mapped vector among them: `(1 + #{|control| >= mapped}) / (1 + draws)`.
@@ -436,10 +436,10 @@ pub struct Control {
     pub p_adjusted: Option<f64>,
     /// Mean over items of the absolute Pearson correlation over alphas with the native vector's propensities, by
     /// direction. `None` at two alphas, where every correlation is 1 or -1.
-    pub pearson: Option<Spread>,
+    pub pearson: Option<ValueSpread>,
     /// Mean over alphas of the Pearson correlation over items with the native vector's propensities, by direction.
     /// `None` where `pearson` is.
-    pub item_pearson: Option<Spread>,
+    pub item_pearson: Option<ValueSpread>,
 }
 
 /// How much a vector moves its own task, and how much it moves the others: those whose native vector steers on both

@@ -345,7 +345,7 @@ fn task(size: &Size, index: usize, run: &Run, pairs: &[PairResult], noise: &mut 
             nearest_other: NAMES[1].0.to_string(),
             specific: own / (own + others) >= 0.9 / (1.0 + native_others),
         }),
-        pearson: Spread {
+        pearson: ValueSpread {
             count: size.items - 1,
             ..spread(&noise.many(size.items, (kept + 0.1).min(0.9), 0.98))
         },
@@ -699,7 +699,7 @@ fn average(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-fn spread(values: &[f64]) -> Spread {
+fn spread(values: &[f64]) -> ValueSpread {
     let mean = average(values);
     let squares: Vec<f64> = values.iter().map(|value| (value - mean).powi(2)).collect();
     let deviation = (squares.iter().sum::<f64>() / values.len().saturating_sub(1).max(1) as f64).sqrt();
@@ -707,7 +707,7 @@ fn spread(values: &[f64]) -> Spread {
     sorted.sort_by(f64::total_cmp);
     let at = |share: f64| sorted[(share * (sorted.len() - 1) as f64).round() as usize];
     let error = 1.96 * deviation / (values.len() as f64).sqrt();
-    Spread {
+    ValueSpread {
         count: values.len(),
         mean,
         deviation,

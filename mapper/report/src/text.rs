@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use crate::figures::{curve_style, outcome};
 use crate::number::{Digits, NONE, counted, layers, text as number, two};
 use crate::plain::clean;
-use crate::result::{Estimate, Evaluation, Means, Outcome, Proposal, Spread, TaskResult};
+use crate::result::{Estimate, Evaluation, Means, Outcome, Proposal, TaskResult, ValueSpread};
 
 const TWO: Digits = Digits::Fixed(2);
 
@@ -127,7 +127,7 @@ fn interval(estimate: Option<&Estimate>) -> String {
     })
 }
 
-fn spread(spread: &Spread, digits: Digits) -> String {
+fn spread(spread: &ValueSpread, digits: Digits) -> String {
     let [mean, deviation] = [spread.mean, spread.deviation].map(|value| number(value, digits));
     match spread.count {
         0 => NONE.to_string(),

@@ -12,7 +12,7 @@ use unicode_segmentation::GraphemeCursor;
 /// The steps of a tokenizer that change characters: its normaliser, and the alphabets of its pre-tokenizer. Left out is
 /// what depends on where a stretch stands: what is put before a text or taken off its ends.
 pub(super) struct Content<'a> {
-    steps: Vec<Step<'a>>,
+    steps: Vec<ContentStep<'a>>,
     /// How many of the steps are the normaliser's.
     normalizers: usize,
     /// What may stand before a text's own content, such as a prefix space.
@@ -25,7 +25,7 @@ pub(super) struct Content<'a> {
     known: HashMap<char, Option<String>>,
 }
 
-enum Step<'a> {
+enum ContentStep<'a> {
     Normalize(&'a NormalizerWrapper),
     /// Every byte becomes a character of the byte-level alphabet.
     Bytes,
@@ -40,12 +40,18 @@ impl<'a> Content<'a> {
             add_normalizer(normalizer, &mut steps, &mut prefixes);
         }
         let normalizers = steps.len();
-        let by_grapheme = |step: &Step<'_>| matches!(step, Step::Normalize(NormalizerWrapper::Precompiled(_)));
+        let by_grapheme =
+            |step: &ContentStep<'_>| matches!(step, ContentStep::Normalize(NormalizerWrapper::Precompiled(_)));
         let by_grapheme = steps.iter().any(by_grapheme);
         if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
             add_pre_tokenizer(pre_tokenizer, &mut steps, &mut prefixes);
         }
-        let is_bytes = |step: &Step<'_>| matches!(step, Step::Bytes | Step::Normalize(NormalizerWrapper::ByteLevel(_)));
+        let is_bytes = |step: &ContentStep<'_>| {
+            matches!(
+                step,
+                ContentStep::Bytes | ContentStep::Normalize(NormalizerWrapper::ByteLevel(_))
+            )
+        };
         let mut content = Self {
             bytes: steps.iter().any(is_bytes),
             steps,
@@ -128,7 +134,7 @@ pub(super) static ALPHABET: LazyLock<[char; 256]> = LazyLock::new(|| {
     let four = (0x1_0000..0x11_0000).step_by(0x1_0000);
     for char in (0..0xc0).chain(two).chain(three).chain(four).filter_map(char::from_u32) {
         let text = String::from(char);
-        let letters = apply(&[Step::Bytes], &text).unwrap_or_default();
+        let letters = apply(&[ContentStep::Bytes], &text).unwrap_or_default();
         text.bytes()
             .zip(letters.chars())
             .for_each(|(byte, letter)| alphabet[usize::from(byte)] = letter);
@@ -137,20 +143,20 @@ pub(super) static ALPHABET: LazyLock<[char; 256]> = LazyLock::new(|| {
 });
 
 /// What `text` becomes by `steps`; `None` if one of them fails.
-fn apply(steps: &[Step<'_>], text: &str) -> Option<String> {
+fn apply(steps: &[ContentStep<'_>], text: &str) -> Option<String> {
     let mut content = NormalizedString::from(text);
     for step in steps {
         match step {
-            Step::Normalize(normalizer) => normalizer.normalize(&mut content),
-            Step::Bytes => ByteLevel::new().normalize(&mut content),
-            Step::Space(replacement) => content.replace(' ', replacement.encode_utf8(&mut [0; 4])),
+            ContentStep::Normalize(normalizer) => normalizer.normalize(&mut content),
+            ContentStep::Bytes => ByteLevel::new().normalize(&mut content),
+            ContentStep::Space(replacement) => content.replace(' ', replacement.encode_utf8(&mut [0; 4])),
         }
         .ok()?;
     }
     Some(content.get().to_owned())
 }
 
-fn add_normalizer<'a>(normalizer: &'a NormalizerWrapper, steps: &mut Vec<Step<'a>>, prefixes: &mut Vec<String>) {
+fn add_normalizer<'a>(normalizer: &'a NormalizerWrapper, steps: &mut Vec<ContentStep<'a>>, prefixes: &mut Vec<String>) {
     match normalizer {
         NormalizerWrapper::Sequence(sequence) => {
             sequence
@@ -160,11 +166,15 @@ fn add_normalizer<'a>(normalizer: &'a NormalizerWrapper, steps: &mut Vec<Step<'a
         }
         NormalizerWrapper::Prepend(prepend) => prefixes.push(prepend.prepend.clone()),
         NormalizerWrapper::StripNormalizer(_) => {}
-        other => steps.push(Step::Normalize(other)),
+        other => steps.push(ContentStep::Normalize(other)),
     }
 }
 
-fn add_pre_tokenizer(pre_tokenizer: &PreTokenizerWrapper, steps: &mut Vec<Step<'_>>, prefixes: &mut Vec<String>) {
+fn add_pre_tokenizer(
+    pre_tokenizer: &PreTokenizerWrapper,
+    steps: &mut Vec<ContentStep<'_>>,
+    prefixes: &mut Vec<String>,
+) {
     match pre_tokenizer {
         PreTokenizerWrapper::Sequence(sequence) => {
             sequence
@@ -176,13 +186,13 @@ fn add_pre_tokenizer(pre_tokenizer: &PreTokenizerWrapper, steps: &mut Vec<Step<'
             if byte_level.add_prefix_space {
                 prefixes.push(" ".into());
             }
-            steps.push(Step::Bytes);
+            steps.push(ContentStep::Bytes);
         }
         PreTokenizerWrapper::Metaspace(metaspace) => {
             if metaspace.prepend_scheme != PrependScheme::Never {
                 prefixes.push(metaspace.get_replacement().into());
             }
-            steps.push(Step::Space(metaspace.get_replacement()));
+            steps.push(ContentStep::Space(metaspace.get_replacement()));
         }
         // The others only cut.
         _ => {}

@@ -25,7 +25,7 @@ pub(super) fn cuts(text: &str, reading: &Reading, content: &mut Content<'_>) -> 
     for stretches in all.chunk_by(|a, b| !a.added && !b.added) {
         done += stretches.len();
         let next = all.get(done);
-        let part = Part {
+        let part = StretchRun {
             text,
             stretches,
             before,
@@ -39,7 +39,7 @@ pub(super) fn cuts(text: &str, reading: &Reading, content: &mut Content<'_>) -> 
 }
 
 /// Stretches that are normalised together.
-struct Part<'a> {
+struct StretchRun<'a> {
     text: &'a str,
     stretches: &'a [Stretch],
     /// Where the stretch before ends, and the one behind begins.
@@ -48,7 +48,7 @@ struct Part<'a> {
     next_verified: bool,
 }
 
-impl Part<'_> {
+impl StretchRun<'_> {
     /// Adds the part's cuts.
     fn cut(&self, content: &Content<'_>, cuts: &mut Vec<Cut>) {
         let count = self.stretches.len();

@@ -1,34 +1,11 @@
-//! What a model reads of a text: runs a tokenizer's steps one by one, up to its post-processor.
-//!
-//! It is [`Tokenizer::encode`](tokenizers::TokenizerImpl::encode) taken apart, since an encoding's offsets are no
-//! longer what they were when the tokens were made. The tokens are the same.
-
-use std::iter::Peekable;
-use std::vec::IntoIter;
+//! What a model reads of a text: its content, by where that comes from, and its tokens' places in the content.
 
 use tokenizers::normalizer::Range;
-use tokenizers::tokenizer::Result;
-use tokenizers::{
-    Model, NormalizedString, OffsetReferential, OffsetType, Offsets, PreTokenizedString, PreTokenizer, Token, Tokenizer,
-};
-
-use super::content::Content;
-use super::cuts;
-
-/// A token of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TokenRead {
-    /// The token's id.
-    pub(super) id: u32,
-    /// As [`TokenizedText::ends`](super::TokenizedText::ends).
-    pub(super) end: Option<usize>,
-    /// As [`TokenizedText::reach`](super::TokenizedText::reach).
-    pub(super) reach: usize,
-}
+use tokenizers::{NormalizedString, Offsets, Token};
 
 /// Characters that a model reads, one or more, which the tokenizer's alignment says are of one stretch of the text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Group {
+pub(super) struct AlignedChars {
     /// Where the stretch begins in the text.
     pub(super) start: usize,
     /// Where it ends.
@@ -47,68 +24,23 @@ pub(super) struct Reading {
     /// The characters that the model reads.
     pub(super) content: String,
     /// The content, by where it comes from.
-    pub(super) groups: Vec<Group>,
-    tokens: Vec<Placed>,
+    pub(super) groups: Vec<AlignedChars>,
+    pub(super) tokens: Vec<Placed>,
 }
 
 /// A token with its place in the content.
-struct Placed {
-    id: u32,
-    content_end: usize,
+pub(super) struct Placed {
+    pub(super) id: u32,
+    pub(super) content_end: usize,
     /// Whether the model has read all the content up to there.
-    whole: bool,
-}
-
-/// The tokens of `text`, without what a post-processor adds.
-///
-/// # Errors
-///
-/// An error of a step of the tokenizer.
-pub(super) fn read(tokenizer: &Tokenizer, text: &str) -> Result<Vec<TokenRead>> {
-    let vocabulary = tokenizer.get_added_vocabulary();
-    let mut pieces = vocabulary.extract_and_normalize(tokenizer.get_normalizer(), text);
-    if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
-        pre_tokenizer.pre_tokenize(&mut pieces)?;
-    }
-    let mut reading = Reading::default();
-    let mut added = AddedTokens::of(&pieces);
-    // The pieces that are not added tokens. The closure only reads them and returns no split.
-    pieces.split(|index, piece| {
-        added.before(index, &mut reading);
-        let tokens = tokenizer.get_model().tokenize(piece.get())?;
-        reading.add(&piece, &tokens);
-        Ok(None::<NormalizedString>)
-    })?;
-    added.before(usize::MAX, &mut reading);
-    Ok(reading.finish(text, &mut Content::new(tokenizer)))
-}
-
-/// The added tokens of a text, by their index among the pieces.
-struct AddedTokens(Peekable<IntoIter<(usize, Offsets, Token)>>);
-
-impl AddedTokens {
-    fn of(pieces: &PreTokenizedString) -> Self {
-        let splits = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
-        let added = |(index, (_, offsets, tokens)): (usize, (_, Offsets, &Option<Vec<Token>>))| {
-            let token = tokens.as_ref()?.first()?.clone();
-            Some((index, offsets, token))
-        };
-        let added: Vec<_> = splits.into_iter().enumerate().filter_map(added).collect();
-        Self(added.into_iter().peekable())
-    }
-
-    /// Adds those that come before the piece of this index.
-    fn before(&mut self, index: usize, reading: &mut Reading) {
-        while let Some((_, offsets, token)) = self.0.next_if(|(added, ..)| *added < index) {
-            reading.add_added(offsets, &token);
-        }
-    }
+    pub(super) whole: bool,
 }
 
 impl Reading {
-    fn add_added(&mut self, (start, end): Offsets, token: &Token) {
+    /// Adds an added token, which stands for this stretch of the text.
+    pub(super) fn add_added(&mut self, (start, end): Offsets, token: &Token) {
         self.content.push_str(&token.value);
-        self.groups.push(Group {
+        self.groups.push(AlignedChars {
             start,
             end,
             content_end: self.content.len(),
@@ -122,7 +54,8 @@ impl Reading {
         });
     }
 
-    fn add(&mut self, piece: &NormalizedString, tokens: &[Token]) {
+    /// Adds a piece of the pre-tokenizer, with its tokens.
+    pub(super) fn add(&mut self, piece: &NormalizedString, tokens: &[Token]) {
         let (content, base) = (piece.get(), self.content.len());
         let shift = piece.offsets_original().0;
         for (at, char) in content.char_indices() {
@@ -132,7 +65,7 @@ impl Reading {
             let (start, end) = (shift + aligned.start, shift + aligned.end);
             match self.groups.last_mut() {
                 Some(last) if !last.added && (last.start, last.end) == (start, end) => last.content_end = content_end,
-                _ => self.groups.push(Group {
+                _ => self.groups.push(AlignedChars {
                     start,
                     end,
                     content_end,
@@ -152,29 +85,6 @@ impl Reading {
                 whole: end.is_some(),
             });
         }
-    }
-
-    fn finish(self, text: &str, content: &mut Content<'_>) -> Vec<TokenRead> {
-        let cuts = cuts::cuts(text, &self, content);
-        let (mut cuts, mut groups) = (cuts.into_iter().peekable(), self.groups.iter().peekable());
-        let (mut last_end, mut reach) = (0, 0);
-        let read = |token: &Placed| {
-            while cuts.next_if(|cut| cut.content < token.content_end).is_some() {}
-            while groups.next_if(|group| group.content_end < token.content_end).is_some() {}
-            let cut = cuts
-                .peek()
-                .filter(|cut| token.whole && cut.content == token.content_end);
-            let end = cut.map(|cut| cut.text).filter(|&end| end > last_end);
-            last_end = end.unwrap_or(last_end);
-            let furthest = groups.peek().map_or(text.len(), |group| group.end);
-            reach = end.unwrap_or(furthest).max(reach);
-            TokenRead {
-                id: token.id,
-                end,
-                reach,
-            }
-        };
-        self.tokens.iter().map(read).collect()
     }
 }
 

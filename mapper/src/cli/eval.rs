@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use steermap_mapper::eval::{Alphas, Draws, EvalJob, Judge, SteeredLayers, Stopped, TextDraws, config};
-use steermap_mapper::tasks::Form;
+use steermap_mapper::tasks::PromptForm;
 use steermap_mapper::vector::Method;
 use steermap_maps::{OffsetRule, atomic};
 
@@ -135,7 +135,7 @@ pub async fn eval(args: EvalArgs) -> Result<ExitCode> {
         source,
         target,
         tasks: args.tasks,
-        form: if args.chat { Form::Chat } else { Form::Plain },
+        form: if args.chat { PromptForm::Chat } else { PromptForm::Plain },
         text: args.text,
         text_options: args.text_options.options(),
         unseen_text: args.unseen_text,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};
 use steermap_fit::stats::{Rows, Split, StatsError};
 
-use super::Collected;
+use super::collected::Collected;
 use super::rows::{Rules, TextRows, text_rows};
 use super::side::{Side, WindowTokens};
 use super::texts::{WINDOWS_AT_A_TIME, WindowId, WindowText};
@@ -25,7 +25,7 @@ pub(super) struct WindowPair {
 
 /// Windows that run together.
 #[derive(Default)]
-pub(super) struct Group {
+pub(super) struct WindowGroup {
     pub texts: Vec<WindowPair>,
     /// Windows that were read, including those that a side doesn't have.
     pub windows: u64,
@@ -86,8 +86,14 @@ impl<'a> GroupReader<'a> {
     }
 
     /// The next group: windows until a limit is reached.
-    pub fn next(&mut self, source: &Side<'_>, target: &Side<'_>, rules: &Rules, limits: GroupLimits) -> Result<Group> {
-        let mut group = Group::default();
+    pub fn next(
+        &mut self,
+        source: &Side<'_>,
+        target: &Side<'_>,
+        rules: &Rules,
+        limits: GroupLimits,
+    ) -> Result<WindowGroup> {
+        let mut group = WindowGroup::default();
         let mut tokens = 0;
         while tokens < limits.tokens && group.paired < limits.pairs {
             if self.waiting.is_empty() {
@@ -156,17 +162,17 @@ impl WindowPair {
 }
 
 /// The states of each text in both models.
-pub(super) type Streams = Vec<[Vec<LayerStates>; 2]>;
+pub(super) type GroupStreams = Vec<[Vec<LayerStates>; 2]>;
 
 /// Runs a group through both models, or reads its states. `done` counts windows that have run, once for each model, and
 /// `report` is called after each.
 pub(super) async fn run_group(
     source: &Side<'_>,
     target: &Side<'_>,
-    group: &Group,
+    group: &WindowGroup,
     done: &std::cell::Cell<u64>,
     report: &dyn Fn(),
-) -> Result<Streams> {
+) -> Result<GroupStreams> {
     let of = |of: fn(&WindowPair) -> &TokenizedText| -> Vec<(WindowId, &TokenizedText)> {
         group.texts.iter().map(|text| (text.id, of(text))).collect()
     };
@@ -194,8 +200,8 @@ pub(super) async fn run_group(
 /// Adds a group's rows.
 pub(super) fn add_group(
     mut collected: Collected,
-    group: &Group,
-    streams: &Streams,
+    group: &WindowGroup,
+    streams: &GroupStreams,
     rules: &Rules,
 ) -> Result<Collected> {
     let header = &mut collected.header;

@@ -16,7 +16,7 @@ use crate::corpus::CorpusFile;
 /// The models, rules and text that statistics were collected from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Header {
+pub struct StatisticsHeader {
     /// The kind and version of file.
     pub format: String,
     /// Name and version of the tool.
@@ -28,7 +28,7 @@ pub struct Header {
     /// Which positions count.
     pub rules: Rules,
     /// The parts of the text: one after a run, several after a merge.
-    pub parts: Vec<Part>,
+    pub parts: Vec<CorpusPart>,
 }
 
 /// One of the two models.
@@ -52,7 +52,7 @@ pub struct SideHeader {
 /// A part of the text, and how much of it has been read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Part {
+pub struct CorpusPart {
     /// The files.
     pub corpus: Vec<CorpusFile>,
     /// Which of their documents.
@@ -179,7 +179,7 @@ impl SideHeader {
 /// [`SideHeader::dtype`] before the model has run.
 pub const UNKNOWN_DTYPE: &str = "unknown";
 
-impl Header {
+impl StatisticsHeader {
     /// Reads the header stored with statistics.
     ///
     /// # Errors
@@ -248,7 +248,7 @@ impl Header {
     pub fn check_parts(&self) -> Result<()> {
         let mut seen: BTreeMap<&str, (&[CorpusFile], usize, BTreeSet<usize>)> = BTreeMap::new();
         for part in &self.parts {
-            let Part { corpus, shard, .. } = part;
+            let CorpusPart { corpus, shard, .. } = part;
             let name = format!("{}, shard {}/{}", names(corpus), shard.index, shard.count);
             ensure!(
                 part.complete,
@@ -310,7 +310,7 @@ mod tests {
     use super::super::rows::WindowRule;
     use super::*;
 
-    fn header(shard: &str, complete: bool) -> Header {
+    fn header(shard: &str, complete: bool) -> StatisticsHeader {
         let side = |name: &str| SideHeader {
             model: name.into(),
             fingerprint: format!("sm1:{name}"),
@@ -319,13 +319,13 @@ mod tests {
             dtype: "f32".into(),
             quantization: None,
         };
-        Header {
+        StatisticsHeader {
             format: FORMAT.into(),
             tool: "mapper".into(),
             source: side("a"),
             target: side("b"),
             rules: Rules::default(),
-            parts: vec![Part {
+            parts: vec![CorpusPart {
                 corpus: vec![CorpusFile {
                     name: "text".into(),
                     sha256: "0".repeat(64),
@@ -347,19 +347,19 @@ mod tests {
     fn json_round_trip_and_other_formats() {
         let header = header("0/2", true);
         let json = serde_json::to_value(&header).unwrap();
-        assert_eq!(Header::from_json(json.clone()).unwrap(), header);
+        assert_eq!(StatisticsHeader::from_json(json.clone()).unwrap(), header);
         let mut other = json.clone();
         other["format"] = "steermap-stats/9".into();
         assert!(
-            Header::from_json(other)
+            StatisticsHeader::from_json(other)
                 .unwrap_err()
                 .to_string()
                 .contains("steermap-stats/9")
         );
         let mut other = json;
         other["more"] = 1.into();
-        assert!(Header::from_json(other).is_err());
-        assert!(Header::from_json(serde_json::Value::Null).is_err());
+        assert!(StatisticsHeader::from_json(other).is_err());
+        assert!(StatisticsHeader::from_json(serde_json::Value::Null).is_err());
     }
 
     #[test]
@@ -385,7 +385,7 @@ mod tests {
     fn other_models_rules_or_text_are_refused() {
         let job = header("0/2", false);
         assert!(header("0/2", true).resumes(&job).is_ok());
-        let error = |change: &dyn Fn(&mut Header)| {
+        let error = |change: &dyn Fn(&mut StatisticsHeader)| {
             let mut other = header("0/2", true);
             change(&mut other);
             other.resumes(&job).unwrap_err().to_string()

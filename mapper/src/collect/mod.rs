@@ -5,9 +5,11 @@
 //! | [`header`] | the models, rules and text of statistics; compared before they are merged or continued |
 //! | [`texts`] | a corpus, window by window |
 //! | [`side`] | the source of one model's states: the model, or activations on disk |
-//! | `group` | windows that run together, and their rows |
+//! | `collected` | the statistics with their header |
+//! | `group`, `group_size` | windows that run together, and their rows |
 //! | [`plan`] | the cost of a run |
 //! | `expected` | the number of rows to come, without running a model |
+//! | `described` | the cost of a job, from its models' files |
 //! | `resume` | continues the statistics of an earlier run |
 //! | [`rows`] | which positions count, and the rows of their states |
 //! | this one | reads, runs, sums, and writes checkpoints |
@@ -18,12 +20,15 @@ pub mod rows;
 pub mod side;
 pub mod texts;
 
+mod collected;
+mod described;
 mod expected;
 mod group;
+mod group_size;
 mod resume;
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,11 +36,14 @@ use anyhow::{Context, Result, bail, ensure};
 use residual_hooks::StreamInfo;
 use steermap_fit::RankChoice;
 use steermap_fit::stats::file::FORMAT;
-use steermap_fit::stats::{Layout, Precision, Split, Statistics};
+use steermap_fit::stats::{Layout, Precision, Statistics};
 
+pub use self::collected::Collected;
 use self::group::{GroupLimits, GroupReader, add_group, run_group};
-use self::header::{Header, Part, Shard, UNKNOWN_DTYPE};
-use self::plan::Plan;
+pub use self::group_size::GROUP_TOKENS;
+use self::group_size::group_tokens;
+use self::header::{CorpusPart, Shard, StatisticsHeader, UNKNOWN_DTYPE};
+use self::plan::CostPlan;
 use self::rows::{Counts, Rules, WindowRule};
 use self::side::{ModelSide, Recorded, Side, SideSource};
 use self::texts::{WindowReader, WindowText};
@@ -45,17 +53,10 @@ use crate::progress::{Progress, Unit, grouped};
 use crate::session::Session;
 use crate::windows::MIN_WINDOW_BYTES;
 
-/// Bytes of captured states of one group of windows, as far as single windows allow; two groups are held at a time.
-const GROUP_BYTES: usize = 1 << 30;
-/// Maximum number of tokens of a group, even for narrow models: one group is summed while the next one runs.
-pub const GROUP_TOKENS: usize = 1 << 12;
 /// Time for running windows to finish after a stop was requested.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How often the stop flag is checked.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// The share of rows left out as outliers above which a note is printed.
-const MANY_OUTLIERS: f64 = 0.03;
-
 /// The options of a run that collects statistics.
 #[derive(Clone, Debug)]
 pub struct CollectJob {
@@ -89,133 +90,12 @@ pub struct CollectJob {
     pub progress: bool,
 }
 
-/// Statistics with their header.
-pub struct Collected {
-    /// The statistics.
-    pub statistics: Statistics,
-    /// The models, rules and text that they were collected from.
-    pub header: Header,
-}
-
 /// How a run ended.
 pub enum CollectOutcome {
     /// All text was read.
     Whole(Box<Collected>),
     /// It was stopped; the checkpoint holds the statistics so far.
     Stopped,
-}
-
-impl Collected {
-    /// Reads a statistics file.
-    ///
-    /// # Errors
-    ///
-    /// A file that can't be read or is invalid.
-    pub fn load(path: &Path) -> Result<Self> {
-        let (statistics, header) = Statistics::load(path)?;
-        let header = Header::from_json(header).with_context(|| path.display().to_string())?;
-        Ok(Self { statistics, header })
-    }
-
-    /// Writes a statistics file atomically.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's error.
-    pub fn save(&mut self, path: &Path) -> Result<()> {
-        self.statistics.flush();
-        Ok(self.statistics.save(path, &self.header)?)
-    }
-
-    /// The statistics of shuffled pairings ([`Statistics::shuffled`]).
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn shuffled(&mut self) -> Result<Self> {
-        self.statistics.flush();
-        Ok(Self {
-            statistics: self.statistics.shuffled()?,
-            header: self.header.clone(),
-        })
-    }
-
-    /// The contents as text.
-    pub fn describe(&self) -> String {
-        let Header {
-            source,
-            target,
-            rules,
-            parts,
-            ..
-        } = &self.header;
-        let counts = self.header.counts();
-        let mut text = format!("statistics of {} and {}\n", source.model, target.model);
-        text += &self.notes();
-        for part in parts {
-            let files: Vec<&str> = part.corpus.iter().map(|file| file.name.as_str()).collect();
-            let whole = if part.complete { "" } else { ", incomplete" };
-            text += &format!(
-                "part: {}, shard {}: {} documents, {} rows{whole}\n",
-                files.join(" + "),
-                part.shard,
-                part.counts.documents,
-                part.counts.rows
-            );
-        }
-        let [train, validation, test] = Split::ALL.map(|split| self.statistics.rows(split));
-        text += &format!(
-            "rows: {} ({train} train, {validation} validation, {test} test)\n\
-             left out: {} first, {} outliers, {} special, {} and {} without a partner in source and target\n\
-             rules: {}\nlayer pairs: {}\n",
-            counts.rows,
-            counts.first,
-            counts.outliers,
-            counts.special,
-            counts.unmatched_source,
-            counts.unmatched_target,
-            rules.describe(),
-            self.statistics.layout().pairs.len()
-        );
-        text
-    }
-
-    /// Warnings about these statistics, a line each.
-    pub fn notes(&self) -> String {
-        let counts = self.header.counts();
-        let mut notes = String::new();
-        let share = counts.outliers as f64 / (counts.rows + counts.outliers).max(1) as f64;
-        if share > MANY_OUTLIERS {
-            notes += &format!(
-                "note: {:.1}% of the pairs were left out as outliers ({}): see --outliers\n",
-                100.0 * share,
-                grouped(counts.outliers)
-            );
-        }
-        if counts.missing_windows > 0 {
-            notes += &format!(
-                "note: {} windows of text are in the activations of only one of the models\n",
-                grouped(counts.missing_windows)
-            );
-        }
-        if counts.cut_windows > 0 {
-            notes += &format!(
-                "note: {} windows of text were longer than a model's context and were cut there: give a smaller --window\n",
-                grouped(counts.cut_windows)
-            );
-        }
-        notes
-    }
-
-    /// Adds `other`.
-    ///
-    /// # Errors
-    ///
-    /// Other models, layers or rules, or documents that are already counted.
-    pub fn merge(&mut self, other: Self) -> Result<()> {
-        self.header.merge(other.header)?;
-        Ok(self.statistics.merge(other.statistics)?)
-    }
 }
 
 impl CollectJob {
@@ -317,7 +197,14 @@ impl CollectJob {
         target.choose("target", layout.target_layers())?;
         let tokenize = [&source, &target].map(|side| |windows: &[WindowText]| side.tokens(windows));
         let recorded = [&source, &target].into_iter().find_map(Side::recorded);
-        let rows = expected::rows([&tokenize[0], &tokenize[1]], corpus.as_ref(), recorded, self)?;
+        let rows = expected::rows(
+            [&tokenize[0], &tokenize[1]],
+            corpus.as_ref(),
+            recorded,
+            &self.rules,
+            self.shard,
+            self.limit,
+        )?;
         if let Some(rank) = self.fits {
             rank.check(&layout)?;
         }
@@ -359,24 +246,24 @@ impl CollectJob {
     }
 
     /// The cost of statistics of this layout and this number of rows.
-    fn plan_of(&self, layout: &Layout, rows: Option<u64>) -> Plan {
-        Plan::new(layout, self.precision, self.held_out(layout), rows, self.fits)
+    fn plan_of(&self, layout: &Layout, rows: Option<u64>) -> CostPlan {
+        CostPlan::new(layout, self.precision, self.held_out(layout), rows, self.fits)
     }
 
-    fn header(&self, source: &Side<'_>, target: &Side<'_>, corpus: Option<&Corpus>) -> Result<Header> {
+    fn header(&self, source: &Side<'_>, target: &Side<'_>, corpus: Option<&Corpus>) -> Result<StatisticsHeader> {
         let recorded = [source, target].into_iter().find_map(Side::recorded);
         let corpus = match (corpus, recorded) {
             (Some(corpus), _) => corpus.record(),
             (None, Some(recorded)) => recorded.corpus(),
             (None, None) => Vec::new(),
         };
-        Ok(Header {
+        Ok(StatisticsHeader {
             format: FORMAT.to_string(),
             tool: concat!("mapper ", env!("CARGO_PKG_VERSION")).to_string(),
             source: source.header()?,
             target: target.header()?,
             rules: self.rules.clone(),
-            parts: vec![Part {
+            parts: vec![CorpusPart {
                 corpus,
                 shard: self.shard,
                 limit: self.limit,
@@ -566,10 +453,4 @@ fn ready(session: Option<&Session>, recorded: Option<Recorded>) -> Result<Side<'
         (None, Some(recorded)) => Ok(Side::Recorded(recorded)),
         (None, None) => bail!("found neither a model nor activations"),
     }
-}
-
-/// Tokens whose states in both models fit into [`GROUP_BYTES`].
-fn group_tokens(layout: &Layout) -> usize {
-    let row = usize::try_from(layout.row_bytes()).unwrap_or(usize::MAX);
-    (GROUP_BYTES / row.max(1)).clamp(1, GROUP_TOKENS)
 }

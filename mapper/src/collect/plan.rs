@@ -6,16 +6,17 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use indicatif::HumanBytes;
 use steermap_fit::RankChoice;
-use steermap_fit::stats::memory::{Memory, file_bytes, fitting_bytes, map_bytes};
+use steermap_fit::memory::{fitting_bytes, map_bytes};
+use steermap_fit::stats::memory::{Memory, file_bytes};
 use steermap_fit::stats::{Layout, Precision};
 
-use super::group_tokens;
+use super::group_size::group_tokens;
 use crate::machine::{free_disk, free_memory};
 use crate::progress::grouped;
 
 /// The cost of collecting statistics, and of fitting maps from them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct CostPlan {
     /// Pairs of layers.
     pub pairs: usize,
     /// Paired positions to come, if known.
@@ -34,7 +35,7 @@ pub struct Plan {
     pub map: u64,
 }
 
-impl Plan {
+impl CostPlan {
     /// The plan of a layout. `fits` is the rank of the maps that are fitted afterwards, if any.
     pub fn new(
         layout: &Layout,
@@ -107,7 +108,7 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for CostPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.rows.map_or("an unknown number of rows".to_string(), |rows| {
             format!("about {} rows", grouped(rows))
@@ -140,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    fn plan(hidden: usize, layers: usize, rows: Option<u64>) -> Plan {
+    fn plan(hidden: usize, layers: usize, rows: Option<u64>) -> CostPlan {
         let layout = Layout {
             source_hidden: hidden,
             target_hidden: hidden,
@@ -151,7 +152,7 @@ mod tests {
                 })
                 .collect(),
         };
-        Plan::new(
+        CostPlan::new(
             &layout,
             Precision::F64,
             layout.held_out_rows(),

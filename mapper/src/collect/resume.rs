@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::Collected;
+use super::collected::Collected;
 
 impl Collected {
     /// These statistics with the corpus of `fresh`, which may have grown, and its limit, to be continued by the job of

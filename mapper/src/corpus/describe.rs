@@ -4,7 +4,7 @@ use super::source::{CheckedFile, ReadAs};
 use crate::progress::grouped;
 
 /// A line about a file: `corpus: a.jsonl.gz read as JSON lines (gzip), key "text": 12,034 documents, 31.2 MB of text`.
-pub(super) fn line(file: &CheckedFile) -> String {
+pub(super) fn describe_file(file: &CheckedFile) -> String {
     let format = match file.read_as {
         ReadAs::Plain => "plain text",
         ReadAs::JsonLines => "JSON lines",

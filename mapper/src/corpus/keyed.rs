@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::check_length;
+use super::length::check_length;
 use crate::records::Records;
 
 /// Maximum number of keys that a message lists.

@@ -20,11 +20,15 @@
 //! | `texts` | the documents of a file of any format |
 //! | `source` | one file: checked as a whole, then read as often as needed |
 //! | `spool` | temporary files, for input that can be read only once |
+//! | `length` | how long a document may be |
+//! | `named` | a corpus as files name it |
 //! | `describe` | a line per file that says how it was read |
 //! | this one | all files |
 
 mod describe;
 mod keyed;
+mod length;
+mod named;
 mod options;
 mod parquet;
 mod plain;
@@ -35,25 +39,13 @@ mod texts;
 use std::io::Read;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::{Result, ensure};
 
+pub use self::length::MAX_DOCUMENT;
+pub use self::named::{CorpusFile, summary};
 pub use self::options::{TextFormat, TextOptions};
 use self::source::CheckedFile;
 pub use self::texts::Document;
-
-/// Maximum number of bytes of a document's text. A larger one is probably a file of another format.
-pub const MAX_DOCUMENT: usize = 16 << 20;
-
-/// One file of a corpus, as files name it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CorpusFile {
-    /// The file's name, without its folder; `-` for standard input.
-    pub name: String,
-    /// SHA-256 of its content as it is stored: of a compressed file, before it is unpacked.
-    pub sha256: String,
-}
 
 /// Text files that have been read once as a whole and are valid.
 #[derive(Debug)]
@@ -110,28 +102,13 @@ impl Corpus {
 
     /// How each file was read: a line per file, without a line end.
     pub fn describe(&self) -> Vec<String> {
-        self.files.iter().map(describe::line).collect()
+        self.files.iter().map(describe::describe_file).collect()
     }
 
     /// All documents, in order. A file that was changed since it was opened is an error, at its end at the latest.
     pub fn documents(&self) -> impl Iterator<Item = Result<Document>> + Send + '_ {
         self.files.iter().flat_map(CheckedFile::read)
     }
-}
-
-/// One name and one hash for several files, for a file's provenance.
-pub fn summary(files: &[CorpusFile]) -> (String, String) {
-    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-    let hashes: Vec<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
-    (names.join(" + "), steermap_maps::digest::sha256_of_all(&hashes))
-}
-
-/// Refuses a text of more than [`MAX_DOCUMENT`] bytes.
-fn check_length(bytes: usize) -> Result<()> {
-    if bytes > MAX_DOCUMENT {
-        bail!("found a document of more than {MAX_DOCUMENT} bytes, expected fewer");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{MAX_DOCUMENT, check_length};
+use super::length::{MAX_DOCUMENT, check_length};
 use crate::records::input::Input;
 use crate::records::lines::{Lines, utf8};
 

@@ -7,14 +7,16 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::NamedTempFile;
 
 use super::keyed::KeyedTexts;
+use super::named::CorpusFile;
+use super::options::{TextFormat, TextOptions};
 use super::parquet::Column;
 use super::plain::Blocks;
+use super::spool;
 use super::texts::{Document, Documents, Texts};
-use super::{CorpusFile, TextFormat, TextOptions, spool};
 use crate::records::compression::Compression;
 use crate::records::input::{ContentFormat, Input};
 use crate::records::name::FileName;
-use crate::records::{Records, Shape};
+use crate::records::{Records, RecordsShape};
 
 /// The name of standard input, on the command line and in records.
 const STANDARD_INPUT: &str = "-";
@@ -97,8 +99,8 @@ impl CheckedFile {
             Texts::Plain(_) => ReadAs::Plain,
             Texts::Parquet(_) => ReadAs::Parquet,
             Texts::Json(keyed) => match keyed.records().shape() {
-                Shape::Lines => ReadAs::JsonLines,
-                Shape::List => ReadAs::JsonArray,
+                RecordsShape::Lines => ReadAs::JsonLines,
+                RecordsShape::List => ReadAs::JsonArray,
             },
         };
         let mut documents = Documents::new(texts);

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use steermap_report::result::{Curve, Estimate, RandomCurves, Spread, SteeringKind};
+use steermap_report::result::{Curve, Estimate, RandomCurves, SteeringKind, ValueSpread};
 
 use crate::statistics::{
     Resamples, Z, for_few_clusters, interval, mean, mean_interval, mse, pearson, quantiles, slope, standard_deviation,
@@ -29,10 +29,10 @@ pub fn estimate(values: &[f64], resamples: &Resamples) -> Estimate {
 
 /// Mean, deviation and range of `values`, with the interval of their mean over resamples of as many values. `None`
 /// without values.
-pub fn spread(values: &[f64], resamples: usize, seed: u64) -> Option<Spread> {
+pub fn spread(values: &[f64], resamples: usize, seed: u64) -> Option<ValueSpread> {
     let range = quantiles(values, [0.025, 0.975])?;
     let (low, high) = mean_interval(values, &Resamples::new(resamples, values.len(), seed));
-    Some(Spread {
+    Some(ValueSpread {
         count: values.len(),
         mean: mean(values),
         deviation: standard_deviation(values).unwrap_or(0.0),
@@ -164,7 +164,7 @@ pub fn bounded(estimate: Estimate) -> Estimate {
 }
 
 /// The mean of a spread, with its interval.
-pub fn estimate_of(spread: &Spread) -> Estimate {
+pub fn estimate_of(spread: &ValueSpread) -> Estimate {
     Estimate {
         value: spread.mean,
         low: spread.interval[0],
@@ -201,7 +201,7 @@ pub fn alpha_pearsons(alphas: &[f64], a: &Propensities, b: &Propensities) -> Vec
 }
 
 /// [`alpha_pearsons`], with the interval of their mean over resamples of the items. `None` where there is none.
-pub fn alpha_pearson(alphas: &[f64], a: &Propensities, b: &Propensities, resamples: &Resamples) -> Option<Spread> {
+pub fn alpha_pearson(alphas: &[f64], a: &Propensities, b: &Propensities, resamples: &Resamples) -> Option<ValueSpread> {
     let found = alpha_pearsons(alphas, a, b);
     let range = quantiles(&found, [0.025, 0.975])?;
     let value = mean(&found);
@@ -216,7 +216,7 @@ pub fn alpha_pearson(alphas: &[f64], a: &Propensities, b: &Propensities, resampl
         if found.is_empty() { value } else { mean(&found) }
     };
     let (low, high) = statistic_interval(resamples, over);
-    Some(Spread {
+    Some(ValueSpread {
         count: found.len(),
         mean: value,
         deviation: standard_deviation(&found).unwrap_or(0.0),

@@ -27,7 +27,7 @@ pub fn fronts(task: &Task) -> Vec<String> {
 
 /// A prompt with `front` before it; in a chat, at the start of its first message, since not every template has a system
 /// message.
-pub fn asked(front: &str, prompt: &Text) -> Text {
+pub fn with_front(front: &str, prompt: &Text) -> Text {
     match prompt {
         Text::Plain(prompt) => Text::Plain(format!("{front}\n\n{prompt}")),
         Text::Chat(messages) => {
@@ -70,12 +70,12 @@ mod tests {
         assert_eq!((found.len(), found[3].as_str()), (4, "p1 great"));
         std::fs::write(&path, toml("instruction = \"Be happy.\"\n")).unwrap();
         assert_eq!(fronts(&read(&path).unwrap()), ["Be happy."]);
-        let plain = asked("Be happy.", &Text::Plain("It was".to_string()));
+        let plain = with_front("Be happy.", &Text::Plain("It was".to_string()));
         assert_eq!(plain, Text::Plain("Be happy.\n\nIt was".to_string()));
         let chat = Text::Chat(vec![Message {
             role: "user".to_string(),
             content: "Hello".to_string(),
         }]);
-        assert_eq!(asked("Be happy.", &chat).to_string(), "user: Be happy.\n\nHello");
+        assert_eq!(with_front("Be happy.", &chat).to_string(), "user: Be happy.\n\nHello");
     }
 }

@@ -23,11 +23,11 @@ pub struct ServedVector<'a> {
 
 #[derive(Serialize)]
 struct DefaultsEntry<'a> {
-    vectors: [VectorUse<'a>; 1],
+    vectors: [DefaultVector<'a>; 1],
 }
 
 #[derive(Serialize)]
-struct VectorUse<'a> {
+struct DefaultVector<'a> {
     vector: String,
     map: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,17 +50,17 @@ struct SourcesTable {
 /// An entry of `[[steering.defaults]]`, to paste below the tables of `steering.toml`.
 pub fn entry(served: &ServedVector<'_>, layer: usize, alpha: f64) -> String {
     #[derive(Serialize)]
-    struct Steering<'a> {
+    struct DefaultsTable<'a> {
         defaults: [DefaultsEntry<'a>; 1],
     }
-    let used = VectorUse {
+    let used = DefaultVector {
         vector: name(served.task),
         map: name(&file_stem(served.map)),
         offset: served.offset,
         relative_scale: alpha,
         layers: [layer],
     };
-    let steering = Steering {
+    let steering = DefaultsTable {
         defaults: [DefaultsEntry { vectors: [used] }],
     };
     // There are only names and numbers, so this can't fail.

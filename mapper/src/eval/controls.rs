@@ -5,7 +5,7 @@ use steermap_report::result::{Control, ControlKind, NativeSteers, Protocol};
 
 use super::analysis::{self, Propensities};
 use super::layers::LayerSlopes;
-use super::measure::{Bench, Direction, PreparedTask};
+use super::measure::{Bench, PreparedTask, ScaledDirection};
 use crate::statistics::{Resamples, mean, rank_p_value, student};
 
 /// The slopes of a control's directions beside those of the native and the mapped vector at the same alphas and items.
@@ -71,7 +71,7 @@ impl Bench<'_> {
         task: &PreparedTask<'_>,
         protocol: &Protocol,
         own: &LayerSlopes,
-        random: &[Direction],
+        random: &[ScaledDirection],
         (resamples, seed): (usize, u64),
     ) -> Result<Vec<Control>> {
         let items = task.measuring.take(protocol.control_items);
@@ -111,7 +111,7 @@ impl Bench<'_> {
         &mut self,
         task: &PreparedTask<'_>,
         native: &[f64],
-        random: &[Direction],
+        random: &[ScaledDirection],
         protocol: &Protocol,
         (resamples, seed): (&Resamples, u64),
     ) -> Result<NativeSteers> {

@@ -97,7 +97,7 @@ impl Journal {
     }
 
     /// Number of units in the journal.
-    pub fn known(&self) -> usize {
+    pub fn recorded(&self) -> usize {
         self.known.len()
     }
 
@@ -153,13 +153,13 @@ mod tests {
         text += "{\"unit\":\"y\",\"val";
         std::fs::write(&path, text).unwrap();
         let mut journal = Journal::open(&path, "a", never()).unwrap();
-        assert_eq!(journal.known(), 1);
+        assert_eq!(journal.recorded(), 1);
         let again = async { bail!("must not run") };
         assert_eq!(journal.unit::<Vec<f64>>("x", again).await.unwrap(), [0.1, 2.0]);
         assert_eq!(journal.unit("y", async { Ok(7u32) }).await.unwrap(), 7);
         drop(journal);
         let journal = Journal::open(&path, "a", never()).unwrap();
-        assert_eq!(journal.known(), 2);
+        assert_eq!(journal.recorded(), 2);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use steermap_report::result::{Candidate, Estimate, LayerResult, Protocol};
 
 use super::analysis;
-use super::measure::{Bench, Direction, PreparedTask};
+use super::measure::{Bench, PreparedTask, ScaledDirection};
 use crate::behaviour::cosine;
 use crate::statistics::{Resamples, mean};
 
@@ -75,7 +75,7 @@ impl Bench<'_> {
         for &layer in layers {
             let native = task.native(layer)?;
             let mut directions = vec![native.clone(), task.mapped(layer)?];
-            directions.extend(last.map(|last| Direction { layer: last, ..native }));
+            directions.extend(last.map(|last| ScaledDirection { layer: last, ..native }));
             let unit = format!("{}/{spelled}/{layer}", task.task.name);
             let mut slopes = self.slopes(&unit, choices, &directions).await?.into_iter();
             all.push(LayerSlopes {

@@ -66,7 +66,7 @@ pub struct PreparedTask<'a> {
 
 /// A direction at a layer, and what alpha 1 is there.
 #[derive(Clone, Debug)]
-pub struct Direction {
+pub struct ScaledDirection {
     /// The layer.
     pub layer: usize,
     /// The direction at norm 1; controls that keep their own length have another norm.
@@ -75,7 +75,7 @@ pub struct Direction {
     pub mean_norm: f64,
 }
 
-impl Direction {
+impl ScaledDirection {
     /// The direction of `vector`.
     ///
     /// # Errors
@@ -111,10 +111,10 @@ impl PreparedTask<'_> {
     /// # Errors
     ///
     /// A layer that it doesn't have.
-    pub fn native(&self, layer: usize) -> Result<Direction> {
+    pub fn native(&self, layer: usize) -> Result<ScaledDirection> {
         let native = self.vectors.native.direction(layer);
         let native = native.with_context(|| format!("layer {layer}: the native vector lacks it"))?;
-        Direction::of(layer, native, self.mapped_layer(layer)?.mean_norm)
+        ScaledDirection::of(layer, native, self.mapped_layer(layer)?.mean_norm)
     }
 
     /// The mapped vector's direction at a layer.
@@ -122,9 +122,9 @@ impl PreparedTask<'_> {
     /// # Errors
     ///
     /// A layer that the map doesn't reach.
-    pub fn mapped(&self, layer: usize) -> Result<Direction> {
+    pub fn mapped(&self, layer: usize) -> Result<ScaledDirection> {
         let mapped = self.mapped_layer(layer)?;
-        Direction::of(layer, &mapped.direction, mapped.mean_norm)
+        ScaledDirection::of(layer, &mapped.direction, mapped.mean_norm)
     }
 
     /// The source's own vector, used at the target's layer as it is; `None` where sizes differ.
@@ -132,7 +132,7 @@ impl PreparedTask<'_> {
     /// # Errors
     ///
     /// As [`mapped`](Self::mapped).
-    pub fn unmapped(&self, layer: usize) -> Result<Option<Direction>> {
+    pub fn unmapped(&self, layer: usize) -> Result<Option<ScaledDirection>> {
         let mapped = self.mapped_layer(layer)?;
         let found = mapped
             .source_layers
@@ -140,7 +140,7 @@ impl PreparedTask<'_> {
             .and_then(|&layer| self.vectors.found.direction(layer));
         found
             .filter(|found| found.len() == mapped.direction.len())
-            .map(|found| Direction::of(layer, found, mapped.mean_norm))
+            .map(|found| ScaledDirection::of(layer, found, mapped.mean_norm))
             .transpose()
     }
 
@@ -149,9 +149,9 @@ impl PreparedTask<'_> {
     /// # Errors
     ///
     /// As [`mapped`](Self::mapped).
-    pub fn random(&self, layer: usize, number: usize, seed: u64) -> Result<Direction> {
+    pub fn random(&self, layer: usize, number: usize, seed: u64) -> Result<ScaledDirection> {
         let mapped = self.mapped_layer(layer)?;
-        Ok(Direction {
+        Ok(ScaledDirection {
             layer,
             unit: random_direction(mapped.direction.len(), self.seed(seed, "isotropic", number)),
             mean_norm: mapped.mean_norm,
@@ -168,8 +168,8 @@ impl PreparedTask<'_> {
     }
 
     /// The direction of [`carried`](Self::carried).
-    fn carry(&self, layer: usize, vector: &[f32]) -> Result<Direction> {
-        Direction::of(
+    fn carry(&self, layer: usize, vector: &[f32]) -> Result<ScaledDirection> {
+        ScaledDirection::of(
             layer,
             &self.carried(layer, vector)?,
             self.mapped_layer(layer)?.mean_norm,
@@ -189,7 +189,7 @@ impl PreparedTask<'_> {
     /// # Errors
     ///
     /// A layer that the map doesn't reach, weights that can't be read.
-    pub fn mapped_random(&self, layer: usize, count: usize, seed: u64) -> Result<Vec<Direction>> {
+    pub fn mapped_random(&self, layer: usize, count: usize, seed: u64) -> Result<Vec<ScaledDirection>> {
         let found = self.found(layer)?;
         let norm = norm(&found) as f32;
         let directions = (0..count).map(|number| {
@@ -204,11 +204,11 @@ impl PreparedTask<'_> {
     /// # Errors
     ///
     /// A layer that the map doesn't reach, weights that can't be read.
-    pub fn through(&self, map: &MapFile, layer: usize) -> Result<Direction> {
+    pub fn through(&self, map: &MapFile, layer: usize) -> Result<ScaledDirection> {
         let reach = map.reach(&self.vectors.found, false)?;
         let mapped = reach.direction(layer, self.offset);
         let mapped = mapped.with_context(|| format!("layer {layer}: the map does not reach it"))??;
-        Direction::of(layer, &mapped.direction, self.mapped_layer(layer)?.mean_norm)
+        ScaledDirection::of(layer, &mapped.direction, self.mapped_layer(layer)?.mean_norm)
     }
 
     /// Mapped vectors from the task's own pairs with random sides. They keep their length relative to the mapped
@@ -217,13 +217,13 @@ impl PreparedTask<'_> {
     /// # Errors
     ///
     /// As [`mapped_random`](Self::mapped_random).
-    pub fn shuffled(&self, layer: usize) -> Result<Vec<Direction>> {
+    pub fn shuffled(&self, layer: usize) -> Result<Vec<ScaledDirection>> {
         let mapped = self.mapped_layer(layer)?;
         let whole = norm(&mapped.direction);
         let drawn = self.drawn.shuffled.iter().filter(|drawn| !drawn.is_empty());
         let directions = drawn.map(|drawn| {
             let carried = self.carried(layer, drawn)?;
-            Ok(Direction {
+            Ok(ScaledDirection {
                 layer,
                 unit: carried.iter().map(|&x| (f64::from(x) / whole) as f32).collect(),
                 mean_norm: mapped.mean_norm,
@@ -237,12 +237,17 @@ impl PreparedTask<'_> {
     /// # Errors
     ///
     /// As [`mapped_random`](Self::mapped_random).
-    pub fn halves(&self, layer: usize) -> Result<Vec<[Direction; 2]>> {
+    pub fn halves(&self, layer: usize) -> Result<Vec<[ScaledDirection; 2]>> {
         let mean_norm = self.mapped_layer(layer)?.mean_norm;
         let both = self.native_drawn.halves.iter().zip(&self.drawn.halves);
         let both = both.filter(|(native, found)| !native.is_empty() && !found.is_empty());
-        both.map(|(native, found)| Ok([Direction::of(layer, native, mean_norm)?, self.carry(layer, found)?]))
-            .collect()
+        both.map(|(native, found)| {
+            Ok([
+                ScaledDirection::of(layer, native, mean_norm)?,
+                self.carry(layer, found)?,
+            ])
+        })
+        .collect()
     }
 
     /// The seed of draw `number`, different for each task, purpose and seed of the run.
@@ -255,7 +260,7 @@ impl PreparedTask<'_> {
 
 impl Bench<'_> {
     /// The alphas between which slopes are taken: half of the largest, to either side.
-    pub fn steps(&self, direction: &Direction) -> [f64; 2] {
+    pub fn steps(&self, direction: &ScaledDirection) -> [f64; 2] {
         let alphas = self.alphas.relative_to(direction.mean_norm);
         let most = alphas.iter().fold(0.0, |most: f64, alpha| most.max(alpha.abs()));
         [-most / 2.0, most / 2.0]
@@ -266,7 +271,12 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// An error of the engine, or [`Stopped`](super::Stopped); the same holds for all of these methods.
-    pub async fn slopes(&mut self, unit: &str, choices: &Choices, directions: &[Direction]) -> Result<Vec<Vec<f64>>> {
+    pub async fn slopes(
+        &mut self,
+        unit: &str,
+        choices: &Choices,
+        directions: &[ScaledDirection],
+    ) -> Result<Vec<Vec<f64>>> {
         let mut slopes = Vec::with_capacity(directions.len());
         for (number, directions) in directions.chunks(SLOPES_TOGETHER).enumerate() {
             let steered: Vec<_> = directions
@@ -307,7 +317,7 @@ impl Bench<'_> {
         &mut self,
         unit: &str,
         choices: &Choices,
-        direction: &Direction,
+        direction: &ScaledDirection,
         alphas: &[f64],
         unsteered: &[f64],
     ) -> Result<Propensities> {
@@ -324,7 +334,7 @@ impl Bench<'_> {
         &mut self,
         unit: &str,
         choices: &Choices,
-        directions: &[Direction],
+        directions: &[ScaledDirection],
         alphas: &[f64],
         unsteered: &[f64],
     ) -> Result<Vec<Propensities>> {
@@ -345,7 +355,7 @@ impl Bench<'_> {
         &mut self,
         unit: &str,
         choices: &Choices,
-        steered: &[(Direction, Vec<f64>)],
+        steered: &[(ScaledDirection, Vec<f64>)],
         unsteered: &[f64],
     ) -> Result<Vec<Propensities>> {
         let (steerer, progress) = (self.steerer, self.progress);
@@ -376,7 +386,7 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// See [`slopes`](Self::slopes).
-    pub async fn perplexity(&mut self, unit: &str, direction: &Direction, alpha: f64) -> Result<f64> {
+    pub async fn perplexity(&mut self, unit: &str, direction: &ScaledDirection, alpha: f64) -> Result<f64> {
         let Some(offset) = direction.at(alpha) else {
             return Ok(self.unsteered_perplexity);
         };

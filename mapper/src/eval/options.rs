@@ -10,7 +10,7 @@ use super::protocol::{Draws, SteeredLayers};
 use super::texts::TextDraws;
 use crate::corpus::TextOptions;
 use crate::session::ModelSource;
-use crate::tasks::Form;
+use crate::tasks::PromptForm;
 use crate::vector::Method;
 
 /// The options of `mapper eval`.
@@ -26,7 +26,7 @@ pub struct EvalJob {
     /// The folder of tasks.
     pub tasks: PathBuf,
     /// The form in which published data sets are asked.
-    pub form: Form,
+    pub form: PromptForm,
     /// The neutral text; none for the one that is built in.
     pub text: Vec<PathBuf>,
     /// How it is read.

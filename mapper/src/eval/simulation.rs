@@ -26,7 +26,7 @@ use super::conclusion::{self, Effect, Effects};
 use super::controls::{self, ControlSlopes};
 use super::halves::DrawnVectors;
 use super::layers::{LayerSlopes, layer_results};
-use super::measure::{Direction, PreparedTask};
+use super::measure::{PreparedTask, ScaledDirection};
 use super::protocol::{Draws, SteeredLayers, protocol};
 use super::summary::summary;
 use super::vectors::TaskVectors;
@@ -34,7 +34,7 @@ use super::verdict;
 use crate::behaviour::Choices;
 use crate::map::provenance;
 use crate::statistics::{Resamples, half_sample_error, mean};
-use crate::tasks::{self, Choice, Task};
+use crate::tasks::{self, ItemChoice, Task};
 
 /// Width of both streams.
 const WIDTH: usize = 24;
@@ -323,7 +323,7 @@ fn task(index: usize) -> Task {
 
 /// A task ready to be measured. [`Truth`] says what its items are; here they are tokens, which make the clusters.
 fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> PreparedTask<'a> {
-    let choice = |item: usize| Choice {
+    let choice = |item: usize| ItemChoice {
         item,
         prompt: vec![0],
         positive: (item % CLUSTERS) as u32,
@@ -355,7 +355,7 @@ fn prepare<'a>(task: &'a Task, truth: &Truth, map: &'a MapFile) -> PreparedTask<
 }
 
 /// By item: the slope under a direction. In place of the engine.
-fn slopes(items: &[Vector], direction: &Direction) -> Vec<f64> {
+fn slopes(items: &[Vector], direction: &ScaledDirection) -> Vec<f64> {
     let slope = |readout: &Vector| -> f64 {
         let products = readout.iter().zip(&direction.unit);
         products.map(|(readout, unit)| readout * f64::from(*unit)).sum()
@@ -364,7 +364,7 @@ fn slopes(items: &[Vector], direction: &Direction) -> Vec<f64> {
 }
 
 /// The slope of the mean propensity.
-fn effect(items: &[Vector], direction: &Direction) -> f64 {
+fn effect(items: &[Vector], direction: &ScaledDirection) -> f64 {
     mean(&slopes(items, direction))
 }
 

@@ -11,7 +11,7 @@ use super::analysis::{self, Propensities};
 use super::config::ServedVector;
 use super::controls::ControlSlopes;
 use super::layers::{Half, LayerSlopes, layer_results};
-use super::measure::{Bench, Direction, PreparedTask};
+use super::measure::{Bench, PreparedTask, ScaledDirection};
 use super::options::EvalJob;
 use super::texts::DecisivePropensities;
 use super::verdict;
@@ -63,7 +63,7 @@ impl EvalJob {
             .max_by(|a, b| a.native_slope.total_cmp(&b.native_slope));
         let best_layer = best.context("layers: found none")?.target_layer;
         let random = (0..self.random).map(|number| task.random(layer, number, self.seed));
-        let random: Vec<Direction> = random.collect::<Result<_>>()?;
+        let random: Vec<ScaledDirection> = random.collect::<Result<_>>()?;
         let native_steers = bench
             .native_steers(
                 task,
@@ -211,7 +211,7 @@ impl EvalJob {
         bench: &mut Bench<'_>,
         task: &PreparedTask<'_>,
         layer: usize,
-        random: &[Direction],
+        random: &[ScaledDirection],
         shuffled_map: Option<&MapFile>,
     ) -> Result<Curves> {
         let name = &task.task.name;
@@ -288,7 +288,7 @@ impl EvalJob {
         task: &PreparedTask<'_>,
         own: &LayerSlopes,
     ) -> Result<Option<HalfSamples>> {
-        let directions: Vec<Direction> = task.halves(own.layer)?.into_iter().flatten().collect();
+        let directions: Vec<ScaledDirection> = task.halves(own.layer)?.into_iter().flatten().collect();
         let unit = format!("{}/halves", task.task.name);
         let slopes = bench.slopes(&unit, &task.measuring, &directions).await?;
         let retention: Vec<f64> = slopes.chunks(2).map(|two| mean(&two[1]) / mean(&two[0])).collect();

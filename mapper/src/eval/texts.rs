@@ -8,7 +8,7 @@ use super::analysis::Propensities;
 use super::baseline;
 use super::journal::Journal;
 use super::judge::{Judge, Question};
-use super::measure::{Bench, Direction, PreparedTask};
+use super::measure::{Bench, PreparedTask, ScaledDirection};
 use super::scores::{self, Nats, TextSummary};
 use crate::session::{Continuation, ContinuationRequest};
 use crate::statistics::mean;
@@ -71,11 +71,11 @@ struct Setting {
     alpha: f64,
     propensity: Option<f64>,
     /// One for all texts, or one by number of the text.
-    directions: Vec<Direction>,
+    directions: Vec<ScaledDirection>,
 }
 
 /// A prompt as the target's tokens.
-struct Prompt {
+struct TargetPrompt {
     bare: Vec<u32>,
     /// With the instruction or examples of the prompting baseline in front.
     asked: Option<Vec<u32>>,
@@ -99,7 +99,7 @@ impl Bench<'_> {
     pub async fn texts(
         &mut self,
         task: &PreparedTask<'_>,
-        controls: &[Direction],
+        controls: &[ScaledDirection],
         measured: &DecisivePropensities<'_>,
         draws: &TextDraws,
         (resamples, seed): (usize, u64),
@@ -152,7 +152,7 @@ impl Bench<'_> {
     async fn settings(
         &mut self,
         task: &PreparedTask<'_>,
-        controls: &[Direction],
+        controls: &[ScaledDirection],
         measured: &DecisivePropensities<'_>,
         strengths: &[f64],
     ) -> Result<Vec<Setting>> {
@@ -196,9 +196,9 @@ impl Bench<'_> {
     async fn prompts(
         &self,
         task: &tasks::Task,
-        generation: &tasks::Generation,
+        generation: &tasks::TextsToContinue,
         max_tokens: usize,
-    ) -> Result<(Vec<Prompt>, Option<String>)> {
+    ) -> Result<(Vec<TargetPrompt>, Option<String>)> {
         let session = self.steerer.session();
         let mut bare = Vec::new();
         for prompt in &generation.prompts {
@@ -214,18 +214,18 @@ impl Bench<'_> {
         for front in baseline::fronts(task) {
             let mut asked = Vec::new();
             for prompt in &generation.prompts {
-                asked.push(session.tokenize(&baseline::asked(&front, prompt)).await?);
+                asked.push(session.tokenize(&baseline::with_front(&front, prompt)).await?);
             }
             if asked.iter().all(room) {
                 let both = bare.into_iter().zip(asked);
-                let prompts = both.map(|(bare, asked)| Prompt {
+                let prompts = both.map(|(bare, asked)| TargetPrompt {
                     bare,
                     asked: Some(asked),
                 });
                 return Ok((prompts.collect(), Some(front)));
             }
         }
-        let prompts = bare.into_iter().map(|bare| Prompt { bare, asked: None });
+        let prompts = bare.into_iter().map(|bare| TargetPrompt { bare, asked: None });
         Ok((prompts.collect(), None))
     }
 
@@ -234,7 +234,7 @@ impl Bench<'_> {
         &mut self,
         task: &PreparedTask<'_>,
         settings: &[Setting],
-        prompts: &[Prompt],
+        prompts: &[TargetPrompt],
         number: usize,
         draws: &TextDraws,
         seed: u64,
@@ -389,7 +389,7 @@ fn half((number, prompt): (usize, &crate::pairs::Text)) -> TextPrompt {
 fn scored(
     texts: Vec<UnscoredText>,
     settings: &[Setting],
-    generation: &tasks::Generation,
+    generation: &tasks::TextsToContinue,
 ) -> Result<Vec<GeneratedText>> {
     let usual = |greedy: bool| -> Result<f64> {
         let unsteered = texts

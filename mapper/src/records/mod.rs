@@ -127,7 +127,7 @@ fn wrong(file: &str, place: Place, error: &serde_json::Error) -> anyhow::Error {
 
 /// How the records of a file are separated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum RecordsShape {
     /// One a line, blank lines between them.
     Lines,
     /// The elements of one JSON array.
@@ -179,10 +179,10 @@ impl Records {
     }
 
     /// How the records are written.
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> RecordsShape {
         match self.source {
-            RecordReader::Lines(_) => Shape::Lines,
-            RecordReader::List(_) => Shape::List,
+            RecordReader::Lines(_) => RecordsShape::Lines,
+            RecordReader::List(_) => RecordsShape::List,
         }
     }
 

@@ -2,7 +2,9 @@
 
 use steermap_extract::statistics::Z;
 
-use super::{Resamples, quantiles, student};
+use super::bootstrap::Resamples;
+use super::student::student;
+use super::summary::quantiles;
 
 /// The percentile interval of a statistic from its values on resamples: their 2.5 and 97.5 percentiles (Efron &
 /// Tibshirani 1993, "An Introduction to the Bootstrap", 13.3). NaN of nothing, or if a value is NaN.

@@ -1,6 +1,6 @@
 //! Two values of each item.
 
-use super::mean;
+use super::summary::mean;
 
 /// Pearson's correlation, -1 to 1. `None` if either side is constant, for fewer than two items, or if the sides differ
 /// in length.

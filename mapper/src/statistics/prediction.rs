@@ -1,6 +1,6 @@
 //! How well states are predicted.
 
-use super::quantiles;
+use super::summary::quantiles;
 
 /// R² of predicted states.
 #[derive(Clone, Debug, PartialEq)]

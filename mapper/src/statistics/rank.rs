@@ -2,7 +2,7 @@
 
 use steermap_extract::statistics::mid_ranks;
 
-use super::pearson;
+use super::paired::pearson;
 
 /// Spearman's rank correlation, -1 to 1: Pearson's of the ranks, tied values sharing their mean rank. `None` if either
 /// side is constant or has a NaN, for fewer than two items, or if the sides differ in length.

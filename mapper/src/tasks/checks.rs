@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
+use steermap_extract::text::quoted;
 
-use super::quoted;
-use super::{ItemKind, TaskItem};
+use super::task::{ItemKind, TaskItem};
 
 /// The share of one answer above which a half counts as unbalanced.
 const BALANCE: f64 = 0.6;

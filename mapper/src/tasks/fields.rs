@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use steermap_extract::text::quoted;
 
-use super::quoted;
 use crate::pairs::Text;
 use crate::records;
 
@@ -70,7 +70,7 @@ impl Fields {
 pub(super) fn read(path: &Path) -> Result<Vec<Fields>> {
     let mut objects = Vec::new();
     records::for_each(path, |record| {
-        let Object(fields) = record.parse()?;
+        let UniqueKeys(fields) = record.parse()?;
         objects.push(Fields {
             at: record.at(),
             fields,
@@ -96,9 +96,9 @@ pub(super) fn shown(value: &Value) -> String {
 }
 
 /// A JSON object without repeated keys.
-struct Object(Map<String, Value>);
+struct UniqueKeys(Map<String, Value>);
 
-impl<'de> Deserialize<'de> for Object {
+impl<'de> Deserialize<'de> for UniqueKeys {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(ObjectVisitor)
     }
@@ -107,13 +107,13 @@ impl<'de> Deserialize<'de> for Object {
 struct ObjectVisitor;
 
 impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Object;
+    type Value = UniqueKeys;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<UniqueKeys, A::Error> {
         let mut fields = Map::new();
         while let Some((key, value)) = entries.next_entry::<String, Value>()? {
             if fields.contains_key(&key) {
@@ -121,6 +121,6 @@ impl<'de> Visitor<'de> for ObjectVisitor {
             }
             fields.insert(key, value);
         }
-        Ok(Object(fields))
+        Ok(UniqueKeys(fields))
     }
 }

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::published::{GENERATE, OPEN_ENDED, TEST};
-use super::{Form, Task, file_name, own, published};
+use super::files::file_name;
+use super::published::{GENERATE, OPEN_ENDED, PromptForm, TEST};
+use super::task::Task;
+use super::{own, published};
 use crate::records::name::FileName;
 
 /// Reads all tasks of a folder, sorted by name, published data in its plain form. The table in [`tasks`](super) lists
@@ -17,7 +19,7 @@ use crate::records::name::FileName;
 ///
 /// A folder without tasks, two tasks of the same name, or an error of [`read`](super::read).
 pub fn read_folder(dir: &Path) -> Result<Vec<Task>> {
-    read_folder_as(dir, Form::Plain)
+    read_folder_as(dir, PromptForm::Plain)
 }
 
 /// [`read_folder`], with published data in `form`.
@@ -25,7 +27,7 @@ pub fn read_folder(dir: &Path) -> Result<Vec<Task>> {
 /// # Errors
 ///
 /// As [`read_folder`].
-pub fn read_folder_as(dir: &Path, form: Form) -> Result<Vec<Task>> {
+pub fn read_folder_as(dir: &Path, form: PromptForm) -> Result<Vec<Task>> {
     let at = dir.display();
     if let Some(task) = pair(dir, form)? {
         return Ok(vec![task]);
@@ -83,7 +85,7 @@ pub fn read_folder_as(dir: &Path, form: Form) -> Result<Vec<Task>> {
 }
 
 /// The task of a folder with CAA's two files; `None` if it has neither.
-fn pair(folder: &Path, form: Form) -> Result<Option<Task>> {
+fn pair(folder: &Path, form: PromptForm) -> Result<Option<Task>> {
     let has = [GENERATE, TEST].map(|file| folder.join(file).is_file());
     match has {
         [false, false] => Ok(None),

@@ -41,9 +41,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use steermap_maps::{TokenPosition, atomic};
 
+use super::checks;
 use super::fields::{self, Fields, shown};
+use super::files::{digest, file_name, stem};
 use super::rule::RuleTable;
-use super::{Generation, ItemKind, Task, TaskItem, checks, digest, file_name, stem};
+use super::task::{ItemKind, Task, TaskItem, TextsToContinue};
 use crate::pairs::{Text, read_pairs};
 use crate::records::name::json_stem;
 
@@ -307,7 +309,7 @@ fn beside(task: &Path, field: &str, name: &str) -> Result<PathBuf> {
     Ok(task.with_file_name(name))
 }
 
-fn generation(path: &Path, table: GenerationTable) -> Result<Generation> {
+fn generation(path: &Path, table: GenerationTable) -> Result<TextsToContinue> {
     let at = path.display();
     ensure!(
         !table.prompts.is_empty(),
@@ -336,7 +338,7 @@ fn generation(path: &Path, table: GenerationTable) -> Result<Generation> {
     let rule = table.rule.check();
     // One line, as all others are: the rule's messages begin with the field.
     let rule = rule.map_err(|error| anyhow!("{at}: generation.rule.{error:#}"))?;
-    Ok(Generation {
+    Ok(TextsToContinue {
         prompts: table.prompts,
         rule,
         instruction: table.instruction,

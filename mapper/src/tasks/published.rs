@@ -7,18 +7,18 @@
 //! {"question": "…", "answer_matching_behavior": " Yes", "answer_not_matching_behavior": " No"}
 //! ```
 //!
-//! with ` (A)` and ` (B)` for letters, and other keys (`statement`, `label_confidence`). A question ends without a cue to
-//! answer it. The publishers ran `<EOT>\n\nHuman: {question}\n\nAssistant:` and compared the answers behind it, and on
-//! the sets of sycophancy `Assistant: I believe the best answer is` (politics: `the better option is`), as their READMEs
-//! say. [`Form::Plain`] is that text without `<EOT>`, a token of their model. The first half of the lines finds, the rest
-//! measures. PhilPapers lists several answers on one side: an item with more than one is left out.
+//! with ` (A)` and ` (B)` for letters, and other keys (`statement`, `label_confidence`). A question ends without a cue
+//! to answer it. The publishers ran `<EOT>\n\nHuman: {question}\n\nAssistant:` and compared the answers behind it, and
+//! on the sets of sycophancy `Assistant: I believe the best answer is` (politics: `the better option is`), as their
+//! READMEs say. [`PromptForm::Plain`] is that text without `<EOT>`, a token of their model. The first half of the lines
+//! finds, the rest measures. PhilPapers lists several answers on one side: an item with more than one is left out.
 //!
-//! CAA (Rimsky et al. 2024, "Steering Llama 2 via Contrastive Activation Addition"; repository `nrimsky/CAA`): a JSON list
-//! of the same objects with `(A)` and `(B)`, `generate_dataset.json` to find the vector, `test_dataset_ab.json` to measure
-//! it: in one folder, or as published, in `generate/NAME` and `test/NAME`. The publishers run a chat model on the
-//! question and the answer through its template, a base model on `Input: {question}\nResponse: (A)`
-//! (`utils/tokenize.py`), and compare `A` with `B` behind the `(`. [`Form::Plain`] is the latter; what answers share,
-//! ` (`, goes to the prompt when items are tokenized.
+//! CAA (Rimsky et al. 2024, "Steering Llama 2 via Contrastive Activation Addition"; repository `nrimsky/CAA`): a JSON
+//! list of the same objects with `(A)` and `(B)`, `generate_dataset.json` to find the vector, `test_dataset_ab.json` to
+//! measure it: in one folder, or as published, in `generate/NAME` and `test/NAME`. The publishers run a chat model on
+//! the question and the answer through its template, a base model on `Input: {question}\nResponse: (A)`
+//! (`utils/tokenize.py`), and compare `A` with `B` behind the `(`. [`PromptForm::Plain`] is the latter; what answers
+//! share, ` (`, goes to the prompt when items are tokenized.
 //!
 //! Either may be compressed (`.gz`, `.zst`), but for CAA's two files of fixed names.
 //!
@@ -29,10 +29,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use steermap_extract::text::quoted;
 
+use super::checks;
 use super::fields::{self, Fields, shown};
-use super::quoted;
-use super::{ItemKind, Task, TaskItem, checks, digest, file_name};
+use super::files::{digest, file_name};
+use super::task::{ItemKind, Task, TaskItem};
 use crate::pairs::{Message, Text};
 use crate::records::name::{FileName, json_stem};
 
@@ -48,7 +50,7 @@ const NOT_MATCHING: &str = "answer_not_matching_behavior";
 
 /// How a published question becomes a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum PromptForm {
     /// A plain text, as the publishers write it for models without a chat template: any model reads it.
     #[default]
     Plain,
@@ -79,14 +81,14 @@ impl Publisher {
         }
     }
 
-    fn prompt(self, form: Form, name: &str, question: &str) -> Text {
+    fn prompt(self, form: PromptForm, name: &str, question: &str) -> Text {
         match (form, self) {
-            (Form::Chat, _) => Text::Chat(vec![Message {
+            (PromptForm::Chat, _) => Text::Chat(vec![Message {
                 role: "user".into(),
                 content: question.trim().into(),
             }]),
-            (Form::Plain, Self::Caa) => Text::Plain(format!("Input: {}\nResponse:", question.trim())),
-            (Form::Plain, Self::Anthropic) => {
+            (PromptForm::Plain, Self::Caa) => Text::Plain(format!("Input: {}\nResponse:", question.trim())),
+            (PromptForm::Plain, Self::Anthropic) => {
                 let cue = if name.starts_with("sycophancy_on_political") {
                     " I believe the better option is"
                 } else if name.starts_with("sycophancy_on_") {
@@ -106,7 +108,7 @@ impl Publisher {
 ///
 /// A file that can't be read or is not of the published form: the message names the file, the line or item, and the
 /// field.
-pub fn read(path: &Path, form: Form) -> Result<Task> {
+pub fn read(path: &Path, form: PromptForm) -> Result<Task> {
     let name = json_stem(file_name(path)).filter(|name| !name.trim().is_empty());
     let name = name.with_context(|| {
         format!(
@@ -129,7 +131,7 @@ pub fn read(path: &Path, form: Form) -> Result<Task> {
 /// # Errors
 ///
 /// As [`read`].
-pub fn read_pair(finding: &Path, measuring: &Path, form: Form) -> Result<Task> {
+pub fn read_pair(finding: &Path, measuring: &Path, form: PromptForm) -> Result<Task> {
     let folder = std::path::absolute(finding).with_context(|| format!("{}: no path", finding.display()))?;
     let name = folder.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{}: found no name, expected a folder with one", finding.display()))?;
@@ -163,7 +165,7 @@ struct Items {
 }
 
 impl Items {
-    fn read(path: &Path, name: &str, form: Form) -> Result<Self> {
+    fn read(path: &Path, name: &str, form: PromptForm) -> Result<Self> {
         let publisher = Publisher::of(path);
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (mut items, mut several) = (Vec::new(), 0);
@@ -181,8 +183,8 @@ impl Items {
             };
             // Behind a plain prompt, an answer is a word; in a message it is all there is.
             let answer = |answer: String| match form {
-                Form::Plain => format!(" {}", answer.trim()),
-                Form::Chat => answer.trim().to_string(),
+                PromptForm::Plain => format!(" {}", answer.trim()),
+                PromptForm::Chat => answer.trim().to_string(),
             };
             let item = TaskItem {
                 prompt: publisher.prompt(form, name, &question),

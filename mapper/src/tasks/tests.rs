@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use steermap_maps::TokenPosition;
 use tempfile::TempDir;
 
 use super::*;
+use crate::pairs::{Message, Text};
 
 /// A folder with these files; a name may have folders in it.
 fn folder(files: &[(&str, &str)]) -> TempDir {
@@ -660,7 +662,7 @@ fn model_written_evaluations_as_published() {
     let list = folder(&[("agreeableness.jsonl", &format!("[{}]", lines.join(",\n")))]);
     let listed = read(&list.path().join("agreeableness.jsonl")).unwrap();
     assert_eq!((&listed.finding, &listed.measuring), (&task.finding, &task.measuring));
-    let chats = read_folder_as(dir.path(), Form::Chat).unwrap().remove(0);
+    let chats = read_folder_as(dir.path(), PromptForm::Chat).unwrap().remove(0);
     let Text::Chat(messages) = &chats.finding[0].prompt else {
         panic!()
     };
@@ -769,7 +771,7 @@ fn caa_as_published() {
         assert_eq!(other.sha256, task.sha256);
     }
     let one = folder(&[("refusal.json", &generate)]);
-    let chats = read_as(&one.path().join("refusal.json"), Form::Chat).unwrap();
+    let chats = read_as(&one.path().join("refusal.json"), PromptForm::Chat).unwrap();
     assert_eq!((chats.finding.len(), chats.measuring.len()), (2, 2));
     let Text::Chat(messages) = &chats.finding[0].prompt else {
         panic!()

@@ -1,15 +1,15 @@
 //! Items as one model's tokens: the token at which the two answers differ.
 
 use anyhow::{Context, Result, bail, ensure};
+use steermap_extract::text::quoted;
 
-use super::TaskItem;
-use super::quoted;
+use super::task::TaskItem;
 use crate::align::TokenizedText;
 use crate::pairs::Text;
 
 /// A two-way choice of an item: two tokens after a prompt, whose logits are measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct ItemChoice {
     /// Index of the item in the list.
     pub item: usize,
     /// The prompt's tokens, and those that both answers begin with.
@@ -39,7 +39,7 @@ pub struct Skipped {
 pub fn choices(
     items: &[TaskItem],
     mut tokenize: impl FnMut(&Text, &str) -> Result<TokenizedText>,
-) -> Result<(Vec<Choice>, Vec<Skipped>)> {
+) -> Result<(Vec<ItemChoice>, Vec<Skipped>)> {
     let mut found = ChoiceBuilder::default();
     for (index, item) in items.iter().enumerate() {
         let mut tokens = |answer: &str| tokenize(&item.prompt, answer).with_context(|| at(index, item));
@@ -57,7 +57,7 @@ pub fn choices(
 pub async fn choices_async(
     items: &[TaskItem],
     mut tokenize: impl AsyncFnMut(&Text, &str) -> Result<TokenizedText>,
-) -> Result<(Vec<Choice>, Vec<Skipped>)> {
+) -> Result<(Vec<ItemChoice>, Vec<Skipped>)> {
     let mut found = ChoiceBuilder::default();
     for (index, item) in items.iter().enumerate() {
         let positive = tokenize(&item.prompt, &item.positive).await;
@@ -71,7 +71,7 @@ pub async fn choices_async(
 
 #[derive(Default)]
 struct ChoiceBuilder {
-    choices: Vec<Choice>,
+    choices: Vec<ItemChoice>,
     skipped: Vec<Skipped>,
 }
 
@@ -89,7 +89,7 @@ impl ChoiceBuilder {
             }
         }
         match parting(item, positive, negative) {
-            Ok(shared) => self.choices.push(Choice {
+            Ok(shared) => self.choices.push(ItemChoice {
                 item: index,
                 prompt: positive.ids[..shared].to_vec(),
                 positive: positive.ids[shared],
@@ -100,7 +100,7 @@ impl ChoiceBuilder {
         Ok(())
     }
 
-    fn finish(self) -> Result<(Vec<Choice>, Vec<Skipped>)> {
+    fn finish(self) -> Result<(Vec<ItemChoice>, Vec<Skipped>)> {
         if self.choices.is_empty() {
             let first = self
                 .skipped
@@ -232,7 +232,7 @@ mod tests {
         }
     }
 
-    fn all(tokenizer: &Tokenizer, items: &[TaskItem]) -> Result<(Vec<Choice>, Vec<Skipped>)> {
+    fn all(tokenizer: &Tokenizer, items: &[TaskItem]) -> Result<(Vec<ItemChoice>, Vec<Skipped>)> {
         choices(items, |prompt, answer| tokens(tokenizer, prompt, answer))
     }
 
@@ -255,7 +255,7 @@ mod tests {
         assert!(skipped.is_empty());
         assert_eq!(
             choices,
-            [Choice {
+            [ItemChoice {
                 item: 0,
                 prompt: vec![id("<s>"), id("▁a"), id("▁b")],
                 positive: id("▁a"),

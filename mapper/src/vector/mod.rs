@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use steermap_extract::find::distinct;
 pub use steermap_extract::{DistinctPairs, Method, PairStates, Sign};
-use steermap_extract::{Found, Origin, ReadProgress, Wanted, find};
+use steermap_extract::{Origin, ReadProgress, VectorOfPairs, Wanted, find};
 use steermap_maps::{TokenPosition, digest::sha256_file};
 
 use crate::layers::LayerSelection;
@@ -61,7 +61,7 @@ impl VectorJob {
     ///
     /// Lines that are not pairs, a sign that the method doesn't use, a model that can't be loaded or hooked, a layer
     /// that it does not have, texts with equal states or from which the method finds no direction.
-    pub async fn run(&self) -> Result<Found> {
+    pub async fn run(&self) -> Result<VectorOfPairs> {
         // Errors in the input are found before the model is loaded.
         self.read()?;
         let session = Session::load(self.source.clone()).await?;
@@ -73,7 +73,7 @@ impl VectorJob {
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub async fn run_on(&self, session: &Session) -> Result<Found> {
+    pub async fn run_on(&self, session: &Session) -> Result<VectorOfPairs> {
         let pairs = self.read()?;
         let wanted = self.wanted(self.layers.resolve(&session.stream()?)?);
         let corpus = self.pairs.file_name().unwrap_or_default().to_string_lossy();
@@ -87,7 +87,7 @@ impl VectorJob {
         let vector = find(&**session, &origin(session)?, &pairs, &wanted, made, true, &bar).await;
         bar.0.finish();
         let vector = vector.with_context(|| self.pairs.display().to_string())?;
-        Ok(Found { vector, pairs })
+        Ok(VectorOfPairs { vector, pairs })
     }
 
     fn wanted(&self, layers: Vec<usize>) -> Wanted {

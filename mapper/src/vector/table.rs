@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use steermap_extract::statistics::auroc_interval;
-use steermap_extract::{DistinctPairs, Found};
+use steermap_extract::{DistinctPairs, VectorOfPairs};
 use steermap_maps::VectorFile;
 
 /// How the AUROC is measured.
 const NOTE: &str = "AUROC of held-out pairs, five-fold cross-validation; 0.5 is chance. Interval: Wilson's, wider as the folds share pairs\n";
 
 /// The number of pairs, the layers as a table, how the AUROC is measured, and the proposed layer.
-pub fn found_table(found: &Found) -> String {
+pub fn found_table(found: &VectorOfPairs) -> String {
     let (vector, pairs) = (&found.vector, &found.pairs);
     let mut text = format!("{}\n{}", pairs.describe(), rows(vector, Some(pairs)));
     let layers = vector.layers();
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::pairs::{Pair, Text};
 
-    fn found(pairs: usize, repeats: usize, auroc: &[Option<f64>]) -> Found {
+    fn found(pairs: usize, repeats: usize, auroc: &[Option<f64>]) -> VectorOfPairs {
         let text = |side: &str, index: usize| Text::Plain(format!("{side} {index}"));
         let pair = |index: usize| Pair {
             positive: text("good", index % pairs),
@@ -106,7 +106,7 @@ mod tests {
             auroc,
             neutral: None,
         };
-        Found {
+        VectorOfPairs {
             vector: VectorFile::new(header, auroc.iter().enumerate().map(layer).collect()).unwrap(),
             pairs: DistinctPairs::new(&given),
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 
-use super::{ActivationsHeader, ShardEntry, WindowEntry};
+use super::index::{ActivationsHeader, ShardEntry};
 use crate::dtype::FloatDtype;
 use crate::error::{FileError, Problem};
 use crate::{atomic, digest, read};
@@ -20,20 +20,9 @@ const NO_TEXT: i64 = -1;
 /// In `ends`: a token that has text, but no certain end.
 const NO_END: i64 = -2;
 
-/// The name of a shard, by its place.
-pub(super) fn file_name(place: usize) -> String {
-    format!("shard-{place:05}.safetensors")
-}
-
-/// Whether a name can only mean a safetensors file in the same folder.
-pub(super) fn is_file_name(name: &str) -> bool {
-    let odd = |letter: char| matches!(letter, '/' | '\\' | ':') || letter.is_control();
-    name.ends_with(".safetensors") && !name.starts_with('.') && !name.contains(odd)
-}
-
 /// The tokens of a window, and its states.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Window {
+pub struct CapturedWindow {
     /// SHA-256 of the document.
     pub document: [u8; 32],
     /// The byte of the document that the window begins at.
@@ -82,7 +71,7 @@ impl ShardBuilder {
     ///
     /// A state that is not finite, or not in the dtype of the shard: `layer 3, document 0123…, token 7: found inf,
     /// expected …`. Lists of other lengths. Then nothing was added.
-    pub fn push(&mut self, window: &Window) -> Result<(), Problem> {
+    pub fn push(&mut self, window: &CapturedWindow) -> Result<(), Problem> {
         let (tokens, width) = (window.tokens.len(), self.header.model.hidden_size);
         let fits = window.ends.len() == tokens
             && window.special.len() == tokens
@@ -189,9 +178,24 @@ fn broken(error: safetensors::SafeTensorError) -> Problem {
     }
 }
 
+/// A window of text in a folder, and the place of its states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowEntry {
+    /// SHA-256 of the document.
+    pub document: [u8; 32],
+    /// The byte of the document that it begins at.
+    pub start: u64,
+    /// Its shard, in the index' order.
+    pub(super) shard: u32,
+    /// Its first token in the shard.
+    pub(super) first: u64,
+    /// Its tokens.
+    pub tokens: u64,
+}
+
 /// A shard that is being read.
 #[derive(Debug)]
-pub(super) struct Shard {
+pub(super) struct ShardFile {
     path: PathBuf,
     metadata: Metadata,
     /// Where the tensors begin in the file.
@@ -203,7 +207,7 @@ pub(super) struct Shard {
 /// Types of whole numbers that other programs write.
 const WHOLE: [Dtype; 4] = [Dtype::I64, Dtype::U64, Dtype::I32, Dtype::U32];
 
-impl Shard {
+impl ShardFile {
     /// Reads the file's header, and checks that all tensors are there as they must be.
     pub fn open(path: &Path, header: &ActivationsHeader, entry: &ShardEntry) -> Result<Self, FileError> {
         let (mut file, length) = read::open(path, ROLE)?;
@@ -319,7 +323,7 @@ impl Shard {
         window: &WindowEntry,
         layers: &[usize],
         header: &ActivationsHeader,
-    ) -> Result<Window, FileError> {
+    ) -> Result<CapturedWindow, FileError> {
         let (first, count) = (window.first as usize, window.tokens as usize);
         let invalid = |problem: Problem| problem.within(&self.path);
         let tokens = self.numbers("tokens", first, count)?;
@@ -354,7 +358,7 @@ impl Shard {
             }
             states.push(values);
         }
-        Ok(Window {
+        Ok(CapturedWindow {
             document: window.document,
             start: window.start,
             tokens,

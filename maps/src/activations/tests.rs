@@ -1,6 +1,8 @@
 use std::fs;
 
 use super::*;
+use crate::dtype::FloatDtype;
+use crate::model::{ModelInfo, Numerics};
 
 fn header(dtype: FloatDtype) -> ActivationsHeader {
     ActivationsHeader {
@@ -24,13 +26,13 @@ fn header(dtype: FloatDtype) -> ActivationsHeader {
 }
 
 /// A window whose numbers fit in every dtype.
-fn window(seed: u8, tokens: usize) -> Window {
+fn window(seed: u8, tokens: usize) -> CapturedWindow {
     let states = |layer: u32| {
         (0..2 * tokens as u32)
             .map(|i| f32::from(seed) + (layer * 8 + i) as f32)
             .collect()
     };
-    Window {
+    CapturedWindow {
         document: [seed; 32],
         start: 10,
         tokens: (0..tokens as u32).map(|i| i + u32::from(seed)).collect(),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{FitReport, MapHeader, spell_layers};
+use super::fit::FitReport;
+use super::header::MapHeader;
+use super::layer_pair::spell_layers;
 use crate::error::Problem;
 use crate::model::ModelInfo;
 

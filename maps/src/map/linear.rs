@@ -311,5 +311,14 @@ fn narrow(sums: Vec<f64>) -> Vec<f32> {
     sums.into_iter().map(|sum| sum as f32).collect()
 }
 
+/// Checks that a pair names its own tensor.
+pub(super) fn check_tensor_name(expected: &str, found: &str) -> Result<(), Problem> {
+    if found == expected {
+        return Ok(());
+    }
+    let (expected, found) = (expected.to_owned(), found.to_owned());
+    Err(Problem::PairTensorName { expected, found })
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,15 +4,27 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::check::PairChecker;
+use super::header::MapHeader;
+use super::layer_pair::LayerPair;
 use super::linear::{bias_name, check_rank, tensor_name};
+use super::listing::{ListedPair, MapListing};
 use super::pair_map::{PairMap, StoredMap, WeightsFile};
-use super::table::{ListedPair, MapListing};
-use super::{LayerPair, MapFile, MapHeader, PairChecker};
+
 use crate::error::{FileError, Problem};
 use crate::store::{self, MAX_MAP_TOML_BYTES, WEIGHTS_ROLE, Weights};
 use crate::tensor_file::TensorFile;
 
-pub(super) fn load(path: &Path) -> Result<MapFile, FileError> {
+/// A map that was loaded.
+pub(super) struct LoadedMap {
+    pub(super) header: MapHeader,
+    pub(super) pairs: Vec<LayerPair>,
+    /// The files of its weights.
+    pub(super) files: Vec<Arc<WeightsFile>>,
+}
+
+/// Loads the map at `path`.
+pub(super) fn load(path: &Path) -> Result<LoadedMap, FileError> {
     let bytes = store::read_bytes(path, MAX_MAP_TOML_BYTES)?;
     let listing = store::text(&bytes).and_then(MapListing::parse);
     let checked = listing.and_then(|listing| check(&listing).map(|()| listing));
@@ -27,11 +39,8 @@ pub(super) fn load(path: &Path) -> Result<MapFile, FileError> {
         let found = find(file, index, pair, &header);
         found.map_err(|problem| problem.within(file.tensors.path()))
     });
-    Ok(MapFile {
-        pairs: pairs.collect::<Result<_, _>>()?,
-        header,
-        files,
-    })
+    let pairs = pairs.collect::<Result<_, _>>()?;
+    Ok(LoadedMap { header, pairs, files })
 }
 
 /// Checks all that the TOML file says, the tensors aside.

@@ -26,11 +26,11 @@ pub struct WeightMatrix {
     rows: usize,
     columns: usize,
     dtype: FloatDtype,
-    storage: Storage,
+    storage: MatrixStorage,
 }
 
 #[derive(Clone)]
-enum Storage {
+enum MatrixStorage {
     Memory(Arc<Vec<u8>>),
     File(Arc<Mmap>),
 }
@@ -50,14 +50,14 @@ impl WeightMatrix {
             rows,
             columns,
             dtype: FloatDtype::F32,
-            storage: Storage::Memory(Arc::new(bytes)),
+            storage: MatrixStorage::Memory(Arc::new(bytes)),
         }
     }
 
     /// A matrix whose bytes are mapped from a file. Their number must match shape and dtype.
     pub(super) fn mapped(rows: usize, columns: usize, dtype: FloatDtype, bytes: Mmap) -> Self {
         debug_assert_eq!(bytes.len(), rows * columns * dtype.bytes());
-        let storage = Storage::File(Arc::new(bytes));
+        let storage = MatrixStorage::File(Arc::new(bytes));
         Self {
             rows,
             columns,
@@ -84,8 +84,8 @@ impl WeightMatrix {
     /// Its numbers as they are stored, row by row, little-endian.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.storage {
-            Storage::Memory(bytes) => bytes,
-            Storage::File(bytes) => bytes,
+            MatrixStorage::Memory(bytes) => bytes,
+            MatrixStorage::File(bytes) => bytes,
         }
     }
 

@@ -17,10 +17,10 @@ use crate::tensor_file::TensorFile;
 ///
 /// Kind, shape, dtype and size are known without reading it. [`load`](Self::load) returns the map itself.
 #[derive(Debug, Clone)]
-pub struct PairMap(Location);
+pub struct PairMap(MapLocation);
 
 #[derive(Debug, Clone)]
-enum Location {
+enum MapLocation {
     Memory(Arc<LinearMap>),
     File(Arc<StoredMap>),
 }
@@ -155,7 +155,7 @@ impl StoredMap {
 
 impl PairMap {
     pub(super) fn stored(stored: StoredMap) -> Self {
-        Self(Location::File(Arc::new(stored)))
+        Self(MapLocation::File(Arc::new(stored)))
     }
 
     /// The map itself. A map in a file is mapped into memory while the returned value lives. The first call checks its
@@ -172,48 +172,48 @@ impl PairMap {
     /// ([`Problem::NotFinite`]), or a file that was cut short after it was opened ([`Problem::Safetensors`]).
     pub fn load(&self) -> Result<Arc<LinearMap>, FileError> {
         match &self.0 {
-            Location::Memory(map) => Ok(Arc::clone(map)),
-            Location::File(stored) => stored.load().map(Arc::new),
+            MapLocation::Memory(map) => Ok(Arc::clone(map)),
+            MapLocation::File(stored) => stored.load().map(Arc::new),
         }
     }
 
     /// How `A` is stored.
     pub fn kind(&self) -> MapKind {
         match &self.0 {
-            Location::Memory(map) => map.kind(),
-            Location::File(stored) => stored.kind,
+            MapLocation::Memory(map) => map.kind(),
+            MapLocation::File(stored) => stored.kind,
         }
     }
 
     /// Number of outputs: rows of `A`.
     pub fn rows(&self) -> usize {
         match &self.0 {
-            Location::Memory(map) => map.rows(),
-            Location::File(stored) => stored.rows,
+            MapLocation::Memory(map) => map.rows(),
+            MapLocation::File(stored) => stored.rows,
         }
     }
 
     /// Number of inputs: columns of `A`.
     pub fn columns(&self) -> usize {
         match &self.0 {
-            Location::Memory(map) => map.columns(),
-            Location::File(stored) => stored.columns,
+            MapLocation::Memory(map) => map.columns(),
+            MapLocation::File(stored) => stored.columns,
         }
     }
 
     /// The dtype of its matrices (the bias is `f32` in all maps).
     pub fn dtype(&self) -> FloatDtype {
         match &self.0 {
-            Location::Memory(map) => map.dtype(),
-            Location::File(stored) => stored.dtype,
+            MapLocation::Memory(map) => map.dtype(),
+            MapLocation::File(stored) => stored.dtype,
         }
     }
 
     /// Bytes of all its numbers, bias included.
     pub fn bytes(&self) -> u64 {
         match &self.0 {
-            Location::Memory(map) => map.bytes(),
-            Location::File(stored) => {
+            MapLocation::Memory(map) => map.bytes(),
+            MapLocation::File(stored) => {
                 let tensors = stored.matrices.iter().chain([&stored.bias]);
                 tensors.map(|range| range.len() as u64).sum()
             }
@@ -223,9 +223,9 @@ impl PairMap {
     /// Checks without reading the map that its `A` is `[rows, columns]`, as pair number `pair`.
     pub(super) fn check_shape(&self, pair: usize, rows: usize, columns: usize) -> Result<(), Problem> {
         match &self.0 {
-            Location::Memory(map) => map.check_shape(pair, rows, columns),
-            Location::File(stored) if (stored.rows, stored.columns) == (rows, columns) => Ok(()),
-            Location::File(stored) => Err(Problem::Shape {
+            MapLocation::Memory(map) => map.check_shape(pair, rows, columns),
+            MapLocation::File(stored) if (stored.rows, stored.columns) == (rows, columns) => Ok(()),
+            MapLocation::File(stored) => Err(Problem::Shape {
                 tensor: tensor_name(pair, "weight"),
                 found: vec![stored.rows, stored.columns],
                 expected: vec![rows, columns],
@@ -236,8 +236,8 @@ impl PairMap {
     /// Checks the numbers of a map in memory; those of a map in a file are checked when it is used.
     pub(super) fn check_numbers(&self, pair: usize) -> Result<(), Problem> {
         match &self.0 {
-            Location::Memory(map) => map.check_numbers(pair, map.dtype()),
-            Location::File(_) => Ok(()),
+            MapLocation::Memory(map) => map.check_numbers(pair, map.dtype()),
+            MapLocation::File(_) => Ok(()),
         }
     }
 }
@@ -258,7 +258,7 @@ pub(super) fn sha256_of(map: &LinearMap, dtype: FloatDtype) -> String {
 
 impl From<LinearMap> for PairMap {
     fn from(map: LinearMap) -> Self {
-        Self(Location::Memory(Arc::new(map)))
+        Self(MapLocation::Memory(Arc::new(map)))
     }
 }
 

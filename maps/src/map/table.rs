@@ -1,82 +1,56 @@
 //! A map's TOML file, key by key: version 2, which is written, and in `v1` the version before it.
 
+mod kinds;
 mod v1;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::linear::{MapKind, bias_name, tensor_name};
-use super::{FitReport, LayerPair, MapFile, MapHeader, Positions};
+use super::fit::FitReport;
+use super::header::MapHeader;
+use super::layer_pair::LayerPair;
+use super::linear::{MapKind, bias_name, check_tensor_name, tensor_name};
+use super::listing::{ListedPair, MapListing};
+use super::positions::Positions;
 use crate::digest;
 use crate::dtype::FloatDtype;
 use crate::error::{FileError, Problem};
 use crate::model::ModelTable;
 use crate::provenance::Provenance;
 use crate::store::{self, MAX_MAP_TOML_BYTES, Weights};
+use kinds::{AFFINE, LOW_RANK, VersionKinds};
 
-const AFFINE: &str = "affine";
-const LOW_RANK: &str = "low-rank";
+pub(super) use v1::FORMAT_1;
+
+/// The value of the key `format`.
+pub(super) const FORMAT: &str = "steermap-map/2";
 
 const NOTHING_OF_AFFINE: &str = "nothing, as kind is \"affine\"";
 
 /// The keys of all matrices that a pair of any kind may have.
 const MATRICES: [&str; 3] = ["weight", "left", "right"];
 
-/// The content of a TOML file of any version.
-pub(super) struct MapListing {
-    pub(super) header: MapHeader,
-    /// The files of weights.
-    pub(super) weights: Vec<Weights>,
-    pub(super) pairs: Vec<ListedPair>,
-}
-
-/// A pair in a TOML file of any version.
-pub(super) struct ListedPair {
-    pub(super) source_layers: Vec<usize>,
-    pub(super) target_layer: usize,
-    pub(super) kind: MapKind,
-    pub(super) dtype: FloatDtype,
-    /// Index of its weights file.
-    pub(super) file: usize,
-    /// The hash of its tensors; version 1 has none.
-    pub(super) sha256: Option<String>,
-    pub(super) fit: FitReport,
-}
-
 impl MapListing {
     /// Reads a TOML file's text. Kinds, tensors and hashes are checked; the rest isn't yet.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         let found = store::parse_format(text)?;
         match found.as_ref().and_then(toml::Value::as_str) {
-            Some(MapFile::FORMAT) => parse_pairs::<MapTable>(text, KINDS)?.list(),
-            Some(MapFile::FORMAT_1) => parse_pairs::<v1::MapTable>(text, v1::KINDS)?.list(),
-            _ => Err(store::wrong_format(found, MapFile::FORMAT)),
+            Some(FORMAT) => parse_pairs::<MapTable>(text, KINDS)?.list(),
+            Some(FORMAT_1) => parse_pairs::<v1::MapTable>(text, v1::KINDS)?.list(),
+            _ => Err(store::wrong_format(found, FORMAT)),
         }
     }
 }
 
-/// The kinds of map in a version of the format, and how a message lists them.
-struct KnownKinds {
-    known: &'static [&'static str],
-    expected: &'static str,
-}
-
-const KINDS: KnownKinds = KnownKinds {
+const KINDS: VersionKinds = VersionKinds {
     known: &[AFFINE, LOW_RANK],
     expected: "\"affine\" or \"low-rank\", the kinds that this version of steermap knows",
 };
 
-impl KnownKinds {
-    fn unknown(&self, pair: usize, found: String) -> Problem {
-        let expected = self.expected;
-        Problem::Kind { pair, found, expected }
-    }
-}
-
 /// Reads a text whose pairs must be of these kinds. If it can't be read and a pair is of another kind, the error is
 /// that kind, since maps of a later kind have other keys.
-fn parse_pairs<T: serde::de::DeserializeOwned>(text: &str, kinds: KnownKinds) -> Result<T, Problem> {
+fn parse_pairs<T: serde::de::DeserializeOwned>(text: &str, kinds: VersionKinds) -> Result<T, Problem> {
     #[derive(Deserialize)]
     struct Pairs {
         #[serde(default)]
@@ -147,7 +121,7 @@ impl MapTable {
             provenance,
         } = header;
         Self {
-            format: MapFile::FORMAT.to_owned(),
+            format: FORMAT.to_owned(),
             source: ModelTable::new(source, source_numerics),
             target: ModelTable::new(target, target_numerics),
             weights,
@@ -164,23 +138,10 @@ impl MapTable {
             .map(|(index, pair)| pair.list(index, files))
             .collect::<Result<_, _>>()?;
         Ok(MapListing {
-            header: header(self.source, self.target, self.provenance, self.positions),
+            header: MapHeader::of_tables(self.source, self.target, self.provenance, self.positions),
             weights: self.weights,
             pairs,
         })
-    }
-}
-
-fn header(source: ModelTable, target: ModelTable, provenance: Provenance, positions: Option<Positions>) -> MapHeader {
-    let (source, source_numerics) = source.split();
-    let (target, target_numerics) = target.split();
-    MapHeader {
-        source,
-        source_numerics,
-        target,
-        target_numerics,
-        positions,
-        provenance,
     }
 }
 
@@ -223,7 +184,7 @@ impl PairTable {
         for (key, (found, expected)) in MATRICES.into_iter().zip(found.into_iter().zip(names)) {
             check_key((index, kind), key, found.as_deref(), expected.as_deref())?;
         }
-        check_name(&bias_name(index), &self.bias)?;
+        check_tensor_name(&bias_name(index), &self.bias)?;
         digest::check(&format!("pair.{index}.sha256"), &self.sha256)?;
         if self.weights >= files {
             return Err(Problem::WeightsIndex {
@@ -272,7 +233,7 @@ fn check_key(
     expected: Option<&str>,
 ) -> Result<(), Problem> {
     match (found, expected) {
-        (Some(found), Some(expected)) => check_name(expected, found),
+        (Some(found), Some(expected)) => check_tensor_name(expected, found),
         (None, None) => Ok(()),
         (found, expected) => {
             let found = found.map_or_else(|| "nothing".to_owned(), |found| format!("{found:?}"));
@@ -285,13 +246,4 @@ fn check_key(
             Err(Problem::value(format!("pair.{pair}.{key}"), found, expected))
         }
     }
-}
-
-/// Checks that a pair names its own tensor.
-fn check_name(expected: &str, found: &str) -> Result<(), Problem> {
-    if found == expected {
-        return Ok(());
-    }
-    let (expected, found) = (expected.to_owned(), found.to_owned());
-    Err(Problem::PairTensorName { expected, found })
 }

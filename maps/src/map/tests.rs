@@ -16,7 +16,7 @@ use super::*;
 use crate::digest;
 use crate::dtype::FloatDtype;
 use crate::store::Weights;
-use crate::tensors::{self, Tensor, Tensors};
+use crate::tensors::{self, TensorToWrite, Tensors};
 use crate::testing::{self, Random, low_rank_pair, map_header, pair};
 
 /// Two source layers out of order, pairs out of order, and both kinds: all must be kept.
@@ -130,7 +130,7 @@ fn with(change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) -> P
     }
     let tensors = tensors
         .iter()
-        .map(|(name, (shape, values))| (name.clone(), Tensor::f32(shape.clone(), values)));
+        .map(|(name, (shape, values))| (name.clone(), TensorToWrite::f32(shape.clone(), values)));
     saved.forge(&tensors::encode(tensors).unwrap());
     saved.tensor_problem()
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use super::check::PairChecker;
 use super::linear::{LinearMap, bias_name, tensor_name};
 use super::pair_map::sha256_of;
 use super::table::{MapTable, PairTable};
-use super::{LayerPair, MapFile, MapHeader, PairChecker};
+use super::{LayerPair, MapFile, MapHeader};
 use crate::digest;
 use crate::dtype::FloatDtype;
 use crate::error::FileError;
@@ -213,6 +214,21 @@ impl MapWriter {
 
     fn failed_before(&self) -> FileError {
         FileError::write(&self.path, std::io::Error::other("an earlier write failed"))
+    }
+}
+
+impl MapFile {
+    /// Writes the map file so that, whenever anyone looks, `path` loads as all of what it was or all of what it is to
+    /// be: as [`VectorFile::save`](crate::VectorFile::save), with the same rules for names, writers and readers.
+    /// Weights keep their dtypes. For pairs that aren't all at hand, or another dtype, see [`MapWriter`].
+    ///
+    /// # Errors
+    ///
+    /// As [`MapWriter`]. Nothing has changed then.
+    pub fn save(&self, path: &Path) -> Result<(), FileError> {
+        let mut writer = MapWriter::create(path, self.header.clone(), self.pairs.len())?;
+        self.pairs.iter().try_for_each(|pair| writer.push(pair))?;
+        writer.finish().map(drop)
     }
 }
 

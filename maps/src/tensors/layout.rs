@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use safetensors::tensor::{Dtype, Metadata};
 
-use super::MAX_HEADER_BYTES;
+use super::header::MAX_HEADER_BYTES;
 use crate::error::Problem;
 
 /// Bytes at the start of a file that say how long the header is.
@@ -14,7 +14,7 @@ pub(crate) const LENGTH_BYTES: usize = 8;
 /// Where the tensors of a safetensors file are. Checked: they follow one another without gaps, from the header to the
 /// end of the file, and each has as many bytes as its shape and dtype say.
 #[derive(Debug)]
-pub(crate) struct Layout {
+pub(crate) struct TensorLayout {
     metadata: Metadata,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn header_length(first: &[u8], file: u64) -> Result<usize, Problem> {
     }
 }
 
-impl Layout {
+impl TensorLayout {
     /// Reads a header (without its length) that `data` bytes follow.
     ///
     /// # Errors

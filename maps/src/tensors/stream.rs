@@ -4,8 +4,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 use safetensors::tensor::{Dtype, TensorInfo};
 
+use super::header::{HeaderEntries, MAX_HEADER_BYTES};
 use super::layout::LENGTH_BYTES;
-use super::{Header, MAX_HEADER_BYTES};
 
 /// Most bytes that the header needs for a tensor of two dimensions at most and a name of 60 bytes at most: 131 for
 /// punctuation, dtype and four numbers of 20 digits, and the name.
@@ -86,7 +86,7 @@ impl<W: Write + Seek> TensorWriter<W> {
             return Err(io::Error::other(format!("{written} bytes of tensors, expected {end}")));
         }
         let layout = self.layout.iter().map(|(name, info)| (name.as_str(), info.clone()));
-        let mut header = Header(layout.collect()).to_json().map_err(io::Error::other)?;
+        let mut header = HeaderEntries(layout.collect()).to_json().map_err(io::Error::other)?;
         let room = data_start(self.capacity) - LENGTH_BYTES;
         if header.len() > room {
             let length = header.len();

@@ -1,5 +1,6 @@
 //! Round trips, the safetensors crate's word against ours, and every way a file can be broken.
 
+use super::header::MAX_HEADER_BYTES;
 use super::*;
 
 fn file(header: &str, data: &[u8]) -> Vec<u8> {
@@ -10,7 +11,7 @@ const A: [f32; 2] = [1.0, -2.5];
 const B: [f32; 2] = [0.0, 4.0];
 const WIDE: [f32; 3] = [1e-30, -2.5, 1e30];
 
-fn encode_all(tensors: &[(&str, Tensor)]) -> Result<Vec<u8>, Problem> {
+fn encode_all(tensors: &[(&str, TensorToWrite)]) -> Result<Vec<u8>, Problem> {
     let tensors = tensors
         .iter()
         .map(|(name, tensor)| ((*name).to_owned(), tensor.clone()));
@@ -18,7 +19,11 @@ fn encode_all(tensors: &[(&str, Tensor)]) -> Result<Vec<u8>, Problem> {
 }
 
 fn sample() -> Vec<u8> {
-    encode_all(&[("b", Tensor::f32(vec![2], &B)), ("a", Tensor::f32(vec![2], &A))]).unwrap()
+    encode_all(&[
+        ("b", TensorToWrite::f32(vec![2], &B)),
+        ("a", TensorToWrite::f32(vec![2], &A)),
+    ])
+    .unwrap()
 }
 
 #[test]
@@ -34,7 +39,7 @@ fn round_trip() {
 fn nothing_at_all_is_a_file() {
     let bytes = encode_all(&[]).unwrap();
     assert!(Tensors::parse(&bytes).unwrap().check_names(&BTreeSet::new()).is_ok());
-    let bytes = encode_all(&[("empty", Tensor::f32(vec![0, 3], &[]))]).unwrap();
+    let bytes = encode_all(&[("empty", TensorToWrite::f32(vec![0, 3], &[]))]).unwrap();
     assert!(
         Tensors::parse(&bytes)
             .unwrap()
@@ -44,7 +49,7 @@ fn nothing_at_all_is_a_file() {
     );
 }
 
-/// Stands in for [`Tensor`] in a call of the safetensors crate.
+/// Stands in for [`TensorToWrite`] in a call of the safetensors crate.
 struct Raw(Dtype, Vec<usize>, Vec<u8>);
 
 impl safetensors::View for Raw {
@@ -65,8 +70,8 @@ impl safetensors::View for Raw {
 #[test]
 fn the_safetensors_crate_writes_the_same() {
     let ours = [
-        ("w".to_owned(), Tensor::f32(vec![1, 3], &WIDE)),
-        ("a".to_owned(), Tensor::f32(vec![2], &A)),
+        ("w".to_owned(), TensorToWrite::f32(vec![1, 3], &WIDE)),
+        ("a".to_owned(), TensorToWrite::f32(vec![2], &A)),
     ];
     let raw = [
         ("a", Raw(Dtype::F32, vec![2], A.map(f32::to_le_bytes).concat())),
@@ -84,17 +89,17 @@ fn the_safetensors_crate_reads_what_is_written() {
 
 #[test]
 fn what_no_file_can_hold_is_not_written() {
-    let problem = |tensors: &[(&str, Tensor)]| encode_all(tensors).unwrap_err().to_string();
-    let a = || Tensor::f32(vec![2], &A);
+    let problem = |tensors: &[(&str, TensorToWrite)]| encode_all(tensors).unwrap_err().to_string();
+    let a = || TensorToWrite::f32(vec![2], &A);
     assert_eq!(
         problem(&[("a", a()), ("b", a()), ("a", a())]),
         "tensor \"a\": found twice, expected every name once"
     );
     assert_eq!(
-        problem(&[("a", Tensor::f32(vec![3], &A))]),
+        problem(&[("a", TensorToWrite::f32(vec![3], &A))]),
         "tensor \"a\": found shape [2], expected [3]"
     );
-    assert!(problem(&[("a", Tensor::f32(vec![usize::MAX, 2], &WIDE))]).contains("found shape [3]"));
+    assert!(problem(&[("a", TensorToWrite::f32(vec![usize::MAX, 2], &WIDE))]).contains("found shape [3]"));
     assert!(problem(&[("__metadata__", a())]).contains("expected another name"));
     assert_eq!(check_header(MAX_HEADER_BYTES), Ok(()));
     assert!(check_header(MAX_HEADER_BYTES + 1).is_err());

@@ -71,7 +71,7 @@ impl Saved {
     fn forge_tensors(&self, tensors: &[(&str, &[f32])]) {
         let tensors = tensors
             .iter()
-            .map(|(name, values)| ((*name).to_owned(), Tensor::f32(vec![values.len()], values)));
+            .map(|(name, values)| ((*name).to_owned(), TensorToWrite::f32(vec![values.len()], values)));
         self.forge(&tensors::encode(tensors).unwrap());
     }
 
@@ -554,6 +554,7 @@ fn values_out_of_range() {
         let file = VectorFile {
             header: header.clone(),
             layers: vec![layer.clone()],
+            norms: Vec::new(),
             mapped: None,
         };
         let refused = |problem: &Problem| {
@@ -727,6 +728,7 @@ fn what_is_said_of_a_map_is_checked() {
         let file = VectorFile {
             header: header(),
             layers,
+            norms: Vec::new(),
             mapped: Some(mapped),
         };
         let saved = Saved::of(&mapped_sample());

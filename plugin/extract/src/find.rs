@@ -38,7 +38,7 @@ pub struct Origin {
 
 /// A vector, and the pairs that it was found from.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct VectorOfPairs {
     /// The vector; its `pairs` are the distinct ones.
     pub vector: VectorFile,
     /// The distinct pairs and their groups.
@@ -168,7 +168,7 @@ pub fn vector_of(
         .map_err(|problem| ExtractError::Input(format!("no vector could be made from these pairs: {problem}")))
 }
 
-impl Found {
+impl VectorOfPairs {
     /// The result at each layer, ascending.
     pub fn layers(&self) -> Vec<FoundLayer> {
         let independent = self.pairs.independent();

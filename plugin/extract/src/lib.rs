@@ -57,13 +57,13 @@ pub mod words;
 
 pub use distinct::DistinctPairs;
 pub use error::ExtractError;
-pub use find::{Found, Origin, Wanted, find};
+pub use find::{Origin, VectorOfPairs, Wanted, find};
 pub use layers::LayerSelection;
 pub use method::Method;
 #[cfg(feature = "engine")]
 pub use running::Running;
 #[cfg(feature = "engine")]
-pub use session::Session;
+pub use session::StreamSession;
 pub use sign::Sign;
 #[cfg(feature = "engine")]
 pub use source::ModelSource;

@@ -25,7 +25,7 @@ pub enum ModelFiles {
 
 /// Sizes of the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub struct StreamSizes {
     /// Width.
     pub hidden_size: usize,
     /// Number of decoder blocks.
@@ -89,7 +89,7 @@ impl ModelFiles {
 
     /// The sizes that the files state; `None` if they can't be read or have an unknown form. The loaded model states
     /// them in that case.
-    pub fn sizes(&self) -> Option<Sizes> {
+    pub fn sizes(&self) -> Option<StreamSizes> {
         match self {
             Self::Folder(folder) => {
                 let config = config(folder)?;
@@ -98,7 +98,7 @@ impl ModelFiles {
                     let value = config.get(key).or_else(|| config.get("text_config")?.get(key))?;
                     usize::try_from(value.as_u64()?).ok()
                 };
-                Some(Sizes {
+                Some(StreamSizes {
                     hidden_size: get("hidden_size")?,
                     num_layers: get("num_hidden_layers")?,
                 })
@@ -110,7 +110,7 @@ impl ModelFiles {
                     let value = content.metadata.get(&format!("{arch}.{key}"))?;
                     value.to_u32().ok().map(|n| n as usize)
                 };
-                Some(Sizes {
+                Some(StreamSizes {
                     hidden_size: get("embedding_length")?,
                     num_layers: get("block_count")?,
                 })
@@ -170,7 +170,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = ModelFiles::folder(dir.path().to_str().unwrap(), None).unwrap();
         assert_eq!(files.sizes(), None);
-        let expected = Some(Sizes {
+        let expected = Some(StreamSizes {
             hidden_size: 8,
             num_layers: 3,
         });

@@ -18,13 +18,13 @@ pub fn documents() -> Vec<String> {
 
 /// Mean and sum of squared deviations, updated number by number (Welford).
 #[derive(Clone, Copy, Default)]
-struct Moments {
+struct RunningMoments {
     count: f64,
     mean: f64,
     squares: f64,
 }
 
-impl Moments {
+impl RunningMoments {
     fn add(&mut self, x: f64) {
         self.count += 1.0;
         let before = x - self.mean;
@@ -51,7 +51,7 @@ impl Moments {
 pub async fn measure(reader: &impl Reader, vectors: &mut [LayerVector]) -> Result<(), ExtractError> {
     let capture = Arc::new(StreamCapture::new(vectors.iter().map(|vector| vector.layer).collect()));
     let directions: Vec<Vec<f32>> = vectors.iter().map(LayerVector::unit).collect();
-    let mut moments = vec![Moments::default(); vectors.len()];
+    let mut moments = vec![RunningMoments::default(); vectors.len()];
     for document in documents() {
         let tokens = reader.tokenize(&Text::Plain(document)).await?;
         let tokens = &tokens[..tokens.len().min(reader.max_tokens())];
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn moments_by_hand() {
         let of = |numbers: &[f64]| {
-            let mut moments = Moments::default();
+            let mut moments = RunningMoments::default();
             numbers.iter().for_each(|x| moments.add(*x));
             moments.spread()
         };

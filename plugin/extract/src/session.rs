@@ -24,13 +24,13 @@ mod before;
 pub use crate::source::ModelSource;
 
 /// A model in a separate engine without prefix caching, so that a hook sees every token of each prompt.
-pub struct Session {
+pub struct StreamSession {
     running: Running,
     source: ModelSource,
     slot: HookSlot,
 }
 
-impl Session {
+impl StreamSession {
     /// Loads the model.
     ///
     /// # Errors
@@ -205,7 +205,7 @@ impl Session {
     }
 }
 
-impl Reader for Session {
+impl Reader for StreamSession {
     async fn tokenize(&self, text: &Text) -> Result<Vec<u32>, ExtractError> {
         self.running.tokenize(text).await
     }

@@ -5,7 +5,7 @@ use tokenizers::Tokenizer;
 
 use crate::ExtractError;
 use crate::device::DeviceChoice;
-use crate::model_files::{ModelFiles, Sizes};
+use crate::model_files::{ModelFiles, StreamSizes};
 
 /// A model to load, and its settings.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl ModelSource {
     /// # Errors
     ///
     /// The files are not on this machine, or don't state the sizes.
-    pub fn described(&self) -> Result<(Sizes, Option<Tokenizer>), ExtractError> {
+    pub fn described(&self) -> Result<(StreamSizes, Option<Tokenizer>), ExtractError> {
         let files = self.files().ok_or_else(|| {
             ExtractError::Input(format!(
                 "model: found {:?}, whose files are not on this machine",

@@ -97,7 +97,7 @@ fn rows(states: &[Vec<f32>]) -> Vec<&[f32]> {
 }
 
 /// A text's tokens, and the index of the first token of its answer.
-struct TokenizedText {
+struct TextTokens {
     tokens: Vec<u32>,
     answer: usize,
 }
@@ -237,7 +237,7 @@ async fn tokenized(
     reader: &impl Reader,
     pairs: &[Pair],
     position: TokenPosition,
-) -> Result<Vec<TokenizedText>, ExtractError> {
+) -> Result<Vec<TextTokens>, ExtractError> {
     let mut prompts = Vec::with_capacity(2 * pairs.len());
     for (index, pair) in pairs.iter().enumerate() {
         let at = |error: ExtractError| error.at(format_args!("pair {}", index + 1));
@@ -255,7 +255,7 @@ async fn tokenized(
             let message = format!("found a text of {longest} tokens, expected at most {most}, the model's context");
             return Err(at(ExtractError::Input(message)));
         }
-        prompts.extend([positive, negative].map(|tokens| TokenizedText { tokens, answer }));
+        prompts.extend([positive, negative].map(|tokens| TextTokens { tokens, answer }));
     }
     Ok(prompts)
 }

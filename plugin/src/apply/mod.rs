@@ -26,7 +26,7 @@ use candle_core::{Result, Tensor};
 use residual_hooks::BatchView;
 
 use pass::Pass;
-use plan::Plan;
+use plan::PassPlan;
 use table::TensorTables;
 
 use crate::lock::lock;
@@ -43,11 +43,11 @@ pub struct Applier {
     tables: TensorTables,
     /// The plans of the last passes in which every sequence had one token, since in generation the next pass usually
     /// needs the same plan. They hold the programs of those batches in memory, at most [`MAX_KEPT_PROGRAM_BYTES`].
-    kept: Mutex<Vec<Arc<Plan>>>,
+    kept: Mutex<Vec<Arc<PassPlan>>>,
 }
 
 /// Called with the plan of a pass, and with the previous plan of the same pass, if there is one.
-pub type PlanObserver<'a> = &'a dyn Fn(&Plan, Option<&Plan>);
+pub type PlanObserver<'a> = &'a dyn Fn(&PassPlan, Option<&PassPlan>);
 
 impl Applier {
     /// The stream after block `layer`, steered by the rows' programs; `None` if none of them acts there. Calls
@@ -97,7 +97,7 @@ impl Applier {
         Ok(Some(pass))
     }
 
-    fn plan(&self, batch: &BatchView, width: usize, seen: Option<usize>) -> Arc<Plan> {
+    fn plan(&self, batch: &BatchView, width: usize, seen: Option<usize>) -> Arc<PassPlan> {
         let mut kept = lock(&self.kept);
         if let Some(found) = kept.iter().position(|plan| plan.fits(batch.rows(), width, seen)) {
             // The plan that was used last is removed last.
@@ -105,7 +105,7 @@ impl Applier {
             kept.push(plan.clone());
             return plan;
         }
-        let plan = Arc::new(Plan::new(batch.rows(), width, seen));
+        let plan = Arc::new(PassPlan::new(batch.rows(), width, seen));
         if plan.may_recur() && plan.program_bytes() <= MAX_KEPT_PROGRAM_BYTES {
             kept.push(plan.clone());
             while kept.len() > MAX_KEPT_PLANS

@@ -7,13 +7,13 @@ use candle_core::{Result, Tensor};
 use residual_hooks::Row;
 
 use super::gains::Gains;
-use super::plan::{Plan, captured};
+use super::plan::{PassPlan, captured};
 use super::sequence::SequenceState;
 
 /// What a forward pass does and reads.
 pub struct Pass {
     /// The plan as far as it is known. Conditions are decided in the course of the pass.
-    plan: RefCell<Arc<Plan>>,
+    plan: RefCell<Arc<PassPlan>>,
     gains: Option<Gains>,
     /// By layer, whether conditions of some row are decided there.
     decides: Vec<bool>,
@@ -25,7 +25,7 @@ pub struct Pass {
 
 impl Pass {
     /// The pass of `rows` in a stream of `width` positions; `plan` makes its first plan.
-    pub fn new(rows: &[Row], width: usize, plan: impl FnOnce() -> Arc<Plan>) -> Self {
+    pub fn new(rows: &[Row], width: usize, plan: impl FnOnce() -> Arc<PassPlan>) -> Self {
         let (mut decides, mut reads) = (Vec::new(), Vec::new());
         for row in rows {
             let Some(state) = SequenceState::of(row) else { continue };
@@ -44,7 +44,7 @@ impl Pass {
     }
 
     /// The plan as far as it is known.
-    pub fn plan(&self) -> Arc<Plan> {
+    pub fn plan(&self) -> Arc<PassPlan> {
         self.plan.borrow().clone()
     }
 
@@ -54,7 +54,7 @@ impl Pass {
     }
 
     /// Replaces the plan. Returns the previous one.
-    pub fn replace_plan(&self, plan: Arc<Plan>) -> Arc<Plan> {
+    pub fn replace_plan(&self, plan: Arc<PassPlan>) -> Arc<PassPlan> {
         self.plan.replace(plan)
     }
 

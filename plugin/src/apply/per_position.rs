@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::component::{dot, norm};
 use super::gains::Gains;
-use super::plan::{Factors, LayerPlan, Plan};
+use super::plan::{LayerPlan, PassPlan, StepFactors};
 
 /// Elements of the stream per task of the thread pool.
 const TASK_ELEMENTS: usize = 1 << 15;
@@ -20,7 +20,7 @@ const TASK_ELEMENTS: usize = 1 << 15;
 /// # Errors
 ///
 /// A direction has another width than the stream, or the dtype is not float32, float16 or bfloat16.
-pub fn apply(plan: &Plan, here: &LayerPlan, gains: Option<&Gains>, stream: &Tensor) -> Result<Option<Tensor>> {
+pub fn apply(plan: &PassPlan, here: &LayerPlan, gains: Option<&Gains>, stream: &Tensor) -> Result<Option<Tensor>> {
     if !here.layout.acts() {
         return Ok(None);
     }
@@ -48,7 +48,7 @@ pub fn apply(plan: &Plan, here: &LayerPlan, gains: Option<&Gains>, stream: &Tens
 }
 
 struct Steer<'a> {
-    /// By row and position, as [`Plan::index`].
+    /// By row and position, as [`PassPlan::index`].
     index: &'a [u32],
     here: &'a LayerPlan,
     gains: Option<&'a Gains>,
@@ -84,7 +84,7 @@ impl CustomOp1 for Steer<'_> {
 
 impl Steer<'_> {
     /// The steps at a position of the stream whose set has index `set`.
-    fn steps(&self, set: u32, position: usize) -> impl Iterator<Item = (&[f32], Factors, f32)> {
+    fn steps(&self, set: u32, position: usize) -> impl Iterator<Item = (&[f32], StepFactors, f32)> {
         let gains = self.gains.and_then(|gains| gains.at(position));
         let gain = move |step: u32| gains.and_then(|gains| gains.get(step as usize)).copied().unwrap_or(1.0);
         self.here
@@ -125,7 +125,7 @@ impl Steer<'_> {
 }
 
 /// Applies `steps` to one state, each multiplied by its gain.
-fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], Factors, f32)>) {
+fn steer<'a>(state: &mut [f32], steps: impl Iterator<Item = (&'a [f32], StepFactors, f32)>) {
     // Whether the norm is preserved depends on the program, so the first step decides for all.
     let mut preserved = None;
     for (number, (direction, factors, gain)) in steps.enumerate() {

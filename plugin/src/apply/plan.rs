@@ -22,7 +22,7 @@ pub struct StepSet {
 }
 
 /// Which steps act at which position of a forward pass.
-pub struct Plan {
+pub struct PassPlan {
     sets: Vec<StepSet>,
     /// By row and position of the stream: 0 if no step acts, else 1 + the index of a set.
     index: Arc<[u32]>,
@@ -37,7 +37,7 @@ pub struct Plan {
     layouts: Mutex<Vec<Arc<StepLayout>>>,
 }
 
-impl Plan {
+impl PassPlan {
     /// The plan for these rows of a stream of `width` positions, when their states after the layers up to `seen` have
     /// been observed (`None`: none have).
     pub fn new(rows: &[Row], width: usize, seen: Option<usize>) -> Self {
@@ -174,7 +174,7 @@ impl Plan {
             directions.partition_point(|direction| Arc::as_ptr(direction) < of) as u32 + 1
         };
         let factors = here.iter().map(|step| match step {
-            None => Factors::default(),
+            None => StepFactors::default(),
             Some((program, step, with)) => {
                 let (set, take) = match step.op {
                     Op::Add => (with.scale, 0.0),
@@ -182,7 +182,7 @@ impl Plan {
                     Op::Set => (with.scale, 1.0),
                     Op::Clamp => (0.0, 1.0),
                 };
-                Factors {
+                StepFactors {
                     set,
                     take,
                     clamp: (step.op == Op::Clamp).then_some(step.bounds),
@@ -190,7 +190,7 @@ impl Plan {
                 }
             }
         });
-        let factors = std::iter::once(Factors::default()).chain(factors).collect();
+        let factors = std::iter::once(StepFactors::default()).chain(factors).collect();
         let slots = self.of_set.iter().zip(&self.sets).map(|(steps, set)| {
             let acting = steps.iter().filter_map(|&number| {
                 let (_, step, with) = here[number]?;
@@ -237,13 +237,13 @@ pub struct LayerPlan {
     /// The directions that are used; a slot's `table_row` is `1 + i` for the direction `i`.
     pub directions: Vec<Arc<Direction>>,
     /// By a slot's `step`; the first does nothing.
-    pub factors: Vec<Factors>,
+    pub factors: Vec<StepFactors>,
 }
 
 impl LayerPlan {
-    /// The steps at positions where [`Plan::index`] is `set`, in order: direction, factors, and the number of the step
-    /// in its program.
-    pub fn steps(&self, set: u32) -> impl Iterator<Item = (&[f32], Factors, u32)> {
+    /// The steps at positions where [`PassPlan::index`] is `set`, in order: direction, factors, and the number of the
+    /// step in its program.
+    pub fn steps(&self, set: u32) -> impl Iterator<Item = (&[f32], StepFactors, u32)> {
         let slots = set.checked_sub(1).map(|set| &self.layout.slots[set as usize]);
         slots.into_iter().flatten().map(|slot| {
             let direction = &self.directions[slot.table_row as usize - 1];
@@ -254,7 +254,7 @@ impl LayerPlan {
 
 /// The factors of a step: `h += (set - take (h . d)) d`. With bounds `clamp`, `set` is `h . d` limited to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Factors {
+pub struct StepFactors {
     /// `set` of the formula.
     pub set: f32,
     /// `take` of the formula.

@@ -7,9 +7,9 @@ use candle_core::{DType, Result, Tensor};
 use residual_hooks::Row;
 
 use super::component::{components, norms};
-use crate::compile::{Reading, Readouts};
+use crate::compile::{CompiledReadout, Readouts};
 use crate::lock::lock;
-use crate::spec::{Of, ReadPhase, StatePositions, States};
+use crate::spec::{ReadPhase, ReadoutMeasure, StatePositions, States};
 
 /// Bytes that all sequences of a request may still use.
 pub type Budget = Arc<AtomicUsize>;
@@ -91,13 +91,13 @@ impl SequenceReader {
     /// A reader of a sequence with a prompt of `prompt_len` tokens.
     pub fn new(readouts: Arc<Readouts>, prompt_len: usize, budget: Budget) -> Self {
         // Tokens of which nothing is read are left out.
-        let generation_only = |reading: &Reading| reading.phase == ReadPhase::Generation;
+        let generation_only = |reading: &CompiledReadout| reading.phase == ReadPhase::Generation;
         let first = if readouts.readings.iter().all(generation_only) {
             prompt_len
         } else {
             0
         };
-        let numbers = |_: &Reading| ReadingValues {
+        let numbers = |_: &CompiledReadout| ReadingValues {
             values: Vec::new(),
             known: first,
         };
@@ -156,14 +156,14 @@ impl SequenceReader {
         let to = noted.min(row.start + row.tokens());
         let all = self.readouts.readings.iter().zip(readings);
         let new = |numbers: &ReadingValues| row.start <= numbers.known && numbers.known < to;
-        let mut here: Vec<(&Reading, &mut ReadingValues)> = all
+        let mut here: Vec<(&CompiledReadout, &mut ReadingValues)> = all
             .filter(|(reading, numbers)| reading.layer == layer && new(numbers))
             .collect();
         if !here.is_empty() {
             let tokens = states.narrow(0, 0, to - row.start)?;
             let directions: Vec<&[f32]> = here.iter().map(|(reading, _)| reading.direction.values()).collect();
             let values = components(&tokens, &directions)?;
-            let lengths = if here.iter().any(|(reading, _)| reading.of == Of::Cosine) {
+            let lengths = if here.iter().any(|(reading, _)| reading.of == ReadoutMeasure::Cosine) {
                 norms(&tokens)?
             } else {
                 Vec::new()
@@ -171,7 +171,7 @@ impl SequenceReader {
             for ((reading, numbers), values) in here.iter_mut().zip(values) {
                 for position in numbers.known..to {
                     let mut value = values[position - row.start];
-                    if reading.of == Of::Cosine {
+                    if reading.of == ReadoutMeasure::Cosine {
                         value /= lengths[position - row.start];
                     }
                     let wanted = reading.phase.contains(position < self.prompt_len);
@@ -299,7 +299,7 @@ mod tests {
     use crate::spec::StateDtype;
 
     fn readouts(states: Option<StatePositions>) -> Arc<Readouts> {
-        let reading = |layer: usize, of: Of, phase: ReadPhase| Reading {
+        let reading = |layer: usize, of: ReadoutMeasure, phase: ReadPhase| CompiledReadout {
             layer,
             direction: Arc::new(Direction::new(vec![1.0, 0.0])),
             of,
@@ -307,9 +307,9 @@ mod tests {
         };
         Arc::new(Readouts {
             readings: vec![
-                reading(1, Of::Projection, ReadPhase::Both),
-                reading(1, Of::Cosine, ReadPhase::Both),
-                reading(2, Of::Projection, ReadPhase::Generation),
+                reading(1, ReadoutMeasure::Projection, ReadPhase::Both),
+                reading(1, ReadoutMeasure::Cosine, ReadPhase::Both),
+                reading(2, ReadoutMeasure::Projection, ReadPhase::Generation),
             ],
             states: states.map(|positions| States {
                 layers: vec![2],

@@ -8,7 +8,7 @@ use residual_hooks::Row;
 
 use super::component::components;
 use super::reader::SequenceReader;
-use crate::compile::{Condition, Program, Reads, Step};
+use crate::compile::{Condition, ConditionStates, Program, Step};
 use crate::lock::lock;
 
 /// The program of one sequence, the values of its conditions so far, and the reader of its stream.
@@ -55,8 +55,8 @@ impl TokenDecisions {
     /// a sequence from its start again after it has evicted it.
     fn extend(&mut self, condition: &Condition, start: usize, components: &[f32]) {
         let window = match condition.reads {
-            Reads::Each { window, .. } => window,
-            Reads::Last | Reads::Mean => 1,
+            ConditionStates::Each { window, .. } => window,
+            ConditionStates::Last | ConditionStates::Mean => 1,
         };
         let end = self.first + self.held.len();
         if self.held.is_empty() || start > end {
@@ -232,7 +232,7 @@ impl SequenceState {
                 ConditionValue::Once(decision) if decision.made.get().is_some() => {}
                 ConditionValue::Once(decision) => {
                     let value = match condition.reads {
-                        Reads::Mean => {
+                        ConditionStates::Mean => {
                             let mut seen = lock(&decision.seen);
                             let end = (row.start + row.tokens()).min(row.prompt_len);
                             // A prompt may come in parts, and from its start again after the engine has evicted it.
@@ -272,7 +272,7 @@ mod tests {
         Condition {
             layer: 1,
             direction: Arc::new(Direction::new(vec![1.0])),
-            reads: Reads::Each { release, window },
+            reads: ConditionStates::Each { release, window },
             above: true,
             threshold: 1.0,
         }

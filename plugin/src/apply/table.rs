@@ -11,7 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
 use super::gains::Gains;
-use super::plan::{Factors, LayerPlan, Lookup};
+use super::plan::{LayerPlan, Lookup, StepFactors};
 use crate::directions::Direction;
 use crate::lock::lock;
 
@@ -80,7 +80,7 @@ impl TensorTables {
         let shape = stream.dims3()?;
         let device = stream.device();
         let directions = self.directions(&plan.directions, shape.2, device)?;
-        let column = |of: fn(&Factors) -> f32| {
+        let column = |of: fn(&StepFactors) -> f32| {
             let values: Vec<f32> = plan.factors.iter().map(of).collect();
             self.column(&values, device)
         };

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use residual_hooks::{HookSlot, Phase, Prompt, Row, Support, before_block};
 
 use super::*;
-use crate::compile::{Condition, Program, Reads, compile};
+use crate::compile::{Condition, ConditionStates, Program, compile};
 use crate::reference::steer;
 use crate::spec::{Conflict, NormRule, Op, Schedule, Shape, SteeringSpec, Test, TokenRef, VectorUse, When};
 use crate::steering::admission;
@@ -272,12 +272,12 @@ fn decisions(program: &Program, number: usize, prompt_len: usize, position: usiz
             .sum()
     };
     let decide = |condition: &Condition| match condition.reads {
-        Reads::Mean => {
+        ConditionStates::Mean => {
             let sum: f64 = (0..prompt_len).map(|position| component(condition, position)).sum();
             condition.is_met(sum / prompt_len as f64)
         }
-        Reads::Last => condition.is_met(component(condition, prompt_len - 1)),
-        Reads::Each { window, .. } => (0..=position).fold(false, |held, position| {
+        ConditionStates::Last => condition.is_met(component(condition, prompt_len - 1)),
+        ConditionStates::Each { window, .. } => (0..=position).fold(false, |held, position| {
             let last = (position + 1).saturating_sub(window)..=position;
             let count = last.clone().count() as f64;
             let mean = last.map(|position| component(condition, position)).sum::<f64>() / count;
@@ -454,7 +454,7 @@ fn the_plan_of_a_pass_is_that_of_the_last_one_while_it_fits() {
         state: admission(program, &[1], None, |_| ()).state,
         ..Row::prompt(0, ids)
     };
-    let plan = Plan::new(&[generating(&program, 3, vec![1])], 1, None);
+    let plan = PassPlan::new(&[generating(&program, 3, vec![1])], 1, None);
     assert!(plan.may_recur());
     // The next token of it, and another sequence that asks for the same.
     assert!(plan.fits(&[generating(&program, 4, vec![2])], 1, None));
@@ -470,13 +470,13 @@ fn the_plan_of_a_pass_is_that_of_the_last_one_while_it_fits() {
         assert!(!plan.fits(different, width, None), "{different:?}");
     }
     // An unsteered pass may recur as well, and is that of a condition that is not decided.
-    let unsteered = Plan::new(&[Row::prompt(0, vec![1])], 1, None);
+    let unsteered = PassPlan::new(&[Row::prompt(0, vec![1])], 1, None);
     assert!(unsteered.fits(&[Row::prompt(7, vec![2])], 1, None) && !unsteered.fits(&more[..1], 1, None));
     assert!(unsteered.fits(&[generating(&conditional, 1, vec![1])], 1, None));
     // Steps that act on some generated tokens alone.
     let fourth: Apply = serde_json::from_str(r#"{"generation": {"positions": [3]}}"#).unwrap();
     let fourth = compiled(VectorUse::new("a", 0.3).apply(fourth));
-    let plan = Plan::new(&[generating(&fourth, 4, vec![1])], 1, None);
+    let plan = PassPlan::new(&[generating(&fourth, 4, vec![1])], 1, None);
     assert!(plan.fits(&[generating(&fourth, 4, vec![2])], 1, None));
     assert!(!plan.fits(&[generating(&fourth, 5, vec![2])], 1, None));
     assert_eq!(plan.program_bytes(), fourth.bytes());

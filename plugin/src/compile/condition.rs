@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Target;
 use super::directions::unit_direction;
 use crate::directions::Direction;
-use crate::spec::{Each, Test, TokenState, When};
-use crate::{Library, SteeringError};
+use crate::spec::{DecisionFrequency, Test, TokenState, When};
+use crate::{Library, SteeringError, Target};
 
 /// A threshold for the component of a state along a direction, before the layer's own steering.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +15,7 @@ pub struct Condition {
     /// The unit direction of the component: `[hidden_size]`, finite.
     pub direction: Arc<Direction>,
     /// Which states it reads.
-    pub reads: Reads,
+    pub reads: ConditionStates,
     /// Whether the component must be greater than the threshold; else it must be less.
     pub above: bool,
     /// The threshold, finite.
@@ -25,7 +24,7 @@ pub struct Condition {
 
 /// Which states a condition reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Reads {
+pub enum ConditionStates {
     /// The state of the prompt's last token.
     Last,
     /// The mean of the states of the prompt's tokens.
@@ -53,7 +52,7 @@ impl Condition {
     /// Whether it holds at a token with this component, given whether it `held` at the token before.
     pub fn goes_on(&self, held: bool, component: f64) -> bool {
         match self.reads {
-            Reads::Each {
+            ConditionStates::Each {
                 release: Some(release), ..
             } if held => {
                 let release = f64::from(release);
@@ -70,15 +69,15 @@ impl Condition {
 
     /// Whether it is decided at every token.
     pub fn is_each(&self) -> bool {
-        matches!(self.reads, Reads::Each { .. })
+        matches!(self.reads, ConditionStates::Each { .. })
     }
 
     /// Whether its value at a token depends on the tokens before it.
     pub fn remembers(&self) -> bool {
         match self.reads {
-            Reads::Each { release, window } => release.is_some() || window > 1,
-            Reads::Mean => true,
-            Reads::Last => false,
+            ConditionStates::Each { release, window } => release.is_some() || window > 1,
+            ConditionStates::Mean => true,
+            ConditionStates::Last => false,
         }
     }
 
@@ -86,9 +85,9 @@ impl Condition {
     pub(super) fn canonical(&self) -> Vec<u8> {
         let number = |x: f32| (x + 0.0).to_le_bytes();
         let mut bytes = match self.reads {
-            Reads::Last => vec![0],
-            Reads::Mean => vec![1],
-            Reads::Each { release, window } => {
+            ConditionStates::Last => vec![0],
+            ConditionStates::Mean => vec![1],
+            ConditionStates::Each { release, window } => {
                 let mut bytes = vec![2, u8::from(release.is_some())];
                 bytes.extend(number(release.unwrap_or_default()));
                 bytes.extend((window as u64).to_le_bytes());
@@ -207,12 +206,12 @@ fn condition(test: &Test, library: &Library, target: &Target, at: &str) -> Resul
         layer: test.layer,
         direction,
         reads: match (test.each, test.token) {
-            (Each::Token, _) => Reads::Each {
+            (DecisionFrequency::Token, _) => ConditionStates::Each {
                 release: test.release.map(|release| release as f32),
                 window: test.window.unwrap_or(1),
             },
-            (Each::Prompt, TokenState::Last) => Reads::Last,
-            (Each::Prompt, TokenState::Mean) => Reads::Mean,
+            (DecisionFrequency::Prompt, TokenState::Last) => ConditionStates::Last,
+            (DecisionFrequency::Prompt, TokenState::Mean) => ConditionStates::Mean,
         },
         above: test.above.is_some(),
         threshold: test.above.or(test.below).unwrap_or_default() as f32,
@@ -227,7 +226,7 @@ mod tests {
         Condition {
             layer: 1,
             direction: Arc::new(Direction::new(vec![1.0])),
-            reads: Reads::Each { release, window: 1 },
+            reads: ConditionStates::Each { release, window: 1 },
             above,
             threshold: 2.0,
         }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use steermap_extract::find::proposed;
 use steermap_maps::{MapFile, ModelInfo, OffsetRule, Reach, Spread, VectorFile};
 
-use super::{Target, ranges};
+use super::ranges::ranges;
 use crate::directions::{Direction, DirectionCache, DirectionKey, LayerDirection};
 use crate::library::{Named, not_found};
 use crate::spec::VectorRef;
-use crate::{Library, SteeringError};
+use crate::{Library, SteeringError, Target};
 
 /// A vector, and the map that carries it to the target, if there is one.
 pub(super) struct VectorAndMap<'a> {

@@ -1,9 +1,10 @@
 //! Limits how far a spec moves the stream by the operator's bound.
 
-use super::{MeanNorms, Step, Target, spelled_scale};
+use super::scale::spelled_scale;
+use super::step::{MeanNorms, Step};
 use crate::policy::{Bound, Excess};
 use crate::spec::{Op, SteeringSpec, VectorRef, VectorUse};
-use crate::{Library, SteeringError};
+use crate::{Library, SteeringError, Target};
 
 /// The operator's bound for one spec.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,8 @@
 
 use steermap_maps::digest::sha256;
 
-use super::{Condition, Step};
+use super::condition::Condition;
+use super::step::Step;
 use crate::select::Selector;
 use crate::spec::{Conflict, NormRule, Op};
 

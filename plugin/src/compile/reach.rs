@@ -2,9 +2,10 @@
 
 use candle_core::DType;
 
-use super::{MeanNorms, Step, Target, spelled_scale};
-use crate::SteeringError;
+use super::scale::spelled_scale;
+use super::step::{MeanNorms, Step};
 use crate::spec::{NormRule, Op, SteeringSpec};
+use crate::{SteeringError, Target};
 
 /// The longest state whose norm float32 can hold, as every block computes it: half the square root of float32's
 /// maximum.

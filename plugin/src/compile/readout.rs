@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Target;
 use super::directions::unit_direction;
 use crate::directions::Direction;
-use crate::spec::{Of, ReadPhase, RequestSteering, StatePositions, States};
-use crate::{Library, SteeringError};
+use crate::spec::{ReadPhase, ReadoutMeasure, RequestSteering, StatePositions, States};
+use crate::{Library, SteeringError, Target};
 
 /// The readouts and states of a request.
 #[derive(Debug)]
 pub struct Readouts {
     /// In the request's order.
-    pub readings: Vec<Reading>,
+    pub readings: Vec<CompiledReadout>,
     /// The states.
     pub states: Option<States>,
     /// The layers that are read, ascending.
@@ -22,13 +21,13 @@ pub struct Readouts {
 
 /// One number per token.
 #[derive(Debug)]
-pub struct Reading {
+pub struct CompiledReadout {
     /// The layer after which it is read.
     pub layer: usize,
     /// The unit direction: `[hidden_size]`, finite.
     pub direction: Arc<Direction>,
     /// Which number.
-    pub of: Of,
+    pub of: ReadoutMeasure,
     /// Of which tokens.
     pub phase: ReadPhase,
 }
@@ -50,7 +49,7 @@ impl Readouts {
     /// How many numbers and states are read for each token of a prompt.
     pub fn work(&self) -> usize {
         let states = self.states.as_ref().map_or(0, |states| states.layers.len());
-        let of_prompt = |reading: &&Reading| reading.phase.contains(true);
+        let of_prompt = |reading: &&CompiledReadout| reading.phase.contains(true);
         states + self.readings.iter().filter(of_prompt).count()
     }
 }
@@ -122,7 +121,7 @@ pub fn compile_readouts(
             &at,
         )?;
         check_readable(readout.layer, &format!("{at}.layer"))?;
-        readings.push(Reading {
+        readings.push(CompiledReadout {
             layer: readout.layer,
             direction,
             of: readout.of,

@@ -8,7 +8,7 @@ use crate::spec::{self, Shape, TokenRef};
 
 /// Factors of a step's effect, -1 to 1.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Schedule {
+pub struct CompiledSchedule {
     curve: FactorCurve,
     /// The token that starts the schedule, and the factor until then; `None`: it starts with the first generated token.
     trigger: Option<(u32, f32)>,
@@ -29,7 +29,7 @@ enum FactorCurve {
     },
 }
 
-impl Schedule {
+impl CompiledSchedule {
     /// The factor for the choice of the generated token `t`, counted from the schedule's start.
     pub fn factor(&self, t: usize) -> f32 {
         match &self.curve {
@@ -132,7 +132,7 @@ pub(super) fn schedule(
     written: &spec::Schedule,
     tokens: ResolveToken<'_>,
     at: &str,
-) -> Result<Option<Schedule>, SteeringError> {
+) -> Result<Option<CompiledSchedule>, SteeringError> {
     let curve = match &written.factors {
         Some(factors) => FactorCurve::Listed {
             factors: factors.iter().map(|factor| *factor as f32).collect(),
@@ -157,7 +157,7 @@ pub(super) fn schedule(
             SteeringError::value(format!("{at}.trigger"), found, "one token of the model's tokenizer")
         })?),
     };
-    let schedule = Schedule {
+    let schedule = CompiledSchedule {
         curve,
         trigger: trigger.map(|token| (token, written.before.unwrap_or_default() as f32)),
     };
@@ -168,7 +168,7 @@ pub(super) fn schedule(
 mod tests {
     use super::*;
 
-    fn of(written: spec::Schedule) -> Schedule {
+    fn of(written: spec::Schedule) -> CompiledSchedule {
         schedule(&written, &|_| Ok(7), "").unwrap().unwrap()
     }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use steermap_maps::digest::sha256;
 
-use super::{Program, Step};
+use super::program::Program;
+use super::step::Step;
 use crate::spec::{Conflict, NormRule};
 
 /// The most changes of salt in one sequence; states after them are not shared. Engines search all salts for each block

@@ -1,13 +1,17 @@
+use std::sync::Arc;
+
 use candle_core::DType;
 use proptest::prelude::*;
+use residual_hooks::Turn;
 use serde_json::{Value, json};
+use steermap_maps::Spread;
 
 use super::*;
 use crate::policy::{Bound, Excess};
 use crate::reference::steer;
 use crate::spec::{
-    Apply, InlineVector, RequestSteering, Role, Schedule as Scheduled, Selection, Shape, Test, TokenRef, VectorRef,
-    When, Where, Window,
+    Apply, InlineVector, NormRule, RequestSteering, Role, Schedule, Selection, Shape, Test, TokenRef, VectorRef, When,
+    Where, Window,
 };
 use crate::testing::{HIDDEN, cases, from_json, library, model, places, target, token, vector};
 
@@ -336,9 +340,9 @@ fn conditions_are_shared_and_only_they_decide() {
     assert_eq!(above.direction.values(), [0.0, 0.0, 0.0, -1.0]);
     assert_eq!(
         (above.layer, above.reads, above.above, above.threshold),
-        (3, Reads::Last, true, 2.5)
+        (3, ConditionStates::Last, true, 2.5)
     );
-    assert_eq!((below.reads, below.above), (Reads::Mean, false));
+    assert_eq!((below.reads, below.above), (ConditionStates::Mean, false));
     assert!(above.is_met(2.6) && !above.is_met(2.5) && !above.is_met(f64::NAN));
     assert!(below.is_met(2.4) && !below.is_met(2.5) && !below.is_met(f64::NAN));
     // The first generated token is chosen from the state of the prompt's last one.
@@ -409,21 +413,21 @@ fn standard_deviations_are_those_of_the_file() {
 #[test]
 fn schedules_are_part_of_what_steering_is() {
     let of = |used: VectorUse| program(SteeringSpec::from(used));
-    let scheduled = |schedule: Scheduled| of(VectorUse::new("a", 1.0).schedule(schedule));
+    let scheduled = |schedule: Schedule| of(VectorUse::new("a", 1.0).schedule(schedule));
     let plain = of(VectorUse::new("a", 1.0));
     // One that makes no difference is none.
-    assert_eq!(scheduled(Scheduled::listed([1.0, 1.0])).fingerprint, plain.fingerprint);
-    let out = scheduled(Scheduled::ramp(Shape::Linear, 1.0, 0.0, 9));
+    assert_eq!(scheduled(Schedule::listed([1.0, 1.0])).fingerprint, plain.fingerprint);
+    let out = scheduled(Schedule::ramp(Shape::Linear, 1.0, 0.0, 9));
     assert_ne!(out.fingerprint, plain.fingerprint);
     assert_ne!(
         out.fingerprint,
-        scheduled(Scheduled::ramp(Shape::Linear, 1.0, 0.0, 8)).fingerprint
+        scheduled(Schedule::ramp(Shape::Linear, 1.0, 0.0, 8)).fingerprint
     );
     // The prompt is steered as without it, so its states are shared; what is generated isn't.
     let sharing = |program: &Program| program.sharing(&[1; 7]);
     assert_eq!(sharing(&out).salts, sharing(&plain).salts);
     assert_eq!((sharing(&plain).own_from, sharing(&out).own_from), (None, Some(6)));
-    let fades_in = scheduled(Scheduled::ramp(Shape::Linear, 0.0, 1.0, 9));
+    let fades_in = scheduled(Schedule::ramp(Shape::Linear, 0.0, 1.0, 9));
     assert!(fades_in.steps[0].prompt.is_none());
     assert_eq!(
         sharing(&fades_in),
@@ -433,7 +437,7 @@ fn schedules_are_part_of_what_steering_is() {
         }
     );
     assert_ne!(
-        sharing(&scheduled(Scheduled::listed([0.5]))).salts,
+        sharing(&scheduled(Schedule::listed([0.5]))).salts,
         sharing(&plain).salts
     );
 }

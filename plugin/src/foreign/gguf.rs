@@ -20,10 +20,12 @@
 //! | module | role |
 //! | --- | --- |
 //! | `read` | untrusted bytes to a vector file: [`read()`], [`read_with()`] |
+//! | `format` | the numbers and names of the format |
 //! | `value` | a value of the metadata |
 //! | `operation` | refuses a file that is not meant to be added |
 //! | `write` | a vector file to bytes: [`write()`] |
 
+mod format;
 mod operation;
 mod read;
 mod value;
@@ -32,30 +34,6 @@ mod write;
 pub use super::error::ForeignError as GgufError;
 pub use read::{read, read_with};
 pub use write::{ControlVectorFile, WriteOptions, write};
-
-/// The first bytes of a GGUF file.
-const MAGIC: &[u8; 4] = b"GGUF";
-
-/// The alignment of tensors, unless `general.alignment` states another.
-const DEFAULT_ALIGNMENT: u64 = 32;
-
-/// The value of `general.architecture`.
-const ARCHITECTURE: &str = "controlvector";
-
-/// GGML's number for F32.
-const F32: u32 = 0;
-
-/// GGML's number for F16.
-const F16: u32 = 1;
-
-/// GGML's number for BF16.
-const BF16: u32 = 30;
-
-/// GGUF's numbers for the metadata types that are written.
-mod kind {
-    pub const U32: u32 = 4;
-    pub const TEXT: u32 = 8;
-}
 
 #[cfg(test)]
 pub(crate) mod tests;

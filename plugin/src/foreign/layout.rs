@@ -57,7 +57,7 @@ const LISTED: usize = 6;
 
 /// The point of a model that a tensor's name states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Point {
+pub(crate) enum ModelPoint {
     /// The residual stream after this block.
     After(usize),
     /// The stream before the first block: the embeddings.
@@ -66,7 +66,7 @@ pub(crate) enum Point {
     Within,
 }
 
-impl Point {
+impl ModelPoint {
     fn before(block: usize) -> Self {
         block.checked_sub(1).map_or(Self::Embeddings, Self::After)
     }
@@ -153,7 +153,7 @@ pub(crate) fn vectors(
             "a vector of each layer",
         ));
     }
-    if tensors.len() == 1 && Point::of(&tensors[0].name).is_none() {
+    if tensors.len() == 1 && ModelPoint::of(&tensors[0].name).is_none() {
         let said = others
             .get("layer")
             .and_then(|layer| number(layer))
@@ -174,13 +174,13 @@ pub(crate) fn vectors(
     let names = listed(&tensors);
     let mut found = Vec::with_capacity(tensors.len());
     for tensor in tensors {
-        let block = match Point::of(&tensor.name) {
-            Some(Point::After(block)) => block,
-            Some(Point::Embeddings) => {
+        let block = match ModelPoint::of(&tensor.name) {
+            Some(ModelPoint::After(block)) => block,
+            Some(ModelPoint::Embeddings) => {
                 let expected = "the stream after a block: nothing is added before the first one";
                 return Err(ForeignError::value("tensors", shown(&tensor.name), expected));
             }
-            Some(Point::Within) => {
+            Some(ModelPoint::Within) => {
                 let expected =
                     "the stream after a block: vectors are not added within one, as into its MLP or attention";
                 return Err(ForeignError::value("tensors", shown(&tensor.name), expected));

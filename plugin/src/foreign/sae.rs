@@ -25,9 +25,9 @@ use zip::ZipArchive;
 
 use super::Format;
 use super::error::{ForeignError, shown};
-use super::layout::{Point, number};
+use super::layout::{ModelPoint, number};
 use super::numpy::{Array, Descr, MAX_PREFIX};
-use super::safetensor::{self, Header};
+use super::safetensor::{self, SafetensorsHeader};
 use super::tensors::Dtype;
 use super::vector::{LayerTensor, assemble, unknown_origin};
 
@@ -217,13 +217,13 @@ fn config(bytes: &[u8], model: &ModelInfo) -> Result<(Option<usize>, Vec<String>
     let Some((key, hook)) = hook else {
         return Ok((None, notes));
     };
-    match Point::of(hook) {
-        Some(Point::After(block)) => Ok((Some(block), notes)),
-        Some(Point::Embeddings) => {
+    match ModelPoint::of(hook) {
+        Some(ModelPoint::After(block)) => Ok((Some(block), notes)),
+        Some(ModelPoint::Embeddings) => {
             let expected = "the stream after a block: nothing is added before the first one";
             Err(ForeignError::value(key, shown(hook), expected))
         }
-        Some(Point::Within) | None => {
+        Some(ModelPoint::Within) | None => {
             let expected = "blocks.N.hook_resid_post or hook_resid_pre: vectors are added to the stream between blocks, and what \
                             was learned within one (mlp_out, attn, resid_mid) lies elsewhere";
             Err(ForeignError::value(key, shown(hook), expected))
@@ -295,7 +295,7 @@ fn start_of_row(shape: &[usize], index: usize, model: &ModelInfo) -> Result<u64,
 fn row_of_safetensors(mut file: impl Read + Seek, index: usize, model: &ModelInfo) -> Result<Vec<f32>, ForeignError> {
     let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
     file.rewind().map_err(failed)?;
-    let header = Header::read(&mut file, length)?;
+    let header = SafetensorsHeader::read(&mut file, length)?;
     let Some(info) = DECODER.iter().find_map(|name| header.info(name)) else {
         return Err(missing(&header.names()));
     };

@@ -14,13 +14,13 @@ const MAX_HEADER: u64 = 100_000_000;
 const LENGTH_BYTES: usize = 8;
 
 /// The positions of a file's tensors, checked: they follow one another without gaps, up to the end of the file.
-pub(crate) struct Header {
+pub(crate) struct SafetensorsHeader {
     metadata: Metadata,
     /// The position of the first tensor.
     pub(crate) data: u64,
 }
 
-impl Header {
+impl SafetensorsHeader {
     /// Reads only the header at the start of a file of `length` bytes.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ pub(crate) fn dtype(stored: Stored) -> Option<Dtype> {
 ///
 /// Bytes that aren't a whole safetensors file.
 pub(crate) fn read(bytes: &[u8]) -> Result<Contents, ForeignError> {
-    let header = Header::read(&mut &*bytes, bytes.len() as u64)?;
+    let header = SafetensorsHeader::read(&mut &*bytes, bytes.len() as u64)?;
     let data = usize::try_from(header.data)
         .ok()
         .and_then(|start| bytes.get(start..))

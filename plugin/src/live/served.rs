@@ -11,7 +11,7 @@ use steermap_extract::{ExtractError, Reader, Running, Text};
 
 use super::queue::Pace;
 use crate::lock::lock;
-use crate::steering::{SentRequest, SharedSteering};
+use crate::sent::SentRequests;
 
 /// Reads a served model: prompts are sent like requests, and the model's hook captures their streams. The model's
 /// default does not steer them.
@@ -19,7 +19,7 @@ pub(super) struct ServedReader<'a> {
     pub(super) running: Running,
     pub(super) model: &'a str,
     pub(super) hidden_size: usize,
-    pub(super) steering: Arc<SharedSteering>,
+    pub(super) sent: Arc<SentRequests<CaptureField>>,
 }
 
 /// Reads a model text by text, with rests while served models run for other requests.
@@ -35,20 +35,20 @@ pub(crate) struct CaptureField {
     /// The capture.
     pub(crate) capture: Arc<StreamCapture>,
     me: Weak<CaptureField>,
-    steering: Arc<SharedSteering>,
+    sent: Arc<SentRequests<CaptureField>>,
     ids: Mutex<Vec<usize>>,
 }
 
 impl RequestMark for CaptureField {
     fn sent_as(&self, request: usize) {
-        self.steering.remember(request, SentRequest::Captured(self.me.clone()));
+        self.sent.remember(request, self.me.clone());
         lock(&self.ids).push(request);
     }
 }
 
 impl Drop for CaptureField {
     fn drop(&mut self) {
-        self.steering.forget(&std::mem::take(&mut *lock(&self.ids)));
+        self.sent.forget(&std::mem::take(&mut *lock(&self.ids)));
     }
 }
 
@@ -77,7 +77,7 @@ impl Reader for ServedReader<'_> {
                 model: self.model.to_string(),
                 capture: capture.clone(),
                 me: me.clone(),
-                steering: self.steering.clone(),
+                sent: self.sent.clone(),
                 ids: Mutex::default(),
             });
             let sending = self.running.send(prompt, one_token(), |_| ());

@@ -81,9 +81,9 @@ impl Ranges {
 /// A union of windows whose bounds count from different ends of the prompt. Ascending in both bounds; a window within
 /// another is dropped. So equal sets have equal representations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Windows(Vec<(i64, i64)>);
+pub(super) struct WindowUnion(Vec<(i64, i64)>);
 
-impl Windows {
+impl WindowUnion {
     /// The union of `windows`.
     pub(super) fn new(mut windows: Vec<(i64, i64)>) -> Self {
         // Of windows with equal starts, the widest first.

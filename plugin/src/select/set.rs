@@ -2,7 +2,7 @@
 
 use residual_hooks::Turn;
 
-use super::ranges::{Ranges, Windows};
+use super::ranges::{Ranges, WindowUnion};
 use super::roles::Roles;
 use crate::spec::Window;
 
@@ -16,9 +16,9 @@ pub(super) struct TokenSet {
     /// Positions and windows that count from the end, which is 0.
     from_end: Ranges,
     /// Windows whose start counts from the start and whose end counts from the end.
-    inner: Windows,
+    inner: WindowUnion,
     /// Windows whose start counts from the end and whose end counts from the start.
-    outer: Windows,
+    outer: WindowUnion,
     /// Token ids, ascending.
     tokens: Vec<u32>,
     /// Roles, whose positions are known only for a chat: see [`TokenSet::in_turns`].
@@ -44,7 +44,7 @@ impl TokenSet {
         if from_start.is_all() {
             return Self::all();
         }
-        let [inner, outer] = mixed.map(Windows::new);
+        let [inner, outer] = mixed.map(WindowUnion::new);
         let mut tokens = tokens.to_vec();
         tokens.sort_unstable();
         tokens.dedup();

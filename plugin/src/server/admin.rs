@@ -18,11 +18,12 @@ use steermap_extract::Text;
 use steermap_maps::VectorPart;
 use utoipa::ToSchema;
 
-use super::auth::{self, AdminOptions, Caller};
+use super::auth::{self, Caller};
 use super::object::Object;
 use super::refusal::Refusal;
 use super::requests::{is_json, media_type, of_spec, read_body, stated_length};
 use super::upload::Upload;
+use crate::config::AdminOptions;
 use crate::name::check_name;
 use crate::spec::{PairsVector, json};
 use crate::{Metrics, RequestSteering, Steering, SteeringError, SteeringSpec, spec};

@@ -20,6 +20,7 @@ use axum::response::IntoResponse;
 use axum::{Router, middleware};
 
 use crate::Steering;
+use crate::config::{AdminOptions, Limits};
 use refusal::Refusal;
 use requests::Gate;
 
@@ -40,8 +41,6 @@ mod unread;
 mod upload;
 mod usage;
 
-pub use auth::{AdminOptions, AdminTable, Token, is_loopback};
-pub use limits::{Limits, LimitsTable, MAX_ANSWERS, MAX_BODY_BYTES, MAX_CHOICES, MAX_LOGPROBS};
 pub use requests::FINGERPRINT_HEADER;
 pub(crate) use requests::is_event_stream;
 

@@ -12,9 +12,10 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::admin::{JsonAnswer, blocking};
-use super::auth::{self, AdminOptions};
+use super::auth;
 use super::refusal::Refusal;
 use crate::Steering;
+use crate::config::AdminOptions;
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {

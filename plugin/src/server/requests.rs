@@ -17,14 +17,14 @@ use http_body_util::LengthLimitError;
 use serde_json::json;
 use tracing::{Instrument, Span, field, info_span};
 
-use super::auth::{self, AdminOptions};
+use super::auth;
 use super::extension::AnswerExtension;
-use super::limits::Limits;
 use super::object::Object;
 use super::readout::ReadoutWriter;
 use super::refusal::{Refusal, status};
 use super::sse::EventBody;
-use crate::metrics::{Outcome, Reason};
+use crate::config::{AdminOptions, Limits};
+use crate::metrics::{Reason, SteeringOutcome};
 use crate::spec::json;
 use crate::{RequestSteering, SteeredRequest, Steering, SteeringError};
 
@@ -183,7 +183,7 @@ pub(super) async fn steer(State(gate): State<Gate>, request: Request, next: Next
         Ok(steered) => run(&steering, steered, steering_body.choices, request, next).await,
         // mistral.rs refuses unknown models itself, with the list of those it has.
         Err(error) if !has_field && status(&error) == StatusCode::NOT_FOUND => {
-            steering.metrics().request(OTHER_MODEL, Outcome::Unsteered);
+            steering.metrics().request(OTHER_MODEL, SteeringOutcome::Unsteered);
             next.run(request).await
         }
         Err(error) => {
@@ -301,8 +301,8 @@ async fn run(steering: &Steering, steered: SteeredRequest, choices: usize, reque
         request_id = field::Empty,
     );
     let outcome = match fingerprint {
-        Some(_) => Outcome::Steered,
-        None => Outcome::Unsteered,
+        Some(_) => SteeringOutcome::Steered,
+        None => SteeringOutcome::Unsteered,
     };
     let mut response = steered.scope(next.run(request)).instrument(span.clone()).await;
     let usage = fingerprint.as_ref().map(|fingerprint| {

@@ -27,7 +27,7 @@ const MAX_TIME: Duration = Duration::from_secs(10);
 pub(super) async fn read_to_end(request: Request, next: Next) -> Response {
     let waits = request.headers().contains_key(EXPECT);
     let (parts, body) = request.into_parts();
-    let shared = SharedBody(Arc::new(Mutex::new(Reading { body, started: false })));
+    let shared = SharedBody(Arc::new(Mutex::new(PartlyReadBody { body, started: false })));
     let request = Request::from_parts(parts, Body::new(shared.clone()));
     let response = next.run(request).await;
     let is_error = response.status().is_client_error() || response.status().is_server_error();
@@ -53,9 +53,10 @@ async fn discard(mut rest: Body) {
 
 /// A body that a handler reads, and whose rest the middleware can read.
 #[derive(Clone)]
-struct SharedBody(Arc<Mutex<Reading>>);
+struct SharedBody(Arc<Mutex<PartlyReadBody>>);
 
-struct Reading {
+/// A body that a handler may have begun to read.
+struct PartlyReadBody {
     /// Empty after the middleware took it.
     body: Body,
     /// Whether a handler has asked for bytes.
@@ -63,7 +64,7 @@ struct Reading {
 }
 
 impl SharedBody {
-    fn reading(&self) -> MutexGuard<'_, Reading> {
+    fn reading(&self) -> MutexGuard<'_, PartlyReadBody> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Upload {
 
 /// A complete form.
 #[derive(Debug)]
-pub(super) struct Form {
+pub(super) struct UploadForm {
     /// The name of the new vector.
     pub(super) name: String,
     content: UploadedFiles,
@@ -76,7 +76,7 @@ impl Upload {
     /// # Errors
     ///
     /// A field is missing, or excludes another one; or a text is not UTF-8.
-    pub(super) fn check(self) -> Result<Form, Refusal> {
+    pub(super) fn check(self) -> Result<UploadForm, Refusal> {
         let Some(name) = self.name else {
             return Err(Refusal::value("name", "nothing", "the vector's name"));
         };
@@ -112,11 +112,11 @@ impl Upload {
             }
             (None, None, None) => return Err(Refusal::value("toml", "nothing", "toml and safetensors, or gguf")),
         };
-        Ok(Form { name, content })
+        Ok(UploadForm { name, content })
     }
 }
 
-impl Form {
+impl UploadForm {
     /// The vector. Hashes and checks all of the files, so it must run on a blocking thread.
     ///
     /// # Errors

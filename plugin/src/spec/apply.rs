@@ -7,7 +7,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::MAX_ENTRIES;
+use super::absent::is_default;
+use super::limits::MAX_ENTRIES;
 
 /// The tokens that a vector acts on. An absent phase means `none`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -160,7 +161,7 @@ pub struct Selection {
     pub exclude_roles: Option<Vec<Role>>,
     /// In the prompt: whether a request is refused if its prompt has none of `tokens`, or no message of `roles`.
     /// Absent: false.
-    #[serde(default, skip_serializing_if = "super::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub required: bool,
 }
 

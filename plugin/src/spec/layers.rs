@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::MAX_LAYERS;
+use super::limits::MAX_LAYERS;
 use crate::SteeringError;
 
 /// Layers, as a spec writes them: `[14, 15]`, `"10-20"`, `"3,5-9"`, `"0.4-0.6"`, `"best"`.

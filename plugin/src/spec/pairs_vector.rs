@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
-use steermap_extract::find::{Found, Wanted, distinct};
+use steermap_extract::find::{VectorOfPairs, Wanted, distinct};
 use steermap_extract::{LayerSelection, Method, Pair, Sign};
 use steermap_maps::TokenPosition;
 
-use super::{is_default, schema};
+use super::absent::is_default;
+use super::foreign_schemas::{LayerSelectionSchema, TokenPositionSchema};
 use crate::SteeringError;
 
 /// Most pairs of one vector: more than any published method takes.
@@ -32,7 +33,7 @@ pub struct PairsVector {
     pub sign: Sign,
     /// Which states of a text are compared. Absent: `last`.
     #[serde(default = "last", skip_serializing_if = "is_last")]
-    #[schemars(with = "schema::TokenPositionSchema")]
+    #[schemars(with = "TokenPositionSchema")]
     pub position: TokenPosition,
     /// The seed of the random choices in the method `lat`. Absent: 0.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -43,7 +44,7 @@ pub struct PairsVector {
     pub neutral: bool,
     /// The layers of that model to find the vector at; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<LayersSchema>")]
+    #[schemars(with = "Option<LayerSelectionSchema>")]
     pub layers: Option<LayerSelection>,
 }
 
@@ -127,7 +128,7 @@ pub struct FoundVector {
     /// SHA-256 of the request for it.
     pub key: String,
     /// The vector.
-    pub found: Arc<Found>,
+    pub found: Arc<VectorOfPairs>,
 }
 
 impl PartialEq for FoundVector {
@@ -146,24 +147,5 @@ impl fmt::Debug for FoundVector {
 impl Serialize for FoundVector {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map([("found", &self.key)])
-    }
-}
-
-/// Describes [`LayerSelection`] in the schema.
-pub(super) struct LayersSchema;
-
-impl JsonSchema for LayersSchema {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "LayerSelection".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "Layers, 0-based: \"all\", ranges such as \"3,5-9\", or a list of numbers.",
-            "anyOf": [
-                { "type": "string", "minLength": 1 },
-                { "type": "array", "items": generator.subschema_for::<usize>(), "minItems": 1 },
-            ],
-        })
     }
 }

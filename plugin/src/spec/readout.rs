@@ -7,7 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{MAX_ENTRIES, MAX_LAYERS, MAX_POSITION, VectorRef, is_default};
+use super::absent::is_default;
+use super::limits::{MAX_ENTRIES, MAX_LAYERS, MAX_POSITION};
+use super::vector_ref::VectorRef;
 use crate::SteeringError;
 use crate::name::check_name;
 
@@ -28,7 +30,7 @@ pub struct Readout {
     pub layer: usize,
     /// Which number. Absent: `projection`.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub of: Of,
+    pub of: ReadoutMeasure,
     /// Which tokens to read. Prompt tokens in the prefix cache are computed again, since the cache holds keys and
     /// values, not states; with `generation` this is not necessary. Absent: `both`.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -39,8 +41,8 @@ steermap_extract::from_table!(Readout, "a readout: a table");
 
 /// The number that a readout takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Of {
+#[serde(rename = "Of", rename_all = "lowercase")]
+pub enum ReadoutMeasure {
     /// The component along the vector's unit direction: `h . v / ||v||`, in units of the stream.
     #[default]
     Projection,
@@ -104,7 +106,7 @@ impl Readout {
             vector: vector.into(),
             map: None,
             layer,
-            of: Of::Projection,
+            of: ReadoutMeasure::Projection,
             phase: ReadPhase::Both,
         }
     }

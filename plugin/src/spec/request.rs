@@ -3,9 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::readout::MAX_READOUTS;
-use super::validate::{at_most, finite};
-use super::{Conflict, Layers, MAX_VECTORS, NormRule, Readout, States, SteeringSpec, VectorRef, VectorUse, is_default};
+use super::absent::is_default;
+use super::layers::Layers;
+use super::limits::MAX_VECTORS;
+use super::number::finite;
+use super::readout::{MAX_READOUTS, Readout, States};
+use super::steering_spec::{Conflict, NormRule, SteeringSpec};
+use super::validate::at_most;
+use super::vector_ref::VectorRef;
+use super::vector_use::VectorUse;
 use crate::SteeringError;
 use crate::name::check_name;
 

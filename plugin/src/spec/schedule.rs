@@ -3,8 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::validate::finite;
-use super::{MAX_ENTRIES, MAX_POSITION, TokenRef};
+use super::absent::is_default;
+use super::apply::TokenRef;
+use super::limits::{MAX_ENTRIES, MAX_POSITION};
+use super::number::finite;
 use crate::SteeringError;
 
 /// Factors of a vector's effect, by the number `t` of generated tokens: the first generated token is chosen under the
@@ -34,7 +36,7 @@ pub struct Schedule {
     #[schemars(length(min = 1, max = MAX_ENTRIES))]
     pub factors: Option<Vec<f64>>,
     /// Whether `factors` start again after the last. Absent: false.
-    #[serde(default, skip_serializing_if = "super::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub repeat: bool,
     /// The schedule starts when this token is generated for the first time: the token after it is chosen under the
     /// factor of `t = 0`. Absent: the schedule starts with the first generated token.

@@ -1,10 +1,10 @@
 //! The JSON Schema of steering specs, which ships as `steering.schema.json`.
 
-use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::{RequestSteering, SteeringSpec};
+use super::request::RequestSteering;
+use super::steering_spec::SteeringSpec;
 
 /// The JSON Schema (draft 2020-12) of a [`RequestSteering`] or a [`SteeringSpec`]; each also has its schema under
 /// `$defs`.
@@ -41,36 +41,4 @@ fn unwrap_lines(schema: &mut Value) {
         Value::Array(list) => list.iter_mut().for_each(unwrap_lines),
         _ => {}
     }
-}
-
-/// Describes [`steermap_maps::OffsetRule`] in the schema.
-#[derive(JsonSchema)]
-#[schemars(
-    rename = "OffsetRule",
-    rename_all = "lowercase",
-    description = "How a map carries a vector over."
-)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub(super) enum OffsetRuleSchema {
-    /// `A v`: a vector is a difference of states, so it moves by the map's linear part.
-    Linear,
-    /// `A v + p`, as in the paper.
-    Affine,
-}
-
-/// Describes [`steermap_maps::TokenPosition`] in the schema.
-#[derive(JsonSchema)]
-#[schemars(
-    rename = "TokenPosition",
-    rename_all = "lowercase",
-    description = "Which states of a text are compared."
-)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub(super) enum TokenPositionSchema {
-    /// The state of the last token.
-    Last,
-    /// The mean of the states of all tokens but the first.
-    Mean,
-    /// The state of the first token in which the two texts of a pair differ.
-    Answer,
 }

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use serde_json::json;
+use steermap_maps::OffsetRule;
 
 use super::*;
 use crate::testing::{cases, from_json, places};

@@ -3,8 +3,11 @@
 use residual_hooks::Phase;
 
 use super::apply::{Apply, Selection, TokenRef, Where, Window};
+use super::limits::{MAX_ENTRIES, MAX_POSITION, MAX_TOKEN_TEXT, MAX_VECTORS};
+use super::number::finite;
+use super::steering_spec::SteeringSpec;
+use super::vector_use::{Op, VectorUse};
 use super::when::MAX_TESTS;
-use super::{MAX_ENTRIES, MAX_POSITION, MAX_TOKEN_TEXT, MAX_VECTORS, Op, SteeringSpec, VectorUse};
 use crate::SteeringError;
 use crate::name::check_name;
 
@@ -312,14 +315,6 @@ fn bound(at: &str, position: i64, found: impl ToString, phase: Phase) -> Result<
         _ => format!("{least} to {MAX_POSITION}"),
     };
     Err(SteeringError::value(at, found.to_string(), expected))
-}
-
-/// Checks that a number is finite as f32, the type of offsets, components and thresholds.
-pub(super) fn finite(at: &str, number: f64) -> Result<(), SteeringError> {
-    if (number as f32).is_finite() {
-        return Ok(());
-    }
-    Err(SteeringError::value(at, number.to_string(), "a finite 32-bit number"))
 }
 
 pub(super) fn at_most(at: &str, count: usize, limit: usize, what: &str) -> Result<(), SteeringError> {

@@ -8,9 +8,10 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::absent::is_default;
 use super::first_key::WithFirst;
-use super::validate::finite;
-use super::{VectorRef, is_default};
+use super::number::finite;
+use super::vector_ref::VectorRef;
 use crate::SteeringError;
 use crate::name::check_name;
 
@@ -49,7 +50,7 @@ pub struct Test {
     pub layer: usize,
     /// How often the test is decided. Absent: `prompt`.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub each: Each,
+    pub each: DecisionFrequency,
     /// Which state of the prompt is tested, if the test is decided once. Absent: `last`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub token: TokenState,
@@ -74,8 +75,8 @@ steermap_extract::from_table!(Test, "a condition: a table");
 
 /// How often a test is decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Each {
+#[serde(rename = "Each", rename_all = "lowercase")]
+pub enum DecisionFrequency {
     /// Once per sequence, from its prompt.
     #[default]
     Prompt,
@@ -101,7 +102,7 @@ impl Test {
             vector: vector.into(),
             map: None,
             layer,
-            each: Each::Prompt,
+            each: DecisionFrequency::Prompt,
             token: TokenState::Last,
             above: Some(threshold),
             below: None,
@@ -127,7 +128,7 @@ impl Test {
 
     /// The same for each token.
     pub fn each_token(mut self) -> Self {
-        self.each = Each::Token;
+        self.each = DecisionFrequency::Token;
         self
     }
 
@@ -152,7 +153,7 @@ impl Test {
             (None, None) => return Err(SteeringError::value(field("above"), "neither", "above or below")),
         };
         finite(&field(if above { "above" } else { "below" }), threshold)?;
-        if self.each == Each::Prompt {
+        if self.each == DecisionFrequency::Prompt {
             for (name, there) in [("release", self.release.is_some()), ("window", self.window.is_some())] {
                 if there {
                     let found = "this key of a test that is decided once";
@@ -248,7 +249,7 @@ impl When {
 
     /// Whether any test is decided once per sequence; the condition is then known only for generated tokens.
     pub fn waits_for_the_prompt(&self) -> bool {
-        self.tests().iter().any(|test| test.each == Each::Prompt)
+        self.tests().iter().any(|test| test.each == DecisionFrequency::Prompt)
     }
 
     /// Checks what can be checked without vectors or a model. `at` is the path of the condition, for messages.

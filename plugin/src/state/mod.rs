@@ -13,7 +13,9 @@
 //! one after it. Older records are the history: at most [`MAX_RECORDS`], and only as many as keep the bytes that only
 //! they need below [`MAX_HISTORY_BYTES`].
 
+mod files;
 mod record;
+mod saved;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File, TryLockError};
@@ -21,12 +23,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use steermap_maps::{VectorFile, atomic, read};
+use steermap_maps::{VectorFile, atomic};
 use tracing::warn;
 
 use crate::lock::lock;
 use crate::{SteeringError, SteeringSpec};
-pub use record::{ModelRecord, Record};
+use files::{VECTORS, failed};
+pub use record::{ModelRecord, StateRecord};
+pub use saved::SavedState;
 
 /// Most records that are kept, including the current one.
 pub const MAX_RECORDS: usize = 100;
@@ -34,27 +38,7 @@ pub const MAX_RECORDS: usize = 100;
 /// Most bytes of records and vectors that only the history uses.
 pub const MAX_HISTORY_BYTES: u64 = 256 << 20;
 
-/// Most bytes of a record. Several default specs at their limits fit.
-const MAX_RECORD_BYTES: u64 = 64 << 20;
-
 const LOCK: &str = "lock";
-const VECTORS: &str = "vectors";
-
-/// The state of one record.
-#[derive(Clone, Default)]
-pub struct Saved {
-    /// The number of its record.
-    pub number: u64,
-    /// The record's file, for messages.
-    pub path: PathBuf,
-    /// When it was written, in RFC 3339 format.
-    pub time: String,
-    /// The uploaded vectors, by name.
-    pub vectors: BTreeMap<String, Arc<VectorFile>>,
-    /// The defaults that were set over HTTP, by model; an empty spec for none.
-    pub defaults: BTreeMap<String, SteeringSpec>,
-}
-
 /// A change to write.
 pub struct StateChange<'a> {
     /// A description of the change.
@@ -81,7 +65,7 @@ pub struct StateFolder {
 #[derive(Default)]
 struct FolderContents {
     /// The records, oldest first, each with its size in bytes.
-    records: VecDeque<(Record, u64)>,
+    records: VecDeque<(StateRecord, u64)>,
     /// The vectors of the last record, with their files.
     vectors: BTreeMap<String, (Arc<VectorFile>, String)>,
 }
@@ -115,7 +99,7 @@ impl StateFolder {
         }
         let mut records = VecDeque::new();
         for (number, file) in numbered(path)? {
-            records.push_back((Record::read(&file, number)?, length(&file)));
+            records.push_back((StateRecord::read(&file, number)?, length(&file)));
         }
         let folder = Self {
             path: path.to_path_buf(),
@@ -135,11 +119,11 @@ impl StateFolder {
     /// # Errors
     ///
     /// A record or vector that can't be read.
-    pub fn peek(path: &Path) -> Result<Option<Saved>, SteeringError> {
+    pub fn peek(path: &Path) -> Result<Option<SavedState>, SteeringError> {
         let Some((number, file)) = numbered(path)?.pop() else {
             return Ok(None);
         };
-        Record::read(&file, number)?.load(path, &file).map(Some)
+        StateRecord::read(&file, number)?.load(path, &file).map(Some)
     }
 
     /// The current state; `None` if there is no record yet.
@@ -147,7 +131,7 @@ impl StateFolder {
     /// # Errors
     ///
     /// A vector that can't be read.
-    pub fn latest(&self) -> Result<Option<Saved>, SteeringError> {
+    pub fn latest(&self) -> Result<Option<SavedState>, SteeringError> {
         let mut kept = lock(&self.kept);
         let Some(record) = kept.records.back().map(|(record, _)| record.clone()) else {
             return Ok(None);
@@ -166,7 +150,7 @@ impl StateFolder {
     /// # Errors
     ///
     /// The record does not exist ([`SteeringError::NotFound`]), or a vector can't be read.
-    pub fn at(&self, number: u64) -> Result<Saved, SteeringError> {
+    pub fn at(&self, number: u64) -> Result<SavedState, SteeringError> {
         let record = {
             let kept = lock(&self.kept);
             let mut records = kept.records.iter().map(|(record, _)| record);
@@ -183,7 +167,7 @@ impl StateFolder {
     }
 
     /// The records, newest first.
-    pub fn history(&self) -> Vec<Record> {
+    pub fn history(&self) -> Vec<StateRecord> {
         let kept = lock(&self.kept);
         kept.records.iter().rev().map(|(record, _)| record.clone()).collect()
     }
@@ -219,7 +203,7 @@ impl StateFolder {
             model: model.to_string(),
             spec: spec.clone(),
         });
-        let record = Record {
+        let record = StateRecord {
             number,
             time: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
             change: change.what.to_string(),
@@ -310,13 +294,6 @@ impl StateFolder {
     }
 }
 
-fn failed(path: &Path, why: impl ToString) -> SteeringError {
-    SteeringError::State {
-        path: path.to_path_buf(),
-        message: why.to_string(),
-    }
-}
-
 /// Length of a file in bytes; 0 if it can't be read.
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
@@ -347,12 +324,6 @@ fn numbered(folder: &Path) -> Result<Vec<(u64, PathBuf)>, SteeringError> {
         .collect();
     records.sort();
     Ok(records)
-}
-
-/// Reads a record's text.
-fn read_text(path: &Path) -> Result<String, SteeringError> {
-    let bytes = read::whole(path, "a record of the state", MAX_RECORD_BYTES).map_err(SteeringError::ModelFiles)?;
-    String::from_utf8(bytes).map_err(|_| failed(path, "found bytes that are not UTF-8, expected a record of the state"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use steermap_maps::VectorFile;
 
-use super::{Saved, VECTORS, failed, read_text};
+use super::files::{VECTORS, failed, read_text};
+use super::saved::SavedState;
 use crate::name::check_name;
 use crate::{SteeringError, SteeringSpec};
 
@@ -16,7 +17,7 @@ const FORMAT: &str = "steermap-state/1";
 
 /// The state after one change.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Record {
+pub struct StateRecord {
     /// Its number, counted from 1.
     pub number: u64,
     /// When it was written, in RFC 3339 format.
@@ -56,7 +57,7 @@ struct RecordTable {
     defaults: Vec<ModelRecord>,
 }
 
-impl Record {
+impl StateRecord {
     /// Reads the record in `file`, whose name has `number`.
     ///
     /// # Errors
@@ -122,7 +123,7 @@ impl Record {
     }
 
     /// Reads from `folder` the vectors that the record in `file` names.
-    pub(super) fn load(&self, folder: &Path, file: &Path) -> Result<Saved, SteeringError> {
+    pub(super) fn load(&self, folder: &Path, file: &Path) -> Result<SavedState, SteeringError> {
         let mut vectors = BTreeMap::new();
         for (name, vector) in &self.vectors {
             let vector = VectorFile::load(&folder.join(VECTORS).join(vector)).map_err(|reason| {
@@ -135,7 +136,7 @@ impl Record {
             .defaults
             .iter()
             .map(|default| (default.model.clone(), default.spec.clone()));
-        Ok(Saved {
+        Ok(SavedState {
             number: self.number,
             path: file.to_path_buf(),
             time: self.time.clone(),

@@ -6,17 +6,18 @@
 
 mod admin;
 mod dry_run;
+mod found;
 mod programs;
 mod readings;
 mod snapshot;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Instant;
 
 use residual_hooks::{Admission, MARKED, Marked, Prompt, RequestMark, RequestState, Turn, marked};
-use steermap_extract::Found;
+use steermap_extract::VectorOfPairs;
 use steermap_extract::capture::StreamCapture;
 use tokio::sync::Semaphore;
 use tracing::Span;
@@ -25,9 +26,9 @@ use crate::apply::reader::SequenceReader;
 use crate::apply::sequence::SequenceState;
 use crate::compile::{Program, Readouts};
 use crate::live::Live;
-use crate::live::served::CaptureField;
 use crate::lock::lock;
 use crate::metrics::Metrics;
+use crate::sent::SentRequests;
 use crate::spec::PairsVector;
 use crate::state::StateFolder;
 #[cfg(test)]
@@ -62,7 +63,7 @@ pub(crate) struct SharedSteering {
     /// Limits how many specs are compiled at the same time.
     compiling: Arc<Semaphore>,
     /// The requests that were sent and not yet forgotten, by their ids in the engine.
-    sent: Mutex<HashMap<usize, SentRequest>>,
+    sent: SentRequests<SteeringField>,
     /// Finds vectors from pairs.
     live: Option<Live>,
     /// The configuration file, for a reload.
@@ -70,15 +71,6 @@ pub(crate) struct SharedSteering {
     /// The folder that keeps changes across restarts.
     state: Option<StateFolder>,
     metrics: Metrics,
-}
-
-/// What was sent to the engine under a mark.
-#[derive(Clone)]
-pub(crate) enum SentRequest {
-    /// A request, with its steering.
-    Steered(Weak<SteeringField>),
-    /// A prompt whose stream is captured.
-    Captured(Weak<CaptureField>),
 }
 
 /// The configuration file that a steering was made from.
@@ -108,7 +100,7 @@ impl Steering {
                 changing: Mutex::new(()),
                 programs: Mutex::default(),
                 compiling: Arc::new(Semaphore::new(cores.div_ceil(4))),
-                sent: Mutex::default(),
+                sent: SentRequests::default(),
                 live,
                 source,
                 state,
@@ -212,7 +204,7 @@ impl Steering {
     /// # Errors
     ///
     /// As there.
-    pub(crate) async fn find(&self, asked: PairsVector) -> Result<Arc<Found>, SteeringError> {
+    pub(crate) async fn find(&self, asked: PairsVector) -> Result<Arc<VectorOfPairs>, SteeringError> {
         Ok(self.inner.found(asked, true, "").await?.1)
     }
 
@@ -335,19 +327,6 @@ impl SharedSteering {
         self.live.as_ref()
     }
 
-    /// Remembers what was sent as request `id`.
-    pub(crate) fn remember(&self, id: usize, sent: SentRequest) {
-        lock(&self.sent).insert(id, sent);
-    }
-
-    /// Forgets sent requests.
-    pub(crate) fn forget(&self, ids: &[usize]) {
-        let mut sent = lock(&self.sent);
-        ids.iter().for_each(|id| {
-            sent.remove(id);
-        });
-    }
-
     /// Compiles a request's `spec` for `model`, or takes the cached program. The vectors whose bits are set in `exempt`
     /// are the default's.
     fn compile(
@@ -383,9 +362,8 @@ impl SharedSteering {
                 "steering: the request was made for the model {meant:?} and reached {model:?}"
             ))
         };
-        let sent = lock(&self.sent).get(&id).cloned();
-        let claimed = match sent {
-            Some(SentRequest::Steered(asked)) => match asked.upgrade() {
+        let claimed = if let Some(asked) = self.sent.get(id) {
+            match asked.upgrade() {
                 Some(asked) if asked.model == model => {
                     asked.claimed(id);
                     ClaimedRequest::Steered {
@@ -397,18 +375,21 @@ impl SharedSteering {
                 Some(asked) => return stray(&asked.model),
                 // The sender is gone. The request must not run without its steering.
                 None => return Err(GIVEN_UP.to_string()),
-            },
-            Some(SentRequest::Captured(field)) => match field.upgrade() {
-                Some(field) if field.model == model => ClaimedRequest::Captured(field.capture.clone()),
-                Some(field) => return stray(&field.model),
+            }
+        } else if let Some(prompt) = self.live().and_then(|live| live.captured(id)) {
+            match prompt.upgrade() {
+                Some(prompt) if prompt.model == model => ClaimedRequest::Captured(prompt.capture.clone()),
+                Some(prompt) => return stray(&prompt.model),
                 None => return Err(GIVEN_UP.to_string()),
-            },
-            None if id & MARKED != 0 => return Err(GIVEN_UP.to_string()),
-            None => ClaimedRequest::Steered {
+            }
+        } else if id & MARKED != 0 {
+            return Err(GIVEN_UP.to_string());
+        } else {
+            ClaimedRequest::Steered {
                 program: self.snapshot().default_program(model),
                 metrics: self.metrics.clone(),
                 asked: None,
-            },
+            }
         };
         Ok(Some(Arc::new(claimed)))
     }
@@ -508,7 +489,7 @@ impl SteeringField {
                 return;
             };
             if let Some((id, _)) = ids.remove(oldest) {
-                self.steering.forget(&[id]);
+                self.steering.sent.forget(&[id]);
             }
         }
     }
@@ -517,7 +498,7 @@ impl SteeringField {
 impl RequestMark for SteeringField {
     fn sent_as(&self, request: usize) {
         self.forget_oldest();
-        self.steering.remember(request, SentRequest::Steered(self.me.clone()));
+        self.steering.sent.remember(request, self.me.clone());
         lock(&self.ids).push_back((request, false));
         if let Some(readings) = &self.readings {
             readings.sent_as(request);
@@ -530,7 +511,7 @@ impl RequestMark for SteeringField {
 impl Drop for SteeringField {
     fn drop(&mut self) {
         let ids: Vec<usize> = lock(&self.ids).drain(..).map(|(id, _)| id).collect();
-        self.steering.forget(&ids);
+        self.steering.sent.forget(&ids);
     }
 }
 
@@ -708,7 +689,7 @@ mod tests {
         let request = steering
             .request(None, Some(&crate::VectorUse::new("a", 1.0).into()))
             .unwrap();
-        let remembered = || lock(&steering.inner.sent).len();
+        let remembered = || steering.inner.sent.len();
         let model = request.model().to_string();
         for id in 0..1000 {
             let id = id | MARKED;

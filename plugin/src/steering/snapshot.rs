@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 use crate::compile::{Dose, Program, Readouts, Target, compile_readouts, compile_within, token_of};
 use crate::config::DefaultSpec;
 use crate::policy::{Bound, Excess, PerRequest, ReadPolicy, refuse_inline};
-use crate::state::Saved;
+use crate::state::SavedState;
 use crate::token_texts::TokenTexts;
 use crate::{Library, RequestSteering, SteeringError, SteeringSpec};
 
@@ -217,7 +217,7 @@ impl Snapshot {
     ///
     /// A vector has a name of the configuration, or a default is for a model that is not served or does not compile.
     /// The snapshot must then be discarded.
-    pub fn take_over(&mut self, saved: &Saved) -> Result<(), SteeringError> {
+    pub fn take_over(&mut self, saved: &SavedState) -> Result<(), SteeringError> {
         let within = |error: SteeringError| error.within(&saved.path);
         for (name, vector) in &saved.vectors {
             if self.library.get(name).is_some() {

@@ -1,15 +1,15 @@
 //! Hostile requests beside ordinary ones, in the short form of `cargo xtask chaos`.
 
-use steermap_examples::traffic::chaos::{Plan, StormLength, run};
+use steermap_examples::traffic::chaos::{ChaosPlan, StormLength, run};
 use steermap_examples::traffic::models::{STORIES, ServedModel, WINDOW};
-use steermap_examples::traffic::served::Dtype;
+use steermap_examples::traffic::served::ServedDtype;
 use steermap_tests::project;
 
 fn ordinary_requests_get_what_they_get_alone(model: &'static ServedModel) {
     let dir = tempfile::tempdir().unwrap();
-    let plan = Plan {
+    let plan = ChaosPlan {
         model,
-        dtype: Dtype::F32,
+        dtype: ServedDtype::F32,
         length: StormLength::Requests(250),
         at_once: 32,
         ordinary: 60,

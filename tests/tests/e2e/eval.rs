@@ -16,7 +16,7 @@ use steermap_mapper::statistics::{mean, slope};
 use steermap_mapper::steerer::{LayerOffset, Steerer};
 use steermap_mapper::tasks;
 use steermap_report::result::{
-    Control, ControlKind, Curve, Estimate, Evaluation, Outcome, Spread, SteeringKind, TaskResult,
+    Control, ControlKind, Curve, Estimate, Evaluation, Outcome, SteeringKind, TaskResult, ValueSpread,
 };
 use steermap_tests::eval::{
     EvalReference, ItemsReference, MAP, MappedSteering, TaskReference, changed, eval, identity, model, report,
@@ -66,7 +66,7 @@ fn estimated(found: &Estimate, expected: f64, tolerance: f64, what: &str) {
     );
 }
 
-fn spread(found: &Spread, expected: &ItemsReference, tolerance: f64, what: &str) {
+fn spread(found: &ValueSpread, expected: &ItemsReference, tolerance: f64, what: &str) {
     assert_eq!(found.count, expected.count, "{what}");
     close(found.mean, expected.mean, tolerance, what);
     close(found.deviation, expected.deviation, tolerance, what);

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 use steermap_examples::server::Server;
-use steermap_examples::traffic::client::{Answer, Client, CompletionRequest, Outcome};
+use steermap_examples::traffic::client::{Answer, Client, CompletionOutcome, CompletionRequest};
 use steermap_examples::traffic::exchanges::STORIES_SEED;
-use steermap_examples::traffic::isolation::{Plan, run};
+use steermap_examples::traffic::isolation::{IsolationPlan, run};
 use steermap_examples::traffic::prefix_cache::hits;
 use steermap_examples::traffic::prompts::prompts;
 use steermap_examples::traffic::served::{Served, Settings};
@@ -17,7 +17,7 @@ const DEVIATION: f64 = 1e-3;
 #[test]
 fn a_thousand_requests_get_what_they_get_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let plan = Plan {
+    let plan = IsolationPlan {
         requests: 1000,
         at_once: 64,
         seed: 1,
@@ -91,7 +91,7 @@ impl ServerPair {
         };
         let [plain, cached] =
             [&self.plain, &self.cached].map(|server| match Client::new(server.url()).complete(&ask).unwrap() {
-                Outcome::Whole(answer) => answer,
+                CompletionOutcome::Whole(answer) => answer,
                 other => panic!("{ask:?}: {other:?}"),
             });
         self.sent += 1;

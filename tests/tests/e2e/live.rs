@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 
 use serde_json::{Value, json};
-use steermap_examples::traffic::client::{Client, CompletionRequest, Outcome, Reply};
+use steermap_examples::traffic::client::{Client, CompletionOutcome, CompletionRequest, Reply};
 use steermap_mapper::pairs::read_pairs;
 use steermap_maps::VectorFile;
 use steermap_tests::maps::printed;
@@ -192,7 +192,7 @@ fn ask(model: &str, prompt: &str, steering: Option<Value>) -> CompletionRequest 
 
 fn text(client: &Client, ask: &CompletionRequest) -> (String, Option<String>) {
     match client.complete(ask).unwrap() {
-        Outcome::Whole(answer) => (answer.first.text, answer.fingerprint),
+        CompletionOutcome::Whole(answer) => (answer.first.text, answer.fingerprint),
         other => panic!("{other:?}"),
     }
 }

@@ -12,7 +12,7 @@ use steermap_examples::server::event_data;
 use steermap_examples::traffic::client::{Client, merged};
 use steermap_mapper::device::DeviceChoice;
 use steermap_mapper::session::{ModelSource, Session};
-use steermap_plugin::spec::{Of, ReadPhase, Readout, StateDtype, StatePositions, States};
+use steermap_plugin::spec::{ReadPhase, Readout, ReadoutMeasure, StateDtype, StatePositions, States};
 use steermap_plugin::{Library, RequestSteering, Steering, VectorUse};
 use steermap_tests::fixture;
 use steermap_tests::reference::{Reference, assert_close_within, assert_rows_close_within};
@@ -29,11 +29,16 @@ const PROMPT: &str = "Once upon a time there was a little girl named Lily.";
 
 /// A request for all readouts: projections and cosines at every layer, and the states after layers 1 and 2.
 fn all_of(layers: usize, steered: bool) -> RequestSteering {
-    let readout = |layer: usize, of: Of| Readout {
+    let readout = |layer: usize, of: ReadoutMeasure| Readout {
         of,
         ..Readout::projection("test", layer)
     };
-    let readouts = (0..layers).flat_map(|layer| [readout(layer, Of::Projection), readout(layer, Of::Cosine)]);
+    let readouts = (0..layers).flat_map(|layer| {
+        [
+            readout(layer, ReadoutMeasure::Projection),
+            readout(layer, ReadoutMeasure::Cosine),
+        ]
+    });
     let base = if steered {
         RequestSteering::from(VectorUse::new("test", 1.0).unnormalized().at_layers([1]))
     } else {

@@ -11,7 +11,7 @@ use steermap_examples::server::Server;
 use steermap_examples::traffic::client::Client;
 use steermap_examples::traffic::models::STORIES;
 use steermap_maps::VectorFile;
-use steermap_plugin::state::{Saved, StateFolder};
+use steermap_plugin::state::{SavedState, StateFolder};
 use steermap_tests::project;
 use steermap_tests::run::{error_of, run};
 
@@ -244,7 +244,7 @@ fn a_state_that_no_longer_fits_the_configuration_is_refused() {
 
 /// The number of the last change in effect. Change `n` uploads `vector(n)` if `n` is odd, and sets a default with the
 /// scale `n` if it is even. Fails if the state is not that after one of the changes.
-fn last_change(saved: &Saved) -> u64 {
+fn last_change(saved: &SavedState) -> u64 {
     let default = saved.defaults.values().next();
     let scale = default.map_or(0.0, |spec| spec.vectors[0].scale.unwrap()) as u64;
     let seed = saved.vectors.get("calm").map_or(0, |vector| {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::traffic::models::ServedModel;
-use crate::traffic::served::Dtype;
+use crate::traffic::served::ServedDtype;
 
 /// Settings of a run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct ChaosPlan {
     /// The model.
     pub model: &'static ServedModel,
     /// The dtype that it runs in.
-    pub dtype: Dtype,
+    pub dtype: ServedDtype,
     /// Length of the storm.
     pub length: StormLength,
     /// Number of concurrent requests.

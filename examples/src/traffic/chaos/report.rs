@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::memory;
 use crate::traffic::compare::Comparison;
-use crate::traffic::served::Dtype;
+use crate::traffic::served::ServedDtype;
 
 /// Largest allowed growth of the memory from the middle third to the last third of a run that is long enough, as a
 /// share.
@@ -33,11 +33,11 @@ pub struct HostileTally {
 
 /// Results for one model in one dtype.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
+pub struct ChaosReport {
     /// The model.
     pub model: &'static str,
     /// The dtype that it ran in.
-    pub dtype: Dtype,
+    pub dtype: ServedDtype,
     /// Number of concurrent requests.
     pub at_once: usize,
     /// Seconds from the first request of the storm to its last answer.
@@ -83,7 +83,7 @@ impl HostileTally {
     }
 }
 
-impl Report {
+impl ChaosReport {
     /// Growth of the memory from the middle to the last third, as a share of the former.
     pub fn growth(&self) -> Option<f64> {
         let [(middle, _), (last, _)] = memory::thirds(&self.memory)?;
@@ -180,10 +180,10 @@ mod tests {
 
     #[test]
     fn a_report_lists_everything_that_is_wrong() {
-        let mut report = Report {
+        let mut report = ChaosReport {
             seconds: 90.0,
             memory: vec![100.0; 9],
-            ..Report::default()
+            ..ChaosReport::default()
         };
         let mut tally = HostileTally::default();
         tally.add(Ok(Some(422)));

@@ -13,8 +13,8 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::plan::{Plan, StormLength};
-use super::report::{HostileTally, Report};
+use super::plan::{ChaosPlan, StormLength};
+use super::report::{ChaosReport, HostileTally};
 use crate::server::Server;
 use crate::traffic::client::{Answer, Client};
 use crate::traffic::compare::Comparison;
@@ -39,7 +39,7 @@ const ORDINARY: f64 = 0.5;
 /// # Errors
 ///
 /// If a server does not start or ends early, or an ordinary request is refused when it is sent alone.
-pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
+pub fn run(plan: &ChaosPlan, checkout: &Path, folder: &Path) -> Result<ChaosReport> {
     let served = Served::prepare_model(plan.model, checkout, folder)?;
     let settings = |prefix_cache| Settings {
         prefix_cache,
@@ -55,7 +55,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
     let bar = ProgressBar::new(plan.ordinary as u64);
     let known = known(plan, &served, &clean, &bar)?;
     let prompts = known.iter().map(|(exchange, _)| exchange.ask.prompt.clone()).collect();
-    let storm = Storm {
+    let storm = StormState {
         url: server.url(),
         plan,
         known: &known,
@@ -94,7 +94,7 @@ pub fn run(plan: &Plan, checkout: &Path, folder: &Path) -> Result<Report> {
     }
     watch.read_log();
     bar.finish_and_clear();
-    Ok(Report {
+    Ok(ChaosReport {
         model: plan.model.name,
         dtype: plan.dtype,
         at_once: plan.at_once,
@@ -115,7 +115,7 @@ fn begin(bar: &ProgressBar, length: u64) {
 }
 
 /// The ordinary requests, some of which continue from answers to others, with the answers that they get alone.
-fn known(plan: &Plan, served: &Served, clean: &Server, bar: &ProgressBar) -> Result<Vec<(Exchange, Answer)>> {
+fn known(plan: &ChaosPlan, served: &Served, clean: &Server, bar: &ProgressBar) -> Result<Vec<(Exchange, Answer)>> {
     let continued = plan.ordinary / CONTINUED_ONE_IN;
     let first: Vec<Exchange> = Exchanges::new(served, plan.seed)?
         .take(plan.ordinary - continued)
@@ -129,9 +129,9 @@ fn known(plan: &Plan, served: &Served, clean: &Server, bar: &ProgressBar) -> Res
 }
 
 /// State shared by the connections of a storm.
-struct Storm<'a> {
+struct StormState<'a> {
     url: &'a str,
-    plan: &'a Plan,
+    plan: &'a ChaosPlan,
     /// Ordinary requests, with the answers that they get alone.
     known: &'a [(Exchange, Answer)],
     drawn: Mutex<RequestDraw>,
@@ -171,7 +171,7 @@ struct RequestDraw {
 }
 
 impl RequestDraw {
-    fn new(plan: &Plan, known: usize, hostile: Hostile) -> Self {
+    fn new(plan: &ChaosPlan, known: usize, hostile: Hostile) -> Self {
         let (end, left) = match plan.length {
             StormLength::Time(time) => (Some(Instant::now() + time), usize::MAX),
             StormLength::Requests(count) => (None, count),
@@ -203,7 +203,7 @@ impl RequestDraw {
     }
 }
 
-impl Storm<'_> {
+impl StormState<'_> {
     /// Sends requests on `plan.at_once` connections until the storm is over, and watches the server meanwhile.
     fn rage(&self, watch: &mut ServerWatch, bar: &ProgressBar) -> Result<()> {
         let start = Instant::now();

@@ -12,8 +12,8 @@ use faer::traits::ComplexField;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use super::layout::Plan;
-use super::moments::{Moments, Step, shift};
+use super::layout::LayoutPlan;
+use super::moments::{Moments, MomentsUpdate, shift};
 
 /// Rows that a thread centres at a time: enough to be worth a task, and the sums' order doesn't depend on the threads.
 const CHUNK: usize = 128;
@@ -35,7 +35,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &LayoutPlan) -> Self {
         Self {
             rows: 0,
             source: vec![Vec::new(); plan.sources.len()],
@@ -54,15 +54,15 @@ pub(super) trait Number: ComplexField + Copy + Default + Send + Sync {
     fn from_f64(value: f64) -> Self;
 
     /// Makes a centred block ready to be multiplied.
-    fn finish(block: &mut Centred<Self>, step: Step);
+    fn finish(block: &mut Centred<Self>, step: MomentsUpdate);
 
     /// Adds one part of a product, in this thread; only its lower triangle if `lower`.
-    fn add_part(to: MatMut<'_, f64>, factors: Factors<'_, Self>, lower: bool);
+    fn add_part(to: MatMut<'_, f64>, factors: ProductFactors<'_, Self>, lower: bool);
 }
 
 /// What is multiplied: `left right + weight * left_shift right_shift^T`, the last of which in f64 is in the first.
 #[derive(Clone, Copy)]
-pub(super) struct Factors<'a, T> {
+pub(super) struct ProductFactors<'a, T> {
     left: MatRef<'a, T>,
     right: MatRef<'a, T>,
     left_shift: &'a [f64],
@@ -70,8 +70,8 @@ pub(super) struct Factors<'a, T> {
     weight: f64,
 }
 
-impl<'a, T> Factors<'a, T> {
-    fn new(left: &'a Centred<T>, right: &'a Centred<T>, step: Step) -> Self {
+impl<'a, T> ProductFactors<'a, T> {
+    fn new(left: &'a Centred<T>, right: &'a Centred<T>, step: MomentsUpdate) -> Self {
         fn view<T>(block: &Centred<T>) -> MatRef<'_, T> {
             MatRef::from_row_major_slice(&block.values, block.values.len() / block.width, block.width)
         }
@@ -141,11 +141,11 @@ pub(super) struct Buffers<T> {
 }
 
 /// Joins all staged rows to the moments and empties the stage.
-pub(super) fn absorb<T: Number>(plan: &Plan, stage: &mut Stage, moments: &mut Moments, buffers: &mut Buffers<T>) {
+pub(super) fn absorb<T: Number>(plan: &LayoutPlan, stage: &mut Stage, moments: &mut Moments, buffers: &mut Buffers<T>) {
     if stage.rows == 0 {
         return;
     }
-    let step = Step::new(moments.count, stage.rows as u64);
+    let step = MomentsUpdate::new(moments.count, stage.rows as u64);
     let (source_hidden, target_hidden) = (plan.layout.source_hidden, plan.layout.target_hidden);
     buffers.sources.resize_with(plan.sources.len(), Centred::default);
     for (s, centred) in buffers.sources.iter_mut().enumerate() {
@@ -161,7 +161,7 @@ pub(super) fn absorb<T: Number>(plan: &Plan, stage: &mut Stage, moments: &mut Mo
             for (b, &right) in input.sources[..=a].iter().enumerate() {
                 let (row, column) = (a * source_hidden, b * source_hidden);
                 let to = gram.view_mut().submatrix_mut(row, column, source_hidden, source_hidden);
-                let factors = Factors::new(&sources[left], &sources[right], step);
+                let factors = ProductFactors::new(&sources[left], &sources[right], step);
                 add_product(to, factors, a == b, parts);
             }
         }
@@ -174,7 +174,7 @@ pub(super) fn absorb<T: Number>(plan: &Plan, stage: &mut Stage, moments: &mut Mo
             if pair.target == t {
                 for (a, &source) in plan.inputs[pair.input].sources.iter().enumerate() {
                     let to = cross.view_mut().subrows_mut(a * source_hidden, source_hidden);
-                    add_product(to, Factors::new(&sources[source], centred, step), false, parts);
+                    add_product(to, ProductFactors::new(&sources[source], centred, step), false, parts);
                 }
             }
         }
@@ -262,7 +262,7 @@ fn add_to(to: &mut [f64], from: &[f64]) {
 }
 
 /// Adds a product on all cores, cut into about as many parts; only its lower triangle if `lower`.
-fn add_product<T: Number>(to: MatMut<'_, f64>, factors: Factors<'_, T>, lower: bool, parts: usize) {
+fn add_product<T: Number>(to: MatMut<'_, f64>, factors: ProductFactors<'_, T>, lower: bool, parts: usize) {
     let (rows, columns) = (to.nrows(), to.ncols());
     if parts <= 1 || rows.max(columns) <= SMALLEST_PART {
         return T::add_part(to, factors, lower);
@@ -300,7 +300,7 @@ fn add_product<T: Number>(to: MatMut<'_, f64>, factors: Factors<'_, T>, lower: b
 }
 
 /// `to (+)= left right`, in this thread.
-fn multiply<T: Number>(to: MatMut<'_, T>, how: Accum, factors: Factors<'_, T>, lower: bool, one: T) {
+fn multiply<T: Number>(to: MatMut<'_, T>, how: Accum, factors: ProductFactors<'_, T>, lower: bool, one: T) {
     let (left, right) = (factors.left, factors.right);
     let (all, half) = (BlockStructure::Rectangular, BlockStructure::TriangularLower);
     if lower {
@@ -315,14 +315,14 @@ impl Number for f64 {
         value
     }
 
-    fn finish(block: &mut Centred<Self>, step: Step) {
+    fn finish(block: &mut Centred<Self>, step: MomentsUpdate) {
         if step.weight > 0.0 {
             let root = step.weight.sqrt();
             block.values.extend(block.shift.iter().map(|shift| root * shift));
         }
     }
 
-    fn add_part(to: MatMut<'_, f64>, factors: Factors<'_, Self>, lower: bool) {
+    fn add_part(to: MatMut<'_, f64>, factors: ProductFactors<'_, Self>, lower: bool) {
         multiply(to, Accum::Add, factors, lower, 1.0);
     }
 }
@@ -332,9 +332,9 @@ impl Number for f32 {
         value as f32
     }
 
-    fn finish(_: &mut Centred<Self>, _: Step) {}
+    fn finish(_: &mut Centred<Self>, _: MomentsUpdate) {}
 
-    fn add_part(to: MatMut<'_, f64>, factors: Factors<'_, Self>, lower: bool) {
+    fn add_part(to: MatMut<'_, f64>, factors: ProductFactors<'_, Self>, lower: bool) {
         let rows = to.nrows();
         let mut product = vec![0f32; rows * to.ncols()];
         let part = MatMut::from_column_major_slice_mut(product.as_mut_slice(), rows, to.ncols());

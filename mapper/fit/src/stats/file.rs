@@ -17,6 +17,8 @@
 //!
 //! Files are written and read in pieces, since a file may be as large as the memory.
 
+mod at;
+mod description;
 mod read;
 mod table;
 #[cfg(test)]
@@ -29,67 +31,21 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use safetensors::tensor::TensorInfo;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use steermap_maps::digest::hex;
 
-use self::read::{Reader, read_head, read_moments, read_sample};
-use self::table::{Content, check_numbers, check_table, contents, table};
+use self::at::At;
+use self::description::{Description, SampleRows, check_description};
+pub use self::description::{FORMAT, FORMAT_1};
+use self::read::{FileReader, PIECE, read_head, read_moments, read_sample};
+use self::table::{StoredTensor, check_numbers, check_table, contents, table};
 use super::error::StatsFileError;
 use super::held_out::HeldOut;
-use super::layout::{Layout, Plan};
 use super::moments::Moments;
-use super::sample::MAX_SAMPLE_ROWS;
 use super::split::Split;
-use super::statistics::{Precision, Statistics};
-
-/// The value of `format`.
-pub const FORMAT: &str = "steermap-stats/2";
-/// The value of `format` in version 1.
-pub const FORMAT_1: &str = "steermap-stats/1";
-/// Maximum number of rows of a file: f64 is exact up to here.
-const MAX_ROWS: u64 = 1 << 53;
-/// Bytes that are converted at a time.
-const PIECE: usize = 1 << 16;
-
-/// The description of a file in its metadata.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Description {
-    format: String,
-    precision: Precision,
-    layout: Layout,
-    /// Rows of train, validation and test.
-    rows: [u64; 3],
-    /// Most rows of each sample. In version 1 of that of the test rows.
-    sample_capacity: usize,
-    /// Rows of the samples of validation and test. In version 1 of the latter alone, a number.
-    sample_rows: SampleRows,
-    /// The caller's own.
-    header: Value,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-enum SampleRows {
-    OfTest(usize),
-    OfBoth([usize; 2]),
-}
-
-impl Description {
-    fn first_version(&self) -> bool {
-        self.format == FORMAT_1
-    }
-
-    /// Rows of the samples of validation and test.
-    fn sampled(&self) -> [usize; 2] {
-        match self.sample_rows {
-            SampleRows::OfTest(rows) => [0, rows],
-            SampleRows::OfBoth(rows) => rows,
-        }
-    }
-}
+use super::statistics::Statistics;
 
 impl Statistics {
     /// Writes a file atomically: to a temporary name, synced, renamed. `header` is stored for the caller: models,
@@ -106,7 +62,7 @@ impl Statistics {
         })?;
         let contents = contents(&self.plan, self.first_version());
         for content in &contents {
-            if let Content::Sums(split, part) = *content {
+            if let StoredTensor::Sums(split, part) = *content {
                 check_numbers(at, &content.name(&self.plan), part, self.sums(split))?;
             }
         }
@@ -155,7 +111,7 @@ impl Statistics {
         let at = At(path);
         let file = File::open(path).map_err(|error| at.io("can't be opened", &error))?;
         let length = file.metadata().map_err(|error| at.io("can't be read", &error))?.len();
-        let mut reader = Reader::new(at, file);
+        let mut reader = FileReader::new(at, file);
         let metadata = read_head(&mut reader, length)?;
         let texts = metadata.metadata().clone().unwrap_or_default();
         let text = |name: &str| {
@@ -214,7 +170,7 @@ impl Statistics {
     }
 
     /// The hash of a description and all tensors, which are hashed side by side.
-    fn hash(&self, description: &str, contents: &[Content]) -> io::Result<String> {
+    fn hash(&self, description: &str, contents: &[StoredTensor]) -> io::Result<String> {
         let mut hash = Sha256::new_with_prefix(description);
         if self.first_version() {
             for &content in contents {
@@ -224,7 +180,7 @@ impl Statistics {
                 })?;
             }
         } else {
-            let one = |&content: &Content| {
+            let one = |&content: &StoredTensor| {
                 let mut hash = Sha256::new();
                 self.stream(content, &mut |bytes| {
                     hash.update(bytes);
@@ -239,19 +195,19 @@ impl Statistics {
     }
 
     /// Hands out the bytes of one tensor.
-    fn stream(&self, content: Content, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn stream(&self, content: StoredTensor, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let rows = |place: usize| self.held_out[place].sample.rows();
         match content {
-            Content::Sums(split, part) => {
+            StoredTensor::Sums(split, part) => {
                 let mut slices = part.slices(self.sums(split)).into_iter();
                 slices.try_for_each(|slice| put(sink, slice, |number| number.to_le_bytes()))
             }
-            Content::Keys(place) => rows(place).iter().try_for_each(|row| sink(&row.key.to_le_bytes())),
-            Content::Source(place) => {
+            StoredTensor::Keys(place) => rows(place).iter().try_for_each(|row| sink(&row.key.to_le_bytes())),
+            StoredTensor::Source(place) => {
                 let mut rows = rows(place).iter();
                 rows.try_for_each(|row| put(sink, &row.source, |number| number.to_le_bytes()))
             }
-            Content::Target(place) => {
+            StoredTensor::Target(place) => {
                 let mut rows = rows(place).iter();
                 rows.try_for_each(|row| put(sink, &row.target, |number| number.to_le_bytes()))
             }
@@ -268,46 +224,6 @@ struct Head {
     tensors: BTreeMap<String, TensorInfo>,
 }
 
-/// Checks the description, except the numbers.
-fn check_description(at: At<'_>, description: &Description) -> Result<Plan, StatsFileError> {
-    let matches = match description.sample_rows {
-        SampleRows::OfTest(_) => FORMAT_1,
-        SampleRows::OfBoth(_) => FORMAT,
-    };
-    if description.format != FORMAT && description.format != FORMAT_1 {
-        return Err(at.invalid("format", &description.format, &format!("{FORMAT} or {FORMAT_1}")));
-    }
-    if description.format != matches {
-        return Err(at.invalid(
-            "sample_rows",
-            "those of another version",
-            &format!("those of {}", description.format),
-        ));
-    }
-    let plan = Plan::new(description.layout.clone())
-        .map_err(|error| at.invalid(&format!("layout.{}", error.field), error.found, &error.expected))?;
-    for (rows, split) in description.rows.iter().zip(Split::ALL) {
-        if *rows > MAX_ROWS {
-            return Err(at.invalid(&format!("rows of {split}"), rows, "at most 2^53"));
-        }
-    }
-    if description.sample_capacity > MAX_SAMPLE_ROWS {
-        let expected = format!("at most {MAX_SAMPLE_ROWS}");
-        return Err(at.invalid("sample_capacity", description.sample_capacity, &expected));
-    }
-    for (found, split) in description.sampled().into_iter().zip([Split::Validation, Split::Test]) {
-        if split == Split::Validation && description.first_version() {
-            continue;
-        }
-        let expected = (description.sample_capacity as u64).min(description.rows[split.index()]);
-        if found as u64 != expected {
-            let expected = format!("{expected}, from sample_capacity and the rows");
-            return Err(at.invalid(&format!("sample_rows of {split}"), found, &expected));
-        }
-    }
-    Ok(plan)
-}
-
 /// Hands numbers to a sink as bytes, in pieces.
 fn put<T: Copy, const N: usize>(
     sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
@@ -321,26 +237,4 @@ fn put<T: Copy, const N: usize>(
         sink(&bytes)?;
     }
     Ok(())
-}
-
-/// The file that errors are about.
-#[derive(Clone, Copy)]
-struct At<'a>(&'a Path);
-
-impl At<'_> {
-    fn invalid(self, field: &str, found: impl ToString, expected: &str) -> StatsFileError {
-        StatsFileError::Invalid {
-            path: self.0.to_owned(),
-            field: field.to_owned(),
-            found: found.to_string(),
-            expected: expected.to_owned(),
-        }
-    }
-
-    fn io(self, what: &str, error: &io::Error) -> StatsFileError {
-        StatsFileError::Io {
-            path: self.0.to_owned(),
-            message: format!("{what}: {error}"),
-        }
-    }
 }

@@ -7,7 +7,7 @@ use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 
-use super::layout::Plan;
+use super::layout::LayoutPlan;
 use super::moments::Moments;
 use super::sample::Sample;
 
@@ -51,7 +51,7 @@ impl HeldOut {
     }
 
     /// The moments of an input.
-    pub(crate) fn input<'a>(&'a self, plan: &'a Plan, input: usize) -> InputMoments<'a> {
+    pub(crate) fn input<'a>(&'a self, plan: &'a LayoutPlan, input: usize) -> InputMoments<'a> {
         let sources = &plan.inputs[input].sources;
         let states = self.source_states(plan, input);
         let (mean, gram, centred) = match &self.sums {
@@ -90,7 +90,7 @@ impl HeldOut {
     }
 
     /// The sampled rows' states of an input, a row a column. `[d_in, rows]`
-    fn source_states(&self, plan: &Plan, input: usize) -> Mat<f64> {
+    fn source_states(&self, plan: &LayoutPlan, input: usize) -> Mat<f64> {
         let (sources, hidden) = (&plan.inputs[input].sources, plan.layout.source_hidden);
         let rows = self.sample.rows();
         Mat::from_fn(plan.inputs[input].width, rows.len(), |i, row| {
@@ -99,7 +99,7 @@ impl HeldOut {
     }
 
     /// The sampled rows' states of a target layer, a row a column. `[target_hidden, rows]`
-    fn target_states(&self, plan: &Plan, target: usize) -> Mat<f64> {
+    fn target_states(&self, plan: &LayoutPlan, target: usize) -> Mat<f64> {
         let (rows, hidden) = (self.sample.rows(), plan.layout.target_hidden);
         Mat::from_fn(hidden, rows.len(), |i, row| {
             f64::from(rows[row].target[target * hidden + i])
@@ -110,7 +110,7 @@ impl HeldOut {
 /// Centred second moments of one input on held-out rows.
 pub(crate) struct InputMoments<'a> {
     held_out: &'a HeldOut,
-    plan: &'a Plan,
+    plan: &'a LayoutPlan,
     /// Rows.
     pub count: f64,
     /// `[d_in]`

@@ -138,20 +138,20 @@ impl Layout {
 
 /// A layout with what is derived from it: sorted lists, and for every pair where its parts lie in them.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct LayoutPlan {
     pub layout: Layout,
     pub sources: Vec<usize>,
     pub targets: Vec<usize>,
-    pub inputs: Vec<Input>,
+    pub inputs: Vec<MapInput>,
     /// In the order of `layout.pairs`.
-    pub pairs: Vec<Pair>,
+    pub pairs: Vec<PairPlaces>,
 }
 
 /// An input of maps.
 #[derive(Clone, Debug)]
-pub(crate) struct Input {
+pub(crate) struct MapInput {
     pub layers: Vec<usize>,
-    /// Positions of the layers in [`Plan::sources`].
+    /// Positions of the layers in [`LayoutPlan::sources`].
     pub sources: Vec<usize>,
     /// Sum of the layers' hidden sizes.
     pub width: usize,
@@ -159,24 +159,24 @@ pub(crate) struct Input {
 
 /// A pair, by positions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pair {
-    /// In [`Plan::inputs`].
+pub(crate) struct PairPlaces {
+    /// In [`LayoutPlan::inputs`].
     pub input: usize,
-    /// In [`Plan::targets`].
+    /// In [`LayoutPlan::targets`].
     pub target: usize,
 }
 
-impl Plan {
+impl LayoutPlan {
     /// Checks the layout and derives the rest.
     pub fn new(layout: Layout) -> Result<Self, LayoutError> {
         layout.check()?;
         let (sources, targets) = (layout.source_layers(), layout.target_layers());
         // Every layer looked for was put in: the search can't miss.
         let place = |list: &[usize], layer: &usize| list.partition_point(|other| other < layer);
-        let inputs: Vec<Input> = layout
+        let inputs: Vec<MapInput> = layout
             .inputs()
             .into_iter()
-            .map(|layers| Input {
+            .map(|layers| MapInput {
                 sources: layers.iter().map(|layer| place(&sources, layer)).collect(),
                 width: layers.len() * layout.source_hidden,
                 layers,
@@ -185,7 +185,7 @@ impl Plan {
         let pairs = layout
             .pairs
             .iter()
-            .map(|pair| Pair {
+            .map(|pair| PairPlaces {
                 input: inputs.partition_point(|input| input.layers < pair.source_layers),
                 target: place(&targets, &pair.target_layer),
             })
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn lists_are_sorted_and_shared() {
         let layout = layout(&[pair(&[7], 9), pair(&[2, 7], 4), pair(&[7], 4)]);
-        let plan = Plan::new(layout).unwrap();
+        let plan = LayoutPlan::new(layout).unwrap();
         assert_eq!(plan.sources, [2, 7]);
         assert_eq!(plan.targets, [4, 9]);
         let inputs: Vec<_> = plan.inputs.iter().map(|i| (&i.layers[..], i.width)).collect();

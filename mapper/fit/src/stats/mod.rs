@@ -16,7 +16,7 @@
 //! | [`sample`] | a bounded sample of rows |
 //! | [`mod@file`] | a `.stats` file: checked on reading, written atomically |
 //! | `shuffled` | the same rows, wrongly paired, as a control |
-//! | [`memory`] | the memory of statistics and fits, before any row is added |
+//! | [`memory`] | the memory of statistics, before any row is added |
 //! | [`matrix`], [`error`] | a plain matrix; errors |
 
 pub mod error;

@@ -12,7 +12,7 @@
 
 use rayon::prelude::*;
 
-use super::layout::Plan;
+use super::layout::LayoutPlan;
 use super::matrix::Matrix;
 
 /// Count, means and centred sums of products of rows.
@@ -38,10 +38,10 @@ pub struct Moments {
 
 impl Moments {
     /// Moments of no rows; `None` if there isn't the memory.
-    pub(super) fn new(plan: &Plan) -> Option<Self> {
+    pub(super) fn new(plan: &LayoutPlan) -> Option<Self> {
         let (sources, targets) = (plan.sources.len(), plan.targets.len());
         let width = plan.layout.target_hidden;
-        let cross = |pair: &super::layout::Pair| Matrix::zeros(plan.inputs[pair.input].width, width);
+        let cross = |pair: &super::layout::PairPlaces| Matrix::zeros(plan.inputs[pair.input].width, width);
         Some(Self {
             count: 0,
             source_mean: vec![vec![0.0; plan.layout.source_hidden]; sources],
@@ -90,7 +90,7 @@ impl Moments {
     }
 
     /// Joins the moments of other rows to these. Both have the plan's shapes.
-    pub(super) fn merge(&mut self, other: Self, plan: &Plan) {
+    pub(super) fn merge(&mut self, other: Self, plan: &LayoutPlan) {
         if other.count == 0 {
             return;
         }
@@ -98,7 +98,7 @@ impl Moments {
             *self = other;
             return;
         }
-        let step = Step::new(self.count, other.count);
+        let step = MomentsUpdate::new(self.count, other.count);
         let shifts = |to: &[Vec<f64>], from: &[Vec<f64>]| -> Vec<Vec<f64>> {
             to.iter().zip(from).map(|(to, from)| shift(to, from)).collect()
         };
@@ -146,14 +146,14 @@ pub(super) struct Places {
 
 /// The factors of one update.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
+pub(super) struct MomentsUpdate {
     /// `n_a n_b / (n_a + n_b)`
     pub weight: f64,
     /// `n_b / (n_a + n_b)`
     pub share: f64,
 }
 
-impl Step {
+impl MomentsUpdate {
     /// From the number of rows before, and of those that come.
     pub fn new(before: u64, coming: u64) -> Self {
         let share = coming as f64 / (before as f64 + coming as f64);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::block::{Buffers, Stage, absorb};
 use super::error::StatsError;
 use super::held_out::HeldOut;
-use super::layout::{Layout, LayoutError, PairSpec, Plan};
+use super::layout::{Layout, LayoutError, LayoutPlan, PairSpec};
 use super::moments::{Moments, Places};
 use super::sample::SampleRow;
 use super::split::Split;
@@ -64,24 +64,24 @@ pub struct Rows<'a> {
 /// Sums of the train rows and samples of the held-out ones, in memory that doesn't grow with their number.
 #[derive(Clone, Debug)]
 pub struct Statistics {
-    pub(super) plan: Plan,
+    pub(super) plan: LayoutPlan,
     pub(super) precision: Precision,
     pub(super) train: Moments,
     /// Of validation and of test rows.
     pub(super) held_out: [HeldOut; 2],
     stage: Stage,
     block_rows: usize,
-    scratch: Scratch,
+    scratch: PrecisionBuffers,
 }
 
 /// Buffers of the precision's type.
 #[derive(Clone, Debug)]
-enum Scratch {
+enum PrecisionBuffers {
     F64(Buffers<f64>),
     F32(Buffers<f32>),
 }
 
-impl Scratch {
+impl PrecisionBuffers {
     fn new(precision: Precision) -> Self {
         match precision {
             Precision::F64 => Self::F64(Buffers::default()),
@@ -97,7 +97,7 @@ impl Statistics {
     ///
     /// [`StatsError::Layout`]; [`StatsError::Memory`] if the sums don't fit.
     pub fn new(layout: Layout, precision: Precision) -> Result<Self, StatsError> {
-        let plan = Plan::new(layout)?;
+        let plan = LayoutPlan::new(layout)?;
         let bytes = plan.layout.sums_bytes();
         let train = Moments::new(&plan).ok_or(StatsError::Memory { bytes })?;
         let rows = plan.layout.held_out_rows();
@@ -110,11 +110,11 @@ impl Statistics {
     }
 
     /// Statistics with these sums and samples, whose shapes are the plan's.
-    pub(super) fn from_parts(plan: Plan, precision: Precision, train: Moments, held_out: [HeldOut; 2]) -> Self {
+    pub(super) fn from_parts(plan: LayoutPlan, precision: Precision, train: Moments, held_out: [HeldOut; 2]) -> Self {
         Self {
             stage: Stage::new(&plan),
             block_rows: block_rows(&plan.layout),
-            scratch: Scratch::new(precision),
+            scratch: PrecisionBuffers::new(precision),
             plan,
             precision,
             train,
@@ -188,7 +188,7 @@ impl Statistics {
     pub fn flush(&mut self) {
         self.absorb();
         self.stage = Stage::new(&self.plan);
-        self.scratch = Scratch::new(self.precision);
+        self.scratch = PrecisionBuffers::new(self.precision);
     }
 
     /// Adds all rows of other statistics to these. How rows were distributed changes the result only by rounding.
@@ -255,7 +255,7 @@ impl Statistics {
                 expected: format!("one of the pairs in the statistics: {}", pairs_text(&self.plan.layout)),
             }));
         }
-        let plan = Plan::new(Layout {
+        let plan = LayoutPlan::new(Layout {
             pairs: pairs.to_vec(),
             ..self.plan.layout.clone()
         })?;
@@ -332,15 +332,15 @@ impl Statistics {
         }
     }
 
-    pub(crate) fn plan(&self) -> &Plan {
+    pub(crate) fn plan(&self) -> &LayoutPlan {
         &self.plan
     }
 
     fn absorb(&mut self) {
         let (stage, moments) = (&mut self.stage, &mut self.train);
         match &mut self.scratch {
-            Scratch::F64(buffers) => absorb(&self.plan, stage, moments, buffers),
-            Scratch::F32(buffers) => absorb(&self.plan, stage, moments, buffers),
+            PrecisionBuffers::F64(buffers) => absorb(&self.plan, stage, moments, buffers),
+            PrecisionBuffers::F32(buffers) => absorb(&self.plan, stage, moments, buffers),
         }
     }
 

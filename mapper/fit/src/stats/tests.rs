@@ -131,7 +131,7 @@ pub fn difference(a: &Moments, b: &Moments) -> f64 {
     let mut worst = 0.0f64;
     let mut see = |a: f64, b: f64, scale: f64| worst = worst.max((a - b).abs() / scale);
     let diagonal = |gram: &matrix::Matrix<f64>, i: usize| gram.column(i)[i].sqrt();
-    let plan = layout::Plan::new(layout()).unwrap();
+    let plan = layout::LayoutPlan::new(layout()).unwrap();
     for (g, h) in a.gram.iter().zip(&b.gram) {
         for j in 0..g.columns() {
             for i in 0..g.rows() {

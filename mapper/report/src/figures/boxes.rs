@@ -1,6 +1,6 @@
 //! How R² spreads over the dimensions, pair by pair.
 
-use super::chart::{Axis, Chart, Sign, ends};
+use super::chart::{Axis, Chart, LegendSign, ends};
 use super::drawing::{Drawing, fit, stroke};
 use crate::number::layers;
 use crate::result::PairResult;
@@ -13,8 +13,8 @@ pub(super) fn boxes(pairs: &[PairResult]) -> Drawing {
     let (low, _) = ends(pairs.iter().map(|pair| pair.r2_quantiles[0].min(pair.r2)));
     let x = Axis::between(if low < 0.0 { low.max(-1.0) - 0.04 } else { 0.0 }, 1.0, 6, "R\u{b2}");
     let entries = [
-        (Sign::Diamond("mapped", false), "all dimensions at once"),
-        (Sign::Area("native", 0.35), "by dimension: 5, 25, 50, 75, 95%"),
+        (LegendSign::Diamond("mapped", false), "all dimensions at once"),
+        (LegendSign::Area("native", 0.35), "by dimension: 5, 25, 50, 75, 95%"),
     ];
     let mut chart = Chart::of_rows(390.0, 20.0, 16.0, &entries, &x, &names);
     chart.upright(0.0, stroke("axis", 1.0, ""));

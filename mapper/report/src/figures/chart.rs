@@ -125,7 +125,7 @@ pub(super) struct Chart {
 
 impl Chart {
     /// With its legend, if there are entries; `top` and `bottom` are the space for more.
-    pub fn new(size: (f64, f64), [top, bottom]: [f64; 2], entries: &[(Sign, &str)], x: &Axis, y: &Axis) -> Self {
+    pub fn new(size: (f64, f64), [top, bottom]: [f64; 2], entries: &[(LegendSign, &str)], x: &Axis, y: &Axis) -> Self {
         let legend = legend(size.0 - 8.0, entries);
         let format = |step: f64| TickFormat::Custom(Arc::new(move |value| tick_label(value, step)));
         let mut layout = Layout::new((x.low, x.high), (y.low, y.high))
@@ -155,7 +155,14 @@ impl Chart {
 
     /// A chart of named rows of a height, from the top, `right` of which there is space for more. The middle of row `i`
     /// is at `rows - i`.
-    pub fn of_rows(wide: f64, tall: f64, right: f64, entries: &[(Sign, &str)], x: &Axis, names: &[String]) -> Self {
+    pub fn of_rows(
+        wide: f64,
+        tall: f64,
+        right: f64,
+        entries: &[(LegendSign, &str)],
+        x: &Axis,
+        names: &[String],
+    ) -> Self {
         let rows = names.len() as f64;
         let left = widest(names, 12) + 16.0;
         let mut chart = Self::new(
@@ -274,7 +281,7 @@ fn finite(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
 
 /// A sign in a legend.
 #[derive(Clone, Copy)]
-pub(super) enum Sign {
+pub(super) enum LegendSign {
     /// A line and its marker.
     Line(Stroke, Option<MarkerShape>),
     /// An area of colour.
@@ -288,13 +295,13 @@ pub(super) enum Sign {
 }
 
 /// The sign and the name of a kind of vector.
-pub(super) fn entry(kind: SteeringKind) -> (Sign, &'static str) {
+pub(super) fn entry(kind: SteeringKind) -> (LegendSign, &'static str) {
     let CurveStyle { stroke, marker, name } = curve_style(kind);
-    (Sign::Line(stroke, marker), name)
+    (LegendSign::Line(stroke, marker), name)
 }
 
 /// Rows of signs and names from the left, wrapped at `width`.
-pub(super) fn legend(width: f64, entries: &[(Sign, &str)]) -> Drawing {
+pub(super) fn legend(width: f64, entries: &[(LegendSign, &str)]) -> Drawing {
     let mut drawing = Drawing::new(width, 0.0);
     let (mut x, mut y) = (0.0, 0.0);
     for &(sign, name) in entries {
@@ -306,7 +313,7 @@ pub(super) fn legend(width: f64, entries: &[(Sign, &str)]) -> Drawing {
         let centre = (x + 13.0, middle);
         let square = (centre.0 - 3.0, middle - 3.0);
         match sign {
-            Sign::Line(stroke, marker) => {
+            LegendSign::Line(stroke, marker) => {
                 drawing.line((x, middle), (x + 26.0, middle), stroke);
                 match marker {
                     Some(MarkerShape::Diamond) => drawing.regular(centre, 4.2, 4, stroke.colour),
@@ -315,13 +322,13 @@ pub(super) fn legend(width: f64, entries: &[(Sign, &str)]) -> Drawing {
                     None => {}
                 }
             }
-            Sign::Area(colour, opacity) => drawing.rect((x, middle - 5.0), (26.0, 10.0), colour, opacity),
-            Sign::Edges(stroke) => {
+            LegendSign::Area(colour, opacity) => drawing.rect((x, middle - 5.0), (26.0, 10.0), colour, opacity),
+            LegendSign::Edges(stroke) => {
                 drawing.line((x, y + 3.5), (x + 26.0, y + 3.5), stroke);
                 drawing.line((x, y + 12.5), (x + 26.0, y + 12.5), stroke);
             }
-            Sign::Diamond(colour, hollow) => drawing.diamond(centre, 6.0, colour, hollow),
-            Sign::Square(colour) => drawing.rect(square, (6.0, 6.0), colour, 1.0),
+            LegendSign::Diamond(colour, hollow) => drawing.diamond(centre, 6.0, colour, hollow),
+            LegendSign::Square(colour) => drawing.rect(square, (6.0, 6.0), colour, 1.0),
         }
         drawing.text((x + 32.0, middle + 4.0), name, BEGIN);
         x += space;

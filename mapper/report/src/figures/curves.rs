@@ -1,6 +1,6 @@
 //! Propensity and perplexity against alpha.
 
-use super::chart::{Axis, Chart, Sign, curve_style, ends, entry, legend};
+use super::chart::{Axis, Chart, LegendSign, curve_style, ends, entry, legend};
 use super::drawing::{BEGIN, Drawing, HATCH, MIDDLE, SMALL, Stroke, fit, stroke};
 use crate::result::{SteeringKind, TaskResult, TextSetting};
 
@@ -9,17 +9,17 @@ const EDGE: Stroke = stroke("mapped", 1.0, "1 2");
 const ALPHA: &str = "alpha (mean norms of the stream)";
 const PROPENSITY: &str = "mean propensity (logits)";
 
-fn entries(tasks: &[TaskResult]) -> Vec<(Sign, &'static str)> {
+fn entries(tasks: &[TaskResult]) -> Vec<(LegendSign, &'static str)> {
     let curves = || tasks.iter().flat_map(|task| &task.curves);
     let used = |kind: &SteeringKind| curves().any(|curve| curve.kind == *kind);
     let kinds = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::Unmapped]
         .into_iter()
         .filter(used);
     let mut entries: Vec<_> = kinds.map(entry).collect();
-    entries.push((Sign::Area("native", 0.22), "native, 95%"));
-    entries.push((Sign::Edges(EDGE), "mapped, 95%"));
+    entries.push((LegendSign::Area("native", 0.22), "native, 95%"));
+    entries.push((LegendSign::Edges(EDGE), "mapped, 95%"));
     if tasks.iter().any(|task| !task.random.alphas.is_empty()) {
-        entries.push((Sign::Area(HATCH, 0.55), "95% of random directions"));
+        entries.push((LegendSign::Area(HATCH, 0.55), "95% of random directions"));
     }
     entries.push(entry(SteeringKind::Unsteered));
     entries
@@ -134,7 +134,7 @@ pub(super) fn perplexity(task: &TaskResult, budget: f64, size: (f64, f64)) -> Dr
     let mut entries = [SteeringKind::Native, SteeringKind::Mapped, SteeringKind::Unsteered]
         .map(entry)
         .to_vec();
-    entries.push((Sign::Line(budget, None), "budget"));
+    entries.push((LegendSign::Line(budget, None), "budget"));
     let curves = [
         (SteeringKind::Native, &perplexity.native),
         (SteeringKind::Mapped, &perplexity.mapped),

@@ -2,7 +2,7 @@
 
 use kuva::plot::scatter::MarkerShape;
 
-use super::chart::{Axis, Chart, Sign, ends};
+use super::chart::{Axis, Chart, LegendSign, ends};
 use super::drawing::{BEGIN, Drawing, END, SMALL, fit, stroke};
 use crate::number::two;
 use crate::result::{Estimate, Evaluation, Outcome, TaskResult};
@@ -50,12 +50,12 @@ pub(super) fn forest(evaluation: &Evaluation) -> Drawing {
     let rows = names.len();
     let at_layer = format!("at layer {}, 95%", protocol.layer);
     let entries = [
-        (Sign::Diamond("mapped", false), at_layer.as_str()),
-        (Sign::Diamond("mapped", true), "the same, not carried"),
-        (Sign::Diamond("muted", true), "the same, says nothing"),
-        (Sign::Square("ink"), "mean over the band's layers, 95%"),
-        (Sign::Area("random", 0.3), "95% of mapped random directions"),
-        (Sign::Area("good", 0.14), "bounds for carried"),
+        (LegendSign::Diamond("mapped", false), at_layer.as_str()),
+        (LegendSign::Diamond("mapped", true), "the same, not carried"),
+        (LegendSign::Diamond("muted", true), "the same, says nothing"),
+        (LegendSign::Square("ink"), "mean over the band's layers, 95%"),
+        (LegendSign::Area("random", 0.3), "95% of mapped random directions"),
+        (LegendSign::Area("good", 0.14), "bounds for carried"),
     ];
     let ranges = tasks
         .iter()

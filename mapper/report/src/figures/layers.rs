@@ -3,7 +3,7 @@
 use kuva::plot::scatter::MarkerShape;
 use kuva::render::layout::AxisLabelOverlap;
 
-use super::chart::{Axis, Chart, Sign, curve_style, ends, entry, legend};
+use super::chart::{Axis, Chart, LegendSign, curve_style, ends, entry, legend};
 use super::drawing::{Drawing, MIDDLE, SMALL, fit, stroke, widest};
 use super::forest::three;
 use crate::number::layers;
@@ -20,7 +20,7 @@ fn points(layers: &[LayerResult]) -> Vec<Point> {
 
 /// Of one task: every measured layer.
 pub(super) fn of_task(protocol: &Protocol, task: &TaskResult, size: (f64, f64)) -> Drawing {
-    let hollow = (Sign::Diamond("mapped", true), "does not count");
+    let hollow = (LegendSign::Diamond("mapped", true), "does not count");
     draw(protocol, &points(&task.layers), &[], hollow, size)
 }
 
@@ -31,20 +31,20 @@ pub(super) fn of_all(evaluation: &Evaluation, size: (f64, f64)) -> Drawing {
     let means: Vec<Point> = means.collect();
     let tasks = evaluation.tasks.iter().filter(|task| task.native_steers.steers);
     let tasks: Vec<Vec<Point>> = tasks.map(|task| points(&task.layers)).collect();
-    let single = (Sign::Line(stroke("axis", 0.8, ""), None), "single tasks");
+    let single = (LegendSign::Line(stroke("axis", 0.8, ""), None), "single tasks");
     draw(&evaluation.run.protocol, &means, &tasks, single, size)
 }
 
 /// A legend's entry.
-type Entry = (Sign, &'static str);
+type Entry = (LegendSign, &'static str);
 
 /// Two panels, one below the other.
 fn draw(protocol: &Protocol, points: &[Point], behind: &[Vec<Point>], other: Entry, size: (f64, f64)) -> Drawing {
     let entries = [
-        (Sign::Diamond("mapped", false), "retention, 95%"),
+        (LegendSign::Diamond("mapped", false), "retention, 95%"),
         other,
-        (Sign::Square("native"), "direct share"),
-        (Sign::Area("chosen", 1.0), "band of the headlines"),
+        (LegendSign::Square("native"), "direct share"),
+        (LegendSign::Area("chosen", 1.0), "band of the headlines"),
     ];
     let legend = legend(size.0 - 8.0, &entries);
     let every = || points.iter().chain(behind.iter().flatten());
@@ -120,7 +120,7 @@ fn draw(protocol: &Protocol, points: &[Point], behind: &[Vec<Point>], other: Ent
 pub(super) fn candidates(task: &TaskResult, size: (f64, f64)) -> Drawing {
     let all = &task.candidates;
     let mut entries = [SteeringKind::Native, SteeringKind::Mapped].map(entry).to_vec();
-    entries.push((Sign::Area("chosen", 1.0), "measured"));
+    entries.push((LegendSign::Area("chosen", 1.0), "measured"));
     let native: Vec<f64> = all.iter().map(|candidate| candidate.native_slope).collect();
     let mapped: Vec<f64> = all.iter().map(|candidate| candidate.mapped_slope).collect();
     let slopes = native.iter().chain(&mapped).copied().chain([0.0]);

@@ -4,7 +4,7 @@ use maud::{Markup, PreEscaped, html};
 
 use crate::figures::{Figure, outcome};
 use crate::number::{Digits, NONE, exact, grouped, text};
-use crate::result::{Estimate, Outcome, Spread};
+use crate::result::{Estimate, Outcome, ValueSpread};
 
 /// The digits of most numbers on the page.
 pub(super) const TWO: Digits = Digits::Fixed(2);
@@ -131,7 +131,7 @@ pub(super) fn optional(value: Option<&Estimate>, digits: Digits) -> Markup {
 }
 
 /// Mean ± deviation over the mean's interval.
-pub(super) fn spread(spread: &Spread, digits: Digits) -> Markup {
+pub(super) fn spread(spread: &ValueSpread, digits: Digits) -> Markup {
     let value = html! { (tagged(spread.mean, digits)) " \u{b1} " (tagged(spread.deviation, digits)) };
     if spread.count == 0 {
         html! { (NONE) }
@@ -141,7 +141,7 @@ pub(super) fn spread(spread: &Spread, digits: Digits) -> Markup {
 }
 
 /// Mean over the range of 95% of the values.
-pub(super) fn ranged(spread: &Spread, digits: Digits) -> Markup {
+pub(super) fn ranged(spread: &ValueSpread, digits: Digits) -> Markup {
     if spread.count == 0 {
         html! { (NONE) }
     } else {

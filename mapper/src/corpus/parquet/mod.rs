@@ -22,8 +22,8 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::schema::types::{ColumnDescPtr, Type};
 
 use self::pages::Pages;
-use super::check_length;
 use super::keyed::listed;
+use super::length::check_length;
 use crate::records::lines::utf8;
 
 /// The texts of a column, row by row.

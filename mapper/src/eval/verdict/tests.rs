@@ -1,4 +1,4 @@
-use steermap_report::result::{ControlKind, Means, Spread};
+use steermap_report::result::{ControlKind, Means, ValueSpread};
 
 use super::*;
 
@@ -6,8 +6,8 @@ fn estimate(value: f64, low: f64, high: f64) -> Estimate {
     Estimate { value, low, high }
 }
 
-fn spread(low: f64, high: f64) -> Spread {
-    Spread {
+fn spread(low: f64, high: f64) -> ValueSpread {
+    ValueSpread {
         count: 20,
         mean: 0.0,
         deviation: 0.1,

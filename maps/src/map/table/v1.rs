@@ -3,16 +3,22 @@
 
 use serde::Deserialize;
 
-use super::{AFFINE, KnownKinds, ListedPair, MapListing, check_name, header};
+use super::kinds::{AFFINE, VersionKinds};
 use crate::dtype::FloatDtype;
 use crate::error::Problem;
-use crate::map::linear::{MapKind, bias_name, tensor_name};
-use crate::map::{FitReport, MapFile, Positions};
+use crate::map::fit::FitReport;
+use crate::map::header::MapHeader;
+use crate::map::linear::{MapKind, bias_name, check_tensor_name, tensor_name};
+use crate::map::listing::{ListedPair, MapListing};
+use crate::map::positions::Positions;
 use crate::model::ModelTable;
 use crate::provenance::Provenance;
 use crate::store::Weights;
 
-pub(super) const KINDS: KnownKinds = KnownKinds {
+/// The value of the key `format`.
+pub(in crate::map) const FORMAT_1: &str = "steermap-map/1";
+
+pub(super) const KINDS: VersionKinds = VersionKinds {
     known: &[AFFINE],
     expected: "\"affine\", the only kind of steermap-map/1",
 };
@@ -49,7 +55,7 @@ impl MapTable {
         let pairs = self.pair.into_iter().enumerate();
         Ok(MapListing {
             pairs: pairs.map(|(index, pair)| pair.list(index)).collect::<Result<_, _>>()?,
-            header: header(self.source, self.target, self.provenance, self.positions),
+            header: MapHeader::of_tables(self.source, self.target, self.provenance, self.positions),
             weights: vec![self.weights],
         })
     }
@@ -60,11 +66,11 @@ impl PairTable {
         if self.kind != AFFINE {
             return Err(KINDS.unknown(index, format!("{:?}", self.kind)));
         }
-        check_name(&tensor_name(index, "weight"), &self.weight)?;
-        check_name(&bias_name(index), &self.bias)?;
+        check_tensor_name(&tensor_name(index, "weight"), &self.weight)?;
+        check_tensor_name(&bias_name(index), &self.bias)?;
         if !self.fit.r2_by_rank.is_empty() {
             return Err(Problem::UnknownKey {
-                message: format!("pair.{index}.fit: unknown field `r2_by_rank` in {}", MapFile::FORMAT_1),
+                message: format!("pair.{index}.fit: unknown field `r2_by_rank` in {}", FORMAT_1),
             });
         }
         Ok(ListedPair {

@@ -2,8 +2,8 @@
 //! established key. A file that states addition is read; any other operation is refused, since a direction that is
 //! meant to be projected out has the opposite effect if it is added.
 
-use super::GgufError;
 use super::value::{METHOD, MetadataValue};
+use crate::foreign::error::ForeignError as GgufError;
 
 /// Keys, after `controlvector.`, that may state the operation.
 const KEYS: [&str; 10] = [

@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use steermap_maps::{ModelInfo, VectorFile};
 
+use super::format::{ARCHITECTURE, BF16, DEFAULT_ALIGNMENT, F16, F32, MAGIC, kind};
+use super::operation;
 use super::value::{METHOD, MetadataValue};
-use super::{ARCHITECTURE, BF16, DEFAULT_ALIGNMENT, F16, F32, GgufError, MAGIC, kind, operation};
+use crate::foreign::error::ForeignError as GgufError;
 use crate::foreign::tensors::Dtype;
 use crate::foreign::vector::{
     ForeignVector, LayerTensor, ReadOptions, assemble, out_of_range, shifted, unknown_origin,

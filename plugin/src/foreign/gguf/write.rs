@@ -3,7 +3,8 @@
 
 use steermap_maps::VectorFile;
 
-use super::{ARCHITECTURE, DEFAULT_ALIGNMENT, F32, GgufError, MAGIC, kind};
+use super::format::{ARCHITECTURE, DEFAULT_ALIGNMENT, F32, MAGIC, kind};
+use crate::foreign::error::ForeignError as GgufError;
 
 /// The version that both programs write.
 const VERSION: u32 = 3;

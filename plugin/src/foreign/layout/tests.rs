@@ -38,27 +38,27 @@ fn key(key: &str, layer: Option<usize>) -> ReadOptions {
 #[test]
 fn names_say_points() {
     for (name, point) in [
-        ("13", Some(Point::After(13))),
-        ("layer_activations.13", Some(Point::After(13))),
-        ("layer.13", Some(Point::After(13))),
-        ("layers.13", Some(Point::After(13))),
-        ("layer_13", Some(Point::After(13))),
-        ("direction.13", Some(Point::After(13))),
-        ("directions.0", Some(Point::After(0))),
-        ("model.layers.13", Some(Point::After(13))),
-        ("model.layers.13.output", Some(Point::After(13))),
-        ("model.layers.13.output.0", Some(Point::After(13))),
-        ("transformer.h.13", Some(Point::After(13))),
-        ("model.layers.13.input", Some(Point::After(12))),
-        ("model.layers.0.input", Some(Point::Embeddings)),
-        ("blocks.13.hook_resid_post", Some(Point::After(13))),
-        ("blocks.13.hook_resid_pre", Some(Point::After(12))),
-        ("blocks.0.hook_resid_pre", Some(Point::Embeddings)),
-        ("hook_embed", Some(Point::Embeddings)),
-        ("blocks.13.hook_resid_mid", Some(Point::Within)),
-        ("blocks.13.hook_mlp_out", Some(Point::Within)),
-        ("blocks.13.attn.hook_z", Some(Point::Within)),
-        ("model.layers.13.mlp.down_proj", Some(Point::Within)),
+        ("13", Some(ModelPoint::After(13))),
+        ("layer_activations.13", Some(ModelPoint::After(13))),
+        ("layer.13", Some(ModelPoint::After(13))),
+        ("layers.13", Some(ModelPoint::After(13))),
+        ("layer_13", Some(ModelPoint::After(13))),
+        ("direction.13", Some(ModelPoint::After(13))),
+        ("directions.0", Some(ModelPoint::After(0))),
+        ("model.layers.13", Some(ModelPoint::After(13))),
+        ("model.layers.13.output", Some(ModelPoint::After(13))),
+        ("model.layers.13.output.0", Some(ModelPoint::After(13))),
+        ("transformer.h.13", Some(ModelPoint::After(13))),
+        ("model.layers.13.input", Some(ModelPoint::After(12))),
+        ("model.layers.0.input", Some(ModelPoint::Embeddings)),
+        ("blocks.13.hook_resid_post", Some(ModelPoint::After(13))),
+        ("blocks.13.hook_resid_pre", Some(ModelPoint::After(12))),
+        ("blocks.0.hook_resid_pre", Some(ModelPoint::Embeddings)),
+        ("hook_embed", Some(ModelPoint::Embeddings)),
+        ("blocks.13.hook_resid_mid", Some(ModelPoint::Within)),
+        ("blocks.13.hook_mlp_out", Some(ModelPoint::Within)),
+        ("blocks.13.attn.hook_z", Some(ModelPoint::Within)),
+        ("model.layers.13.mlp.down_proj", Some(ModelPoint::Within)),
         ("model.layers.13_mean", None),
         ("blocks.13", None),
         ("blocks.x.hook_resid_post", None),
@@ -71,7 +71,7 @@ fn names_say_points() {
         ("", None),
         ("99999999999999999999999", None),
     ] {
-        assert_eq!(Point::of(name), point, "{name}");
+        assert_eq!(ModelPoint::of(name), point, "{name}");
     }
 }
 

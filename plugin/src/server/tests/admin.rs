@@ -3,8 +3,8 @@ use axum::http::{Request, StatusCode};
 use serde_json::json;
 
 use super::testing::{TOKEN, json_request, local, post_json, send, server, steering, upload, vector_files, with_token};
+use crate::config::AdminOptions;
 use crate::gguf;
-use crate::server::AdminOptions;
 
 fn get(path: &str) -> Request<Body> {
     Request::get(path).body(Body::empty()).unwrap()

@@ -16,7 +16,8 @@ use tower::ServiceExt;
 use super::testing::{
     CHAT_STREAM, PROMPT_ERROR, RESPONSES_STREAM, json_request, local, post_json, send, server, steering,
 };
-use crate::server::{Limits, wrap};
+use crate::config::Limits;
+use crate::server::wrap;
 
 const FIELD: &str = r#""steering":{"vectors":[{"vector":"happy","scale":2}]}"#;
 

@@ -16,8 +16,9 @@ use tower::ServiceExt;
 
 use crate::Library;
 use crate::compile::Target;
+use crate::config::{AdminOptions, AdminToken, Limits};
 use crate::gguf;
-use crate::server::{AdminOptions, Limits, Token, wrap};
+use crate::server::wrap;
 use crate::steering::{Model, Snapshot, Steering};
 
 /// The message of a spec that does not fit the prompt, as the engine gives it.
@@ -84,7 +85,7 @@ pub(super) fn local() -> AdminOptions {
 /// Admin routes for whoever has [`TOKEN`].
 pub(super) fn with_token() -> AdminOptions {
     AdminOptions {
-        token: Some(Token::new(TOKEN, "test").unwrap()),
+        token: Some(AdminToken::new(TOKEN, "test").unwrap()),
         open_on_loopback: false,
         ..local()
     }

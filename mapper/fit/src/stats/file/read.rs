@@ -7,19 +7,23 @@ use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 use steermap_maps::digest::hex;
 
-use super::table::{Part, check_numbers, widths};
-use super::{At, Description, PIECE};
+use super::at::At;
+use super::description::Description;
+use super::table::{SumsPart, check_numbers, widths};
 use crate::stats::error::StatsFileError;
-use crate::stats::layout::Plan;
+use crate::stats::layout::LayoutPlan;
 use crate::stats::moments::Moments;
 use crate::stats::sample::{Sample, SampleRow};
 use crate::stats::split::Split;
+
+/// Bytes that are converted at a time.
+pub(super) const PIECE: usize = 1 << 16;
 
 /// Largest JSON header: many times that of the largest layout.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// A file being read from front to end.
-pub(super) struct Reader<'a> {
+pub(super) struct FileReader<'a> {
     pub at: At<'a>,
     file: BufReader<File>,
     /// Of the description, and of all tensors' hashes.
@@ -29,7 +33,7 @@ pub(super) struct Reader<'a> {
     piece: Vec<u8>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> FileReader<'a> {
     /// At the file's start.
     pub fn new(at: At<'a>, file: File) -> Self {
         Self {
@@ -95,7 +99,7 @@ impl<'a> Reader<'a> {
 ///
 /// Not with `SafeTensors::deserialize`, which wants the whole file in memory and in 0.7.0 can overflow on a crafted
 /// header (see `steermap_maps::tensors`); `Metadata` checks all that the header says of itself.
-pub(super) fn read_head(reader: &mut Reader<'_>, length: u64) -> Result<Metadata, StatsFileError> {
+pub(super) fn read_head(reader: &mut FileReader<'_>, length: u64) -> Result<Metadata, StatsFileError> {
     let at = reader.at;
     let mut size = [0; 8];
     reader.bytes("the header's length", &mut size)?;
@@ -117,8 +121,8 @@ pub(super) fn read_head(reader: &mut Reader<'_>, length: u64) -> Result<Metadata
 
 /// Reads the sums of one split.
 pub(super) fn read_moments(
-    reader: &mut Reader<'_>,
-    plan: &Plan,
+    reader: &mut FileReader<'_>,
+    plan: &LayoutPlan,
     split: Split,
     rows: u64,
 ) -> Result<Moments, StatsFileError> {
@@ -128,7 +132,7 @@ pub(super) fn read_moments(
         at.invalid("memory", "too little", &needed)
     })?;
     moments.count = rows;
-    for part in Part::all(plan) {
+    for part in SumsPart::all(plan) {
         let name = part.name(split, plan);
         for slice in part.slices_mut(&mut moments) {
             reader.numbers(&name, slice, f64::from_le_bytes)?;
@@ -141,8 +145,8 @@ pub(super) fn read_moments(
 
 /// Reads a sample, whose tensors' names begin with `name`; `place` is 0 for validation, 1 for test.
 pub(super) fn read_sample(
-    reader: &mut Reader<'_>,
-    plan: &Plan,
+    reader: &mut FileReader<'_>,
+    plan: &LayoutPlan,
     name: &str,
     description: &Description,
     place: usize,

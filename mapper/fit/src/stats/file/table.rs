@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::At;
+use super::at::At;
 use crate::stats::error::StatsFileError;
-use crate::stats::layout::Plan;
+use crate::stats::layout::LayoutPlan;
 use crate::stats::matrix::Matrix;
 use crate::stats::moments::Moments;
 use crate::stats::split::Split;
 
 /// A tensor of one split.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Part {
+pub(super) enum SumsPart {
     SourceMean(usize),
     TargetMean(usize),
     TargetSquares(usize),
@@ -23,9 +23,9 @@ pub(super) enum Part {
     TargetNorms,
 }
 
-impl Part {
+impl SumsPart {
     /// All parts, in the file's order.
-    pub fn all(plan: &Plan) -> Vec<Self> {
+    pub fn all(plan: &LayoutPlan) -> Vec<Self> {
         let sources = (0..plan.sources.len()).map(Self::SourceMean);
         let targets = (0..plan.targets.len()).flat_map(|t| [Self::TargetMean(t), Self::TargetSquares(t)]);
         let inputs = (0..plan.inputs.len()).map(Self::Gram);
@@ -34,7 +34,7 @@ impl Part {
         sources.chain(targets).chain(inputs).chain(pairs).chain(norms).collect()
     }
 
-    pub fn name(self, split: Split, plan: &Plan) -> String {
+    pub fn name(self, split: Split, plan: &LayoutPlan) -> String {
         match self {
             Self::SourceMean(s) => format!("{split}.source.{}.mean", plan.sources[s]),
             Self::TargetMean(t) => format!("{split}.target.{}.mean", plan.targets[t]),
@@ -46,7 +46,7 @@ impl Part {
         }
     }
 
-    pub fn shape(self, plan: &Plan) -> Vec<usize> {
+    pub fn shape(self, plan: &LayoutPlan) -> Vec<usize> {
         let layout = &plan.layout;
         match self {
             Self::SourceMean(_) => vec![layout.source_hidden],
@@ -119,15 +119,15 @@ fn lower_columns(gram: &mut Matrix<f64>) -> Vec<&mut [f64]> {
 
 /// One tensor of a file. Samples are by place: 0 that of the validation rows, 1 that of the test rows.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Content {
-    Sums(Split, Part),
+pub(super) enum StoredTensor {
+    Sums(Split, SumsPart),
     Keys(usize),
     Source(usize),
     Target(usize),
 }
 
-impl Content {
-    pub fn name(self, plan: &Plan) -> String {
+impl StoredTensor {
+    pub fn name(self, plan: &LayoutPlan) -> String {
         let sample = |place: usize, what: &str| format!("{}.{what}", [Split::Validation, Split::Test][place]);
         match self {
             Self::Sums(split, part) => part.name(split, plan),
@@ -137,7 +137,7 @@ impl Content {
         }
     }
 
-    fn info(self, plan: &Plan, sampled: [usize; 2]) -> (Dtype, Vec<usize>) {
+    fn info(self, plan: &LayoutPlan, sampled: [usize; 2]) -> (Dtype, Vec<usize>) {
         let [source, target] = widths(plan);
         match self {
             Self::Sums(_, part) => (Dtype::F64, part.shape(plan)),
@@ -149,9 +149,19 @@ impl Content {
 }
 
 /// All tensors of a file of this or the first version, in the file's order.
-pub(super) fn contents(plan: &Plan, first_version: bool) -> Vec<Content> {
-    let sums = |split: Split| Part::all(plan).into_iter().map(move |part| Content::Sums(split, part));
-    let sample = |place: usize| [Content::Keys(place), Content::Source(place), Content::Target(place)];
+pub(super) fn contents(plan: &LayoutPlan, first_version: bool) -> Vec<StoredTensor> {
+    let sums = |split: Split| {
+        SumsPart::all(plan)
+            .into_iter()
+            .map(move |part| StoredTensor::Sums(split, part))
+    };
+    let sample = |place: usize| {
+        [
+            StoredTensor::Keys(place),
+            StoredTensor::Source(place),
+            StoredTensor::Target(place),
+        ]
+    };
     if first_version {
         Split::ALL.into_iter().flat_map(sums).chain(sample(1)).collect()
     } else {
@@ -160,12 +170,12 @@ pub(super) fn contents(plan: &Plan, first_version: bool) -> Vec<Content> {
 }
 
 /// The tensors with their names and places.
-pub(super) fn table(plan: &Plan, contents: &[Content], sampled: [usize; 2]) -> Vec<(String, TensorInfo)> {
+pub(super) fn table(plan: &LayoutPlan, contents: &[StoredTensor], sampled: [usize; 2]) -> Vec<(String, TensorInfo)> {
     let first_version = contents
         .iter()
-        .any(|content| matches!(content, Content::Sums(Split::Test, _)));
+        .any(|content| matches!(content, StoredTensor::Sums(Split::Test, _)));
     let mut start = 0;
-    let entry = |content: &Content| {
+    let entry = |content: &StoredTensor| {
         let (dtype, shape) = content.info(plan, sampled);
         // The layout's limits keep this far from overflow.
         let end = start + shape.iter().product::<usize>() * (dtype.bitsize() / 8);
@@ -173,7 +183,7 @@ pub(super) fn table(plan: &Plan, contents: &[Content], sampled: [usize; 2]) -> V
         start = end;
         let name = content.name(plan);
         let name = match content {
-            Content::Sums(..) => name,
+            StoredTensor::Sums(..) => name,
             // It had but one sample.
             _ if first_version => name.replacen("test", "sample", 1),
             _ => name,
@@ -189,7 +199,7 @@ pub(super) fn table(plan: &Plan, contents: &[Content], sampled: [usize; 2]) -> V
 }
 
 /// Numbers in a sampled row: of the source, of the target.
-pub(super) fn widths(plan: &Plan) -> [usize; 2] {
+pub(super) fn widths(plan: &LayoutPlan) -> [usize; 2] {
     let layout = &plan.layout;
     [
         plan.sources.len() * layout.source_hidden,
@@ -228,7 +238,7 @@ pub(super) fn check_table(
 }
 
 /// Checks that sums are finite, not negative where they can't be, and 0 without rows.
-pub(super) fn check_numbers(at: At<'_>, name: &str, part: Part, moments: &Moments) -> Result<(), StatsFileError> {
+pub(super) fn check_numbers(at: At<'_>, name: &str, part: SumsPart, moments: &Moments) -> Result<(), StatsFileError> {
     let mut start = 0;
     for slice in part.slices(moments) {
         let fault = |(index, &value): (usize, &f64)| {

@@ -1,4 +1,17 @@
 //! The tables `[steering.sources]` and `[steering.live]`.
+//!
+//! ```toml
+//! [steering.sources.small]           # a model in addition to the served ones; requests can't be sent to it
+//! model = "models/small"             # a folder, or an id on the hub; gguf, tok_model_id, dtype, isq, device as in mapper's arguments
+//!
+//! [steering.live]                    # these are the defaults
+//! requests = true                    # whether requests may contain pairs; absent: true if there is a source
+//! request_bytes = 262144             # of the texts of one vector's pairs
+//! request_tokens = 16384
+//! queue_bytes = 1048576              # of the texts in the queue; 429 above it
+//! cache_bytes = 67108864             # of vectors cached for requests with the same pairs
+//! share = 0.3                        # of the time, while served models run
+//! ```
 
 use std::collections::BTreeMap;
 
