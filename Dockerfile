@@ -15,9 +15,11 @@ RUN apt-get update && apt-get install --yes --no-install-recommends g++ make && 
 WORKDIR /src
 COPY . .
 ARG TARGET_CPU=x86-64-v3
+# What BUILD.txt states: --build-arg COMMIT="$(git rev-parse HEAD)"
+ARG COMMIT=
 # What cargo has fetched and built is kept for the next build of the image; the package is not in there.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo xtask dist --target-cpu "${TARGET_CPU}" && rm -rf /package && cp -r target/dist/steermap-*-"${TARGET_CPU}"/ /package
+    rm -rf /package target/dist/steermap-* && STEERMAP_COMMIT="${COMMIT}" cargo xtask dist --target-cpu "${TARGET_CPU}" && cp -r target/dist/steermap-*-"${TARGET_CPU}"/ /package
 
 FROM ${BASE_IMAGE}
 # Certificates: models may come from a hub. curl: asks for the server's health, and tells it to read its configuration again.

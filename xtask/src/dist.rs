@@ -19,13 +19,18 @@ const PROGRAMS: [&str; 2] = ["mistralrs-steered", "mapper"];
 
 /// What else a package has, as it lies in the checkout: files, and folders with all that is in them. The configurations of
 /// examples/serving work in the package as they do in the checkout.
-const FILES: [&str; 5] = [
+const FILES: [&str; 4] = [
     "LICENSE",
-    "README.md",
     "examples/serving",
     "examples/family/stories-260k",
     "examples/family/stories-3m",
 ];
+
+/// The beginning of the names of the map and the vector that go with the models in the package.
+const FAMILY: &str = "stories-";
+
+/// The package's own page. That of the checkout leads to pages that are not packed.
+const README: &str = include_str!("package.md");
 
 /// A file of the package.
 struct Entry {
@@ -57,8 +62,12 @@ pub fn dist(project: &Project, cpu: Option<&str>) -> Result<()> {
         description(&version, commit.as_deref(), &host, cpu, &programs)?.as_bytes(),
     )?;
 
+    let readme = folder.join("README.md");
+    write(&readme, README.as_bytes())?;
+
     let mut entries = vec![
         entry("BUILD.txt", &about),
+        entry("README.md", &readme),
         entry("THIRD-PARTY-LICENSES.txt", &licences),
         entry(
             "steering.schema.json",
@@ -69,10 +78,9 @@ pub fn dist(project: &Project, cpu: Option<&str>) -> Result<()> {
         add(project.root(), name, &mut entries)?;
     }
     for file in files_in(&project.root().join("maps"))? {
-        if file.extension().is_some_and(|end| end == "safetensors")
-            || file.extension().is_some_and(|end| end == "toml") && !file.ends_with("Cargo.toml")
-        {
-            add(project.root(), &format!("maps/{}", name_of(&file)?), &mut entries)?;
+        let name = name_of(&file)?;
+        if name.starts_with(FAMILY) {
+            add(project.root(), &format!("maps/{name}"), &mut entries)?;
         }
     }
     entries.extend(PROGRAMS.iter().zip(&programs).map(|(name, from)| Entry {
@@ -130,7 +138,7 @@ fn build(project: &Project, folder: &Path, host: &str, cpu: &str) -> Result<Vec<
     Ok(PROGRAMS.iter().map(program).collect())
 }
 
-/// What the package is, for whoever finds it.
+/// The text of BUILD.txt.
 fn description(version: &str, commit: Option<&str>, host: &str, cpu: &str, programs: &[PathBuf]) -> Result<String> {
     let mut text = format!("steermap {version} for {host}, processors with the instructions of {cpu}\n");
     if let Some(commit) = commit {
@@ -275,8 +283,14 @@ fn date(project: &Project) -> Result<u64> {
         .unwrap_or(0))
 }
 
-/// The commit that is built, and whether the checkout differs from it.
+/// The commit that is built, and whether the checkout differs from it; STEERMAP_COMMIT where there is no checkout, as in a container.
 fn commit(project: &Project) -> Option<String> {
+    if let Some(commit) = std::env::var("STEERMAP_COMMIT")
+        .ok()
+        .filter(|commit| !commit.is_empty())
+    {
+        return Some(commit);
+    }
     git(
         project,
         &["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

@@ -6,7 +6,7 @@
 //!
 //! [steering.live]                    # these are the defaults
 //! requests = true                    # whether requests may contain pairs; absent: true if there is a source
-//! request_bytes = 262144             # of the texts of one vector's pairs
+//! request_bytes = 262144             # of the texts of one request's pairs; equal ones count once
 //! request_tokens = 16384
 //! queue_bytes = 1048576              # of the texts in the queue; 429 above it
 //! cache_bytes = 67108864             # of vectors cached for requests with the same pairs

@@ -10,7 +10,7 @@ mod queue;
 mod served;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -106,6 +106,8 @@ pub(crate) const MAX_TEXT_BYTES: usize = 16 << 10;
 
 /// Refuses too many tokens, and rests between layers.
 struct FindProgress {
+    /// The tokens that the request has read for its vectors so far.
+    spent: Arc<AtomicUsize>,
     most: usize,
     /// Bytes of one token's states at all layers.
     token_bytes: usize,
@@ -115,9 +117,14 @@ struct FindProgress {
 impl ReadProgress for FindProgress {
     fn tokenized(&self, tokens: &[usize]) -> Result<(), ExtractError> {
         let count: usize = tokens.iter().sum();
-        if count > self.most {
+        let before = self.spent.fetch_add(count, Ordering::Relaxed);
+        if before.saturating_add(count) > self.most {
+            let beside = match before {
+                0 => String::new(),
+                before => format!(", beside {before} in the request's other pairs"),
+            };
             let message = format!(
-                "found {count} tokens in the texts, expected at most {}, the server's request_tokens",
+                "found {count} tokens in the texts{beside}, expected at most {}, the server's request_tokens",
                 self.most
             );
             return Err(ExtractError::Input(message));
@@ -291,6 +298,7 @@ impl Live {
         asked: &PairsVector,
         measured: bool,
         at: &str,
+        spent: Arc<AtomicUsize>,
     ) -> Result<VectorOfPairs, SteeringError> {
         let of = |reason| SteeringError::find(format!("{at}pairs"), reason);
         let stream = match &on {
@@ -318,6 +326,7 @@ impl Live {
         check_work(&wanted, pairs.pairs.len(), stream.hidden_size, measured)
             .map_err(|reason| SteeringError::find_at(at, "method", reason))?;
         let watched = FindProgress {
+            spent,
             most: self.limits.request_tokens,
             token_bytes: wanted.layers.len() * stream.hidden_size * size_of::<f32>(),
             pace: self.pace.clone(),

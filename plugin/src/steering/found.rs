@@ -1,6 +1,8 @@
 //! Vectors found from the pairs of a request, or of an administrator.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use steermap_extract::{ExtractError, VectorOfPairs};
 
@@ -12,8 +14,8 @@ use crate::spec::{FoundVector, PairsVector, RequestSteering, VectorRef};
 
 impl SharedSteering {
     /// Finds the vector of `asked`, or takes the cached one. `measured` says whether its separation of held-out pairs
-    /// is measured, and `at` is the path of the field, ending with a dot or empty. Works off the async worker, and
-    /// finishes even if the caller stops waiting.
+    /// is measured, `at` is the path of the field, ending with a dot or empty, and `spent` counts the tokens that are read for
+    /// one request. Works off the async worker, and finishes even if the caller stops waiting.
     ///
     /// # Errors
     ///
@@ -24,6 +26,7 @@ impl SharedSteering {
         asked: PairsVector,
         measured: bool,
         at: &str,
+        spent: Arc<AtomicUsize>,
     ) -> Result<(String, Arc<VectorOfPairs>), SteeringError> {
         let Some(live) = self.live() else {
             return Err(SteeringError::Forbidden {
@@ -33,13 +36,7 @@ impl SharedSteering {
             });
         };
         let bytes = asked.bytes();
-        if bytes > live.limits().request_bytes {
-            return Err(SteeringError::value(
-                format!("{at}pairs"),
-                format!("{bytes} bytes of texts"),
-                format!("at most {}, the server's request_bytes", live.limits().request_bytes),
-            ));
-        }
+        check_bytes(bytes, live, at)?;
         asked.validate(at)?;
         for (index, pair) in asked.pairs.iter().enumerate() {
             for (side, text) in [("positive", &pair.positive), ("negative", &pair.negative)] {
@@ -78,7 +75,7 @@ impl SharedSteering {
         let at = at.to_string();
         let working = tokio::task::spawn_blocking(move || {
             let start = std::time::Instant::now();
-            let found = handle.block_on(inner.find_now(&asked, measured, &at));
+            let found = handle.block_on(inner.find_now(&asked, measured, &at, spent));
             inner.metrics().found(start.elapsed());
             let found = match found {
                 Ok(found) => Arc::new(found),
@@ -100,12 +97,18 @@ impl SharedSteering {
         })
     }
 
-    async fn find_now(&self, asked: &PairsVector, measured: bool, at: &str) -> Result<VectorOfPairs, SteeringError> {
+    async fn find_now(
+        &self,
+        asked: &PairsVector,
+        measured: bool,
+        at: &str,
+        spent: Arc<AtomicUsize>,
+    ) -> Result<VectorOfPairs, SteeringError> {
         let Some(live) = self.live() else {
             return Err(SteeringError::value(at, "pairs", "a server that finds vectors"));
         };
         let on = self.find_model(live, &asked.model, at)?;
-        live.find(on, asked, measured, at).await
+        live.find(on, asked, measured, at, spent).await
     }
 
     /// The source or the served model of this name.
@@ -147,13 +150,13 @@ impl SharedSteering {
         let Some((_, first, _)) = wanted.first() else {
             return Ok(());
         };
-        if !self.live().is_some_and(|live| live.takes_pairs()) {
+        let Some(live) = self.live().filter(|live| live.takes_pairs()) else {
             return Err(SteeringError::Forbidden {
                 field: format!("{first}.pairs"),
                 found: "pairs".to_string(),
                 expected: "a vector's name: the server's steering.live.requests is false".to_string(),
             });
-        }
+        };
         // Errors that need no vectors are reported before any are found.
         asked.validate("steering.")?;
         let snapshot = self.snapshot();
@@ -163,12 +166,32 @@ impl SharedSteering {
             }
         }
         drop(snapshot);
+        // Equal pairs are found once.
+        let mut bytes = BTreeMap::new();
+        for (_, field, pairs) in &wanted {
+            bytes.insert(live.key(pairs), pairs.bytes());
+            check_bytes(bytes.values().sum(), live, &format!("{field}."))?;
+        }
+        let spent = Arc::new(AtomicUsize::new(0));
         for (number, field, pairs) in wanted {
-            let (key, found) = self.found(pairs, false, &format!("{field}.")).await?;
+            let (key, found) = self.found(pairs, false, &format!("{field}."), spent.clone()).await?;
             if let Some(vector) = asked.vector_refs_mut().into_iter().nth(number) {
                 *vector = VectorRef::Found(FoundVector { key, found });
             }
         }
         Ok(())
     }
+}
+
+/// Refuses a request with more bytes of texts than the server takes.
+fn check_bytes(bytes: usize, live: &Live, at: &str) -> Result<(), SteeringError> {
+    let most = live.limits().request_bytes;
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(SteeringError::value(
+        format!("{at}pairs"),
+        format!("{bytes} bytes of texts in the request's pairs"),
+        format!("at most {most}, the server's request_bytes"),
+    ))
 }

@@ -205,7 +205,7 @@ impl Steering {
     ///
     /// As there.
     pub(crate) async fn find(&self, asked: PairsVector) -> Result<Arc<VectorOfPairs>, SteeringError> {
-        Ok(self.inner.found(asked, true, "").await?.1)
+        Ok(self.inner.found(asked, true, "", Arc::default()).await?.1)
     }
 
     /// What finds vectors from pairs, if the server has it.

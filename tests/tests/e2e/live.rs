@@ -536,6 +536,40 @@ fn invalid_pairs_and_options_are_refused() {
         let found = reply.message();
         assert!(found.starts_with(&message), "found {found:?}, expected {message:?}");
     }
+    // The limits are those of all pairs of a request.
+    let both = |first: Value, second: Value| {
+        let used = |pairs: Value| json!({"vector": {"model": "small", "pairs": pairs}, "map": "across", "scale": 1, "layers": [4]});
+        let vectors = [used(first), used(second)];
+        client
+            .post(
+                "/v1/completions",
+                &json!({"model": "default", "prompt": "Once", "max_tokens": 1, "steering": {"vectors": vectors}}),
+            )
+            .unwrap()
+    };
+    let long = |at: &str| pair(json!(format!("{at}{}", "x".repeat(1500))), json!("b"));
+    let many = |at: &str| pair(json!(format!("{at}{}", "q ".repeat(150))), json!("z ".repeat(150)));
+    assert_eq!(both(many("a "), many("a ")).status, 200);
+    for (first, second, message) in [
+        (
+            long("a"),
+            long("b"),
+            "bytes of texts in the request's pairs, expected at most 4000",
+        ),
+        (
+            many("a "),
+            many("b "),
+            "in the request's other pairs, expected at most 800",
+        ),
+    ] {
+        let reply = both(first, second);
+        let found = reply.message();
+        assert_eq!(reply.status, 422, "{found}");
+        assert!(
+            found.starts_with("steering.vectors[1].vector.pairs: found ") && found.contains(message),
+            "{found}"
+        );
+    }
     // Errors that can be detected beforehand are reported before a vector is found.
     let found = || {
         client
