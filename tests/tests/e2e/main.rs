@@ -9,6 +9,7 @@ mod clients;
 mod config;
 #[cfg(unix)]
 mod docs;
+mod equal_specs;
 mod eval;
 mod eval_runs;
 mod family;
