@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use steermap_maps::{
-    LayerVector, ModelInfo, Numerics, Provenance, TokenPosition, VectorFile, VectorHeader, fingerprint_folder,
+    LayerVector, ModelInfo, Numerics, Provenance, Spread, TokenPosition, VectorFile, VectorHeader, fingerprint_folder,
 };
 
 /// A vector that requests may name.
@@ -152,7 +152,11 @@ impl ServedModel {
             direction: (0..model.hidden_size).map(|_| rng.random_range(-1.0..1.0)).collect(),
             mean_norm: self.mean_norm,
             auroc: None,
-            neutral: None,
+            // The size of a random component of a stream of this norm.
+            neutral: Some(Spread {
+                mean: 0.0,
+                std: self.mean_norm / 10.0,
+            }),
         });
         let layers = layers.collect();
         let header = VectorHeader {

@@ -115,11 +115,27 @@ impl Specs {
             field.insert("norm".into(), "preserve".into());
         }
         field.insert("vectors".into(), vectors.into());
+        if extends && self.rng.random_bool(0.4) {
+            let change = self.change();
+            field.insert("change".into(), json!([change]));
+        }
         if self.rng.random_bool(0.3) {
             let readouts = self.readouts();
             field.insert("readout".into(), readouts);
         }
         field.into()
+    }
+
+    /// A change to the vector of the server's default.
+    fn change(&mut self) -> Value {
+        let Steerable { name, layers, .. } = self.model.default;
+        let most = self.model.scale;
+        match self.rng.random_range(0..4) {
+            0 => json!({"vector": name, "drop": true}),
+            1 => json!({"vector": name, "relative_scale": self.number(-0.6, 0.6)}),
+            2 => json!({"vector": name, "layers": self.some_of(layers)}),
+            _ => json!({"vector": name, "scale": self.number(-most, most)}),
+        }
     }
 
     /// Readouts of one to three vectors, at all tokens or at generated ones.
@@ -176,14 +192,23 @@ impl Specs {
                 used.insert("offset".into(), "affine".into());
             }
         }
-        match self.rng.random_range(0..5) {
-            4 => {
+        match self.rng.random_range(0..6) {
+            5 if vector.map.is_none() => {
+                if self.rng.random_bool(0.3) {
+                    used.insert("op".into(), "set".into());
+                }
+                let scale = self.number(-3.0, 3.0);
+                used.insert("std_scale".into(), scale.into());
+            }
+            4 | 5 => {
                 used.insert("op".into(), "clamp".into());
-                let min = self.number(-most, most);
-                used.insert("min".into(), min.into());
-                if self.rng.random_bool(0.5) {
-                    let max = min + self.number(0.0, most);
-                    used.insert("max".into(), max.into());
+                let (min, width) = (self.number(-most, most), self.number(0.0, most));
+                let bounds = self.rng.random_range(0..3);
+                if bounds != 1 {
+                    used.insert("min".into(), min.into());
+                }
+                if bounds != 0 {
+                    used.insert("max".into(), (min + width).into());
                 }
             }
             0 => {
@@ -214,7 +239,10 @@ impl Specs {
         }
         if self.rng.random_bool(0.6) {
             let layers = self.some_of(vector.layers);
-            if self.rng.random_bool(0.2) {
+            if vector.layers.first() == Some(&0) && self.rng.random_bool(0.2) {
+                // It has all layers of the model.
+                used.insert("layers".into(), "0.4-1.0".into());
+            } else if self.rng.random_bool(0.2) {
                 let (first, last) = (
                     layers.iter().min().copied().unwrap_or(0),
                     layers.iter().max().copied().unwrap_or(0),
@@ -500,6 +528,11 @@ mod tests {
             "ablate",
             "\"set\"",
             "relative_scale",
+            "std_scale",
+            "\"max\"",
+            "\"change\"",
+            "\"drop\"",
+            "0.4-1.0",
             "normalize",
             "affine",
             "above",

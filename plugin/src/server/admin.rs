@@ -13,7 +13,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router, middleware};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use steermap_extract::Text;
 use steermap_maps::VectorPart;
 use utoipa::ToSchema;
@@ -227,7 +227,7 @@ fn refuse(error: json::JsonError) -> Refusal {
         ),
     ),
     responses(
-        (status = 200, description = "The vector's layers and, if it was found from pairs, how good it is at each", body = Object),
+        (status = 200, description = "The vector's layers; if it was found from pairs, how good it is at each; notes on a GGUF file, if there are any", body = Object),
         (status = 400, description = "The form is broken, or the body is not JSON", body = Message),
         (status = 403, description = "Uploads are off", body = Message),
         (status = 404, description = "No such model", body = Message),
@@ -280,8 +280,12 @@ pub(super) async fn insert_vector(State(admin): State<Admin>, caller: Caller, re
     let steering = admin.steering.on_behalf_of(&caller.0);
     blocking(move || -> Result<Value, Refusal> {
         let name = form.name.clone();
-        let vector = form.vector(&steering)?;
-        Ok(steering.insert_vector(&name, vector, max_vectors, max_vectors_bytes)?)
+        let (vector, notes) = form.vector(&steering)?;
+        let mut answer = steering.insert_vector(&name, vector, max_vectors, max_vectors_bytes)?;
+        if !notes.is_empty() {
+            answer["notes"] = json!(notes);
+        }
+        Ok(answer)
     })
     .await
 }

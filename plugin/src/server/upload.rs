@@ -117,18 +117,20 @@ impl Upload {
 }
 
 impl UploadForm {
-    /// The vector. Hashes and checks all of the files, so it must run on a blocking thread.
+    /// The vector, and notes on what in the files is probably not as its author thinks. Hashes and checks all of the files, so it
+    /// must run on a blocking thread.
     ///
     /// # Errors
     ///
     /// A file is invalid, or the model does not exist.
-    pub(super) fn vector(self, steering: &Steering) -> Result<VectorFile, Refusal> {
+    pub(super) fn vector(self, steering: &Steering) -> Result<(VectorFile, Vec<String>), Refusal> {
         match self.content {
             UploadedFiles::Files { toml, safetensors } => {
-                VectorFile::from_parts(&toml, &safetensors).map_err(|(part, problem)| {
+                let vector = VectorFile::from_parts(&toml, &safetensors).map_err(|(part, problem)| {
                     let message = format!("{}: {problem}", part.as_str());
                     Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)
-                })
+                })?;
+                Ok((vector, Vec::new()))
             }
             UploadedFiles::Gguf { gguf, model } => {
                 let snapshot = steering.snapshot();
@@ -137,7 +139,7 @@ impl UploadForm {
                 let read = read.map(|read| {
                     let notes = read.notes(model.architecture.as_deref());
                     notes.iter().for_each(|note| warn!("{}: {note}", self.name));
-                    read.vector
+                    (read.vector, notes)
                 });
                 read.map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("gguf: {error}")))
             }

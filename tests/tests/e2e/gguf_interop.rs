@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use steermap_examples::programs::binary;
 use steermap_examples::server::{Server, serve_config};
+use steermap_examples::traffic::client::Client;
 use steermap_maps::VectorFile;
 use steermap_tests::maps::printed;
 use steermap_tests::run::{error_of, run};
@@ -82,7 +83,7 @@ fn a_control_vector_of_the_configuration_steers_as_the_vector_file_does() {
         format!(
             "[[models]]\nkind = \"text\"\nmodel_id = \"{model}\"\ndtype = \"f32\"\ndevice = {{ cpu = true }}\n\
              [steering.vectors]\nfile = \"test.toml\"\ncontrol = \"test.gguf\"\nagain = {{ file = \"test.gguf\", \
-             model = \"{model}\" }}\n[steering.admin]\nopen_on_loopback = true\n[[steering.defaults]]\nvectors = [{{ vector = \"control\", {used} }}]\n"
+             model = \"{model}\" }}\n[steering.admin]\nopen_on_loopback = true\nuploads = true\n[[steering.defaults]]\nvectors = [{{ vector = \"control\", {used} }}]\n"
         )
     };
     let server = Server::start(dir.path(), &config("scale = 9.0, layers = [1]")).unwrap();
@@ -108,6 +109,23 @@ fn a_control_vector_of_the_configuration_steers_as_the_vector_file_does() {
         assert_eq!(with("control"), by_file, "reloaded: {reloaded}");
         assert_eq!(with("again"), by_file, "reloaded: {reloaded}");
         assert_eq!(server.post("/v1/steering/reload", &json!({})).unwrap().0, 200);
+    }
+
+    // What is odd in an uploaded file is in the answer.
+    printed(&convert(dir.path(), "test.toml", "other.gguf", &["--hint", "qwen2"]));
+    let client = Client::new(server.url());
+    for (file, noted) in [("test.gguf", false), ("other.gguf", true)] {
+        let gguf = std::fs::read(dir.path().join(file)).unwrap();
+        let reply = client
+            .post_form("/v1/steering/vectors", &[("name", b"up"), ("gguf", &gguf)])
+            .unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        let notes = reply.json().unwrap()["notes"].clone();
+        assert_eq!(
+            notes[0].as_str().is_some_and(|note| note.contains("qwen2")),
+            noted,
+            "{notes}"
+        );
     }
 
     for (content, used, expected) in [
