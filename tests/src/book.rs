@@ -1,19 +1,22 @@
-//! The pages of the documentation, read as a reader reads them: the blocks of a page that say so are run, in their order.
+//! The pages of the documentation, tested as a reader uses them: the marked blocks of a page are run, in their order.
 //!
-//! The info string of a block says what is done with it:
+//! The info string of a block determines how it is tested:
 //!
-//! | info string | what is done |
+//! | info string | test |
 //! | --- | --- |
-//! | `bash,run` | run by bash; what it exports, later blocks have |
-//! | `python,run` | run by an interpreter that has the packages of `tests/clients` |
-//! | `bash,server` | started, and waited for until it is healthy; the next server, or the end of the page, ends it |
+//! | `bash,run` | run by bash; later blocks have the variables that it exports |
+//! | `python,run` | run by an interpreter with the packages of `tests/clients` |
+//! | `bash,server` | started; the test waits until the server is healthy, and stops it before the next server or at the end of the page |
 //! | `toml,file=PATH` (or any other language) | written to that file |
-//! | `text,shows` | not run: its lines must be, in that order, in what the block before it has printed; `…` stands for anything, and numbers need only be near |
-//! | `bash,norun` | not run; a line `<!-- not run: WHY -->` stands above it |
-//! | anything else but bash, sh and python | an excerpt |
+//! | `text,shows` | the output of the block before it must contain these lines in this order; `…` stands for any text, and numbers may differ slightly |
+//! | `bash,norun` | not run; needs a line `<!-- not run: WHY -->` above it |
+//! | any other, except bash, sh and python | not run |
 //!
-//! A page runs in a folder of its own, which has the project's folders and its programs where the project has them. Servers listen on a free port
-//! in place of 1234. Where an answer says that there was an error, the page must show it.
+//! Every block in TOML must be valid TOML. Blocks within an HTML comment are tested too: a page can prepare files in them that its readers
+//! have already.
+//!
+//! Each page runs in its own folder, which has the project's folders, models and programs at the same paths as the project. Servers listen on a
+//! free port instead of 1234. If an answer is an error, the page must show it.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -23,10 +26,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a server may take until it is healthy, and until it has ended.
+/// How long a server may take to become healthy, and to end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What stands above a block that is not run.
+/// The beginning of the line above a block that is not run.
 const NOT_RUN: &str = "<!-- not run: ";
 
 /// A block of a page.
@@ -34,13 +37,13 @@ const NOT_RUN: &str = "<!-- not run: ";
 pub struct Block {
     /// The line of its fence, from 1.
     pub line: usize,
-    /// What is done with it.
+    /// How it is tested.
     pub action: Action,
-    /// What is in it.
+    /// Its content.
     pub text: String,
 }
 
-/// What is done with a block.
+/// How a block is tested.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Bash runs it.
@@ -51,17 +54,17 @@ pub enum Action {
     Server,
     /// It is written to this file.
     File(String),
-    /// It is in what the block before it has printed.
+    /// The output of the block before it contains it.
     Shows,
     /// Nothing.
     Excerpt,
 }
 
-/// The blocks of a page, or what is wrong with one.
+/// The blocks of a page.
 ///
 /// # Errors
 ///
-/// Commands that are neither run nor said not to be, and info strings that mean nothing.
+/// Commands that are neither run nor marked as not run, unknown info strings, and invalid TOML.
 pub fn blocks(page: &str) -> Result<Vec<Block>, String> {
     let mut blocks = Vec::new();
     let mut lines = page.lines().enumerate();
@@ -83,6 +86,10 @@ pub fn blocks(page: &str) -> Result<Vec<Block>, String> {
             }
         }
         let action = action(info, above).map_err(|wrong| format!("line {line}: {wrong}"))?;
+        if info.split(',').next() == Some("toml") {
+            text.parse::<toml::Table>()
+                .map_err(|error| format!("line {line}: invalid TOML: {error}"))?;
+        }
         let shown = matches!(
             blocks.last(),
             Some(Block {
@@ -121,7 +128,7 @@ fn action(info: &str, above: &str) -> Result<Action, String> {
     }
 }
 
-/// Somebody who does what a page says.
+/// Runs the blocks of a page.
 pub struct Reader {
     folder: tempfile::TempDir,
     python: PathBuf,
@@ -130,14 +137,22 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader of the checkout `project`, with the programs of the folder `programs` and this interpreter.
+    /// A reader for the checkout `project`, with the programs in the folder `programs` and this interpreter.
     pub fn new(project: &Path, programs: &Path, python: PathBuf) -> Self {
         let folder = tempfile::tempdir().expect("there is room for temporary files");
         let absolute = |path: &Path| std::fs::canonicalize(path).expect("the folder is there");
         for name in ["examples", "maps", "plugin"] {
             symlink(absolute(&project.join(name)), folder.path().join(name)).expect("links can be made");
         }
-        std::fs::create_dir(folder.path().join("target")).expect("the folder can be made");
+        // A folder of links: a page may add models to it.
+        for name in ["target", "models"] {
+            std::fs::create_dir(folder.path().join(name)).expect("the folder can be made");
+        }
+        for model in std::fs::read_dir(project.join("models")).into_iter().flatten() {
+            let model = model.expect("the folder can be read");
+            let link = folder.path().join("models").join(model.file_name());
+            symlink(absolute(&model.path()), link).expect("links can be made");
+        }
         symlink(absolute(programs), folder.path().join("target/release")).expect("links can be made");
         // A port that was free a moment ago.
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
@@ -150,11 +165,11 @@ impl Reader {
         }
     }
 
-    /// Does what `page` says.
+    /// Runs the blocks of `page` in their order.
     ///
     /// # Errors
     ///
-    /// The first block that doesn't do what it should, with what it has printed.
+    /// The first block that fails, with its output.
     pub fn read(&mut self, page: &str) -> Result<(), String> {
         let blocks = blocks(page)?;
         let mut printed = String::new();
@@ -209,7 +224,7 @@ impl Reader {
         let programs = self.folder.path().join("target/release");
         let path = std::env::var_os("PATH").unwrap_or_default();
         let paths = std::iter::once(programs).chain(std::env::split_paths(&path));
-        // As one terminal after the other: what is exported stays.
+        // As in one terminal: exported variables are kept.
         let script = format!("if [ -e .exported ]; then . ./.exported; fi\n{script}");
         bash.args(["-euo", "pipefail", "-c", &script])
             .current_dir(self.folder.path())
@@ -222,7 +237,7 @@ impl Reader {
         bash
     }
 
-    /// Runs a script, and gives what it has printed.
+    /// Runs a script, and returns its output.
     fn run(&self, python: bool, script: &str, may_fail: bool) -> Result<String, String> {
         let mut command = if python {
             let mut command = self.bash("\"$STEERMAP_PYTHON\" - <<< \"$STEERMAP_SCRIPT\"");
@@ -246,13 +261,13 @@ impl Reader {
         Ok(printed)
     }
 
-    /// Starts a server in place of the one before.
+    /// Starts a server, after stopping the previous one.
     fn start(&mut self, script: &str) -> Result<(), String> {
         self.stop();
         let log = std::fs::File::create(self.log()).map_err(|error| error.to_string())?;
         let errors = log.try_clone().map_err(|error| error.to_string())?;
         let mut command = self.bash(script);
-        // A group of its own, so that the shell and what it has started end together.
+        // A separate process group, so that the shell and its children end together.
         let child = command.process_group(0).stdout(log).stderr(errors).spawn();
         self.server = Some(child.map_err(|error| format!("{command:?}: {error}"))?);
         let end = Instant::now() + PATIENCE;
@@ -304,8 +319,8 @@ impl Drop for Reader {
     }
 }
 
-/// Whether the lines of `expected` are in `printed`, in their order. Stretches of white space are all alike; of a line without `…`, numbers
-/// may be off by a hundredth, as they are on another processor.
+/// Checks that the lines of `expected` are in `printed`, in their order. All white space counts as equal. In a line without `…`, numbers may
+/// differ by 1%, since they depend on the processor.
 fn shows(printed: &str, expected: &str) -> Result<(), String> {
     let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let whole = squeezed(printed);
@@ -325,7 +340,8 @@ fn shows(printed: &str, expected: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the words of `line` end in `text`, whose words have one space between them, if they are there from `from` on.
+/// The end of the first occurrence of the words of `line` in `text` from `from` on, if there is one. The words of `text` are separated by single
+/// spaces.
 fn end_of_words(text: &str, from: usize, line: &str) -> Option<usize> {
     let wanted: Vec<&str> = line.split(' ').collect();
     let mut words = Vec::new();
@@ -342,7 +358,7 @@ fn end_of_words(text: &str, from: usize, line: &str) -> Option<usize> {
     at.last().map(|(_, end)| (*end).min(text.len()))
 }
 
-/// Whether two words are the same, or numbers of about one value.
+/// Whether two words are equal, or numbers of about the same value.
 fn same(found: &str, wanted: &str) -> bool {
     match (found.parse::<f64>(), wanted.parse::<f64>()) {
         (Ok(found), Ok(wanted)) => (found - wanted).abs() <= 0.01 * wanted.abs(),
@@ -359,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_say_what_is_done_with_them() {
+    fn info_strings_determine_the_tests() {
         let page = "a\n```bash,run\nls\n```\n```text,shows\nx\n```\n<!-- not run: too long -->\n```bash,norun\nls\n```\n  ```toml,file=a/b.toml\n  a = 1\n  ```\n```text\nx\n```\n";
         let file = Action::File("a/b.toml".to_string());
         assert_eq!(
@@ -370,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_are_not_run_need_a_reason() {
+    fn wrong_blocks_are_errors() {
         for (page, wrong) in [
             ("```bash\nls\n```\n", "line 1: found \"bash\", expected `bash,run`"),
             ("a\n\n```sh\nls\n```\n", "line 3: found \"sh\""),
@@ -385,6 +401,11 @@ mod tests {
                 "line 1: found no block before it that is run",
             ),
             ("```text\na\n", "line 1: a block without an end"),
+            ("```toml\na = \n```\n", "line 1: invalid TOML: TOML parse error"),
+            (
+                "```toml,file=a.toml\n[a\n```\n",
+                "line 1: invalid TOML: TOML parse error",
+            ),
         ] {
             let error = blocks(page).unwrap_err();
             assert!(error.starts_with(wrong), "{page:?}: {error}");
@@ -392,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_read_from_its_top_to_its_end() {
+    fn the_blocks_of_a_page_are_run_in_order() {
         let project = crate::project("");
         let programs = tempfile::tempdir().unwrap();
         let read = |page: &str| Reader::new(&project, programs.path(), "python3".into()).read(page);

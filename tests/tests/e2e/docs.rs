@@ -1,4 +1,4 @@
-//! The commands of the documentation, run page by page ([`steermap_tests::book`]).
+//! The commands of the book and the README, run page by page ([`steermap_tests::book`]).
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,9 @@ use steermap_tests::project;
 use super::clients::python;
 
 const BOOK: &str = "docs/src";
+
+/// The README, by its path from the book.
+const README: &str = "../../README.md";
 
 fn text(page: &str) -> String {
     std::fs::read_to_string(project(BOOK).join(page)).unwrap()
@@ -22,7 +25,7 @@ fn read(page: &str) {
         .unwrap_or_else(|wrong| panic!("{BOOK}/{page}, {wrong}"));
 }
 
-/// A test for each page that has commands, and the list of these pages.
+/// A test for each page with commands, and the list of these pages.
 macro_rules! pages {
     ($($name:ident: $page:literal,)*) => {
         const PAGES: &[&str] = &[$($page),*];
@@ -52,9 +55,10 @@ pages! {
     from_caa: "recipes/from-caa.md",
     security: "operations/security.md",
     metrics: "operations/metrics.md",
+    readme: "../../README.md",
 }
 
-/// Every page of the book, by its path from there.
+/// Adds the pages of the book in `folder`, by their paths from the book.
 fn all_pages(folder: &Path, pages: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path: PathBuf = entry.unwrap().path();
@@ -68,8 +72,8 @@ fn all_pages(folder: &Path, pages: &mut Vec<String>) {
 }
 
 #[test]
-fn every_page_with_commands_is_read_and_says_what_is_not_run() {
-    let mut pages = Vec::new();
+fn every_page_with_commands_has_a_test_and_marks_the_others() {
+    let mut pages = vec![README.to_string()];
     all_pages(&project(BOOK), &mut pages);
     assert!(pages.len() > 20, "{pages:?}");
     for page in pages {
