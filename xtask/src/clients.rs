@@ -1,4 +1,4 @@
-//! The packages of other people that the tests drive a server with: from PyPI and the npm registry, in exact versions.
+//! Third-party packages for the tests, from PyPI and the npm registry, in exact versions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use anyhow::{Context, Result, ensure};
 
 use crate::project::{Project, run};
 
-/// Where Debian's Chromium is.
+/// The path of Debian's Chromium.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
-/// Where Debian's qemu-user is.
+/// The path of Debian's qemu-user.
 const QEMU: &str = "/usr/bin/qemu-x86_64";
 
-/// What installs them there.
+/// The path of Debian's package manager.
 const APT: &str = "/usr/bin/apt-get";
 
-/// Installs what the tests need beside the engine, unless it is there: the packages that `tests/clients` and `tests/playground` name,
-/// into `target/clients`, a browser, and an emulator of other processors.
+/// Installs everything that the tests need in addition to the engine, unless it is installed: the packages listed in `tests/clients` and
+/// `tests/playground`, into `target/clients`; a browser; and an emulator of other processors.
 pub fn install(project: &Project) -> Result<()> {
     let wanted = project.root().join("tests/clients");
     let installed = project.root().join("target/clients");
@@ -32,7 +32,7 @@ pub fn install(project: &Project) -> Result<()> {
     emulator()
 }
 
-/// Installs the packages of `tests/KIND` in the versions of its lock file, and gives the folder that they are in.
+/// Installs the packages of `tests/KIND` in the versions of its lock file, and returns their folder.
 pub fn npm_packages(project: &Project, kind: &str) -> Result<PathBuf> {
     let wanted = project.root().join("tests").join(kind);
     let installed = project.root().join("target/clients").join(kind);
@@ -53,7 +53,7 @@ fn npm(folder: &Path, args: &[&str]) -> Result<()> {
         .current_dir(folder))
 }
 
-/// Sees to it that there is a browser: the one that STEERMAP_CHROME names, or /usr/bin/chromium, which Debian has.
+/// Makes sure that there is a browser: the one that STEERMAP_CHROME names, or Debian's /usr/bin/chromium.
 fn browser() -> Result<()> {
     let named = std::env::var_os("STEERMAP_CHROME");
     let path = named.clone().map_or_else(|| PathBuf::from(CHROMIUM), PathBuf::from);
@@ -61,23 +61,23 @@ fn browser() -> Result<()> {
         return Ok(());
     }
     if named.is_none() && Path::new(APT).exists() {
-        println!("installing Debian's package chromium, which the playground is tested in");
+        println!("installing Debian's package chromium, to test the playground");
         debian("chromium")?;
     }
     ensure!(
         path.exists(),
-        "{} is not there: the playground is tested in a browser; set STEERMAP_CHROME to Chromium's path",
+        "{} does not exist: testing the playground needs a browser; set STEERMAP_CHROME to the path of Chromium",
         path.display()
     );
     Ok(())
 }
 
-/// Sees to it that there is qemu-x86_64, in which the binaries meet an older processor. Where it can't be installed, that test
-/// fails, and all others run.
+/// Makes sure that there is qemu-x86_64, which emulates an older processor. If it can't be installed, the test that uses it fails, and all
+/// others run.
 fn emulator() -> Result<()> {
     let wanted = cfg!(all(target_os = "linux", target_arch = "x86_64")) && Path::new(APT).exists();
     if wanted && !Path::new(QEMU).exists() {
-        println!("installing Debian's package qemu-user, in which binaries meet another processor");
+        println!("installing Debian's package qemu-user, to test binaries on another processor");
         if let Err(error) = debian("qemu-user") {
             println!("not installed: {error:#}");
         }
@@ -93,7 +93,7 @@ fn debian(package: &str) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
-/// Makes `folder` a virtual environment with the packages of a list, unless it is one.
+/// Makes a virtual environment with the packages of a list in `folder`, unless it exists.
 pub fn python_environment(list: &Path, folder: &Path) -> Result<()> {
     once(list, folder, |folder| {
         let python = std::env::var("STEERMAP_PYTHON").unwrap_or_else(|_| "python3".to_string());
@@ -111,8 +111,8 @@ pub fn python_environment(list: &Path, folder: &Path) -> Result<()> {
     })
 }
 
-/// Has `install` fill an empty `folder`, unless it was filled before by the same list. The copy of the list that says so is
-/// written last, so what was broken off is begun again.
+/// Empties `folder` and calls `install` to fill it, unless it was filled before for the same list. A copy of the list marks it as filled and
+/// is written last, so an interrupted installation starts again.
 pub fn once(list: &Path, folder: &Path, install: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let text = fs::read_to_string(list).with_context(|| list.display().to_string())?;
     let done = folder.join("installed");

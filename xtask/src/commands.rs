@@ -1,4 +1,4 @@
-//! The commands that run something of the main workspace.
+//! The commands that run programs of the main workspace.
 
 use std::process::Command;
 
@@ -12,34 +12,34 @@ use crate::peers;
 use crate::project::{Project, run};
 use crate::tables;
 
-/// What can be measured.
+/// The benchmarks.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Bench {
-    /// What the seam costs: the unpatched engine against the patched one, without a hook and with hooks
+    /// Cost of the seam: the unpatched engine against the patched one, without a hook and with hooks
     Seam,
-    /// What taking statistics and fitting a map cost: against faer's own product, and scikit-learn's Ridge
+    /// Cost of computing statistics and fitting a map, against faer's own product and scikit-learn's Ridge
     Fit,
     /// Memory, time and file sizes of fits of real sizes, against the plan
     Scale,
-    /// What `mapper fit` costs beside the forward passes of both models
+    /// Speed of `mapper fit`, against the forward passes of both models alone
     Collect,
-    /// What steering costs while it serves: the published engine against requests that are steered in several ways
+    /// Cost of steering while serving: requests steered in several ways, against the published engine
     Serve,
-    /// The patch's products on a CPU, against candle's
+    /// Products of the patch on a CPU, against candle's
     Kernels,
     /// The same work on transformers and on llama.cpp's server, which are fetched and built first
     Peers,
-    /// What compiling specs for a large model costs the requests beside it
+    /// How much compiling specs for a large model slows down other requests
     Compile,
-    /// 64 requests at once on a server, steered in up to 64 ways, beside the same unsteered
+    /// 64 requests at once, steered in up to 64 ways, against the same requests unsteered
     Limits,
-    /// Requests that bring the pairs of their vector along: time to the first token, and what a stream beside them loses
+    /// Requests that contain the pairs of their vector: time to the first token, and the slowdown of a stream beside them
     Live,
-    /// All that docs/src/benchmarks.md has a table of, one after the other, and writes the tables there
+    /// All benchmarks with a marked table in docs/src/benchmarks.md, one after the other; writes the tables there
     All,
 }
 
-/// Runs the demo: with the embedded models, or with real ones, which are fetched.
+/// Runs the demo with the embedded models, or with real models, which are fetched.
 pub fn demo(project: &Project, real: bool, args: &[String]) -> Result<()> {
     let demo = if real { "demo-real" } else { "demo" };
     build_binaries(project, &["mistralrs-steered", "mapper", "fetch-model", demo])?;
@@ -61,34 +61,34 @@ pub fn sae(project: &Project, args: &[String]) -> Result<()> {
     project.run_bin("sae", args)
 }
 
-/// Evaluates a map between the embedded models beside broken ones, checks the verdicts, and writes the table.
+/// Evaluates a map between the embedded models and broken versions of it, checks the verdicts, and writes the table.
 pub fn broken(project: &Project, args: &[String]) -> Result<()> {
     build(project)?;
     project.run_bin("broken-maps", args)
 }
 
-/// Asks a server many things at once, and compares each answer with that to the same request alone.
+/// Sends a server many requests at once, and compares each answer with the answer to the same request alone.
 pub fn isolation(project: &Project, args: &[String]) -> Result<()> {
     build(project)?;
     project.run_bin("isolation", args)
 }
 
-/// Sends servers hostile requests beside ordinary ones, and compares the ordinary answers with those alone.
+/// Sends servers hostile and ordinary requests, and compares the answers to the ordinary ones with the answers to these alone.
 pub fn chaos(project: &Project, args: &[String]) -> Result<()> {
     build(project)?;
     project.run_bin("chaos", args)
 }
 
-/// Keeps a server busy with mixed traffic, reloads and uploads, and watches failures and memory.
+/// Keeps a server busy with mixed traffic, reloads and uploads; counts failures and measures its memory.
 pub fn load(project: &Project, args: &[String]) -> Result<()> {
     build(project)?;
     project.run_bin("load", args)
 }
 
-/// Prepares what the tests need and runs them.
+/// Prepares everything that the tests need, and runs them.
 pub fn test(project: &Project, args: &[String]) -> Result<()> {
     engine::prepare(project)?;
-    // What the end-to-end tests start, and the pages of the book in them. Of the other programs, `lint` checks that they compile.
+    // The programs that the end-to-end tests start, including those on pages of the book. `lint` checks that the others compile.
     let programs = ["mistralrs-steered", "mapper", "fetch-model", "stories", "demo"].map(|name| ["--bin", name]);
     run(checked(
         project
@@ -108,8 +108,8 @@ pub fn test(project: &Project, args: &[String]) -> Result<()> {
     ]))
 }
 
-/// The crates that the tests are of: all of ours but residual-hooks, since the engine depends on it and would be built once
-/// more.
+/// The crates that are tested with checks: all crates of the project except residual-hooks. The engine depends on that one, and would be
+/// built again.
 const CHECKED: [&str; 5] = [
     "steermap-maps",
     "steermap-plugin",
@@ -118,7 +118,8 @@ const CHECKED: [&str; 5] = [
     "steermap-tests",
 ];
 
-/// `command` with debug assertions and overflow checks in our crates. Everything else is built as ever, and so is shared.
+/// Adds debug assertions and overflow checks for the project's own crates to `command`. All other crates are built as usual, so that their
+/// builds are shared.
 fn checked(command: &mut Command) -> &mut Command {
     for name in CHECKED {
         for check in ["debug-assertions", "overflow-checks"] {
@@ -145,7 +146,7 @@ pub fn fetch_models(project: &Project, names: &[&str]) -> Result<()> {
 /// Runs a benchmark, or all of them.
 pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
     if !matches!(what, Bench::All) {
-        return run(benchmark(project, what)?.args(args));
+        return run(benchmark(project, what, args)?.args(args));
     }
     ensure!(
         args.is_empty(),
@@ -156,10 +157,10 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
     for entry in tables::entries(&page)? {
         let what = Bench::from_str(&entry.name, false).map_err(anyhow::Error::msg)?;
         println!("cargo xtask bench {} -- {}", entry.name, entry.args.join(" "));
-        let mut command = benchmark(project, what)?;
+        let mut command = benchmark(project, what, &entry.args)?;
         command.args(&entry.args);
         if matches!(what, Bench::Peers) {
-            // Its table is no plain text, and it writes it.
+            // Its table is not plain text, and it writes the table itself.
             run(command.args(["--write", tables::PAGE]))?;
         } else {
             tables::write(project, &entry, &tables::capture(&mut command)?)?;
@@ -168,14 +169,15 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The command of a benchmark, with all that it needs prepared.
-fn benchmark(project: &Project, what: Bench) -> Result<Command> {
+/// The command of a benchmark, without its arguments, after preparing everything that it needs: also the models that `args` name.
+fn benchmark(project: &Project, what: Bench, args: &[String]) -> Result<Command> {
     let model = || models(project, "smollm2-135m");
     match what {
         Bench::Seam | Bench::Serve => model().and_then(|()| build_stock(project))?,
         Bench::Limits | Bench::Collect | Bench::Peers => model()?,
         _ => build(project)?,
     }
+    fetch_models(project, &missing_models(project, args))?;
     let name = match what {
         Bench::Peers => {
             let peers = peers::install(project)?;
@@ -186,7 +188,7 @@ fn benchmark(project: &Project, what: Bench) -> Result<Command> {
                 .arg(&peers.llama);
             return Ok(command);
         }
-        Bench::All => bail!("all benchmarks are not one command"),
+        Bench::All => bail!("`all` stands for several commands"),
         Bench::Seam => "bench-seam",
         Bench::Fit => "bench-fit",
         Bench::Scale => "bench-scale",
@@ -200,21 +202,29 @@ fn benchmark(project: &Project, what: Bench) -> Result<Command> {
     Ok(project.bin(name))
 }
 
-/// Builds the main workspace. Always all of it: cargo unites the features of what it builds, and with a part of the
-/// workspace the engine would be built with others, so again.
+/// The models in `args` (`models/NAME`) that are not in the checkout.
+fn missing_models<'a>(project: &Project, args: &'a [String]) -> Vec<&'a str> {
+    let names = args.iter().filter_map(|arg| arg.strip_prefix("models/"));
+    names
+        .filter(|name| !project.root().join("models").join(name).exists())
+        .collect()
+}
+
+/// Builds the whole main workspace. Cargo unites the features of everything that it builds, so with a part of the workspace it would build
+/// the engine again with other features.
 fn build(project: &Project) -> Result<()> {
     build_binaries(project, &[])
 }
 
-/// As [`build`], but of the binaries only those named, if any are. The features are still those of the whole workspace, so no
-/// other command builds the engine again.
+/// Like [`build`], but if `names` is not empty, only these binaries. The features are still those of the whole workspace, so no other
+/// command builds the engine again.
 pub fn build_binaries(project: &Project, names: &[&str]) -> Result<()> {
     engine::prepare(project)?;
     let names = names.iter().flat_map(|name| ["--bin", name]);
     run(project.cargo("build").args(["--release", "--workspace"]).args(names))
 }
 
-/// Builds the benchmark's worker on the published engine, with the same versions of everything else.
+/// Builds the benchmark's worker with the published engine, and with the same versions of all other crates.
 fn build_stock(project: &Project) -> Result<()> {
     let stock = project.root().join("xtask/stock");
     std::fs::copy(project.root().join("Cargo.lock"), stock.join("Cargo.lock")).context("Cargo.lock")?;
@@ -258,4 +268,22 @@ pub fn lint(project: &Project) -> Result<()> {
         "--no-deps",
         "--document-private-items",
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_in_arguments_are_fetched_unless_they_are_there() {
+        let project = Project::find().unwrap();
+        let args = [
+            "--model",
+            "models/no-such-model",
+            "--source",
+            "examples/family/stories-260k",
+        ]
+        .map(String::from);
+        assert_eq!(missing_models(&project, &args), ["no-such-model"]);
+    }
 }

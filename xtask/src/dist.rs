@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the two programs as a package for other machines than the one that builds them.
+//! `cargo xtask dist`: packs the two programs for other machines.
 
 use std::fs;
 use std::io::Write;
@@ -17,8 +17,8 @@ use crate::project::{Project, run};
 /// The programs of a package.
 const PROGRAMS: [&str; 2] = ["mistralrs-steered", "mapper"];
 
-/// What else a package has, as it lies in the checkout: files, and folders with all that is in them. The configurations of
-/// examples/serving work in the package as they do in the checkout.
+/// Other files and folders of the checkout in a package, at the same paths. So the configurations of examples/serving work in the package as
+/// they do in the checkout.
 const FILES: [&str; 4] = [
     "LICENSE",
     "examples/serving",
@@ -26,10 +26,10 @@ const FILES: [&str; 4] = [
     "examples/family/stories-3m",
 ];
 
-/// The beginning of the names of the map and the vector that go with the models in the package.
+/// The beginning of the names of the map and the vector for the models in the package.
 const FAMILY: &str = "stories-";
 
-/// The package's own page. That of the checkout leads to pages that are not packed.
+/// The README of a package. The checkout's README has links to pages that are not packed.
 const README: &str = include_str!("package.md");
 
 /// A file of the package.
@@ -40,8 +40,7 @@ struct Entry {
     program: bool,
 }
 
-/// Builds both programs for `cpu` and all processors that have its instructions, and packs them with their licences and a
-/// configuration to begin with.
+/// Builds both programs for `cpu` and all processors with its instructions, and packs them with their licences and example configurations.
 pub fn dist(project: &Project, cpu: Option<&str>) -> Result<()> {
     engine::prepare(project)?;
     let host = host(project)?;
@@ -96,7 +95,7 @@ pub fn dist(project: &Project, cpu: Option<&str>) -> Result<()> {
     let path = folder.join(format!("{name}.tar.gz"));
     write(&path, &archive)?;
     let hash = engine::sha256(&archive);
-    // As sha256sum writes it, and checks it.
+    // The format of sha256sum.
     write(
         &folder.join(format!("{name}.tar.gz.sha256")),
         format!("{hash}  {name}.tar.gz\n").as_bytes(),
@@ -105,14 +104,14 @@ pub fn dist(project: &Project, cpu: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Builds the programs in a target folder of their own, since everything is compiled with other flags; where they are.
+/// Builds the programs in a separate target folder, since everything is compiled with other flags. Returns their paths.
 fn build(project: &Project, folder: &Path, host: &str, cpu: &str) -> Result<Vec<PathBuf>> {
     let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(
         || std::env::home_dir().unwrap_or_default().join(".cargo"),
         PathBuf::from,
     );
-    // In place of those of .cargo/config.toml. Messages of panics name source files: without this machine's folders they are the
-    // same wherever a package is made.
+    // These replace the flags of .cargo/config.toml. Messages of panics contain paths of source files, which are remapped so that they do not
+    // depend on the build machine.
     let flags = [
         format!("-Ctarget-cpu={cpu}"),
         format!("--remap-path-prefix={}=/steermap", project.root().display()),
@@ -128,7 +127,7 @@ fn build(project: &Project, folder: &Path, host: &str, cpu: &str) -> Result<Vec<
             "profile.release.strip=true",
         ])
         .args(["--package", "steermap-plugin", "--package", "steermap-mapper"])
-        // With a target that is named, build scripts and macros, which run here, are compiled without the flags.
+        // With an explicit target, build scripts and macros, which run on this machine, are compiled without the flags.
         .args(["--target", host])
         .env("CARGO_TARGET_DIR", folder)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
@@ -156,7 +155,7 @@ fn description(version: &str, commit: Option<&str>, host: &str, cpu: &str, progr
     Ok(text)
 }
 
-/// The newest version of glibc that a program asks for.
+/// The newest version of glibc that a program needs.
 fn glibc(program: &[u8]) -> Option<(u32, u32)> {
     const MARK: &[u8] = b"GLIBC_";
     let versions = program
@@ -207,7 +206,7 @@ fn name_of(path: &Path) -> Result<&str> {
     name.with_context(|| format!("{}: a name that is not UTF-8", path.display()))
 }
 
-/// The package as a folder, which the image takes.
+/// Writes the package as a folder, which the Dockerfile copies into the image.
 fn unpacked(entries: &[Entry], folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
@@ -222,7 +221,7 @@ fn unpacked(entries: &[Entry], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The package as a tar.gz. Equal files give equal bytes: owners and dates of the files are not taken along.
+/// The package as a tar.gz. Equal files give equal bytes: owners and dates of the files are left out.
 fn archive(entries: &[Entry], name: &str, date: u64) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::best()));
     for entry in entries {
@@ -243,7 +242,7 @@ fn write(path: &Path, content: &[u8]) -> Result<()> {
     file.write_all(content).with_context(|| path.display().to_string())
 }
 
-/// The target that rustc compiles for unless told otherwise.
+/// rustc's default target.
 fn host(project: &Project) -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let text = output(Command::new(rustc).arg("-vV").current_dir(project.root()))?;
@@ -273,7 +272,7 @@ fn version(project: &Project) -> Result<String> {
     Ok(manifest.workspace.package.version)
 }
 
-/// The date of the package's files, in seconds since 1970: what SOURCE_DATE_EPOCH says, else that of the commit; 0 without git.
+/// The date of the package's files in seconds since 1970: SOURCE_DATE_EPOCH, otherwise the date of the commit, or 0 without git.
 fn date(project: &Project) -> Result<u64> {
     if let Ok(date) = std::env::var("SOURCE_DATE_EPOCH") {
         return date.parse().with_context(|| format!("SOURCE_DATE_EPOCH: {date}"));
@@ -283,7 +282,8 @@ fn date(project: &Project) -> Result<u64> {
         .unwrap_or(0))
 }
 
-/// The commit that is built, and whether the checkout differs from it; STEERMAP_COMMIT where there is no checkout, as in a container.
+/// The commit that is built, with a mark if the checkout differs from it. STEERMAP_COMMIT replaces it, for builds without git's history such as
+/// that of the image.
 fn commit(project: &Project) -> Option<String> {
     if let Some(commit) = std::env::var("STEERMAP_COMMIT")
         .ok()
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_package_has_is_there() {
+    fn the_files_of_a_package_exist() {
         let project = Project::find().unwrap();
         let mut entries = Vec::new();
         for name in FILES {

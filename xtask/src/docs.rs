@@ -1,24 +1,24 @@
-//! The documentation: `cargo xtask docs` builds the book in docs/, and checks the links of all pages.
+//! The documentation: `cargo xtask docs` builds the book in docs/, and checks links.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
 use crate::project::{Project, run};
 use crate::{clients, models_page};
 
-/// The version of mdBook that builds the book.
+/// The version of mdBook.
 const MDBOOK: &str = "0.5.4";
 
-/// The page that has every field of a spec.
+/// The page with every field of a spec.
 const SPEC_PAGE: &str = "docs/src/reference/spec.md";
 
-/// What it is made from.
+/// The source of its tables.
 const SCHEMA: &str = "plugin/steering.schema.json";
 
 /// Brings the generated pages up to date, checks links, and builds the book into `target/docs`.
@@ -39,15 +39,17 @@ pub fn build(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// Checks the links of every page of the project.
+/// Checks the links of every page of the project, and that the pages of docs/ which configurations mention exist.
 pub fn links(project: &Project) -> Result<()> {
+    let missing = missing_pages(project.root())?;
+    ensure!(missing.is_empty(), "{}", missing.join("\n"));
     let packages = clients::npm_packages(project, "docs")?;
     run(Command::new("node")
         .arg(project.root().join("tests/docs/links.mjs"))
         .current_dir(packages))
 }
 
-/// The program that builds the book, which is compiled unless it is there.
+/// The path of mdBook, which is installed if it is missing.
 fn mdbook(project: &Project) -> Result<PathBuf> {
     let tools = project.root().join("target/tools");
     let program = tools.join("bin/mdbook").with_extension(std::env::consts::EXE_EXTENSION);
@@ -62,21 +64,67 @@ fn mdbook(project: &Project) -> Result<PathBuf> {
         .args(["--no-default-features", "--features", "search", "--root"])
         .arg(&tools)
         .env("CARGO_TARGET_DIR", tools.join("build"))
-        // It builds one book in a second, and is compiled in half the time.
+        // Even so it builds the book in a second, and compiling it takes half the time.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"))?;
-    // Only the program is needed from now on.
+    // Only the program is needed after this.
     fs::remove_dir_all(tools.join("build")).context("target/tools/build")?;
     Ok(program)
 }
 
-/// The text of the page of specs, and the text that the schema gives it.
+/// The pages of docs/ that configurations mention (YAML, TOML and Dockerfiles at the top and in examples/) but that do not exist, as messages.
+fn missing_pages(root: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    configurations(root, false, &mut files)?;
+    configurations(&root.join("examples"), true, &mut files)?;
+    let mut missing = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let file = file.strip_prefix(root).unwrap_or(&file).display();
+        for (line, number) in text.lines().zip(1..) {
+            let absent = mentioned_pages(line).filter(|page| !root.join(page).is_file());
+            missing.extend(absent.map(|page| format!("{file}:{number}: {page} does not exist")));
+        }
+    }
+    Ok(missing)
+}
+
+/// Adds the YAML and TOML files and Dockerfiles in `folder`, sorted.
+fn configurations(folder: &Path, below: bool, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut paths = entries
+        .map(|entry| Ok(entry.with_context(|| folder.display().to_string())?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        let end = path.extension().and_then(|end| end.to_str());
+        if below && path.is_dir() {
+            configurations(&path, below, files)?;
+        } else if path.is_file() && (matches!(end, Some("yaml" | "yml" | "toml")) || path.ends_with("Dockerfile")) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The pages (`docs/..md`) that a line mentions, by their paths from the top folder.
+fn mentioned_pages(line: &str) -> impl Iterator<Item = &str> {
+    let words = line.split(|letter: char| !letter.is_ascii_alphanumeric() && !"_-./".contains(letter));
+    words.filter_map(|word| {
+        let begin = word.find("docs/")?;
+        // A word of a URL begins with `//`.
+        let page = word[begin..].trim_end_matches('.');
+        (!word.starts_with("//") && page.ends_with(".md")).then_some(page)
+    })
+}
+
+/// The page of specs as it is, and as the schema makes it.
 fn spec_page(project: &Project) -> Result<(String, String)> {
     project.generated_page(SPEC_PAGE, SCHEMA, |schema| {
         tables(&serde_json::from_str(schema).context(SCHEMA)?)
     })
 }
 
-/// A section for each type of the schema, in the order in which a reader meets them.
+/// A section for each type of the schema, in the order in which they are mentioned.
 fn tables(schema: &Value) -> Result<String> {
     let types = schema["$defs"].as_object().context("$defs")?;
     let mut text = String::new();
@@ -112,7 +160,7 @@ fn fields_table(text: &mut String, table: &Value, fields: &Map<String, Value>) -
         .collect();
     text.push_str("\n| field | type | if absent | what it is |\n| --- | --- | --- | --- |\n");
     for (name, field) in fields {
-        // The descriptions say what holds without a field in their last sentence, where they say it in a word.
+        // A description may state the value without the field in its last sentence.
         let what = description(field);
         let (what, default) = match what.split_once(" Absent: ") {
             Some((what, default)) => (what.to_string(), default.trim_end_matches('.').to_string()),
@@ -138,7 +186,7 @@ fn values_table(text: &mut String, values: &[(&str, String)]) -> Result<()> {
     Ok(())
 }
 
-/// The words that a type is one of, with what they mean.
+/// The words that are the values of a type, with their meanings.
 fn values<'a>(table: &'a Value) -> Option<Vec<(&'a str, String)>> {
     let one_of = table.get("oneOf")?.as_array()?;
     let value = |schema: &'a Value| Some((schema["const"].as_str()?, description(schema)));
@@ -154,7 +202,7 @@ fn cell(text: &str) -> String {
     text.replace("\n\n", " ").replace('|', "\\|")
 }
 
-/// What is written for a value of a schema.
+/// The kind of value that a schema allows, in words.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str() {
         let name = name.trim_start_matches("#/$defs/");
@@ -235,7 +283,33 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_told_in_words() {
+    fn pages_that_configurations_mention_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["docs", "examples/a", "other"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("docs/here.md", "");
+        write("Dockerfile", "# see docs/here.md.\n");
+        write(
+            "examples/a/a.yaml",
+            "a: 1\n# docs/gone.md, https://example.com/docs/theirs.md\n",
+        );
+        write("examples/a/a.toml", "# ../../docs/here.md#part (docs/gone-too.md)\n");
+        write("other/b.toml", "# docs/not-looked-at.md\n");
+        assert_eq!(
+            missing_pages(dir.path()).unwrap(),
+            [
+                "examples/a/a.toml:1: docs/gone-too.md does not exist",
+                "examples/a/a.yaml:2: docs/gone.md does not exist"
+            ]
+        );
+        let project = Project::find().unwrap();
+        assert!(missing_pages(project.root()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn kinds_are_described_in_words() {
         let kind = |json: &str| kind(&serde_json::from_str(json).unwrap());
         assert_eq!(
             kind(r##"{"anyOf": [{"$ref": "#/$defs/When"}, {"type": "null"}]}"##),

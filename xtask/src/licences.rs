@@ -1,4 +1,4 @@
-//! The licences of all that is compiled into the programs, with their texts.
+//! The licences of everything that is compiled into the programs, with their texts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,10 @@ use serde::Deserialize;
 use crate::clients::once;
 use crate::project::{Project, run};
 
-/// Collects the licences of all that is compiled in.
+/// The tool that collects the licences of crates, and its version.
 const CARGO_ABOUT: (&str, &str) = ("cargo-about", "0.9.3");
 
-/// Writes the licences of all crates that the programs are made of, with their texts.
+/// Writes the licences of all crates in the programs, with their texts.
 pub fn collect(project: &Project, host: &str, out: &Path) -> Result<()> {
     let (name, version) = CARGO_ABOUT;
     let tools = project.root().join("target/tools");
@@ -36,11 +36,11 @@ pub fn collect(project: &Project, host: &str, out: &Path) -> Result<()> {
             .arg(folder)
             .env("CARGO_TARGET_DIR", tools.join("build")))
     })?;
-    // All crates of the lock file, those of other platforms too, since cargo-about asks cargo about all of them. Then nothing is fetched:
-    // it would look for texts that a crate's source lacks in the crate's repository.
+    // Fetches all crates of the lock file, also those of other platforms, since cargo-about asks cargo about all of them. After that,
+    // `--frozen` prevents downloads: cargo-about would otherwise search a crate's repository for texts that its source lacks.
     run(project.cargo("fetch").arg("--locked"))?;
     let settings = project.root().join("xtask/dist");
-    // Of the mapper, which stands on all other crates of ours that are in a package.
+    // For the mapper, which depends on all other crates of the project that are in a package.
     run(Command::new(
         installed
             .join("bin")
@@ -76,13 +76,13 @@ struct Metadata {
 struct Package {
     name: String,
     version: String,
-    /// The library that it links, if it does: most such crates bring its source along.
+    /// The library that it links, if any: most such crates contain the library's source.
     links: Option<String>,
     manifest_path: PathBuf,
 }
 
-/// The licences of C libraries that crates bring along. cargo-about tells those of the crates alone: it leaves out a text of a licence
-/// that the crate doesn't name as its own.
+/// The licences of C libraries that crates contain. cargo-about reports only the licences that the crates themselves declare, and leaves out
+/// licence texts of other works within them.
 fn bundled(project: &Project, host: &str) -> Result<String> {
     let output = project
         .cargo("metadata")
@@ -106,11 +106,11 @@ fn bundled(project: &Project, host: &str) -> Result<String> {
                 find_licences(&path, &mut files)?;
             }
         }
-        let mut told = BTreeSet::new();
+        let mut written = BTreeSet::new();
         for file in files {
             let licence = fs::read(&file).with_context(|| file.display().to_string())?;
             let licence = String::from_utf8_lossy(&licence).trim_end().to_string();
-            if told.insert(licence.clone()) {
+            if written.insert(licence.clone()) {
                 let path = file.strip_prefix(folder).unwrap_or(&file).display();
                 let line = "-".repeat(80);
                 text += &format!(
@@ -123,7 +123,7 @@ fn bundled(project: &Project, host: &str) -> Result<String> {
     Ok(text)
 }
 
-/// Finds files with the names that licences have, in `folder` and below.
+/// Finds files with the usual names of licences, in `folder` and below.
 fn find_licences(folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
@@ -136,7 +136,7 @@ fn find_licences(folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Whether licences have such a name: LICENSE, COPYING.txt, NOTICE; not license.rs.
+/// Whether a file name is one of a licence: LICENSE, COPYING.txt or NOTICE, but not license.rs.
 fn is_licence(name: &str) -> bool {
     let (stem, end) = name.split_once('.').unwrap_or((name, ""));
     let begins = ["LICENSE", "LICENCE", "COPYING", "NOTICE"];
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn licences_have_such_names() {
+    fn names_of_licences_are_recognised() {
         assert!(
             ["LICENSE", "LICENSE-MIT", "COPYING.txt", "license.md", "Notice"]
                 .iter()
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn licences_of_libraries_in_c_are_found() {
+    fn licences_of_c_libraries_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let below = dir.path().join("library/third_party/other");
         fs::create_dir_all(&below).unwrap();

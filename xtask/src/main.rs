@@ -28,31 +28,31 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prepare the patched engine source (every other command does so when it is missing)
+    /// Prepare the patched engine source (every other command does this if it is missing)
     Engine {
-        /// Only say whether the prepared source is what it should be
+        /// Only check the prepared source
         #[arg(long)]
         check: bool,
-        /// Write the patches anew from the prepared source, after it was changed by hand
+        /// Write the patches again from the prepared source, after changes by hand
         #[arg(long, conflicts_with = "check")]
         save: bool,
     },
-    /// A small model steers a large one, with the embedded models: fit a map, find a vector, serve, ask with and without
+    /// Let a small embedded model steer a large one: fit a map, find a vector, serve, and compare answers with and without steering
     Demo {
-        /// With real models instead, which are fetched: SmolLM2-135M-Instruct steers Gemma-3-270M
+        /// Use real models, which are fetched: SmolLM2-135M-Instruct steers Gemma-3-270M
         #[arg(long)]
         real: bool,
         /// Arguments for the demo itself (see `-- --help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Prepare what is missing and run all tests
+    /// Run all tests, after preparing everything that they need
     Test {
         /// Arguments for `cargo test`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Measure what mapped vectors retain between the embedded models, and write examples/family/TRANSFER.md
+    /// Measure the retention of mapped vectors between the embedded models, and write examples/family/TRANSFER.md
     Transfer {
         /// Arguments for the measurement itself (see `-- --help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -65,25 +65,26 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Evaluate a map between the embedded models beside broken ones, check the verdicts, and write examples/family/BROKEN.md
+    /// Evaluate a map between the embedded models and broken versions of it, check the verdicts, and write
+    /// examples/family/BROKEN.md
     Broken {
         /// Arguments for the program itself (see `-- --help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Ask a server many steered requests at once and compare each answer with that to the same request alone
+    /// Send a server many steered requests at once, and compare each answer with the answer to the same request alone
     Isolation {
         /// Arguments for the program itself (see `-- --help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Send a server hostile requests beside ordinary ones, and see that these are answered as they are alone
+    /// Send a server hostile and ordinary requests, and check that the ordinary ones get the same answers as alone
     Chaos {
         /// Arguments for the program itself (see `-- --help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Keep a server busy with mixed traffic, reloads and uploads; count failures and watch its memory
+    /// Keep a server busy with mixed traffic, reloads and uploads; count failures and measure its memory
     Load {
         /// Arguments for the program itself (see `-- --help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -94,7 +95,7 @@ enum Command {
         /// Name of the model, such as smollm2-135m
         name: String,
     },
-    /// Fit the map in maps/ from SmolLM2-135M-Instruct to Gemma-3-270M again, which `demo --real` uses
+    /// Fit the map of `demo --real` again, from SmolLM2-135M-Instruct to Gemma-3-270M, in maps/
     RealMap {
         /// More arguments for `mapper fit`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -102,21 +103,21 @@ enum Command {
     },
     /// Run a benchmark
     Bench {
-        /// What to measure
+        /// The benchmark
         #[arg(value_enum)]
         what: commands::Bench,
         /// Arguments for the benchmark itself
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Pack both programs for other machines, with the licences of all that is in them: target/dist/*.tar.gz
+    /// Pack both programs for other machines, with all licences: target/dist/*.tar.gz
     Dist {
-        /// The processor to compile for, as rustc names it: the package runs on those that have its instructions (absent: x86-64-v3,
-        /// or what is common to all elsewhere)
+        /// The processor to compile for, by rustc's name. The package runs on all processors with its instructions (absent: x86-64-v3, or
+        /// `generic` on other architectures)
         #[arg(long)]
         target_cpu: Option<String>,
     },
-    /// What CI checks before the tests: format, clippy and rustdoc, warnings denied, and the links of all pages
+    /// Run the checks that CI runs before the tests: format, clippy and rustdoc with warnings denied, and all links
     Lint,
     /// Build the documentation into target/docs, and check the links of all pages
     Docs,

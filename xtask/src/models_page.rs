@@ -1,4 +1,4 @@
-//! The tables of docs/src/models.md, made from the rows that the tests of all architectures check.
+//! The tables of docs/src/models.md, made from the same rows that the tests of all architectures check.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use crate::project::Project;
 /// The page.
 pub const PAGE: &str = "docs/src/models.md";
 
-/// What its tables are made from.
+/// The source of its tables.
 pub const MATRIX: &str = "tests/fixtures/architectures/matrix.toml";
 
 #[derive(Deserialize)]
@@ -26,22 +26,22 @@ struct Matrix {
 #[serde(deny_unknown_fields)]
 struct Row {
     name: String,
-    /// As mistral.rs calls them.
+    /// Their names in mistral.rs.
     architectures: Vec<String>,
-    /// Folders beside the file: models whose states and logits are compared with those of transformers.
+    /// Folders beside the file, with models whose states and logits are compared with those of transformers.
     #[serde(default)]
     models: Vec<String>,
     /// Other tests.
     #[serde(default)]
     also: String,
-    /// What "the stream after block l" means where it isn't plain, and what is missing.
+    /// The meaning of "the stream after block l" where it isn't obvious, and any limitation.
     #[serde(default)]
     note: String,
-    /// Why it can't be steered.
+    /// The reason why it can't be steered, if it can't.
     refused: Option<String>,
 }
 
-/// The text of the page, and the text that the matrix gives it.
+/// The page as it is, and as the matrix makes it.
 pub fn page(project: &Project) -> Result<(String, String)> {
     project.generated_page(PAGE, MATRIX, |matrix| tables(&toml::from_str(matrix).context(MATRIX)?))
 }

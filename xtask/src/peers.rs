@@ -1,4 +1,4 @@
-//! Other engines for comparison: transformers with torch, and llama.cpp's server, built from the source in
+//! Other engines for comparison: transformers with torch, and llama.cpp's server, which is built from the source in
 //! llama-cpp-python. Both come from PyPI, in exact versions.
 
 use std::fs;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::clients::{interpreter, once, python_environment};
 use crate::project::{Project, run};
 
-/// The source distribution that has llama.cpp.
+/// The source distribution that contains llama.cpp.
 const LLAMA: &str = "llama-cpp-python==0.3.36";
 
 /// The installed engines.
@@ -20,7 +20,7 @@ pub struct Peers {
     pub llama: PathBuf,
 }
 
-/// Installs both into `target/peers` unless they are there. Building llama.cpp takes some minutes.
+/// Installs both into `target/peers`, unless they are installed. Building llama.cpp takes some minutes.
 pub fn install(project: &Project) -> Result<Peers> {
     let list = project.root().join("examples/bench/requirements.txt");
     let target = project.root().join("target/peers");

@@ -27,8 +27,7 @@ impl Project {
         &self.root
     }
 
-    /// The text of a page, and its text with the tables that `tables` makes of the text of `source`. They stand below the line that
-    /// names `source`.
+    /// A page as it is, and with the tables that `tables` makes from the text of `source`, which are below the line that names `source`.
     pub fn generated_page(
         &self,
         page: &str,
@@ -51,7 +50,7 @@ impl Project {
     /// A `cargo` command in the top folder, with the target folder that all commands share.
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        // Set, so that binaries are where `run_bin` expects them, whatever the environment.
+        // Makes sure that binaries are where `run_bin` expects them, in any environment.
         cargo
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", self.root.join("target"))

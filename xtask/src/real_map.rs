@@ -11,11 +11,11 @@ use crate::project::{Project, run};
 
 const SOURCE: &str = "smollm2-135m";
 const TARGET: &str = "gemma3-270m";
-/// Debian's package of the texts, and where they are in it.
+/// Debian's package with the texts, and their folder in it.
 const PACKAGE: &str = "fortunes";
 const TEXTS: &str = "usr/share/games/fortunes";
 
-/// Fits the map again, on Debian's `fortunes`: takes some minutes on two cores, and needs apt-get and dpkg.
+/// Fits the map again, on Debian's `fortunes`. This takes some minutes on two cores, and needs apt-get and dpkg.
 pub fn fit(project: &Project, args: &[String]) -> Result<()> {
     build_binaries(project, &["mapper", "fetch-model"])?;
     fetch_models(project, &[SOURCE, TARGET])?;
@@ -34,7 +34,7 @@ pub fn fit(project: &Project, args: &[String]) -> Result<()> {
         &corpus,
         "--tokens",
         "100000",
-        // Equal shares of the two depths, in the middle.
+        // Layers at the same relative depth, in the middle.
         "--pairs",
         "14:8,16:9,17:10",
         "--map-dtype",
@@ -50,7 +50,7 @@ pub fn fit(project: &Project, args: &[String]) -> Result<()> {
     project.run_bin("mapper", &arguments)
 }
 
-/// Makes the corpus in target/real-map, unless it is there; its path from the top folder.
+/// Makes the corpus in target/real-map, unless it exists. Returns its path from the top folder.
 fn corpus(project: &Project) -> Result<String> {
     let relative = "target/real-map/fortunes.jsonl";
     let corpus = project.root().join(relative);
@@ -60,7 +60,7 @@ fn corpus(project: &Project) -> Result<String> {
     let folder = project.root().join("target/real-map");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     run(Command::new("apt-get").args(["download", PACKAGE]).current_dir(&folder))
-        .with_context(|| format!("the corpus is made of Debian's package {PACKAGE}"))?;
+        .with_context(|| format!("the corpus is made from Debian's package {PACKAGE}"))?;
     let packages: Vec<PathBuf> = fs::read_dir(&folder)?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<Vec<_>>>()?

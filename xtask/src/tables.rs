@@ -1,5 +1,5 @@
-//! The tables of docs/src/benchmarks.md: each stands between `<!-- cargo xtask bench NAME [-- ARGS] -->` and `<!-- end -->`, and is
-//! what that command prints.
+//! The marked tables of docs/src/benchmarks.md: each is between `<!-- cargo xtask bench NAME [-- ARGS] -->` and `<!-- end -->`, and is the output
+//! of that command.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -21,7 +21,7 @@ const END: &str = "<!-- end -->";
 pub struct Entry {
     pub name: String,
     pub args: Vec<String>,
-    /// The line that the table stands below.
+    /// The line above the table.
     marker: String,
 }
 
@@ -39,7 +39,7 @@ pub fn entries(page: &str) -> Result<Vec<Entry>> {
     page.split(BEGIN).skip(1).map(entry).collect()
 }
 
-/// Writes what an entry's command has printed into the page, which is read anew: benchmarks take long.
+/// Writes the output of an entry's command into the page, which is read again, since benchmarks take long.
 pub fn write(project: &Project, entry: &Entry, printed: &str) -> Result<()> {
     let path = project.root().join(PAGE);
     let page = fs::read_to_string(&path).context(PAGE)?;
@@ -51,7 +51,7 @@ fn replaced(page: &str, entry: &Entry, printed: &str) -> Result<String> {
     replace_between(page, &entry.marker, END, &new).with_context(|| format!("{PAGE}: {}", entry.marker.trim()))
 }
 
-/// Runs `command`, shows what it prints, and returns it.
+/// Runs `command`, shows its output, and returns it.
 pub fn capture(command: &mut Command) -> Result<String> {
     let mut child = command
         .stdout(Stdio::piped())
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_command_prints_takes_the_place_of_its_table() {
+    fn the_output_of_a_command_replaces_its_table() {
         let page = "a\n<!-- cargo xtask bench seam -->\nold\n<!-- end -->\nb\n<!-- cargo xtask bench fit -- --rows 8 -->\nold\n<!-- end -->\n";
         let entries = entries(page).unwrap();
         assert_eq!(entries[0].name, "seam");
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_names_benchmarks_that_there_are() {
+    fn the_page_names_existing_benchmarks() {
         let project = Project::find().unwrap();
         let page = fs::read_to_string(project.root().join(PAGE)).unwrap();
         let entries = entries(&page).unwrap();
