@@ -1,12 +1,14 @@
-# steermap for CPUs: mistralrs-steered, which serves, and mapper.
+# steermap for CPUs: mistralrs-steered, the server, and mapper.
 #
 #   docker build -t steermap .
 #   docker run --rm -p 127.0.0.1:1234:1234 -e STEERING_TOKEN=secret steermap      # http://localhost:1234/playground
 #
-# TARGET_CPU is what the programs are compiled for. x86-64-v3 is x86 with AVX2; kernels that choose their instructions at run time
-# use AVX-512 all the same where the processor has it. On ARM: --build-arg TARGET_CPU=generic
+# The programs are compiled for TARGET_CPU. x86-64-v3 is x86 with AVX2; kernels that choose their instructions at run time use AVX-512
+# if the processor has it. On ARM: --build-arg TARGET_CPU=generic
+#
+# BUILD.txt in the image has the commit with --build-arg COMMIT="$(git rev-parse HEAD)", since .dockerignore leaves out the history.
 
-# Both of one Debian: the programs need the C library that they are built with, or a newer one.
+# Both images have the same Debian, since the programs need the C library that they were built with, or a newer one.
 ARG BUILD_IMAGE=rust:1.95-slim-trixie
 ARG BASE_IMAGE=debian:trixie-slim
 
@@ -15,23 +17,25 @@ RUN apt-get update && apt-get install --yes --no-install-recommends g++ make && 
 WORKDIR /src
 COPY . .
 ARG TARGET_CPU=x86-64-v3
-# What BUILD.txt states: --build-arg COMMIT="$(git rev-parse HEAD)"
 ARG COMMIT=
-# What cargo has fetched and built is kept for the next build of the image; the package is not in there.
+# The caches keep everything that cargo has fetched and built for the next build of the image. Packages of earlier versions are removed, so
+# that the pattern below matches one folder. The package is copied out of the cache.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    rm -rf /package target/dist/steermap-* && STEERMAP_COMMIT="${COMMIT}" cargo xtask dist --target-cpu "${TARGET_CPU}" && cp -r target/dist/steermap-*-"${TARGET_CPU}"/ /package
+    rm -rf /package target/dist/steermap-* && \
+    STEERMAP_COMMIT="${COMMIT}" cargo xtask dist --target-cpu "${TARGET_CPU}" && \
+    cp -r target/dist/steermap-*-"${TARGET_CPU}"/ /package
 
 FROM ${BASE_IMAGE}
-# Certificates: models may come from a hub. curl: asks for the server's health, and tells it to read its configuration again.
+# Certificates are needed to fetch models from a hub, and curl for health checks and reloads.
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates curl && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home steermap && install --directory --owner steermap /state
 COPY --from=build /package /opt/steermap
 ENV PATH=/opt/steermap:${PATH}
-# A number, so that Kubernetes sees that it is not root.
+# A number, so that Kubernetes can check that it is not root.
 USER 10001
 WORKDIR /opt/steermap
 EXPOSE 1234
-# While the models load nothing answers; a model that is not loaded is a 503.
+# The server does not answer while the models load, and answers 503 while a model is not loaded.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
     CMD ["curl", "--fail", "--silent", "--show-error", "--output", "/dev/null", "http://127.0.0.1:1234/health"]
 ENTRYPOINT ["mistralrs-steered"]
