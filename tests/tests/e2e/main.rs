@@ -34,6 +34,7 @@ mod policy;
 mod processor;
 mod readouts;
 mod real_model;
+mod reports;
 mod requests;
 mod roles;
 mod routes;

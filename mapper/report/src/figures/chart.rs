@@ -131,7 +131,11 @@ impl Chart {
         let mut layout = Layout::new((x.low, x.high), (y.low, y.high))
             .with_width(size.0)
             .with_height(size.1)
-            .with_force_margins(y.labels() + if y.name.is_empty() { 12.0 } else { 32.0 }, 14.0)
+            .with_force_margins(
+                y.labels() + if y.name.is_empty() { 12.0 } else { 32.0 },
+                // Half of the last label is to the right of the axis.
+                (x.labels() / 2.0 + 2.0).max(14.0),
+            )
             .with_force_margins_y(legend.scene.height + top, bottom)
             .with_x_tick_step(x.step)
             .with_y_tick_step(y.step)
