@@ -36,6 +36,13 @@ pub fn copy_of(model: &Path, folder: &Path) -> PathBuf {
     copy
 }
 
+/// A JSON object with the keys of another added.
+pub fn with_keys(mut object: serde_json::Value, more: &serde_json::Value) -> serde_json::Value {
+    let more = more.as_object().expect("it is an object").clone();
+    object.as_object_mut().expect("it is an object").extend(more);
+    object
+}
+
 /// Changes a JSON file.
 pub fn change_json(path: &Path, change: impl FnOnce(&mut serde_json::Value)) {
     let text = std::fs::read_to_string(path).expect("the file is there");

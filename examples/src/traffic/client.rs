@@ -100,6 +100,22 @@ pub struct CompletionRequest {
 }
 
 impl CompletionRequest {
+    /// A request for one whole completion, under the server's default.
+    pub fn new(model: &str, prompt: &str, max_tokens: usize) -> Self {
+        Self {
+            model: model.to_string(),
+            prompt: prompt.to_string(),
+            turns: Vec::new(),
+            max_tokens,
+            steering: None,
+            stream: false,
+            cancel: None,
+            choices: 1,
+            stop: Vec::new(),
+            grammar: None,
+        }
+    }
+
     fn body(&self) -> Value {
         let mut body = json!({"model": self.model, "max_tokens": self.max_tokens, "temperature": 0.0});
         let fields = body.as_object_mut().expect("made as an object");
@@ -593,16 +609,10 @@ mod tests {
 
     fn ask(cancel: Option<Cancel>, choices: usize) -> CompletionRequest {
         CompletionRequest {
-            turns: Vec::new(),
-            model: "m".into(),
-            prompt: "p".into(),
-            max_tokens: 2,
-            steering: None,
             stream: true,
             cancel,
             choices,
-            stop: Vec::new(),
-            grammar: None,
+            ..CompletionRequest::new("m", "p", 2)
         }
     }
 

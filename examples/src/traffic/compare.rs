@@ -273,18 +273,7 @@ mod tests {
 
     fn exchange() -> Exchange {
         Exchange {
-            ask: CompletionRequest {
-                turns: Vec::new(),
-                model: "m".into(),
-                prompt: "p".into(),
-                max_tokens: 3,
-                steering: None,
-                stream: false,
-                cancel: None,
-                choices: 1,
-                stop: Vec::new(),
-                grammar: None,
-            },
+            ask: CompletionRequest::new("m", "p", 3),
             steered: true,
             prompt_tokens: 1,
             pause: std::time::Duration::ZERO,
@@ -292,7 +281,11 @@ mod tests {
     }
 
     fn compared(alone: &[Token], outcome: CompletionOutcome) -> AnswerTally {
-        let comparison = compare(&[exchange()], &[answer(alone, "f")], &[outcome], Tolerance::F32);
+        compared_with(&answer(alone, "f"), outcome, Tolerance::F32)
+    }
+
+    fn compared_with(expected: &Answer, outcome: CompletionOutcome, tolerance: Tolerance) -> AnswerTally {
+        let comparison = compare(&[exchange()], std::slice::from_ref(expected), &[outcome], tolerance);
         assert_eq!(comparison.unsteered, AnswerTally::default());
         comparison.steered
     }
@@ -358,15 +351,7 @@ mod tests {
             ..answer(&alone, "f")
         };
         let expected = read(&[Some(20.0), None, Some(-3.0)]);
-        let compared = |outcome| {
-            compare(
-                &[exchange()],
-                std::slice::from_ref(&expected),
-                &[outcome],
-                Tolerance::F32,
-            )
-            .steered
-        };
+        let compared = |outcome| compared_with(&expected, outcome, Tolerance::F32);
         let near = compared(CompletionOutcome::Whole(read(&[Some(20.01), None, Some(-3.0)])));
         assert!(near.is_right() && near.readings == 3, "{near:?}");
         assert!((near.largest_reading_deviation - 0.01).abs() < 1e-9, "{near:?}");
@@ -381,8 +366,7 @@ mod tests {
         assert!(compared(CompletionOutcome::Cut(read(&[Some(20.0)]))).is_right());
         // float16 rounds more.
         let outcome = CompletionOutcome::Whole(read(&[Some(20.1), None, Some(-3.0)]));
-        let compared = compare(&[exchange()], &[expected], &[outcome], Tolerance::F16);
-        assert!(compared.steered.is_right());
+        assert!(compared_with(&expected, outcome, Tolerance::F16).is_right());
     }
 
     #[test]
@@ -397,13 +381,7 @@ mod tests {
                 others: other.into_iter().collect(),
                 ..expected.clone()
             });
-            compare(
-                &[exchange()],
-                std::slice::from_ref(&expected),
-                &[outcome],
-                Tolerance::F32,
-            )
-            .steered
+            compared_with(&expected, outcome, Tolerance::F32)
         };
         assert!(with(Some(choice(&alone))).is_right());
         assert!(!with(None).is_right());

@@ -101,17 +101,12 @@ impl Continuations {
         prompt += CONTINUATIONS.choose(&mut self.rng).expect("there are some");
         let tokens = self.tokenizer.encode(prompt.as_str(), true);
         let tokens = tokens.map_err(|error| anyhow!("{prompt:?} cannot be tokenized: {error}"))?;
+        let (max_tokens, stream) = (self.rng.random_range(1..=MAX_TOKENS), self.rng.random_bool(0.3));
         Ok(Exchange {
             ask: CompletionRequest {
-                turns: Vec::new(),
-                prompt,
-                max_tokens: self.rng.random_range(1..=MAX_TOKENS),
-                stream: self.rng.random_bool(0.3),
-                cancel: None,
-                choices: 1,
-                stop: Vec::new(),
-                grammar: None,
-                ..exchange.ask.clone()
+                steering: exchange.ask.steering.clone(),
+                stream,
+                ..CompletionRequest::new(&exchange.ask.model, &prompt, max_tokens)
             },
             steered: exchange.steered,
             prompt_tokens: tokens.len(),
@@ -146,16 +141,11 @@ mod tests {
     fn exchange(steering: Option<Value>) -> Exchange {
         Exchange {
             ask: CompletionRequest {
-                turns: Vec::new(),
-                model: "m".into(),
-                prompt: "One day".into(),
-                max_tokens: 3,
                 steering,
                 stream: true,
-                cancel: None,
                 choices: 2,
                 stop: vec!["x".into()],
-                grammar: None,
+                ..CompletionRequest::new("m", "One day", 3)
             },
             steered: true,
             prompt_tokens: 7,

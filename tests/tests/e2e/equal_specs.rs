@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use steermap_examples::traffic::client::{Answer, Client, CompletionOutcome, CompletionRequest, Reply, TokenReadout};
-use steermap_tests::project;
+use steermap_tests::{project, with_keys};
 
 use super::operator::{TestServer, start, start_with_default};
 
@@ -12,29 +12,14 @@ const PROMPT: &str = "Now, Mia goes to the cliff with many clever seals. They ar
 /// Rounding of float32 in a batch of another shape.
 const CLOSE: f64 = 1e-4;
 
-fn request(tested: &TestServer, max_tokens: usize, steering: Option<Value>) -> CompletionRequest {
-    CompletionRequest {
-        turns: Vec::new(),
-        model: tested.model.clone(),
-        prompt: PROMPT.to_string(),
-        max_tokens,
-        steering,
-        stream: false,
-        cancel: None,
-        choices: 1,
-        stop: Vec::new(),
-        grammar: None,
-    }
-}
-
 fn answer(tested: &TestServer, max_tokens: usize, steering: Value) -> Answer {
-    let client = Client::new(tested.server.url());
-    match client
-        .complete(&request(tested, max_tokens, Some(steering.clone())))
-        .unwrap()
-    {
+    let request = CompletionRequest {
+        steering: Some(steering),
+        ..CompletionRequest::new(&tested.model, PROMPT, max_tokens)
+    };
+    match Client::new(tested.server.url()).complete(&request).unwrap() {
         CompletionOutcome::Whole(answer) => answer,
-        other => panic!("{steering}: {other:?}"),
+        other => panic!("{request:?}: {other:?}"),
     }
 }
 
@@ -71,9 +56,7 @@ fn same(tested: &TestServer, max_tokens: usize, a: &Value, b: &Value) {
 
 /// The vector `two` with other keys.
 fn used(more: Value) -> Value {
-    let mut used = json!({"vector": "two", "scale": 40, "layers": [4]});
-    used.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    used
+    with_keys(json!({"vector": "two", "scale": 40, "layers": [4]}), &more)
 }
 
 /// The component of each token of the prompt along `one` after layer 3, without steering.
@@ -106,11 +89,7 @@ fn where_true(holds: impl IntoIterator<Item = bool>) -> Vec<usize> {
 #[test]
 fn schedules_are_windows_of_the_generation() {
     let tested = start(None, "", &[]);
-    let generated = |more: Value| {
-        let mut apply = json!({"apply": {"generation": "all"}});
-        apply.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        used(apply)
-    };
+    let generated = |more: Value| used(with_keys(json!({"apply": {"generation": "all"}}), &more));
     let windows = |places: Value| used(json!({"apply": {"generation": places}}));
     for (schedule, places) in [
         (json!({"factors": [1.0, 0.0]}), json!({"positions": [-1]})),
@@ -149,11 +128,7 @@ fn conditions_at_each_token_are_positions() {
     let values = components(&tested);
     let (low, middle, high) = (between(&values, 0.25), between(&values, 0.5), between(&values, 0.75));
     let when = |test: Value| used(json!({"apply": {"prompt": "all"}, "when": test}));
-    let each = |more: Value| {
-        let mut test = json!({"vector": "one", "layer": 3, "each": "token"});
-        test.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        test
-    };
+    let each = |more: Value| with_keys(json!({"vector": "one", "layer": 3, "each": "token"}), &more);
     let means: Vec<f64> = (0..values.len())
         .map(|at| {
             let last = &values[at.saturating_sub(2)..=at];
@@ -210,9 +185,10 @@ fn a_clamp_beyond_all_components_sets_them_and_one_around_them_does_nothing() {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let one = |more: Value| {
-        let mut used = json!({"vector": "one", "layers": [3], "apply": {"prompt": "all"}});
-        used.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        used
+        with_keys(
+            json!({"vector": "one", "layers": [3], "apply": {"prompt": "all"}}),
+            &more,
+        )
     };
     for (bound, value) in [("max", least - 20.0), ("min", most + 20.0)] {
         same(
@@ -268,16 +244,11 @@ fn conditions_that_are_known_late_are_reported() {
 fn a_changed_default_is_the_spec_with_the_change() {
     let tested = start_with_default(136.0, None, "");
     let whole = |more: Value| {
-        let mut used = json!({"vector": "mood", "map": "across"});
-        used.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let used = with_keys(json!({"vector": "mood", "map": "across"}), &more);
         json!({"vectors": [used]})
     };
     let change = |more: Value| {
-        let mut change = json!({"vector": "mood"});
-        change
-            .as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
+        let change = with_keys(json!({"vector": "mood"}), &more);
         json!({"mode": "extend", "change": [change]})
     };
     for (changed, spec) in [
@@ -328,11 +299,7 @@ fn scales_in_standard_deviations_and_the_best_layer_are_those_of_the_file() {
         .unwrap()["neutral_std"]
         .as_float()
         .unwrap();
-    let of = |more: Value| {
-        let mut used = json!({"vector": "sea"});
-        used.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        used
-    };
+    let of = |more: Value| with_keys(json!({"vector": "sea"}), &more);
     same(
         &tested,
         6,

@@ -78,16 +78,8 @@ impl ServerPair {
     /// Sends a request to both servers and compares the answers.
     fn ask(&mut self, prompt: &str, steering: &Value) -> Answer {
         let ask = CompletionRequest {
-            turns: Vec::new(),
-            model: self.model.clone(),
-            prompt: prompt.into(),
-            max_tokens: 6,
             steering: Some(steering.clone()),
-            stream: false,
-            cancel: None,
-            choices: 1,
-            stop: Vec::new(),
-            grammar: None,
+            ..CompletionRequest::new(&self.model, prompt, 6)
         };
         let [plain, cached] =
             [&self.plain, &self.cached].map(|server| match Client::new(server.url()).complete(&ask).unwrap() {

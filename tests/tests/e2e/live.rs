@@ -9,8 +9,8 @@ use steermap_examples::traffic::client::{Client, CompletionOutcome, CompletionRe
 use steermap_mapper::pairs::read_pairs;
 use steermap_maps::VectorFile;
 use steermap_tests::maps::printed;
-use steermap_tests::project;
 use steermap_tests::run::{error_of, run};
+use steermap_tests::{project, with_keys};
 
 use super::operator::{TestServer, start, start_with_default};
 
@@ -118,8 +118,10 @@ fn a_vector_found_on_a_source_equals_the_mappers_bitwise() {
         let folder = tempfile::tempdir().unwrap();
         let (expected, table) = mapper("stories-260k", &pairs, &more, folder.path());
         let name = format!("glad-{number}");
-        let mut body = json!({"name": name, "concept": "glad", "model": "small", "pairs": pairs});
-        body.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        let body = with_keys(
+            json!({"name": name, "concept": "glad", "model": "small", "pairs": pairs}),
+            &keys,
+        );
         let answer = find(&client, &body);
         let (found, _, tensors) = downloaded(&client, &name, folder.path());
         // Tensors, norms, mean norms and areas.
@@ -177,16 +179,8 @@ fn a_vector_found_on_a_source_equals_the_mappers_bitwise() {
 
 fn ask(model: &str, prompt: &str, steering: Option<Value>) -> CompletionRequest {
     CompletionRequest {
-        turns: Vec::new(),
-        model: model.to_string(),
-        prompt: prompt.to_string(),
-        max_tokens: 40,
         steering,
-        stream: false,
-        cancel: None,
-        choices: 1,
-        stop: Vec::new(),
-        grammar: None,
+        ..CompletionRequest::new(model, prompt, 40)
     }
 }
 
@@ -375,11 +369,7 @@ fn invalid_pairs_and_options_are_refused() {
     let tested = start(Some(ADMIN), &source(more), &[]);
     let client = Client::new(tested.server.url());
     let pairs = &pairs_of("mood")[..2];
-    let with = |keys: Value| {
-        let mut body = json!({"name": "x", "model": "small", "pairs": pairs});
-        body.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
-        body
-    };
+    let with = |keys: Value| with_keys(json!({"name": "x", "model": "small", "pairs": pairs}), &keys);
     let pair = |positive: Value, negative: Value| json!([{"positive": positive, "negative": negative}, pairs[0]]);
     let of_pairs = |positive: Value, negative: Value| with(json!({"pairs": pair(positive, negative)}));
     for (body, status, message) in [

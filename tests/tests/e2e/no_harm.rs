@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use steermap_examples::memory::resident;
 use steermap_examples::server::{Server, agent, event_data};
 use steermap_examples::traffic::served::{Served, Settings};
-use steermap_tests::{fixture, project};
+use steermap_tests::{fixture, project, with_keys};
 use tempfile::TempDir;
 
 use crate::operator::CONTROL;
@@ -84,9 +84,10 @@ fn a_failing_row_fails_alone_and_leaves_nothing_in_the_cache() {
     let alone: Vec<String> = prompts.iter().map(|prompt| tested.text(prompt, 40)).collect();
     let body = |prompt: &String| json!({"prompt": prompt, "max_tokens": 40, "temperature": 0});
     let bad = |extra: Value| {
-        let mut body = json!({"prompt": prompts[0], "max_tokens": 40, "temperature": 1.0});
-        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        body
+        with_keys(
+            json!({"prompt": prompts[0], "max_tokens": 40, "temperature": 1.0}),
+            &extra,
+        )
     };
     for hostile in [
         bad(json!({"repetition_penalty": 1e-38})),
