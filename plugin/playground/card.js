@@ -120,7 +120,7 @@ function build(store, card, update, tools, open) {
     return { children: [head, gone, alert], show() {}, note() {} };
   }
   const strip = layerStrip(rows, card.layers, (layers) => update({ layers }));
-  const strength = dose(card, update, (card) => rangeOf(card, server, model));
+  const strength = dose(card, update, (card) => rangeOf(card, rows, model));
   const note = el("p", { class: "dose-note" });
   const more = advanced(store, card, update, open);
   const body = [
@@ -147,7 +147,7 @@ function build(store, card, update, tools, open) {
       if (card.layers.length === 0) note.textContent = "All of these layers are steered.";
       else if (note.textContent === "") note.textContent = " ";
     },
-    note: (card, checked) => (note.textContent = doseText(card, checked, foundLength(card, server, model))),
+    note: (card, checked) => (note.textContent = doseText(card, checked, foundLength(card, rows))),
   };
 }
 

@@ -7,7 +7,7 @@ import { postJson } from "./api.js";
 import { curve } from "./chart.js";
 import { button, el, field, select, show, table } from "./dom.js";
 import { number, signed } from "./format.js";
-import { amountOf, kindOf, modelOf, policyOf, rangeOf, steeringOf, withAmount } from "./spec.js";
+import { amountOf, kindOf, modelOf, policyOf, rangeOf, rowsOf, steeringOf, withAmount } from "./spec.js";
 
 const POINTS = 9;
 // The most tokens of an answer.
@@ -115,7 +115,8 @@ export function mountPropensity(store) {
     }
     const controller = new AbortController();
     running = controller;
-    const { min, max } = rangeOf(subject, server, modelOf(settings, server));
+    const model = modelOf(settings, server);
+    const { min, max } = rangeOf(subject, rowsOf(subject, server, model), model);
     const [low, high] = [min, max].map((bound) => bound * question.span);
     measured = { points: [], low, high, question, id: subject.id, label: subject.label };
     [go.disabled, cancel.hidden] = [true, false];

@@ -155,34 +155,38 @@ export function newCard(vector, label, server, model) {
   // Without a mean norm there is no relative scale; a map states the mean norm of its target.
   const relative = map !== null || isInline(vector) || rows.every((row) => row.mean_norm !== null);
   const placed = { ...card, map: map?.name ?? null, layers };
-  const amount = relative ? Math.min(FIRST_AMOUNT, widest(placed, server, model)) : 1;
+  const amount = relative ? Math.min(FIRST_AMOUNT, widest(placed, rows, model)) : 1;
   return { ...placed, unit: relative ? "relative" : "scale", amount };
 }
 
-// The length of the vector as it was found at the card's layers, in units of the stream's mean norm: the largest, or null.
-export function foundLength(card, server, model) {
+// The layers that a card's vector can steer, through the card's map if it has one.
+export function rowsOf(card, server, model) {
   const info = infoOf(card, server);
-  if (!info) return null;
-  const map = card.map ? (mapsFor(info, model, server).find(({ name }) => name === card.map) ?? null) : null;
-  const rows = layersOf(info, map).filter(({ layer }) => card.layers.length === 0 || card.layers.includes(layer));
-  const lengths = rows.map(({ difference }) => difference ?? null).filter((length) => length !== null);
+  const map = mapsFor(info, model, server).find(({ name }) => name === card.map);
+  return info ? layersOf(info, map) : [];
+}
+
+// The length of the vector as it was found at the card's layers, of `rows`, in units of the stream's mean norm: the largest, or null.
+export function foundLength({ layers }, rows) {
+  const used = rows.filter(({ layer }) => layers.length === 0 || layers.includes(layer));
+  const lengths = used.map(({ difference }) => difference).filter((length) => length !== null);
   return lengths.length > 0 ? Math.max(...lengths) : null;
 }
 
 // The largest strength that the slider offers in units of the stream's mean norm, as far as the operator's bound allows. It is eight
 // times the vector's own length: at a single layer it takes some multiple of the difference between two texts to change an answer,
 // and far beyond that texts fall apart. Larger strengths can be entered as a number.
-function widest(card, server, model) {
-  const found = foundLength(card, server, model);
+function widest(card, rows, model) {
+  const found = foundLength(card, rows);
   const wide = found === null ? 0.5 : Math.min(1, Math.max(0.1, Math.ceil(8 * found * 20) / 20));
   return Math.min(wide, model?.bound?.max_relative_scale ?? Infinity);
 }
 
-// The slider of a card: its range and step.
-export function rangeOf(card, server, model) {
+// The slider of a card, whose vector can steer the layers of `rows`: its range and step.
+export function rangeOf(card, rows, model) {
   if (card.op === "ablate") return { min: 0, max: 1, step: 0.05 };
   if (card.unit === "relative") {
-    const most = widest(card, server, model);
+    const most = widest(card, rows, model);
     return { min: -most, max: most, step: Number((most / 50).toPrecision(1)) };
   }
   const most = Math.max(10, 10 ** Math.ceil(Math.log10(2 * Math.abs(card.amount) || 1)));

@@ -121,7 +121,7 @@ test("snippets quote their contents", async () => {
 
 test("the slider goes as far as the vector and the operator propose", async () => {
   const ranges = await page.evaluate(async () => {
-    const { newCard, rangeOf } = await import("/playground/spec.js");
+    const { newCard, rangeOf, rowsOf } = await import("/playground/spec.js");
     const row = (layer, norm, mean_norm) => ({ layer, norm, mean_norm, auroc: null });
     const ranges = (more) => {
       const model = { model: "large", num_layers: 8, fingerprint: "sm1:large", ...more };
@@ -139,14 +139,15 @@ test("the slider goes as far as the vector and the operator propose", async () =
         ],
       };
       const card = (name, change) => ({ ...newCard(name, name, server, model), ...change });
-      const most = (card) => [rangeOf(card, server, model).max, card.amount];
+      const range = (card) => rangeOf(card, rowsOf(card, server, model), model);
+      const most = (card) => [range(card).max, card.amount];
       return [
         most(card("own")),
         most(card("own", { layers: [2, 5] })),
         most(card("weak")),
         most(card("far")),
         most(card("own", { op: "ablate" })),
-        rangeOf(card("bare"), server, model).max,
+        range(card("bare")).max,
       ];
     };
     return [ranges({}), ranges({ bound: { max_relative_scale: 0.15 } })];

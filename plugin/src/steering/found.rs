@@ -1,6 +1,5 @@
 //! Vectors found from the pairs of a request, or of an administrator.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -167,10 +166,13 @@ impl SharedSteering {
         }
         drop(snapshot);
         // Equal pairs are found once.
-        let mut bytes = BTreeMap::new();
+        let (mut distinct, mut bytes) = (Vec::new(), 0);
         for (_, field, pairs) in &wanted {
-            bytes.insert(live.key(pairs), pairs.bytes());
-            check_bytes(bytes.values().sum(), live, &format!("{field}."))?;
+            if !distinct.contains(&pairs) {
+                distinct.push(pairs);
+                bytes += pairs.bytes();
+                check_bytes(bytes, live, &format!("{field}."))?;
+            }
         }
         let spent = Arc::new(AtomicUsize::new(0));
         for (number, field, pairs) in wanted {
