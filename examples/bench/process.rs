@@ -6,18 +6,18 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 use steermap_examples::worker_process::WorkerProcess;
 
-/// The processes of one launch: two of the published engine, and this program's own worker.
+/// The processes of one launch: two equal ones as the reference, and this program's own worker.
 pub struct Launch {
-    published: [WorkerProcess; 2],
+    reference: [WorkerProcess; 2],
     patched: WorkerProcess,
 }
 
 impl Launch {
-    /// Starts `stock` with `stock_args` twice, and this program's `worker` with `model`, first or last.
-    pub fn start(stock: &Path, stock_args: &[&str], model: &str, patched_first: bool) -> Result<Self> {
-        let published = || {
-            let mut command = Command::new(stock);
-            command.args(stock_args);
+    /// Starts `program` with `program_args` twice, and this program's `worker` with `model`, first or last.
+    pub fn start(program: &Path, program_args: &[&str], model: &str, patched_first: bool) -> Result<Self> {
+        let reference = || {
+            let mut command = Command::new(program);
+            command.args(program_args);
             quiet(command)
         };
         let patched = || {
@@ -29,24 +29,24 @@ impl Launch {
             let patched = patched()?;
             Ok(Self {
                 patched,
-                published: [published()?, published()?],
+                reference: [reference()?, reference()?],
             })
         } else {
             Ok(Self {
-                published: [published()?, published()?],
+                reference: [reference()?, reference()?],
                 patched: patched()?,
             })
         }
     }
 
-    /// Seconds that `request` takes: the published engine, that engine again, then the patched one in each of `modes`.
-    pub fn round<const N: usize>(&mut self, modes: &[&str], request: &str, turn: usize) -> Result<[f64; N]> {
-        let mut seconds = [0.0; N];
+    /// Seconds that `request` takes: the reference, the other reference, then the worker in each of `modes`.
+    pub fn round(&mut self, modes: &[&str], request: &str, turn: usize) -> Result<Vec<f64>> {
+        let mut seconds = vec![0.0; 2 + modes.len()];
         // The order changes each time, so that none always follows the same other.
-        for i in 0..N {
-            let who = (turn + i) % N;
+        for i in 0..seconds.len() {
+            let who = (turn + i) % seconds.len();
             seconds[who] = match who {
-                0 | 1 => self.published[who].ask(request)?,
+                0 | 1 => self.reference[who].ask(request)?,
                 _ => {
                     self.patched.ask(modes[who - 2])?;
                     self.patched.ask(request)?

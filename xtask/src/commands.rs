@@ -173,6 +173,7 @@ pub fn bench(project: &Project, what: Bench, args: &[String]) -> Result<()> {
 fn benchmark(project: &Project, what: Bench, args: &[String]) -> Result<Command> {
     let model = || models(project, "smollm2-135m");
     match what {
+        Bench::Serve if args.iter().any(|arg| arg == "--without-published") => model()?,
         Bench::Seam | Bench::Serve => model().and_then(|()| build_stock(project))?,
         Bench::Limits | Bench::Collect | Bench::Peers => model()?,
         _ => build(project)?,

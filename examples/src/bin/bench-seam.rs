@@ -106,13 +106,9 @@ async fn run_worker(folder: &str) -> Result<()> {
     Ok(())
 }
 
-/// Number of measured modes: the published engine, the same engine in a second process to show the noise, and the
-/// patched engine's modes.
-const MEASURED: usize = 2 + MODES.len();
-
 fn measure(args: &Args) -> Result<()> {
     let kinds = [("prefill", args.prefill), ("decode", args.decode)];
-    let mut rounds: [Vec<[f64; MEASURED]>; 2] = Default::default();
+    let mut rounds: [Vec<Vec<f64>>; 2] = Default::default();
     let bar = ProgressBar::new((args.launches * (args.rounds + 1)) as u64);
     for launch in 0..args.launches {
         let mut processes = Launch::start(&args.stock, &[&args.model], &args.model, launch % 2 == 1)?;

@@ -1,16 +1,17 @@
 //! Cost of steering while serving: tokens per second at 1, 8 and 32 concurrent requests with requests steered in all
-//! ways, relative to the published engine. Run by `cargo xtask bench serve`.
+//! ways, relative to the published engine and to unsteered requests. Run by `cargo xtask bench serve`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::json;
-use steermap_examples::figures::{quartiles, write_json};
+use steermap_examples::figures::{median_interval, quartiles, write_json};
 use steermap_examples::random_files;
 use steermap_maps::ModelInfo;
 use steermap_plugin::{Library, RequestSteering, SteeredRequest, Steering};
@@ -32,6 +33,12 @@ struct Args {
     /// The worker that was built against the published engine
     #[arg(long, default_value = "target/release/bench-stock")]
     stock: PathBuf,
+    /// Use two more idle processes of this build in place of the published engine
+    #[arg(long)]
+    without_published: bool,
+    /// The measured modes beside `plugin idle`, separated by commas [default: all]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(&MODES[1..]))]
+    modes: Vec<String>,
     /// The model's folder
     #[arg(long, default_value = "models/smollm2-135m")]
     model: String,
@@ -73,11 +80,8 @@ const MODES: [&str; 10] = [
     "all three",
 ];
 
-/// Number of measured modes: the published engine, the same engine in a second process to show the noise, and the
-/// plugin's modes.
-const MEASURED: usize = 2 + MODES.len();
-
-/// Index of the idle plugin among them.
+/// Index of the idle plugin among the measured processes and modes: before it are the reference, and the same program in a second process,
+/// which shows the noise.
 const IDLE: usize = 2;
 
 /// Random vectors, each at every layer.
@@ -189,24 +193,36 @@ async fn run_worker(folder: &str) -> Result<()> {
 /// The speed of one mode.
 #[derive(Serialize)]
 struct ModeSpeed {
-    mode: &'static str,
+    mode: String,
     at_once: usize,
     tokens_per_second: f64,
-    /// First quartile, median and third quartile of the paired ratios to the published engine.
+    /// First quartile, median and third quartile of the paired ratios to the reference.
     ratio: [f64; 3],
     /// The same relative to the idle plugin.
     of_idle: [f64; 3],
+    /// A 95% confidence interval of the median of these ratios.
+    of_idle_interval: [f64; 2],
 }
 
 fn measure(args: &Args) -> Result<()> {
-    let mut rounds: Vec<Vec<[f64; MEASURED]>> = vec![Vec::new(); args.at_once.len()];
+    let modes: Vec<&str> = MODES
+        .into_iter()
+        .filter(|&mode| mode == MODES[0] || args.modes.is_empty() || args.modes.iter().any(|asked| asked == mode))
+        .collect();
+    let own = std::env::current_exe()?;
+    let (reference, program, program_args) = if args.without_published {
+        ("idle process", &own, ["worker", &args.model])
+    } else {
+        ("published engine", &args.stock, [args.model.as_str(), "serve"])
+    };
+    let mut rounds: Vec<Vec<Vec<f64>>> = vec![Vec::new(); args.at_once.len()];
     let bar = ProgressBar::new((args.launches * (args.rounds + 1) * args.at_once.len()) as u64);
     for launch in 0..args.launches {
-        let mut processes = Launch::start(&args.stock, &[&args.model, "serve"], &args.model, launch % 2 == 1)?;
+        let mut processes = Launch::start(program, &program_args, &args.model, launch % 2 == 1)?;
         for round in 0..=args.rounds {
             for (index, at_once) in args.at_once.iter().enumerate() {
                 let request = format!("together {at_once} {} {}", args.tokens, round + 1);
-                let seconds = processes.round(&MODES, &request, launch + round)?;
+                let seconds = processes.round(&modes, &request, launch + round)?;
                 // The first round of a launch warms up.
                 if round > 0 {
                     rounds[index].push(seconds);
@@ -216,6 +232,8 @@ fn measure(args: &Args) -> Result<()> {
         }
     }
     bar.finish_and_clear();
+    let again = format!("{reference}, again");
+    let names: Vec<&str> = [reference, &again].into_iter().chain(modes).collect();
     let mut speeds = Vec::new();
     for (&at_once, rounds) in args.at_once.iter().zip(&rounds) {
         let (launches, model, tokens) = (args.launches, &args.model, args.tokens);
@@ -223,27 +241,54 @@ fn measure(args: &Args) -> Result<()> {
             "{at_once} at once, {tokens} tokens each, {} paired rounds in {launches} launches, {model}",
             rounds.len()
         );
-        let names = ["published engine", "published engine, again"].into_iter().chain(MODES);
-        for (who, mode) in names.enumerate() {
-            let per_second = rounds.iter().map(|round| (at_once * tokens) as f64 / round[who]);
-            let ratio = quartiles(&rounds.iter().map(|round| round[0] / round[who]).collect::<Vec<_>>());
-            let tokens_per_second = quartiles(&per_second.collect::<Vec<_>>())[1];
-            let of_idle = quartiles(&rounds.iter().map(|round| round[IDLE] / round[who]).collect::<Vec<_>>());
-            let spell = |[low, median, high]: [f64; 3]| format!("{median:.3} (quartiles {low:.3} to {high:.3})");
-            println!(
-                "  {mode:<26}{tokens_per_second:>8.1} tokens/s, ratio {}, to the idle plugin {}",
-                spell(ratio),
-                spell(of_idle)
-            );
-            speeds.push(ModeSpeed {
-                mode,
-                at_once,
-                tokens_per_second,
-                ratio,
-                of_idle,
-            });
+        println!(
+            "  {:<26}{:>9}   {:<24}{:<24}95% interval of that median",
+            "median (quartiles)",
+            "tokens/s",
+            format!("to the {reference}"),
+            "to the plugin idle"
+        );
+        for (who, mode) in names.iter().enumerate() {
+            let speed = ModeSpeed::new(mode, who, at_once, tokens, rounds);
+            println!("{}", speed.line());
+            speeds.push(speed);
         }
     }
     write_json(args.json.as_deref(), &speeds)?;
     Ok(())
+}
+
+impl ModeSpeed {
+    /// The speed of process or mode number `who`, of the seconds of all in each round.
+    fn new(mode: &str, who: usize, at_once: usize, tokens: usize, rounds: &[Vec<f64>]) -> Self {
+        let ratios = |to: usize| -> Vec<f64> { rounds.iter().map(|round| round[to] / round[who]).collect() };
+        let per_second: Vec<f64> = rounds
+            .iter()
+            .map(|round| (at_once * tokens) as f64 / round[who])
+            .collect();
+        Self {
+            mode: mode.to_string(),
+            at_once,
+            tokens_per_second: quartiles(&per_second)[1],
+            ratio: quartiles(&ratios(0)),
+            of_idle: quartiles(&ratios(IDLE)),
+            of_idle_interval: median_interval(&ratios(IDLE)),
+        }
+    }
+
+    /// The line of a table.
+    fn line(&self) -> String {
+        let ratio = |[low, median, high]: [f64; 3]| format!("{median:.3} ({low:.3} to {high:.3})");
+        let interval = match self.of_idle_interval {
+            [low, _] if low.is_nan() => "(too few rounds)".to_string(),
+            [low, high] => format!("{low:.3} to {high:.3}"),
+        };
+        format!(
+            "  {:<26}{:>9.1}   {:<24}{:<24}{interval}",
+            self.mode,
+            self.tokens_per_second,
+            ratio(self.ratio),
+            ratio(self.of_idle),
+        )
+    }
 }
